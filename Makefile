@@ -1,0 +1,51 @@
+# dcs needs Go, git and make. `make race` wants gcc too; `make e2e` installs what it needs (see e2e/install.sh).
+
+# One static binary, and tests that need no C compiler. Only the race detector wants cgo.
+export CGO_ENABLED := 0
+
+BIN := bin/dcs
+
+# Tools live outside the tree, one folder for each version, so that a new pin never meets an old binary.
+TOOLS         := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dcs-tools
+GOLANGCI_LINT := $(TOOLS)/golangci-lint-v2.15.0/golangci-lint
+REGISTRY      := $(TOOLS)/registry-v3.1.2/registry
+
+.PHONY: build run test race lint e2e bench clean help
+
+build: ## build the static binary bin/dcs (what plain `make` does)
+	go build -trimpath -o $(BIN) ./cmd/dcs
+
+run: build ## start dcs on 127.0.0.1:5000, data in ./data, no login
+	@mkdir -p data
+	@$(BIN) serve --server.address 127.0.0.1 --server.port 5000 --storage.directory data --auth.enabled=false
+
+test: ## run the tests; needs nothing but Go
+	go test ./...
+
+race: export CGO_ENABLED := 1
+race: ## run the tests under the race detector; needs gcc
+	go test -race ./...
+
+lint: $(GOLANGCI_LINT) ## check formatting, go vet, staticcheck and who may import what (.golangci.yml)
+	$(GOLANGCI_LINT) run ./...
+
+e2e: build $(REGISTRY) ## run dcs under a real docker, nginx and stock registry; needs root, installs them with apt
+	e2e/install.sh
+	DCS_BIN=$(CURDIR)/$(BIN) STOCK_REGISTRY_BIN=$(REGISTRY) go test -tags e2e -count=1 -timeout 10m -v ./e2e
+
+bench: ## run the benchmarks
+	go test -run='^$$' -bench=. -benchmem ./...
+
+clean: ## remove what was built; ./data stays
+	rm -rf bin coverage.* *.test *.prof
+	@if [ -d data ]; then echo 'data/ stays: it holds the images of `make run`; remove it by hand'; fi
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-6s %s\n", $$1, $$2 }' Makefile
+
+$(GOLANGCI_LINT):
+	GOBIN=$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+# The stock registry that must be able to serve a directory of dcs; the version of go.mod.
+$(REGISTRY):
+	GOBIN=$(@D) go install github.com/distribution/distribution/v3/cmd/registry@v3.1.2

@@ -1,0 +1,143 @@
+// Command dcs is a Docker registry that forgets: what nobody uses any more disappears by itself.
+//
+// One file per verb: flags become an options struct, one call does the work, the result is printed.
+// Results go to standard output, everything else to standard error.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/jc-lab/docker-cache-server/internal/gc"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/pkg/config"
+)
+
+// Exit codes. Scripts depend on them.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitLocked      = 4
+	exitInterrupted = 130
+)
+
+// environment is the world outside of a command.
+type environment struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	environ        []string
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends at once what does not end by itself
+	env := &environment{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()}
+	os.Exit(run(ctx, env, os.Args[1:]))
+}
+
+// run runs a command line and tells people what went wrong.
+func run(ctx context.Context, env *environment, args []string) int {
+	root := newRootCommand(env)
+	root.SetArgs(args)
+	root.SetIn(env.stdin)
+	root.SetOut(env.stdout)
+	root.SetErr(env.stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitDone
+	}
+	code := exitCode(err)
+	if code == exitInterrupted {
+		fmt.Fprintln(env.stderr, "dcs: interrupted")
+		return code
+	}
+	fmt.Fprintf(env.stderr, "dcs: error: %v\n", err)
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) && hinted.Hint() != "" {
+		fmt.Fprintf(env.stderr, "dcs: hint: %s\n", hinted.Hint())
+	}
+	return code
+}
+
+func exitCode(err error) int {
+	var (
+		usage  *usageError
+		conf   *config.Error
+		grace  *gc.GraceError
+		locked *layout.LockedError
+		wrong  *gc.WrongIndexError
+	)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return exitInterrupted
+	case errors.As(err, &usage), errors.As(err, &conf), errors.As(err, &grace):
+		return exitUsage
+	case errors.As(err, &locked), errors.As(err, &wrong):
+		return exitLocked
+	}
+	return exitFailed
+}
+
+// usageError is a command line that makes no sense.
+type usageError struct {
+	err  error
+	hint string
+}
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+func (e *usageError) Hint() string {
+	var hinted interface{ Hint() string }
+	if errors.As(e.err, &hinted) {
+		return hinted.Hint()
+	}
+	return e.hint
+}
+
+func newRootCommand(env *environment) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "dcs",
+		Short: "A Docker registry that forgets",
+		Long: `dcs is a Docker/OCI registry that forgets: what nobody uses any more disappears by
+itself, and what is in use is never broken.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			hint := "dcs --help lists the commands"
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				hint = "did you mean dcs " + near[0] + "?"
+			}
+			return &usageError{fmt.Errorf("unknown command %q", args[0]), hint}
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &usageError{err, cmd.CommandPath() + " --help lists the flags"}
+	})
+	root.AddCommand(newServeCommand(env), newGCCommand(env), newInspectCommand(env), newUsersCommand(env), newVersionCommand(env))
+	return root
+}
+
+// exactArgs wants these arguments, by name.
+func exactArgs(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) > len(names):
+			return &usageError{fmt.Errorf("unexpected argument %q", args[len(names)]), cmd.CommandPath() + " --help shows the usage"}
+		case len(args) < len(names):
+			return &usageError{fmt.Errorf("%s is missing", names[len(args)]), cmd.CommandPath() + " --help shows the usage"}
+		}
+		return nil
+	}
+}

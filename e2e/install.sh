@@ -1,0 +1,19 @@
+#!/bin/sh
+# Installs what the end-to-end tests run dcs against: dockerd, the docker command and nginx. Changes nothing when all are there.
+set -eu
+
+PATH=$PATH:/usr/sbin:/sbin # where dockerd and nginx are, and a plain user's PATH is not
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+apt_install() {
+    [ "$(id -u)" = 0 ] || { echo "e2e: $* missing: run as root, or install with: sudo apt-get install $*" >&2; exit 1; }
+    export DEBIAN_FRONTEND=noninteractive
+    # Another apt may be at work; a machine without package lists needs an update first.
+    set -- apt-get -o DPkg::Lock::Timeout=300 -qq install -y --no-install-recommends "$@"
+    "$@" </dev/null || { apt-get -o DPkg::Lock::Timeout=300 -qq update && "$@" </dev/null; }
+}
+
+has dockerd || apt_install docker.io
+has docker || apt_install docker-cli # a package of its own since Debian 13
+has nginx || apt_install nginx-light

@@ -1,0 +1,119 @@
+// Package disk changes files so that a crash or a power loss cannot take back what was done.
+//
+// What is always true:
+//   - A file appears under its name complete and synced, or not at all.
+//   - Once a call that promises durability returned, the name survives a power loss: the file, its
+//     directory, and each new parent directory were synced, in that order.
+//   - What root creates in somebody's directory belongs to that somebody, so a command run by root
+//     never locks the owner out.
+//
+// A Tree is one data directory; WriteFile stands alone, for a single file such as an htpasswd file.
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// WriteFile replaces path by a file that holds data, atomically and durably. A file that is replaced
+// keeps its owner and mode; a new one gets perm and belongs to the owner of its directory.
+func WriteFile(path string, data []byte, perm fs.FileMode) error {
+	uid, gid, err := ownerFor(path)
+	if err != nil {
+		return err
+	}
+	if old, err := os.Stat(path); err == nil {
+		perm = old.Mode().Perm()
+	}
+	tmp, err := stage(filepath.Dir(path), data, perm, owner{uid, gid})
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return errors.Join(err, os.Remove(tmp))
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
+// SyncDir makes the names in dir durable. A directory that is gone has none: no error.
+func SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("sync directory %s: %w", dir, err)
+	}
+	return nil
+}
+
+// owner is whom new files are given to; the zero value of keep leaves them to the process.
+type owner struct{ uid, gid int }
+
+var keep = owner{-1, -1}
+
+// ownerOf is the owner of path as far as this process can, and needs to, give files to it.
+func ownerOf(path string) (owner, error) {
+	if os.Geteuid() != 0 {
+		return keep, nil // only root can give files away
+	}
+	fi, err := os.Stat(path)
+	if err != nil {
+		return keep, err
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok || (st.Uid == 0 && st.Gid == 0) {
+		return keep, nil
+	}
+	return owner{int(st.Uid), int(st.Gid)}, nil
+}
+
+// ownerFor is the owner that a file written at path gets: its own when it exists, else its directory's.
+func ownerFor(path string) (uid, gid int, err error) {
+	o, err := ownerOf(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		o, err = ownerOf(filepath.Dir(path))
+	}
+	return o.uid, o.gid, err
+}
+
+func (o owner) give(path string) error {
+	if o == keep {
+		return nil
+	}
+	return os.Lchown(path, o.uid, o.gid)
+}
+
+// stage writes data to a new synced file in dir and returns its name.
+func stage(dir string, data []byte, perm fs.FileMode, o owner) (name string, err error) {
+	f, err := os.CreateTemp(dir, ".tmp-*")
+	if err != nil {
+		return "", err
+	}
+	defer func() {
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+		if err != nil {
+			err = errors.Join(fmt.Errorf("write %s: %w", f.Name(), err), os.Remove(f.Name()))
+		}
+	}()
+	if _, err := f.Write(data); err != nil {
+		return "", err
+	}
+	if err := f.Chmod(perm); err != nil {
+		return "", err
+	}
+	if err := o.give(f.Name()); err != nil {
+		return "", err
+	}
+	return f.Name(), f.Sync()
+}

@@ -1,0 +1,263 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+)
+
+// Modes of what a Tree creates, before the umask: those of distribution's filesystem driver.
+const (
+	dirMode  fs.FileMode = 0o777
+	fileMode fs.FileMode = 0o644
+)
+
+// Tree is a data directory with a place for files on their way in (temp) and on their way out
+// (trash). All three are on one file system, so that a rename moves between them.
+// Its methods may be called concurrently, and by several processes on one directory.
+type Tree struct {
+	root, temp, trash string
+	own               owner
+
+	mu     sync.Mutex        // guards synced; held over no I/O
+	synced map[string]uint64 // directory -> inode under which its name was made durable
+}
+
+// maxSynced bounds the memory of durable directories: about 20 MB of paths. A forgotten one costs one fsync.
+const maxSynced = 100_000
+
+// OpenTree opens the data directory root, which must exist, and creates temp and trash below it.
+func OpenTree(root, temp, trash string) (*Tree, error) {
+	own, err := ownerOf(root)
+	if err != nil {
+		return nil, err
+	}
+	t := &Tree{root: root, temp: temp, trash: trash, own: own, synced: map[string]uint64{}}
+	for _, dir := range []string{temp, trash} {
+		if err := t.MkdirAll(dir); err != nil {
+			return nil, err
+		}
+	}
+	return t, t.sameFileSystem(trash)
+}
+
+// sameFileSystem refuses a metadata directory that a rename cannot reach.
+func (t *Tree) sameFileSystem(dir string) error {
+	a, err := device(t.root)
+	if err != nil {
+		return err
+	}
+	b, err := device(dir)
+	if err != nil {
+		return err
+	}
+	if a != b {
+		return fmt.Errorf("%s is on another file system than %s: expired content cannot be moved there", dir, t.root)
+	}
+	return nil
+}
+
+func device(path string) (uint64, error) {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	return uint64(fi.Sys().(*syscall.Stat_t).Dev), nil
+}
+
+// Own gives path to the owner of the data directory.
+func (t *Tree) Own(path string) error { return t.own.give(path) }
+
+// MkdirAll makes dir and its parents below the data directory, each durable before it returns.
+func (t *Tree) MkdirAll(dir string) error {
+	if len(dir) <= len(t.root) {
+		return nil
+	}
+	fi, err := os.Lstat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := t.MkdirAll(filepath.Dir(dir)); err != nil {
+			return err
+		}
+		if err := t.mkdir(dir); err != nil {
+			return err
+		}
+		fi, err = os.Lstat(dir)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return t.MkdirAll(dir) // emptied and removed by an expiry in between
+	}
+	if err != nil {
+		return err
+	}
+	if !fi.IsDir() && fi.Mode()&fs.ModeSymlink == 0 {
+		return &fs.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOTDIR}
+	}
+	return t.durable(dir, fi)
+}
+
+func (t *Tree) mkdir(dir string) error {
+	err := os.Mkdir(dir, dirMode)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return t.MkdirAll(dir) // the parent was emptied and removed in between
+	case err != nil:
+		return err
+	}
+	return t.Own(dir)
+}
+
+// durable syncs the parent of dir, and its parents, unless this very directory was synced before.
+// Another writer may have created it a moment ago and not synced it yet, so existing is not enough.
+func (t *Tree) durable(dir string, fi fs.FileInfo) error {
+	inode := fi.Sys().(*syscall.Stat_t).Ino
+	t.mu.Lock()
+	known := t.synced[dir] == inode
+	t.mu.Unlock()
+	if known {
+		return nil
+	}
+	if parent := filepath.Dir(dir); len(parent) > len(t.root) {
+		if err := t.MkdirAll(parent); err != nil {
+			return err
+		}
+	}
+	if err := SyncDir(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.synced) >= maxSynced {
+		clear(t.synced)
+	}
+	t.synced[dir] = inode
+	return nil
+}
+
+// Stage writes data to a synced file in the temp directory, to be put in place by Rename.
+func (t *Tree) Stage(data []byte) (string, error) {
+	return stage(t.temp, data, fileMode, t.own)
+}
+
+// Rename moves from to its place. A parent directory that an expiry removed is made again. The name
+// is durable after Sync of the new path, which a caller that holds a lock does later.
+func (t *Tree) Rename(from, to string) error {
+	for range 10 { // each round loses against one removal of an empty directory
+		err := os.Rename(from, to)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if _, serr := os.Lstat(from); serr != nil {
+			return err
+		}
+		if err := os.MkdirAll(filepath.Dir(to), dirMode); err != nil {
+			return err
+		}
+		if err := t.ownParents(filepath.Dir(to)); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("rename to %s: its directory keeps vanishing", to)
+}
+
+func (t *Tree) ownParents(dir string) error {
+	if t.own == keep {
+		return nil
+	}
+	for ; len(dir) > len(t.root); dir = filepath.Dir(dir) {
+		if err := t.Own(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Sync makes the name of a file that Rename put in place durable, with each parent.
+func (t *Tree) Sync(path string) error {
+	dir := filepath.Dir(path)
+	if err := SyncDir(dir); err != nil {
+		return err
+	}
+	fi, err := os.Lstat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // already expired or deleted again
+	}
+	if err != nil || len(dir) <= len(t.root) {
+		return err
+	}
+	return t.durable(dir, fi)
+}
+
+// Trash moves path out of the tree; EmptyTrash removes it for good. False when it is not there.
+func (t *Tree) Trash(path string) (bool, error) {
+	return t.trashAs(path, nil)
+}
+
+// TrashIf is Trash for a path that somebody may be writing to: fresh is asked about the moved path,
+// and when it says yes the path is moved back.
+func (t *Tree) TrashIf(path string, fresh func(moved string) (bool, error)) (bool, error) {
+	return t.trashAs(path, fresh)
+}
+
+func (t *Tree) trashAs(path string, fresh func(string) (bool, error)) (bool, error) {
+	dir, err := os.MkdirTemp(t.trash, "t-*")
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = t.MkdirAll(t.trash); err == nil {
+			dir, err = os.MkdirTemp(t.trash, "t-*")
+		}
+	}
+	if err != nil {
+		return false, err
+	}
+	moved := filepath.Join(dir, filepath.Base(path))
+	if err := os.Rename(path, moved); err != nil {
+		rerr := os.Remove(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, rerr
+		}
+		return false, errors.Join(err, rerr)
+	}
+	if fresh == nil {
+		return true, nil
+	}
+	back, err := fresh(moved)
+	if err != nil || back {
+		return false, errors.Join(err, os.Rename(moved, path), os.Remove(dir))
+	}
+	return true, nil
+}
+
+// EmptyTrash removes what Trash moved away, by this process or by one that was killed. Files that it
+// cannot remove stay for the next call, and are reported.
+func (t *Tree) EmptyTrash() error { return removeEntries(t.trash) }
+
+// EmptyTemp removes what a killed process left half-written. Only the holder of the root lock may call it.
+func (t *Tree) EmptyTemp() error { return removeEntries(t.temp) }
+
+func removeEntries(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, e := range entries {
+		errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	return errors.Join(errs...)
+}
+
+// Prune removes dir and then its parents, as long as they are empty, up to but not including stop.
+func (t *Tree) Prune(dir, stop string) {
+	for len(dir) > len(stop) {
+		// Not empty, gone, or not ours to remove: in each case there is nothing more to do upwards.
+		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+		dir = filepath.Dir(dir)
+	}
+}

@@ -1,0 +1,288 @@
+// Package gc removes images that the policy gave up on, and the content only they used.
+//
+// It is the only package that deletes stored content. A thing goes only when one conditional
+// transaction finds it unused since its cutoff, unreferenced, and the gate open; its file is moved to
+// the trash in that same transaction. So a run is safe beside a server, beside other runs, and whatever
+// the plan says: the plan only tells where to look. Every step may be repeated, and a crash anywhere is
+// finished by the next run.
+//
+// A run goes from names to content: tags, manifests (parents before children), layer links, blobs. The
+// directories of one level are synced before the next begins, so that a power loss cannot bring back a
+// manifest whose blobs are gone. What it costs follows what it removes.
+package gc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/sirupsen/logrus"
+
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
+	"github.com/jc-lab/docker-cache-server/internal/disk"
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+)
+
+// Collector works on one store.
+type Collector struct {
+	Dir   layout.Dir
+	Tree  *disk.Tree
+	Index index.Store
+	Log   logrus.FieldLogger
+	// OnDelete is called with each blob that was removed. Nil: nobody wants to know.
+	OnDelete func(digest.Digest)
+}
+
+// Counts are the objects that a run removed. Blobs counts files, so a manifest is in both.
+type Counts struct {
+	Tags      int64 `json:"tags"`
+	Manifests int64 `json:"manifests"`
+	Blobs     int64 `json:"blobs"`
+	Uploads   int64 `json:"uploads"`
+}
+
+// Any says whether anything was removed.
+func (c Counts) Any() bool { return c != Counts{} }
+
+// Result is what a run did.
+type Result struct {
+	Removed    Counts
+	FreedBytes int64 // sizes of the blob files removed
+	Images     []Image
+}
+
+// Execute removes what the plan lists, as far as it is still unwanted. When ctx ends it stops between
+// two steps; the result says what was done.
+func (c *Collector) Execute(ctx context.Context, p *Plan) (Result, error) {
+	x := execution{Collector: c, ctx: ctx, plan: p, gone: map[index.Key]bool{}, levels: map[string]bool{}}
+	err := x.run()
+	x.result.Images = p.imagesOf(x.gone)
+	return x.result, errors.Join(err, c.Tree.EmptyTrash())
+}
+
+type execution struct {
+	*Collector
+	ctx    context.Context
+	plan   *Plan
+	result Result
+	gone   map[index.Key]bool
+	levels map[string]bool // directories from which this level removed names
+}
+
+func (x *execution) run() error {
+	for _, level := range []struct {
+		rows   []index.Row
+		remove func([]index.Row) error
+	}{
+		{x.plan.Tags, x.removeTag}, {x.plan.Manifests, x.removeManifests}, {x.plan.Layers, x.removeLayer}, {x.plan.Blobs, x.removeBlob},
+	} {
+		for _, r := range level.rows {
+			if err := x.retire(r, level.remove); err != nil {
+				return errors.Join(err, x.endLevel())
+			}
+		}
+		if err := x.endLevel(); err != nil {
+			return err
+		}
+	}
+	return x.removeUploads()
+}
+
+func (x *execution) retire(r index.Row, remove func([]index.Row) error) error {
+	if err := x.ctx.Err(); err != nil {
+		return err
+	}
+	if x.gone[r.Key] {
+		return nil // went together with another one
+	}
+	before := x.result
+	rows, err := x.Index.Retire(x.ctx, r.Key, x.plan.Cutoffs, remove)
+	if err != nil || rows == nil {
+		x.result = before // counted inside the transaction, which did not happen
+		if err != nil {
+			return fmt.Errorf("retire %s: %w", r.Key, err)
+		}
+		return nil
+	}
+	for _, row := range rows {
+		x.gone[row.Key] = true
+		x.told(row)
+	}
+	return nil
+}
+
+func (x *execution) told(row index.Row) {
+	if row.Key.Kind == index.Blob && row.Placed && x.OnDelete != nil {
+		x.OnDelete(row.Digest)
+	}
+	if row.Key.Kind == index.Tag || row.Key.Kind == index.Manifest {
+		x.Log.WithFields(logrus.Fields{"repository": row.Key.Repository, "tag": row.Key.Tag, "digest": row.Digest,
+			"last_access": row.AccessedAt}).Debugf("removed %s", row.Key.Kind)
+	}
+}
+
+// The remove functions run inside the transaction that removes the rows.
+
+func (x *execution) removeTag(rows []index.Row) error {
+	k := rows[0].Key
+	dir := x.Dir.File(layout.Path{Kind: layout.TagDir, Repository: k.Repository, Tag: k.Tag})
+	if _, err := x.Tree.Trash(dir); err != nil {
+		return err
+	}
+	x.result.Removed.Tags++
+	x.levels[filepath.Dir(dir)] = true
+	return nil
+}
+
+func (x *execution) removeManifests(rows []index.Row) error {
+	for _, r := range rows {
+		there, err := x.unlink(r.Key)
+		if err != nil {
+			return err
+		}
+		if there {
+			x.result.Removed.Manifests++
+		}
+	}
+	return nil
+}
+
+func (x *execution) removeLayer(rows []index.Row) error {
+	waits, err := x.plan.waitsForUpload(x.ctx, x.Dir, rows[0])
+	if err != nil {
+		return err
+	}
+	if waits {
+		return index.ErrSkip
+	}
+	_, err = x.unlink(rows[0].Key)
+	return err
+}
+
+func (x *execution) unlink(k index.Key) (bool, error) {
+	link := x.Dir.File(adopt.Path(k))
+	x.levels[filepath.Dir(link)] = true
+	err := os.Remove(link)
+	if adopt.Missing(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (x *execution) removeBlob(rows []index.Row) error {
+	file := x.Dir.File(adopt.Path(rows[0].Key))
+	x.levels[filepath.Dir(file)] = true
+	fi, err := os.Stat(file)
+	if adopt.Missing(err) {
+		return nil // a claim whose file never came
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := x.Tree.Trash(file); err != nil {
+		return err
+	}
+	x.result.Removed.Blobs++
+	x.result.FreedBytes += fi.Size()
+	return nil
+}
+
+// endLevel makes the removals of a level durable, and removes the directories that they left empty.
+func (x *execution) endLevel() error {
+	var errs []error
+	for dir := range x.levels {
+		errs = append(errs, disk.SyncDir(dir))
+		x.pruneFrom(dir)
+	}
+	clear(x.levels)
+	return errors.Join(errs...)
+}
+
+// pruneFrom removes dir and its parents as long as they are empty, and what an empty repository still has.
+func (x *execution) pruneFrom(dir string) {
+	x.pruneUploads(dir)
+	x.Tree.Prune(dir, string(x.Dir))
+}
+
+// pruneUploads removes the empty list of uploads of the repository that dir is part of.
+func (x *execution) pruneUploads(dir string) {
+	for ; len(dir) > len(x.Dir); dir = filepath.Dir(dir) {
+		if base := filepath.Base(dir); base == "_layers" || base == "_manifests" {
+			_ = os.Remove(filepath.Join(filepath.Dir(dir), "_uploads")) // not empty: stays
+			return
+		}
+	}
+}
+
+func (x *execution) removeUploads() error {
+	for _, u := range x.plan.Uploads {
+		if err := x.ctx.Err(); err != nil {
+			return err
+		}
+		moved, err := x.Tree.TrashIf(x.Dir.File(u), func(moved string) (bool, error) {
+			last, err := lastWrite(moved)
+			return !last.Before(x.plan.uploadCutoff), err
+		})
+		if err != nil {
+			return fmt.Errorf("remove upload %s of %s: %w", u.Upload, u.Repository, err)
+		}
+		if moved {
+			x.result.Removed.Uploads++
+			x.Tree.Prune(filepath.Dir(x.Dir.File(u)), string(x.Dir))
+		}
+	}
+	return nil
+}
+
+// waitsForUpload says whether a link may be part of a push that is under way: an upload into the
+// repository began while the link was in lease, and is still being written. The manifest comes last.
+func (p *Plan) waitsForUpload(ctx context.Context, dir layout.Dir, r index.Row) (bool, error) {
+	waits := false
+	err := dir.Uploads(ctx, r.Key.Repository, func(id string) error {
+		u := layout.Path{Kind: layout.UploadDir, Repository: r.Key.Repository, Upload: id}
+		last, err := lastWrite(dir.File(u))
+		if err != nil || last.Before(p.uploadCutoff) {
+			return err
+		}
+		waits = waits || !started(dir, u).After(r.AccessedAt.Add(p.lease))
+		return nil
+	})
+	return waits, err
+}
+
+// lastWrite is when something was last written to an upload: its data, or the file that is touched
+// whenever a client goes on.
+func lastWrite(dir string) (last time.Time, err error) {
+	for _, name := range []string{"", "data", "startedat"} {
+		fi, err := os.Stat(filepath.Join(dir, name))
+		if adopt.Missing(err) {
+			continue
+		}
+		if err != nil {
+			return last, err
+		}
+		if fi.ModTime().After(last) {
+			last = fi.ModTime()
+		}
+	}
+	return last, nil
+}
+
+// started is when an upload began; the beginning of time when it does not say.
+func started(dir layout.Dir, u layout.Path) time.Time {
+	u.Kind = layout.UploadStartedAt
+	data, err := os.ReadFile(dir.File(u))
+	if err != nil {
+		return time.Time{}
+	}
+	t, err := time.Parse(time.RFC3339, string(data))
+	if err != nil {
+		return time.Time{}
+	}
+	return t
+}

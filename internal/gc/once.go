@@ -1,0 +1,259 @@
+package gc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
+	"github.com/jc-lab/docker-cache-server/internal/disk"
+	"github.com/jc-lab/docker-cache-server/internal/expiry"
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/reconcile"
+)
+
+// Once is one run from outside a server, beside one or without.
+type Once struct {
+	Dir    layout.Dir
+	Log    logrus.FieldLogger
+	DryRun bool
+	// TTL and Grace are what the caller asks for. Nil: what the last server promised, else the default.
+	TTL, Grace *time.Duration
+	Default    index.Policy
+	// NameAge is for names that the index does not know; nil: used now.
+	NameAge adopt.Age
+}
+
+// NoStoreError says that a directory holds no registry.
+type NoStoreError struct{ Directory string }
+
+func (e *NoStoreError) Error() string {
+	return fmt.Sprintf("%s is no data directory of a registry", e.Directory)
+}
+
+// Hint says what the operator can do.
+func (e *NoStoreError) Hint() string {
+	return "name the directory of the server: --storage.directory DIR"
+}
+
+// GraceError refuses a grace shorter than what was promised.
+type GraceError struct{ Asked, Owed time.Duration }
+
+func (e *GraceError) Error() string {
+	return fmt.Sprintf("grace %s is shorter than the %s that a server of this directory has promised to its clients", e.Asked, e.Owed)
+}
+
+// Hint says what the operator can do.
+func (e *GraceError) Hint() string {
+	return fmt.Sprintf("leave --grace out, or wait %s after the server stopped", e.Owed)
+}
+
+// WrongIndexError says that a server uses another index than the one in its directory.
+type WrongIndexError struct{ layout.LockedError }
+
+func (e *WrongIndexError) Error() string {
+	return fmt.Sprintf("the index of %s was replaced while its server runs (pid %d)", e.Directory, e.Holder.PID)
+}
+
+// Hint says what the operator can do.
+func (e *WrongIndexError) Hint() string {
+	return "restart that server; it rebuilds its index from disk"
+}
+
+// gatePoll is how often a run looks whether a server has rebuilt its index.
+const gatePoll = 200 * time.Millisecond
+
+// Run does the run. Without a server the index is brought in line with the disk first, since nobody
+// knows what a stock registry, or a crash, did to it meanwhile.
+func (o Once) Run(ctx context.Context) (rep Report, err error) {
+	if err := o.checkStore(); err != nil {
+		return rep, err
+	}
+	live, err := o.Dir.Live()
+	if err != nil {
+		return rep, err
+	}
+	if o.DryRun {
+		return o.rehearse(ctx, live)
+	}
+	tree, err := disk.OpenTree(string(o.Dir), o.Dir.Temp(), o.Dir.Trash())
+	if err != nil {
+		return rep, err
+	}
+	unlock, err := o.Dir.LockGC(ctx)
+	if err != nil {
+		return rep, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	if err := tree.Own(o.Dir.GCLock()); err != nil {
+		return rep, err
+	}
+	ix, err := o.open(ctx, live, tree)
+	if err != nil {
+		return rep, err
+	}
+	defer func() { err = errors.Join(err, ix.Close()) }()
+	if live != nil {
+		err = o.awaitGate(ctx, ix)
+	} else {
+		err = o.rebuild(ctx, ix)
+	}
+	if err != nil {
+		return rep, err
+	}
+	return o.run(ctx, ix, tree)
+}
+
+func (o Once) checkStore() error {
+	for _, path := range []string{o.Dir.Native(layout.Root), o.Dir.Index()} {
+		if _, err := os.Stat(path); err == nil {
+			return nil
+		} else if !adopt.Missing(err) {
+			return err
+		}
+	}
+	return &NoStoreError{string(o.Dir)}
+}
+
+func (o Once) open(ctx context.Context, live *layout.Holder, tree *disk.Tree) (*sqlite.Store, error) {
+	if live == nil {
+		ix, err := sqlite.Open(ctx, o.Dir.Index(), sqlite.Alone, time.Now)
+		if err != nil {
+			return nil, err
+		}
+		return ix, tree.Own(o.Dir.Index())
+	}
+	ix, err := sqlite.Open(ctx, o.Dir.Index(), sqlite.Beside, time.Now)
+	if errors.Is(err, os.ErrNotExist) || (err == nil && ix.ID() != live.Index) {
+		if ix != nil {
+			err = ix.Close()
+		}
+		return nil, errors.Join(&WrongIndexError{layout.LockedError{Directory: string(o.Dir), Holder: *live}}, err)
+	}
+	return ix, err
+}
+
+// awaitGate waits for the server that is rebuilding its index.
+func (o Once) awaitGate(ctx context.Context, ix index.Store) error {
+	for told := false; ; told = true {
+		open, err := ix.GateOpen(ctx)
+		if open || err != nil {
+			return err
+		}
+		if !told {
+			o.Log.Info("waiting until the server has rebuilt its index from disk")
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(gatePoll):
+		}
+	}
+}
+
+// rebuild adopts first what the index does not know, and opens the gate. Adoption by file time keeps it
+// shut, so that nothing is removed in the same breath in which it was found.
+func (o Once) rebuild(ctx context.Context, ix index.Store) error {
+	res, err := reconcile.Rebuild(ctx, reconcile.Options{Dir: o.Dir, Index: ix, Log: o.Log, NameAge: o.NameAge})
+	if err != nil {
+		return err
+	}
+	if err := ix.Beat(ctx); err != nil {
+		return err
+	}
+	if res.Adopted > 0 && o.NameAge != nil {
+		o.Log.WithField("objects", res.Adopted).Info("adopted content that the index did not know; this run removes nothing")
+		return nil
+	}
+	_, err = ix.OpenGate(ctx, res.Token)
+	return err
+}
+
+func (o Once) run(ctx context.Context, ix index.Store, tree *disk.Tree) (Report, error) {
+	policy, err := o.policy(ctx, ix)
+	if err != nil {
+		return Report{}, err
+	}
+	c := Collector{Dir: o.Dir, Tree: tree, Index: ix, Log: o.Log}
+	rep, err := c.Run(ctx, policy, o.DryRun)
+	if errors.Is(err, index.ErrGateClosed) {
+		err = nil // a server has started a rebuild, or we left the gate shut: nothing may go
+	}
+	return rep, err
+}
+
+func (o Once) policy(ctx context.Context, ix index.Store) (index.Policy, error) {
+	last, owed, promised, err := ix.Promised(ctx)
+	if err != nil {
+		return index.Policy{}, err
+	}
+	p := o.Default
+	if promised {
+		p = last
+	}
+	if o.TTL != nil {
+		p.TTL = *o.TTL
+	}
+	if o.Grace != nil {
+		if *o.Grace < owed.Grace {
+			return p, &GraceError{*o.Grace, owed.Grace}
+		}
+		p.Grace = *o.Grace
+	}
+	p.Resolution = max(expiry.Resolution(p.Grace), owed.Resolution)
+	return p, nil
+}
+
+// rehearse plans without touching the store. Beside a server its index is read as it is; without one
+// the rebuild that would come first happens on a copy of the index, elsewhere.
+func (o Once) rehearse(ctx context.Context, live *layout.Holder) (rep Report, err error) {
+	if live != nil {
+		ix, err := sqlite.Open(ctx, o.Dir.Index(), sqlite.Look, time.Now)
+		if err != nil {
+			return rep, err
+		}
+		defer func() { err = errors.Join(err, ix.Close()) }()
+		if err := o.awaitGate(ctx, ix); err != nil {
+			return rep, err
+		}
+		return o.run(ctx, ix, nil)
+	}
+	tmp, err := os.MkdirTemp("", "dcs-gc-*")
+	if err != nil {
+		return rep, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
+	ix, err := copyOf(ctx, o.Dir.Index(), tmp)
+	if err != nil {
+		return rep, err
+	}
+	defer func() { err = errors.Join(err, ix.Close()) }()
+	if err := o.rebuild(ctx, ix); err != nil {
+		return rep, err
+	}
+	return o.run(ctx, ix, nil)
+}
+
+func copyOf(ctx context.Context, path, dir string) (*sqlite.Store, error) {
+	copied := filepath.Join(dir, filepath.Base(path))
+	for _, suffix := range []string{"", "-wal"} {
+		data, err := os.ReadFile(path + suffix)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = os.WriteFile(copied+suffix, data, 0o600)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return sqlite.Open(ctx, copied, sqlite.Alone, time.Now)
+}

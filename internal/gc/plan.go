@@ -1,0 +1,365 @@
+package gc
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
+	"github.com/jc-lab/docker-cache-server/internal/expiry"
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+)
+
+// Why an image goes.
+const (
+	ReasonTTL      = "ttl"      // the tag, and what it points to, was not used for the ttl
+	ReasonUntagged = "untagged" // so was the manifest, and nothing names it
+)
+
+// Image is a tag that goes, or an untagged top-level manifest.
+type Image struct {
+	Repository  string
+	Tag         string // empty: untagged
+	Digest      digest.Digest
+	LastAccess  time.Time
+	Reason      string
+	UniqueBytes int64 // bytes that no other image holds
+
+	key index.Key
+}
+
+// Plan is what a run would remove, each list in the order of removal.
+type Plan struct {
+	Cutoffs   index.Cutoffs
+	Tags      []index.Row
+	Manifests []index.Row
+	Layers    []index.Row
+	Blobs     []index.Row
+	Uploads   []layout.Path
+	Images    []Image // oldest first
+
+	uploadCutoff time.Time // files know the wall clock only
+	lease        time.Duration
+}
+
+// Result is what Execute would return if nobody used anything meanwhile.
+func (p *Plan) Result() Result {
+	r := Result{Removed: Counts{Tags: int64(len(p.Tags)), Uploads: int64(len(p.Uploads))}, Images: p.Images}
+	for _, m := range p.Manifests {
+		if m.Placed {
+			r.Removed.Manifests++
+		}
+	}
+	for _, b := range p.Blobs {
+		if b.Placed {
+			r.Removed.Blobs++
+			r.FreedBytes += b.Size
+		}
+	}
+	return r
+}
+
+func (p *Plan) imagesOf(gone map[index.Key]bool) (images []Image) {
+	for _, i := range p.Images {
+		if gone[i.key] {
+			images = append(images, i)
+		}
+	}
+	return images
+}
+
+// NewPlan decides what to remove under a policy. It changes nothing. Its cost follows what it lists.
+func (c *Collector) NewPlan(ctx context.Context, policy index.Policy) (*Plan, error) {
+	x := planner{Collector: c, ctx: ctx, Plan: &Plan{}, dead: map[index.Key]bool{}}
+	x.Cutoffs = expiry.Cutoffs(policy, c.Index.Back)
+	x.lease = policy.Grace + policy.Resolution
+	x.uploadCutoff = time.Now().Add(-policy.Grace)
+	err := c.Index.View(ctx, func(r index.Reader) error {
+		x.Reader = r
+		for _, step := range []func() error{x.tags, x.manifests, x.layers, x.blobs, x.images} {
+			if err := step(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		err = x.uploads()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("plan an expiry: %w", err)
+	}
+	return x.Plan, nil
+}
+
+type planner struct {
+	*Collector
+	index.Reader
+	*Plan
+	ctx  context.Context
+	dead map[index.Key]bool
+}
+
+func (x *planner) die(r index.Row, list *[]index.Row) bool {
+	if x.dead[r.Key] {
+		return false
+	}
+	x.dead[r.Key] = true
+	*list = append(*list, r)
+	return true
+}
+
+func (x *planner) tags() error {
+	return x.IdleTags(x.Cutoffs.Names, func(r index.Row) error {
+		x.die(r, &x.Plan.Tags)
+		return x.ctx.Err()
+	})
+}
+
+// manifests looks at what dead tags pointed to, and at what nothing names; then at what those name.
+func (x *planner) manifests() error {
+	var queue []index.Key
+	for _, t := range x.Plan.Tags {
+		queue = append(queue, index.ManifestKey(t.Key.Repository, t.Digest))
+	}
+	latest := x.Cutoffs.Names
+	if x.Cutoffs.Content.After(latest) {
+		latest = x.Cutoffs.Content // for claims whose file never came
+	}
+	err := x.Loose(index.Manifest, latest, func(r index.Row) error {
+		queue = append(queue, r.Key)
+		return x.ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
+	for len(queue) > 0 {
+		k := queue[0]
+		queue = queue[1:]
+		if x.dead[k] {
+			continue
+		}
+		group, err := x.deadGroup(k)
+		if err != nil {
+			return err
+		}
+		for _, m := range group {
+			if !x.die(m, &x.Manifests) {
+				continue
+			}
+			kept, err := x.keptBy(m)
+			if err != nil {
+				return err
+			}
+			queue = append(queue, kept...)
+		}
+	}
+	return nil
+}
+
+// deadGroup returns a manifest with all that keeps it and is not planned yet, if none of it is wanted.
+func (x *planner) deadGroup(k index.Key) (group []index.Row, err error) {
+	seen := map[index.Key]bool{k: true}
+	for queue := []index.Key{k}; len(queue) > 0; queue = queue[1:] {
+		m, err := x.Row(queue[0])
+		if err != nil {
+			return nil, err
+		}
+		if m == nil || x.dead[m.Key] {
+			continue
+		}
+		if !expiry.Dead(*m, x.Cutoffs) {
+			return nil, nil
+		}
+		tags, err := x.Reader.Tags(m.Key.Repository, m.Key.Digest)
+		if err != nil || slices.ContainsFunc(tags, func(t index.Row) bool { return !x.dead[t.Key] }) {
+			return nil, err
+		}
+		group = append(group, *m)
+		keepers, err := x.keepers(*m)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range keepers {
+			if !seen[p] {
+				seen[p] = true
+				queue = append(queue, p)
+			}
+		}
+	}
+	slices.Reverse(group) // parents first
+	return group, nil
+}
+
+// keepers are the manifests that keep a manifest: those that name it, and its subject.
+func (x *planner) keepers(m index.Row) ([]index.Key, error) {
+	parents, err := x.Parents(m.Key.Repository, m.Key.Digest)
+	if err != nil {
+		return nil, err
+	}
+	var keys []index.Key
+	for _, p := range parents {
+		keys = append(keys, p.Key)
+	}
+	if m.Subject != "" {
+		keys = append(keys, index.ManifestKey(m.Key.Repository, m.Subject))
+	}
+	return keys, nil
+}
+
+// keptBy are the manifests that a manifest keeps: its children and its referrers.
+func (x *planner) keptBy(m index.Row) (keys []index.Key, err error) {
+	children, err := x.References(m.Key.Digest)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range children {
+		keys = append(keys, index.ManifestKey(m.Key.Repository, d))
+	}
+	referrers, err := x.Referrers(m.Key.Repository, m.Key.Digest)
+	for _, r := range referrers {
+		keys = append(keys, r.Key)
+	}
+	return keys, err
+}
+
+func (x *planner) layers() error {
+	var queue []index.Key
+	for _, m := range x.Manifests {
+		children, err := x.References(m.Key.Digest)
+		if err != nil {
+			return err
+		}
+		for _, d := range children {
+			queue = append(queue, index.LayerKey(m.Key.Repository, d))
+		}
+	}
+	err := x.Loose(index.Layer, x.Cutoffs.Content, func(r index.Row) error {
+		queue = append(queue, r.Key)
+		return x.ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
+	for _, k := range queue {
+		if err := x.layer(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *planner) layer(k index.Key) error {
+	r, err := x.Row(k)
+	if err != nil || r == nil || !expiry.Dead(*r, x.Cutoffs) {
+		return err
+	}
+	parents, err := x.Parents(k.Repository, k.Digest)
+	if err != nil || x.anyAlive(parents) {
+		return err
+	}
+	waits, err := x.waitsForUpload(x.ctx, x.Dir, *r)
+	if err == nil && !waits {
+		x.die(*r, &x.Layers)
+	}
+	return err
+}
+
+func (x *planner) anyAlive(rows []index.Row) bool {
+	return slices.ContainsFunc(rows, func(r index.Row) bool { return !x.dead[r.Key] })
+}
+
+func (x *planner) blobs() error {
+	var queue []index.Key
+	for _, list := range [][]index.Row{x.Manifests, x.Layers} {
+		for _, r := range list {
+			queue = append(queue, index.BlobKey(r.Key.Digest))
+		}
+	}
+	err := x.Loose(index.Blob, x.Cutoffs.Content, func(r index.Row) error {
+		queue = append(queue, r.Key)
+		return x.ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
+	for _, k := range queue {
+		r, err := x.Row(k)
+		if err != nil {
+			return err
+		}
+		if r == nil || !expiry.Dead(*r, x.Cutoffs) {
+			continue
+		}
+		holders, err := x.Holders(k.Digest)
+		if err != nil {
+			return err
+		}
+		if !x.anyAlive(holders) {
+			x.die(*r, &x.Blobs)
+		}
+	}
+	return nil
+}
+
+// uploads finds those to which nothing was written for the grace.
+func (x *planner) uploads() error {
+	return x.Dir.Repositories(x.ctx, func(repo string) error {
+		return x.Dir.Uploads(x.ctx, repo, func(id string) error {
+			u := layout.Path{Kind: layout.UploadDir, Repository: repo, Upload: id}
+			last, err := lastWrite(x.Dir.File(u))
+			if adopt.Missing(err) || !last.Before(x.uploadCutoff) {
+				return nil
+			}
+			x.Uploads = append(x.Uploads, u)
+			return err
+		})
+	})
+}
+
+// images says which of what goes people know: tags, and top-level manifests that have none.
+func (x *planner) images() error {
+	tagged := map[index.Key]bool{}
+	for _, t := range x.Plan.Tags {
+		m := index.ManifestKey(t.Key.Repository, t.Digest)
+		tagged[m] = true
+		if err := x.image(t, m, ReasonTTL); err != nil {
+			return err
+		}
+	}
+	for _, m := range x.Manifests {
+		if tagged[m.Key] || !m.Placed {
+			continue
+		}
+		keepers, err := x.keepers(m)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(keepers, func(k index.Key) bool { return x.dead[k] }) {
+			continue // part of another image
+		}
+		if err := x.image(m, m.Key, ReasonUntagged); err != nil {
+			return err
+		}
+	}
+	slices.SortStableFunc(x.Images, func(a, b Image) int { return a.LastAccess.Compare(b.LastAccess) })
+	return nil
+}
+
+func (x *planner) image(r index.Row, manifest index.Key, reason string) error {
+	i := Image{Repository: manifest.Repository, Tag: r.Key.Tag, Digest: manifest.Digest, LastAccess: r.AccessedAt, Reason: reason, key: r.Key}
+	m, err := x.Row(manifest)
+	if err != nil {
+		return err
+	}
+	if m != nil && m.AccessedAt.After(i.LastAccess) {
+		i.LastAccess = m.AccessedAt
+	}
+	i.UniqueBytes, err = UniqueBytes(x.Reader, manifest)
+	x.Images = append(x.Images, i)
+	return err
+}

@@ -1,0 +1,257 @@
+// Package index says what dcs knows about a store: when each thing was last used, and what refers to what.
+//
+// Disk is the truth about what exists; the index is the truth about recency and references. Absence
+// from the index never means dead, and a row never proves existence. All of it but recency can be
+// rebuilt from disk.
+//
+// A row stands for a blob (per digest), for a layer link or a manifest (per repository and digest), or
+// for a tag (per repository and name). A Store is the two-sided protocol over these rows. Writers
+// Claim, then Place; promisers Lease, then look; only internal/gc calls Retire. Each of these is one
+// short transaction that excludes every other writer, in this process and in others, and a file is
+// renamed inside the transaction that changes its row. The functions that callers pass in run inside
+// such a transaction: they may rename and stat, and must not sync, wait or call the Store.
+//
+// An engine lives in a package below this one and must pass the suite in indextest.
+package index
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Kind says what a row stands for.
+type Kind uint8
+
+// The kinds of rows.
+const (
+	Blob Kind = iota + 1
+	Layer
+	Manifest
+	Tag
+)
+
+func (k Kind) String() string {
+	return [...]string{"row", "blob", "layer", "manifest", "tag"}[k]
+}
+
+// Key names a row.
+type Key struct {
+	Kind       Kind
+	Repository string        // empty for blobs
+	Digest     digest.Digest // empty for tags
+	Tag        string        // tags only
+}
+
+func (k Key) String() string {
+	switch k.Kind {
+	case Blob:
+		return fmt.Sprintf("blob %s", k.Digest)
+	case Tag:
+		return fmt.Sprintf("tag %s:%s", k.Repository, k.Tag)
+	}
+	return fmt.Sprintf("%s %s@%s", k.Kind, k.Repository, k.Digest)
+}
+
+// BlobKey, LayerKey, ManifestKey and TagKey name rows of their kind.
+func BlobKey(d digest.Digest) Key { return Key{Kind: Blob, Digest: d} }
+func LayerKey(repo string, d digest.Digest) Key {
+	return Key{Kind: Layer, Repository: repo, Digest: d}
+}
+func ManifestKey(repo string, d digest.Digest) Key {
+	return Key{Kind: Manifest, Repository: repo, Digest: d}
+}
+func TagKey(repo, name string) Key { return Key{Kind: Tag, Repository: repo, Tag: name} }
+
+// Content is what a manifest says about itself. It follows from the digest alone.
+type Content struct {
+	MediaType    string
+	ArtifactType string
+	Config       digest.Digest   // empty when there is none
+	Subject      digest.Digest   // empty when there is none
+	References   []digest.Digest // everything it names but its subject, whatever the type
+	Foreign      []digest.Digest // those that may live elsewhere, since they come with URLs
+}
+
+// Claim announces content of a kind other than Tag that is about to be placed.
+type Claim struct {
+	Key     Key
+	Size    int64    // of the blob or the manifest, in bytes
+	Content *Content // manifests only, and required there
+
+	// UploadStarted is when the upload of this layer began. Links of the repository that nothing refers
+	// to yet and that were in lease then are renewed: they are the rest of the same push, whose manifest
+	// comes last. Zero: no upload.
+	UploadStarted time.Time
+}
+
+// Adoption is content found on disk that the index does not know, or knows otherwise.
+type Adoption struct {
+	Claim
+	Digest digest.Digest // what a tag points to
+	At     time.Time     // last use; zero: now
+}
+
+// Policy is what a server promises, kept in the index so that other processes keep it too.
+type Policy struct {
+	TTL        time.Duration // 0: never expire
+	Grace      time.Duration
+	Resolution time.Duration // a lease in memory may be younger than its row by this much
+}
+
+// Cutoffs say how old is old enough. Rows last used before them go, once nothing alive refers to them.
+type Cutoffs struct {
+	Names   time.Time // tags and manifests; zero: never
+	Content time.Time // links, blobs, and claims whose file never came
+}
+
+// Row is what the index knows about a key.
+type Row struct {
+	Key        Key
+	Digest     digest.Digest // the key's own, or what the tag points to
+	Size       int64         // blobs and manifests, in bytes
+	Placed     bool          // false: claimed, the file has not come
+	CreatedAt  time.Time
+	AccessedAt time.Time
+	MediaType  string        // manifests
+	Artifact   string        // manifests: artifact type
+	Config     digest.Digest // manifests
+	Subject    digest.Digest // manifests
+}
+
+// Use is a blob with what uses it, in all repositories. The manifests whose file it is are not in it.
+type Use struct {
+	Blob  Row
+	Links []Row           // layer links
+	Named []digest.Digest // what names it: each a manifest of one repository or more
+}
+
+// Totals counts what is on disk as far as the index knows. Blobs includes manifests: it counts files.
+type Totals struct {
+	Tags      int64 `json:"tags"`
+	Manifests int64 `json:"manifests"`
+	Blobs     int64 `json:"blobs"`
+	Bytes     int64 `json:"bytes"`
+}
+
+var (
+	// ErrSkip is returned by a function passed to Retire: the row stays.
+	ErrSkip = errors.New("skipped")
+	// ErrGateClosed says that references are not complete yet, so nothing that may be needed can go.
+	ErrGateClosed = errors.New("the index is being rebuilt from disk")
+	// ErrNewer says that the index was written by a newer dcs.
+	ErrNewer = errors.New("the index was written by a newer version of dcs")
+	// ErrCorrupt says that the index cannot be read. It can be deleted: it is rebuilt from disk.
+	ErrCorrupt = errors.New("the index is damaged")
+	// ErrFull says that the disk has no room for the index to write.
+	ErrFull = errors.New("no space left for the index")
+)
+
+// ReferencedError refuses to delete what a manifest of the same repository needs.
+type ReferencedError struct {
+	Key Key
+	By  digest.Digest
+}
+
+func (e *ReferencedError) Error() string {
+	return fmt.Sprintf("%s is needed by manifest %s", e.Key, e.By)
+}
+
+// Store is one index. Its methods may be called concurrently, and by several processes on one index.
+// Times are milliseconds or finer, read from the store's clock while the write lock is held.
+type Store interface {
+	// Claim records that content is about to be placed, and its use. It is never relaxed. A manifest's
+	// references are held from here on.
+	Claim(ctx context.Context, c Claim) error
+	// Unclaim takes a claim back whose content was refused, unless somebody placed it meanwhile.
+	Unclaim(ctx context.Context, k Key) error
+	// Place renews the claim if it is gone and calls rename, which looks at what the content refers to
+	// and renames its file into place. When rename fails the index is unchanged.
+	Place(ctx context.Context, c Claim, rename func() error) error
+	// MoveTag points a tag at a manifest: its row, and by rename its link. What it pointed to before
+	// inherits its last use.
+	MoveTag(ctx context.Context, repo, tag string, to digest.Digest, rename func() error) error
+
+	// Lease records a use. False: no such row, so look, and Adopt what is there.
+	Lease(ctx context.Context, k Key) (bool, error)
+	// Adopt records content found on disk. For each adoption look runs inside the transaction and
+	// returns it as it is now; false: it is gone, and the row of a tag goes too while that of content
+	// becomes a claim whose file never came.
+	Adopt(ctx context.Context, looks ...Look) error
+
+	// Retire removes the row of k and whatever is dead with it (tags and manifests that only refer to
+	// each other) if all of it was last used before the cutoffs, nothing alive refers to it, and the gate
+	// is open; and calls remove with the rows, parents first, to remove their files. What they referred
+	// to inherits their last use. It returns nil rows when k is wanted.
+	Retire(ctx context.Context, k Key, cut Cutoffs, remove func([]Row) error) ([]Row, error)
+
+	// DeleteTag, DeleteManifest and DeleteLayer remove a name at a client's request, with the files that
+	// remove removes. A manifest goes with its tags. *ReferencedError, ErrGateClosed.
+	DeleteTag(ctx context.Context, repo, tag string, remove func() error) error
+	DeleteManifest(ctx context.Context, repo string, d digest.Digest, remove func(tags []string) error) error
+	DeleteLayer(ctx context.Context, repo string, d digest.Digest, remove func() error) error
+
+	// CloseGate begins a rebuild: nothing is retired until OpenGate is called with the same token. A
+	// later CloseGate, by any process, makes the token void: OpenGate then returns false.
+	CloseGate(ctx context.Context) (token string, err error)
+	OpenGate(ctx context.Context, token string) (bool, error)
+	GateOpen(ctx context.Context) (bool, error)
+
+	// Promise registers the policy of a server that begins to serve. What earlier servers promised and
+	// still owe stays in force.
+	Promise(ctx context.Context, p Policy) error
+	// Promised returns the policy that was promised last, and the largest grace and resolution that any
+	// server still owes; false: no server ever ran.
+	Promised(ctx context.Context) (last, owed Policy, ok bool, err error)
+	// Beat records that the store is being watched, and the time.
+	Beat(ctx context.Context) error
+
+	// View reads a consistent state of the index. Reading never holds up writers.
+	View(ctx context.Context, read func(Reader) error) error
+	// Now is the store's time: never behind a time that it returned before, in any process.
+	Now() time.Time
+	// Back returns the time that lies d of watched time before Now. Time in which nobody watched, or
+	// which a step of the clock made up, is not counted.
+	Back(d time.Duration) time.Time
+	// Due is the inverse of Back: the time at which t will lie d of watched time before Now, if somebody
+	// watches from now on.
+	Due(t time.Time, d time.Duration) time.Time
+	// ID is the random identity that the index got when it was created.
+	ID() string
+	Close() error
+}
+
+// Look returns content as it is on disk at the moment, and whether it is there at all. Its key is set
+// even when it is not.
+type Look func() (Adoption, bool, error)
+
+// Reader reads one state of the index. Lists are in no particular order unless said otherwise.
+type Reader interface {
+	Totals() (Totals, error)
+	// Row returns nil when there is none.
+	Row(k Key) (*Row, error)
+	// IdleTags calls f with each tag that was, like its manifest, last used before the time, oldest first.
+	IdleTags(before time.Time, f func(Row) error) error
+	// Loose calls f with each row of the kind (not Tag) that nothing refers to, last used before the
+	// time, oldest first.
+	Loose(kind Kind, before time.Time, f func(Row) error) error
+	// References returns what the manifest names, without its subject.
+	References(d digest.Digest) ([]digest.Digest, error)
+	// Tags, Parents and Referrers return the rows that keep or are kept by a manifest or layer of a
+	// repository: the tags that point at it, the manifests that name it, the manifests whose subject it is.
+	Tags(repo string, d digest.Digest) ([]Row, error)
+	Parents(repo string, d digest.Digest) ([]Row, error)
+	Referrers(repo string, d digest.Digest) ([]Row, error)
+	// Holders returns the layer links and manifests of all repositories that keep a blob.
+	Holders(d digest.Digest) ([]Row, error)
+	// Nested calls f with each pair of digests of which one, a manifest, names the other, a manifest too.
+	Nested(f func(parent, child digest.Digest) error) error
+	// Uses calls f with each blob whose file came, in the order of digests, in one pass. The slices are
+	// only valid until f returns.
+	Uses(f func(Use) error) error
+	// Each calls f with every row of a kind.
+	Each(kind Kind, f func(Row) error) error
+}

@@ -1,0 +1,279 @@
+package indextest
+
+import (
+	"time"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+)
+
+var images = []test{
+	{"a pull of a layer does not keep the images that hold it", func(s *scene) {
+		l, m := s.layer("a", "l"), s.image("a", "m", "l")
+		s.later(time.Hour)
+		s.lease(l)
+		s.lease(blob("l"))
+		s.dies(m)
+		s.lives(l, blob("l"))
+	}},
+	{"a manifest keeps its layers and its blob, though nobody asks for them", func(s *scene) {
+		l, m := s.layer("a", "l"), s.image("a", "m", "l")
+		s.later(time.Hour)
+		s.lease(m)
+		s.lives(m, l, blob("l"), blob("m"))
+	}},
+	{"a tag keeps its manifest", func(s *scene) {
+		m, k := s.image("a", "m"), s.tag("a", "v1", "m")
+		s.later(time.Hour)
+		s.lease(k)
+		s.lives(m, blob("m"))
+	}},
+	{"a tag in another repository keeps nothing", func(s *scene) {
+		m := s.image("a", "m")
+		s.tag("b", "v1", "m")
+		s.later(time.Hour)
+		s.dies(m)
+	}},
+	{"an index keeps its children, of which nobody asked for one", func(s *scene) {
+		s.layer("a", "l")
+		child, top := s.image("a", "child", "l"), s.image("a", "top", "child")
+		s.later(time.Hour)
+		s.lease(top)
+		s.lives(child, link("a", "l"), blob("l"))
+	}},
+	{"a child that is used keeps no index", func(s *scene) {
+		child, top := s.image("a", "child"), s.image("a", "top", "child")
+		s.later(time.Hour)
+		s.lease(child)
+		s.dies(top)
+		s.lives(child)
+	}},
+	{"an index keeps no child in another repository", func(s *scene) {
+		child, top := s.image("a", "child"), s.image("b", "top", "child")
+		s.later(time.Hour)
+		s.lease(top)
+		s.dies(child)
+	}},
+	{"an index keeps the layers that it lists as manifests", func(s *scene) {
+		l, top := s.layer("a", "cache"), s.image("a", "top", "cache")
+		s.later(time.Hour)
+		s.lease(top)
+		s.lives(l, blob("cache"))
+	}},
+	{"a subject keeps its referrers, and a referrer does not keep its subject", func(s *scene) {
+		m, sig := s.image("a", "m"), s.referrer("a", "sig", "m")
+		s.later(time.Hour)
+		s.lease(m)
+		s.lives(sig)
+		s.later(time.Hour)
+		s.lease(sig)
+		s.dies(m)
+		s.lives(sig)
+	}},
+	{"a subject in another repository keeps no referrer", func(s *scene) {
+		m, sig := s.image("b", "m"), s.referrer("a", "sig", "m")
+		s.later(time.Hour)
+		s.lease(m)
+		s.dies(sig)
+	}},
+	{"a referrer whose subject is absent lives by its own use", func(s *scene) {
+		sig := s.referrer("a", "sig", "m")
+		s.later(time.Hour)
+		s.lease(sig)
+		s.lives(sig)
+		s.later(time.Hour)
+		s.dies(sig)
+	}},
+	{"a subject that comes after its referrers keeps them", func(s *scene) {
+		sig := s.referrer("a", "sig", "m")
+		s.later(time.Hour)
+		s.image("a", "m")
+		s.lives(sig)
+	}},
+	{"what a far ancestor keeps is kept", func(s *scene) {
+		s.layer("a", "l")
+		s.referrer("a", "sig", "child", "l")
+		s.referrer("a", "sigsig", "sig")
+		s.image("a", "child")
+		s.image("a", "mid", "child")
+		s.image("a", "top", "mid")
+		k := s.tag("a", "v1", "top")
+		all := []index.Key{man("a", "top"), man("a", "mid"), man("a", "child"), man("a", "sig"), man("a", "sigsig"), link("a", "l"), blob("l")}
+		s.later(time.Hour)
+		s.lease(k)
+		s.lives(all...)
+		s.later(time.Hour)
+		s.dies(k)
+		s.dies(man("a", "sigsig"), all[:4]...)
+	}},
+	{"a manifest that one index forgot and another lists is kept", func(s *scene) {
+		child := s.image("a", "child")
+		top1, top2 := s.image("a", "top1", "child"), s.image("a", "top2", "child")
+		s.later(time.Hour)
+		s.lease(top2)
+		s.dies(top1)
+		s.lives(child)
+	}},
+	{"the same digest in another repository keeps the blob and not the link", func(s *scene) {
+		s.layer("b", "l")
+		l, m := s.layer("a", "l"), s.image("b", "m", "l")
+		s.later(time.Hour)
+		s.lease(m)
+		s.dies(l)
+		s.lives(blob("l"), link("b", "l"))
+	}},
+	{"references go with the last row of the digest, and not before", func(s *scene) {
+		s.layer("b", "l")
+		ma, mb := s.image("a", "m", "l"), s.image("b", "m", "l")
+		refs := func(want int) {
+			s.Helper()
+			s.view(func(r index.Reader) error {
+				got, err := r.References(dg("m"))
+				s.check(len(got) == want, "references %v, want %d", got, want)
+				return err
+			})
+		}
+		s.later(time.Hour)
+		s.lease(mb)
+		s.dies(ma)
+		refs(1)
+		s.lives(link("b", "l"))
+		s.must(s.DeleteManifest(s.Context(), "b", dg("m"), noTags))
+		refs(0)
+		s.must(s.Claim(s.Context(), manClaim("a", "m", content("", "l"))))
+		refs(1)
+		s.must(s.Unclaim(s.Context(), man("a", "m")))
+		refs(0)
+	}},
+	{"references come back with a new claim", func(s *scene) {
+		l, m := s.layer("a", "l"), s.image("a", "m", "l")
+		s.later(time.Hour)
+		s.dies(m)
+		s.image("a", "m", "l")
+		s.lives(l)
+	}},
+	{"a layer that comes after its manifest is held", func(s *scene) {
+		s.image("a", "m", "l")
+		l := s.layer("a", "l")
+		s.later(time.Hour)
+		s.lease(man("a", "m"))
+		s.lives(l)
+	}},
+}
+
+var inheritance = []test{
+	{"a retired manifest leaves its use to what it named", func(s *scene) {
+		s.layer("a", "l")
+		s.image("a", "child")
+		s.referrer("a", "sig", "m")
+		m := s.image("a", "m", "l", "child")
+		s.later(time.Hour)
+		s.lease(m)
+		at := s.Now()
+		s.later(10 * time.Minute)
+		cut := index.Cutoffs{Names: s.Back(time.Minute), Content: s.Back(30 * time.Minute)}
+		s.check(len(s.retire(m, cut)) == 1, "the manifest stays")
+		for _, k := range []index.Key{link("a", "l"), man("a", "child"), man("a", "sig"), blob("m")} {
+			s.used(k, at)
+		}
+		s.check(s.retire(link("a", "l"), cut) == nil, "the layer went at once")
+	}},
+	{"a retired tag leaves its use to its manifest, and a retired link to its blob", func(s *scene) {
+		l, m, k := s.layer("a", "l"), s.image("a", "m"), s.tag("a", "v1", "m")
+		s.later(time.Hour)
+		s.lease(k)
+		s.lease(l)
+		at := s.Now()
+		s.later(10 * time.Minute)
+		s.dies(k)
+		s.dies(l)
+		s.used(m, at)
+		s.used(blob("l"), at)
+	}},
+	{"an older use takes nothing from what inherits it", func(s *scene) {
+		l, m, k := s.layer("a", "l"), s.image("a", "m", "l"), s.tag("a", "v1", "m")
+		s.later(time.Hour)
+		s.lease(m)
+		s.lease(l)
+		at := s.Now()
+		s.later(time.Hour)
+		s.dies(k)
+		s.used(m, at)
+		s.dies(m)
+		s.used(l, at)
+	}},
+	{"a deleted tag leaves its use to its manifest", func(s *scene) {
+		m, k := s.image("a", "m"), s.tag("a", "v1", "m")
+		s.later(time.Hour)
+		s.lease(k)
+		at := s.Now()
+		s.must(s.DeleteTag(s.Context(), "a", "v1", nothing))
+		s.used(m, at)
+		s.lives(m)
+	}},
+	{"a deleted manifest leaves its use to what it named", func(s *scene) {
+		s.layer("a", "l")
+		s.layer("b", "l")
+		s.image("a", "child")
+		s.referrer("a", "sig", "m")
+		old := s.Now()
+		m := s.image("a", "m", "l", "child")
+		s.later(time.Hour)
+		s.lease(m)
+		at := s.Now()
+		s.must(s.DeleteManifest(s.Context(), "a", dg("m"), noTags))
+		for _, k := range []index.Key{link("a", "l"), man("a", "child"), man("a", "sig"), blob("m")} {
+			s.used(k, at)
+			s.lives(k)
+		}
+		s.used(link("b", "l"), old)
+	}},
+	{"a manifest deleted with its tags leaves their use to what it named", func(s *scene) {
+		l := s.layer("a", "l")
+		s.image("a", "m", "l")
+		k := s.tag("a", "v1", "m")
+		s.later(time.Hour)
+		s.lease(k)
+		at := s.Now()
+		s.must(s.DeleteManifest(s.Context(), "a", dg("m"), noTags))
+		s.used(l, at)
+		s.lives(l)
+	}},
+	{"a deleted layer leaves its use to its blob", func(s *scene) {
+		l := s.layer("a", "l")
+		s.later(time.Hour)
+		s.lease(l)
+		at := s.Now()
+		s.must(s.DeleteLayer(s.Context(), "a", dg("l"), nothing))
+		s.used(blob("l"), at)
+		s.lives(blob("l"))
+	}},
+	{"a tag that moves leaves its use to what it pointed to", func(s *scene) {
+		m1 := s.image("a", "m1")
+		k := s.tag("a", "v1", "m1")
+		s.later(time.Hour)
+		s.lease(k)
+		at := s.Now()
+		s.later(30 * time.Second)
+		s.image("a", "m2")
+		s.tag("a", "v1", "m2")
+		s.used(m1, at)
+		s.lives(m1)
+	}},
+	{"a claim that is taken back leaves its use to what it named", func(s *scene) {
+		l := s.layer("a", "l")
+		s.later(time.Hour)
+		s.must(s.Claim(s.Context(), manClaim("a", "m", content("", "l"))))
+		s.must(s.Unclaim(s.Context(), man("a", "m")))
+		s.used(l, s.Now())
+	}},
+	{"a dead group leaves its use to what it named", func(s *scene) {
+		l, r := s.layer("a", "l"), s.image("a", "r", "l")
+		s.referrer("a", "i", "r", "r")
+		s.later(time.Hour)
+		s.lease(r)
+		at := s.Now()
+		s.later(10 * time.Minute)
+		s.dies(r, man("a", "i"))
+		s.used(l, at)
+	}},
+}

@@ -1,0 +1,649 @@
+package indextest
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+)
+
+// model is what an index must say, the simple way: every row in a map, liveness by walking upwards.
+type model struct {
+	rows     map[index.Key]index.Row
+	contents map[digest.Digest]*index.Content
+	circled  map[index.Key]bool // was ever on a circle
+}
+
+// keepers are the rows that hold content: not the tags.
+func (m *model) keepers(k index.Key) (all []index.Key) {
+	for o := range m.rows {
+		switch {
+		case k.Kind == index.Blob:
+			if (o.Kind == index.Layer || o.Kind == index.Manifest) && o.Digest == k.Digest {
+				all = append(all, o)
+			}
+		case o.Kind == index.Manifest && o.Repository == k.Repository:
+			names := slices.Contains(m.contents[o.Digest].References, k.Digest)
+			subject := k.Kind == index.Manifest && m.contents[k.Digest].Subject == o.Digest
+			if names || subject {
+				all = append(all, o)
+			}
+		}
+	}
+	return all
+}
+
+func (m *model) tagged(k index.Key) bool {
+	for o, r := range m.rows {
+		if o.Kind == index.Tag && o.Repository == k.Repository && r.Digest == k.Digest {
+			return true
+		}
+	}
+	return false
+}
+
+// alive says whether somebody wants k: itself used, or kept by what is alive.
+func (m *model) alive(k index.Key, cut index.Cutoffs, walked map[index.Key]bool) bool {
+	r, since := m.rows[k], cut.Content
+	if k.Kind == index.Tag || k.Kind == index.Manifest && r.Placed {
+		since = cut.Names
+	}
+	if !r.AccessedAt.Before(since) {
+		return true
+	}
+	switch k.Kind {
+	case index.Tag:
+		of, ok := m.rows[index.ManifestKey(k.Repository, r.Digest)]
+		return ok && !of.AccessedAt.Before(cut.Names)
+	case index.Layer, index.Blob:
+		return len(m.keepers(k)) > 0 // dead manifests go first
+	}
+	if m.tagged(k) {
+		return true
+	}
+	walked[k] = true
+	for _, o := range m.keepers(k) {
+		if !walked[o] && m.alive(o, cut, walked) {
+			return true
+		}
+	}
+	return false
+}
+
+// above is k with everything that keeps it, and what keeps that.
+func (m *model) above(k index.Key) map[index.Key]bool {
+	all := map[index.Key]bool{}
+	var walk func(index.Key)
+	walk = func(k index.Key) {
+		if all[k] {
+			return
+		}
+		all[k] = true
+		if k.Kind == index.Manifest {
+			for _, o := range m.keepers(k) {
+				walk(o)
+			}
+		}
+	}
+	walk(k)
+	return all
+}
+
+func (m *model) onCircle(k index.Key) bool {
+	for _, o := range m.keepers(k) {
+		if m.above(o)[k] {
+			return true
+		}
+	}
+	return false
+}
+
+// dead is what Retire must take.
+func (m *model) dead(k index.Key, cut index.Cutoffs) (all []index.Key) {
+	if _, ok := m.rows[k]; !ok || m.alive(k, cut, map[index.Key]bool{}) {
+		return nil
+	}
+	for o := range m.above(k) {
+		all = append(all, o)
+	}
+	return all
+}
+
+func (m *model) use(k index.Key, at time.Time) {
+	if r, ok := m.rows[k]; ok && at.After(r.AccessedAt) {
+		r.AccessedAt = at
+		m.rows[k] = r
+	}
+}
+
+// put makes or renews the row of content.
+func (m *model) put(c index.Claim, placed bool, at time.Time) {
+	r, ok := m.rows[c.Key]
+	if !ok {
+		r = index.Row{Key: c.Key, Digest: c.Key.Digest, Size: c.Size, AccessedAt: at}
+	}
+	r.Placed = r.Placed || placed
+	m.rows[c.Key] = r
+	m.use(c.Key, at)
+	for k := range m.rows {
+		if k.Kind == index.Manifest && m.onCircle(k) {
+			m.circled[k] = true
+		}
+	}
+}
+
+// drop takes a row; what it referred to inherits.
+func (m *model) drop(k index.Key) {
+	r, ok := m.rows[k]
+	if !ok {
+		return
+	}
+	delete(m.rows, k)
+	delete(m.circled, k)
+	switch k.Kind {
+	case index.Tag:
+		m.use(index.ManifestKey(k.Repository, r.Digest), r.AccessedAt)
+	case index.Layer:
+		m.use(index.BlobKey(k.Digest), r.AccessedAt)
+	case index.Manifest:
+		m.use(index.BlobKey(k.Digest), r.AccessedAt)
+		for _, d := range m.contents[k.Digest].References {
+			m.use(index.LayerKey(k.Repository, d), r.AccessedAt)
+			m.use(index.ManifestKey(k.Repository, d), r.AccessedAt)
+		}
+		for o := range m.rows {
+			if o.Kind == index.Manifest && o.Repository == k.Repository && m.contents[o.Digest].Subject == k.Digest {
+				m.use(o, r.AccessedAt)
+			}
+		}
+	}
+}
+
+func (m *model) moveTag(k index.Key, to digest.Digest, at time.Time) {
+	r, ok := m.rows[k]
+	if ok && r.Digest != to {
+		m.use(index.ManifestKey(k.Repository, r.Digest), r.AccessedAt)
+	}
+	if !ok {
+		r = index.Row{Key: k, Placed: true}
+	}
+	r.Digest = to
+	m.rows[k] = r
+	m.use(k, at)
+}
+
+// player makes random changes to two stores of one index and to the model, and compares.
+type player struct {
+	*testing.T
+	stores [2]index.Store
+	wall   *wall
+	rand   *rand.Rand
+	m      *model
+	blobs  []digest.Digest // layers
+	mans   []digest.Digest
+	log    []string
+}
+
+var repos = []string{"a", "b"}
+
+func newPlayer(t *testing.T, open Open, seed *rand.Rand) *player {
+	s := newScene(t, open)
+	p := &player{T: t, wall: s.wall, rand: seed, stores: [2]index.Store{s.Store, s.second()},
+		m: &model{map[index.Key]index.Row{}, map[digest.Digest]*index.Content{}, map[index.Key]bool{}}}
+	for i := range 4 {
+		p.blobs = append(p.blobs, dg(fmt.Sprint("layer", i)))
+	}
+	for i := range 8 { // a manifest can only name what was there before it; circles come from subjects
+		c := &index.Content{}
+		for _, d := range slices.Concat(p.blobs, p.mans) {
+			if p.rand.IntN(4) == 0 {
+				c.References = append(c.References, d)
+			}
+		}
+		if i > 0 && p.rand.IntN(2) == 0 {
+			c.Subject = p.mans[p.rand.IntN(i)]
+		}
+		d := dg(fmt.Sprint("manifest", i))
+		p.mans = append(p.mans, d)
+		p.m.contents[d] = c
+	}
+	return p
+}
+
+func pick[T any](r *rand.Rand, from []T) T { return from[r.IntN(len(from))] }
+
+func (p *player) store() index.Store { return p.stores[p.rand.IntN(2)] }
+
+func (p *player) now() time.Time { return p.wall.now().Truncate(time.Millisecond) }
+
+// key is a random key of a kind: of the few that there are.
+func (p *player) key(kind index.Kind) index.Key {
+	repo := pick(p.rand, repos)
+	switch kind {
+	case index.Blob:
+		return index.BlobKey(pick(p.rand, slices.Concat(p.blobs, p.mans)))
+	case index.Layer:
+		return index.LayerKey(repo, pick(p.rand, p.blobs))
+	case index.Manifest:
+		return index.ManifestKey(repo, pick(p.rand, p.mans))
+	}
+	return index.TagKey(repo, pick(p.rand, []string{"v1", "v2"}))
+}
+
+func (p *player) claim() index.Claim {
+	c := index.Claim{Key: p.key(pick(p.rand, kinds[:3]))}
+	switch c.Key.Kind {
+	case index.Manifest:
+		c.Content, c.Size = p.m.contents[c.Key.Digest], 7
+	case index.Blob:
+		c.Size = int64(c.Key.Digest.Encoded()[0])
+	}
+	return c
+}
+
+func (p *player) ok(err error) {
+	p.Helper()
+	if err != nil {
+		p.fail("%v", err)
+	}
+}
+
+func (p *player) fail(format string, args ...any) {
+	p.Helper()
+	for _, line := range p.log[max(0, len(p.log)-40):] {
+		p.Log(line)
+	}
+	p.Fatalf(format, args...)
+}
+
+func (p *player) say(format string, args ...any) { p.log = append(p.log, fmt.Sprintf(format, args...)) }
+
+// cut are random cutoffs: of things used lately, or long ago, or never.
+func (p *player) cut() index.Cutoffs {
+	ago := func() time.Time { return p.now().Add(-time.Duration(p.rand.IntN(120)) * time.Second) }
+	cut := index.Cutoffs{Names: ago(), Content: ago()}
+	if p.rand.IntN(10) == 0 {
+		cut.Names = time.Time{}
+	}
+	return cut
+}
+
+// step makes one random change.
+func (p *player) step() {
+	ctx, st := p.Context(), p.store()
+	if p.rand.IntN(2) == 0 {
+		p.wall.move(time.Duration(p.rand.IntN(20000)) * time.Millisecond)
+	}
+	switch n := p.rand.IntN(100); {
+	case n < 12:
+		c := p.claim()
+		p.say("claim %v", c.Key)
+		p.ok(st.Claim(ctx, c))
+		p.m.put(c, false, p.now())
+	case n < 40:
+		c := p.claim()
+		p.say("place %v", c.Key)
+		p.ok(st.Place(ctx, c, nothing))
+		p.m.put(c, true, p.now())
+	case n < 43:
+		c := p.claim()
+		p.say("fail to place %v", c.Key)
+		if err := st.Place(ctx, c, fails); !errors.Is(err, errFailed) {
+			p.fail("place: %v", err)
+		}
+	case n < 46:
+		k := p.claim().Key
+		p.say("unclaim %v", k)
+		p.ok(st.Unclaim(ctx, k))
+		if !p.m.rows[k].Placed {
+			p.m.drop(k)
+		}
+	case n < 56:
+		k := p.key(pick(p.rand, kinds))
+		p.say("lease %v", k)
+		found, err := st.Lease(ctx, k)
+		p.ok(err)
+		if _, want := p.m.rows[k]; found != want {
+			p.fail("lease of %v found %v, want %v", k, found, want)
+		}
+		p.m.use(k, p.now())
+	case n < 68:
+		k, to := p.key(index.Tag), pick(p.rand, p.mans)
+		p.say("move %v to %v", k, to)
+		p.ok(st.MoveTag(ctx, k.Repository, k.Tag, to, nothing))
+		p.m.moveTag(k, to, p.now())
+	case n < 72:
+		k := p.key(index.Tag)
+		p.say("delete %v", k)
+		p.ok(st.DeleteTag(ctx, k.Repository, k.Tag, nothing))
+		p.m.drop(k)
+	case n < 76:
+		p.deleteContent(st, p.key(index.Manifest))
+	case n < 80:
+		p.deleteContent(st, p.key(index.Layer))
+	case n < 90:
+		p.adopt(st)
+	default:
+		p.retire(st, p.key(pick(p.rand, kinds)), p.cut())
+	}
+}
+
+func (p *player) deleteContent(st index.Store, k index.Key) {
+	p.say("delete %v", k)
+	var err error
+	if k.Kind == index.Layer {
+		err = st.DeleteLayer(p.Context(), k.Repository, k.Digest, nothing)
+	} else {
+		err = st.DeleteManifest(p.Context(), k.Repository, k.Digest, noTags)
+	}
+	needed := slices.ContainsFunc(p.m.keepers(index.LayerKey(k.Repository, k.Digest)), func(index.Key) bool { return true })
+	var e *index.ReferencedError
+	if errors.As(err, &e) != needed || err != nil && !needed {
+		p.fail("deleting %v: %v, but a manifest needs it: %v", k, err, needed)
+	}
+	if needed {
+		return
+	}
+	for o, r := range p.m.rows {
+		if k.Kind == index.Manifest && o.Kind == index.Tag && o.Repository == k.Repository && r.Digest == k.Digest {
+			p.m.drop(o)
+		}
+	}
+	p.m.drop(k)
+}
+
+func (p *player) adopt(st index.Store) {
+	var looks []index.Look
+	for range 1 + p.rand.IntN(3) {
+		there, at := p.rand.IntN(3) > 0, time.Time{}
+		if p.rand.IntN(2) == 0 {
+			at = p.now().Add(time.Duration(p.rand.IntN(200)-150) * time.Second)
+		}
+		a := index.Adoption{Claim: p.claim(), At: at}
+		if p.rand.IntN(4) == 0 {
+			a = index.Adoption{Claim: index.Claim{Key: p.key(index.Tag)}, Digest: pick(p.rand, p.mans), At: at}
+		}
+		p.say("adopt %v as of %v, there: %v, to %v", a.Key, at, there, a.Digest)
+		looks = append(looks, func() (index.Adoption, bool, error) { return a, there, nil })
+		p.modelAdopt(a, there)
+	}
+	p.ok(st.Adopt(p.Context(), looks...))
+}
+
+func (p *player) modelAdopt(a index.Adoption, there bool) {
+	r, known := p.m.rows[a.Key]
+	at := p.now()
+	if !a.At.IsZero() && a.At.Before(at) {
+		at = a.At
+	}
+	if known {
+		at = r.AccessedAt
+	}
+	switch {
+	case there && a.Key.Kind == index.Tag:
+		p.m.moveTag(a.Key, a.Digest, at)
+	case there:
+		p.m.put(a.Claim, true, at)
+	case a.Key.Kind == index.Tag:
+		p.m.drop(a.Key)
+	case known:
+		r.Placed = false
+		p.m.rows[a.Key] = r
+	}
+}
+
+// retire compares what goes, and what the survivors inherit: at least from those that named them, and
+// nothing that no member of the group had.
+func (p *player) retire(st index.Store, k index.Key, cut index.Cutoffs) bool {
+	p.say("retire %v with cutoffs %v", k, cut)
+	want := p.m.dead(k, cut)
+	gone, err := st.Retire(p.Context(), k, cut, noRows)
+	p.ok(err)
+	if !same(keys(gone), want) {
+		p.fail("retiring %v took %v, want %v", k, keys(gone), want)
+	}
+	var newest time.Time
+	for _, r := range gone {
+		if r.AccessedAt.After(newest) {
+			newest = r.AccessedAt
+		}
+	}
+	was := map[index.Key]time.Time{}
+	for o, r := range p.m.rows {
+		was[o] = r.AccessedAt
+	}
+	for _, o := range want {
+		r := p.m.rows[o]
+		r.AccessedAt = was[o] // of a group each leaves what it had
+		p.m.rows[o] = r
+		p.m.drop(o)
+	}
+	if len(want) > 1 {
+		now := dump(p.T, st)
+		for o, r := range p.m.rows {
+			if got := now[o].AccessedAt; got.After(r.AccessedAt) && !got.After(newest) {
+				p.m.use(o, got)
+			}
+		}
+	}
+	return len(want) > 0
+}
+
+// compare wants the same rows in the index and in the model, and totals that a recount confirms.
+func (p *player) compare() {
+	p.Helper()
+	st := p.store()
+	rows := dump(p.T, st)
+	var want index.Totals
+	for k, w := range p.m.rows {
+		g, ok := rows[k]
+		if !ok || g.Digest != w.Digest || g.Placed != w.Placed || !g.AccessedAt.Equal(w.AccessedAt) || k.Kind != index.Layer && g.Size != w.Size {
+			p.fail("%v is\n%+v, want\n%+v", k, g, w)
+		}
+		switch {
+		case !w.Placed:
+		case k.Kind == index.Tag:
+			want.Tags++
+		case k.Kind == index.Manifest:
+			want.Manifests++
+		case k.Kind == index.Blob:
+			want.Blobs++
+			want.Bytes += w.Size
+		}
+	}
+	for k := range rows {
+		if _, ok := p.m.rows[k]; !ok {
+			p.fail("%v has a row, want none", k)
+		}
+	}
+	p.ok(st.View(p.Context(), func(r index.Reader) error {
+		got, err := r.Totals()
+		if got != want {
+			p.fail("totals %+v, want %+v", got, want)
+		}
+		return err
+	}))
+}
+
+// compareDecisions asks about every row whether it may go, and takes none.
+func (p *player) compareDecisions() {
+	p.Helper()
+	cut := p.cut()
+	p.say("decide with cutoffs %v", cut)
+	for k := range p.m.rows {
+		var got []index.Key
+		_, err := p.store().Retire(p.Context(), k, cut, func(rows []index.Row) error {
+			got = keys(rows)
+			return index.ErrSkip
+		})
+		p.ok(err)
+		if want := p.m.dead(k, cut); !same(got, want) {
+			p.fail("with %v would go %v, want %v", k, got, want)
+		}
+	}
+}
+
+// compareLists compares every list of a Reader with an exhaustive check.
+func (p *player) compareLists() {
+	p.Helper()
+	before := p.now().Add(-time.Duration(p.rand.IntN(60)) * time.Second)
+	p.ok(p.store().View(p.Context(), func(r index.Reader) error {
+		p.compareRelations(r)
+		tags, err := list(func(f func(index.Row) error) error { return r.IdleTags(before, f) })
+		var want []index.Key
+		for k, row := range p.m.rows {
+			if of, ok := p.m.rows[index.ManifestKey(k.Repository, row.Digest)]; k.Kind == index.Tag && row.AccessedAt.Before(before) && (!ok || of.AccessedAt.Before(before)) {
+				want = append(want, k)
+			}
+		}
+		p.compareOldest("IdleTags", tags, want)
+		for _, kind := range kinds[:3] {
+			rows, err2 := list(func(f func(index.Row) error) error { return r.Loose(kind, before, f) })
+			err = errors.Join(err, err2)
+			p.compareOldest("Loose "+kind.String(), rows, p.wantLoose(kind, before, keys(rows)))
+		}
+		return err
+	}))
+}
+
+// wantLoose is what Loose must list: all that nothing refers to, and of each circle that nothing else
+// keeps at least one member. The engine chooses which, so got is asked; it may list a circle's others.
+func (p *player) wantLoose(kind index.Kind, before time.Time, got []index.Key) (want []index.Key) {
+	for k, r := range p.m.rows {
+		if k.Kind != kind || !r.AccessedAt.Before(before) || kind == index.Manifest && p.m.tagged(k) {
+			continue
+		}
+		switch {
+		case len(p.m.keepers(k)) == 0:
+			want = append(want, k)
+		case kind != index.Manifest:
+		case p.m.circled[k] && slices.Contains(got, k):
+			want = append(want, k)
+		case p.m.onCircle(k):
+			circle, top := p.m.above(k), true
+			listed := false
+			for o := range circle {
+				top = top && p.m.above(o)[k] && !p.m.tagged(o) && p.m.rows[o].AccessedAt.Before(before)
+				listed = listed || slices.Contains(got, o)
+			}
+			if top && !listed {
+				want = append(want, k)
+			}
+		}
+	}
+	return want
+}
+
+func (p *player) compareOldest(what string, rows []index.Row, want []index.Key) {
+	p.Helper()
+	if !same(keys(rows), want) {
+		p.fail("%s lists %v, want %v", what, keys(rows), want)
+	}
+	if !slices.IsSortedFunc(rows, func(a, b index.Row) int { return a.AccessedAt.Compare(b.AccessedAt) }) {
+		p.fail("%s is not in order: %v", what, rows)
+	}
+}
+
+func (p *player) compareRelations(r index.Reader) {
+	p.Helper()
+	relation := func(what string, of any, rows []index.Row, err error, holds func(index.Key, index.Row) bool) {
+		p.Helper()
+		p.ok(err)
+		var want []index.Key
+		for k, row := range p.m.rows {
+			if holds(k, row) {
+				want = append(want, k)
+			}
+		}
+		if !same(keys(rows), want) {
+			p.fail("%s of %v are %v, want %v", what, of, keys(rows), want)
+		}
+	}
+	repo := pick(p.rand, repos)
+	for _, d := range slices.Concat(p.blobs, p.mans) {
+		rows, err := r.Tags(repo, d)
+		relation("tags", d, rows, err, func(k index.Key, row index.Row) bool {
+			return k.Kind == index.Tag && k.Repository == repo && row.Digest == d
+		})
+		rows, err = r.Parents(repo, d)
+		relation("parents", d, rows, err, func(k index.Key, _ index.Row) bool {
+			return k.Kind == index.Manifest && k.Repository == repo && slices.Contains(p.m.contents[k.Digest].References, d)
+		})
+		rows, err = r.Referrers(repo, d)
+		relation("referrers", d, rows, err, func(k index.Key, _ index.Row) bool {
+			return k.Kind == index.Manifest && k.Repository == repo && p.m.contents[k.Digest].Subject == d
+		})
+		rows, err = r.Holders(d)
+		relation("holders", d, rows, err, func(k index.Key, _ index.Row) bool {
+			return (k.Kind == index.Layer || k.Kind == index.Manifest) && k.Digest == d
+		})
+		refs, err := r.References(d)
+		p.ok(err)
+		var want []digest.Digest
+		for _, repo := range repos {
+			if _, ok := p.m.rows[index.ManifestKey(repo, d)]; ok {
+				want = slices.Clone(p.m.contents[d].References)
+			}
+		}
+		slices.Sort(want)
+		slices.Sort(refs)
+		if !slices.Equal(refs, want) {
+			p.fail("references of %v are %v, want %v", d, refs, want)
+		}
+	}
+}
+
+// sweep retires everything that is listed, in the order of a sweeper, and wants nothing to remain.
+func (p *player) sweep() {
+	p.Helper()
+	p.say("sweep")
+	p.wall.move(time.Hour)
+	cut := index.Cutoffs{Names: p.now(), Content: p.now()}
+	each := []func(index.Reader, func(index.Row) error) error{idleTags(p.now())}
+	for _, kind := range []index.Kind{index.Manifest, index.Layer, index.Blob} {
+		each = append(each, loose(kind, p.now()))
+	}
+	for _, level := range each {
+		for took := true; took; {
+			took = false
+			var rows []index.Row
+			p.ok(p.store().View(p.Context(), func(r index.Reader) (err error) {
+				rows, err = list(func(f func(index.Row) error) error { return level(r, f) })
+				return err
+			}))
+			for _, row := range rows {
+				took = p.retire(p.store(), row.Key, cut) || took
+			}
+		}
+	}
+	if len(p.m.rows) > 0 {
+		p.fail("a sweep left %v", p.m.rows)
+	}
+	p.compare()
+}
+
+func testModel(t *testing.T, open Open) {
+	seed := newRand(t)
+	games, steps := 6, 250
+	if testing.Short() {
+		games = 2
+	}
+	for range games {
+		p := newPlayer(t, open, seed)
+		for i := range steps {
+			p.step()
+			p.compare()
+			if i%10 == 0 {
+				p.compareLists()
+				p.compareDecisions()
+			}
+		}
+		p.sweep()
+	}
+}

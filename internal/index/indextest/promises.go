@@ -1,0 +1,252 @@
+package indextest
+
+import (
+	"time"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+)
+
+const day = 24 * time.Hour
+
+func policy(grace time.Duration) index.Policy {
+	return index.Policy{TTL: 30 * day, Grace: grace, Resolution: time.Minute}
+}
+
+func (s *scene) promise(grace time.Duration) {
+	s.Helper()
+	s.must(s.Promise(s.Context(), policy(grace)))
+}
+
+func (s *scene) beat() {
+	s.Helper()
+	s.must(s.Beat(s.Context()))
+}
+
+func (s *scene) owes(grace time.Duration) {
+	s.Helper()
+	_, owed, _, err := s.Promised(s.Context())
+	s.must(err)
+	s.check(owed.Grace == grace, "a grace of %v is owed, want %v", owed.Grace, grace)
+}
+
+// reopen ends the server and starts another one after downtime by the wall clock.
+func (s *scene) reopen(downtime time.Duration) {
+	s.Helper()
+	s.must(s.Close())
+	s.later(downtime)
+	s.Store = s.open(Serve, s.wall)
+}
+
+var promises = []test{
+	{"without a server nothing is promised", func(s *scene) {
+		last, owed, ok, err := s.Promised(s.Context())
+		s.must(err)
+		s.check(!ok && last == index.Policy{} && owed == index.Policy{}, "promised %v, owed %v, %v", last, owed, ok)
+	}},
+	{"every process knows what was promised last, and what is owed", func(s *scene) {
+		s.promise(time.Hour)
+		for _, st := range []index.Store{s, s.second()} {
+			last, owed, ok, err := st.Promised(s.Context())
+			s.must(err)
+			s.check(ok && last == policy(time.Hour), "promised %v, %v", last, ok)
+			s.check(owed.Grace == time.Hour && owed.Resolution == time.Minute, "owed %v", owed)
+		}
+	}},
+	{"cutoffs younger than what is owed are lowered", func(s *scene) {
+		s.promise(time.Hour)
+		s.layer("a", "l")
+		s.image("a", "m")
+		s.image("a", "m2")
+		s.tag("a", "v1", "m2")
+		all := []index.Key{link("a", "l"), blob("l"), man("a", "m"), tagged("a", "v1")}
+		s.later(time.Hour + time.Minute)
+		s.beat()
+		now := index.Cutoffs{Names: s.Now(), Content: s.Now()}
+		future := index.Cutoffs{Names: s.Now().Add(time.Hour), Content: s.Now().Add(time.Hour)}
+		for _, st := range []index.Store{s, s.second()} {
+			for _, k := range all {
+				for _, cut := range []index.Cutoffs{now, future} {
+					gone, err := st.Retire(s.Context(), k, cut, noRows)
+					s.must(err)
+					s.check(gone == nil, "%v went within grace and resolution", k)
+				}
+			}
+		}
+		s.later(time.Millisecond)
+		for _, k := range all {
+			s.check(len(s.retire(k, index.Cutoffs{Names: s.Now(), Content: s.Now()})) == 1, "%v stayed longer than owed", k)
+		}
+	}},
+	{"older cutoffs are not raised to what is owed", func(s *scene) {
+		s.promise(time.Hour)
+		s.layer("a", "l")
+		m := s.image("a", "m")
+		s.later(10 * time.Hour)
+		s.beat()
+		for _, cut := range []index.Cutoffs{{}, s.idle(20 * time.Hour)} {
+			s.check(s.retire(m, cut) == nil, "the manifest went")
+			s.check(s.retire(link("a", "l"), cut) == nil, "the layer went")
+		}
+	}},
+	{"a promise holds while its server lives", func(s *scene) {
+		s.promise(day)
+		for range 30 {
+			s.later(6 * time.Hour)
+			s.beat()
+			s.owes(day)
+		}
+	}},
+	{"a promise outlives its server for its grace, and ends then", func(s *scene) {
+		s.promise(day)
+		s.later(10 * time.Hour)
+		s.beat()
+		l := s.layer("a", "l")
+		s.later(day)
+		s.owes(day)
+		s.check(s.retire(l, s.idle(time.Hour)) == nil, "the layer went, which was promised for a day")
+		s.later(time.Minute + index.BeatInterval)
+		s.owes(0)
+		s.check(len(s.retire(l, s.idle(time.Hour))) == 1, "the layer stays, which nobody owes any more")
+	}},
+	{"what an earlier server promised for longer is owed beside the promise of a later one", func(s *scene) {
+		s.promise(day)
+		l := s.layer("a", "l")
+		s.later(time.Hour)
+		s.beat()
+		s.promise(time.Hour)
+		for range 23 {
+			s.later(time.Hour)
+			s.beat()
+			s.owes(day)
+			s.check(s.retire(l, s.idle(2*time.Hour)) == nil, "the layer went, which was promised for a day")
+		}
+		s.later(time.Hour)
+		s.layer("a", "young")
+		s.later(time.Hour)
+		s.beat()
+		s.owes(time.Hour)
+		s.check(len(s.retire(l, s.idle(2*time.Hour))) == 1, "the layer stays after the day is over")
+		s.check(s.retire(link("a", "young"), s.idle(0)) == nil, "the layer of the last hour went")
+	}},
+	{"a debt outlives several servers and a restart", func(s *scene) {
+		s.promise(day)
+		s.layer("a", "l")
+		for _, grace := range []time.Duration{time.Hour, 2 * time.Hour, time.Minute} {
+			s.reopen(30 * time.Minute)
+			s.promise(grace)
+			s.owes(day)
+		}
+	}},
+	{"a larger promise replaces a smaller one", func(s *scene) {
+		s.promise(time.Hour)
+		s.promise(day)
+		s.owes(day)
+	}},
+	{"a larger grace is owed though the later server has a larger resolution", func(s *scene) {
+		s.must(s.Promise(s.Context(), index.Policy{Grace: time.Hour, Resolution: time.Second}))
+		s.must(s.Promise(s.Context(), index.Policy{Grace: 59 * time.Minute, Resolution: 2 * time.Minute}))
+		s.owes(time.Hour)
+	}},
+	{"time that nobody watched pays no debt", func(s *scene) {
+		s.promise(day)
+		s.promise(time.Hour)
+		l := s.layer("a", "l")
+		s.later(2 * time.Hour)
+		s.beat()
+		s.reopen(30 * day) // or a clock that was wrong for a moment
+		s.promise(time.Hour)
+		s.check(s.retire(l, s.idle(2*time.Hour-time.Millisecond)) == nil, "the layer went two hours after it was promised for a day")
+	}},
+	{"an upload renews the links of its push", func(s *scene) {
+		s.promise(time.Hour)
+		first := s.layer("a", "first")
+		s.later(30 * time.Minute)
+		started := s.Now()
+		s.later(5 * time.Hour) // a slow upload
+		s.beat()
+		s.must(s.Claim(s.Context(), index.Claim{Key: link("a", "second"), UploadStarted: started}))
+		s.used(first, s.Now())
+		s.lives(first)
+	}},
+	{"an upload renews what was in lease when it began, and no older garbage", func(s *scene) {
+		s.promise(time.Hour)
+		old := s.layer("a", "old")
+		wasUsed := s.Now()
+		s.later(time.Millisecond)
+		edge := s.layer("a", "edge")
+		s.later(time.Hour + time.Minute) // grace and resolution
+		started := s.Now()
+		s.later(time.Hour)
+		s.beat()
+		s.must(s.Claim(s.Context(), index.Claim{Key: link("a", "new"), UploadStarted: started}))
+		s.used(edge, s.Now())
+		s.used(old, wasUsed)
+	}},
+	{"an upload renews no link of another repository and none that a manifest holds", func(s *scene) {
+		s.promise(time.Hour)
+		s.layer("b", "l")
+		s.layer("a", "held")
+		s.image("a", "m", "held")
+		at := s.Now()
+		s.later(time.Hour)
+		s.must(s.Claim(s.Context(), index.Claim{Key: link("a", "new"), UploadStarted: at}))
+		s.used(link("b", "l"), at)
+		s.used(link("a", "held"), at)
+	}},
+	{"a claim without an upload renews nothing else", func(s *scene) {
+		s.promise(time.Hour)
+		l := s.layer("a", "l")
+		at := s.Now()
+		s.later(time.Minute)
+		s.must(s.Claim(s.Context(), index.Claim{Key: link("a", "new")}))
+		s.must(s.Claim(s.Context(), blobClaim("new")))
+		s.used(l, at)
+	}},
+	{"an upload in a process whose clock is behind takes no use back", func(s *scene) {
+		s.promise(time.Hour)
+		l := s.layer("a", "l")
+		at := s.Now()
+		slow := newWall()
+		slow.move(-time.Minute)
+		other := s.open(Serve, slow)
+		s.must(s.Claim(s.Context(), index.Claim{Key: l}))
+		s.later(10 * time.Minute)
+		s.lease(l)
+		s.must(other.Claim(s.Context(), index.Claim{Key: link("a", "new"), UploadStarted: at}))
+		s.used(l, s.Now())
+	}},
+	{"now is never behind the last heartbeat, in any process", func(s *scene) {
+		s.beat()
+		last := s.Now()
+		slow := newWall()
+		slow.move(-time.Hour)
+		for _, mode := range []Mode{Beside, Serve} {
+			now := s.open(mode, slow).Now()
+			s.check(!now.Before(last), "now is %v, behind the heartbeat at %v", now, last)
+		}
+	}},
+	{"now is in whole milliseconds", func(s *scene) {
+		s.later(1234567 * time.Nanosecond)
+		s.check(s.Now().Equal(s.Now().Truncate(time.Millisecond)), "now is %v", s.Now())
+	}},
+	{"a store that nobody watched for a year expires nothing at once", func(s *scene) {
+		m := s.image("a", "m")
+		s.later(time.Hour)
+		s.beat()
+		s.reopen(365 * day)
+		s.check(s.retire(m, s.idle(30*day)) == nil, "the manifest went")
+		s.check(s.Back(2*time.Hour).Before(s.row(m).AccessedAt), "an hour of watched time before the downtime is more than two hours")
+		s.beat()
+		s.reopen(time.Second)
+		s.check(s.retire(m, s.idle(30*day)) == nil, "the manifest went after another restart")
+		s.later(30 * day)
+		s.check(len(s.retire(m, s.idle(30*day))) == 1, "the manifest stays after a month of watching")
+	}},
+	{"a process beside the server knows the time that nobody watched", func(s *scene) {
+		s.beat()
+		s.reopen(365 * day)
+		s.beat()
+		s.later(time.Second)
+		s.check(s.second().Back(day).Equal(s.Back(day)), "a day ago was %v for one process and %v for another", s.second().Back(day), s.Back(day))
+	}},
+}

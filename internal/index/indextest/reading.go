@@ -1,0 +1,140 @@
+package indextest
+
+import (
+	_ "crypto/sha512" // digests know the algorithms that are linked
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+)
+
+// lists wants a method of the reader to list these rows, in this order.
+func (s *scene) lists(what string, each func(index.Reader, func(index.Row) error) error, want ...index.Key) {
+	s.Helper()
+	s.view(func(r index.Reader) error {
+		rows, err := list(func(f func(index.Row) error) error { return each(r, f) })
+		s.check(slices.Equal(keys(rows), want), "%s lists %v, want %v", what, keys(rows), want)
+		return err
+	})
+}
+
+func loose(kind index.Kind, before time.Time) func(index.Reader, func(index.Row) error) error {
+	return func(r index.Reader, f func(index.Row) error) error { return r.Loose(kind, before, f) }
+}
+
+func idleTags(before time.Time) func(index.Reader, func(index.Row) error) error {
+	return func(r index.Reader, f func(index.Row) error) error { return r.IdleTags(before, f) }
+}
+
+var reading = []test{
+	{"a row says what was claimed", func(s *scene) {
+		c := content("subject", "config", "l")
+		c.ArtifactType, c.Config = "application/vnd.artifact", dg("config")
+		at := s.Now()
+		s.must(s.Place(s.Context(), manClaim("team/app", "m", c), nothing))
+		s.later(time.Second)
+		s.lease(man("team/app", "m"))
+		want := index.Row{Key: man("team/app", "m"), Digest: dg("m"), Size: size("m"), Placed: true, CreatedAt: at, AccessedAt: s.Now(),
+			MediaType: c.MediaType, Artifact: c.ArtifactType, Config: dg("config"), Subject: dg("subject")}
+		got := s.row(man("team/app", "m"))
+		s.check(got == want, "the row is\n%+v, want\n%+v", got, want)
+	}},
+	{"digests of every algorithm are kept", func(s *scene) {
+		for _, a := range []digest.Algorithm{digest.SHA256, digest.SHA384, digest.SHA512} {
+			d := a.FromString("x")
+			s.put(index.Claim{Key: index.BlobKey(d), Size: 1})
+			s.put(index.Claim{Key: index.ManifestKey("a", d), Content: &index.Content{Config: d, Subject: d, References: []digest.Digest{d}}})
+			r := s.row(index.ManifestKey("a", d))
+			s.check(r.Digest == d && r.Config == d && r.Subject == d, "the row is %+v, want the digest %v", r, d)
+		}
+	}},
+	{"idle tags are listed oldest first, if their manifests are idle too", func(s *scene) {
+		for i, m := range []string{"m1", "m2", "m3", "m4"} {
+			s.image("a", m)
+			s.tag("a", fmt.Sprint("v", 4-i), m)
+			s.later(time.Minute)
+		}
+		dangling := s.tag("a", "dangling", "nothing")
+		s.later(time.Hour)
+		before := s.Now()
+		s.lease(man("a", "m2"))
+		s.lease(tagged("a", "v1"))
+		s.image("b", "m1") // another repository's does not count
+		s.lists("IdleTags", idleTags(before), tagged("a", "v4"), tagged("a", "v2"), dangling)
+		s.lists("IdleTags of never", idleTags(time.Time{}))
+	}},
+	{"loose rows are listed oldest first", func(s *scene) {
+		s.layer("a", "l3")
+		s.later(time.Minute)
+		s.layer("b", "l2")
+		s.layer("a", "held")
+		s.later(time.Minute)
+		s.layer("a", "l1")
+		s.put(blobClaim("free"))
+		s.image("a", "m", "held")
+		s.image("a", "kept")
+		s.image("a", "top", "kept")
+		s.later(time.Minute)
+		s.image("a", "tagged")
+		s.tag("a", "v1", "tagged")
+		s.referrer("a", "sig", "m")
+		orphan := s.referrer("b", "sig", "m")
+		before := s.Now().Add(time.Millisecond)
+		s.lists("Loose layers", loose(index.Layer, before), link("a", "l3"), link("b", "l2"), link("a", "l1"))
+		s.lists("Loose blobs", loose(index.Blob, before), blob("free"))
+		s.view(func(r index.Reader) error {
+			rows, err := list(func(f func(index.Row) error) error { return r.Loose(index.Manifest, before, f) })
+			s.check(same(keys(rows), []index.Key{man("a", "m"), man("a", "top"), orphan}), "Loose manifests lists %v", keys(rows))
+			return err
+		})
+		s.lists("Loose layers of never", loose(index.Layer, time.Time{}))
+		s.lists("Loose layers used before now", loose(index.Layer, s.Now().Add(-time.Minute)), link("a", "l3"), link("b", "l2"))
+	}},
+	{"an error of the function that reads ends the reading", func(s *scene) {
+		s.every()
+		s.put(blobClaim("free"))
+		n := 0
+		stop := func(index.Row) error { n++; return errFailed }
+		for _, read := range []func(index.Reader) error{
+			func(index.Reader) error { return errFailed },
+			func(r index.Reader) error { return r.Each(index.Blob, stop) },
+			func(r index.Reader) error { return r.Loose(index.Blob, s.Now().Add(time.Hour), stop) },
+			func(r index.Reader) error { return r.IdleTags(s.Now().Add(time.Hour), stop) },
+		} {
+			err := s.View(s.Context(), read)
+			s.check(errors.Is(err, errFailed), "got %v, want the error", err)
+		}
+		s.check(n == 3, "%d rows were read, want 3", n)
+	}},
+	{"one view is one state, and holds up no writer", func(s *scene) {
+		s.put(blobClaim("before"))
+		other := s.second()
+		s.view(func(r index.Reader) error {
+			t, err := r.Totals()
+			s.must(err)
+			s.check(t.Blobs == 1, "%d blobs, want 1", t.Blobs)
+			s.must(s.Place(s.Context(), blobClaim("during"), nothing))
+			s.must(other.Place(s.Context(), blobClaim("during too"), nothing))
+			t, err = r.Totals()
+			s.check(t.Blobs == 1, "the view changed: %d blobs, want 1", t.Blobs)
+			row, err2 := r.Row(blob("during"))
+			s.check(row == nil, "the view changed: %+v", row)
+			return errors.Join(err, err2)
+		})
+		s.row(blob("during"))
+	}},
+	{"readers may read inside a reading", func(s *scene) {
+		s.every()
+		s.view(func(r index.Reader) error {
+			return r.Each(index.Manifest, func(m index.Row) error {
+				refs, err := r.References(m.Digest)
+				s.check(len(refs) == 1, "references %v", refs)
+				return err
+			})
+		})
+	}},
+}

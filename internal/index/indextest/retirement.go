@@ -1,0 +1,257 @@
+package indextest
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+)
+
+var gate = []test{
+	{"the gate is closed when the index is created, whoever opens it", func(s *scene) {
+		fresh := newUnopened(s)
+		for _, token := range []string{"", "x"} {
+			ok, err := fresh.OpenGate(s.Context(), token)
+			s.must(err)
+			s.check(!ok, "a gate that was never closed for a rebuild opened with the token %q", token)
+		}
+		open, err := fresh.GateOpen(s.Context())
+		s.must(err)
+		s.check(!open, "the gate of a new index is open")
+	}},
+	{"behind a closed gate nothing is retired and no content deleted", func(s *scene) {
+		l, m := s.layer("a", "l"), s.image("a", "m", "l")
+		free, idle := s.layer("a", "free"), s.image("a", "idle")
+		s.tag("a", "v1", "idle")
+		s.later(time.Hour)
+		_, err := s.CloseGate(s.Context())
+		s.must(err)
+		s.unchanged(func() {
+			for _, k := range []index.Key{free, blob("free"), l, m, idle, tagged("a", "v1")} {
+				gone, err := s.Retire(s.Context(), k, s.idle(time.Minute), noRows)
+				s.check(errors.Is(err, index.ErrGateClosed) && gone == nil, "retiring %v: %v, %v", k, gone, err)
+			}
+			err := s.DeleteLayer(s.Context(), "a", dg("free"), nothing)
+			s.check(errors.Is(err, index.ErrGateClosed), "deleting a layer: %v", err)
+			err = s.DeleteManifest(s.Context(), "a", dg("m"), noTags)
+			s.check(errors.Is(err, index.ErrGateClosed), "deleting a manifest: %v", err)
+		})
+		s.openGate()
+		s.dies(free)
+	}},
+	{"behind a closed gate pushes, pulls and the deletion of tags go on", func(s *scene) {
+		_, err := s.CloseGate(s.Context())
+		s.must(err)
+		s.every()
+		s.check(s.lease(man("a", "m")), "the manifest was not found")
+		s.must(s.DeleteTag(s.Context(), "a", "v1", nothing))
+		s.must(s.Unclaim(s.Context(), blob("l")))
+	}},
+	{"a gate that is closed again does not open with the earlier token", func(s *scene) {
+		first, err := s.CloseGate(s.Context())
+		s.must(err)
+		other := s.second()
+		last, err := other.CloseGate(s.Context())
+		s.must(err)
+		s.check(first != last, "two rebuilds have one token")
+		for _, st := range []index.Store{s, other} {
+			ok, err := st.OpenGate(s.Context(), first)
+			s.must(err)
+			s.check(!ok, "the gate opened with a void token")
+		}
+		ok, err := s.OpenGate(s.Context(), last)
+		s.must(err)
+		s.check(ok, "the gate did not open with its last token")
+	}},
+	{"a gate that is open can be closed by another process", func(s *scene) {
+		k := s.layer("a", "l")
+		s.later(time.Hour)
+		_, err := s.second().CloseGate(s.Context())
+		s.must(err)
+		open, err := s.GateOpen(s.Context())
+		s.must(err)
+		s.check(!open, "the gate is open")
+		_, err = s.Retire(s.Context(), k, s.idle(time.Minute), noRows)
+		s.check(errors.Is(err, index.ErrGateClosed), "retiring: %v", err)
+	}},
+	{"an open gate is open after a restart", func(s *scene) {
+		s.must(s.Close())
+		s.Store = s.open(Serve, s.wall)
+		open, err := s.GateOpen(s.Context())
+		s.must(err)
+		s.check(open, "the gate is closed")
+	}},
+	{"the index keeps its identity, and another one has another", func(s *scene) {
+		s.check(s.ID() != "" && s.second().ID() == s.ID(), "two stores on one place have the identities %q and %q", s.ID(), s.second().ID())
+		s.check(newUnopened(s).ID() != s.ID(), "two places have one identity")
+	}},
+}
+
+var retirement = []test{
+	{"what was used before the cutoff goes, and what was used at it stays", func(s *scene) {
+		s.layer("a", "l")
+		s.image("a", "m")
+		s.image("a", "m2")
+		s.tag("a", "v1", "m2")
+		at := s.Now()
+		s.later(time.Hour)
+		for _, k := range []index.Key{link("a", "l"), blob("l"), man("a", "m"), tagged("a", "v1")} {
+			s.check(s.retire(k, index.Cutoffs{Names: at, Content: at}) == nil, "%v went at the cutoff", k)
+			cut := at.Add(time.Millisecond)
+			s.check(len(s.retire(k, index.Cutoffs{Names: cut, Content: cut})) == 1, "%v stayed after the cutoff", k)
+		}
+	}},
+	{"names and content have their own cutoffs", func(s *scene) {
+		s.image("a", "m")
+		s.tag("a", "v1", "m")
+		s.layer("a", "l")
+		old := s.idle(0)
+		s.later(time.Hour)
+		contentOnly := index.Cutoffs{Names: old.Names, Content: s.Back(time.Minute)}
+		for _, k := range []index.Key{tagged("a", "v1"), man("a", "m"), blob("m")} {
+			s.check(s.retire(k, contentOnly) == nil, "%v went by the cutoff of content", k)
+		}
+		namesOnly := index.Cutoffs{Names: s.Back(time.Minute), Content: old.Content}
+		for _, k := range []index.Key{link("a", "l"), blob("l")} {
+			s.check(s.retire(k, namesOnly) == nil, "%v went by the cutoff of names", k)
+		}
+		for _, k := range []index.Key{tagged("a", "v1"), man("a", "m")} {
+			s.check(len(s.retire(k, namesOnly)) == 1, "%v stayed beyond the cutoff of names", k)
+		}
+		for _, k := range []index.Key{link("a", "l"), blob("l")} {
+			s.check(len(s.retire(k, contentOnly)) == 1, "%v stayed beyond the cutoff of content", k)
+		}
+	}},
+	{"a zero cutoff is never", func(s *scene) {
+		for _, k := range s.every() {
+			s.later(100 * 365 * 24 * time.Hour)
+			s.check(s.retire(k, index.Cutoffs{}) == nil, "%v went", k)
+		}
+		m := s.image("a", "m2")
+		s.later(time.Hour)
+		s.check(s.retire(m, index.Cutoffs{Content: s.Now()}) == nil, "the manifest went")
+	}},
+	{"claims whose file never came go by the cutoff of content", func(s *scene) {
+		s.layer("a", "l")
+		s.must(s.Claim(s.Context(), manClaim("a", "m", content("", "l"))))
+		s.must(s.Claim(s.Context(), blobClaim("b")))
+		s.must(s.Claim(s.Context(), index.Claim{Key: link("a", "b")}))
+		s.later(time.Hour)
+		never := index.Cutoffs{Content: s.Back(time.Minute)}
+		for _, k := range []index.Key{man("a", "m"), link("a", "b"), blob("b"), link("a", "l")} {
+			s.check(len(s.retire(k, never)) == 1, "%v stays", k)
+		}
+		s.must(s.Claim(s.Context(), manClaim("a", "m", content(""))))
+		s.later(time.Hour)
+		s.check(s.retire(man("a", "m"), index.Cutoffs{Names: s.Now()}) == nil, "a claim went by the cutoff of names")
+	}},
+	{"what has no row is not retired, and nothing with it", func(s *scene) {
+		// A defect in its first version: the dead manifests that name k went though k has no row.
+		s.image("a", "i", "k")
+		s.later(time.Hour)
+		s.unchanged(func() {
+			for _, k := range []index.Key{blob("k"), link("a", "k"), man("a", "k"), tagged("a", "k"), man("b", "i")} {
+				s.check(s.retire(k, s.idle(time.Minute)) == nil, "%v was retired", k)
+			}
+		})
+	}},
+	{"a tag goes when neither it nor its manifest was used", func(s *scene) {
+		m, k := s.image("a", "m"), s.tag("a", "v1", "m")
+		s.later(time.Hour)
+		s.lease(m)
+		s.lives(k)
+		s.later(time.Hour)
+		s.lease(k)
+		s.lives(k, m)
+		s.later(time.Hour)
+		s.lives(m) // its tag first
+		s.dies(k)
+		s.dies(m)
+	}},
+	{"a tag of nothing goes when it was not used", func(s *scene) {
+		k := s.tag("a", "v1", "m")
+		s.lives(k)
+		s.later(time.Hour)
+		s.dies(k)
+	}},
+	{"a tag is kept by its manifest in its own repository", func(s *scene) {
+		s.image("a", "m")
+		k, other := s.tag("a", "v1", "m"), s.image("b", "m")
+		s.later(time.Hour)
+		s.lease(other)
+		s.dies(k)
+	}},
+	{"a chain goes with its end, parents first", func(s *scene) {
+		for i := range 6 { // the names are random digests, so one order by digest is not enough
+			n := func(name string) string { return fmt.Sprint(name, i) }
+			s.image("a", n("leaf"))
+			s.image("a", n("low"), n("leaf"))
+			s.image("a", n("mid"), n("low"))
+			s.image("a", n("top"), n("mid"))
+			s.later(time.Hour)
+			got := keys(s.retire(man("a", n("leaf")), s.idle(time.Minute)))
+			want := []index.Key{man("a", n("top")), man("a", n("mid")), man("a", n("low")), man("a", n("leaf"))}
+			s.check(fmt.Sprint(got) == fmt.Sprint(want), "retired\n%v, want\n%v", got, want)
+		}
+	}},
+	{"remove gets the rows as they were", func(s *scene) {
+		s.layer("a", "l")
+		m := s.image("a", "m", "l")
+		was := s.row(m)
+		s.later(time.Hour)
+		var got []index.Row
+		gone, err := s.Retire(s.Context(), m, s.idle(time.Minute), func(rows []index.Row) error {
+			got = rows
+			return nil
+		})
+		s.must(err)
+		s.check(len(got) == 1 && got[0] == was, "remove got %+v, want %+v", got, was)
+		s.check(len(gone) == 1 && gone[0] == was, "Retire returned %+v, want %+v", gone, was)
+	}},
+	{"remove is not called for what is wanted", func(s *scene) {
+		k := s.layer("a", "l")
+		_, err := s.Retire(s.Context(), k, s.idle(time.Minute), func([]index.Row) error { return errFailed })
+		s.must(err)
+	}},
+	{"a removal that is skipped leaves everything", func(s *scene) {
+		s.image("a", "m", "l")
+		free := s.layer("a", "free")
+		s.later(time.Hour)
+		s.unchanged(func() {
+			for _, k := range []index.Key{man("a", "m"), free} {
+				gone, err := s.Retire(s.Context(), k, s.idle(time.Minute), func([]index.Row) error {
+					return fmt.Errorf("in use: %w", index.ErrSkip)
+				})
+				s.check(gone == nil && err == nil, "retiring %v: %v, %v", k, gone, err)
+			}
+		})
+	}},
+	{"a removal that fails leaves the index unchanged", func(s *scene) {
+		s.layer("a", "l")
+		m := s.image("a", "m", "l")
+		s.later(time.Hour)
+		s.unchanged(func() {
+			gone, err := s.Retire(s.Context(), m, s.idle(time.Minute), func([]index.Row) error { return errFailed })
+			s.check(gone == nil && errors.Is(err, errFailed), "retiring: %v, %v", gone, err)
+		})
+		s.lives(link("a", "l"))
+		s.dies(m)
+		s.dies(link("a", "l"))
+	}},
+	{"what is retired leaves the totals", func(s *scene) {
+		for _, k := range []index.Key{s.layer("a", "l"), blob("l"), s.image("a", "m"), blob("m")} {
+			s.later(time.Hour)
+			s.dies(k)
+		}
+		s.check(s.totals() == index.Totals{}, "totals %+v, want none", s.totals())
+	}},
+}
+
+// newUnopened is a store on a new place, as it is created.
+func newUnopened(s *scene) index.Store {
+	s.Helper()
+	st := s.engine(s.T, s.TempDir(), Serve, s.wall.now)
+	s.Cleanup(func() { _ = st.Close() })
+	return st
+}

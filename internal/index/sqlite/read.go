@@ -1,0 +1,177 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+)
+
+// View implements index.Store.
+func (s *Store) View(ctx context.Context, read func(index.Reader) error) error {
+	t, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return wrap(err)
+	}
+	defer t.Rollback() // only reads
+	stmts := map[string]*sql.Stmt{}
+	return wrap(read(&reader{querier{ctx: ctx, prepare: func(query string) (*sql.Stmt, error) {
+		if st := stmts[query]; st != nil {
+			return st, nil
+		}
+		st, err := t.PrepareContext(ctx, query) // closed with the transaction
+		if err == nil {
+			stmts[query] = st
+		}
+		return st, err
+	}}}))
+}
+
+type reader struct{ q querier }
+
+// Totals implements index.Reader.
+func (r *reader) Totals() (t index.Totals, err error) {
+	err = r.q.one("SELECT tags, manifests, blobs, bytes FROM totals").Scan(&t.Tags, &t.Manifests, &t.Blobs, &t.Bytes)
+	return t, err
+}
+
+// Row implements index.Reader.
+func (r *reader) Row(k index.Key) (*index.Row, error) { return r.q.row(k) }
+
+func (q querier) row(k index.Key) (*index.Row, error) {
+	table, cond, args := where(k)
+	row, err := scanKind(k.Kind)(q.one("SELECT "+columns(k.Kind)+" FROM "+table+" m WHERE "+cond, args...))
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &row, nil
+}
+
+const (
+	blobColumns     = "m.digest, m.size, m.placed, m.created_at, m.accessed_at"
+	layerColumns    = "m.digest, m.repo, m.placed, m.created_at, m.accessed_at"
+	manifestColumns = "m.digest, m.repo, m.media_type, m.artifact_type, m.config, m.subject, m.size, m.placed, m.created_at, m.accessed_at"
+	tagColumns      = "m.digest, m.repo, m.name, m.created_at, m.accessed_at"
+)
+
+func columns(k index.Kind) string {
+	return map[index.Kind]string{index.Blob: blobColumns, index.Layer: layerColumns, index.Manifest: manifestColumns, index.Tag: tagColumns}[k]
+}
+
+func scanKind(k index.Kind) func(scanner) (index.Row, error) {
+	return map[index.Kind]func(scanner) (index.Row, error){index.Blob: scanBlob, index.Layer: scanLayer, index.Manifest: scanManifest, index.Tag: scanTag}[k]
+}
+
+func scanBlob(sc scanner) (r index.Row, err error) {
+	var created, accessed int64
+	err = sc.Scan((*packed)(&r.Digest), &r.Size, &r.Placed, &created, &accessed)
+	r.Key, r.CreatedAt, r.AccessedAt = index.BlobKey(r.Digest), millis(created), millis(accessed)
+	return r, err
+}
+
+func scanLayer(sc scanner) (r index.Row, err error) {
+	var created, accessed int64
+	var repo string
+	err = sc.Scan((*packed)(&r.Digest), &repo, &r.Placed, &created, &accessed)
+	r.Key, r.CreatedAt, r.AccessedAt = index.LayerKey(repo, r.Digest), millis(created), millis(accessed)
+	return r, err
+}
+
+func scanManifest(sc scanner) (r index.Row, err error) {
+	var created, accessed int64
+	var repo string
+	err = sc.Scan((*packed)(&r.Digest), &repo, &r.MediaType, &r.Artifact, (*packed)(&r.Config), (*packed)(&r.Subject),
+		&r.Size, &r.Placed, &created, &accessed)
+	r.Key, r.CreatedAt, r.AccessedAt = index.ManifestKey(repo, r.Digest), millis(created), millis(accessed)
+	return r, err
+}
+
+func scanTag(sc scanner) (r index.Row, err error) {
+	var created, accessed int64
+	var repo, name string
+	err = sc.Scan((*packed)(&r.Digest), &repo, &name, &created, &accessed)
+	r.Key, r.Placed, r.CreatedAt, r.AccessedAt = index.TagKey(repo, name), true, millis(created), millis(accessed)
+	return r, err
+}
+
+// IdleTags implements index.Reader.
+func (r *reader) IdleTags(before time.Time, f func(index.Row) error) error {
+	return r.q.rows(index.Tag, f, `FROM tags m LEFT JOIN manifests i ON i.digest = m.digest AND i.repo = m.repo
+		WHERE m.accessed_at < ?1 AND (i.accessed_at IS NULL OR i.accessed_at < ?1) ORDER BY m.accessed_at`, cutoff(before))
+}
+
+// Loose implements index.Reader.
+func (r *reader) Loose(kind index.Kind, before time.Time, f func(index.Row) error) error {
+	table, _, _ := where(index.Key{Kind: kind})
+	return r.q.rows(kind, f, "FROM "+table+" m WHERE m.held = 0 AND m.accessed_at < ? ORDER BY m.accessed_at", cutoff(before))
+}
+
+func (q querier) rows(kind index.Kind, f func(index.Row) error, from string, args ...any) error {
+	scan := scanKind(kind)
+	return q.each(func(sc scanner) error {
+		row, err := scan(sc)
+		if err != nil {
+			return err
+		}
+		return f(row)
+	}, "SELECT "+columns(kind)+" "+from, args...)
+}
+
+func (q querier) list(kind index.Kind, from string, args ...any) (all []index.Row, err error) {
+	err = q.rows(kind, func(r index.Row) error {
+		all = append(all, r)
+		return nil
+	}, from, args...)
+	return all, err
+}
+
+// References implements index.Reader.
+func (r *reader) References(d digest.Digest) (all []digest.Digest, err error) {
+	err = r.q.each(func(sc scanner) error {
+		var child packed
+		err := sc.Scan(&child)
+		all = append(all, digest.Digest(child))
+		return err
+	}, "SELECT child FROM refs WHERE parent = ?", packed(d))
+	return all, err
+}
+
+// Tags implements index.Reader.
+func (r *reader) Tags(repo string, d digest.Digest) ([]index.Row, error) { return r.q.tags(repo, d) }
+
+func (q querier) tags(repo string, d digest.Digest) ([]index.Row, error) {
+	return q.list(index.Tag, "FROM tags m WHERE m.digest = ? AND m.repo = ? ORDER BY m.name", packed(d), repo)
+}
+
+// Parents implements index.Reader.
+func (r *reader) Parents(repo string, d digest.Digest) ([]index.Row, error) {
+	return r.q.list(index.Manifest, "FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = ? WHERE f.child = ?", repo, packed(d))
+}
+
+// Referrers implements index.Reader.
+func (r *reader) Referrers(repo string, d digest.Digest) ([]index.Row, error) {
+	return r.q.list(index.Manifest, "FROM manifests m WHERE m.subject = ? AND m.repo = ?", packed(d), repo)
+}
+
+// Holders implements index.Reader.
+func (r *reader) Holders(d digest.Digest) ([]index.Row, error) {
+	links, err := r.q.list(index.Layer, "FROM layers m WHERE m.digest = ?", packed(d))
+	if err != nil {
+		return nil, err
+	}
+	manifests, err := r.q.list(index.Manifest, "FROM manifests m WHERE m.digest = ?", packed(d))
+	return append(links, manifests...), err
+}
+
+// Each implements index.Reader.
+func (r *reader) Each(kind index.Kind, f func(index.Row) error) error {
+	table, _, _ := where(index.Key{Kind: kind})
+	return r.q.rows(kind, f, "FROM "+table+" m")
+}

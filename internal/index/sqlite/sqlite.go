@@ -1,0 +1,446 @@
+// Package sqlite keeps an index in one SQLite file, without cgo.
+//
+// Every change is one BEGIN IMMEDIATE transaction on one connection, so changes of this process and of
+// others are ordered by the database. The file is in WAL mode: readers never wait and never hold up a
+// writer. With synchronous=NORMAL a commit does not sync; what a power loss may take back is found by
+// the reconcile that follows every start.
+package sqlite
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"database/sql/driver"
+	_ "embed"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"modernc.org/sqlite"
+	lib "modernc.org/sqlite/lib"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+)
+
+//go:embed schema.sql
+var schema string
+
+// version is the schema's. An older one is migrated, a newer one refused.
+const version = 1
+
+// busyTimeout is how long a writer waits for another process. Transactions take milliseconds.
+const busyTimeout = 10 * time.Second
+
+// Mode says how an index is opened.
+type Mode int
+
+const (
+	// Serve creates a missing index. The caller holds the root lock: nobody else watches the store.
+	Serve Mode = iota
+	// Alone is for a gc without a server. It creates a missing index too.
+	Alone
+	// Beside is for a gc beside a server. A missing index is an error.
+	Beside
+	// Look reads. It works on a read-only file system, and does not even create a lock file there.
+	Look
+)
+
+// Store is an index in a file.
+type Store struct {
+	id    string
+	path  string
+	clock *index.Clock
+
+	write chan *writer // holds the only writer while nobody uses it
+	db    *sql.DB      // the writer's connection
+	read  *sql.DB
+}
+
+var _ index.Store = (*Store)(nil)
+
+// Open opens the index at path. wall is time.Now, but in tests.
+func Open(ctx context.Context, path string, mode Mode, wall func() time.Time) (*Store, error) {
+	if err := checkFile(path, mode); err != nil {
+		return nil, err
+	}
+	s := &Store{path: path, write: make(chan *writer, 1)}
+	if err := s.connect(ctx, mode); err != nil {
+		s.closeAll()
+		return nil, fmt.Errorf("open index %s: %w", path, wrap(err))
+	}
+	if err := s.start(ctx, mode, wall); err != nil {
+		s.closeAll()
+		return nil, fmt.Errorf("open index %s: %w", path, wrap(err))
+	}
+	return s, nil
+}
+
+func checkFile(path string, mode Mode) error {
+	fi, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && mode != Beside && mode != Look:
+		return nil
+	case err != nil:
+		return fmt.Errorf("open index: %w", err)
+	case !fi.Mode().IsRegular():
+		return fmt.Errorf("open index %s: not a regular file", path)
+	}
+	return nil
+}
+
+func (s *Store) connect(ctx context.Context, mode Mode) (err error) {
+	pragmas := []string{fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), "temp_store(memory)"}
+	if mode == Look {
+		s.read, err = sql.Open("sqlite", dsn(s.path, append(pragmas, "query_only(1)"), s.lookOptions()))
+		return err
+	}
+	s.db, err = sql.Open("sqlite", dsn(s.path, append(pragmas, "journal_mode(WAL)", "synchronous(NORMAL)"), nil))
+	if err != nil {
+		return err
+	}
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	s.write <- &writer{conn: conn, stmts: map[string]*sql.Stmt{}}
+	s.read, err = sql.Open("sqlite", dsn(s.path, append(pragmas, "query_only(1)"), nil))
+	return err
+}
+
+// lookOptions are for a database that this process may not be able to write beside. Without a WAL there
+// is nobody to share with, and SQLite may do without its lock and its shared memory file.
+func (s *Store) lookOptions() url.Values {
+	if fi, err := os.Stat(s.path + "-wal"); err != nil || fi.Size() == 0 {
+		return url.Values{"mode": {"ro"}, "immutable": {"1"}}
+	}
+	return url.Values{"mode": {"ro"}}
+}
+
+func dsn(path string, pragmas []string, options url.Values) string {
+	q := url.Values{"_pragma": pragmas}
+	for k, v := range options {
+		q[k] = v
+	}
+	return (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String()
+}
+
+// start creates or checks the schema and sets the clock.
+func (s *Store) start(ctx context.Context, mode Mode, wall func() time.Time) error {
+	if mode != Look {
+		if err := s.begin(ctx, func(t *tx) error { return t.migrate() }); err != nil {
+			return err
+		}
+	}
+	return s.View(ctx, func(r index.Reader) error {
+		q := r.(*reader).q
+		if err := checkVersion(q); err != nil {
+			return err
+		}
+		if _, err := q.setting("id", &s.id); err != nil {
+			return err
+		}
+		var last *index.Heartbeat
+		var gaps []index.Gap
+		if ok, err := q.setting("heartbeat", &last); err != nil || !ok {
+			last = nil
+		}
+		if _, err := q.setting("gaps", &gaps); err != nil {
+			return err
+		}
+		s.clock = index.NewClock(wall, last, gaps, mode == Beside)
+		return nil
+	})
+}
+
+func checkVersion(q querier) error {
+	var v int
+	if err := q.one("PRAGMA user_version").Scan(&v); err != nil {
+		return err
+	}
+	if v > version {
+		return fmt.Errorf("%w (schema %d, this one knows %d)", index.ErrNewer, v, version)
+	}
+	return nil
+}
+
+// migrate brings an older schema to this one.
+func (t *tx) migrate() error {
+	if err := checkVersion(t.q()); err != nil {
+		return err
+	}
+	var v int
+	if err := t.q().one("PRAGMA user_version").Scan(&v); err != nil || v == version {
+		return err
+	}
+	if _, err := t.conn.ExecContext(t.ctx, schema); err != nil {
+		return err
+	}
+	id := make([]byte, 16)
+	if _, err := rand.Read(id); err != nil {
+		return err
+	}
+	if err := t.set("id", hex.EncodeToString(id)); err != nil {
+		return err
+	}
+	_, err := t.conn.ExecContext(t.ctx, fmt.Sprintf("PRAGMA user_version = %d", version))
+	return err
+}
+
+// ID implements index.Store.
+func (s *Store) ID() string { return s.id }
+
+// Now implements index.Store.
+func (s *Store) Now() time.Time { return s.clock.Now() }
+
+// Back implements index.Store.
+func (s *Store) Back(d time.Duration) time.Time { return s.clock.Back(d) }
+
+// Due implements index.Store.
+func (s *Store) Due(t time.Time, d time.Duration) time.Time { return s.clock.Due(t, d) }
+
+// Close gives the file back. The last process that closes it leaves no WAL behind.
+func (s *Store) Close() error { return s.closeAll() }
+
+func (s *Store) closeAll() error {
+	var errs []error
+	if s.read != nil {
+		errs = append(errs, s.read.Close())
+	}
+	if s.db != nil {
+		select {
+		case w := <-s.write:
+			errs = append(errs, w.close())
+		default: // never connected
+		}
+		errs = append(errs, s.db.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// writer is the one connection that changes the index, with its prepared statements.
+type writer struct {
+	conn  *sql.Conn
+	stmts map[string]*sql.Stmt
+}
+
+func (w *writer) close() error {
+	var errs []error
+	for _, st := range w.stmts {
+		errs = append(errs, st.Close())
+	}
+	return errors.Join(append(errs, w.conn.Close())...)
+}
+
+// tx is an immediate transaction: it excludes every other writer, and its now was read inside it.
+type tx struct {
+	*writer
+	ctx context.Context
+	now int64 // milliseconds
+}
+
+// begin runs change in an immediate transaction. Waiting for the turn ends with ctx; once begun, the
+// transaction ends by itself, since a file may have been renamed in it.
+func (s *Store) begin(ctx context.Context, change func(*tx) error) (err error) {
+	var w *writer
+	select {
+	case w = <-s.write:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { s.write <- w }()
+	ctx = context.WithoutCancel(ctx)
+	t := &tx{writer: w, ctx: ctx}
+	if err := t.exec("BEGIN IMMEDIATE"); err != nil {
+		return wrap(err)
+	}
+	if s.clock != nil {
+		t.now = s.clock.Now().UnixMilli()
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(wrap(err), t.rollback())
+		}
+	}()
+	if err := change(t); err != nil {
+		return err
+	}
+	return t.exec("COMMIT")
+}
+
+func (t *tx) rollback() error {
+	err := t.exec("ROLLBACK")
+	if err != nil && errorCode(err) == lib.SQLITE_ERROR {
+		return nil // SQLite had rolled back by itself, as it does when the disk is full
+	}
+	return err
+}
+
+// stmt prepares each statement once for the life of the connection.
+func (t *tx) stmt(query string) (*sql.Stmt, error) {
+	if st := t.stmts[query]; st != nil {
+		return st, nil
+	}
+	st, err := t.conn.PrepareContext(t.ctx, query)
+	if err == nil {
+		t.stmts[query] = st
+	}
+	return st, err
+}
+
+func (t *tx) exec(query string, args ...any) error {
+	_, err := t.changed(query, args...)
+	return err
+}
+
+func (t *tx) changed(query string, args ...any) (bool, error) {
+	st, err := t.stmt(query)
+	if err != nil {
+		return false, err
+	}
+	res, err := st.ExecContext(t.ctx, args...)
+	if err != nil {
+		return false, err
+	}
+	n, err := res.RowsAffected()
+	return n > 0, err
+}
+
+func (t *tx) q() querier {
+	return querier{ctx: t.ctx, prepare: t.stmt}
+}
+
+// set stores a setting as JSON.
+func (t *tx) set(key string, value any) error {
+	data, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return t.exec("INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", key, string(data))
+}
+
+// querier reads, inside a transaction of either sort.
+type querier struct {
+	ctx     context.Context
+	prepare func(query string) (*sql.Stmt, error)
+}
+
+// failed is a row whose statement could not be prepared.
+type scanner interface{ Scan(...any) error }
+type failed struct{ err error }
+
+func (f failed) Scan(...any) error { return f.err }
+
+func (q querier) one(query string, args ...any) scanner {
+	st, err := q.prepare(query)
+	if err != nil {
+		return failed{err}
+	}
+	return st.QueryRowContext(q.ctx, args...)
+}
+
+// each calls f for every row of the result.
+func (q querier) each(f func(scanner) error, query string, args ...any) error {
+	st, err := q.prepare(query)
+	if err != nil {
+		return wrap(err)
+	}
+	rows, err := st.QueryContext(q.ctx, args...)
+	if err != nil {
+		return wrap(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := f(rows); err != nil {
+			return err
+		}
+	}
+	return wrap(rows.Err())
+}
+
+// setting reads a setting into value. False when it was never set.
+func (q querier) setting(key string, value any) (bool, error) {
+	var data string
+	err := q.one("SELECT value FROM settings WHERE key = ?", key).Scan(&data)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if err := json.Unmarshal([]byte(data), value); err != nil {
+		return false, fmt.Errorf("setting %s: %w", key, err)
+	}
+	return true, nil
+}
+
+// exists answers a query that selects something or nothing.
+func (q querier) exists(query string, args ...any) (bool, error) {
+	var one int
+	err := q.one(query, args...).Scan(&one)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// wrap names the errors of SQLite that callers act on.
+func wrap(err error) error {
+	switch errorCode(err) & 0xff {
+	case lib.SQLITE_FULL:
+		return fmt.Errorf("%w: %w", index.ErrFull, err)
+	case lib.SQLITE_CORRUPT, lib.SQLITE_NOTADB:
+		return fmt.Errorf("%w: %w", index.ErrCorrupt, err)
+	}
+	return err
+}
+
+func errorCode(err error) int {
+	var e *sqlite.Error
+	if errors.As(err, &e) {
+		return e.Code()
+	}
+	return 0
+}
+
+// packed is a digest as it is stored. The empty digest is NULL.
+type packed digest.Digest
+
+var algorithms = []digest.Algorithm{1: digest.SHA256, 2: digest.SHA384, 3: digest.SHA512}
+
+// Value implements driver.Valuer.
+func (p packed) Value() (driver.Value, error) {
+	if p == "" {
+		return nil, nil
+	}
+	d := digest.Digest(p)
+	if err := d.Validate(); err != nil {
+		return nil, fmt.Errorf("digest %q: %w", d, err)
+	}
+	for i, a := range algorithms {
+		if a == d.Algorithm() {
+			sum, err := hex.DecodeString(d.Encoded())
+			return append([]byte{byte(i)}, sum...), err
+		}
+	}
+	return nil, fmt.Errorf("digest %q: unknown algorithm", d)
+}
+
+// Scan implements sql.Scanner.
+func (p *packed) Scan(v any) error {
+	if v == nil {
+		*p = ""
+		return nil
+	}
+	b, ok := v.([]byte)
+	if !ok || len(b) < 2 || b[0] == 0 || int(b[0]) >= len(algorithms) {
+		return fmt.Errorf("%w: digest %x", index.ErrCorrupt, v)
+	}
+	*p = packed(digest.NewDigestFromBytes(algorithms[b[0]], b[1:]))
+	return nil
+}

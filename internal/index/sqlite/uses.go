@@ -1,0 +1,108 @@
+package sqlite
+
+import (
+	"database/sql"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+)
+
+// Nested implements index.Reader.
+func (r *reader) Nested(f func(parent, child digest.Digest) error) error {
+	// CROSS JOIN: the manifests are few, so they go first.
+	return r.q.each(func(sc scanner) error {
+		var parent, child packed
+		if err := sc.Scan(&parent, &child); err != nil {
+			return err
+		}
+		return f(digest.Digest(parent), digest.Digest(child))
+	}, "SELECT DISTINCT f.parent, f.child FROM manifests m CROSS JOIN refs f ON f.child = m.digest")
+}
+
+// Uses implements index.Reader. The three tables are read side by side, each along a tree that is
+// ordered by digest, so that nothing is looked up, sorted or kept.
+func (r *reader) Uses(f func(index.Use) error) error {
+	links, err := walk(r.q, scanLink, "SELECT "+layerColumns+" FROM layers m ORDER BY m.digest")
+	if err != nil {
+		return err
+	}
+	defer links.close()
+	refs, err := walk(r.q, scanRef, "SELECT child, parent FROM refs ORDER BY child")
+	if err != nil {
+		return err
+	}
+	defer refs.close()
+	var u index.Use
+	return r.q.rows(index.Blob, func(b index.Row) (err error) {
+		u.Blob = b
+		if u.Links, err = links.take(b.Digest, u.Links[:0]); err != nil {
+			return err
+		}
+		if u.Named, err = refs.take(b.Digest, u.Named[:0]); err != nil {
+			return err
+		}
+		return f(u)
+	}, "FROM blobs m WHERE m.placed = 1 ORDER BY m.digest")
+}
+
+func scanLink(sc scanner) (digest.Digest, index.Row, error) {
+	r, err := scanLayer(sc)
+	return r.Digest, r, err
+}
+
+func scanRef(sc scanner) (digest.Digest, digest.Digest, error) {
+	var child, parent packed
+	err := sc.Scan(&child, &parent)
+	return digest.Digest(child), digest.Digest(parent), err
+}
+
+// walker reads rows that come in the order of a digest, one ahead. Packed digests are in the same order
+// as written ones.
+type walker[T any] struct {
+	rows *sql.Rows
+	scan func(scanner) (digest.Digest, T, error)
+	at   digest.Digest // empty at the end
+	head T
+}
+
+func walk[T any](q querier, scan func(scanner) (digest.Digest, T, error), query string) (*walker[T], error) {
+	st, err := q.prepare(query)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := st.QueryContext(q.ctx)
+	if err != nil {
+		return nil, err
+	}
+	w := &walker[T]{rows: rows, scan: scan}
+	if err := w.next(); err != nil {
+		w.close()
+		return nil, err
+	}
+	return w, nil
+}
+
+func (w *walker[T]) next() (err error) {
+	w.at = ""
+	if w.rows.Next() {
+		w.at, w.head, err = w.scan(w.rows)
+		return err
+	}
+	return w.rows.Err()
+}
+
+// take appends the rows of d, and skips those before.
+func (w *walker[T]) take(d digest.Digest, into []T) ([]T, error) {
+	for w.at != "" && w.at <= d {
+		if w.at == d {
+			into = append(into, w.head)
+		}
+		if err := w.next(); err != nil {
+			return into, err
+		}
+	}
+	return into, nil
+}
+
+func (w *walker[T]) close() { w.rows.Close() }

@@ -1,0 +1,420 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+)
+
+// What keeps a row: the truth behind its held column, as a condition on a row of its table.
+const (
+	layerHeld = `EXISTS (SELECT 1 FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = layers.repo WHERE f.child = layers.digest)`
+
+	// A manifest that closed a circle counts as loose unless a tag holds it, so that the circle is looked at.
+	manifestHeld = `EXISTS (SELECT 1 FROM tags t WHERE t.repo = manifests.repo AND t.digest = manifests.digest)
+	OR manifests.loop = 0 AND (
+		EXISTS (SELECT 1 FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = manifests.repo WHERE f.child = manifests.digest)
+		OR manifests.subject IS NOT NULL AND EXISTS (SELECT 1 FROM manifests s WHERE s.digest = manifests.subject AND s.repo = manifests.repo))`
+
+	blobHeld = `(EXISTS (SELECT 1 FROM layers l WHERE l.digest = blobs.digest) OR EXISTS (SELECT 1 FROM manifests m WHERE m.digest = blobs.digest))`
+)
+
+// Claim implements index.Store.
+func (s *Store) Claim(ctx context.Context, c index.Claim) error {
+	return s.begin(ctx, func(t *tx) error {
+		if err := t.put(c, false, t.now); err != nil {
+			return err
+		}
+		if c.UploadStarted.IsZero() {
+			return nil
+		}
+		return t.renewPush(c)
+	})
+}
+
+// renewPush renews the links of the repository that were in lease when the upload began, and that no
+// manifest holds yet: the layers of one push, of which the manifest comes last.
+func (t *tx) renewPush(c index.Claim) error {
+	lease, err := t.owed()
+	if err != nil {
+		return err
+	}
+	return t.exec("UPDATE layers SET accessed_at = ? WHERE repo = ? AND held = 0 AND accessed_at >= ?",
+		t.now, c.Key.Repository, c.UploadStarted.UnixMilli()-lease.Milliseconds())
+}
+
+// Place implements index.Store.
+func (s *Store) Place(ctx context.Context, c index.Claim, rename func() error) error {
+	return s.begin(ctx, func(t *tx) error {
+		if err := t.put(c, true, t.now); err != nil {
+			return err
+		}
+		return rename()
+	})
+}
+
+// put writes a row of content, with everything that follows from it. at is its last use.
+func (t *tx) put(c index.Claim, placed bool, at int64) error {
+	switch c.Key.Kind {
+	case index.Blob:
+		return t.putBlob(c, placed, at)
+	case index.Layer:
+		return t.putLayer(c, placed, at)
+	case index.Manifest:
+		return t.putManifest(c, placed, at)
+	}
+	return fmt.Errorf("%s cannot be claimed", c.Key)
+}
+
+func (t *tx) putBlob(c index.Claim, placed bool, at int64) error {
+	err := t.exec(`INSERT INTO blobs (digest, size, placed, held, created_at, accessed_at) VALUES (?, ?, ?, 0, ?, ?)
+		ON CONFLICT (digest) DO UPDATE SET accessed_at = max(accessed_at, excluded.accessed_at),
+			placed = max(placed, excluded.placed), size = CASE WHEN excluded.placed THEN excluded.size ELSE size END`,
+		packed(c.Key.Digest), c.Size, placed, at, at)
+	if err != nil {
+		return err
+	}
+	return t.holdBlob(c.Key.Digest)
+}
+
+func (t *tx) putLayer(c index.Claim, placed bool, at int64) error {
+	err := t.exec(`INSERT INTO layers (digest, repo, placed, held, created_at, accessed_at) VALUES (?, ?, ?, 0, ?, ?)
+		ON CONFLICT (digest, repo) DO UPDATE SET accessed_at = max(accessed_at, excluded.accessed_at), placed = max(placed, excluded.placed)`,
+		packed(c.Key.Digest), c.Key.Repository, placed, at, at)
+	if err != nil {
+		return err
+	}
+	if err := t.exec("UPDATE layers SET held = "+layerHeld+" WHERE digest = ? AND repo = ?", packed(c.Key.Digest), c.Key.Repository); err != nil {
+		return err
+	}
+	return t.holdBlob(c.Key.Digest)
+}
+
+func (t *tx) putManifest(c index.Claim, placed bool, at int64) error {
+	d, repo, m := packed(c.Key.Digest), c.Key.Repository, c.Content
+	if m == nil {
+		return fmt.Errorf("%s: claimed without its content", c.Key)
+	}
+	err := t.exec(`INSERT INTO manifests (digest, repo, media_type, artifact_type, config, subject, size, placed, held, loop, created_at, accessed_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?)
+		ON CONFLICT (digest, repo) DO UPDATE SET accessed_at = max(accessed_at, excluded.accessed_at), placed = max(placed, excluded.placed)`,
+		d, repo, m.MediaType, m.ArtifactType, packed(m.Config), packed(m.Subject), c.Size, placed, at, at)
+	if err != nil {
+		return err
+	}
+	for _, child := range m.References {
+		if err := t.exec("INSERT INTO refs (parent, child) VALUES (?, ?) ON CONFLICT DO NOTHING", d, packed(child)); err != nil {
+			return err
+		}
+	}
+	// A circle: it keeps itself alive, through its children and their referrers.
+	circle, err := t.q().exists(keepersOf+`SELECT 1 FROM keepers WHERE d = ?2 AND depth > 0 LIMIT 1`, repo, d)
+	if err != nil {
+		return err
+	}
+	if err := t.exec(`UPDATE manifests SET loop = ? WHERE digest = ? AND repo = ?`, circle, d, repo); err != nil {
+		return err
+	}
+	return t.rehold(c.Key)
+}
+
+// keepersOf lists the manifests that keep manifest ?2 of repository ?1: itself at depth 0, and what
+// names it or is its subject, and so on upwards. Depth only tells the first from the others.
+const keepersOf = `WITH RECURSIVE keepers (d, depth) AS (
+	SELECT ?2, 0
+	UNION
+	SELECT m.digest, 1 FROM keepers k JOIN refs f ON f.child = k.d JOIN manifests m ON m.digest = f.parent AND m.repo = ?1
+	UNION
+	SELECT s.digest, 1 FROM keepers k JOIN manifests m ON m.digest = k.d AND m.repo = ?1 JOIN manifests s ON s.digest = m.subject AND s.repo = ?1
+) `
+
+// rehold brings the held column of a manifest, and of all that its coming or going may hold or free, up to date.
+func (t *tx) rehold(k index.Key) error {
+	d, repo := packed(k.Digest), k.Repository
+	for _, q := range []string{
+		"UPDATE manifests SET held = " + manifestHeld + " WHERE digest = ?1 AND repo = ?2",
+		"UPDATE manifests SET held = " + manifestHeld + " WHERE subject = ?1 AND repo = ?2",
+		"UPDATE manifests SET held = " + manifestHeld + " WHERE digest IN (SELECT child FROM refs WHERE parent = ?1) AND repo = ?2",
+		"UPDATE layers SET held = " + layerHeld + " WHERE digest IN (SELECT child FROM refs WHERE parent = ?1) AND repo = ?2",
+	} {
+		if err := t.exec(q, d, repo); err != nil {
+			return err
+		}
+	}
+	return t.holdBlob(k.Digest)
+}
+
+func (t *tx) holdBlob(d digest.Digest) error {
+	return t.exec("UPDATE blobs SET held = "+blobHeld+" WHERE digest = ?", packed(d))
+}
+
+// Unclaim implements index.Store.
+func (s *Store) Unclaim(ctx context.Context, k index.Key) error {
+	return s.begin(ctx, func(t *tx) error {
+		r, err := t.q().row(k)
+		if err != nil || r == nil || r.Placed {
+			return err
+		}
+		return t.drop(*r)
+	})
+}
+
+// MoveTag implements index.Store.
+func (s *Store) MoveTag(ctx context.Context, repo, tag string, to digest.Digest, rename func() error) error {
+	return s.begin(ctx, func(t *tx) error {
+		if err := t.moveTag(repo, tag, to, t.now); err != nil {
+			return err
+		}
+		return rename()
+	})
+}
+
+func (t *tx) moveTag(repo, tag string, to digest.Digest, at int64) error {
+	old, err := t.q().row(index.TagKey(repo, tag))
+	if err != nil {
+		return err
+	}
+	err = t.exec(`INSERT INTO tags (repo, name, digest, created_at, accessed_at) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (repo, name) DO UPDATE SET accessed_at = max(accessed_at, excluded.accessed_at), digest = excluded.digest,
+			created_at = CASE WHEN digest = excluded.digest THEN created_at ELSE excluded.created_at END`,
+		repo, tag, packed(to), at, at)
+	if err != nil {
+		return err
+	}
+	if old != nil && old.Digest != to {
+		if err := t.inheritTag(*old); err != nil {
+			return err
+		}
+	}
+	return t.holdManifest(repo, to)
+}
+
+// inheritTag gives the last use of a tag that goes or moves to what it pointed to.
+func (t *tx) inheritTag(tag index.Row) error {
+	err := t.exec("UPDATE manifests SET accessed_at = max(accessed_at, ?) WHERE digest = ? AND repo = ?",
+		tag.AccessedAt.UnixMilli(), packed(tag.Digest), tag.Key.Repository)
+	if err != nil {
+		return err
+	}
+	return t.holdManifest(tag.Key.Repository, tag.Digest)
+}
+
+func (t *tx) holdManifest(repo string, d digest.Digest) error {
+	return t.exec("UPDATE manifests SET held = "+manifestHeld+" WHERE digest = ? AND repo = ?", packed(d), repo)
+}
+
+// table and where find the row of a key.
+func where(k index.Key) (table, cond string, args []any) {
+	switch k.Kind {
+	case index.Blob:
+		return "blobs", "digest = ?", []any{packed(k.Digest)}
+	case index.Layer:
+		return "layers", "digest = ? AND repo = ?", []any{packed(k.Digest), k.Repository}
+	case index.Manifest:
+		return "manifests", "digest = ? AND repo = ?", []any{packed(k.Digest), k.Repository}
+	}
+	return "tags", "repo = ? AND name = ?", []any{k.Repository, k.Tag}
+}
+
+// Lease implements index.Store.
+func (s *Store) Lease(ctx context.Context, k index.Key) (found bool, err error) {
+	table, cond, args := where(k)
+	err = s.begin(ctx, func(t *tx) error {
+		found, err = t.changed("UPDATE "+table+" SET accessed_at = max(accessed_at, ?) WHERE "+cond, append([]any{t.now}, args...)...)
+		return err
+	})
+	return found, err
+}
+
+// Adopt implements index.Store.
+func (s *Store) Adopt(ctx context.Context, looks ...index.Look) error {
+	return s.begin(ctx, func(t *tx) error {
+		for _, look := range looks {
+			a, ok, err := look()
+			if err != nil {
+				return err
+			}
+			if err := t.adopt(a, ok); err != nil {
+				return fmt.Errorf("adopt %s: %w", a.Key, err)
+			}
+		}
+		return nil
+	})
+}
+
+func (t *tx) adopt(a index.Adoption, there bool) error {
+	known, err := t.q().row(a.Key)
+	if err != nil {
+		return err
+	}
+	if !there {
+		return t.missing(a.Key, known)
+	}
+	at := t.now
+	if !a.At.IsZero() {
+		at = min(at, a.At.UnixMilli())
+	}
+	if known != nil {
+		at = known.AccessedAt.UnixMilli() // known content was not used by being found
+	}
+	if a.Key.Kind == index.Tag {
+		if known != nil && known.Digest == a.Digest {
+			return nil
+		}
+		return t.moveTag(a.Key.Repository, a.Key.Tag, a.Digest, at)
+	}
+	if known != nil && known.Placed && known.Size == a.Size && a.Key.Kind != index.Manifest {
+		return nil
+	}
+	return t.put(a.Claim, true, at)
+}
+
+// missing is for a row whose file is not there.
+func (t *tx) missing(k index.Key, known *index.Row) error {
+	switch {
+	case known == nil:
+		return nil
+	case k.Kind == index.Tag:
+		return t.drop(*known)
+	}
+	table, cond, args := where(k)
+	return t.exec("UPDATE "+table+" SET placed = 0 WHERE placed = 1 AND "+cond, args...)
+}
+
+// drop removes a row; what it referred to inherits its last use and may be loose now.
+func (t *tx) drop(r index.Row) error {
+	table, cond, args := where(r.Key)
+	if err := t.exec("DELETE FROM "+table+" WHERE "+cond, args...); err != nil {
+		return err
+	}
+	switch r.Key.Kind {
+	case index.Tag:
+		return t.inheritTag(r)
+	case index.Layer:
+		return t.inheritBlob(r)
+	case index.Manifest:
+		return t.dropReferences(r)
+	}
+	return nil
+}
+
+func (t *tx) inheritBlob(r index.Row) error {
+	err := t.exec("UPDATE blobs SET accessed_at = max(accessed_at, ?) WHERE digest = ?", r.AccessedAt.UnixMilli(), packed(r.Key.Digest))
+	if err != nil {
+		return err
+	}
+	return t.holdBlob(r.Key.Digest)
+}
+
+// dropReferences lets what a manifest named inherit, and forgets the names with the digest's last row.
+func (t *tx) dropReferences(r index.Row) error {
+	d, repo, at := packed(r.Key.Digest), r.Key.Repository, r.AccessedAt.UnixMilli()
+	for _, q := range []string{
+		"UPDATE layers SET accessed_at = max(accessed_at, ?1) WHERE repo = ?2 AND digest IN (SELECT child FROM refs WHERE parent = ?3)",
+		"UPDATE manifests SET accessed_at = max(accessed_at, ?1) WHERE repo = ?2 AND digest IN (SELECT child FROM refs WHERE parent = ?3)",
+		"UPDATE manifests SET accessed_at = max(accessed_at, ?1) WHERE repo = ?2 AND subject = ?3",
+	} {
+		if err := t.exec(q, at, repo, d); err != nil {
+			return err
+		}
+	}
+	if err := t.rehold(r.Key); err != nil {
+		return err
+	}
+	if err := t.exec("DELETE FROM refs WHERE parent = ?1 AND NOT EXISTS (SELECT 1 FROM manifests WHERE digest = ?1)", d); err != nil {
+		return err
+	}
+	return t.inheritBlob(r)
+}
+
+// DeleteTag implements index.Store.
+func (s *Store) DeleteTag(ctx context.Context, repo, tag string, remove func() error) error {
+	return s.begin(ctx, func(t *tx) error {
+		r, err := t.q().row(index.TagKey(repo, tag))
+		if err != nil {
+			return err
+		}
+		if r != nil {
+			if err := t.drop(*r); err != nil {
+				return err
+			}
+		}
+		return remove()
+	})
+}
+
+// DeleteManifest implements index.Store.
+func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest, remove func(tags []string) error) error {
+	return s.begin(ctx, func(t *tx) error {
+		k := index.ManifestKey(repo, d)
+		if err := t.mayDelete(k); err != nil {
+			return err
+		}
+		var names []string
+		tags, err := t.q().tags(repo, d)
+		if err != nil {
+			return err
+		}
+		for _, tag := range tags {
+			names = append(names, tag.Key.Tag)
+			if err := t.drop(tag); err != nil {
+				return err
+			}
+		}
+		r, err := t.q().row(k) // now, since it inherited from its tags
+		if err != nil {
+			return err
+		}
+		if r != nil {
+			if err := t.drop(*r); err != nil {
+				return err
+			}
+		}
+		return remove(names)
+	})
+}
+
+// DeleteLayer implements index.Store.
+func (s *Store) DeleteLayer(ctx context.Context, repo string, d digest.Digest, remove func() error) error {
+	return s.begin(ctx, func(t *tx) error {
+		k := index.LayerKey(repo, d)
+		if err := t.mayDelete(k); err != nil {
+			return err
+		}
+		r, err := t.q().row(k)
+		if err != nil {
+			return err
+		}
+		if r != nil {
+			if err := t.drop(*r); err != nil {
+				return err
+			}
+		}
+		return remove()
+	})
+}
+
+// mayDelete refuses to take what a manifest of the repository needs, or may need for all we know yet.
+func (t *tx) mayDelete(k index.Key) error {
+	if err := t.gate(); err != nil {
+		return err
+	}
+	var by packed
+	err := t.q().one(`SELECT m.digest FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = ? WHERE f.child = ? LIMIT 1`,
+		k.Repository, packed(k.Digest)).Scan(&by)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return &index.ReferencedError{Key: k, By: digest.Digest(by)}
+}
+
+func millis(ms int64) time.Time { return time.UnixMilli(ms).UTC() }

@@ -1,0 +1,197 @@
+// Package reconcile brings the index in line with the disk.
+//
+// The disk is right about what exists. Rebuild adopts what the index does not know and marks what is
+// not there, beside all traffic: each change looks at the disk again inside the index transaction that
+// makes it. While it runs the gate is closed, so nothing is retired by any process: a manifest that was
+// not read yet cannot protect its blobs. It removes no content.
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/sirupsen/logrus"
+
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+)
+
+// Options say what to rebuild, and how.
+type Options struct {
+	Dir   layout.Dir
+	Index index.Store
+	Log   logrus.FieldLogger
+	// NameAge says when names that the index did not know were last used. Nil: now. Content counts as
+	// used now in any case.
+	NameAge adopt.Age
+}
+
+// Result says what a rebuild found.
+type Result struct {
+	Seen    int // objects on disk
+	Adopted int // of those, unknown to the index or known otherwise
+	Missing int // known to the index and not on disk
+	Token   string
+}
+
+// batch is how many objects one index transaction looks at: a few milliseconds, so that a request's
+// lease that waits for it is not held up.
+const batch = 100
+
+// progressEvery is how often a long rebuild says how far it is.
+const progressEvery = 10 * time.Second
+
+// Rebuild closes the gate and makes the index whole. The gate is opened by the caller, with the token.
+func Rebuild(ctx context.Context, o Options) (Result, error) {
+	if o.NameAge == nil {
+		o.NameAge = adopt.Now
+	}
+	token, err := o.Index.CloseGate(ctx)
+	if err != nil {
+		return Result{}, fmt.Errorf("close the gate: %w", err)
+	}
+	r := rebuild{Options: o, ctx: ctx, logged: time.Now()}
+	r.Token = token
+	for _, step := range []func() error{r.blobs, r.repositories, r.flush, r.missing, r.flush} {
+		if err := step(); err != nil {
+			return r.Result, fmt.Errorf("rebuild the index of %s: %w", o.Dir, err)
+		}
+	}
+	return r.Result, nil
+}
+
+type rebuild struct {
+	Options
+	Result
+	ctx    context.Context
+	logged time.Time
+	keys   []index.Key // seen and not yet compared
+}
+
+func (r *rebuild) blobs() error {
+	return r.Dir.Blobs(r.ctx, func(d digest.Digest) error { return r.saw(index.BlobKey(d)) })
+}
+
+func (r *rebuild) repositories() error {
+	return r.Dir.Repositories(r.ctx, func(name string) error {
+		layer := func(d digest.Digest) error { return r.saw(index.LayerKey(name, d)) }
+		if err := r.Dir.Links(r.ctx, layout.LayersDir, name, layer); err != nil {
+			return err
+		}
+		manifest := func(d digest.Digest) error { return r.saw(index.ManifestKey(name, d)) }
+		if err := r.Dir.Links(r.ctx, layout.RevisionsDir, name, manifest); err != nil {
+			return err
+		}
+		return r.Dir.Tags(r.ctx, name, func(tag string) error { return r.saw(index.TagKey(name, tag)) })
+	})
+}
+
+func (r *rebuild) saw(k index.Key) error {
+	r.keys = append(r.keys, k)
+	r.Seen++
+	if time.Since(r.logged) > progressEvery {
+		r.logged = time.Now()
+		r.Log.WithField("objects", r.Seen).WithField("adopted", r.Adopted).Info("rebuilding the index from disk")
+	}
+	if len(r.keys) < batch {
+		return nil
+	}
+	return r.flush()
+}
+
+// flush adopts those of the keys that the index does not know as they are on disk.
+func (r *rebuild) flush() error {
+	var looks []index.Look
+	err := r.Index.View(r.ctx, func(ix index.Reader) error {
+		for _, k := range r.keys {
+			row, err := ix.Row(k)
+			if err != nil {
+				return err
+			}
+			look := adopt.Look(r.Dir, k, r.age(k.Kind))
+			same, err := r.same(row, look)
+			if err != nil {
+				return err
+			}
+			if !same {
+				looks = append(looks, look)
+			}
+		}
+		return nil
+	})
+	if err != nil || len(looks) == 0 {
+		r.keys = r.keys[:0]
+		return err
+	}
+	r.keys = r.keys[:0]
+	r.Adopted += len(looks)
+	return r.Index.Adopt(r.ctx, looks...)
+}
+
+// same says whether a row is as the disk has it. What a manifest refers to follows from its digest, so
+// a placed row needs no second reading.
+func (r *rebuild) same(row *index.Row, look index.Look) (bool, error) {
+	if row == nil || !row.Placed {
+		return false, nil
+	}
+	if row.Key.Kind == index.Layer || row.Key.Kind == index.Manifest {
+		return true, nil
+	}
+	a, there, err := look()
+	if err != nil || !there {
+		return !there, err // gone again: for the search for missing files
+	}
+	if row.Key.Kind == index.Tag {
+		return a.Digest == row.Digest, nil
+	}
+	return a.Size == row.Size, nil
+}
+
+func (r *rebuild) age(k index.Kind) adopt.Age {
+	if k == index.Tag || k == index.Manifest {
+		return r.NameAge
+	}
+	return adopt.Now
+}
+
+// missing finds the rows whose files are not there.
+func (r *rebuild) missing() error {
+	var gone []index.Key
+	err := r.Index.View(r.ctx, func(ix index.Reader) error {
+		for _, kind := range []index.Kind{index.Blob, index.Layer, index.Manifest, index.Tag} {
+			err := ix.Each(kind, func(row index.Row) error {
+				if !row.Placed {
+					return r.ctx.Err()
+				}
+				there, err := adopt.Exists(r.Dir, adopt.Path(row.Key))
+				if err == nil && !there {
+					gone = append(gone, row.Key)
+				}
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	r.Missing = len(gone)
+	for len(gone) > 0 {
+		n := min(batch, len(gone))
+		var looks []index.Look
+		for _, k := range gone[:n] {
+			looks = append(looks, adopt.Look(r.Dir, k, r.age(k.Kind)))
+		}
+		if err := r.Index.Adopt(r.ctx, looks...); err != nil {
+			return err
+		}
+		gone = gone[n:]
+	}
+	return nil
+}

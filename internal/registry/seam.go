@@ -1,0 +1,273 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+)
+
+// ServeHTTP implements http.Handler: distribution's handlers, with the request made safe for them on
+// the way in, and the answer made right on the way out.
+func (r *Registry) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
+	start := time.Now()
+	req := &request{route: parseRoute(hr.URL.Path), method: hr.Method}
+	received := &body{ReadCloser: hr.Body}
+	a := &answer{ResponseWriter: w, req: req, body: received, log: r.opts.Log.WithField("path", hr.URL.Path)}
+	hr = hr.WithContext(context.WithValue(r.context(hr.Context()), requestKey{}, req))
+	hr.Body = received
+	defer func() {
+		r.done(hr, a, time.Since(start))
+	}()
+	defer a.recover()
+	if err := r.prepare(a, hr, req); err != nil {
+		a.refuse(err)
+		return
+	}
+	r.app.ServeHTTP(a, hr)
+}
+
+// done tells who wants to know.
+func (r *Registry) done(hr *http.Request, a *answer, took time.Duration) {
+	if r.opts.OnAccess != nil && a.status < http.StatusBadRequest {
+		for _, s := range a.accessed() {
+			r.opts.OnAccess(s.digest, s.size)
+		}
+	}
+	if r.opts.OnRequest != nil {
+		r.opts.OnRequest(hr, Exchange{Route: a.req.kind, User: a.req.login.user, Status: a.status, Bytes: a.written, Took: took})
+	}
+}
+
+var contentRange = regexp.MustCompile(`^[0-9]{1,18}-[0-9]{1,18}$`)
+
+// prepare refuses what distribution answers with a 500 or a panic although the client is at fault, and
+// takes out of a request what it would handle badly.
+func (r *Registry) prepare(a *answer, hr *http.Request, req *request) error {
+	if req.kind == routeOther {
+		return errNotFound
+	}
+	if req.name != "" && !layout.ValidName(req.name) {
+		return errcode.ErrorCodeNameInvalid.WithDetail(req.name)
+	}
+	switch req.kind {
+	case routeManifest:
+		return r.prepareManifest(a, hr, req)
+	case routeUpload:
+		return prepareUpload(hr)
+	}
+	return nil
+}
+
+// manifestTypes are what is stored, and so what may be asked for.
+const manifestTypes = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, " +
+	"application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
+
+func (r *Registry) prepareManifest(a *answer, hr *http.Request, req *request) error {
+	switch req.method {
+	case http.MethodGet, http.MethodHead:
+		// Without its type in Accept distribution denies that a manifest exists, or converts a list,
+		// for which it wants a platform in every entry. Whoever asks gets what was pushed.
+		hr.Header.Set("Accept", manifestTypes)
+		// It would say 304 before it looked whether there is such a manifest.
+		hr.Header.Del("If-None-Match")
+	case http.MethodPut:
+		if r.opts.Authenticate != nil && !req.login.check(hr, r.opts.Authenticate) {
+			return nil // distribution asks for the login; nobody else's body is read
+		}
+		return readManifest(a, hr, req)
+	}
+	return nil
+}
+
+// readManifest reads and checks the manifest in a request's body.
+func readManifest(a *answer, hr *http.Request, req *request) error {
+	data, err := io.ReadAll(http.MaxBytesReader(a.ResponseWriter, hr.Body, index.MaxManifest))
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return errTooLarge.WithDetail(map[string]int64{"limit": tooLarge.Limit})
+	}
+	if err != nil {
+		return errBodyIncomplete
+	}
+	content, err := index.ParseContent(data)
+	if err != nil {
+		return errcode.ErrorCodeManifestInvalid.WithDetail(err.Error())
+	}
+	if content.MediaType == index.SchemaOne {
+		return errcode.ErrorCodeManifestInvalid.WithDetail("schema 1 manifests are not supported")
+	}
+	req.content, req.contentDigest = content, digest.FromBytes(data)
+	hr.Body = io.NopCloser(bytes.NewReader(data))
+	return nil
+}
+
+func prepareUpload(hr *http.Request) error {
+	if hr.Method == http.MethodPatch {
+		hr.Header.Del("Content-Type") // bytes are bytes
+	}
+	if cr := hr.Header.Get("Content-Range"); cr != "" && !contentRange.MatchString(cr) {
+		return errRangeMalformed
+	}
+	d, err := digest.Parse(hr.URL.Query().Get("digest"))
+	if hr.Method == http.MethodPut && err == nil && d.Algorithm() != digest.Canonical {
+		return errcode.ErrorCodeDigestInvalid.WithMessage(fmt.Sprintf("this registry stores blobs by %s only", digest.Canonical))
+	}
+	return nil
+}
+
+// answer is the response on its way out. Distribution calls many things an unknown error; where we know
+// better, the client is told.
+type answer struct {
+	http.ResponseWriter
+	req     *request
+	body    *body
+	log     interface{ Errorf(string, ...any) }
+	status  int
+	written int64
+	refused bool // what distribution goes on to write is dropped
+}
+
+// Unwrap is for http.ResponseController.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (a *answer) WriteHeader(status int) {
+	if a.status != 0 {
+		return
+	}
+	if err := a.betterReason(status); err != nil {
+		a.refuse(err)
+		return
+	}
+	a.status = status
+	a.ResponseWriter.WriteHeader(status)
+}
+
+func (a *answer) betterReason(status int) error {
+	if status < http.StatusBadRequest {
+		return nil
+	}
+	if err := a.req.reason(); err != nil {
+		return err
+	}
+	switch {
+	case status < http.StatusInternalServerError:
+		return nil
+	case a.body.err != nil:
+		return errBodyIncomplete
+	}
+	return errcode.ErrorCodeUnknown
+}
+
+// refuse writes an error in the protocol's form.
+func (a *answer) refuse(err error) {
+	if a.status != 0 {
+		return
+	}
+	h := a.Header()
+	for _, name := range []string{"Content-Length", "Location", "Etag", "Docker-Content-Digest", "Content-Range"} {
+		h.Del(name)
+	}
+	h.Set("Docker-Distribution-API-Version", "registry/2.0")
+	rec := &recorder{header: h}
+	if serr := errcode.ServeJSON(rec, err); serr != nil {
+		a.log.Errorf("write error answer: %v", serr)
+	}
+	if rec.status == http.StatusServiceUnavailable {
+		h.Set("Retry-After", "5")
+	}
+	a.status, a.refused = rec.status, true
+	h.Set("Content-Length", strconv.Itoa(rec.Len()))
+	a.ResponseWriter.WriteHeader(rec.status)
+	if a.req.method != http.MethodHead {
+		n, _ := a.ResponseWriter.Write(rec.Bytes()) // a client that left does not read it
+		a.written = int64(n)
+	}
+}
+
+// recorder lets ServeJSON choose the status before anything is sent.
+type recorder struct {
+	bytes.Buffer
+	header http.Header
+	status int
+}
+
+func (r *recorder) Header() http.Header    { return r.header }
+func (r *recorder) WriteHeader(status int) { r.status = status }
+
+// Write implements io.Writer.
+func (a *answer) Write(p []byte) (int, error) {
+	if a.status == 0 {
+		a.WriteHeader(http.StatusOK)
+	}
+	if a.refused {
+		return len(p), nil
+	}
+	n, err := a.ResponseWriter.Write(p)
+	if a.req.method != http.MethodHead { // net/http drops the body that distribution writes
+		a.written += int64(n)
+	}
+	return n, err
+}
+
+// recover answers for a handler that panicked. http.ErrAbortHandler is how a handler hangs up.
+func (a *answer) recover() {
+	p := recover()
+	switch p {
+	case nil:
+		if a.status == 0 {
+			a.WriteHeader(http.StatusOK)
+		}
+		return
+	case http.ErrAbortHandler:
+		panic(p)
+	}
+	a.log.Errorf("a request failed inside the registry: %v\n%s", p, debug.Stack())
+	if a.status != 0 {
+		panic(http.ErrAbortHandler) // half an answer was sent
+	}
+	a.refuse(errcode.ErrorCodeUnknown)
+}
+
+// accessed lists the blobs and manifests that the request served or stored.
+func (a *answer) accessed() []stored {
+	if len(a.req.stored) > 0 {
+		return a.req.stored
+	}
+	read := a.req.method == http.MethodGet || a.req.method == http.MethodHead
+	if !read || (a.req.kind != routeBlob && a.req.kind != routeManifest) {
+		return nil
+	}
+	d, err := digest.Parse(a.Header().Get("Docker-Content-Digest"))
+	if err != nil {
+		return nil
+	}
+	return []stored{{d, a.size()}}
+}
+
+// size is that of the whole object, also when a part of it was asked for.
+func (a *answer) size() int64 {
+	size := a.Header().Get("Content-Length")
+	if _, total, ok := strings.Cut(a.Header().Get("Content-Range"), "/"); ok {
+		size = total
+	}
+	n, err := strconv.ParseInt(size, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}

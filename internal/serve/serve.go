@@ -1,0 +1,375 @@
+// Package serve runs a registry as a process or inside one: it opens the store, listens, keeps the index
+// whole, expires, measures, and stops without cutting a transfer short.
+//
+// Everything that it starts ends with Shutdown. It takes no signals and touches nothing global.
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/sirupsen/logrus"
+
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
+	"github.com/jc-lab/docker-cache-server/internal/expiry"
+	"github.com/jc-lab/docker-cache-server/internal/gc"
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/reconcile"
+	"github.com/jc-lab/docker-cache-server/internal/registry"
+	"github.com/jc-lab/docker-cache-server/internal/users"
+	"github.com/jc-lab/docker-cache-server/pkg/config"
+)
+
+// Options say what to serve, and who wants to know.
+type Options struct {
+	Config *config.Config
+	Log    *logrus.Logger
+	// Debug opens debug.address. A library leaves it off.
+	Debug bool
+	// Authenticate replaces all configured users. Nil: those of the configuration and the htpasswd file.
+	Authenticate func(user, password string) bool
+	// OnBlobAccess and OnBlobDelete are called once an event, one after another, in a goroutine of
+	// their own: they may take their time. Nil: nobody wants to know.
+	OnBlobAccess func(digest string, size int64)
+	OnBlobDelete func(digest string)
+}
+
+// Server is a registry with its store.
+type Server struct {
+	opts     Options
+	cfg      *config.Config
+	log      *logrus.Logger
+	store    *store
+	registry *registry.Registry
+	metrics  *metrics
+	events   *events
+	main     *http.Server
+	debug    *http.Server
+
+	background sync.WaitGroup // everything that cancel ends
+	cancel     context.CancelFunc
+	stopping   chan struct{} // closed when Shutdown begins
+	stopped    chan struct{} // closed when Shutdown is done
+	once       sync.Once
+}
+
+// NoUsersError says that nobody could log in.
+type NoUsersError struct {
+	Htpasswd string
+	Unusable []string
+}
+
+func (e *NoUsersError) Error() string {
+	s := "authentication is on and there is no user who could log in"
+	if len(e.Unusable) > 0 {
+		s += fmt.Sprintf(" (%d in %s without a bcrypt hash)", len(e.Unusable), e.Htpasswd)
+	}
+	return s
+}
+
+// Hint says what the operator can do.
+func (e *NoUsersError) Hint() string {
+	return fmt.Sprintf("add one (dcs users add NAME --auth.htpasswd %s), or serve without login: --auth.enabled=false", e.Htpasswd)
+}
+
+// New opens the store and begins to keep it: rebuild, heartbeat, expiry. It does not listen.
+func New(opts Options) (_ *Server, err error) {
+	if err := opts.Config.Validate(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &Server{opts: opts, cfg: opts.Config, log: opts.Log, cancel: cancel, stopping: make(chan struct{}), stopped: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			cancel()
+		}
+	}()
+	authenticate, err := s.authenticator()
+	if err != nil {
+		return nil, err
+	}
+	policy := Policy(s.cfg)
+	if s.store, err = openStore(ctx, layout.Dir(s.cfg.Storage.Directory), policy, s.log); err != nil {
+		return nil, err
+	}
+	s.metrics = newMetrics(s.store.index)
+	s.events = newEvents()
+	s.registry, err = registry.New(ctx, registry.Options{
+		Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log,
+		Resolution: policy.Resolution, Secret: s.store.secret, Authenticate: authenticate,
+		OnAccess: s.accessed(), OnRequest: s.requested,
+	})
+	if err != nil {
+		return nil, errors.Join(err, s.store.close())
+	}
+	s.servers()
+	s.keep(ctx, policy)
+	return s, nil
+}
+
+// Policy is what a configuration promises.
+func Policy(cfg *config.Config) index.Policy {
+	return index.Policy{TTL: cfg.Cache.TTL, Grace: cfg.Cache.Grace, Resolution: expiry.Resolution(cfg.Cache.Grace)}
+}
+
+// NameAge is the age that a configuration gives to names that the index does not know; nil: used now.
+func NameAge(cfg *config.Config) adopt.Age {
+	if cfg.Cache.AdoptAge == "mtime" {
+		return func(modified time.Time) time.Time { return modified }
+	}
+	return nil
+}
+
+// Htpasswd is the file of users that a configuration names.
+func Htpasswd(cfg *config.Config) string {
+	if cfg.Auth.Htpasswd != "" {
+		return cfg.Auth.Htpasswd
+	}
+	return layout.Dir(cfg.Storage.Directory).Htpasswd()
+}
+
+func (s *Server) authenticator() (func(context.Context, string, string) bool, error) {
+	if f := s.opts.Authenticate; f != nil {
+		return func(_ context.Context, user, password string) bool { return f(user, password) }, nil
+	}
+	if !s.cfg.Auth.Enabled {
+		return nil, nil
+	}
+	o := users.VerifierOptions{Path: Htpasswd(s.cfg)}
+	for _, u := range s.cfg.Auth.Users {
+		o.Users = append(o.Users, users.Credential{Name: u.Username, Password: u.Password})
+	}
+	v, err := users.NewVerifier(o)
+	if err != nil {
+		return nil, err
+	}
+	n, err := v.Count()
+	switch {
+	case n == 0 && err != nil:
+		return nil, err
+	case n == 0:
+		return nil, &NoUsersError{o.Path, v.Unusable()}
+	case err != nil:
+		s.log.WithError(err).Warn("users of the htpasswd file cannot log in")
+	}
+	for _, name := range v.Unusable() {
+		s.log.WithField("user", name).Warn("this entry of the htpasswd file has no bcrypt hash and cannot log in")
+	}
+	return v.Verify, nil
+}
+
+// accessed passes what was served or stored on to who wants to know.
+func (s *Server) accessed() func(digest.Digest, int64) {
+	if s.opts.OnBlobAccess == nil {
+		return nil
+	}
+	return func(d digest.Digest, size int64) {
+		s.events.add(func() { s.opts.OnBlobAccess(d.String(), size) })
+	}
+}
+
+func (s *Server) deleted(d digest.Digest) {
+	if s.opts.OnBlobDelete != nil {
+		s.events.add(func() { s.opts.OnBlobDelete(d.String()) })
+	}
+}
+
+// requested measures a request and writes its access line.
+func (s *Server) requested(r *http.Request, e registry.Exchange) {
+	s.metrics.request(r.Method, e)
+	if !s.cfg.Log.Access {
+		return
+	}
+	s.log.WithFields(logrus.Fields{"method": r.Method, "path": r.URL.Path, "status": e.Status, "bytes": e.Bytes,
+		"took": e.Took.Round(time.Microsecond).String(), "remote": r.RemoteAddr, "user": e.User, "agent": r.UserAgent()}).Info("request")
+}
+
+// keep starts what runs beside the requests.
+func (s *Server) keep(ctx context.Context, policy index.Policy) {
+	s.background.Go(s.events.deliver)
+	s.background.Go(func() { s.rebuild(ctx, policy) })
+	s.background.Go(func() { s.beat(ctx) })
+	if s.cfg.Cache.CleanupInterval > 0 {
+		sweeper := gc.Sweeper{
+			Collector: &gc.Collector{Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log, OnDelete: s.deleted},
+			Policy:    policy, Interval: s.cfg.Cache.CleanupInterval, OnRun: s.metrics.run,
+		}
+		s.background.Go(func() { sweeper.Sweep(ctx) })
+	}
+}
+
+// rebuild makes the index whole, and lets things be retired from then on.
+func (s *Server) rebuild(ctx context.Context, policy index.Policy) {
+	start := time.Now()
+	age := NameAge(s.cfg)
+	res, err := reconcile.Rebuild(ctx, reconcile.Options{Dir: s.store.dir, Index: s.store.index, Log: s.log, NameAge: age})
+	if err == nil && res.Adopted > 0 && age != nil {
+		// What looks old now may have been promised a moment ago, by an index that is lost.
+		wait := policy.Grace + policy.Resolution
+		s.log.WithField("wait", wait.String()).Info("content was adopted by file time; nothing expires before what may have been promised has passed")
+		err = sleep(ctx, wait)
+	}
+	if err == nil {
+		_, err = s.store.index.OpenGate(ctx, res.Token)
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			s.log.WithError(err).Error("the index could not be compared with the disk: nothing expires until the next start")
+		}
+		return
+	}
+	s.log.WithFields(logrus.Fields{"objects": res.Seen, "adopted": res.Adopted, "missing": res.Missing,
+		"took": time.Since(start).Round(time.Millisecond).String()}).Info("index is in line with the disk")
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+func (s *Server) beat(ctx context.Context) {
+	for sleep(ctx, index.BeatInterval) == nil {
+		if err := s.store.index.Beat(ctx); err != nil && ctx.Err() == nil {
+			s.log.WithError(err).Error("cannot record the heartbeat in the index")
+		}
+	}
+}
+
+// Handler answers requests below /v2/, for those who own their listener.
+func (s *Server) Handler() http.Handler { return s.metrics.inFlight(s.registry) }
+
+// Config returns the configuration. It must not be changed.
+func (s *Server) Config() *config.Config { return s.cfg }
+
+// Stats counts what is stored.
+func (s *Server) Stats() (index.Totals, error) { return totals(s.store.index) }
+
+func totals(ix index.Store) (t index.Totals, err error) {
+	err = ix.View(context.Background(), func(r index.Reader) error {
+		t, err = r.Totals()
+		return err
+	})
+	return t, err
+}
+
+// Timeouts of connections. None is for a body: a long upload or download must not be cut.
+const (
+	headerTimeout = 30 * time.Second
+	idleTimeout   = 3 * time.Minute // longer than the keep-alive of proxies in front, which is often 60 to 120 s
+)
+
+func (s *Server) servers() {
+	s.main = &http.Server{Handler: s.Handler(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, ErrorLog: s.errorLog()}
+	s.debug = &http.Server{Handler: s.debugHandler(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, ErrorLog: s.errorLog()}
+}
+
+// Start listens and serves until Shutdown, which makes it return nil.
+func (s *Server) Start() error {
+	listeners, err := s.listen()
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, len(listeners))
+	var serving sync.WaitGroup
+	for srv, l := range listeners {
+		serving.Go(func() {
+			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				failed <- err
+			}
+		})
+	}
+	select {
+	case err := <-failed:
+		_ = s.Shutdown(0)
+		serving.Wait()
+		return err
+	case <-s.stopping:
+		<-s.stopped
+		serving.Wait()
+		return nil
+	}
+}
+
+func (s *Server) listen() (map[*http.Server]net.Listener, error) {
+	cert, err := newCertificate(s.cfg.Server.TLS)
+	if err != nil {
+		return nil, err
+	}
+	listeners := map[*http.Server]net.Listener{}
+	if s.opts.Debug && s.cfg.Debug.Address != "" {
+		l, err := net.Listen("tcp", s.cfg.Debug.Address)
+		if err != nil {
+			return nil, &ListenError{"debug.address", s.cfg.Debug.Address, err}
+		}
+		listeners[s.debug] = l
+		s.log.WithField("address", l.Addr().String()).Info("metrics and health")
+	}
+	address := net.JoinHostPort(s.cfg.Server.Address, strconv.Itoa(s.cfg.Server.Port))
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		if d := listeners[s.debug]; d != nil {
+			err = errors.Join(err, d.Close())
+		}
+		return nil, &ListenError{"server.port", address, err}
+	}
+	listeners[s.main] = cert.wrap(l, s.main)
+	s.log.WithFields(logrus.Fields{"address": l.Addr().String(), "tls": cert != nil, "directory": s.cfg.Storage.Directory,
+		"ttl": config.FormatDuration(s.cfg.Cache.TTL)}).Info("serving")
+	return listeners, nil
+}
+
+// Shutdown lets transfers in flight go on for the timeout, then cuts them; and ends everything that New
+// and Start began. It may be called more than once; all calls wait for the end.
+func (s *Server) Shutdown(timeout time.Duration) (err error) {
+	s.once.Do(func() {
+		defer close(s.stopped)
+		close(s.stopping)
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
+		defer cancel()
+		err = s.main.Shutdown(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			s.log.WithField("timeout", timeout.String()).Warn("transfers were still in flight at the end of the drain timeout, and are cut")
+			err = s.main.Close()
+		}
+		err = errors.Join(err, s.debug.Close(), s.registry.Close())
+		s.cancel()
+		s.events.close()
+		s.background.Wait()
+		err = errors.Join(err, s.store.close())
+	})
+	<-s.stopped
+	return err
+}
+
+// ListenError says that an address cannot be listened on.
+type ListenError struct {
+	Key, Address string
+	Err          error
+}
+
+func (e *ListenError) Error() string { return fmt.Sprintf("listen on %s: %v", e.Address, e.Err) }
+
+// Unwrap is for errors.As.
+func (e *ListenError) Unwrap() error { return e.Err }
+
+// Hint says what the operator can do.
+func (e *ListenError) Hint() string {
+	if e.Key == "debug.address" {
+		return "stop what listens there, choose another --debug.address, or turn it off: --debug.address ''"
+	}
+	return "stop what listens there, or choose another --server.port (or --server.address)"
+}

@@ -1,0 +1,157 @@
+package serve
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/jc-lab/docker-cache-server/internal/disk"
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+)
+
+// store is a data directory that this server holds, with its lock and its index.
+type store struct {
+	dir    layout.Dir
+	tree   *disk.Tree
+	lock   *layout.RootLock
+	index  *sqlite.Store
+	secret string
+}
+
+// openStore takes a data directory, which is made when it is missing. The gate is closed: what happened
+// while no server ran is not known yet.
+func openStore(ctx context.Context, dir layout.Dir, policy index.Policy, log logrus.FieldLogger) (_ *store, err error) {
+	if err := os.MkdirAll(string(dir), 0o755); err != nil {
+		return nil, directoryError(dir, err)
+	}
+	s := &store{dir: dir}
+	if s.tree, err = disk.OpenTree(string(dir), dir.Temp(), dir.Trash()); err != nil {
+		return nil, directoryError(dir, err)
+	}
+	if s.lock, err = dir.Lock(ctx); err != nil {
+		return nil, directoryError(dir, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	if err := s.openIndex(ctx, log); err != nil {
+		return nil, err
+	}
+	if _, err := s.index.CloseGate(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.lock.Announce(layout.Holder{PID: os.Getpid(), Index: s.index.ID()}); err != nil {
+		return nil, err
+	}
+	if err := s.index.Promise(ctx, policy); err != nil {
+		return nil, err
+	}
+	if s.secret, err = s.readSecret(); err != nil {
+		return nil, err
+	}
+	// What a killed process left half-written, or was about to remove.
+	return s, errors.Join(s.tree.Own(dir.LockFile()), s.tree.EmptyTemp(), s.tree.EmptyTrash())
+}
+
+// openIndex opens the index. One that cannot be read is put aside: it is rebuilt from disk.
+func (s *store) openIndex(ctx context.Context, log logrus.FieldLogger) (err error) {
+	path := s.dir.Index()
+	s.index, err = sqlite.Open(ctx, path, sqlite.Serve, time.Now)
+	if fi, serr := os.Stat(path); errors.Is(err, index.ErrCorrupt) || (serr == nil && !fi.Mode().IsRegular()) {
+		aside := filepath.Join(s.dir.Metadata(), "broken-"+time.Now().UTC().Format("20060102T150405.000"))
+		log.WithError(err).WithField("moved_to", aside).Error("the index cannot be read; it is rebuilt from disk, and everything counts as used now")
+		if err := s.putAside(path, aside); err != nil {
+			return err
+		}
+		s.index, err = sqlite.Open(ctx, path, sqlite.Serve, time.Now)
+	}
+	if err != nil {
+		return err
+	}
+	return s.tree.Own(path)
+}
+
+func (s *store) putAside(path, aside string) error {
+	if err := s.tree.MkdirAll(aside); err != nil {
+		return err
+	}
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		err := os.Rename(path+suffix, filepath.Join(aside, filepath.Base(path)+suffix))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// readSecret reads the key that signs upload states, or makes one. It outlives restarts, so that a
+// client can go on with its upload.
+func (s *store) readSecret() (string, error) {
+	data, err := os.ReadFile(s.dir.Secret())
+	if secret := strings.TrimSpace(string(data)); err == nil && len(secret) >= 32 {
+		return secret, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	b := make([]byte, 32)
+	if _, err := rand.Read(b); err != nil {
+		return "", err
+	}
+	secret := hex.EncodeToString(b)
+	return secret, disk.WriteFile(s.dir.Secret(), []byte(secret+"\n"), 0o600)
+}
+
+func (s *store) close() error {
+	var errs []error
+	if s.index != nil {
+		errs = append(errs, s.index.Close())
+	}
+	return errors.Join(append(errs, s.lock.Unlock())...)
+}
+
+// DirectoryError says why a data directory cannot be used.
+type DirectoryError struct {
+	Directory string
+	Err       error
+}
+
+func (e *DirectoryError) Error() string {
+	return fmt.Sprintf("data directory %s cannot be used: %v", e.Directory, e.Err)
+}
+
+// Unwrap is for errors.As.
+func (e *DirectoryError) Unwrap() error { return e.Err }
+
+// Hint says what the operator can do.
+func (e *DirectoryError) Hint() string {
+	var hinted interface{ Hint() string }
+	switch {
+	case errors.As(e.Err, &hinted):
+		return hinted.Hint()
+	case errors.Is(e.Err, fs.ErrPermission):
+		return fmt.Sprintf("make it writable for the user that runs dcs (chown -R USER %s), or choose another one: --storage.directory DIR", e.Directory)
+	}
+	return "choose another directory: --storage.directory DIR"
+}
+
+func directoryError(dir layout.Dir, err error) error {
+	var locked *layout.LockedError
+	if errors.As(err, &locked) {
+		return err
+	}
+	return &DirectoryError{string(dir), err}
+}

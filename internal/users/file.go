@@ -1,0 +1,167 @@
+package users
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/jc-lab/docker-cache-server/internal/disk"
+)
+
+// File is an htpasswd file. Any number of processes may edit it at the same time; nothing is lost.
+type File struct {
+	path string
+	// patience is how long an edit waits for the lock. 10s: an edit takes milliseconds, so whoever holds
+	// the lock for longer is stuck, and a person should hear of it.
+	patience time.Duration
+}
+
+// Open names the file. It does not touch the disk: a missing file is one without users.
+func Open(path string) *File {
+	return &File{path: path, patience: 10 * time.Second}
+}
+
+// Add gives name this password, and reports whether it had one before. A cost of 0 is bcrypt's default, 10.
+//
+// The directory must exist, or the error wraps os.ErrNotExist; only a ".metadata" is made in an existing
+// directory, so that the first user can be added before the first start of the server.
+func (f *File) Add(name, password string, cost int) (replaced bool, err error) {
+	hash, err := f.prepare(name, password, cost)
+	if err != nil {
+		return false, fmt.Errorf("add user %q: %w", name, err)
+	}
+	err = f.edit(func(t table) (table, error) {
+		t, replaced = t.set(name, hash)
+		return t, nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("add user %q: %w", name, err)
+	}
+	return replaced, nil
+}
+
+// prepare does what needs no lock: it refuses what the file cannot hold, and hashes the password.
+func (f *File) prepare(name, password string, cost int) (hash string, err error) {
+	if err := CheckName(name); err != nil {
+		return "", err
+	}
+	if err := CheckPassword(password); err != nil {
+		return "", err
+	}
+	if err := ensureDir(filepath.Dir(f.path)); err != nil {
+		return "", err
+	}
+	return newHash(password, cost)
+}
+
+func newHash(password string, cost int) (string, error) {
+	if cost == 0 {
+		cost = bcrypt.DefaultCost
+	}
+	if cost < bcrypt.MinCost { // bcrypt itself would take its default without a word
+		return "", bcrypt.InvalidCostError(cost)
+	}
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), cost)
+	if err != nil {
+		return "", err
+	}
+	// Same algorithm, clearer name: crypt_blowfish, which Apache uses, treats some passwords with bytes above
+	// 127 differently under $2a$, to be safe from hashes of an old bug of its own.
+	return "$2y$" + string(hash[len("$2a$"):]), nil
+}
+
+// Remove takes name out of the file. When it is not there, the error wraps ErrNotFound.
+func (f *File) Remove(name string) error {
+	if _, err := os.Stat(f.path); errors.Is(err, os.ErrNotExist) { // leave no lock file where nothing is
+		return fmt.Errorf("remove user %q: %w", name, ErrNotFound)
+	}
+	err := f.edit(func(t table) (table, error) {
+		t, found := t.remove(name)
+		if !found {
+			return nil, ErrNotFound
+		}
+		return t, nil
+	})
+	if err != nil {
+		return fmt.Errorf("remove user %q: %w", name, err)
+	}
+	return nil
+}
+
+// List returns the names in the order of the file, each once. A missing file has none.
+func (f *File) List() ([]string, error) {
+	t, err := readTable(f.path)
+	if err != nil {
+		return nil, fmt.Errorf("list users: %w", err)
+	}
+	return t.names(), nil
+}
+
+// edit replaces the file by what change makes of it, while nobody else can.
+func (f *File) edit(change func(table) (table, error)) error {
+	path := target(f.path)
+	unlock, err := lockFile(path+".lock", f.patience)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+
+	t, err := readTable(path)
+	if err != nil {
+		return err
+	}
+	if t, err = change(t); err != nil {
+		return err
+	}
+	if err := disk.WriteFile(path, []byte(t.text()), 0o600); err != nil {
+		return fmt.Errorf("replace %s: %w", path, err)
+	}
+	return nil
+}
+
+// target follows a symbolic link, so that an edit replaces the file and not the link, and so that everyone
+// locks the same lock.
+func target(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	return path
+}
+
+func readTable(path string) (table, error) {
+	text, _, err := readFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return parse(text), nil
+}
+
+// readFile returns the text and the identity that the file had just before it was read.
+func readFile(path string) (string, os.FileInfo, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", nil, err
+	}
+	if !info.Mode().IsRegular() { // opening a named pipe would wait for a writer
+		return "", nil, &os.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return "", nil, err
+	}
+	defer file.Close()
+
+	if info, err = file.Stat(); err != nil {
+		return "", nil, err
+	}
+	text, err := io.ReadAll(file)
+	return string(text), info, err
+}

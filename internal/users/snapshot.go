@@ -1,0 +1,88 @@
+package users
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+)
+
+// A snapshot is the file as it was at one moment. It is never changed.
+type snapshot struct {
+	info    os.FileInfo // of the file that was read
+	settled bool        // it was old enough then that info tells it from every later one
+	err     error       // why nobody is known
+
+	hashes   map[string]string // by name; "" when it is not bcrypt
+	costs    []int             // of the bcrypt hashes, in the order of the file
+	unusable []unusable
+}
+
+type unusable struct{ name, label string }
+
+// resolution is the coarsest clock of a file system worth following: NFS and FAT, 2s. Two files of equal size
+// (all hashes of bcrypt have one length) and inode (it is reused) can carry one time when they were written
+// within it, so a file that was read so young is read every time until it is older.
+const resolution = 2 * time.Second
+
+// current returns the users of the file as it is now. It reads the file only if that could have changed.
+func (v *Verifier) current() *snapshot {
+	if v.path == "" {
+		return &snapshot{}
+	}
+	// Two that read at the same time may store the older one last. The next one sees that and reads again.
+	if last := v.seen.Load(); last != nil && last.describes(v.path) {
+		return last
+	}
+	s := load(v.path, v.now())
+	v.seen.Store(s)
+	return s
+}
+
+func (s *snapshot) describes(path string) bool {
+	if !s.settled {
+		return false
+	}
+	info, err := os.Stat(path)
+	return err == nil && os.SameFile(info, s.info) && info.Size() == s.info.Size() && info.ModTime().Equal(s.info.ModTime())
+}
+
+// load reads the file. Nobody is known from a file that cannot be read: who was removed there must not stay in.
+func load(path string, now time.Time) *snapshot {
+	text, info, err := readFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return &snapshot{}
+	}
+	if err != nil {
+		return &snapshot{err: fmt.Errorf("read users: %w", err)}
+	}
+	s := newSnapshot(parse(text))
+	s.info = info
+	s.settled = now.Sub(info.ModTime()) > resolution
+	return s
+}
+
+func newSnapshot(t table) *snapshot {
+	s := &snapshot{hashes: t.hashes()}
+	done := make(map[string]bool, len(s.hashes))
+	for i, l := range t {
+		switch {
+		case l.malformed:
+			s.unusable = append(s.unusable, unusable{label: fmt.Sprintf("line %d", i+1)})
+		case l.name != "" && !done[l.name]:
+			done[l.name] = true
+			s.judge(l.name)
+		}
+	}
+	return s
+}
+
+// judge sorts a name by whether its hash can verify anybody.
+func (s *snapshot) judge(name string) {
+	if hash := s.hashes[name]; isBcrypt(hash) {
+		s.costs = append(s.costs, costOf(hash))
+		return
+	}
+	s.hashes[name] = ""
+	s.unusable = append(s.unusable, unusable{name: name, label: name})
+}

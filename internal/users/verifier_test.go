@@ -1,0 +1,401 @@
+package users
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+func TestWhoMayLogIn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "htpasswd")
+	write(t, path, strings.Join([]string{
+		"bob:" + hashOf(t, "bobs"),
+		"both:" + hashOf(t, "from file"),
+		"sha:{SHA}5siv5c0SHx681xU6GiSx9ZQryqs=",
+		"raw:plain",
+		"",
+	}, "\n"))
+	v := newVerifier(t, VerifierOptions{Path: path, Users: []Credential{
+		{"ci", "plain$text"},
+		{"hashed", hashOf(t, "secret")},
+		{"both", "from config"},
+		{"long", strings.Repeat("x", 100)},
+	}})
+
+	for _, tc := range []struct {
+		desc, name, password string
+		want                 bool
+		runs                 int64
+	}{
+		{"of the file, right", "bob", "bobs", true, 1},
+		{"of the file, right again: remembered", "bob", "bobs", true, 0},
+		{"of the file, wrong", "bob", "Bobs", false, 1},
+		{"of the file, wrong again: not remembered", "bob", "Bobs", false, 1},
+		{"of the file, empty", "bob", "", false, 1},
+		{"unknown: costs as much as a wrong password", "eve", "bobs", false, 1},
+		{"nobody at all", "", "", false, 1},
+		{"configured in plain, right: needs no bcrypt", "ci", "plain$text", true, 0},
+		{"configured in plain, wrong: costs as much as unknown", "ci", "plain", false, 1},
+		{"configured in plain, longer than bcrypt can", "long", strings.Repeat("x", 100), true, 0},
+		{"configured in plain, only as much as bcrypt sees", "long", strings.Repeat("x", 72), false, 1},
+		{"configured as hash, right", "hashed", "secret", true, 1},
+		{"configured as hash, wrong", "hashed", "wrong", false, 1},
+		{"configured and in the file: configuration wins", "both", "from config", true, 0},
+		{"configured and in the file: the file's does not count", "both", "from file", false, 1},
+		{"a hash that is not bcrypt never verifies", "sha", "password", false, 1},
+		{"plain text in the file never verifies", "raw", "plain", false, 1},
+	} {
+		t.Run(tc.desc, func(t *testing.T) {
+			before := v.runs.Load()
+			if got := v.Verify(t.Context(), tc.name, tc.password); got != tc.want {
+				t.Errorf("got %v, want %v", got, tc.want)
+			}
+			if runs := v.runs.Load() - before; runs != tc.runs {
+				t.Errorf("bcrypt ran %d times, want %d", runs, tc.runs)
+			}
+		})
+	}
+
+	if n, err := v.Count(); n != 5 || err != nil { // bob, ci, hashed, both, long
+		t.Errorf("Count() = %d, %v; want 5", n, err)
+	}
+}
+
+func TestNewVerifierRefusesUsersThatCannotBe(t *testing.T) {
+	for _, tc := range []struct {
+		desc   string
+		users  []Credential
+		reason string
+	}{
+		{"without a name", []Credential{{"", "secret"}}, "empty"},
+		{"with a colon, which Basic authentication cannot carry", []Credential{{"a:b", "secret"}}, "colon"},
+		{"without a password", []Credential{{"ci", ""}}, "password is empty"},
+		{"twice", []Credential{{"ci", "a"}, {"ci", "b"}}, "twice"},
+		{"with a damaged hash", []Credential{{"ci", "$2y$10$tooshort"}}, "begins like a bcrypt hash"},
+	} {
+		t.Run(tc.desc, func(t *testing.T) {
+			_, err := NewVerifier(VerifierOptions{Users: tc.users})
+			wantReason(t, err, tc.reason)
+		})
+	}
+}
+
+func TestNobodyIsKnownWithoutAFile(t *testing.T) {
+	for _, path := range []string{"", filepath.Join(t.TempDir(), "none", "htpasswd")} {
+		v := newVerifier(t, VerifierOptions{Path: path})
+		if n, err := v.Count(); n != 0 || err != nil || v.Err() != nil || v.Unusable() != nil {
+			t.Errorf("path %q: %d users, %v, %v", path, n, err, v.Unusable())
+		}
+	}
+}
+
+func TestUnusableNamesWhatNeverVerifies(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "htpasswd")
+	good := hashOf(t, "secret")
+	write(t, path, "# c\nbob:"+good+"\nno colon\napr:$apr1$x$y\n:"+good+"\nci:plain\nfixed:plain\nfixed:"+good+"\nbroken:"+good+"\nbroken:plain\n")
+	v := newVerifier(t, VerifierOptions{Path: path, Users: []Credential{{"ci", "secret"}}})
+	if got, want := v.Unusable(), []string{"line 3", "apr", "line 5", "broken"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if n, err := v.Count(); n != 3 || err != nil { // bob, fixed, ci
+		t.Errorf("Count() = %d, %v; want 3", n, err)
+	}
+}
+
+func TestRunningVerifierFollowsTheFile(t *testing.T) {
+	// The clock decides how a change is noticed: files look young and are read every time, or old and are
+	// told apart by what the file system says.
+	for desc, now := range map[string]func() time.Time{
+		"young files": time.Now,
+		"old files":   func() time.Time { return time.Now().Add(time.Hour) },
+	} {
+		t.Run(desc, func(t *testing.T) {
+			f := Open(filepath.Join(t.TempDir(), "htpasswd"))
+			v := newVerifier(t, VerifierOptions{Path: f.path, Now: now, Users: cheap(t)})
+			want := func(password string, in bool) {
+				t.Helper()
+				for range 2 { // the second answer may be a remembered one
+					if got := v.Verify(t.Context(), "bob", password); got != in {
+						t.Fatalf("bob with %q: %v, want %v", password, got, in)
+					}
+				}
+			}
+			set := func(password string) {
+				t.Helper()
+				if _, err := f.Add("bob", password, bcrypt.MinCost); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want("one", false)
+			set("one")
+			want("one", true)
+			set("two") // same size, and maybe the same time
+			want("one", false)
+			want("two", true)
+			if err := f.Remove("bob"); err != nil {
+				t.Fatal(err)
+			}
+			want("two", false)
+			set("two")
+			want("two", true)
+			if err := os.Remove(f.path); err != nil {
+				t.Fatal(err)
+			}
+			want("two", false)
+		})
+	}
+}
+
+func TestChangeInPlaceWithinOneTickIsSeen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "htpasswd")
+	v := newVerifier(t, VerifierOptions{Path: path})
+	tick := time.Now().Truncate(time.Second)
+	for _, password := range []string{"one", "two"} { // Apache's htpasswd writes into the same inode
+		write(t, path, "bob:"+hashOf(t, password)+"\n")
+		if err := os.Chtimes(path, tick, tick); err != nil {
+			t.Fatal(err)
+		}
+		if !v.Verify(t.Context(), "bob", password) {
+			t.Errorf("password %s was refused", password)
+		}
+	}
+	if v.Verify(t.Context(), "bob", "one") {
+		t.Error("the old password still holds")
+	}
+}
+
+func TestUnchangedFileIsNotReadAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "htpasswd")
+	write(t, path, "bob:"+hashOf(t, "secret")+"\n")
+	later := func() time.Time { return time.Now().Add(time.Hour) }
+	v := newVerifier(t, VerifierOptions{Path: path, Now: later})
+	if first := v.current(); v.current() != first {
+		t.Error("an old, unchanged file was read again")
+	}
+}
+
+// A directory in place of the file cannot be read by anybody, root included.
+func TestUnreadableFileLetsOnlyConfiguredUsersIn(t *testing.T) {
+	f := Open(filepath.Join(t.TempDir(), "htpasswd"))
+	if _, err := f.Add("bob", "secret", bcrypt.MinCost); err != nil {
+		t.Fatal(err)
+	}
+	v := newVerifier(t, VerifierOptions{Path: f.path, Users: []Credential{{"ci", "secret"}}})
+	if !v.Verify(t.Context(), "bob", "secret") || v.Err() != nil {
+		t.Fatalf("bob is not in to begin with: %v", v.Err())
+	}
+
+	aside := f.path + ".aside"
+	if err := os.Rename(f.path, aside); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(f.path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if v.Verify(t.Context(), "bob", "secret") {
+		t.Error("bob is in though the file cannot be read")
+	}
+	if !v.Verify(t.Context(), "ci", "secret") {
+		t.Error("the configured user is out")
+	}
+	wantReason(t, v.Err(), f.path)
+	if n, err := v.Count(); n != 1 || err == nil {
+		t.Errorf("Count() = %d, %v; want 1 and the error", n, err)
+	}
+	if _, err := f.List(); err == nil {
+		t.Error("List of a directory gave no error")
+	}
+	if _, err := f.Add("eve", "secret", bcrypt.MinCost); err == nil {
+		t.Error("Add to a directory gave no error")
+	}
+
+	if err := os.Remove(f.path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(aside, f.path); err != nil {
+		t.Fatal(err)
+	}
+	if !v.Verify(t.Context(), "bob", "secret") || v.Err() != nil {
+		t.Errorf("the file is back, but bob is out: %v", v.Err())
+	}
+}
+
+func TestAnswerIsRememberedForItsTTL(t *testing.T) {
+	var clock atomic.Int64
+	v := newVerifier(t, VerifierOptions{
+		Users: []Credential{{"bob", hashOf(t, "secret")}},
+		TTL:   time.Minute,
+		Now:   func() time.Time { return time.Unix(clock.Load(), 0) },
+	})
+	for _, step := range []struct{ at, runs int64 }{{0, 1}, {59, 1}, {60, 2}, {119, 2}, {120, 3}} {
+		clock.Store(step.at)
+		if !v.Verify(t.Context(), "bob", "secret") {
+			t.Fatal("bob is out")
+		}
+		if runs := v.runs.Load(); runs != step.runs {
+			t.Errorf("at %ds bcrypt had run %d times, want %d", step.at, runs, step.runs)
+		}
+	}
+}
+
+func TestFingerprintsTellFieldsApart(t *testing.T) {
+	v := newVerifier(t, VerifierOptions{})
+	seen := map[fingerprint][]string{}
+	for _, fields := range [][]string{{}, {""}, {"", ""}, {"bob", "bs"}, {"bobb", "s"}, {"bobbs"}, {"bob", "bs", ""}} {
+		id := v.fingerprint(fields...)
+		if other, twice := seen[id]; twice {
+			t.Errorf("%q and %q share a fingerprint", fields, other)
+		}
+		seen[id] = fields
+	}
+	if newVerifier(t, VerifierOptions{}).fingerprint("bob") == v.fingerprint("bob") {
+		t.Error("two verifiers share a key")
+	}
+}
+
+func TestFlightThatComesTooLateUsesWhatIsRemembered(t *testing.T) {
+	v := newVerifier(t, VerifierOptions{})
+	q := query{id: v.fingerprint("bob"), hash: hashOf(t, "secret"), password: "secret"}
+	if !v.ask(t.Context(), q) || !v.ask(t.Context(), q) || v.runs.Load() != 1 {
+		t.Errorf("bcrypt ran %d times, want 1", v.runs.Load())
+	}
+}
+
+func TestMemoryIsBounded(t *testing.T) {
+	m := memory{ttl: time.Minute, limit: 3}
+	now := time.Unix(0, 0)
+	id := func(i byte) fingerprint { return fingerprint{i} }
+
+	m.add(id(1), now)
+	m.add(id(2), now.Add(30*time.Second))
+	m.add(id(3), now.Add(30*time.Second))
+	m.add(id(4), now.Add(time.Minute)) // 1 has expired
+	for i, want := range map[byte]bool{1: false, 2: true, 3: true, 4: true} {
+		if got := m.has(id(i), now.Add(time.Minute)); got != want {
+			t.Errorf("entry %d: %v, want %v", i, got, want)
+		}
+	}
+	m.add(id(5), now.Add(time.Minute)) // nothing has expired
+	if len(m.until) != 3 || !m.has(id(5), now.Add(time.Minute)) {
+		t.Errorf("%d entries, want the newest and two others", len(m.until))
+	}
+}
+
+func TestIdenticalQuestionsRunBcryptOnce(t *testing.T) {
+	for _, tc := range []struct {
+		desc, password string
+		want           bool
+	}{{"a right password", "secret", true}, {"a wrong password", "wrong", false}} {
+		t.Run(tc.desc, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				v := newVerifier(t, VerifierOptions{Users: []Credential{{"bob", hashOf(t, "secret")}}})
+				free := occupy(v)
+				var all sync.WaitGroup
+				for range 20 {
+					all.Go(func() {
+						if got := v.Verify(t.Context(), "bob", tc.password); got != tc.want {
+							t.Errorf("got %v, want %v", got, tc.want)
+						}
+					})
+				}
+				synctest.Wait()
+				free()
+				all.Wait()
+				if runs := v.runs.Load(); runs != 1 {
+					t.Errorf("bcrypt ran %d times, want 1", runs)
+				}
+			})
+		})
+	}
+}
+
+func TestWhoGivesUpWaitingIsRefusedAndOthersAreNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVerifier(t, VerifierOptions{Users: []Credential{{"bob", hashOf(t, "secret")}}})
+		free := occupy(v)
+		leaving, leave := context.WithCancel(t.Context())
+		answers := map[string]chan bool{"leaving": make(chan bool, 1), "staying": make(chan bool, 1)}
+		go func() { answers["leaving"] <- v.Verify(leaving, "bob", "secret") }()
+		synctest.Wait() // so that the one who leaves has started the verification
+		go func() { answers["staying"] <- v.Verify(t.Context(), "bob", "secret") }()
+		synctest.Wait()
+
+		leave()
+		if <-answers["leaving"] {
+			t.Error("who gave up is in")
+		}
+		synctest.Wait()
+		if runs := v.runs.Load(); runs != 0 {
+			t.Errorf("bcrypt ran %d times while no slot was free", runs)
+		}
+		free()
+		if !<-answers["staying"] {
+			t.Error("who waited is out")
+		}
+	})
+}
+
+// occupy takes every slot for bcrypt, until free is called.
+func occupy(v *Verifier) (free func()) {
+	for range cap(v.slots) {
+		v.slots <- struct{}{}
+	}
+	return func() {
+		for range cap(v.slots) {
+			<-v.slots
+		}
+	}
+}
+
+func TestRefusalTakesTheCostOfSomeKnownUser(t *testing.T) {
+	at := func(cost string) string { return "$2y$" + cost + "$" + strings.Repeat("a", 53) }
+	s := newSnapshot(parse("a:" + at("04") + "\nb:" + at("05") + "\nc:plain\n"))
+	v := newVerifier(t, VerifierOptions{Users: []Credential{{"ci", at("06")}}})
+
+	seen := map[int]bool{}
+	for i := range 200 {
+		name := strings.Repeat("x", i)
+		cost := v.costFor(name, s)
+		if again := v.costFor(name, s); again != cost {
+			t.Fatalf("%q costs %d, then %d", name, cost, again)
+		}
+		seen[cost] = true
+	}
+	if len(seen) != 3 || !seen[4] || !seen[5] || !seen[6] {
+		t.Errorf("costs %v, want 4, 5 and 6", seen)
+	}
+	if cost := newVerifier(t, VerifierOptions{}).costFor("x", &snapshot{}); cost != bcrypt.DefaultCost {
+		t.Errorf("cost %d without any hash, want the default", cost)
+	}
+}
+
+func TestDummyHashIsOneThatBcryptWorksOn(t *testing.T) {
+	err := bcrypt.CompareHashAndPassword(dummyHash(bcrypt.MinCost), []byte("x"))
+	if err != bcrypt.ErrMismatchedHashAndPassword { // any other comes before the work
+		t.Errorf("got %v, want %v", err, bcrypt.ErrMismatchedHashAndPassword)
+	}
+	if hash := dummyHash(12); !isBcrypt(string(hash)) || costOf(string(hash)) != 12 {
+		t.Errorf("%s is no hash of cost 12", hash)
+	}
+}
+
+// cheap makes refusals cost as little as bcrypt can, also while the file has nobody.
+func cheap(t *testing.T) []Credential { return []Credential{{"cheap", hashOf(t, "cheap")}} }
+
+func newVerifier(t *testing.T, o VerifierOptions) *Verifier {
+	t.Helper()
+	v, err := NewVerifier(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}

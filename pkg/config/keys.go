@@ -1,0 +1,179 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// envPrefix begins the name of every environment variable of dcs.
+const envPrefix = "DCS_"
+
+// key is one thing that can be configured. The table of keys drives the file, the environment, the flags and Text.
+type key struct {
+	name  string
+	field func(*Config) any // points at the value: *string, *bool, *int, *int64 (a size), *time.Duration, or a list
+	usage string
+}
+
+// keys returns every key, in the order of the documentation.
+func keys() []key {
+	return []key{
+		{"server.address", func(c *Config) any { return &c.Server.Address }, "`address` to listen on"},
+		{"server.port", func(c *Config) any { return &c.Server.Port }, "`port` to listen on, 0 = any free one"},
+		{"server.tls.certificate", func(c *Config) any { return &c.Server.TLS.Certificate }, "PEM `file` of the certificate chain; reloaded when it changes"},
+		{"server.tls.key", func(c *Config) any { return &c.Server.TLS.Key }, "PEM `file` of the private key; reloaded when it changes"},
+		{"server.drain_timeout", func(c *Config) any { return &c.Server.DrainTimeout }, "how long transfers in flight may go on after SIGTERM"},
+		{"storage.directory", func(c *Config) any { return &c.Storage.Directory }, "`directory` of the data root"},
+		{"auth.enabled", func(c *Config) any { return &c.Auth.Enabled }, "ask for Basic authentication"},
+		{"auth.users", func(c *Config) any { return &c.Auth.Users }, "users beside those of the htpasswd file"},
+		{"auth.htpasswd", func(c *Config) any { return &c.Auth.Htpasswd }, "`file` that dcs users edits (default <storage.directory>/.metadata/htpasswd)"},
+		{"auth.anonymous_pull", func(c *Config) any { return &c.Auth.AnonymousPull }, "reads need no login (not available in this version yet)"},
+		{"cache.ttl", func(c *Config) any { return &c.Cache.TTL }, "an image is gone when unused for so long, 0 = never"},
+		{"cache.cleanup_interval", func(c *Config) any { return &c.Cache.CleanupInterval }, "time between two runs of the built-in cleaner, 0 = off"},
+		{"cache.grace", func(c *Config) any { return &c.Cache.Grace }, "how long anything stays that dcs said to exist; more than the longest push"},
+		{"cache.adopt_age", func(c *Config) any { return &c.Cache.AdoptAge }, "last access of content that dcs did not know: `now|mtime`"},
+		{"cache.max_size", func(c *Config) any { return &c.Cache.MaxSize }, "disk budget, 0 = none (not available in this version yet)"},
+		{"cache.rules", func(c *Config) any { return &c.Cache.Rules }, "exceptions to the ttl (not available in this version yet)"},
+		{"debug.address", func(c *Config) any { return &c.Debug.Address }, "`host:port` of metrics and health, empty = off"},
+		{"log.level", func(c *Config) any { return &c.Log.Level }, "least `level` written: trace, debug, info, warn, error"},
+		{"log.format", func(c *Config) any { return &c.Log.Format }, "form of the log: `text|json`"},
+		{"log.access", func(c *Config) any { return &c.Log.Access }, "write a line for every request"},
+	}
+}
+
+// fields returns what the elements of auth.users are made of.
+func (u *User) fields() map[string]any {
+	return map[string]any{"username": &u.Username, "password": &u.Password}
+}
+
+// fields returns what the elements of cache.rules are made of.
+func (r *Rule) fields() map[string]any {
+	return map[string]any{"repository": &r.Repository, "tag": &r.Tag, "ttl": &r.TTL, "keep": &r.Keep}
+}
+
+// env is the key's third spelling. Keys contain underscores, so the way back is a comparison, never a split.
+func (k key) env() string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(k.name, ".", "_"))
+}
+
+// isList tells whether only the file can give the key.
+func (k key) isList() bool {
+	return kind(k.field(&Config{})) == "list"
+}
+
+// kind names the type of a field, as the usage of a flag prints it.
+func kind(field any) string {
+	switch field.(type) {
+	case *string:
+		return "string"
+	case *bool:
+		return "bool"
+	case *int:
+		return "int"
+	case *int64:
+		return "size"
+	case *time.Duration:
+		return "duration"
+	default:
+		return "list"
+	}
+}
+
+// set gives a field the value that text stands for, or leaves it alone and says what is wrong with the text.
+func set(field any, text string) error {
+	kind := kind(field)
+	if kind == "list" {
+		return problem("give it in the configuration file", "is a list, which flags and variables cannot give")
+	}
+	if text == "" && kind != "string" {
+		return problem("remove it to have the default", "is empty, where a value is needed")
+	}
+	switch p := field.(type) {
+	case *string:
+		*p = text
+	case *bool:
+		return assign(p, text, parseBool)
+	case *int:
+		return assign(p, text, parseInt)
+	case *int64:
+		return assign(p, text, parseSize)
+	case *time.Duration:
+		return assign(p, text, parseDuration)
+	}
+	return nil
+}
+
+func assign[T any](p *T, text string, parse func(string) (T, error)) error {
+	v, err := parse(text)
+	if err == nil {
+		*p = v
+	}
+	return err
+}
+
+func parseBool(s string) (bool, error) {
+	b, err := strconv.ParseBool(s)
+	if err != nil {
+		return false, problem("write true or false", "is neither true nor false")
+	}
+	return b, nil
+}
+
+func parseInt(s string) (int, error) {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		return 0, problem("write decimal digits", "is not a whole number")
+	}
+	return n, nil
+}
+
+// text is the reverse of set. Of a list it tells the names only, so passwords stay in.
+func text(field any) string {
+	switch p := field.(type) {
+	case *string:
+		return *p
+	case *time.Duration:
+		return FormatDuration(*p)
+	case *[]User:
+		return join(*p, func(u User) string { return u.Username })
+	case *[]Rule:
+		return join(*p, func(r Rule) string { return r.Repository })
+	case *bool:
+		return strconv.FormatBool(*p)
+	case *int:
+		return strconv.Itoa(*p)
+	case *int64:
+		return strconv.FormatInt(*p, 10)
+	}
+	panic(fmt.Sprintf("config: no text for %T", field))
+}
+
+func join[T any](list []T, name func(T) string) string {
+	names := make([]string, len(list))
+	for i, v := range list {
+		names[i] = name(v)
+	}
+	return strings.Join(names, ", ")
+}
+
+// Keys returns the name of every key, in the order of the documentation.
+func Keys() []string {
+	var names []string
+	for _, k := range keys() {
+		names = append(names, k.name)
+	}
+	return names
+}
+
+// Text returns the value of a key as a file or a flag would spell it, or "" for a key that is unknown. Of a list it
+// returns the names of the elements, so it never holds a secret.
+func (c *Config) Text(name string) string {
+	for _, k := range keys() {
+		if k.name == name {
+			return text(k.field(c))
+		}
+	}
+	return ""
+}

@@ -1,0 +1,53 @@
+package config
+
+import "fmt"
+
+// OriginKind is a layer of the configuration. A greater one wins.
+type OriginKind int
+
+// The layers, from the weakest to the strongest.
+const (
+	Default OriginKind = iota
+	File
+	Env
+	Flag
+)
+
+// String returns default, file, env or flag.
+func (k OriginKind) String() string {
+	switch k {
+	case Default:
+		return "default"
+	case File:
+		return "file"
+	case Env:
+		return "env"
+	case Flag:
+		return "flag"
+	}
+	return fmt.Sprintf("OriginKind(%d)", int(k))
+}
+
+// Origin is where a value came from. The zero value is the default.
+type Origin struct {
+	Kind OriginKind
+	Name string // the path of the file, the name of the variable, or the name of the flag without its dashes
+}
+
+// String is for people: "default", "file /etc/dcs.yaml", "env DCS_CACHE_TTL", "flag --cache.ttl".
+func (o Origin) String() string {
+	switch o.Kind {
+	case Default:
+		return "default"
+	case Flag:
+		return "flag --" + o.Name
+	default:
+		return o.Kind.String() + " " + o.Name
+	}
+}
+
+// Origins tells of every known key where its value came from.
+type Origins map[string]Origin
+
+// Explicit tells whether somebody chose the value: the file, a variable or a flag. It is false for an unknown key.
+func (o Origins) Explicit(key string) bool { return o[key].Kind != Default }

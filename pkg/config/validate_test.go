@@ -1,0 +1,120 @@
+package config
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestValidateRefusesWhatCannotBeHonoured(t *testing.T) {
+	user := func(users ...User) func(*Config) { return func(c *Config) { c.Auth.Users = users } }
+	tests := []struct {
+		name   string
+		change func(*Config)
+		want   string
+	}{
+		{"an address with a port", func(c *Config) { c.Server.Address = "0.0.0.0:5000" },
+			`server.address: "0.0.0.0:5000" is neither an IP address nor a host name`},
+		{"a port above the last one", func(c *Config) { c.Server.Port = 70000 },
+			`server.port: "70000" is not a port: those are 0 to 65535`},
+		{"a negative port", func(c *Config) { c.Server.Port = -1 }, `server.port: "-1" is not a port: those are 0 to 65535`},
+		{"a certificate without a key", func(c *Config) { c.Server.TLS.Certificate = "c.pem" },
+			`server.tls.certificate: "c.pem" needs server.tls.key beside it`},
+		{"a key without a certificate", func(c *Config) { c.Server.TLS.Key = "k.pem" },
+			`server.tls.key: "k.pem" needs server.tls.certificate beside it`},
+		{"a negative drain timeout", func(c *Config) { c.Server.DrainTimeout = -1 }, `server.drain_timeout: "-1ns" is negative`},
+		{"no directory", func(c *Config) { c.Storage.Directory = "" }, "storage.directory is empty"},
+		{"a user without a name", user(User{"", "b"}), "auth.users[0].username is empty"},
+		{"a user with a colon", user(User{"a:b", "b"}), `auth.users[0].username: "a:b" contains a colon`},
+		{"a user with a line break", user(User{"a\nb", "b"}), `auth.users[0].username: "a\nb" contains a control character`},
+		{"a user twice", user(User{"a", "b"}, User{"c", "d"}, User{"a", "e"}), `auth.users[2].username: "a" is there already`},
+		{"a user without a password", user(User{"a", "b"}, User{"c", ""}), "auth.users[1].password is empty"},
+		{"a password that bcrypt would cut", user(User{"a", strings.Repeat("x", 73)}), "auth.users[0].password is longer than 72 bytes"},
+		{"a hash that a template ate of", user(User{"a", "$2a$1short"}),
+			"auth.users[0].password looks like a bcrypt hash, but has 10 characters and not 60"},
+		{"anonymous pull, of a later release", func(c *Config) { c.Auth.AnonymousPull = true },
+			`auth.anonymous_pull: "true" is not available in this version yet`},
+		{"a negative ttl", func(c *Config) { c.Cache.TTL = -time.Hour }, `cache.ttl: "-1h" is negative`},
+		{"a negative interval", func(c *Config) { c.Cache.CleanupInterval = -time.Hour }, `cache.cleanup_interval: "-1h" is negative`},
+		{"an interval that would spin", func(c *Config) { c.Cache.CleanupInterval = time.Millisecond },
+			`cache.cleanup_interval: "1ms" is less than 100ms`},
+		{"no grace", func(c *Config) { c.Cache.Grace = 0 },
+			`cache.grace: "0" is less than 1ms: nothing that dcs says to exist could be relied on`},
+		{"a negative grace", func(c *Config) { c.Cache.Grace = -time.Second },
+			`cache.grace: "-1s" is less than 1ms: nothing that dcs says to exist could be relied on`},
+		{"an unknown adopt age", func(c *Config) { c.Cache.AdoptAge = "ctime" }, `cache.adopt_age: "ctime" is neither now nor mtime`},
+		{"a budget, of a later release", func(c *Config) { c.Cache.MaxSize = 1 }, `cache.max_size: "1" is not available in this version yet`},
+		{"rules, of a later release", func(c *Config) { c.Cache.Rules = []Rule{{Repository: "a"}} },
+			"cache.rules is not available in this version yet"},
+		{"a debug address without a port", func(c *Config) { c.Debug.Address = "localhost" },
+			`debug.address: "localhost" is not of the form host:port`},
+		{"a debug address with a named port", func(c *Config) { c.Debug.Address = "localhost:http" },
+			`debug.address: "localhost:http" has no port between 0 and 65535`},
+		{"a debug address with a path", func(c *Config) { c.Debug.Address = "a/b:1" }, `debug.address: "a/b:1" is not of the form host:port`},
+		{"an unknown log level", func(c *Config) { c.Log.Level = "loud" }, `log.level: "loud" is not a log level`},
+		{"no log level", func(c *Config) { c.Log.Level = "" }, "log.level is not a log level"},
+		{"an unknown log format", func(c *Config) { c.Log.Format = "xml" }, `log.format: "xml" is neither text nor json`},
+		{"the zero value", func(c *Config) { *c = Config{} }, "storage.directory is empty"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := DefaultConfig()
+			tt.change(cfg)
+			err := cfg.Validate()
+			e, ok := errors.AsType[*Error](err)
+			if !ok || err.Error() != tt.want {
+				t.Fatalf("error\n  %v\nwant\n  %s", err, tt.want)
+			}
+			if e.Hint() == "" {
+				t.Error("no hint")
+			}
+		})
+	}
+}
+
+func TestValidateAcceptsTheEdges(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(*Config)
+	}{
+		{"the default", func(*Config) {}},
+		{"the last port", func(c *Config) { c.Server.Port = 65535 }},
+		{"no address is every interface", func(c *Config) { c.Server.Address = "" }},
+		{"an address with a zone", func(c *Config) { c.Server.Address = "fe80::1%eth0" }},
+		{"a ttl of 0", func(c *Config) { c.Cache.TTL = 0 }},
+		{"a ttl below the grace", func(c *Config) { c.Cache.TTL = 1 }},
+		{"no cleaner", func(c *Config) { c.Cache.CleanupInterval = 0 }},
+		{"the fastest cleaner", func(c *Config) { c.Cache.CleanupInterval = 100 * time.Millisecond }},
+		{"the least grace", func(c *Config) { c.Cache.Grace = time.Millisecond }},
+		{"the longest password", func(c *Config) { c.Auth.Users = []User{{"a", strings.Repeat("x", 72)}} }},
+		{"no debug listener", func(c *Config) { c.Debug.Address = "" }},
+		{"an IPv6 debug address", func(c *Config) { c.Debug.Address = "[::1]:5001" }},
+		{"no authentication", func(c *Config) { c.Auth.Enabled = false }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := DefaultConfig()
+			tt.change(cfg)
+			if err := cfg.Validate(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestLoadTellsWhereAnInvalidValueCameFrom(t *testing.T) {
+	tests := []refusal{
+		{"from the file with its line", "cache:\n  ttl: -1h", nil, `cache.ttl: "-1h" is negative (file FILE, line 2)`, "0 is for ever"},
+		{"from a variable", "cache: {ttl: 1h}", []string{"DCS_CACHE_TTL=-1h"}, `cache.ttl: "-1h" is negative (env DCS_CACHE_TTL)`, ""},
+		{"from a user of the file", "auth:\n  users:\n  - username: a\n    password: b\n  - username: c:d\n    password: e", nil,
+			`auth.users[1].username: "c:d" contains a colon (file FILE, line 5)`, "choose another"},
+		{"from an empty variable", "", []string{"DCS_STORAGE_DIRECTORY="}, "storage.directory is empty (env DCS_STORAGE_DIRECTORY)", ""},
+		{"a user without a password has the line of the user", "auth: {users: [{username: a}]}", nil,
+			"auth.users[0].password is empty (file FILE, line 1)", ""},
+		{"a user with nothing in it", "auth: {users: [~]}", nil, "auth.users[0].username is empty (file FILE, line 1)", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, tt.check)
+	}
+}
