@@ -1,11 +1,8 @@
 package inspect
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -16,17 +13,19 @@ import (
 
 // graph is what names what: tags and manifests, in memory. Blobs are many more and pass by as a stream.
 type graph struct {
-	store  index.Store
-	policy index.Policy
-	life   time.Duration // of names
-	mortal bool
-	now    time.Time
+	store   index.Store
+	names   time.Duration // how long names live
+	mortal  bool          // names expire at all
+	content time.Duration // how long content lives that nothing names
+	now     time.Time
+	only    glob // of repositories; nil: all, and what is in none
 
+	repos     map[string]*repository
 	manifests map[digest.Digest][]*manifest // one for each repository
 	configs   map[digest.Digest]bool
-	repos     map[string]*repository
-	lists     map[string][]string // of repositories, joined: shared by the blobs that have the same
-	dangling  []tag               // tags whose manifest the index does not know
+	lists     map[string][]string // of repositories by their joined names: many blobs have the same
+	dangling  []tag               // whose manifest the index does not know
+	images    []*manifest         // by repository and digest
 	round     int                 // of account
 	summary   index.Totals
 }
@@ -49,26 +48,26 @@ type manifest struct {
 	repo      *repository
 	digest    digest.Digest
 	mediaType string
-	subject   *manifest // in this repository
 	placed    bool
 	created   time.Time
-	own       time.Time // last use of itself
-	used      time.Time // the effective one
-	expires   time.Time // zero: never
+	accessed  time.Time // itself
+	used      time.Time // effective
+	expires   time.Time
 
-	tags      []tag // A to Z
+	tags      []tag
+	subject   *manifest // in this repository
 	parents   []*manifest
 	children  []*manifest
 	referrers []*manifest
 
-	tops   []*manifest // the images that it is a part of, among them perhaps itself
-	size   int64       // tops only, as unique
-	unique int64
-	round  int // of account: hits is of this round
-	hits   int
+	images []*manifest // of which it is a part, among them perhaps itself
+	image  accounts
 }
 
-// use is a blob with what the graph knows about what uses it.
+// never is the time of expiry of what does not expire. It is after every other.
+var never = time.Unix(1<<40, 0)
+
+// use is a blob with what the graph knows about its uses.
 type use struct {
 	index.Use
 	manifests []*manifest // whose file it is
@@ -77,24 +76,21 @@ type use struct {
 
 // load reads an index: names first, then the blobs, with each of which it calls visit.
 func load(ctx context.Context, store index.Store, p index.Policy, o Options, visit func(*graph, use)) (*graph, error) {
-	g := &graph{store: store, policy: p, now: store.Now(),
-		manifests: map[digest.Digest][]*manifest{}, configs: map[digest.Digest]bool{},
-		repos: map[string]*repository{}, lists: map[string][]string{}}
-	g.life, g.mortal = expiry.Life(p)
+	g := &graph{store: store, now: store.Now(), content: p.Grace + p.Resolution, repos: map[string]*repository{},
+		manifests: map[digest.Digest][]*manifest{}, configs: map[digest.Digest]bool{}, lists: map[string][]string{}}
+	g.names, g.mortal = expiry.Life(p)
+	if o.Repository != "" {
+		g.only, _ = compileGlob(o.Repository) // checked before
+	}
 	err := store.View(ctx, func(r index.Reader) error {
-		if err := g.loadNames(r, o.Repository); err != nil {
+		if err := g.loadNames(r); err != nil {
 			return err
 		}
 		err := r.Uses(func(u index.Use) error {
-			known := g.use(u)
-			if known.selected {
-				g.summary.Blobs++
-				g.summary.Bytes += u.Blob.Size
-			}
-			visit(g, known)
+			visit(g, g.look(u))
 			return ctx.Err()
 		})
-		if err != nil || o.Repository != "" {
+		if err != nil || g.only != nil {
 			return err
 		}
 		g.summary, err = r.Totals()
@@ -108,51 +104,39 @@ func load(ctx context.Context, store index.Store, p index.Policy, o Options, vis
 
 func (g *graph) head(k Kind) Head { return Head{Kind: k, Summary: g.summary, Now: g.now} }
 
-func (g *graph) loadNames(r index.Reader, pattern string) error {
-	match, err := matcher(pattern)
-	if err != nil {
-		return err
-	}
-	var subjects []func()
-	err = r.Each(index.Manifest, func(row index.Row) error {
-		m := g.addManifest(row, match)
-		if row.Subject != "" {
-			subjects = append(subjects, func() { g.refer(m, row.Subject) })
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for _, join := range subjects {
-		join()
-	}
-	if err := r.Nested(g.nest); err != nil {
-		return err
-	}
-	if err := r.Each(index.Tag, func(row index.Row) error { g.addTag(row, match); return nil }); err != nil {
-		return err
-	}
-	g.spread()
-	g.findTops()
-	return nil
-}
-
-// matcher says which repositories were asked for. Without a pattern that is all, and blobs that are in
-// no repository at all too.
-func matcher(pattern string) (func(string) bool, error) {
-	if pattern == "" {
-		return func(string) bool { return true }, nil
-	}
-	glob, err := compileGlob(pattern)
-	return glob.match, err
-}
-
-func (g *graph) repository(name string, match func(string) bool) *repository {
+func (g *graph) repository(name string) *repository {
 	r := g.repos[name]
 	if r == nil {
-		r = &repository{name: name, selected: match(name)}
+		r = &repository{name: name, selected: g.only == nil || g.only.match(name)}
 		g.repos[name] = r
 	}
 	return r
+}
+
+// find returns the manifest of a repository, or nil.
+func (g *graph) find(repo *repository, d digest.Digest) *manifest {
+	for _, m := range g.manifests[d] {
+		if m.repo == repo {
+			return m
+		}
+	}
+	return nil
+}
+
+// nameDue is when a name goes that was used last at a time.
+func (g *graph) nameDue(t time.Time) time.Time {
+	if !g.mortal {
+		return never
+	}
+	return g.store.Due(t, g.names)
+}
+
+// contentDue is when content goes that was used last at a time, if nothing names it.
+func (g *graph) contentDue(t time.Time) time.Time { return g.store.Due(t, g.content) }
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

@@ -133,17 +133,15 @@ func readBlobs(ctx context.Context, store index.Store, p index.Policy, o Options
 }
 
 func readImages(ctx context.Context, store index.Store, p index.Policy, o Options, to Sink) error {
-	g, err := load(ctx, store, p, o, func(g *graph, u use) { g.account(u) })
+	g, err := load(ctx, store, p, o, (*graph).account)
 	if err != nil {
 		return err
 	}
 	rows := newSelection(o, Image.compareName)
-	list := g.images
 	if o.Kind == Tags {
-		list = g.tagRows
-	}
-	for i := range list {
-		rows.add(i)
+		g.tagRows(rows.add)
+	} else {
+		g.imageRows(rows.add)
 	}
 	return rows.deliver(g.head(o.Kind), to)
 }

@@ -40,6 +40,8 @@ type Options struct {
 	// their own: they may take their time. Nil: nobody wants to know.
 	OnBlobAccess func(digest string, size int64)
 	OnBlobDelete func(digest string)
+	// Now is the wall clock. Nil: time.Now.
+	Now func() time.Time
 }
 
 // Server is a registry with its store.
@@ -96,8 +98,11 @@ func New(opts Options) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
 	policy := Policy(s.cfg)
-	if s.store, err = openStore(ctx, layout.Dir(s.cfg.Storage.Directory), policy, s.log); err != nil {
+	if s.store, err = openStore(ctx, layout.Dir(s.cfg.Storage.Directory), policy, opts.Now, s.log); err != nil {
 		return nil, err
 	}
 	s.metrics = newMetrics(s.store.index)
@@ -349,7 +354,7 @@ func (s *Server) Shutdown(timeout time.Duration) (err error) {
 		s.cancel()
 		s.events.close()
 		s.background.Wait()
-		err = errors.Join(err, s.store.close())
+		err = errors.Join(err, s.store.index.Beat(context.Background()), s.store.close()) // watched until now
 	})
 	<-s.stopped
 	return err

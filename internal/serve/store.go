@@ -31,7 +31,7 @@ type store struct {
 
 // openStore takes a data directory, which is made when it is missing. The gate is closed: what happened
 // while no server ran is not known yet.
-func openStore(ctx context.Context, dir layout.Dir, policy index.Policy, log logrus.FieldLogger) (_ *store, err error) {
+func openStore(ctx context.Context, dir layout.Dir, policy index.Policy, now func() time.Time, log logrus.FieldLogger) (_ *store, err error) {
 	if err := os.MkdirAll(string(dir), 0o755); err != nil {
 		return nil, directoryError(dir, err)
 	}
@@ -47,7 +47,7 @@ func openStore(ctx context.Context, dir layout.Dir, policy index.Policy, log log
 			err = errors.Join(err, s.close())
 		}
 	}()
-	if err := s.openIndex(ctx, log); err != nil {
+	if err := s.openIndex(ctx, now, log); err != nil {
 		return nil, err
 	}
 	if _, err := s.index.CloseGate(ctx); err != nil {
@@ -67,16 +67,16 @@ func openStore(ctx context.Context, dir layout.Dir, policy index.Policy, log log
 }
 
 // openIndex opens the index. One that cannot be read is put aside: it is rebuilt from disk.
-func (s *store) openIndex(ctx context.Context, log logrus.FieldLogger) (err error) {
+func (s *store) openIndex(ctx context.Context, now func() time.Time, log logrus.FieldLogger) (err error) {
 	path := s.dir.Index()
-	s.index, err = sqlite.Open(ctx, path, sqlite.Serve, time.Now)
+	s.index, err = sqlite.Open(ctx, path, sqlite.Serve, now)
 	if fi, serr := os.Stat(path); errors.Is(err, index.ErrCorrupt) || (serr == nil && !fi.Mode().IsRegular()) {
 		aside := filepath.Join(s.dir.Metadata(), "broken-"+time.Now().UTC().Format("20060102T150405.000"))
 		log.WithError(err).WithField("moved_to", aside).Error("the index cannot be read; it is rebuilt from disk, and everything counts as used now")
 		if err := s.putAside(path, aside); err != nil {
 			return err
 		}
-		s.index, err = sqlite.Open(ctx, path, sqlite.Serve, time.Now)
+		s.index, err = sqlite.Open(ctx, path, sqlite.Serve, now)
 	}
 	if err != nil {
 		return err

@@ -30,7 +30,11 @@ func raceContent(name string) *index.Content {
 type disk struct{ root string }
 
 func (d disk) path(k index.Key) string {
-	return filepath.Join(d.root, k.Kind.String(), k.Repository, k.Tag+k.Digest.Encoded())
+	name := k.Tag
+	if k.Kind != index.Tag {
+		name = k.Digest.Encoded()
+	}
+	return filepath.Join(d.root, k.Kind.String(), k.Repository, name)
 }
 
 func (d disk) make() error {

@@ -262,15 +262,18 @@ func (s *Store) begin(ctx context.Context, change func(*tx) error) (err error) {
 	if s.clock != nil {
 		t.now = s.clock.Now().UnixMilli()
 	}
-	defer func() {
-		if err != nil {
+	committed := false
+	defer func() { // also when change panics: the writer must not stay inside a transaction
+		if !committed {
 			err = errors.Join(wrap(err), t.rollback())
 		}
 	}()
 	if err := change(t); err != nil {
 		return err
 	}
-	return t.exec("COMMIT")
+	err = t.exec("COMMIT")
+	committed = err == nil
+	return err
 }
 
 func (t *tx) rollback() error {

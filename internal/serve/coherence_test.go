@@ -1,0 +1,376 @@
+package serve
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+)
+
+func TestAMultiArchIndexLivesAndGoesAsAWhole(t *testing.T) {
+	w := newWorld(t)
+	idx, err := random.Index(512, 2, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.pushIndex("multi:v1", idx)
+	for range 3 { // the other platforms are never asked for
+		w.pass(ttl - time.Minute)
+		w.head("multi:v1")
+		w.expire()
+	}
+	w.pull("multi:v1")
+	w.pass(ttl + 2*time.Minute)
+	rep := w.expire()
+	if len(rep.Images) != 1 || rep.Images[0].Tag != "v1" || rep.Removed.Manifests != 4 {
+		t.Errorf("removed %+v, images %+v; want one image of four manifests", rep.Removed, rep.Images)
+	}
+	w.empty()
+}
+
+func TestAChildPulledByDigestDoesNotKeepItsIndex(t *testing.T) {
+	w := newWorld(t)
+	idx, err := random.Index(512, 1, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.pushIndex("multi:v1", idx)
+	m, err := idx.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	used, other := m.Manifests[0].Digest.String(), m.Manifests[1].Digest.String()
+	w.pass(ttl)
+	w.pull("multi@" + used)
+	w.pass(2 * time.Minute)
+	w.expire()
+	w.gone("multi:v1", "multi@"+other)
+	w.pull("multi@" + used)
+}
+
+func TestLayersThatNobodyAsksForLiveWithTheirImage(t *testing.T) {
+	w := newWorld(t)
+	w.push("app:v1", w.image(3))
+	for range 5 { // docker has the layers already: it only asks for the manifest
+		w.pass(ttl - time.Minute)
+		w.head("app:v1")
+		w.expire()
+	}
+	w.pull("app:v1")
+}
+
+func TestWhatTwoImagesShareStaysAsLongAsOneLives(t *testing.T) {
+	w := newWorld(t)
+	shared := w.upload("a", []byte("shared layer"))
+	w.want(201, "POST", "/v2/b/blobs/uploads/?mount="+shared+"&from=a", nil, "")
+	image := func(repo, own string) string {
+		config, layer := w.upload(repo, []byte(`{"c":"`+own+`"}`)), w.upload(repo, []byte("only "+own))
+		return w.put(repo, "v1", map[string]any{"schemaVersion": 2, "mediaType": ociManifest, "config": descriptor(ociConfig, config, 9),
+			"layers": []any{descriptor(ociLayer, shared, 12), descriptor(ociLayer, layer, 6)}})
+	}
+	image("a", "a")
+	image("b", "b")
+	w.pass(ttl - time.Minute)
+	w.pull("b:v1")
+	w.pass(3 * time.Minute)
+	rep := w.expire()
+	w.gone("a:v1")
+	w.pull("b:v1")
+	if rep.Removed.Blobs != 3 {
+		t.Errorf("removed %d blob files; want manifest, config and own layer of a", rep.Removed.Blobs)
+	}
+	w.want(404, "HEAD", "/v2/a/blobs/"+shared, nil, "") // the link went with a
+	w.pass(ttl + 2*time.Minute)
+	w.expire()
+	w.empty()
+}
+
+func TestAReferrerLivesAsLongAsItsSubject(t *testing.T) {
+	w := newWorld(t)
+	img := w.image(1)
+	w.push("app:v1", img)
+	subject := hashOf(t, img)
+	empty := w.upload("app", []byte("{}"))
+	sbom := w.upload("app", []byte("bill of materials"))
+	referrer := w.put("app", "", map[string]any{"schemaVersion": 2, "mediaType": ociManifest, "artifactType": "application/spdx+json",
+		"config": descriptor("application/vnd.oci.empty.v1+json", empty, 2), "layers": []any{descriptor("application/spdx+json", sbom, 17)},
+		"subject": descriptor(ociManifest, subject, 1)})
+	for range 3 {
+		w.pass(ttl - time.Minute)
+		w.head("app:v1")
+		w.expire()
+	}
+	w.pull("app@" + referrer)
+	w.pass(ttl + 2*time.Minute)
+	w.expire()
+	w.gone("app:v1", "app@"+referrer)
+	w.empty()
+}
+
+func TestABuildKitCacheIndexHoldsItsLayers(t *testing.T) {
+	w := newWorld(t)
+	layer, cfg := w.upload("cache", []byte("cached layer")), w.upload("cache", []byte(`{"layers":[]}`))
+	w.put("cache", "main", map[string]any{"schemaVersion": 2, "mediaType": ociIndex, "manifests": []any{
+		descriptor(ociLayer, layer, 12), descriptor(ociLayer, layer, 12), descriptor("application/vnd.buildkit.cacheconfig.v0", cfg, 13)}})
+	for range 3 {
+		w.pass(ttl - time.Minute)
+		w.want(200, "GET", "/v2/cache/manifests/main", nil, "")
+		w.expire()
+	}
+	w.want(200, "GET", "/v2/cache/blobs/"+layer, nil, "")
+	w.want(200, "GET", "/v2/cache/blobs/"+cfg, nil, "")
+	w.pass(ttl + 2*time.Minute)
+	w.expire()
+	w.empty()
+}
+
+func TestAnIndexWithAMissingChildIsRefused(t *testing.T) {
+	w := newWorld(t)
+	absent := digestOf([]byte("absent"))
+	body, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": ociIndex, "manifests": []any{descriptor(ociManifest, absent, 6)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp := w.want(400, "PUT", "/v2/app/manifests/v1", body, ociIndex)
+	errs := errorsOf(t, resp)
+	if errs[0].Code != "MANIFEST_BLOB_UNKNOWN" || !strings.Contains(string(errs[0].Detail), absent) {
+		t.Errorf("refused with %+v; want MANIFEST_BLOB_UNKNOWN of %s", errs, absent)
+	}
+	w.pass(grace + 2*time.Minute) // a refused PUT pins nothing
+	w.expire()
+	w.empty()
+}
+
+func TestABlobDeleteMayNotBreakALivingImage(t *testing.T) {
+	w := newWorld(t)
+	img := w.image(1)
+	w.push("app:v1", img)
+	resp := w.want(405, "DELETE", "/v2/app/blobs/"+layerOf(t, img), nil, "")
+	if errs := errorsOf(t, resp); !strings.Contains(errs[0].Message, hashOf(t, img)) {
+		t.Errorf("refused with %+v; want the manifest named", errs)
+	}
+	w.pull("app:v1")
+}
+
+func TestADeletedChildOfALivingIndexIsRefused(t *testing.T) {
+	w := newWorld(t)
+	idx, err := random.Index(256, 1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.pushIndex("multi:v1", idx)
+	m, err := idx.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp := w.want(405, "DELETE", "/v2/multi/manifests/"+m.Manifests[0].Digest.String(), nil, "")
+	if errs := errorsOf(t, resp); !strings.Contains(errs[0].Message, hashOf(t, idx)) {
+		t.Errorf("refused with %+v; want the index named", errs)
+	}
+	w.pull("multi:v1")
+}
+
+func TestADeleteTakesTheNameAndLeavesTheContentItsGrace(t *testing.T) {
+	w := newWorld(t)
+	img := w.image(1)
+	w.push("app:v1", img)
+	w.push("app:v2", img)
+	w.pass(ttl - time.Minute)
+	w.head("app:v1") // a pull begins
+	w.want(202, "DELETE", "/v2/app/manifests/"+hashOf(t, img), nil, "")
+	w.gone("app:v1", "app:v2", "app@"+hashOf(t, img))
+	w.expire()
+	w.want(200, "GET", "/v2/app/blobs/"+layerOf(t, img), nil, "") // and goes on
+	w.pass(grace + 2*time.Minute)
+	w.expire()
+	w.empty()
+}
+
+func TestAMovedTagLeavesWhatItPointedToUntilItsOwnTTL(t *testing.T) {
+	w := newWorld(t)
+	old, fresh := w.image(1), w.image(1)
+	w.push("app:v1", old)
+	w.pass(ttl - time.Minute)
+	w.head("app:v1")
+	w.push("app:v1", fresh)
+	w.pass(ttl - time.Minute)
+	w.expire()
+	w.pull("app@" + hashOf(t, old)) // used through its tag less than a ttl ago
+	w.pull("app:v1")
+	if entries := indexEntries(t, w, "app", "v1"); len(entries) != 1 {
+		t.Errorf("index entries of the tag: %v; want only the current one", entries)
+	}
+}
+
+func indexEntries(t *testing.T, w *world, repo, tag string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(w.dir + "/docker/registry/v2/repositories/" + repo + "/_manifests/tags/" + tag + "/index/sha256")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func TestBytesReallyGo(t *testing.T) {
+	w := newWorld(t)
+	w.push("deep/er/app:v1", w.image(3))
+	w.push("deep/app:v1", w.image(2))
+	w.upload("orphan", []byte("a layer whose manifest never came"))
+	w.want(202, "POST", "/v2/left/over/blobs/uploads/", nil, "")
+	loc := w.want(202, "POST", "/v2/left/cancelled/blobs/uploads/", nil, "").Header.Get("Location")
+	w.want(204, "DELETE", strings.TrimPrefix(loc, w.http.URL), nil, "")
+	loc = w.want(202, "POST", "/v2/left/wrong/blobs/uploads/", nil, "").Header.Get("Location")
+	w.want(400, "PUT", strings.TrimPrefix(loc, w.http.URL)+"&digest="+digestOf([]byte("other")), []byte("data"), "")
+	old := time.Now().Add(-2 * grace) // uploads know the wall clock only
+	for _, f := range w.files() {
+		if strings.Contains(f, "_uploads") {
+			if err := os.Chtimes(w.dir+f, old, old); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	w.pass(ttl + 2*time.Minute)
+	rep := w.expire()
+	if rep.Removed.Uploads < 2 || rep.Removed.Tags != 2 || rep.FreedBytes == 0 {
+		t.Errorf("removed %+v, %d bytes", rep.Removed, rep.FreedBytes)
+	}
+	w.empty()
+}
+
+func TestAnUploadUnderWayKeepsTheRestOfItsPush(t *testing.T) {
+	w := newWorld(t)
+	first := w.upload("app", []byte("first layer"))
+	loc := w.want(202, "POST", "/v2/app/blobs/uploads/", nil, "").Header.Get("Location")
+	loc = w.want(202, "PATCH", strings.TrimPrefix(loc, w.http.URL), []byte("second "), "").Header.Get("Location")
+	w.startUploadsNow()
+	w.pass(3 * grace) // the first layer was promised three hours ago, and bytes still come
+	w.expire()
+	w.want(200, "HEAD", "/v2/app/blobs/"+first, nil, "")
+	w.pass(3 * grace)
+	second := digestOf([]byte("second layer"))
+	w.want(201, "PUT", strings.TrimPrefix(loc, w.http.URL)+"&digest="+second, []byte("layer"), "")
+	w.expire() // between the last layer and the manifest
+	cfg := w.upload("app", []byte("{}"))
+	w.put("app", "v1", map[string]any{"schemaVersion": 2, "mediaType": ociManifest, "config": descriptor(ociConfig, cfg, 2),
+		"layers": []any{descriptor(ociLayer, first, 11), descriptor(ociLayer, second, 12)}})
+	w.pull("app:v1")
+}
+
+func TestRecencySurvivesARestart(t *testing.T) {
+	w := newWorld(t)
+	w.push("used:v1", w.image(1))
+	w.push("idle:v1", w.image(1))
+	w.pass(ttl - time.Minute)
+	w.head("used:v1")
+	w.restart()
+	w.pass(3 * time.Minute)
+	w.expire()
+	w.gone("idle:v1")
+	w.pull("used:v1")
+}
+
+func TestDowntimeAndClockJumpsDoNotExpireAStore(t *testing.T) {
+	w := newWorld(t)
+	w.push("app:v1", w.image(1))
+	w.pass(time.Hour)
+	w.stop()
+	w.pass(365 * 24 * time.Hour) // switched off for a year; or the clock is wrong
+	w.start()
+	w.expire()
+	w.pass(ttl - time.Hour - time.Minute)
+	w.expire()
+	w.head("app:v1")
+	w.pass(ttl + 2*time.Minute)
+	w.expire()
+	w.gone("app:v1")
+}
+
+func TestALostIndexExpiresNothingEarly(t *testing.T) {
+	w := newWorld(t)
+	idx, err := random.Index(256, 1, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.pushIndex("multi:v1", idx)
+	w.push("app:v1", w.image(2))
+	before := w.totals()
+	w.stop()
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		_ = os.Remove(w.dir + "/.metadata/index.db" + suffix)
+	}
+	w.start()
+	if after := w.totals(); after != before {
+		t.Errorf("rebuilt to %+v; was %+v", after, before)
+	}
+	w.pass(ttl - time.Minute)
+	w.expire()
+	w.pull("multi:v1")
+	w.pull("app:v1")
+	w.pass(ttl + 2*time.Minute)
+	w.expire()
+	w.empty()
+}
+
+func TestADamagedIndexIsPutAsideAndRebuilt(t *testing.T) {
+	damages := map[string]func(path string) error{
+		"noise":       func(path string) error { return os.WriteFile(path, []byte(strings.Repeat("noise", 5000)), 0o644) },
+		"truncated":   func(path string) error { return os.Truncate(path, 5000) },
+		"empty":       func(path string) error { return os.Truncate(path, 0) },
+		"a directory": func(path string) error { return firstError(os.Remove(path), os.Mkdir(path, 0o755)) },
+	}
+	for name, damage := range damages {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.push("app:v1", w.image(1))
+			before := w.totals()
+			w.stop()
+			if err := damage(w.dir + "/.metadata/index.db"); err != nil {
+				t.Fatal(err)
+			}
+			w.start()
+			if after := w.totals(); after != before {
+				t.Errorf("rebuilt to %+v; was %+v", after, before)
+			}
+			w.pull("app:v1")
+		})
+	}
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestACatalogListsWhatIsThere(t *testing.T) {
+	w := newWorld(t)
+	w.push("b/c:v1", w.image(1))
+	w.push("a:v1", w.image(1))
+	repos, err := remote.Catalog(t.Context(), w.ref("x").Context().Registry)
+	if err != nil || strings.Join(repos, " ") != "a b/c" {
+		t.Errorf("catalog: %v %v", repos, err)
+	}
+}
+
+// startUploadsNow makes the uploads under way begin now by the story's clock, which does not reach files.
+func (w *world) startUploadsNow() {
+	w.Helper()
+	for _, f := range w.files() {
+		if strings.HasSuffix(f, "/startedat") {
+			if err := os.WriteFile(w.dir+f, []byte(w.Now().UTC().Format(time.RFC3339)), 0o644); err != nil {
+				w.Fatal(err)
+			}
+		}
+	}
+}
