@@ -1,5 +1,112 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"errors"
+	"time"
 
-func newInspectCommand(env *environment) *cobra.Command { return &cobra.Command{Use: "inspect"} }
+	"github.com/spf13/cobra"
+
+	"github.com/jc-lab/docker-cache-server/internal/inspect"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/serve"
+	"github.com/jc-lab/docker-cache-server/internal/ui"
+	"github.com/jc-lab/docker-cache-server/pkg/config"
+)
+
+// screenful is how many rows people get on a terminal unless they ask for more.
+const screenful = 50
+
+// inspectFlags are the flags of dcs inspect as they were typed.
+type inspectFlags struct {
+	images, tags, reverse    bool
+	sort, repository, format string
+	limit                    int
+}
+
+func newInspectCommand(env *environment) *cobra.Command {
+	var f inspectFlags
+	cmd := &cobra.Command{
+		Use:   "inspect",
+		Short: "Show what is stored, by last access, and what goes when",
+		Long: `Show what is stored, by last access, and what goes when: blobs, or images, or tags.
+
+Works beside a running server, without one, and on a read-only directory. Looking
+never counts as use. Without cache.ttl and cache.grace in the configuration the
+policy of the last server of the directory holds.
+
+EXIT STATUS
+  0    done
+  1    failed
+  2    bad command line or configuration
+  130  interrupted`,
+		Example: `  dcs inspect --images --storage.directory /var/cache/docker-cache-server
+  dcs inspect --tags --repository 'team/**' --sort size --limit 10
+  dcs inspect --format json | jq -r '.blobs[] | select(.manifests == 0) | .digest'`,
+		Args: exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			opts, err := f.options(ui.Terminal(env.stdout), cmd.Flags().Changed("limit"))
+			if err != nil {
+				return err
+			}
+			cfg, origins, err := loadConfig(env, cmd)
+			if err != nil {
+				return err
+			}
+			source, err := newSource(env, cfg, origins)
+			if err != nil {
+				return err
+			}
+			return source.List(cmd.Context(), opts, inspect.Output{To: env.stdout, Format: inspect.Format(f.format),
+				Width: ui.Width(env.stdout, env.get), Colour: ui.Colour(env.stdout, env.get)})
+		},
+	}
+	addConfigFlags(cmd, "storage.*", "cache.*", "log.*")
+	cmd.Flags().BoolVar(&f.images, "images", false, "one row for each repository and top-level manifest")
+	cmd.Flags().BoolVar(&f.tags, "tags", false, "one row for each tag")
+	cmd.Flags().StringVar(&f.sort, "sort", string(inspect.ByAccess), "accessed, created, size or name: newest first, largest first, A to Z")
+	cmd.Flags().BoolVar(&f.reverse, "reverse", false, "turn the order round")
+	cmd.Flags().IntVar(&f.limit, "limit", 0, "show so many rows after sorting; 0: all (without the flag 50 on a terminal, else all)")
+	cmd.Flags().StringVar(&f.repository, "repository", "", "show only repositories that match this glob; * does not cross a slash, ** does")
+	cmd.Flags().StringVar(&f.format, "format", string(inspect.Table), "table, json or csv")
+	return cmd
+}
+
+func (f inspectFlags) options(terminal, limited bool) (inspect.Options, error) {
+	o := inspect.Options{Kind: inspect.Blobs, Sort: inspect.Sort(f.sort), Reverse: f.reverse, Limit: f.limit, Repository: f.repository}
+	switch {
+	case f.images && f.tags:
+		return o, &usageError{errors.New("--images and --tags exclude each other"), "run dcs inspect once for each"}
+	case f.images:
+		o.Kind = inspect.Images
+	case f.tags:
+		o.Kind = inspect.Tags
+	}
+	if terminal && !limited {
+		o.Limit = screenful
+	}
+	if err := oneOf("format", f.format, "table", "json", "csv"); err != nil {
+		return o, err
+	}
+	if err := oneOf("sort", f.sort, "accessed", "created", "size", "name"); err != nil {
+		return o, err
+	}
+	if err := o.Check(); err != nil {
+		return o, &usageError{err, "dcs inspect --help lists the flags"}
+	}
+	return o, nil
+}
+
+func newSource(env *environment, cfg *config.Config, origins config.Origins) (*inspect.Source, error) {
+	log, err := newLogger(env, cfg)
+	if err != nil {
+		return nil, err
+	}
+	explicit := func(key string, value *time.Duration) *time.Duration {
+		if origins.Explicit(key) {
+			return value
+		}
+		return nil
+	}
+	return &inspect.Source{Dir: layout.Dir(cfg.Storage.Directory), Log: log, Default: serve.Policy(cfg), NameAge: serve.NameAge(cfg),
+		TTL: explicit("cache.ttl", &cfg.Cache.TTL), Grace: explicit("cache.grace", &cfg.Cache.Grace)}, nil
+}

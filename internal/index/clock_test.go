@@ -183,6 +183,39 @@ func TestBackLeavesGapsOut(t *testing.T) {
 	}
 }
 
+func TestDueIsTheInverseOfBack(t *testing.T) {
+	m, _ := newRunning()
+	now := m.t.Round(0)
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	gaps := []Gap{{ago(10 * time.Hour), 5 * time.Hour}, {ago(2 * time.Hour), time.Hour}}
+	c := NewClock(m.now, &Heartbeat{Time: now, Wall: now}, gaps, false)
+	for _, tt := range []struct {
+		name       string
+		used, keep time.Duration
+		want       time.Duration // after the use
+	}{
+		{"used after the gaps", time.Hour, 4 * time.Hour, 4 * time.Hour},
+		{"used before a gap", 4 * time.Hour, 8 * time.Hour, 9 * time.Hour},
+		{"used before both", 20 * time.Hour, 40 * time.Hour, 46 * time.Hour},
+		{"used while nobody watched, which counts from the end of that", 2*time.Hour + 30*time.Minute, 4 * time.Hour, 4*time.Hour + 30*time.Minute},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			due := c.Due(ago(tt.used), tt.keep)
+			wantTime(t, "due", due, ago(tt.used).Add(tt.want))
+			later := *m
+			later.run(due.Sub(now) + time.Second)
+			at := NewClock(later.now, nil, gaps, false)
+			if !at.Back(tt.keep).After(ago(tt.used)) {
+				t.Errorf("a second after it is due, %v ago is %v", tt.keep, at.Back(tt.keep))
+			}
+			later.run(-2 * time.Second)
+			if at.Back(tt.keep).After(ago(tt.used)) {
+				t.Errorf("a second before it is due, %v ago is %v", tt.keep, at.Back(tt.keep))
+			}
+		})
+	}
+}
+
 func TestManyGapsMergeAndHideNoTime(t *testing.T) {
 	m, c := newRunning()
 	first := c.Now()

@@ -211,6 +211,9 @@ func ValidName(name string) bool {
 	return err == nil && n.Name() == name && !strings.Contains(name, ":")
 }
 
+// ValidTag says whether a tag may be called so.
+func ValidTag(name string) bool { return tagName.MatchString(name) }
+
 func parseBelow(parts []string) (Path, bool) {
 	switch parts[0] {
 	case "_layers":
@@ -245,7 +248,7 @@ func parseManifests(parts []string) (Path, bool) {
 		return parseLinks(parts[1:], RevisionsDir, RevisionDir, RevisionLink)
 	case parts[0] == "tags" && len(parts) == 1:
 		return Path{Kind: TagsDir}, true
-	case parts[0] == "tags" && tagName.MatchString(parts[1]):
+	case parts[0] == "tags" && ValidTag(parts[1]):
 		p, ok := parseTag(parts[2:])
 		p.Tag = parts[1]
 		return p, ok

@@ -66,7 +66,7 @@ func (d Dir) Links(ctx context.Context, kind Kind, repo string, f func(digest.Di
 // Tags calls f with each tag that has a directory in a repository.
 func (d Dir) Tags(ctx context.Context, repo string, f func(tag string) error) error {
 	return eachDir(ctx, d.File(Path{Kind: TagsDir, Repository: repo}), 1, func(parts []string) error {
-		if !tagName.MatchString(parts[0]) {
+		if !ValidTag(parts[0]) {
 			return nil
 		}
 		return f(parts[0])

@@ -294,9 +294,12 @@ func (d *driver) deleted(ctx context.Context, subPath string, err error, keys ..
 		d.prune(path.Dir(native))
 	}
 	var referenced *index.ReferencedError
+	var notFound storagedriver.PathNotFoundError
 	switch {
-	case err == nil || errors.As(err, new(storagedriver.PathNotFoundError)):
-		return err
+	case err == nil:
+		return nil
+	case errors.As(err, &notFound):
+		return notFound // bare: distribution compares types
 	case errors.As(err, &referenced):
 		return requestOf(ctx).fail(errcode.ErrorCodeUnsupported.WithMessage(referenced.Error()).WithDetail(
 			map[string]digest.Digest{"neededBy": referenced.By}))

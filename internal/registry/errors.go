@@ -80,8 +80,10 @@ func (d *driver) storageError(ctx context.Context, doing, subPath string, err er
 func (d *driver) readError(ctx context.Context, err error) error {
 	var notFound storagedriver.PathNotFoundError
 	switch {
-	case err == nil || errors.As(err, &notFound):
-		return err
+	case err == nil:
+		return nil
+	case errors.As(err, &notFound):
+		return notFound // bare: distribution compares types
 	case errors.Is(detail(err), syscall.ENOTDIR) || errors.Is(detail(err), syscall.ENAMETOOLONG):
 		return storagedriver.PathNotFoundError{DriverName: driverName}
 	case errors.Is(err, storagedriver.ErrSkipDir) || errors.Is(err, storagedriver.ErrFilledBuffer):

@@ -65,6 +65,9 @@ func (r *Registry) prepare(a *answer, hr *http.Request, req *request) error {
 	}
 	switch req.kind {
 	case routeManifest:
+		if !strings.Contains(req.reference, ":") && !layout.ValidTag(req.reference) {
+			return errcode.ErrorCodeTagInvalid.WithDetail(req.reference)
+		}
 		return r.prepareManifest(a, hr, req)
 	case routeUpload:
 		return prepareUpload(hr)
@@ -165,6 +168,10 @@ func (a *answer) betterReason(status int) error {
 		return err
 	}
 	switch {
+	case status == http.StatusMethodNotAllowed:
+		return errcode.ErrorCodeUnsupported
+	case status == http.StatusNotFound && !strings.HasPrefix(a.Header().Get("Content-Type"), "application/json"):
+		return errNotFound // from distribution's router
 	case status < http.StatusInternalServerError:
 		return nil
 	case a.body.err != nil:

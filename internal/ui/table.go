@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/charmbracelet/lipgloss"
+	"github.com/muesli/termenv"
 )
 
 // Column is a column of a Table.
@@ -195,7 +196,7 @@ func cut(text string, width int) string {
 	return string(runes) + ellipsis
 }
 
-// styleSet renders without colour when it is empty.
+// styleSet renders plain text when it is empty.
 type styleSet struct {
 	title func(...string) string
 	tones map[Tone]lipgloss.Style
@@ -205,7 +206,10 @@ func styles(out io.Writer, colour bool) styleSet {
 	if !colour {
 		return styleSet{}
 	}
-	s := lipgloss.NewRenderer(out).NewStyle()
+	// The caller has looked at the terminal; out may be a buffer before it.
+	r := lipgloss.NewRenderer(out)
+	r.SetColorProfile(termenv.ANSI)
+	s := r.NewStyle()
 	return styleSet{title: s.Bold(true).Render, tones: map[Tone]lipgloss.Style{
 		Faint: s.Faint(true),
 		Good:  s.Foreground(lipgloss.Color("2")),

@@ -49,7 +49,10 @@ func Run(t *testing.T, open Open) {
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			for _, tt := range part.tests {
-				t.Run(tt.name, func(t *testing.T) { tt.run(newScene(t, open)) })
+				t.Run(tt.name, func(t *testing.T) {
+					t.Parallel()
+					tt.run(newScene(t, open))
+				})
 			}
 		})
 	}

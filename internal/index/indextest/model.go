@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -498,6 +499,7 @@ func (p *player) compareLists() {
 	before := p.now().Add(-time.Duration(p.rand.IntN(60)) * time.Second)
 	p.ok(p.store().View(p.Context(), func(r index.Reader) error {
 		p.compareRelations(r)
+		p.compareUses(r)
 		tags, err := list(func(f func(index.Row) error) error { return r.IdleTags(before, f) })
 		var want []index.Key
 		for k, row := range p.m.rows {
@@ -600,6 +602,75 @@ func (p *player) compareRelations(r index.Reader) {
 			p.fail("references of %v are %v, want %v", d, refs, want)
 		}
 	}
+}
+
+// compareUses compares the passes over everything: Uses and Nested.
+func (p *player) compareUses(r index.Reader) {
+	p.Helper()
+	var got, want []string
+	p.ok(r.Uses(func(u index.Use) error {
+		slices.Sort(u.Named)
+		links := keys(u.Links)
+		slices.SortFunc(links, func(a, b index.Key) int { return strings.Compare(a.Repository, b.Repository) })
+		got = append(got, fmt.Sprint(u.Blob.Digest, links, u.Named))
+		return nil
+	}))
+	p.ok(r.Nested(func(parent, child digest.Digest) error {
+		got = append(got, fmt.Sprint(parent, child))
+		return nil
+	}))
+	slices.Sort(got[min(len(got), p.placedBlobs()):]) // in no order, but those of Uses are in that of digests
+	for _, d := range slices.Sorted(slices.Values(slices.Concat(p.blobs, p.mans))) {
+		if !p.m.rows[index.BlobKey(d)].Placed {
+			continue
+		}
+		links, named := []index.Key(nil), p.namedBy(d)
+		for _, repo := range repos {
+			if _, ok := p.m.rows[index.LayerKey(repo, d)]; ok {
+				links = append(links, index.LayerKey(repo, d))
+			}
+		}
+		want = append(want, fmt.Sprint(d, links, named))
+	}
+	nested := len(want)
+	for _, d := range p.mans {
+		if p.known(d) {
+			for _, parent := range p.namedBy(d) {
+				want = append(want, fmt.Sprint(parent, d))
+			}
+		}
+	}
+	slices.Sort(want[nested:])
+	if !slices.Equal(got, want) {
+		p.fail("Uses and Nested say\n%v, want\n%v", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func (p *player) placedBlobs() (n int) {
+	for k, r := range p.m.rows {
+		if k.Kind == index.Blob && r.Placed {
+			n++
+		}
+	}
+	return n
+}
+
+// known says whether a digest is a manifest's in any repository.
+func (p *player) known(d digest.Digest) bool {
+	return slices.ContainsFunc(repos, func(repo string) bool {
+		_, ok := p.m.rows[index.ManifestKey(repo, d)]
+		return ok
+	})
+}
+
+func (p *player) namedBy(d digest.Digest) (all []digest.Digest) {
+	for _, m := range p.mans {
+		if p.known(m) && slices.Contains(p.m.contents[m].References, d) {
+			all = append(all, m)
+		}
+	}
+	slices.Sort(all)
+	return all
 }
 
 // sweep retires everything that is listed, in the order of a sweeper, and wants nothing to remain.

@@ -1,9 +1,12 @@
 package sqlite
 
 import (
+	"errors"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/index/indextest"
@@ -24,4 +27,121 @@ func open(t *testing.T, path string, mode Mode, wall func() time.Time) *Store {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// A repository that is gone leaves nothing in any table, but for the settings and the counters.
+func TestNothingOfARemovedRepositoryRemains(t *testing.T) {
+	ctx, now := t.Context(), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := open(t, filepath.Join(t.TempDir(), "index.db"), Serve, func() time.Time { return now })
+	defer s.Close()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	token, err := s.CloseGate(ctx)
+	must(err)
+	_, err = s.OpenGate(ctx, token)
+	must(err)
+
+	d := digest.FromString
+	nothing := func() error { return nil }
+	manifest := func(name, subject string, refs ...string) index.Claim {
+		c := &index.Content{MediaType: "x"}
+		if subject != "" {
+			c.Subject = d(subject)
+		}
+		for _, r := range refs {
+			c.References = append(c.References, d(r))
+		}
+		return index.Claim{Key: index.ManifestKey("app", d(name)), Size: 5, Content: c}
+	}
+	claims := []index.Claim{manifest("m", "", "l", "absent"), manifest("top", "", "m"), manifest("sig", "m", "l"),
+		manifest("r", "", "l"), manifest("circle", "r", "r")}
+	for _, name := range []string{"l", "m", "top", "sig", "r", "circle"} {
+		claims = append(claims, index.Claim{Key: index.BlobKey(d(name)), Size: 5})
+	}
+	for _, c := range append(claims, index.Claim{Key: index.LayerKey("app", d("l"))}) {
+		must(s.Claim(ctx, c))
+		must(s.Place(ctx, c, nothing))
+	}
+	must(s.Claim(ctx, manifest("refused", "top", "l", "m")))
+	must(s.MoveTag(ctx, "app", "v1", d("top"), nothing))
+	must(s.MoveTag(ctx, "app", "v2", d("sig"), nothing))
+	must(s.MoveTag(ctx, "app", "dangling", d("nothing"), nothing))
+	must(s.DeleteManifest(ctx, "app", d("sig"), func([]string) error { return nil }))
+	must(s.DeleteTag(ctx, "app", "v1", nothing))
+
+	now = now.Add(time.Hour)
+	sweep(t, s, index.Cutoffs{Names: s.Now(), Content: s.Now()})
+	for _, table := range tables(t, s) {
+		var n int
+		must(s.read.QueryRowContext(ctx, "SELECT count(*) FROM "+table).Scan(&n))
+		switch table {
+		case "settings":
+		case "totals":
+			must(s.read.QueryRowContext(ctx, "SELECT tags + manifests + blobs + bytes FROM totals").Scan(&n))
+			fallthrough
+		default:
+			if n != 0 {
+				t.Errorf("%s has %d left", table, n)
+			}
+		}
+	}
+	var named int
+	must(s.read.QueryRowContext(ctx, "SELECT count(*) FROM settings WHERE key LIKE '%app%' OR value LIKE '%app%'").Scan(&named))
+	if named != 0 {
+		t.Errorf("%d settings name the repository", named)
+	}
+}
+
+// sweep retires what is listed, in the order of a sweeper, until nothing is.
+func sweep(t *testing.T, s *Store, cut index.Cutoffs) {
+	t.Helper()
+	for took := true; took; {
+		var keys []index.Key
+		collect := func(r index.Row) error {
+			keys = append(keys, r.Key)
+			return nil
+		}
+		err := s.View(t.Context(), func(r index.Reader) error {
+			errs := []error{r.IdleTags(cut.Names, collect)}
+			for _, kind := range []index.Kind{index.Manifest, index.Layer, index.Blob} {
+				errs = append(errs, r.Loose(kind, cut.Content, collect))
+			}
+			return errors.Join(errs...)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		took = false
+		for _, k := range keys {
+			gone, err := s.Retire(t.Context(), k, cut, func([]index.Row) error { return nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+			took = took || len(gone) > 0
+		}
+	}
+}
+
+func tables(t *testing.T, s *Store) (names []string) {
+	t.Helper()
+	rows, err := s.read.QueryContext(t.Context(), "SELECT name FROM sqlite_master WHERE type = 'table'")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, name)
+	}
+	if rows.Err() != nil || len(names) < 6 {
+		t.Fatalf("tables %v, %v", names, rows.Err())
+	}
+	return names
 }

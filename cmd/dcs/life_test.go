@@ -1,0 +1,401 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
+)
+
+func (s *server) ref(ref string) name.Reference {
+	s.t.Helper()
+	r, err := name.ParseReference(s.host + "/" + ref)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return r
+}
+
+func (s *server) push(ref string) v1.Image {
+	s.t.Helper()
+	img, err := random.Image(4096, 2)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := remote.Write(s.ref(ref), img); err != nil {
+		s.t.Fatalf("push %s: %v", ref, err)
+	}
+	return img
+}
+
+func (s *server) pull(ref string) error {
+	img, err := remote.Image(s.ref(ref))
+	if err != nil {
+		return err
+	}
+	return validate.Image(img)
+}
+
+func (s *server) gone(ref string) bool {
+	_, err := remote.Head(s.ref(ref))
+	return err != nil && strings.Contains(err.Error(), "404")
+}
+
+// gc is `dcs gc --format json`, read strictly.
+func gcJSON(t *testing.T, args ...string) report {
+	t.Helper()
+	code, stdout, stderr := dcs(t, append([]string{"gc", "--format", "json"}, args...)...)
+	if code != 0 {
+		t.Fatalf("dcs gc %v: exit %d\n%s", args, code, stderr)
+	}
+	var rep report
+	dec := json.NewDecoder(strings.NewReader(stdout))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&rep); err != nil {
+		t.Fatalf("dcs gc printed %q: %v", stdout, err)
+	}
+	return rep
+}
+
+// report is the JSON of the contract.
+type report struct {
+	DryRun     bool      `json:"dry_run"`
+	StartedAt  time.Time `json:"started_at"`
+	DurationMS *int64    `json:"duration_ms"`
+	Cutoff     *string   `json:"cutoff"`
+	Removed    struct{ Tags, Manifests, Blobs, Uploads int64 }
+	FreedBytes int64 `json:"freed_bytes"`
+	Remaining  struct{ Tags, Manifests, Blobs, Bytes int64 }
+	Images     []struct {
+		Repository, Tag, Digest, Reason string
+		LastAccess                      time.Time `json:"last_access"`
+		UniqueBytes                     int64     `json:"unique_bytes"`
+	}
+}
+
+// bytesOf is what the files below a directory hold.
+func bytesOf(t *testing.T, dir string) (total int64) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if os.IsNotExist(err) {
+			return nil
+		}
+		if err == nil && e.Type().IsRegular() {
+			if fi, err := e.Info(); err == nil {
+				total += fi.Size()
+			}
+		}
+		return err
+	})
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return total
+}
+
+func TestTheBuiltInCleanerExpiresWhatIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, t.TempDir(), "--cache.ttl", "2s", "--cache.grace", "1s", "--cache.cleanup_interval", "500ms")
+	s.push("used:v1")
+	s.push("idle:v1")
+	before := bytesOf(t, filepath.Join(s.dir, "docker"))
+	s.await(func() bool {
+		if err := s.pull("used:v1"); err != nil {
+			t.Fatalf("the image in use: %v", err)
+		}
+		_, err := os.Stat(filepath.Join(s.dir, "docker/registry/v2/repositories/idle")) // asking for it would be use
+		return os.IsNotExist(err)
+	}, "the idle image is gone")
+	if !s.gone("idle:v1") {
+		t.Error("the idle image is gone from disk and still served")
+	}
+	s.await(func() bool { return bytesOf(t, filepath.Join(s.dir, "docker")) <= before/2+1000 }, "its bytes are gone")
+	if err := s.pull("used:v1"); err != nil {
+		t.Errorf("the image in use: %v", err)
+	}
+	if code := s.stop(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit %d after SIGTERM", code)
+	}
+}
+
+func TestGCFromAnotherProcessBesideAServer(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, t.TempDir(), "--cache.cleanup_interval", "0", "--cache.grace", "1s")
+	img := s.push("app:v1")
+	size := bytesOf(t, filepath.Join(s.dir, "docker/registry/v2/blobs"))
+	flags := []string{"--storage.directory", s.dir, "--ttl", "1s", "--grace", "1s"}
+	if rep := gcJSON(t, flags...); rep.Removed.Tags != 0 || rep.Images == nil || len(rep.Images) != 0 || rep.Remaining.Tags != 1 {
+		t.Errorf("a run at once: %+v", rep)
+	}
+	var dry report
+	s.await(func() bool {
+		dry = gcJSON(t, append(flags, "--dry-run")...)
+		return len(dry.Images) > 0
+	}, "a dry run lists the image")
+	if err := s.pull("app:v1"); err != nil {
+		t.Errorf("after a dry run: %v", err)
+	}
+	var rep report
+	s.await(func() bool {
+		rep = gcJSON(t, flags...)
+		return rep.Removed.Tags > 0
+	}, "the image expires")
+	digest, err := img.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i := rep.Images; len(i) != 1 || i[0].Repository != "app" || i[0].Tag != "v1" || i[0].Digest != digest.String() || i[0].Reason != "ttl" || i[0].UniqueBytes != size {
+		t.Errorf("images: %+v; want app:v1 with %d unique bytes", rep.Images, size)
+	}
+	if !dry.DryRun || rep.DryRun || dry.Removed != rep.Removed || dry.FreedBytes != rep.FreedBytes || rep.FreedBytes != size {
+		t.Errorf("dry run %+v, run %+v; %d bytes were stored", dry, rep, size)
+	}
+	if rep.Removed.Manifests != 1 || rep.Removed.Blobs != 4 || rep.Remaining.Blobs != 0 || rep.Remaining.Bytes != 0 || rep.Cutoff == nil {
+		t.Errorf("run: %+v", rep)
+	}
+	if _, err := os.Stat(filepath.Join(s.dir, "docker")); !os.IsNotExist(err) {
+		t.Errorf("directories are left: %v", err)
+	}
+	if !s.gone("app:v1") {
+		t.Error("the server still serves it")
+	}
+	s.push("app:v1") // the server goes on
+	if err := s.pull("app:v1"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAPushInFlightIsSafe runs gc processes back to back while pushes take nearly the grace between the
+// promise of a layer and the manifest that needs it.
+func TestAPushInFlightIsSafe(t *testing.T) {
+	t.Parallel()
+	const grace = 2 * time.Second
+	s := startServer(t, t.TempDir(), "--cache.cleanup_interval", "0", "--cache.grace", grace.String(), "--cache.ttl", "1s")
+	stop := make(chan struct{})
+	var collectors, pushers sync.WaitGroup
+	var runs int
+	collectors.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				gcJSON(t, "--storage.directory", s.dir)
+				runs++
+			}
+		}
+	})
+	for i := range 3 {
+		pushers.Go(func() {
+			for round := range 2 {
+				s.slowPush(fmt.Sprintf("app%d", i), round, grace)
+			}
+		})
+	}
+	pushers.Wait()
+	close(stop)
+	collectors.Wait()
+	if runs < 3 {
+		t.Errorf("only %d gc runs came between", runs)
+	}
+}
+
+// slowPush is told that a layer exists, dawdles, and puts the manifest. Then all of it must be there.
+func (s *server) slowPush(repo string, round int, grace time.Duration) {
+	layer := []byte(fmt.Sprintf("layer of %s, round %d", repo, round))
+	shared := []byte("shared by all")
+	told := time.Now()
+	for _, data := range [][]byte{layer, shared, []byte("{}")} {
+		if status, _ := s.request("HEAD", "/v2/"+repo+"/blobs/"+digestOf(data), nil, ""); status == 404 {
+			s.upload(repo, data)
+		}
+	}
+	for time.Since(told) < grace*8/10 {
+		time.Sleep(50 * time.Millisecond) // the rest of the push takes long
+	}
+	manifest := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":2},"layers":[{"digest":%q,"size":%d},{"digest":%q,"size":%d}]}`,
+		ociManifest, digestOf([]byte("{}")), digestOf(layer), len(layer), digestOf(shared), len(shared))
+	if status, body := s.request("PUT", "/v2/"+repo+"/manifests/v1", []byte(manifest), ociManifest); status != 201 {
+		s.t.Errorf("PUT manifest %s after promises within the grace: %d %s", repo, status, body)
+		return
+	}
+	for _, data := range [][]byte{layer, shared, []byte("{}")} {
+		if status, body := s.request("GET", "/v2/"+repo+"/blobs/"+digestOf(data), nil, ""); status != 200 || !bytes.Equal(body, data) {
+			s.t.Errorf("GET blob of %s: %d", repo, status)
+		}
+	}
+}
+
+func TestAnAcknowledgedPushSurvivesKillMinusNine(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	flags := []string{"--cache.cleanup_interval", "0", "--cache.grace", "1s", "--cache.ttl", "30d"}
+	s := startServer(t, dir, flags...)
+	s.push("app:v1")
+	s.push("used:v1")
+	if err := s.pull("used:v1"); err != nil {
+		t.Fatal(err)
+	}
+	used := time.Now()
+	s.uploadURL("left") // never to be finished
+	s.stop(syscall.SIGKILL)
+	s = startServer(t, dir, flags...)
+	for _, ref := range []string{"app:v1", "used:v1"} {
+		if err := s.pull(ref); err != nil {
+			t.Errorf("%s after kill -9: %v", ref, err)
+		}
+	}
+	// Recency is at most the resolution (a quarter of the grace) older than the use.
+	s.stop(syscall.SIGTERM)
+	rep := gcJSON(t, "--storage.directory", dir, "--ttl", "1ms", "--dry-run")
+	for _, i := range rep.Images {
+		if i.Repository == "used" && i.LastAccess.Before(used.Add(-time.Second)) {
+			t.Errorf("last access of used is %v, it was used at %v", i.LastAccess, used)
+		}
+	}
+}
+
+func TestASecondServerIsRefused(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, t.TempDir())
+	code, _, stderr := dcs(t, "serve", "--storage.directory", s.dir, "--auth.enabled=false", "--server.address", "127.0.0.1", "--server.port", "0", "--debug.address", "")
+	if code != 4 || !strings.Contains(stderr, fmt.Sprintf("(pid %d)", s.cmd.Process.Pid)) || !strings.Contains(stderr, "dcs: hint:") {
+		t.Errorf("exit %d, %s; want 4 and the pid %d", code, stderr, s.cmd.Process.Pid)
+	}
+	s.push("app:v1") // the first one does not mind
+}
+
+func TestAPortInUseIsToldWithAHint(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, t.TempDir())
+	_, port, _ := strings.Cut(s.host, ":")
+	for _, flags := range [][]string{{"--server.port", port, "--debug.address", ""}, {"--server.port", "0", "--debug.address", s.host}} {
+		code, _, stderr := dcs(t, append([]string{"serve", "--storage.directory", t.TempDir(), "--auth.enabled=false", "--server.address", "127.0.0.1"}, flags...)...)
+		if code != 1 || !strings.Contains(stderr, "address already in use") || !strings.Contains(stderr, "dcs: hint:") {
+			t.Errorf("%v: exit %d, %s", flags, code, stderr)
+		}
+	}
+}
+
+func TestSIGTERMLetsTransfersFinish(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, t.TempDir())
+	body, feed := io.Pipe()
+	data := []byte(strings.Repeat("slow ", 1000))
+	req, err := http.NewRequest("PUT", s.uploadURL("app")+"&digest="+digestOf(data), body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan int, 1)
+	go func() {
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			answered <- -1
+			return
+		}
+		resp.Body.Close()
+		answered <- resp.StatusCode
+	}()
+	if _, err := feed.Write(data[:100]); err != nil { // the upload is in flight
+		t.Fatal(err)
+	}
+	s.signal(syscall.SIGTERM)
+	s.await(func() bool { return strings.Contains(s.log.String(), "stopping") }, "the server begins to stop")
+	if _, err := feed.Write(data[100:]); err != nil {
+		t.Fatal(err)
+	}
+	feed.Close()
+	if status := <-answered; status != 201 {
+		t.Errorf("the upload in flight: %d", status)
+	}
+	if code := exitCodeOf(<-s.done); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	s.done <- nil
+}
+
+func TestGCKeepsWhatAServerOwes(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, t.TempDir(), "--cache.grace", "1h")
+	s.push("app:v1")
+	code, _, stderr := dcs(t, "gc", "--storage.directory", s.dir, "--ttl", "1ms", "--grace", "1ms")
+	if code != 2 || !strings.Contains(stderr, "promised") {
+		t.Errorf("exit %d, %s; want 2", code, stderr)
+	}
+	if rep := gcJSON(t, "--storage.directory", s.dir, "--ttl", "1ms"); rep.Removed.Tags != 0 {
+		t.Errorf("removed %+v within the grace", rep.Removed)
+	}
+	s.stop(syscall.SIGTERM) // and still owes it
+	if code, _, _ := dcs(t, "gc", "--storage.directory", s.dir, "--ttl", "1ms", "--grace", "1ms"); code != 2 {
+		t.Errorf("after its server stopped: exit %d; want 2", code)
+	}
+}
+
+func TestADryRunTouchesNothing(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, t.TempDir(), "--cache.grace", "1s")
+	s.push("app:v1")
+	s.stop(syscall.SIGTERM)
+	if err := os.RemoveAll(filepath.Join(s.dir, ".metadata")); err != nil {
+		t.Fatal(err) // like the directory of a stock registry
+	}
+	before := snapshot(t, s.dir)
+	gcJSON(t, "--storage.directory", s.dir, "--ttl", "1ms", "--dry-run")
+	if after := snapshot(t, s.dir); after != before {
+		t.Errorf("a dry run changed the directory from\n%s\nto\n%s", before, after)
+	}
+}
+
+func TestAStoreNeverIndexedLosesNothingInTheFirstRun(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, t.TempDir(), "--cache.grace", "1s")
+	s.push("app:v1")
+	s.stop(syscall.SIGTERM)
+	if err := os.RemoveAll(filepath.Join(s.dir, ".metadata")); err != nil {
+		t.Fatal(err)
+	}
+	for _, age := range []string{"now", "mtime"} {
+		rep := gcJSON(t, "--storage.directory", s.dir, "--ttl", "1s", "--grace", "1s", "--cache.adopt_age", age)
+		if rep.Removed.Tags != 0 || rep.Remaining.Tags != 1 {
+			t.Errorf("first run, adopt_age %s: %+v", age, rep)
+		}
+		if err := os.RemoveAll(filepath.Join(s.dir, ".metadata")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// snapshot lists names, sizes and times of everything below a directory.
+func snapshot(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		fi, err := e.Info()
+		if err == nil {
+			fmt.Fprintln(&b, path, fi.Mode(), fi.Size(), fi.ModTime().UnixNano())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os/exec"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// server is a `dcs serve` in a process of its own.
+type server struct {
+	t    *testing.T
+	cmd  *exec.Cmd
+	host string
+	dir  string
+	log  *output
+	done chan error
+}
+
+// output collects what a process writes.
+type output struct {
+	mu  sync.Mutex // guards buf
+	buf bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+// freePort is one that nobody listens on at the moment.
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// startServer runs dcs serve on dir, without login, and waits until it answers.
+func startServer(t *testing.T, dir string, args ...string) *server {
+	t.Helper()
+	port := freePort(t)
+	args = append([]string{"serve", "--storage.directory", dir, "--auth.enabled=false", "--server.address", "127.0.0.1",
+		"--server.port", strconv.Itoa(port), "--debug.address", "", "--log.access=false"}, args...)
+	s := &server{t: t, cmd: exec.Command("dcs", args...), host: fmt.Sprintf("127.0.0.1:%d", port), dir: dir, log: &output{}, done: make(chan error, 1)}
+	s.cmd.Stderr = s.log
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { s.done <- s.cmd.Wait() }()
+	t.Cleanup(func() {
+		if s.cmd.ProcessState == nil {
+			s.signal(syscall.SIGKILL)
+			<-s.done
+		}
+		if t.Failed() {
+			t.Logf("log of the server:\n%s", s.log)
+		}
+	})
+	s.await(func() bool {
+		resp, err := http.Get("http://" + s.host + "/v2/")
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err == nil
+	}, "the server answers")
+	return s
+}
+
+// await polls until ok.
+func (s *server) await(ok func() bool, what string) {
+	s.t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		select {
+		case err := <-s.done:
+			s.done <- err
+			s.t.Fatalf("the server ended (%v) before %s\n%s", err, what, s.log)
+		default:
+		}
+		if ok() {
+			return
+		}
+	}
+	s.t.Fatalf("not in time: %s\n%s", what, s.log)
+}
+
+func (s *server) signal(sig syscall.Signal) {
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		s.t.Logf("signal %v: %v", sig, err)
+	}
+}
+
+// stop ends the server by a signal and returns its exit code.
+func (s *server) stop(sig syscall.Signal) int {
+	s.t.Helper()
+	s.signal(sig)
+	select {
+	case err := <-s.done:
+		return exitCodeOf(err)
+	case <-time.After(30 * time.Second):
+		s.t.Fatalf("the server does not end after %v\n%s", sig, s.log)
+		return -1
+	}
+}
+
+func exitCodeOf(err error) int {
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return exit.ExitCode()
+	}
+	return -1
+}
+
+// dcs runs a command to its end.
+func dcs(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	cmd := exec.Command("dcs", args...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	return exitCodeOf(err), out.String(), errs.String()
+}
