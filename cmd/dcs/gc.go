@@ -69,7 +69,11 @@ func newOnce(env *environment, cfg *config.Config, origins config.Origins) (*gc.
 	if err != nil {
 		return nil, err
 	}
-	once := &gc.Once{Dir: layout.Dir(cfg.Storage.Directory), Log: log, Default: serve.Policy(cfg), NameAge: serve.NameAge(cfg)}
+	dir, err := layout.At(cfg.Storage.Directory)
+	if err != nil {
+		return nil, err
+	}
+	once := &gc.Once{Dir: dir, Log: log, Default: serve.Policy(cfg), NameAge: serve.NameAge(cfg)}
 	explicit := func(key string, value *time.Duration) *time.Duration {
 		if origins.Explicit(key) {
 			return value

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -59,7 +62,7 @@ func startServer(t *testing.T, dir string, args ...string) *server {
 	port := freePort(t)
 	args = append([]string{"serve", "--storage.directory", dir, "--auth.enabled=false", "--server.address", "127.0.0.1",
 		"--server.port", strconv.Itoa(port), "--debug.address", "", "--log.access=false"}, args...)
-	s := &server{t: t, cmd: exec.Command("dcs", args...), host: fmt.Sprintf("127.0.0.1:%d", port), dir: dir, log: &output{}, done: make(chan error, 1)}
+	s := &server{t: t, cmd: command(args...), host: fmt.Sprintf("127.0.0.1:%d", port), dir: dir, log: &output{}, done: make(chan error, 1)}
 	s.cmd.Stderr = s.log
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -131,10 +134,17 @@ func exitCodeOf(err error) int {
 	return -1
 }
 
+// command is dcs in an environment without its variables.
+func command(args ...string) *exec.Cmd {
+	cmd := exec.Command("dcs", args...)
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "DCS_") })
+	return cmd
+}
+
 // dcs runs a command to its end.
 func dcs(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	cmd := exec.Command("dcs", args...)
+	cmd := command(args...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()

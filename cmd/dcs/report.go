@@ -1,5 +1,58 @@
 package main
 
-import "github.com/jc-lab/docker-cache-server/internal/gc"
+import (
+	"fmt"
+	"strings"
+	"time"
 
-func printReport(env *environment, rep gc.Report) error { return nil }
+	"github.com/jc-lab/docker-cache-server/internal/gc"
+	"github.com/jc-lab/docker-cache-server/internal/ui"
+)
+
+// printReport prints what a run removed for people: the images, and one line that sums up. From cron a
+// run that removed nothing says nothing, so that no mail is sent.
+func printReport(env *environment, rep gc.Report) error {
+	if !rep.Removed.Any() && !ui.Terminal(env.stdout) {
+		return nil
+	}
+	if len(rep.Images) > 0 {
+		if err := imageTable(rep).Write(env.stdout, ui.Width(env.stdout, env.get), ui.Colour(env.stdout, env.get)); err != nil {
+			return err
+		}
+		fmt.Fprintln(env.stdout)
+	}
+	_, err := fmt.Fprintln(env.stdout, summary(rep))
+	return err
+}
+
+func imageTable(rep gc.Report) ui.Table {
+	t := ui.Table{Columns: []ui.Column{
+		{Title: "IMAGE", Flexible: true, Min: 20}, {Title: "DIGEST", Drop: 2}, {Title: "LAST ACCESS", Drop: 1}, {Title: "WHY"}, {Title: "ONLY ITS OWN", Right: true},
+	}}
+	now := time.Time(rep.StartedAt)
+	for _, i := range rep.Images {
+		name := i.Repository
+		if i.Tag != "" {
+			name += ":" + i.Tag
+		}
+		t.Rows = append(t.Rows, ui.Text(name, ui.ShortDigest(i.Digest.String(), 12), ui.Ago(time.Time(i.LastAccess), now), i.Reason, ui.Bytes(i.UniqueBytes)))
+	}
+	return t
+}
+
+// summary is one line: what went, and what stays.
+func summary(rep gc.Report) string {
+	does := "removed"
+	if rep.DryRun {
+		does = "would remove"
+	}
+	removed := []string{ui.Count(int64(len(rep.Images)), "image")}
+	if n := rep.Removed.Blobs; n > 0 {
+		removed = append(removed, ui.Count(n, "blob"))
+	}
+	if n := rep.Removed.Uploads; n > 0 {
+		removed = append(removed, ui.Count(n, "unfinished upload"))
+	}
+	return fmt.Sprintf("%s %s, %s; %s and %s remain", does, strings.Join(removed, ", "), ui.Bytes(rep.FreedBytes),
+		ui.Count(rep.Remaining.Tags, "tag"), ui.Bytes(rep.Remaining.Bytes))
+}

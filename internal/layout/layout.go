@@ -303,8 +303,14 @@ func parseHashState(p Path, rest []string) (Path, bool) {
 	return p, true
 }
 
-// Dir is a data directory: the value of storage.directory.
+// Dir is a data directory: the value of storage.directory, as an absolute path.
 type Dir string
+
+// At is the data directory that an operator named.
+func At(directory string) (Dir, error) {
+	abs, err := filepath.Abs(directory)
+	return Dir(abs), err
+}
 
 // File is where a path of the tree is on this machine.
 func (d Dir) File(p Path) string { return d.Native(p.String()) }

@@ -102,7 +102,11 @@ func New(opts Options) (_ *Server, err error) {
 		opts.Now = time.Now
 	}
 	policy := Policy(s.cfg)
-	if s.store, err = openStore(ctx, layout.Dir(s.cfg.Storage.Directory), policy, opts.Now, s.log); err != nil {
+	dir, err := layout.At(s.cfg.Storage.Directory)
+	if err != nil {
+		return nil, err
+	}
+	if s.store, err = openStore(ctx, dir, policy, opts.Now, s.log); err != nil {
 		return nil, err
 	}
 	s.metrics = newMetrics(s.store.index)

@@ -1,0 +1,108 @@
+// Package dcs_test holds what is true of the whole repository.
+package dcs_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/jc-lab/docker-cache-server/"
+
+// arrows lists which package of ours may import which. Each points down this list only, so no circle
+// is possible, and what a package rests on can be read off its line.
+var arrows = []struct {
+	pkg  string
+	uses []string
+}{
+	{"cmd/dcs", []string{"internal/gc", "internal/inspect", "internal/layout", "internal/serve", "internal/ui", "internal/users", "pkg/config"}},
+	{"pkg/server", []string{"internal/serve", "pkg/config"}},
+	{"internal/serve", []string{"internal/adopt", "internal/disk", "internal/expiry", "internal/gc", "internal/index", "internal/index/sqlite",
+		"internal/layout", "internal/reconcile", "internal/registry", "internal/users", "pkg/config"}},
+	{"pkg/config", nil},
+	{"internal/inspect", []string{"internal/adopt", "internal/expiry", "internal/index", "internal/index/sqlite", "internal/layout", "internal/reconcile", "internal/stamp", "internal/ui"}},
+	{"internal/gc", []string{"internal/adopt", "internal/disk", "internal/expiry", "internal/index", "internal/index/sqlite", "internal/layout", "internal/reconcile", "internal/stamp"}},
+	{"internal/registry", []string{"internal/adopt", "internal/disk", "internal/index", "internal/layout"}},
+	{"internal/reconcile", []string{"internal/adopt", "internal/index", "internal/layout"}},
+	{"internal/adopt", []string{"internal/index", "internal/layout"}},
+	{"internal/expiry", []string{"internal/index"}},
+	{"internal/index/sqlite", []string{"internal/index"}},
+	{"internal/index/indextest", []string{"internal/index"}},
+	{"internal/index", nil},
+	{"internal/users", []string{"internal/disk"}},
+	{"internal/layout", nil},
+	{"internal/disk", nil},
+	{"internal/stamp", nil},
+	{"internal/ui", nil},
+}
+
+// only lists who may import a library whose concepts must not spread.
+var only = map[string][]string{
+	"github.com/spf13/cobra":                                          {"cmd/dcs"},
+	"github.com/charmbracelet/lipgloss":                               {"internal/ui"},
+	"github.com/dustin/go-humanize":                                   {"internal/ui"},
+	"github.com/distribution/distribution/v3/registry/handlers":       {"internal/registry"},
+	"github.com/distribution/distribution/v3/registry/storage/driver": {"internal/registry"},
+	"modernc.org/sqlite":                                              {"internal/index/sqlite"},
+}
+
+func TestArrowsPointDown(t *testing.T) {
+	rank := map[string]int{}
+	for i, a := range arrows {
+		rank[a.pkg] = i
+	}
+	for _, p := range packages(t) {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		if name == p.ImportPath || strings.HasPrefix(name, "e2e") {
+			continue // the root, which has no code; and the tests of the binary
+		}
+		i, ok := rank[name]
+		if !ok {
+			t.Errorf("package %s is not in the list: say what it may import", name)
+			continue
+		}
+		for _, imported := range p.Imports {
+			if below, ours := strings.CutPrefix(imported, module); ours {
+				if !slices.Contains(arrows[i].uses, below) {
+					t.Errorf("%s imports %s: no such arrow", name, below)
+				}
+				if rank[below] <= i {
+					t.Errorf("%s imports %s: the arrow points up", name, below)
+				}
+			}
+			if users, ok := only[imported]; ok && !slices.Contains(users, name) {
+				t.Errorf("%s imports %s: only %v may", name, imported, users)
+			}
+		}
+	}
+}
+
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+}
+
+// packages asks the go command, which is what builds us.
+func packages(t *testing.T) (all []goPackage) {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports", "./...")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p goPackage
+		err := dec.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}

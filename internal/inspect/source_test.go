@@ -1,0 +1,160 @@
+package inspect
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/sirupsen/logrus"
+	logtest "github.com/sirupsen/logrus/hooks/test"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+)
+
+func quiet() logrus.FieldLogger {
+	log, _ := logtest.NewNullLogger()
+	return log
+}
+
+func listed(t *testing.T, s Source, o Options) string {
+	t.Helper()
+	var out bytes.Buffer
+	if err := s.List(t.Context(), o, Output{To: &out, Format: CSV}); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+func TestADirectoryWithoutARegistryIsLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	var none *NoStoreError
+	if err := (Source{Dir: layout.Dir(dir), Log: quiet()}).List(t.Context(), Options{}, Output{To: os.Stderr}); !errors.As(err, &none) {
+		t.Errorf("%v", err)
+	}
+	if entries, err := os.ReadDir(dir); len(entries) > 0 || err != nil {
+		t.Errorf("created %v, %v", entries, err)
+	}
+}
+
+func TestADirectoryThatWasNeverIndexed(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	dir := layout.Dir(t.TempDir())
+	write := func(p layout.Path, data string) {
+		file := dir.File(p)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(data), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	layer := digest.FromString("layer")
+	manifest := `{"schemaVersion":2,"mediaType":"` + ociManifest + `","layers":[{"digest":"` + layer.String() + `","size":5}]}`
+	d := digest.FromString(manifest)
+	write(layout.Path{Kind: layout.BlobData, Digest: layer}, "layer")
+	write(layout.Path{Kind: layout.BlobData, Digest: d}, manifest)
+	write(layout.Path{Kind: layout.LayerLink, Repository: "app", Digest: layer}, layer.String())
+	write(layout.Path{Kind: layout.RevisionLink, Repository: "app", Digest: d}, d.String())
+	write(layout.Path{Kind: layout.TagLink, Repository: "app", Tag: "v1"}, d.String())
+	out := listed(t, Source{Dir: dir, Log: quiet(), Default: policy}, Options{Kind: Tags})
+	if !strings.Contains(out, "app,v1,"+d.String()+","+ociManifest+",") {
+		t.Error(out)
+	}
+	if _, err := os.Stat(dir.Metadata()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("left %s behind: %v", dir.Metadata(), err)
+	}
+	if left, err := os.ReadDir(os.TempDir()); len(left) > 0 || err != nil {
+		t.Errorf("left %v behind, %v", left, err)
+	}
+}
+
+// The policy is the server's, unless the caller supposes another. Looking beside the server changes
+// nothing, and neither does looking after it.
+func TestPolicyAndQuietness(t *testing.T) {
+	dir := layout.Dir(t.TempDir())
+	if err := os.MkdirAll(dir.Metadata(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ix, err := sqlite.Open(t.Context(), dir.Index(), sqlite.Serve, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{Store: ix, t: t}
+	w.must(ix.Promise(t.Context(), index.Policy{TTL: 10 * day, Grace: 2 * time.Hour, Resolution: time.Minute}))
+	w.manifest("app", "m", index.Content{})
+	w.tag("app", "v1", "m")
+	expires := func(s Source) time.Duration {
+		s.Dir, s.Log, s.Default = dir, quiet(), policy
+		fields := strings.Split(strings.Split(listed(t, s, Options{Kind: Tags}), "\n")[1], ",")
+		used, err1 := time.Parse(time.RFC3339, fields[6])
+		due, err2 := time.Parse(time.RFC3339, fields[7])
+		w.must(errors.Join(err1, err2))
+		return due.Sub(used)
+	}
+	ttl, short, long := 3*day, time.Minute, 20*day
+	check := func() {
+		for _, tt := range []struct {
+			name string
+			s    Source
+			want time.Duration
+		}{
+			{"the server's", Source{}, 10*day + time.Minute},
+			{"another ttl", Source{TTL: &ttl}, 3*day + time.Minute},
+			{"a grace longer than the ttl", Source{Grace: &long}, 20*day + time.Minute},
+			{"no less than what is owed", Source{TTL: &short, Grace: &short}, 2*time.Hour + time.Minute},
+		} {
+			if got := expires(tt.s); got != tt.want {
+				t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
+			}
+		}
+	}
+	check()
+	w.must(ix.Close())
+	before, err := os.ReadFile(dir.Index())
+	w.must(err)
+	check()
+	after, err := os.ReadFile(dir.Index())
+	w.must(err)
+	if !bytes.Equal(before, after) {
+		t.Error("the index changed")
+	}
+}
+
+// Time in which nobody watched the store does not count against what is in it.
+func TestExpiryWaitsForUnwatchedTime(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "index.db")
+	w := &world{t: t, now: start}
+	open := func() {
+		ix, err := sqlite.Open(t.Context(), path, sqlite.Serve, func() time.Time { return w.now })
+		w.must(err)
+		w.Store = ix
+	}
+	open()
+	w.blob("app", "before", 1)
+	w.must(w.Beat(t.Context()))
+	w.must(w.Store.Close())
+	w.at(5 * day)
+	open()
+	defer func() { w.must(w.Store.Close()) }()
+	w.blob("app", "after", 1)
+	for _, b := range w.list(policy, Options{}).Blobs {
+		if want := stamped(5*day + lease); *b.ExpiresAt != want {
+			t.Errorf("%s expires at %s, want %s", b.Digest, *b.ExpiresAt, want)
+		}
+	}
+	for _, at := range []time.Duration{0, time.Millisecond, day, 5 * day, 6 * day} {
+		due := w.Due(start.Add(at), lease)
+		w.now = due
+		if back := w.Back(lease); back.Before(start.Add(at)) {
+			t.Errorf("%s is due %s, which is %s back", at, due, back)
+		}
+		w.now = due.Add(-2 * time.Millisecond)
+		if back := w.Back(lease); !back.Before(start.Add(at)) {
+			t.Errorf("%s is due %s, but before it was %s back", at, due, back)
+		}
+	}
+}
