@@ -5,8 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
 )
@@ -27,6 +25,15 @@ var indexTypes = []string{
 
 // look joins a blob with what the graph knows, and counts it.
 func (g *graph) look(u index.Use) use {
+	g.round++
+	for _, d := range u.Named {
+		for _, m := range g.manifests[d] {
+			if m.repo.round != g.round {
+				m.repo.round, m.repo.named = g.round, m.repo.named[:0]
+			}
+			m.repo.named = append(m.repo.named, m)
+		}
+	}
 	known := use{Use: u, manifests: g.manifests[u.Blob.Digest], selected: g.only == nil}
 	for _, l := range u.Links {
 		known.selected = known.selected || l.Placed && g.repository(l.Key.Repository).selected
@@ -48,7 +55,7 @@ func (g *graph) blob(u use) Blob {
 	var used time.Time
 	expires := g.contentDue(u.Blob.AccessedAt)
 	for _, l := range u.Links {
-		linkUsed, linkExpires := g.link(l, u.Named)
+		linkUsed, linkExpires := g.link(l)
 		used, expires = latest(used, linkUsed), latest(expires, linkExpires)
 	}
 	for _, m := range u.manifests {
@@ -61,15 +68,20 @@ func (g *graph) blob(u use) Blob {
 	return b
 }
 
+// naming returns the manifests of a link's repository that name the blob at hand.
+func (g *graph) naming(l index.Row) []*manifest {
+	if repo := g.repository(l.Key.Repository); repo.round == g.round {
+		return repo.named
+	}
+	return nil
+}
+
 // link returns when a link was used last, and when it goes: by itself after its grace, or with the last
 // manifest of the repository that names it.
-func (g *graph) link(l index.Row, named []digest.Digest) (used, expires time.Time) {
+func (g *graph) link(l index.Row) (used, expires time.Time) {
 	used, expires = l.AccessedAt, g.contentDue(l.AccessedAt)
-	repo := g.repository(l.Key.Repository)
-	for _, d := range named {
-		if m := g.find(repo, d); m != nil {
-			used, expires = latest(used, m.used), latest(expires, m.expires)
-		}
+	for _, m := range g.naming(l) {
+		used, expires = latest(used, m.used), latest(expires, m.expires)
 	}
 	return used, expires
 }

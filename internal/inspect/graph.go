@@ -26,13 +26,16 @@ type graph struct {
 	lists     map[string][]string // of repositories by their joined names: many blobs have the same
 	dangling  []tag               // whose manifest the index does not know
 	images    []*manifest         // by repository and digest
-	round     int                 // of account
+	round     int                 // counts the blobs that passed by
 	summary   index.Totals
 }
 
 type repository struct {
 	name     string
 	selected bool
+
+	round int         // to which named belongs
+	named []*manifest // those that name the blob of the round
 }
 
 type tag struct {

@@ -13,8 +13,7 @@ type accounts struct {
 	size, unique int64
 	owner        *manifest // the image with which it goes; only untagged referrers have one
 
-	// Of account: the rounds in which the image was seen and hit last, and how often it was hit then.
-	seen, round, hits int
+	seen, round, hits int // of account: the last rounds in which it was seen and hit, and how often it was
 }
 
 // findImages tells every manifest what images it is a part of. A circle that nothing outside names is an
@@ -69,7 +68,6 @@ func (m *manifest) findOwner() {
 // account adds a blob to the images that it is a part of, and to those with which it would go: all that
 // holds it is a part of the image, or of a referrer that goes with the image.
 func (g *graph) account(u use) {
-	g.round++
 	images, only := g.holders(u)
 	for _, i := range images {
 		i.image.size += u.Blob.Size
@@ -108,14 +106,11 @@ func (g *graph) holders(u use) (images []*manifest, only bool) {
 		add(m)
 	}
 	for _, l := range u.Links {
-		repo, named := g.repository(l.Key.Repository), false
-		for _, d := range u.Named {
-			if m := g.find(repo, d); m != nil {
-				named = true
-				add(m)
-			}
+		named := g.naming(l)
+		only = only && len(named) > 0
+		for _, m := range named {
+			add(m)
 		}
-		only = only && named
 	}
 	return images, only
 }

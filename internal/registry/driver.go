@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"time"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
@@ -48,9 +49,6 @@ func newDriver(opts Options) *driver {
 	}
 }
 
-// Name implements storagedriver.StorageDriver.
-func (d *driver) Name() string { return driverName }
-
 // GetContent implements storagedriver.StorageDriver. Reading a link is a use of what it names.
 func (d *driver) GetContent(ctx context.Context, subPath string) ([]byte, error) {
 	p, _ := layout.Parse(subPath)
@@ -82,7 +80,7 @@ func (d *driver) readLink(ctx context.Context, subPath string, k index.Key) ([]b
 			return nil, err
 		}
 		if !there && k.Kind != index.Manifest { // a revision without its blob: distribution looks itself
-			return nil, storagedriver.PathNotFoundError{Path: subPath, DriverName: driverName}
+			return nil, notFound(subPath)
 		}
 	}
 	return data, nil
@@ -158,7 +156,7 @@ func (d *driver) Stat(ctx context.Context, subPath string) (storagedriver.FileIn
 			return nil, err
 		}
 		if !there {
-			return nil, storagedriver.PathNotFoundError{Path: subPath, DriverName: driverName}
+			return nil, notFound(subPath)
 		}
 	}
 	return fi, nil
@@ -206,6 +204,15 @@ func (w reporting) Commit(ctx context.Context) error {
 		return w.d.storageError(ctx, "sync upload", w.subPath, err)
 	}
 	return nil
+}
+
+// List implements storagedriver.StorageDriver. What dcs keeps beside the tree is not distribution's business.
+func (d *driver) List(ctx context.Context, subPath string) ([]string, error) {
+	names, err := d.StorageDriver.List(ctx, subPath)
+	if subPath == "/" {
+		names = slices.DeleteFunc(names, func(name string) bool { return d.dir.Native(name) == d.dir.Metadata() })
+	}
+	return names, d.readError(ctx, err)
 }
 
 // Walk implements storagedriver.StorageDriver. A tag without a current link is not listed: its first PUT
@@ -271,7 +278,7 @@ func (d *driver) unlink(subPath string) func() error {
 	return func() error {
 		err := os.Remove(d.dir.Native(subPath))
 		if errors.Is(err, fs.ErrNotExist) {
-			return storagedriver.PathNotFoundError{Path: subPath, DriverName: driverName}
+			return notFound(subPath)
 		}
 		return err
 	}
@@ -280,7 +287,7 @@ func (d *driver) unlink(subPath string) func() error {
 func (d *driver) trash(subPath string) error {
 	moved, err := d.tree.Trash(d.dir.Native(subPath))
 	if err == nil && !moved {
-		return storagedriver.PathNotFoundError{Path: subPath, DriverName: driverName}
+		return notFound(subPath)
 	}
 	return err
 }
@@ -294,12 +301,12 @@ func (d *driver) deleted(ctx context.Context, subPath string, err error, keys ..
 		d.prune(path.Dir(native))
 	}
 	var referenced *index.ReferencedError
-	var notFound storagedriver.PathNotFoundError
+	var gone storagedriver.PathNotFoundError
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &notFound):
-		return notFound // bare: distribution compares types
+	case errors.As(err, &gone):
+		return gone // bare: distribution compares types
 	case errors.As(err, &referenced):
 		return requestOf(ctx).fail(errcode.ErrorCodeUnsupported.WithMessage(referenced.Error()).WithDetail(
 			map[string]digest.Digest{"neededBy": referenced.By}))

@@ -78,18 +78,23 @@ func (d *driver) storageError(ctx context.Context, doing, subPath string, err er
 
 // readError passes on what is not there, and takes any other error for a failure of the storage.
 func (d *driver) readError(ctx context.Context, err error) error {
-	var notFound storagedriver.PathNotFoundError
+	var gone storagedriver.PathNotFoundError
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &notFound):
-		return notFound // bare: distribution compares types
+	case errors.As(err, &gone):
+		return gone // bare: distribution compares types
 	case errors.Is(detail(err), syscall.ENOTDIR) || errors.Is(detail(err), syscall.ENAMETOOLONG):
-		return storagedriver.PathNotFoundError{DriverName: driverName}
+		return notFound("")
 	case errors.Is(err, storagedriver.ErrSkipDir) || errors.Is(err, storagedriver.ErrFilledBuffer):
 		return err
 	}
 	return d.storageError(ctx, "read", "", err)
+}
+
+// notFound is the error by which distribution knows that there is nothing at a path.
+func notFound(subPath string) error {
+	return storagedriver.PathNotFoundError{Path: subPath, DriverName: "filesystem"}
 }
 
 // detail is the error that distribution's driver wrapped without an Unwrap.

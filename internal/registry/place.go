@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
-	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/adopt"
@@ -55,7 +54,7 @@ func (d *driver) Move(ctx context.Context, sourcePath, destPath string) error {
 	source := d.dir.Native(sourcePath)
 	fi, err := os.Stat(source)
 	if adopt.Missing(err) {
-		return storagedriver.PathNotFoundError{Path: sourcePath, DriverName: driverName}
+		return notFound(sourcePath)
 	}
 	if err == nil {
 		err = d.place(ctx, index.Claim{Key: index.BlobKey(p.Digest), Size: fi.Size()}, source, nil)

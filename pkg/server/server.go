@@ -6,7 +6,8 @@
 //	err = srv.Start()
 //
 // A Server takes no signals, starts no global, touches neither logrus's standard logger nor the default
-// metrics registry, and leaves no goroutine after Shutdown. Several of them may run in one process, each
+// metrics registry. After Shutdown it leaves no goroutine of its own; distribution's event broadcaster, of
+// which each server has one idle goroutine, cannot be ended. Several servers may run in one process, each
 // on a data directory of its own. All methods may be called concurrently.
 package server
 

@@ -189,6 +189,7 @@ var circles = []test{
 		})
 	}},
 	{"a circle that was broken is a circle no more", func(s *scene) {
+		// KNOWN DEFECT of sqlite at the time of writing: loop is only computed when a row is put.
 		s.referrer("a", "i", "r", "r")
 		s.image("a", "r")
 		s.must(s.DeleteManifest(s.Context(), "a", dg("i"), noTags))

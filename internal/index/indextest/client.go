@@ -50,6 +50,10 @@ func (c *client) work(end time.Time) {
 			layer = "l2"
 		}
 		switch n := rand.IntN(100); {
+		case n < 2:
+			c.onlyHeads(repo)
+		case n < 4:
+			c.onlyPulls(repo)
 		case n < 15:
 			c.head(repo, layer)
 		case n < 30:
@@ -161,18 +165,42 @@ func (c *client) rename(file string, k index.Key, needs []index.Key, seen map[in
 	return os.Rename(file, c.disk.path(k))
 }
 
-func (c *client) head(repo, layer string) {
+func (c *client) head(repo, layer string) bool {
 	k := link(repo, layer)
 	since, ok := c.see(k)
 	if !ok {
-		return
+		return false
 	}
 	if !c.disk.has(blob(layer)) {
 		c.refused(since, blob(layer), "head "+k.String())
-		return
+		return false
 	}
 	c.done["head"]++
 	c.promise(since, "HEAD", c.disk.all(k)...)
+	return true
+}
+
+// onlyHeads is a layer that no manifest holds: it lives by being asked for.
+func (c *client) onlyHeads(repo string) {
+	if !c.head(repo, "alone") {
+		c.upload(repo, "alone")
+	}
+	for range 8 {
+		time.Sleep(15 * time.Millisecond)
+		c.head(repo, "alone")
+	}
+}
+
+// onlyPulls is an image of which nobody asks for the layers until it is deleted.
+func (c *client) onlyPulls(repo string) {
+	if !c.pull(repo, "short") {
+		c.pushManifest(repo, "short")
+	}
+	for range 6 {
+		time.Sleep(15 * time.Millisecond)
+		c.pull(repo, "short")
+	}
+	c.deleteManifest(repo, "short")
 }
 
 // upload skips the blob when it is there, as distribution does.
@@ -258,12 +286,14 @@ func (c *client) push(repo, image, tag string) {
 	}
 }
 
-func (c *client) pull(repo, image string) {
+func (c *client) pull(repo, image string) bool {
 	k := man(repo, image)
-	if since, ok := c.see(k); ok {
+	since, ok := c.see(k)
+	if ok {
 		c.done["pull"]++
 		c.promise(since, "GET", c.disk.all(k)...)
 	}
+	return ok
 }
 
 // pullTag reads the link of the tag, then that of the revision.

@@ -14,8 +14,8 @@ import (
 // What the processes of a race push. Names of layers and of manifests; what a manifest names.
 var (
 	raceRepos  = []string{"a", "b"}
-	raceLayers = []string{"l0", "l1", "l2", "l3"}
-	raceImages = map[string][]string{"m0": {"l0", "l1"}, "m1": {"l1", "l2"}, "m2": {"l3", "l0"}, "i0": {"m0", "l2"}, "s0": {"l3"}}
+	raceLayers = []string{"l0", "l1", "l2", "l3", "alone", "last"}
+	raceImages = map[string][]string{"m0": {"l0", "l1"}, "m1": {"l1", "l2"}, "m2": {"l3", "l0"}, "i0": {"m0", "l2"}, "s0": {"l3"}, "short": {"last"}}
 	raceTags   = []string{"v1", "v2"}
 )
 
@@ -75,8 +75,9 @@ func (d disk) needs(k index.Key) []index.Key {
 	case index.Layer:
 		return []index.Key{index.BlobKey(k.Digest)}
 	case index.Tag:
-		to, _ := d.target(k)
-		return []index.Key{index.ManifestKey(k.Repository, to)}
+		if to, ok := d.target(k); ok {
+			return []index.Key{index.ManifestKey(k.Repository, to)}
+		}
 	case index.Manifest:
 		all := []index.Key{index.BlobKey(k.Digest)}
 		for name, refs := range raceImages {
