@@ -153,6 +153,24 @@ func TestKeptBy(t *testing.T) {
 	}
 }
 
+func TestWhatAnotherRepositoryHoldsIsNotUnique(t *testing.T) {
+	w := newWorld(t)
+	w.blob("a", "l", 5)
+	w.manifest("a", "m", index.Content{}, "l")
+	unique := func() int64 { return w.list(policy, Options{Kind: Images, Repository: "a"}).Images[0].UniqueBytes }
+	if got := unique(); got != 105 {
+		t.Errorf("alone: %d", got)
+	}
+	w.blob("b", "l", 5)
+	if got := unique(); got != 100 {
+		t.Errorf("beside a link that no manifest names yet: %d", got)
+	}
+	w.manifest("b", "m", index.Content{}, "l")
+	if got := unique(); got != 0 {
+		t.Errorf("beside the same image: %d", got)
+	}
+}
+
 func TestManifestsThatNameEachOtherAreOneImage(t *testing.T) {
 	w := newWorld(t)
 	w.blob("a", "l", 5)
@@ -336,10 +354,10 @@ func golden(t *testing.T, name string, got []byte) {
 // TestExpiresWhenItSays lets random stores age, and retires what can be retired as an expiry run does:
 // what is left is what was said to be left.
 func TestExpiresWhenItSays(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(600) {
 		w := newWorld(t)
 		rnd := rand.New(rand.NewPCG(seed, 1))
-		p := index.Policy{TTL: time.Duration(rnd.IntN(4)) * 5 * day, Grace: day, Resolution: time.Minute}
+		p := index.Policy{TTL: time.Duration(rnd.IntN(4)) * 5 * day, Grace: time.Duration(1+rnd.IntN(6)) * day, Resolution: time.Minute}
 		end := w.live(rnd)
 		said := w.list(p, Options{})
 		for at := end; at < end+30*day; at += time.Duration(rnd.Int64N(int64(4 * day))) {
@@ -374,7 +392,7 @@ func (w *world) live(rnd *rand.Rand) (at time.Duration) {
 		at += time.Duration(rnd.Int64N(int64(2 * day))).Truncate(time.Second)
 		w.at(at)
 		repo := one(repos)
-		switch rnd.IntN(6) {
+		switch rnd.IntN(7) {
 		case 0:
 			w.blob(repo, one(layers), 5)
 		case 1, 2:
@@ -390,6 +408,13 @@ func (w *world) live(rnd *rand.Rand) (at time.Duration) {
 			w.must(err)
 		case 5:
 			w.must(w.DeleteTag(ctx, repo, "u", nop))
+		case 6: // a push that breaks off
+			name := one(manifests)
+			c, names := content[name]()
+			for _, n := range names {
+				c.References = append(c.References, dgst(n))
+			}
+			w.must(w.Claim(ctx, index.Claim{Key: index.ManifestKey(repo, dgst(name)), Size: 100, Content: &c}))
 		}
 	}
 	return at

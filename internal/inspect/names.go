@@ -3,6 +3,7 @@ package inspect
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -92,8 +93,7 @@ func (g *graph) inOrder() []*manifest {
 	return all
 }
 
-// spread gives each manifest the last use of what keeps it. The last used come first, so that the first
-// use to reach a manifest is the one that counts, circles or not.
+// spread gives each manifest the last use of what keeps it, and the time of expiry that follows.
 func (g *graph) spread(all []*manifest) {
 	for _, m := range all {
 		m.used = m.accessed
@@ -101,23 +101,32 @@ func (g *graph) spread(all []*manifest) {
 			m.used = latest(m.used, t.accessed)
 		}
 	}
-	recent := slices.Clone(all)
-	slices.SortStableFunc(recent, func(a, b *manifest) int { return b.used.Compare(a.used) })
+	inherit(all, func(m *manifest) *time.Time { return &m.used })
+	for _, m := range all {
+		if m.placed || len(m.tags) > 0 {
+			m.expires = g.nameDue(m.used)
+		} else {
+			m.expires = g.contentDue(m.used) // a claim is content until its file comes
+		}
+	}
+	inherit(all, func(m *manifest) *time.Time { return &m.expires }) // a claim may be named by what lives longer
+}
+
+// inherit gives each manifest the latest time of all that keep it. The latest come first, so that the
+// first to reach a manifest is the one that counts, circles or not.
+func inherit(all []*manifest, of func(*manifest) *time.Time) {
+	late := slices.Clone(all)
+	slices.SortStableFunc(late, func(a, b *manifest) int { return of(b).Compare(*of(a)) })
 	done := map[*manifest]bool{}
-	for _, m := range recent {
+	for _, m := range late {
 		for todo := []*manifest{m}; len(todo) > 0; {
 			next := todo[len(todo)-1]
 			todo = todo[:len(todo)-1]
 			if done[next] {
 				continue
 			}
-			done[next], next.used = true, m.used
+			done[next], *of(next) = true, *of(m)
 			todo = append(append(todo, next.children...), next.referrers...)
-		}
-	}
-	for _, m := range all {
-		if m.expires = g.nameDue(m.used); !m.placed {
-			m.expires = g.contentDue(m.used) // a claim is content until its file comes
 		}
 	}
 }

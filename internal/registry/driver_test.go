@@ -16,8 +16,10 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// testDriver is the LRU driver on an empty data directory.
-func testDriver(t testing.TB) *driver {
+type fileInfo = storagedriver.FileInfo
+
+// testDriverAt is the LRU driver on an empty data directory, under a clock.
+func testDriverAt(t testing.TB, now func() time.Time) *driver {
 	t.Helper()
 	dir, err := layout.At(t.TempDir())
 	if err != nil {
@@ -27,7 +29,7 @@ func testDriver(t testing.TB) *driver {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ix, err := sqlite.Open(context.Background(), dir.Index(), sqlite.Serve, time.Now)
+	ix, err := sqlite.Open(context.Background(), dir.Index(), sqlite.Serve, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +40,7 @@ func testDriver(t testing.TB) *driver {
 	})
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	return newDriver(Options{Dir: dir, Tree: tree, Index: ix, Log: log, Resolution: time.Minute})
+	return newDriver(Options{Dir: dir, Tree: tree, Index: ix, Log: log, Resolution: policy.Resolution})
 }
 
 // TestDistributionsOwnSuite runs what distribution wants of every storage driver, but for the test that
@@ -47,5 +49,5 @@ func TestDistributionsOwnSuite(t *testing.T) {
 	if err := flag.Set("testify.m", "^Test(WriteRead([^L]|$)|WriteZ|[^W])"); err != nil {
 		t.Fatal(err)
 	}
-	testsuites.Driver(t, func() (storagedriver.StorageDriver, error) { return testDriver(t), nil }, false)
+	testsuites.Driver(t, func() (storagedriver.StorageDriver, error) { return testDriverAt(t, time.Now), nil }, false)
 }
