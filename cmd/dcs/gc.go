@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -70,19 +69,7 @@ func newOnce(env *environment, cfg *config.Config, origins config.Origins) (*gc.
 		return nil, err
 	}
 	dir, err := layout.At(cfg.Storage.Directory)
-	if err != nil {
-		return nil, err
-	}
-	once := &gc.Once{Dir: dir, Log: log, Default: serve.Policy(cfg), NameAge: serve.NameAge(cfg)}
-	explicit := func(key string, value *time.Duration) *time.Duration {
-		if origins.Explicit(key) {
-			return value
-		}
-		return nil
-	}
-	once.TTL = explicit("cache.ttl", &cfg.Cache.TTL)
-	once.Grace = explicit("cache.grace", &cfg.Cache.Grace)
-	return once, nil
+	return &gc.Once{Dir: dir, Log: log, Asked: asked(cfg, origins), NameAge: serve.NameAge(cfg)}, err
 }
 
 func oneOf(flag, value string, allowed ...string) error {

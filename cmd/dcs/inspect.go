@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -101,12 +100,6 @@ func newSource(env *environment, cfg *config.Config, origins config.Origins) (*i
 	if err != nil {
 		return nil, err
 	}
-	explicit := func(key string, value *time.Duration) *time.Duration {
-		if origins.Explicit(key) {
-			return value
-		}
-		return nil
-	}
-	return &inspect.Source{Dir: layout.Dir(cfg.Storage.Directory), Log: log, Default: serve.Policy(cfg), NameAge: serve.NameAge(cfg),
-		TTL: explicit("cache.ttl", &cfg.Cache.TTL), Grace: explicit("cache.grace", &cfg.Cache.Grace)}, nil
+	dir, err := layout.At(cfg.Storage.Directory)
+	return &inspect.Source{Dir: dir, Log: log, Asked: asked(cfg, origins), NameAge: serve.NameAge(cfg)}, err
 }

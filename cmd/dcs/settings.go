@@ -2,12 +2,14 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
+	"github.com/jc-lab/docker-cache-server/internal/expiry"
+	"github.com/jc-lab/docker-cache-server/internal/serve"
+	"github.com/jc-lab/docker-cache-server/internal/ui"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -48,6 +50,18 @@ func loadConfig(env *environment, cmd *cobra.Command) (*config.Config, config.Or
 	return config.Load(config.Sources{File: file, Env: env.environ, Flags: cmd.Flags()})
 }
 
+// asked is the policy that was configured on purpose. The rest is left to what the server promised.
+func asked(cfg *config.Config, origins config.Origins) expiry.Request {
+	r := expiry.Request{Default: serve.Policy(cfg)}
+	if origins.Explicit("cache.ttl") {
+		r.TTL = &cfg.Cache.TTL
+	}
+	if origins.Explicit("cache.grace") {
+		r.Grace = &cfg.Cache.Grace
+	}
+	return r
+}
+
 func (env *environment) get(name string) string {
 	for _, kv := range env.environ {
 		if v, ok := strings.CutPrefix(kv, name+"="); ok {
@@ -66,18 +80,9 @@ func newLogger(env *environment, cfg *config.Config) (*logrus.Logger, error) {
 	log := logrus.New()
 	log.SetOutput(env.stderr)
 	log.SetLevel(level)
-	log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, DisableColors: !isTerminal(env.stderr) || env.get("NO_COLOR") != ""})
+	log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, DisableColors: !ui.Colour(env.stderr, env.get)})
 	if cfg.Log.Format == "json" {
 		log.SetFormatter(&logrus.JSONFormatter{})
 	}
 	return log, nil
-}
-
-func isTerminal(w any) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	fi, err := f.Stat()
-	return err == nil && fi.Mode()&os.ModeCharDevice != 0
 }

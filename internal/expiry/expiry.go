@@ -19,6 +19,30 @@ func Resolution(grace time.Duration) time.Duration {
 	return min(maxResolution, grace/4)
 }
 
+// Request is the policy for which somebody outside of a server asks. What is nil is left to the server.
+type Request struct {
+	TTL, Grace *time.Duration
+	Default    index.Policy // of a directory that never had a server
+}
+
+// Resolve returns the policy to use, given what index.Store.Promised says. Nobody gets a grace shorter
+// than what is owed.
+func (r Request) Resolve(last, owed index.Policy, promised bool) index.Policy {
+	p := r.Default
+	if promised {
+		p = last
+	}
+	if r.TTL != nil {
+		p.TTL = *r.TTL
+	}
+	if r.Grace != nil {
+		p.Grace = *r.Grace
+	}
+	p.Grace = max(p.Grace, owed.Grace)
+	p.Resolution = max(Resolution(p.Grace), owed.Resolution)
+	return p
+}
+
 // Life is how long a name lives after its last use; false: for ever.
 func Life(p index.Policy) (time.Duration, bool) {
 	return max(p.TTL, p.Grace) + p.Resolution, p.TTL > 0

@@ -24,23 +24,9 @@ type Once struct {
 	Dir    layout.Dir
 	Log    logrus.FieldLogger
 	DryRun bool
-	// TTL and Grace are what the caller asks for. Nil: what the last server promised, else the default.
-	TTL, Grace *time.Duration
-	Default    index.Policy
+	Asked  expiry.Request
 	// NameAge is for names that the index does not know; nil: used now.
 	NameAge adopt.Age
-}
-
-// NoStoreError says that a directory holds no registry.
-type NoStoreError struct{ Directory string }
-
-func (e *NoStoreError) Error() string {
-	return fmt.Sprintf("%s is no data directory of a registry", e.Directory)
-}
-
-// Hint says what the operator can do.
-func (e *NoStoreError) Hint() string {
-	return "name the directory of the server: --storage.directory DIR"
 }
 
 // GraceError refuses a grace shorter than what was promised.
@@ -73,7 +59,7 @@ const gatePoll = 200 * time.Millisecond
 // Run does the run. Without a server the index is brought in line with the disk first, since nobody
 // knows what a stock registry, or a crash, did to it meanwhile.
 func (o Once) Run(ctx context.Context) (rep Report, err error) {
-	if err := o.checkStore(); err != nil {
+	if err := o.Dir.Check(); err != nil {
 		return rep, err
 	}
 	live, err := o.Dir.Live()
@@ -109,17 +95,6 @@ func (o Once) Run(ctx context.Context) (rep Report, err error) {
 		return rep, err
 	}
 	return o.run(ctx, ix, tree)
-}
-
-func (o Once) checkStore() error {
-	for _, path := range []string{o.Dir.Native(layout.Root), o.Dir.Index()} {
-		if _, err := os.Stat(path); err == nil {
-			return nil
-		} else if !adopt.Missing(err) {
-			return err
-		}
-	}
-	return &NoStoreError{string(o.Dir)}
 }
 
 func (o Once) open(ctx context.Context, live *layout.Holder, tree *disk.Tree) (*sqlite.Store, error) {
@@ -194,21 +169,10 @@ func (o Once) policy(ctx context.Context, ix index.Store) (index.Policy, error) 
 	if err != nil {
 		return index.Policy{}, err
 	}
-	p := o.Default
-	if promised {
-		p = last
+	if asked := o.Asked.Grace; asked != nil && *asked < owed.Grace {
+		return index.Policy{}, &GraceError{*asked, owed.Grace}
 	}
-	if o.TTL != nil {
-		p.TTL = *o.TTL
-	}
-	if o.Grace != nil {
-		if *o.Grace < owed.Grace {
-			return p, &GraceError{*o.Grace, owed.Grace}
-		}
-		p.Grace = *o.Grace
-	}
-	p.Resolution = max(expiry.Resolution(p.Grace), owed.Resolution)
-	return p, nil
+	return o.Asked.Resolve(last, owed, promised), nil
 }
 
 // rehearse plans without touching the store. Beside a server its index is read as it is; without one

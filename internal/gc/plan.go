@@ -197,7 +197,7 @@ func (x *planner) deadGroup(k index.Key) (group []index.Row, err error) {
 
 // keepers are the manifests that keep a manifest: those that name it, and its subject.
 func (x *planner) keepers(m index.Row) ([]index.Key, error) {
-	parents, err := x.Parents(m.Key.Repository, m.Key.Digest)
+	parents, err := x.Parents(m.Key.Repository, m.Key.Digest, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -245,7 +245,7 @@ func (x *planner) layers() error {
 	if err != nil {
 		return err
 	}
-	for _, k := range queue {
+	for _, k := range distinct(queue) {
 		if err := x.layer(k); err != nil {
 			return err
 		}
@@ -253,12 +253,22 @@ func (x *planner) layers() error {
 	return nil
 }
 
+// distinct keeps the first of each key: thousands of manifests may name one layer.
+func distinct(keys []index.Key) []index.Key {
+	seen := make(map[index.Key]bool, len(keys))
+	return slices.DeleteFunc(keys, func(k index.Key) bool {
+		known := seen[k]
+		seen[k] = true
+		return known
+	})
+}
+
 func (x *planner) layer(k index.Key) error {
 	r, err := x.Row(k)
 	if err != nil || r == nil || !expiry.Dead(*r, x.Cutoffs) {
 		return err
 	}
-	parents, err := x.Parents(k.Repository, k.Digest)
+	parents, err := x.Parents(k.Repository, k.Digest, 0)
 	if err != nil || x.anyAlive(parents) {
 		return err
 	}
@@ -287,7 +297,7 @@ func (x *planner) blobs() error {
 	if err != nil {
 		return err
 	}
-	for _, k := range queue {
+	for _, k := range distinct(queue) {
 		r, err := x.Row(k)
 		if err != nil {
 			return err
@@ -295,7 +305,7 @@ func (x *planner) blobs() error {
 		if r == nil || !expiry.Dead(*r, x.Cutoffs) {
 			continue
 		}
-		holders, err := x.Holders(k.Digest)
+		holders, err := x.Holders(k.Digest, 0)
 		if err != nil {
 			return err
 		}

@@ -80,7 +80,7 @@ func (u *image) goes(d digest.Digest) (bool, error) {
 	if err != nil || len(tags) > 0 {
 		return false, err
 	}
-	parents, err := u.Parents(u.repo, d)
+	parents, err := u.Parents(u.repo, d, u.enough())
 	if err != nil || !u.all(parents) {
 		return false, err
 	}
@@ -90,6 +90,9 @@ func (u *image) goes(d digest.Digest) (bool, error) {
 	subject, err := u.Row(index.ManifestKey(u.repo, m.Subject))
 	return subject == nil, err
 }
+
+// enough is how many manifests cannot all be part of the image.
+func (u *image) enough() int { return len(u.manifests) + 1 }
 
 func (u *image) all(parents []index.Row) bool {
 	for _, p := range parents {
@@ -102,7 +105,7 @@ func (u *image) all(parents []index.Row) bool {
 
 // only says whether nothing outside the image holds a blob.
 func (u *image) only(d digest.Digest) (bool, error) {
-	holders, err := u.Holders(d)
+	holders, err := u.Holders(d, 2) // in this repository there is one of each sort
 	if err != nil {
 		return false, err
 	}
@@ -116,7 +119,7 @@ func (u *image) only(d digest.Digest) (bool, error) {
 			}
 			continue
 		}
-		parents, err := u.Parents(u.repo, d)
+		parents, err := u.Parents(u.repo, d, u.enough())
 		if err != nil || !u.all(parents) {
 			return false, err
 		}

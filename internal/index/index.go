@@ -211,7 +211,8 @@ type Store interface {
 
 	// View reads a consistent state of the index. Reading never holds up writers.
 	View(ctx context.Context, read func(Reader) error) error
-	// Now is the store's time: never behind a time that it returned before, in any process.
+	// Now is the store's time: never behind a time that it returned before, nor behind the last heartbeat
+	// of any process.
 	Now() time.Time
 	// Back returns the time that lies d of watched time before Now. Time in which nobody watched, or
 	// which a step of the clock made up, is not counted.
@@ -236,17 +237,19 @@ type Reader interface {
 	// IdleTags calls f with each tag that was, like its manifest, last used before the time, oldest first.
 	IdleTags(before time.Time, f func(Row) error) error
 	// Loose calls f with each row of the kind (not Tag) that nothing refers to, last used before the
-	// time, oldest first.
+	// time, oldest first; and with a member of each circle of manifests that only keep each other.
 	Loose(kind Kind, before time.Time, f func(Row) error) error
 	// References returns what the manifest names, without its subject.
 	References(d digest.Digest) ([]digest.Digest, error)
 	// Tags, Parents and Referrers return the rows that keep or are kept by a manifest or layer of a
-	// repository: the tags that point at it, the manifests that name it, the manifests whose subject it is.
+	// repository: the tags that point at it, the manifests that name it (at most so many, 0 for all:
+	// thousands may share a base layer), the manifests whose subject it is.
 	Tags(repo string, d digest.Digest) ([]Row, error)
-	Parents(repo string, d digest.Digest) ([]Row, error)
+	Parents(repo string, d digest.Digest, most int) ([]Row, error)
 	Referrers(repo string, d digest.Digest) ([]Row, error)
-	// Holders returns the layer links and manifests of all repositories that keep a blob.
-	Holders(d digest.Digest) ([]Row, error)
+	// Holders returns the layer links and manifests of all repositories that keep a blob, at most so many
+	// of each; 0 for all.
+	Holders(d digest.Digest, most int) ([]Row, error)
 	// Nested calls f with each pair of digests of which one, a manifest, names the other, a manifest too.
 	Nested(f func(parent, child digest.Digest) error) error
 	// Uses calls f with each blob whose file came, in the order of digests, in one pass. The slices are

@@ -1,6 +1,8 @@
 package index
 
 import (
+	_ "crypto/sha256" // go-digest knows an algorithm when it is linked in
+	_ "crypto/sha512"
 	"encoding/json"
 	"fmt"
 

@@ -100,13 +100,16 @@ func (g *graph) spread(all []*manifest) {
 		for _, t := range m.tags {
 			m.used = latest(m.used, t.accessed)
 		}
+		if len(m.tags) > 0 {
+			m.expires = g.nameDue(m.used) // with its last tag at the earliest
+		}
 	}
 	inherit(all, func(m *manifest) *time.Time { return &m.used })
 	for _, m := range all {
-		if m.placed || len(m.tags) > 0 {
+		if m.placed {
 			m.expires = g.nameDue(m.used)
 		} else {
-			m.expires = g.contentDue(m.used) // a claim is content until its file comes
+			m.expires = latest(m.expires, g.contentDue(m.used)) // a claim is content until its file comes
 		}
 	}
 	inherit(all, func(m *manifest) *time.Time { return &m.expires }) // a claim may be named by what lives longer

@@ -3,7 +3,6 @@ package inspect
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -23,23 +22,10 @@ import (
 type Source struct {
 	Dir layout.Dir
 	Log logrus.FieldLogger
-	// TTL and Grace are what the caller wants to suppose. Nil: what the last server promised, else Default.
-	TTL, Grace *time.Duration
-	Default    index.Policy
+	// Asked is the policy to suppose.
+	Asked expiry.Request
 	// NameAge is for names in a directory that was never indexed; nil: used now.
 	NameAge adopt.Age
-}
-
-// NoStoreError says that a directory holds no registry.
-type NoStoreError struct{ Directory string }
-
-func (e *NoStoreError) Error() string {
-	return fmt.Sprintf("%s is no data directory of a registry", e.Directory)
-}
-
-// Hint says what the operator can do.
-func (e *NoStoreError) Hint() string {
-	return "name the directory of the server: --storage.directory DIR"
 }
 
 // List opens the index and writes what is in it.
@@ -57,14 +43,11 @@ func (s Source) List(ctx context.Context, o Options, out Output) (err error) {
 }
 
 func (s Source) open(ctx context.Context) (index.Store, error) {
-	_, err := os.Stat(s.Dir.Index())
-	if !errors.Is(err, fs.ErrNotExist) {
-		return sqlite.Open(ctx, s.Dir.Index(), sqlite.Look, time.Now)
-	}
-	if _, err := os.Stat(s.Dir.Native(layout.Root)); adopt.Missing(err) {
-		return nil, &NoStoreError{string(s.Dir)}
-	} else if err != nil {
+	if err := s.Dir.Check(); err != nil {
 		return nil, err
+	}
+	if _, err := os.Stat(s.Dir.Index()); !errors.Is(err, fs.ErrNotExist) {
+		return sqlite.Open(ctx, s.Dir.Index(), sqlite.Look, time.Now)
 	}
 	return s.index(ctx)
 }
@@ -100,17 +83,5 @@ func (s Source) policy(ctx context.Context, ix index.Store) (index.Policy, error
 	if err != nil {
 		return last, err
 	}
-	p := s.Default
-	if promised {
-		p = last
-	}
-	if s.TTL != nil {
-		p.TTL = *s.TTL
-	}
-	if s.Grace != nil {
-		p.Grace = *s.Grace
-	}
-	p.Grace = max(p.Grace, owed.Grace)
-	p.Resolution = max(expiry.Resolution(p.Grace), owed.Resolution)
-	return p, nil
+	return s.Asked.Resolve(last, owed, promised), nil
 }

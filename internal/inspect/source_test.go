@@ -13,6 +13,7 @@ import (
 	"github.com/sirupsen/logrus"
 	logtest "github.com/sirupsen/logrus/hooks/test"
 
+	"github.com/jc-lab/docker-cache-server/internal/expiry"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
@@ -34,7 +35,7 @@ func listed(t *testing.T, s Source, o Options) string {
 
 func TestADirectoryWithoutARegistryIsLeftAlone(t *testing.T) {
 	dir := t.TempDir()
-	var none *NoStoreError
+	var none *layout.NoStoreError
 	if err := (Source{Dir: layout.Dir(dir), Log: quiet()}).List(t.Context(), Options{}, Output{To: os.Stderr}); !errors.As(err, &none) {
 		t.Errorf("%v", err)
 	}
@@ -60,7 +61,7 @@ func TestADirectoryThatWasNeverIndexed(t *testing.T) {
 	write(layout.Path{Kind: layout.LayerLink, Repository: "app", Digest: layer}, layer.String())
 	write(layout.Path{Kind: layout.RevisionLink, Repository: "app", Digest: d}, d.String())
 	write(layout.Path{Kind: layout.TagLink, Repository: "app", Tag: "v1"}, d.String())
-	out := listed(t, Source{Dir: dir, Log: quiet(), Default: policy}, Options{Kind: Tags})
+	out := listed(t, Source{Dir: dir, Log: quiet(), Asked: expiry.Request{Default: policy}}, Options{Kind: Tags})
 	if !strings.Contains(out, "app,v1,"+d.String()+","+ociManifest+",") {
 		t.Error(out)
 	}
@@ -88,7 +89,7 @@ func TestPolicyAndQuietness(t *testing.T) {
 	w.manifest("app", "m", index.Content{})
 	w.tag("app", "v1", "m")
 	expires := func(s Source) time.Duration {
-		s.Dir, s.Log, s.Default = dir, quiet(), policy
+		s.Dir, s.Log, s.Asked.Default = dir, quiet(), policy
 		fields := strings.Split(strings.Split(listed(t, s, Options{Kind: Tags}), "\n")[1], ",")
 		used, err1 := time.Parse(time.RFC3339, fields[6])
 		due, err2 := time.Parse(time.RFC3339, fields[7])
@@ -103,9 +104,9 @@ func TestPolicyAndQuietness(t *testing.T) {
 			want time.Duration
 		}{
 			{"the server's", Source{}, 10*day + time.Minute},
-			{"another ttl", Source{TTL: &ttl}, 3*day + time.Minute},
-			{"a grace longer than the ttl", Source{Grace: &long}, 20*day + time.Minute},
-			{"no less than what is owed", Source{TTL: &short, Grace: &short}, 2*time.Hour + time.Minute},
+			{"another ttl", Source{Asked: expiry.Request{TTL: &ttl}}, 3*day + time.Minute},
+			{"a grace longer than the ttl", Source{Asked: expiry.Request{Grace: &long}}, 20*day + time.Minute},
+			{"no less than what is owed", Source{Asked: expiry.Request{TTL: &short, Grace: &short}}, 2*time.Hour + time.Minute},
 		} {
 			if got := expires(tt.s); got != tt.want {
 				t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
@@ -116,6 +117,8 @@ func TestPolicyAndQuietness(t *testing.T) {
 	w.must(ix.Close())
 	before, err := os.ReadFile(dir.Index())
 	w.must(err)
+	t.Chdir(filepath.Dir(string(dir)))
+	listed(t, Source{Dir: layout.Dir(filepath.Base(string(dir))), Log: quiet()}, Options{}) // a relative directory
 	check()
 	after, err := os.ReadFile(dir.Index())
 	w.must(err)

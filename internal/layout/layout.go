@@ -17,9 +17,14 @@ package layout
 import (
 	_ "crypto/sha256" // go-digest knows an algorithm when it is linked in
 	_ "crypto/sha512"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
@@ -310,6 +315,29 @@ type Dir string
 func At(directory string) (Dir, error) {
 	abs, err := filepath.Abs(directory)
 	return Dir(abs), err
+}
+
+// NoStoreError says that a directory holds no registry.
+type NoStoreError struct{ Directory string }
+
+func (e *NoStoreError) Error() string {
+	return fmt.Sprintf("%s is no data directory of a registry", e.Directory)
+}
+
+// Hint says what the operator can do.
+func (e *NoStoreError) Hint() string {
+	return "name the directory of the server: --storage.directory DIR"
+}
+
+// Check wants a tree or an index in d; *NoStoreError.
+func (d Dir) Check() error {
+	for _, path := range []string{d.Native(Root), d.Index()} {
+		_, err := os.Stat(path)
+		if err == nil || !(errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)) {
+			return err
+		}
+	}
+	return &NoStoreError{string(d)}
 }
 
 // File is where a path of the tree is on this machine.

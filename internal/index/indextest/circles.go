@@ -44,7 +44,7 @@ func (s *scene) eachCircle(f func(what string, members []index.Key)) {
 	n := 0
 	for _, shape := range circleShapes {
 		for _, order := range orders(len(shape.members)) {
-			if n++; slow && n%4 != 0 {
+			if n++; slow && n%8 != 0 {
 				continue
 			}
 			what := fmt.Sprintf("%s, in order %v", shape.name, order)
@@ -189,7 +189,6 @@ var circles = []test{
 		})
 	}},
 	{"a circle that was broken is a circle no more", func(s *scene) {
-		// KNOWN DEFECT of sqlite at the time of writing: loop is only computed when a row is put.
 		s.referrer("a", "i", "r", "r")
 		s.image("a", "r")
 		s.must(s.DeleteManifest(s.Context(), "a", dg("i"), noTags))

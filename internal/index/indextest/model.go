@@ -576,7 +576,7 @@ func (p *player) compareRelations(r index.Reader) {
 		relation("tags", d, rows, err, func(k index.Key, row index.Row) bool {
 			return k.Kind == index.Tag && k.Repository == repo && row.Digest == d
 		})
-		rows, err = r.Parents(repo, d)
+		rows, err = r.Parents(repo, d, 0)
 		relation("parents", d, rows, err, func(k index.Key, _ index.Row) bool {
 			return k.Kind == index.Manifest && k.Repository == repo && slices.Contains(p.m.contents[k.Digest].References, d)
 		})
@@ -584,7 +584,7 @@ func (p *player) compareRelations(r index.Reader) {
 		relation("referrers", d, rows, err, func(k index.Key, _ index.Row) bool {
 			return k.Kind == index.Manifest && k.Repository == repo && p.m.contents[k.Digest].Subject == d
 		})
-		rows, err = r.Holders(d)
+		rows, err = r.Holders(d, 0)
 		relation("holders", d, rows, err, func(k index.Key, _ index.Row) bool {
 			return (k.Kind == index.Layer || k.Kind == index.Manifest) && k.Digest == d
 		})
@@ -709,7 +709,7 @@ func testModel(t *testing.T, open Open) {
 		games = 2
 	}
 	if slow {
-		games, steps = 1, 120
+		games, steps = 1, 60
 	}
 	for range games {
 		p := newPlayer(t, open, seed)

@@ -143,13 +143,11 @@ var promises = []test{
 		s.owes(day)
 	}},
 	{"a larger grace is owed though the later server has a larger resolution", func(s *scene) {
-		// KNOWN DEFECT of sqlite at the time of writing: debts are compared by the sum.
 		s.must(s.Promise(s.Context(), index.Policy{Grace: time.Hour, Resolution: time.Second}))
 		s.must(s.Promise(s.Context(), index.Policy{Grace: 59 * time.Minute, Resolution: 2 * time.Minute}))
 		s.owes(time.Hour)
 	}},
 	{"time that nobody watched pays no debt", func(s *scene) {
-		// KNOWN DEFECT of sqlite at the time of writing: debts end by the clock, gaps included.
 		s.promise(day)
 		s.promise(time.Hour)
 		l := s.layer("a", "l")
@@ -205,7 +203,6 @@ var promises = []test{
 		s.used(l, at)
 	}},
 	{"an upload in a process whose clock is behind takes no use back", func(s *scene) {
-		// KNOWN DEFECT of sqlite at the time of writing: the renewal writes now, not max(old, now).
 		s.promise(time.Hour)
 		l := s.layer("a", "l")
 		at := s.Now()

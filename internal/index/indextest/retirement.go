@@ -10,7 +10,6 @@ import (
 
 var gate = []test{
 	{"the gate is closed when the index is created, whoever opens it", func(s *scene) {
-		// KNOWN DEFECT of sqlite at the time of writing: an empty token equals the missing setting of a new index, so it opens the gate.
 		fresh := newUnopened(s)
 		for _, token := range []string{"", "x"} {
 			ok, err := fresh.OpenGate(s.Context(), token)
@@ -148,7 +147,6 @@ var retirement = []test{
 		s.check(s.retire(man("a", "m"), index.Cutoffs{Names: s.Now()}) == nil, "a claim went by the cutoff of names")
 	}},
 	{"what has no row is not retired, and nothing with it", func(s *scene) {
-		// KNOWN DEFECT of sqlite at the time of writing: the dead manifests that name k go though k has no row.
 		s.image("a", "i", "k")
 		s.later(time.Hour)
 		s.unchanged(func() {
@@ -184,7 +182,6 @@ var retirement = []test{
 		s.dies(k)
 	}},
 	{"a chain goes with its end, parents first", func(s *scene) {
-		// KNOWN DEFECT of sqlite at the time of writing: all that is above k has depth 1, so its order is that of digests.
 		for i := range 6 { // the names are random digests, so one order by digest is not enough
 			n := func(name string) string { return fmt.Sprint(name, i) }
 			s.image("a", n("leaf"))

@@ -140,7 +140,6 @@ var transactions = []test{
 		s.must(s.second().Claim(s.Context(), blobClaim("c")))
 	}},
 	{"closing with nothing pending is quick, and what comes later is refused", func(s *scene) {
-		// KNOWN DEFECT of sqlite at the time of writing: a writer waits for ever in a closed store.
 		ended := make(chan error, 1)
 		go func() { ended <- s.Close() }()
 		select {

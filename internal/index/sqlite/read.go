@@ -151,8 +151,16 @@ func (q querier) tags(repo string, d digest.Digest) ([]index.Row, error) {
 }
 
 // Parents implements index.Reader.
-func (r *reader) Parents(repo string, d digest.Digest) ([]index.Row, error) {
-	return r.q.list(index.Manifest, "FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = ? WHERE f.child = ?", repo, packed(d))
+func (r *reader) Parents(repo string, d digest.Digest, most int) ([]index.Row, error) {
+	return r.q.list(index.Manifest, "FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = ? WHERE f.child = ? LIMIT ?", repo, packed(d), limit(most))
+}
+
+// limit is the number that SQLite takes for "at most": negative for all.
+func limit(most int) int {
+	if most == 0 {
+		return -1
+	}
+	return most
 }
 
 // Referrers implements index.Reader.
@@ -161,12 +169,12 @@ func (r *reader) Referrers(repo string, d digest.Digest) ([]index.Row, error) {
 }
 
 // Holders implements index.Reader.
-func (r *reader) Holders(d digest.Digest) ([]index.Row, error) {
-	links, err := r.q.list(index.Layer, "FROM layers m WHERE m.digest = ?", packed(d))
+func (r *reader) Holders(d digest.Digest, most int) ([]index.Row, error) {
+	links, err := r.q.list(index.Layer, "FROM layers m WHERE m.digest = ? LIMIT ?", packed(d), limit(most))
 	if err != nil {
 		return nil, err
 	}
-	manifests, err := r.q.list(index.Manifest, "FROM manifests m WHERE m.digest = ?", packed(d))
+	manifests, err := r.q.list(index.Manifest, "FROM manifests m WHERE m.digest = ? LIMIT ?", packed(d), limit(most))
 	return append(links, manifests...), err
 }
 

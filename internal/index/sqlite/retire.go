@@ -5,7 +5,10 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 )
@@ -57,7 +60,7 @@ func (t *tx) gate() error {
 
 // floor lowers the cutoffs to what servers have promised, whatever the caller believes.
 func (s *Store) floor(t *tx, cut *index.Cutoffs) error {
-	owed, err := t.owed()
+	owed, err := s.owed(t)
 	if err != nil {
 		return err
 	}
@@ -112,6 +115,9 @@ func (t *tx) wanted(r index.Row, cut index.Cutoffs) (bool, error) {
 // deadManifests returns k with all that keeps it, if none of it is tagged or was used since its cutoff.
 // Its parents went before, as a rule, so this is k alone; it is more when they keep each other.
 func (t *tx) deadManifests(k index.Key, cut index.Cutoffs) ([]index.Row, error) {
+	if r, err := t.q().row(k); err != nil || r == nil {
+		return nil, err
+	}
 	alive, err := t.q().exists(keepersOf+`SELECT 1 FROM keepers JOIN manifests m ON m.digest = d AND m.repo = ?1
 		WHERE m.accessed_at >= CASE WHEN m.placed THEN ?3 ELSE ?4 END
 			OR EXISTS (SELECT 1 FROM tags g WHERE g.repo = ?1 AND g.digest = m.digest) LIMIT 1`,
@@ -119,14 +125,51 @@ func (t *tx) deadManifests(k index.Key, cut index.Cutoffs) ([]index.Row, error) 
 	if err != nil || alive {
 		return nil, err
 	}
-	var dead []index.Row
-	err = t.q().each(func(sc scanner) error {
-		r, err := scanManifest(sc)
-		dead = append(dead, r)
-		return err
-	}, keepersOf+`SELECT `+manifestColumns+` FROM (SELECT d, max(depth) AS depth FROM keepers GROUP BY d)
-		JOIN manifests m ON m.digest = d AND m.repo = ?1 ORDER BY depth DESC`, k.Repository, packed(k.Digest))
-	return dead, err
+	dead, err := t.q().list(index.Manifest, `FROM (`+keepersOf+`SELECT DISTINCT d FROM keepers)
+		JOIN manifests m ON m.digest = d AND m.repo = ?1`, k.Repository, packed(k.Digest))
+	if err != nil || len(dead) == 1 {
+		return dead, err
+	}
+	return t.parentsFirst(dead)
+}
+
+// parentsFirst orders manifests of one repository so that what keeps another comes before it, as far as
+// they do not keep each other.
+func (t *tx) parentsFirst(rows []index.Row) (ordered []index.Row, err error) {
+	byDigest := map[digest.Digest]index.Row{}
+	for _, r := range rows {
+		byDigest[r.Digest] = r
+	}
+	seen := map[digest.Digest]bool{}
+	var visit func(r index.Row) error
+	visit = func(r index.Row) error {
+		if seen[r.Digest] {
+			return nil
+		}
+		seen[r.Digest] = true
+		keepers, err := t.q().list(index.Manifest, "FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = ? WHERE f.child = ?", r.Key.Repository, packed(r.Digest))
+		if err != nil {
+			return err
+		}
+		if s, ok := byDigest[r.Subject]; ok {
+			keepers = append(keepers, s)
+		}
+		for _, k := range keepers {
+			if k, ok := byDigest[k.Digest]; ok {
+				if err := visit(k); err != nil {
+					return err
+				}
+			}
+		}
+		ordered = append(ordered, r)
+		return nil
+	}
+	for _, r := range rows {
+		if err := visit(r); err != nil {
+			return nil, err
+		}
+	}
+	return ordered, nil
 }
 
 // cutoff is a cutoff in the database: never is before all time.
@@ -151,7 +194,7 @@ func (s *Store) CloseGate(ctx context.Context) (string, error) {
 func (s *Store) OpenGate(ctx context.Context, token string) (opened bool, err error) {
 	err = s.begin(ctx, func(t *tx) error {
 		var g string
-		if _, err := t.q().setting("gate", &g); err != nil || g != token {
+		if _, err := t.q().setting("gate", &g); err != nil || g == "" || g != token {
 			return err
 		}
 		opened = true
@@ -171,26 +214,30 @@ func (s *Store) GateOpen(ctx context.Context) (open bool, err error) {
 	return open, err
 }
 
-// debt is a promise that a server made and that holds until a time.
+// debt is what a server promised, last at its last heartbeat.
 type debt struct {
 	index.Policy
-	Until time.Time `json:"until"`
+	Beat time.Time `json:"beat"`
 }
 
-// promise is the policy of the last server. While it beats, it promises anew all the time.
+// promise is the policy of the last server, which promises anew with every heartbeat, and what earlier
+// ones may still owe.
 type promise struct {
-	Policy index.Policy    `json:"policy"`
-	Debts  []debt          `json:"debts"`
-	Beat   index.Heartbeat `json:"beat"`
+	Policy index.Policy `json:"policy"`
+	Beat   time.Time    `json:"beat"`
+	Debts  []debt       `json:"debts"`
 }
 
-func (p promise) lease() time.Duration { return p.Policy.Grace + p.Policy.Resolution }
+// unpaid says whether a debt still holds. Only watched time pays: a step of the clock, or a downtime of
+// days, must not void what was promised a moment before.
+func (s *Store) unpaid(d debt) bool {
+	return d.Beat.After(s.clock.Back(d.Grace + d.Resolution + index.BeatInterval))
+}
 
-// owing returns the largest grace and the largest resolution that are owed at a time.
-func (p promise) owing(now time.Time) (grace, resolution time.Duration) {
-	all := append([]debt{{p.Policy, p.Beat.Time.Add(p.lease() + index.BeatInterval)}}, p.Debts...)
-	for _, d := range all {
-		if now.Before(d.Until) {
+// owing returns the largest grace and the largest resolution that are owed now.
+func (s *Store) owing(p promise) (grace, resolution time.Duration) {
+	for _, d := range append([]debt{{p.Policy, p.Beat}}, p.Debts...) {
+		if s.unpaid(d) {
 			grace, resolution = max(grace, d.Grace), max(resolution, d.Resolution)
 		}
 	}
@@ -204,26 +251,16 @@ func (s *Store) Promise(ctx context.Context, p index.Policy) error {
 		if _, err := t.q().setting("promise", &pr); err != nil {
 			return err
 		}
-		now := s.clock.Now()
-		if grace, res := pr.owing(now); grace+res > p.Grace+p.Resolution {
-			pr.Debts = append(pr.Debts, debt{pr.Policy, pr.Beat.Time.Add(pr.lease() + index.BeatInterval)})
+		if pr.Policy.Grace > p.Grace || pr.Policy.Resolution > p.Resolution {
+			pr.Debts = append(pr.Debts, debt{pr.Policy, pr.Beat})
 		}
-		pr.Debts = unpaid(pr.Debts, now)
+		pr.Debts = slices.DeleteFunc(pr.Debts, func(d debt) bool { return !s.unpaid(d) })
 		pr.Policy = p
 		if err := t.set("promise", pr); err != nil {
 			return err
 		}
 		return s.beat(t)
 	})
-}
-
-func unpaid(debts []debt, now time.Time) (left []debt) {
-	for _, d := range debts {
-		if now.Before(d.Until) {
-			left = append(left, d)
-		}
-	}
-	return left
 }
 
 // Beat implements index.Store.
@@ -241,17 +278,17 @@ func (s *Store) beat(t *tx) error {
 	if ok, err := t.q().setting("promise", &pr); err != nil || !ok {
 		return err
 	}
-	pr.Beat = hb
+	pr.Beat = hb.Time
 	return t.set("promise", pr)
 }
 
 // owed is how long a lease lasts at most, by anyone's promise that still holds.
-func (t *tx) owed() (time.Duration, error) {
+func (s *Store) owed(t *tx) (time.Duration, error) {
 	var pr promise
 	if ok, err := t.q().setting("promise", &pr); err != nil || !ok {
 		return 0, err
 	}
-	grace, resolution := pr.owing(millis(t.now))
+	grace, resolution := s.owing(pr)
 	return grace + resolution, nil
 }
 
@@ -263,7 +300,7 @@ func (s *Store) Promised(ctx context.Context) (last, owed index.Policy, ok bool,
 			return err
 		}
 		last = pr.Policy
-		owed.Grace, owed.Resolution = pr.owing(s.clock.Now())
+		owed.Grace, owed.Resolution = s.owing(pr)
 		return nil
 	})
 	return last, owed, ok, err

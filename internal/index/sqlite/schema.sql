@@ -25,6 +25,8 @@ CREATE TABLE manifests (
 CREATE INDEX manifests_loose ON manifests (accessed_at) WHERE held = 0;
 CREATE INDEX manifests_subject ON manifests (subject, repo) WHERE subject IS NOT NULL;
 
+CREATE INDEX manifests_loop ON manifests (repo) WHERE loop = 1;
+
 CREATE TABLE refs (parent BLOB NOT NULL, child BLOB NOT NULL, PRIMARY KEY (parent, child)) WITHOUT ROWID;
 CREATE INDEX refs_child ON refs (child);
 

@@ -19,6 +19,7 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -57,10 +58,17 @@ type Store struct {
 	path  string
 	clock *index.Clock
 
-	write chan *writer // holds the only writer while nobody uses it
-	db    *sql.DB      // the writer's connection
-	read  *sql.DB
+	write  chan *writer  // holds the only writer while nobody uses it
+	closed chan struct{} // closed with the store
+	once   sync.Once     // closes
+	// connected says that there is a writer. It is set before anybody else has the store.
+	connected bool
+	db        *sql.DB // the writer's connection
+	read      *sql.DB
 }
+
+// errClosed says that a store was closed, or was opened for looking only.
+var errClosed = errors.New("the index is not open for changes")
 
 var _ index.Store = (*Store)(nil)
 
@@ -69,14 +77,13 @@ func Open(ctx context.Context, path string, mode Mode, wall func() time.Time) (*
 	if err := checkFile(path, mode); err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, write: make(chan *writer, 1)}
-	if err := s.connect(ctx, mode); err != nil {
-		s.closeAll()
-		return nil, fmt.Errorf("open index %s: %w", path, wrap(err))
+	s := &Store{path: path, write: make(chan *writer, 1), closed: make(chan struct{})}
+	err := s.connect(ctx, mode)
+	if err == nil {
+		err = s.start(ctx, mode, wall)
 	}
-	if err := s.start(ctx, mode, wall); err != nil {
-		s.closeAll()
-		return nil, fmt.Errorf("open index %s: %w", path, wrap(err))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open index %s: %w", path, wrap(err)), s.Close())
 	}
 	return s, nil
 }
@@ -97,6 +104,7 @@ func checkFile(path string, mode Mode) error {
 func (s *Store) connect(ctx context.Context, mode Mode) (err error) {
 	pragmas := []string{fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), "temp_store(memory)"}
 	if mode == Look {
+		close(s.closed) // for changes
 		s.read, err = sql.Open("sqlite", dsn(s.path, append(pragmas, "query_only(1)"), s.lookOptions()))
 		return err
 	}
@@ -109,6 +117,7 @@ func (s *Store) connect(ctx context.Context, mode Mode) (err error) {
 		return err
 	}
 	s.write <- &writer{conn: conn, stmts: map[string]*sql.Stmt{}}
+	s.connected = true
 	s.read, err = sql.Open("sqlite", dsn(s.path, append(pragmas, "query_only(1)"), nil))
 	return err
 }
@@ -204,23 +213,26 @@ func (s *Store) Back(d time.Duration) time.Time { return s.clock.Back(d) }
 // Due implements index.Store.
 func (s *Store) Due(t time.Time, d time.Duration) time.Time { return s.clock.Due(t, d) }
 
-// Close gives the file back. The last process that closes it leaves no WAL behind.
-func (s *Store) Close() error { return s.closeAll() }
-
-func (s *Store) closeAll() error {
-	var errs []error
-	if s.read != nil {
-		errs = append(errs, s.read.Close())
-	}
-	if s.db != nil {
-		select {
-		case w := <-s.write:
-			errs = append(errs, w.close())
-		default: // never connected
+// Close waits for the change that is being made and gives the file back. The last process that closes it
+// leaves no WAL behind.
+func (s *Store) Close() (err error) {
+	s.once.Do(func() {
+		var errs []error
+		if s.read != nil {
+			errs = append(errs, s.read.Close())
 		}
-		errs = append(errs, s.db.Close())
-	}
-	return errors.Join(errs...)
+		if s.connected {
+			errs = append(errs, (<-s.write).close())
+		}
+		if s.connected {
+			close(s.closed)
+		}
+		if s.db != nil {
+			errs = append(errs, s.db.Close())
+		}
+		err = errors.Join(errs...)
+	})
+	return err
 }
 
 // writer is the one connection that changes the index, with its prepared statements.
@@ -252,6 +264,8 @@ func (s *Store) begin(ctx context.Context, change func(*tx) error) (err error) {
 	case w = <-s.write:
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-s.closed:
+		return errClosed
 	}
 	defer func() { s.write <- w }()
 	ctx = context.WithoutCancel(ctx)
@@ -399,6 +413,8 @@ func wrap(err error) error {
 		return fmt.Errorf("%w: %w", index.ErrFull, err)
 	case lib.SQLITE_CORRUPT, lib.SQLITE_NOTADB:
 		return fmt.Errorf("%w: %w", index.ErrCorrupt, err)
+	case lib.SQLITE_BUSY:
+		return fmt.Errorf("another process has been changing the index for %s: %w", busyTimeout, err)
 	}
 	return err
 }

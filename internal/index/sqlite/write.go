@@ -34,18 +34,18 @@ func (s *Store) Claim(ctx context.Context, c index.Claim) error {
 		if c.UploadStarted.IsZero() {
 			return nil
 		}
-		return t.renewPush(c)
+		lease, err := s.owed(t)
+		if err != nil {
+			return err
+		}
+		return t.renewPush(c, lease)
 	})
 }
 
 // renewPush renews the links of the repository that were in lease when the upload began, and that no
 // manifest holds yet: the layers of one push, of which the manifest comes last.
-func (t *tx) renewPush(c index.Claim) error {
-	lease, err := t.owed()
-	if err != nil {
-		return err
-	}
-	return t.exec("UPDATE layers SET accessed_at = ? WHERE repo = ? AND held = 0 AND accessed_at >= ?",
+func (t *tx) renewPush(c index.Claim, lease time.Duration) error {
+	return t.exec("UPDATE layers SET accessed_at = max(accessed_at, ?) WHERE repo = ? AND held = 0 AND accessed_at >= ?",
 		t.now, c.Key.Repository, c.UploadStarted.UnixMilli()-lease.Milliseconds())
 }
 
@@ -113,15 +113,36 @@ func (t *tx) putManifest(c index.Claim, placed bool, at int64) error {
 			return err
 		}
 	}
-	// A circle: it keeps itself alive, through its children and their referrers.
-	circle, err := t.q().exists(keepersOf+`SELECT 1 FROM keepers WHERE d = ?2 AND depth > 0 LIMIT 1`, repo, d)
-	if err != nil {
-		return err
-	}
-	if err := t.exec(`UPDATE manifests SET loop = ? WHERE digest = ? AND repo = ?`, circle, d, repo); err != nil {
+	if err := t.findCircle(c.Key); err != nil {
 		return err
 	}
 	return t.rehold(c.Key)
+}
+
+// findCircle notes whether a manifest keeps itself alive, through its children and their referrers.
+func (t *tx) findCircle(k index.Key) error {
+	circle, err := t.q().exists(keepersOf+`SELECT 1 FROM keepers WHERE d = ?2 AND depth > 0 LIMIT 1`, k.Repository, packed(k.Digest))
+	if err != nil {
+		return err
+	}
+	return t.exec(`UPDATE manifests SET loop = ? WHERE digest = ? AND repo = ?`, circle, packed(k.Digest), k.Repository)
+}
+
+// brokenCircles looks again at the manifests of a repository that closed a circle, now that one went.
+func (t *tx) brokenCircles(repo string) error {
+	closers, err := t.q().list(index.Manifest, "FROM manifests m WHERE m.repo = ? AND m.loop = 1", repo)
+	if err != nil {
+		return err
+	}
+	for _, r := range closers {
+		if err := t.findCircle(r.Key); err != nil {
+			return err
+		}
+		if err := t.holdManifest(repo, r.Digest); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // keepersOf lists the manifests that keep manifest ?2 of repository ?1: itself at depth 0, and what
@@ -323,6 +344,9 @@ func (t *tx) dropReferences(r index.Row) error {
 		if err := t.exec(q, at, repo, d); err != nil {
 			return err
 		}
+	}
+	if err := t.brokenCircles(repo); err != nil {
+		return err
 	}
 	if err := t.rehold(r.Key); err != nil {
 		return err
