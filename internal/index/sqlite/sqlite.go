@@ -136,7 +136,7 @@ func dsn(path string, pragmas []string, options url.Values) string {
 	for k, v := range options {
 		q[k] = v
 	}
-	return (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String()
+	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode() // with two slashes a relative path would begin with a host
 }
 
 // start creates or checks the schema and sets the clock.
