@@ -71,7 +71,7 @@ func startServer(t *testing.T, dir string, args ...string) *server {
 	t.Cleanup(func() {
 		if s.cmd.ProcessState == nil {
 			s.signal(syscall.SIGKILL)
-			<-s.done
+			t.Logf("ended: %v", <-s.done)
 		}
 		if t.Failed() {
 			t.Logf("log of the server:\n%s", s.log)

@@ -374,3 +374,32 @@ func (w *world) startUploadsNow() {
 		}
 	}
 }
+
+func TestACancelledUploadLeavesNothing(t *testing.T) {
+	w := newWorld(t)
+	loc := w.want(202, "POST", "/v2/app/blobs/uploads/", nil, "").Header.Get("Location")
+	loc = w.want(202, "PATCH", strings.TrimPrefix(loc, w.http.URL), []byte("some bytes"), "").Header.Get("Location")
+	w.want(204, "DELETE", strings.TrimPrefix(loc, w.http.URL), nil, "")
+	w.empty()
+}
+
+func TestWhatWentMissingFromDiskLeavesTheCountsAtTheNextStart(t *testing.T) {
+	w := newWorld(t)
+	w.push("gone:v1", w.image(1))
+	w.push("app:v1", w.image(1))
+	w.stop()
+	if err := os.RemoveAll(w.dir + "/docker/registry/v2/repositories/gone"); err != nil { // by a stock registry, or by hand
+		t.Fatal(err)
+	}
+	w.start()
+	if got := w.totals(); got.Tags != 1 || got.Manifests != 1 || got.Blobs != 6 {
+		t.Errorf("counts %+v; want those of one image, and the blobs that are still there", got)
+	}
+	w.gone("gone:v1")
+	w.pass(grace + 2*time.Minute)
+	w.expire()
+	if got := w.totals(); got.Blobs != 3 {
+		t.Errorf("counts %+v after the grace; want those of one image", got)
+	}
+	w.pull("app:v1")
+}
