@@ -403,3 +403,40 @@ func TestWhatWentMissingFromDiskLeavesTheCountsAtTheNextStart(t *testing.T) {
 	}
 	w.pull("app:v1")
 }
+
+func TestAnIndexReplacedWhileServingIsRebuilt(t *testing.T) {
+	replacements := map[string]func(path string) error{
+		"deleted": os.Remove,
+		"replaced by noise": func(path string) error {
+			return firstError(os.Remove(path), os.WriteFile(path, []byte(strings.Repeat("noise", 5000)), 0o644))
+		},
+		"replaced by a directory": func(path string) error { return firstError(os.Remove(path), os.Mkdir(path, 0o755)) },
+	}
+	for how, replace := range replacements {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.push("before:v1", w.image(1))
+			id := w.s.store.index.ID()
+			if err := replace(w.dir + "/.metadata/index.db"); err != nil {
+				t.Fatal(err)
+			}
+			w.push("between:v1", w.image(1)) // the server goes on meanwhile
+			w.s.watch(t.Context(), Policy(w.s.cfg))
+			w.awaitGate()
+			if w.s.store.index.ID() == id {
+				t.Error("the server goes on with an index that nobody will find again")
+			}
+			if holder, err := w.s.store.dir.Live(); err != nil || holder == nil || holder.Index != w.s.store.index.ID() {
+				t.Errorf("the lock names %+v, %v; want index %s", holder, err, w.s.store.index.ID())
+			}
+			if got := w.totals(); got.Tags != 2 {
+				t.Errorf("rebuilt to %+v; want two images", got)
+			}
+			w.pass(ttl - time.Minute)
+			w.expire()
+			w.pull("before:v1")
+			w.pull("between:v1")
+		})
+	}
+}

@@ -205,7 +205,7 @@ func (s *Server) requested(r *http.Request, e registry.Exchange) {
 func (s *Server) keep(ctx context.Context, policy index.Policy) {
 	s.background.Go(s.events.deliver)
 	s.background.Go(func() { s.rebuild(ctx, policy) })
-	s.background.Go(func() { s.beat(ctx) })
+	s.background.Go(func() { s.beat(ctx, policy) })
 	if s.cfg.Cache.CleanupInterval > 0 {
 		sweeper := gc.Sweeper{
 			Collector: &gc.Collector{Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log, OnDelete: s.deleted},
@@ -250,12 +250,26 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func (s *Server) beat(ctx context.Context) {
+// beat records that the store is being watched, and sees to it that there is an index to record it in.
+func (s *Server) beat(ctx context.Context, policy index.Policy) {
 	for sleep(ctx, index.BeatInterval) == nil {
+		s.watch(ctx, policy)
+	}
+}
+
+func (s *Server) watch(ctx context.Context, policy index.Policy) {
+	if !s.store.index.Lost() {
 		if err := s.store.index.Beat(ctx); err != nil && ctx.Err() == nil {
 			s.log.WithError(err).Error("cannot record the heartbeat in the index")
 		}
+		return
 	}
+	s.log.Error("the index was deleted or replaced while serving; it is rebuilt from disk, and everything that is not in it counts as used now")
+	if err := s.store.reopenIndex(ctx, policy, s.log); err != nil {
+		s.log.WithError(err).Error("cannot open the index again; trying again soon")
+		return
+	}
+	s.background.Go(func() { s.rebuild(ctx, policy) })
 }
 
 // Handler answers requests below /v2/, for those who own their listener.

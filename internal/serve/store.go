@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -47,16 +46,14 @@ func openStore(ctx context.Context, dir layout.Dir, policy index.Policy, now fun
 			err = errors.Join(err, s.close())
 		}
 	}()
-	if err := s.openIndex(ctx, now, log); err != nil {
+	err = s.readIndex(log, func() (err error) {
+		s.index, err = sqlite.Open(ctx, dir.Index(), sqlite.Serve, now)
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
-	if _, err := s.index.CloseGate(ctx); err != nil {
-		return nil, err
-	}
-	if err := s.lock.Announce(layout.Holder{PID: os.Getpid(), Index: s.index.ID()}); err != nil {
-		return nil, err
-	}
-	if err := s.index.Promise(ctx, policy); err != nil {
+	if err := s.promise(ctx, policy); err != nil {
 		return nil, err
 	}
 	if s.secret, err = s.readSecret(); err != nil {
@@ -66,17 +63,40 @@ func openStore(ctx context.Context, dir layout.Dir, policy index.Policy, now fun
 	return s, errors.Join(s.tree.Own(dir.LockFile()), s.tree.EmptyTemp(), s.tree.EmptyTrash())
 }
 
-// openIndex opens the index. One that cannot be read is put aside: it is rebuilt from disk.
-func (s *store) openIndex(ctx context.Context, now func() time.Time, log logrus.FieldLogger) (err error) {
+// promise makes the index the one of this server. What is not in it is not known to be gone: the gate is
+// closed.
+func (s *store) promise(ctx context.Context, policy index.Policy) error {
+	if _, err := s.index.CloseGate(ctx); err != nil {
+		return err
+	}
+	if err := s.lock.Announce(layout.Holder{PID: os.Getpid(), Index: s.index.ID()}); err != nil {
+		return err
+	}
+	return s.index.Promise(ctx, policy)
+}
+
+// reopenIndex goes on with the index that is there now, or with a new one. The write-ahead log beside it
+// belongs to the lost one: it must not be played into another file.
+func (s *store) reopenIndex(ctx context.Context, policy index.Policy, log logrus.FieldLogger) error {
+	if err := s.putAside("-wal", "-shm"); err != nil {
+		return err
+	}
+	if err := s.readIndex(log, func() error { return s.index.Reopen(ctx) }); err != nil {
+		return err
+	}
+	return s.promise(ctx, policy)
+}
+
+// readIndex opens the index. One that cannot be read is put aside: it is rebuilt from disk.
+func (s *store) readIndex(log logrus.FieldLogger, open func() error) error {
 	path := s.dir.Index()
-	s.index, err = sqlite.Open(ctx, path, sqlite.Serve, now)
-	if fi, serr := os.Stat(path); errors.Is(err, index.ErrCorrupt) || (serr == nil && !fi.Mode().IsRegular()) {
-		aside := filepath.Join(s.dir.Metadata(), "broken-"+time.Now().UTC().Format("20060102T150405.000"))
-		log.WithError(err).WithField("moved_to", aside).Error("the index cannot be read; it is rebuilt from disk, and everything counts as used now")
-		if err := s.putAside(path, aside); err != nil {
+	err := open()
+	if fi, serr := os.Stat(path); errors.Is(err, index.ErrCorrupt) || (err != nil && serr == nil && !fi.Mode().IsRegular()) {
+		log.WithError(err).Error("the index cannot be read; it is put aside and rebuilt from disk, and everything counts as used now")
+		if err := s.putAside("", "-wal", "-shm"); err != nil {
 			return err
 		}
-		s.index, err = sqlite.Open(ctx, path, sqlite.Serve, now)
+		err = open()
 	}
 	if err != nil {
 		return err
@@ -84,13 +104,15 @@ func (s *store) openIndex(ctx context.Context, now func() time.Time, log logrus.
 	return s.tree.Own(path)
 }
 
-func (s *store) putAside(path, aside string) error {
-	if err := s.tree.MkdirAll(aside); err != nil {
-		return err
-	}
-	for _, suffix := range []string{"", "-wal", "-shm"} {
-		err := os.Rename(path+suffix, filepath.Join(aside, filepath.Base(path)+suffix))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+// putAside moves files of the index out of the way. Those of the time before are removed: nobody needs
+// two, and nobody looked at them.
+func (s *store) putAside(suffixes ...string) error {
+	for _, suffix := range suffixes {
+		path := s.dir.Index() + suffix
+		if err := os.RemoveAll(path + ".broken"); err != nil {
+			return err
+		}
+		if err := os.Rename(path, path+".broken"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

@@ -13,13 +13,17 @@ import (
 
 // View implements index.Store.
 func (s *Store) View(ctx context.Context, read func(index.Reader) error) error {
-	t, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	return s.file.Load().view(ctx, func(q querier) error { return read(&reader{q}) })
+}
+
+func (f *file) view(ctx context.Context, read func(querier) error) error {
+	t, err := f.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return wrap(err)
 	}
 	defer t.Rollback() // only reads
 	stmts := map[string]*sql.Stmt{}
-	return wrap(read(&reader{querier{ctx: ctx, prepare: func(query string) (*sql.Stmt, error) {
+	return wrap(read(querier{ctx: ctx, prepare: func(query string) (*sql.Stmt, error) {
 		if st := stmts[query]; st != nil {
 			return st, nil
 		}
@@ -28,7 +32,7 @@ func (s *Store) View(ctx context.Context, read func(index.Reader) error) error {
 			stmts[query] = st
 		}
 		return st, err
-	}}}))
+	}}))
 }
 
 type reader struct{ q querier }

@@ -20,6 +20,7 @@ import (
 	"net/url"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -54,17 +55,29 @@ const (
 
 // Store is an index in a file.
 type Store struct {
-	id    string
 	path  string
 	clock *index.Clock
 
+	file   atomic.Pointer[file]
 	write  chan *writer  // holds the only writer while nobody uses it
-	closed chan struct{} // closed with the store
+	closed chan struct{} // closed with the store, or at once when it is opened for looking
 	once   sync.Once     // closes
-	// connected says that there is a writer. It is set before anybody else has the store.
-	connected bool
-	db        *sql.DB // the writer's connection
-	read      *sql.DB
+}
+
+// file is an open database.
+type file struct {
+	id   string
+	node fs.FileInfo // of the file when it was opened
+	db   *sql.DB     // the writer's connection; nil when opened for looking
+	read *sql.DB
+}
+
+func (f *file) close() error {
+	errs := []error{f.read.Close()}
+	if f.db != nil {
+		errs = append(errs, f.db.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // errClosed says that a store was closed, or was opened for looking only.
@@ -78,14 +91,48 @@ func Open(ctx context.Context, path string, mode Mode, wall func() time.Time) (*
 		return nil, err
 	}
 	s := &Store{path: path, write: make(chan *writer, 1), closed: make(chan struct{})}
-	err := s.connect(ctx, mode)
-	if err == nil {
-		err = s.start(ctx, mode, wall)
-	}
+	f, w, err := s.openFile(ctx, mode)
 	if err != nil {
+		return nil, fmt.Errorf("open index %s: %w", path, wrap(err))
+	}
+	s.file.Store(f)
+	if w == nil {
+		close(s.closed)
+	} else {
+		s.write <- w
+	}
+	if err := s.setClock(ctx, mode, wall); err != nil {
 		return nil, errors.Join(fmt.Errorf("open index %s: %w", path, wrap(err)), s.Close())
 	}
 	return s, nil
+}
+
+// Lost says whether the file that was opened is not the one at its path any more: somebody deleted or
+// replaced it, and what is written to it will not be found again.
+func (s *Store) Lost() bool {
+	now, err := os.Stat(s.path)
+	return err != nil || !os.SameFile(now, s.file.Load().node)
+}
+
+// Reopen opens what is at the path now, or a new index. The caller closes the gate and rebuilds. A
+// change that was under way went to the lost file, and counts for nothing.
+func (s *Store) Reopen(ctx context.Context) error {
+	var old *writer
+	select {
+	case old = <-s.write:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.closed:
+		return errClosed
+	}
+	f, w, err := s.openFile(ctx, Serve)
+	if err != nil {
+		s.write <- old
+		return fmt.Errorf("open index %s again: %w", s.path, wrap(err))
+	}
+	lost := s.file.Swap(f)
+	s.write <- w
+	return errors.Join(old.close(), lost.close())
 }
 
 func checkFile(path string, mode Mode) error {
@@ -101,25 +148,50 @@ func checkFile(path string, mode Mode) error {
 	return nil
 }
 
-func (s *Store) connect(ctx context.Context, mode Mode) (err error) {
+// openFile opens the database, with its schema as this version has it. For looking there is no writer.
+func (s *Store) openFile(ctx context.Context, mode Mode) (_ *file, w *writer, err error) {
 	pragmas := []string{fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), "temp_store(memory)"}
+	f := &file{}
+	options := url.Values{}
 	if mode == Look {
-		close(s.closed) // for changes
-		s.read, err = sql.Open("sqlite", dsn(s.path, append(pragmas, "query_only(1)"), s.lookOptions()))
-		return err
+		options = s.lookOptions()
 	}
-	s.db, err = sql.Open("sqlite", dsn(s.path, append(pragmas, "journal_mode(WAL)", "synchronous(NORMAL)"), nil))
+	if f.read, err = sql.Open("sqlite", dsn(s.path, append(pragmas, "query_only(1)"), options)); err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.close())
+		}
+	}()
+	if mode != Look {
+		if f.db, err = sql.Open("sqlite", dsn(s.path, append(pragmas, "journal_mode(WAL)", "synchronous(NORMAL)"), nil)); err != nil {
+			return nil, nil, err
+		}
+		conn, err := f.db.Conn(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		w = &writer{conn: conn, stmts: map[string]*sql.Stmt{}}
+		if err := s.change(ctx, w, (*tx).migrate); err != nil {
+			return nil, nil, errors.Join(err, w.close())
+		}
+	}
+	err = f.view(ctx, func(q querier) error {
+		if err := checkVersion(q); err != nil {
+			return err
+		}
+		_, err := q.setting("id", &f.id)
+		return err
+	})
 	if err != nil {
-		return err
+		if w != nil {
+			err = errors.Join(err, w.close())
+		}
+		return nil, nil, err
 	}
-	conn, err := s.db.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	s.write <- &writer{conn: conn, stmts: map[string]*sql.Stmt{}}
-	s.connected = true
-	s.read, err = sql.Open("sqlite", dsn(s.path, append(pragmas, "query_only(1)"), nil))
-	return err
+	f.node, err = os.Stat(s.path)
+	return f, w, err
 }
 
 // lookOptions are for a database that this process may not be able to write beside. Without a WAL there
@@ -139,21 +211,9 @@ func dsn(path string, pragmas []string, options url.Values) string {
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode() // with two slashes a relative path would begin with a host
 }
 
-// start creates or checks the schema and sets the clock.
-func (s *Store) start(ctx context.Context, mode Mode, wall func() time.Time) error {
-	if mode != Look {
-		if err := s.begin(ctx, func(t *tx) error { return t.migrate() }); err != nil {
-			return err
-		}
-	}
-	return s.View(ctx, func(r index.Reader) error {
-		q := r.(*reader).q
-		if err := checkVersion(q); err != nil {
-			return err
-		}
-		if _, err := q.setting("id", &s.id); err != nil {
-			return err
-		}
+// setClock continues the time of the index.
+func (s *Store) setClock(ctx context.Context, mode Mode, wall func() time.Time) error {
+	return s.file.Load().view(ctx, func(q querier) error {
 		var last *index.Heartbeat
 		var gaps []index.Gap
 		if ok, err := q.setting("heartbeat", &last); err != nil || !ok {
@@ -202,7 +262,7 @@ func (t *tx) migrate() error {
 }
 
 // ID implements index.Store.
-func (s *Store) ID() string { return s.id }
+func (s *Store) ID() string { return s.file.Load().id }
 
 // Now implements index.Store.
 func (s *Store) Now() time.Time { return s.clock.Now() }
@@ -218,19 +278,12 @@ func (s *Store) Due(t time.Time, d time.Duration) time.Time { return s.clock.Due
 func (s *Store) Close() (err error) {
 	s.once.Do(func() {
 		var errs []error
-		if s.read != nil {
-			errs = append(errs, s.read.Close())
-		}
-		if s.connected {
+		f := s.file.Load()
+		if f.db != nil {
 			errs = append(errs, (<-s.write).close())
-		}
-		if s.connected {
 			close(s.closed)
 		}
-		if s.db != nil {
-			errs = append(errs, s.db.Close())
-		}
-		err = errors.Join(errs...)
+		err = errors.Join(append(errs, f.close())...)
 	})
 	return err
 }
@@ -258,7 +311,7 @@ type tx struct {
 
 // begin runs change in an immediate transaction. Waiting for the turn ends with ctx; once begun, the
 // transaction ends by itself, since a file may have been renamed in it.
-func (s *Store) begin(ctx context.Context, change func(*tx) error) (err error) {
+func (s *Store) begin(ctx context.Context, change func(*tx) error) error {
 	var w *writer
 	select {
 	case w = <-s.write:
@@ -268,6 +321,10 @@ func (s *Store) begin(ctx context.Context, change func(*tx) error) (err error) {
 		return errClosed
 	}
 	defer func() { s.write <- w }()
+	return s.change(ctx, w, change)
+}
+
+func (s *Store) change(ctx context.Context, w *writer, change func(*tx) error) (err error) {
 	ctx = context.WithoutCancel(ctx)
 	t := &tx{writer: w, ctx: ctx}
 	if err := t.exec("BEGIN IMMEDIATE"); err != nil {

@@ -77,11 +77,11 @@ func TestNothingOfARemovedRepositoryRemains(t *testing.T) {
 	sweep(t, s, index.Cutoffs{Names: s.Now(), Content: s.Now()})
 	for _, table := range tables(t, s) {
 		var n int
-		must(s.read.QueryRowContext(ctx, "SELECT count(*) FROM "+table).Scan(&n))
+		must(s.file.Load().read.QueryRowContext(ctx, "SELECT count(*) FROM "+table).Scan(&n))
 		switch table {
 		case "settings":
 		case "totals":
-			must(s.read.QueryRowContext(ctx, "SELECT tags + manifests + blobs + bytes FROM totals").Scan(&n))
+			must(s.file.Load().read.QueryRowContext(ctx, "SELECT tags + manifests + blobs + bytes FROM totals").Scan(&n))
 			fallthrough
 		default:
 			if n != 0 {
@@ -90,7 +90,7 @@ func TestNothingOfARemovedRepositoryRemains(t *testing.T) {
 		}
 	}
 	var named int
-	must(s.read.QueryRowContext(ctx, "SELECT count(*) FROM settings WHERE key LIKE '%app%' OR value LIKE '%app%'").Scan(&named))
+	must(s.file.Load().read.QueryRowContext(ctx, "SELECT count(*) FROM settings WHERE key LIKE '%app%' OR value LIKE '%app%'").Scan(&named))
 	if named != 0 {
 		t.Errorf("%d settings name the repository", named)
 	}
@@ -128,7 +128,7 @@ func sweep(t *testing.T, s *Store, cut index.Cutoffs) {
 
 func tables(t *testing.T, s *Store) (names []string) {
 	t.Helper()
-	rows, err := s.read.QueryContext(t.Context(), "SELECT name FROM sqlite_master WHERE type = 'table'")
+	rows, err := s.file.Load().read.QueryContext(t.Context(), "SELECT name FROM sqlite_master WHERE type = 'table'")
 	if err != nil {
 		t.Fatal(err)
 	}
