@@ -24,7 +24,8 @@ test: ## run the tests; needs nothing but Go
 
 race: export CGO_ENABLED := 1
 race: ## run the tests under the race detector; needs gcc
-	go test -race ./...
+	# SQLite, which is C translated to Go, runs twice as fast without checks of its pointer arithmetic.
+	go test -race -gcflags='modernc.org/...=-d=checkptr=0' ./...
 
 lint: $(GOLANGCI_LINT) ## check formatting, go vet, staticcheck and who may import what (.golangci.yml)
 	$(GOLANGCI_LINT) run ./...

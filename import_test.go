@@ -19,7 +19,7 @@ var arrows = []struct {
 	pkg  string
 	uses []string
 }{
-	{"cmd/dcs", []string{"internal/expiry", "internal/gc", "internal/inspect", "internal/layout", "internal/serve", "internal/ui", "internal/users", "pkg/config"}},
+	{"cmd/dcs", []string{"internal/expiry", "internal/gc", "internal/index", "internal/inspect", "internal/layout", "internal/serve", "internal/ui", "internal/users", "pkg/config"}},
 	{"pkg/server", []string{"internal/serve", "pkg/config"}},
 	{"internal/serve", []string{"internal/adopt", "internal/disk", "internal/expiry", "internal/gc", "internal/index", "internal/index/sqlite",
 		"internal/layout", "internal/reconcile", "internal/registry", "internal/users", "pkg/config"}},

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/jc-lab/docker-cache-server/internal/gc"
+	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -60,11 +61,26 @@ func run(ctx context.Context, env *environment, args []string) int {
 		return code
 	}
 	fmt.Fprintf(env.stderr, "dcs: error: %v\n", err)
-	var hinted interface{ Hint() string }
-	if errors.As(err, &hinted) && hinted.Hint() != "" {
-		fmt.Fprintf(env.stderr, "dcs: hint: %s\n", hinted.Hint())
+	if h := hint(err); h != "" {
+		fmt.Fprintf(env.stderr, "dcs: hint: %s\n", h)
 	}
 	return code
+}
+
+// hint is what people can do about an error, if anything.
+func hint(err error) string {
+	var hinted interface{ Hint() string }
+	switch {
+	case errors.As(err, &hinted):
+		return hinted.Hint()
+	case errors.Is(err, index.ErrCorrupt):
+		return "start dcs serve: it puts the file aside and rebuilds the index from disk"
+	case errors.Is(err, index.ErrFull):
+		return "make some room on the disk; unfinished uploads are removed first"
+	case errors.Is(err, index.ErrNewer):
+		return "use the version of dcs that wrote it, or a newer one"
+	}
+	return ""
 }
 
 func exitCode(err error) int {

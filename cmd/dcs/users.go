@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -57,6 +58,9 @@ at once.` + usersStatus,
 				return err
 			}
 			replaced, err := file.Add(args[0], password, 0)
+			if errors.Is(err, fs.ErrNotExist) {
+				return &missingDirectory{err}
+			}
 			if err != nil {
 				return err
 			}
@@ -71,6 +75,13 @@ at once.` + usersStatus,
 	addConfigFlags(cmd, "storage.directory", "auth.htpasswd")
 	cmd.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from standard input")
 	return cmd
+}
+
+// missingDirectory is a file of users that has nowhere to be.
+type missingDirectory struct{ error }
+
+func (missingDirectory) Hint() string {
+	return "make the directory first, for the user that runs dcs serve: install -d -o USER DIR"
 }
 
 func newUsersRemoveCommand(env *environment) *cobra.Command {

@@ -74,7 +74,11 @@ type execution struct {
 	levels map[string]bool // directories from which this level removed names
 }
 
+// run removes uploads first: that needs no index, and so works on a disk that they filled.
 func (x *execution) run() error {
+	if err := x.removeUploads(); err != nil {
+		return err
+	}
 	for _, level := range []struct {
 		rows   []index.Row
 		remove func([]index.Row) error
@@ -90,7 +94,7 @@ func (x *execution) run() error {
 			return err
 		}
 	}
-	return x.removeUploads()
+	return nil
 }
 
 func (x *execution) retire(r index.Row, remove func([]index.Row) error) error {
@@ -102,6 +106,11 @@ func (x *execution) retire(r index.Row, remove func([]index.Row) error) error {
 	}
 	before := x.result
 	rows, err := x.Index.Retire(x.ctx, r.Key, x.plan.Cutoffs, remove)
+	if errors.Is(err, index.ErrFull) && x.Tree.DropBallast(x.Dir.Ballast()) {
+		x.Log.Warn("the disk is full; the ballast makes room for the index")
+		x.result = before
+		rows, err = x.Index.Retire(x.ctx, r.Key, x.plan.Cutoffs, remove)
+	}
 	if err != nil || rows == nil {
 		x.result = before // counted inside the transaction, which did not happen
 		if err != nil {
@@ -236,7 +245,7 @@ func (x *execution) removeUploads() error {
 			x.Tree.Prune(filepath.Dir(x.Dir.File(u)), string(x.Dir))
 		}
 	}
-	return nil
+	return x.Tree.EmptyTrash()
 }
 
 // waitsForUpload says whether a link may be part of a push that is under way: an upload into the

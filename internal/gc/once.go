@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -33,12 +34,23 @@ type Once struct {
 type GraceError struct{ Asked, Owed time.Duration }
 
 func (e *GraceError) Error() string {
-	return fmt.Sprintf("grace %s is shorter than the %s that a server of this directory has promised to its clients", e.Asked, e.Owed)
+	return fmt.Sprintf("grace %s is shorter than the %s that a server of this directory has promised to its clients", short(e.Asked), short(e.Owed))
 }
 
 // Hint says what the operator can do.
 func (e *GraceError) Hint() string {
-	return fmt.Sprintf("leave --grace out, or wait %s after the server stopped", e.Owed)
+	return fmt.Sprintf("leave --grace out, or wait %s after the server stopped", short(e.Owed))
+}
+
+// short writes a duration without the zeros at its end.
+func short(d time.Duration) string {
+	s := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(s, zero) {
+			s = s[:len(s)-2]
+		}
+	}
+	return s
 }
 
 // WrongIndexError says that a server uses another index than the one in its directory.
@@ -105,12 +117,13 @@ func (o Once) open(ctx context.Context, live *layout.Holder, tree *disk.Tree) (*
 		}
 		return ix, tree.Own(o.Dir.Index())
 	}
+	wrong := &WrongIndexError{layout.LockedError{Directory: string(o.Dir), Holder: *live}}
 	ix, err := sqlite.Open(ctx, o.Dir.Index(), sqlite.Beside, time.Now)
-	if errors.Is(err, os.ErrNotExist) || (err == nil && ix.ID() != live.Index) {
-		if ix != nil {
-			err = ix.Close()
-		}
-		return nil, errors.Join(&WrongIndexError{layout.LockedError{Directory: string(o.Dir), Holder: *live}}, err)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, wrong
+	case err == nil && ix.ID() != live.Index:
+		return nil, errors.Join(wrong, ix.Close())
 	}
 	return ix, err
 }

@@ -1,8 +1,9 @@
 // Package layout knows where things are in a data directory, and nothing else about them.
 //
 // Below a data directory stand two trees. `docker/registry/v2` is distribution's, exactly: a stock
-// registry can serve it, and what a stock registry wrote can be adopted. `.metadata` is dcs's own, and
-// can be deleted at any time at the price of the recency in it.
+// registry can serve it, and what a stock registry wrote can be adopted. `.metadata` is dcs's own: the
+// index, which can be deleted at any time at the price of the recency in it, the users, and the key that
+// signs uploads.
 //
 //	docker/registry/v2/blobs/ALG/XX/HEX/data
 //	docker/registry/v2/repositories/NAME/_layers/ALG/HEX/link
@@ -355,5 +356,6 @@ func (d Dir) Temp() string     { return filepath.Join(d.Metadata(), "tmp") }
 func (d Dir) Trash() string    { return filepath.Join(d.Metadata(), "trash") }
 func (d Dir) Secret() string   { return filepath.Join(d.Metadata(), "secret") }
 func (d Dir) Htpasswd() string { return filepath.Join(d.Metadata(), "htpasswd") }
+func (d Dir) Ballast() string  { return filepath.Join(d.Metadata(), "ballast") }
 func (d Dir) LockFile() string { return filepath.Join(d.Metadata(), "lock") }
 func (d Dir) GCLock() string   { return filepath.Join(d.Metadata(), "gc.lock") }

@@ -294,3 +294,17 @@ func (d *driver) putUploadState(p layout.Path, content []byte) error {
 	}
 	return d.tree.Own(file)
 }
+
+// dropUpload gives an upload up that does not fit on the disk.
+func (d *driver) dropUpload(repo, id string) {
+	p, ok := layout.Parse(layout.Path{Kind: layout.UploadDir, Repository: repo, Upload: id}.String())
+	if !ok || p.Kind != layout.UploadDir {
+		return // not an upload by its name: nothing of it was written
+	}
+	dir := d.dir.File(p)
+	if err := os.RemoveAll(dir); err != nil {
+		d.log.WithError(err).WithField("upload", id).Error("cannot remove an upload that does not fit on the disk")
+		return
+	}
+	d.prune(filepath.Dir(dir))
+}

@@ -58,8 +58,9 @@ type Exchange struct {
 
 // Registry is an http.Handler for /v2/.
 type Registry struct {
-	opts Options
-	app  *handlers.App
+	opts   Options
+	driver *driver
+	app    *handlers.App
 	quiet
 }
 
@@ -69,10 +70,10 @@ const maxEntries = 1000
 // New makes a registry. It starts nothing that Close does not end.
 func New(ctx context.Context, opts Options) (*Registry, error) {
 	registerOnce()
-	r := &Registry{opts: opts, quiet: newQuiet(opts.Log)}
+	r := &Registry{opts: opts, driver: newDriver(opts), quiet: newQuiet(opts.Log)}
 	cfg := &configuration.Configuration{
 		Storage: configuration.Storage{
-			driverName: configuration.Parameters{"driver": newDriver(opts)},
+			driverName: configuration.Parameters{"driver": r.driver},
 			"delete":   configuration.Parameters{"enabled": true},
 			"redirect": configuration.Parameters{"disable": true},
 			// dcs clears uploads itself: distribution's purger never finds cancelled ones.

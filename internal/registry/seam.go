@@ -40,8 +40,11 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	r.app.ServeHTTP(a, hr)
 }
 
-// done tells who wants to know.
+// done clears up after the request, and tells who wants to know.
 func (r *Registry) done(hr *http.Request, a *answer, took time.Duration) {
+	if a.status == http.StatusInsufficientStorage && a.req.kind == routeUpload && a.req.reference != "" {
+		r.driver.dropUpload(a.req.name, a.req.reference) // what it brought so far is what fills the disk
+	}
 	if r.opts.OnAccess != nil && a.status < http.StatusBadRequest {
 		for _, s := range a.accessed() {
 			r.opts.OnAccess(s.digest, s.size)

@@ -109,6 +109,9 @@ func New(opts Options) (_ *Server, err error) {
 	if s.store, err = openStore(ctx, dir, policy, opts.Now, s.log); err != nil {
 		return nil, err
 	}
+	if _, owed, _, err := s.store.index.Promised(ctx); err == nil && owed.Grace > policy.Grace {
+		s.log.WithField("owed", config.FormatDuration(owed.Grace)).Info("an earlier server of this directory promised a longer grace; until it is over nothing goes sooner")
+	}
 	s.metrics = newMetrics(s.store.index)
 	s.events = newEvents()
 	s.registry, err = registry.New(ctx, registry.Options{
@@ -258,6 +261,9 @@ func (s *Server) beat(ctx context.Context, policy index.Policy) {
 }
 
 func (s *Server) watch(ctx context.Context, policy index.Policy) {
+	if err := s.store.tree.KeepBallast(s.store.dir.Ballast()); err != nil {
+		s.log.WithError(err).Error("cannot keep ballast on the disk")
+	}
 	if !s.store.index.Lost() {
 		if err := s.store.index.Beat(ctx); err != nil && ctx.Err() == nil {
 			s.log.WithError(err).Error("cannot record the heartbeat in the index")
@@ -342,7 +348,11 @@ func (s *Server) listen() (map[*http.Server]net.Listener, error) {
 		s.log.WithField("address", l.Addr().String()).Info("metrics and health")
 	}
 	address := net.JoinHostPort(s.cfg.Server.Address, strconv.Itoa(s.cfg.Server.Port))
-	l, err := net.Listen("tcp", address)
+	network := "tcp"
+	if ip := net.ParseIP(s.cfg.Server.Address); ip.To4() != nil {
+		network = "tcp4" // else Go listens on IPv6 for 0.0.0.0, too
+	}
+	l, err := net.Listen(network, address)
 	if err != nil {
 		if d := listeners[s.debug]; d != nil {
 			err = errors.Join(err, d.Close())

@@ -60,7 +60,7 @@ func openStore(ctx context.Context, dir layout.Dir, policy index.Policy, now fun
 		return nil, err
 	}
 	// What a killed process left half-written, or was about to remove.
-	return s, errors.Join(s.tree.Own(dir.LockFile()), s.tree.EmptyTemp(), s.tree.EmptyTrash())
+	return s, errors.Join(s.tree.Own(dir.LockFile()), s.tree.EmptyTemp(), s.tree.EmptyTrash(), s.tree.KeepBallast(dir.Ballast()))
 }
 
 // promise makes the index the one of this server. What is not in it is not known to be gone: the gate is

@@ -465,6 +465,9 @@ func (q querier) exists(query string, args ...any) (bool, error) {
 
 // wrap names the errors of SQLite that callers act on.
 func wrap(err error) error {
+	if errors.Is(err, index.ErrFull) || errors.Is(err, index.ErrCorrupt) {
+		return err
+	}
 	switch errorCode(err) & 0xff {
 	case lib.SQLITE_FULL:
 		return fmt.Errorf("%w: %w", index.ErrFull, err)
