@@ -258,7 +258,8 @@ func (p *Plan) waitsForUpload(ctx context.Context, dir layout.Dir, r index.Row) 
 		if err != nil || last.Before(p.uploadCutoff) {
 			return err
 		}
-		waits = waits || !started(dir, u).After(r.AccessedAt.Add(p.lease))
+		began, ok := started(dir, u)
+		waits = waits || (ok && !began.After(r.AccessedAt.Add(p.lease)))
 		return nil
 	})
 	return waits, err
@@ -282,16 +283,13 @@ func lastWrite(dir string) (last time.Time, err error) {
 	return last, nil
 }
 
-// started is when an upload began; the beginning of time when it does not say.
-func started(dir layout.Dir, u layout.Path) time.Time {
+// started is when an upload began. One that does not say cannot be finished, and is part of no push.
+func started(dir layout.Dir, u layout.Path) (time.Time, bool) {
 	u.Kind = layout.UploadStartedAt
 	data, err := os.ReadFile(dir.File(u))
 	if err != nil {
-		return time.Time{}
+		return time.Time{}, false
 	}
 	t, err := time.Parse(time.RFC3339, string(data))
-	if err != nil {
-		return time.Time{}
-	}
-	return t
+	return t, err == nil
 }

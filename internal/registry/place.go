@@ -289,10 +289,14 @@ func (d *driver) putUploadState(p layout.Path, content []byte) error {
 	if err := d.tree.MkdirAll(filepath.Dir(file)); err != nil {
 		return err
 	}
-	if err := os.WriteFile(file, content, 0o644); err != nil {
-		return err
+	err := os.WriteFile(file, content, 0o644)
+	if err == nil {
+		return d.tree.Own(file)
 	}
-	return d.tree.Own(file)
+	if p.Kind == layout.UploadStartedAt {
+		d.dropUpload(p.Repository, p.Upload) // which never began
+	}
+	return err
 }
 
 // dropUpload gives an upload up that does not fit on the disk.
