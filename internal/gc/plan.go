@@ -126,11 +126,7 @@ func (x *planner) manifests() error {
 	for _, t := range x.Plan.Tags {
 		queue = append(queue, index.ManifestKey(t.Key.Repository, t.Digest))
 	}
-	latest := x.Cutoffs.Names
-	if x.Cutoffs.Content.After(latest) {
-		latest = x.Cutoffs.Content // for claims whose file never came
-	}
-	err := x.Loose(index.Manifest, latest, func(r index.Row) error {
+	err := x.Loose(index.Manifest, x.Cutoffs, func(r index.Row) error {
 		queue = append(queue, r.Key)
 		return x.ctx.Err()
 	})
@@ -238,7 +234,7 @@ func (x *planner) layers() error {
 			queue = append(queue, index.LayerKey(m.Key.Repository, d))
 		}
 	}
-	err := x.Loose(index.Layer, x.Cutoffs.Content, func(r index.Row) error {
+	err := x.Loose(index.Layer, x.Cutoffs, func(r index.Row) error {
 		queue = append(queue, r.Key)
 		return x.ctx.Err()
 	})
@@ -268,7 +264,7 @@ func (x *planner) layer(k index.Key) error {
 	if err != nil || r == nil || !expiry.Dead(*r, x.Cutoffs) {
 		return err
 	}
-	parents, err := x.Parents(k.Repository, k.Digest, 0)
+	parents, err := x.Parents(k.Repository, k.Digest, len(x.Manifests)+1) // one more than can be dead
 	if err != nil || x.anyAlive(parents) {
 		return err
 	}
@@ -290,7 +286,7 @@ func (x *planner) blobs() error {
 			queue = append(queue, index.BlobKey(r.Key.Digest))
 		}
 	}
-	err := x.Loose(index.Blob, x.Cutoffs.Content, func(r index.Row) error {
+	err := x.Loose(index.Blob, x.Cutoffs, func(r index.Row) error {
 		queue = append(queue, r.Key)
 		return x.ctx.Err()
 	})
@@ -305,7 +301,7 @@ func (x *planner) blobs() error {
 		if r == nil || !expiry.Dead(*r, x.Cutoffs) {
 			continue
 		}
-		holders, err := x.Holders(k.Digest, 0)
+		holders, err := x.Holders(k.Digest, max(len(x.Manifests), len(x.Layers))+1) // one more than can be dead
 		if err != nil {
 			return err
 		}

@@ -82,9 +82,8 @@ type Claim struct {
 	Size    int64    // of the blob or the manifest, in bytes
 	Content *Content // manifests only, and required there
 
-	// UploadStarted is when the upload of this layer began. Links of the repository that nothing refers
-	// to yet and that were in lease then are renewed: they are the rest of the same push, whose manifest
-	// comes last. Zero: no upload.
+	// UploadStarted is when the upload of this layer began. Links of the repository that were in lease
+	// then are renewed: they may be the rest of the same push, whose manifest comes last. Zero: no upload.
 	UploadStarted time.Time
 }
 
@@ -236,9 +235,10 @@ type Reader interface {
 	Row(k Key) (*Row, error)
 	// IdleTags calls f with each tag that was, like its manifest, last used before the time, oldest first.
 	IdleTags(before time.Time, f func(Row) error) error
-	// Loose calls f with each row of the kind (not Tag) that nothing refers to, last used before the
-	// time, oldest first; and with a member of each circle of manifests that only keep each other.
-	Loose(kind Kind, before time.Time, f func(Row) error) error
+	// Loose calls f with each row of the kind (not Tag) that nothing refers to, last used before its
+	// cutoff: that of content, but for a manifest whose file came; and with a member of each circle of
+	// manifests that only keep each other.
+	Loose(kind Kind, cut Cutoffs, f func(Row) error) error
 	// References returns what the manifest names, without its subject.
 	References(d digest.Digest) ([]digest.Digest, error)
 	// Tags, Parents and Referrers return the rows that keep or are kept by a manifest or layer of a

@@ -368,7 +368,7 @@ func TestExpiresWhenItSays(t *testing.T) {
 			}
 			for _, b := range said.Blobs {
 				if want := b.ExpiresAt == nil || stamped(at) <= *b.ExpiresAt; left[b.Digest] != want {
-					t.Fatalf("seed %d, %s: there %t; it was to go at %v", seed, stamped(at), left[b.Digest], *b.ExpiresAt)
+					t.Fatalf("seed %d, %s: there %t; it was to go at %v; %+v", seed, stamped(at), left[b.Digest], b.ExpiresAt, b)
 				}
 			}
 		}
@@ -415,6 +415,9 @@ func (w *world) live(rnd *rand.Rand) (at time.Duration) {
 			c, names := content[name]()
 			for _, n := range names {
 				c.References = append(c.References, dgst(n))
+			}
+			if c.Config != "" {
+				c.References = append(c.References, c.Config)
 			}
 			w.must(w.Claim(ctx, index.Claim{Key: index.ManifestKey(repo, dgst(name)), Size: 100, Content: &c}))
 		}

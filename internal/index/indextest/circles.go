@@ -85,7 +85,7 @@ func (s *scene) loose() map[index.Key]bool {
 	s.Helper()
 	all := map[index.Key]bool{}
 	s.view(func(r index.Reader) error {
-		return r.Loose(index.Manifest, s.Now(), func(row index.Row) error {
+		return r.Loose(index.Manifest, index.Cutoffs{Names: s.Now(), Content: s.Now()}, func(row index.Row) error {
 			all[row.Key] = true
 			return nil
 		})

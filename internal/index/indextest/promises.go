@@ -182,7 +182,7 @@ var promises = []test{
 		s.used(edge, s.Now())
 		s.used(old, wasUsed)
 	}},
-	{"an upload renews no link of another repository and none that a manifest holds", func(s *scene) {
+	{"an upload renews no link of another repository, but one that a manifest holds and may lose before the push is done", func(s *scene) {
 		s.promise(time.Hour)
 		s.layer("b", "l")
 		s.layer("a", "held")
@@ -191,7 +191,7 @@ var promises = []test{
 		s.later(time.Hour)
 		s.must(s.Claim(s.Context(), index.Claim{Key: link("a", "new"), UploadStarted: at}))
 		s.used(link("b", "l"), at)
-		s.used(link("a", "held"), at)
+		s.used(link("a", "held"), s.Now())
 	}},
 	{"a claim without an upload renews nothing else", func(s *scene) {
 		s.promise(time.Hour)

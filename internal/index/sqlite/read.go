@@ -66,11 +66,11 @@ const (
 )
 
 func columns(k index.Kind) string {
-	return map[index.Kind]string{index.Blob: blobColumns, index.Layer: layerColumns, index.Manifest: manifestColumns, index.Tag: tagColumns}[k]
+	return [...]string{index.Blob: blobColumns, index.Layer: layerColumns, index.Manifest: manifestColumns, index.Tag: tagColumns}[k]
 }
 
 func scanKind(k index.Kind) func(scanner) (index.Row, error) {
-	return map[index.Kind]func(scanner) (index.Row, error){index.Blob: scanBlob, index.Layer: scanLayer, index.Manifest: scanManifest, index.Tag: scanTag}[k]
+	return [...]func(scanner) (index.Row, error){index.Blob: scanBlob, index.Layer: scanLayer, index.Manifest: scanManifest, index.Tag: scanTag}[k]
 }
 
 func scanBlob(sc scanner) (r index.Row, err error) {
@@ -112,9 +112,16 @@ func (r *reader) IdleTags(before time.Time, f func(index.Row) error) error {
 }
 
 // Loose implements index.Reader.
-func (r *reader) Loose(kind index.Kind, before time.Time, f func(index.Row) error) error {
+func (r *reader) Loose(kind index.Kind, cut index.Cutoffs, f func(index.Row) error) error {
 	table, _, _ := where(index.Key{Kind: kind})
-	return r.q.rows(kind, f, "FROM "+table+" m WHERE m.held = 0 AND m.accessed_at < ? ORDER BY m.accessed_at", cutoff(before))
+	from := "FROM " + table + " m WHERE m.held = 0 AND m.accessed_at < ?"
+	if kind != index.Manifest {
+		return r.q.rows(kind, f, from+" ORDER BY m.accessed_at", cutoff(cut.Content))
+	}
+	if err := r.q.rows(kind, f, from+" AND m.placed = 0", cutoff(cut.Content)); err != nil {
+		return err
+	}
+	return r.q.rows(kind, f, from+" AND m.placed = 1 ORDER BY m.accessed_at", cutoff(cut.Names))
 }
 
 func (q querier) rows(kind index.Kind, f func(index.Row) error, from string, args ...any) error {
@@ -143,7 +150,7 @@ func (r *reader) References(d digest.Digest) (all []digest.Digest, err error) {
 		err := sc.Scan(&child)
 		all = append(all, digest.Digest(child))
 		return err
-	}, "SELECT child FROM refs WHERE parent = ?", packed(d))
+	}, "SELECT DISTINCT child FROM refs WHERE parent = ?", packed(d))
 	return all, err
 }
 
@@ -156,7 +163,7 @@ func (q querier) tags(repo string, d digest.Digest) ([]index.Row, error) {
 
 // Parents implements index.Reader.
 func (r *reader) Parents(repo string, d digest.Digest, most int) ([]index.Row, error) {
-	return r.q.list(index.Manifest, "FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = ? WHERE f.child = ? LIMIT ?", repo, packed(d), limit(most))
+	return r.q.list(index.Manifest, "FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = f.repo WHERE f.repo = ? AND f.child = ? LIMIT ?", repo, packed(d), limit(most))
 }
 
 // limit is the number that SQLite takes for "at most": negative for all.

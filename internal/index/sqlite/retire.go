@@ -147,7 +147,7 @@ func (t *tx) parentsFirst(rows []index.Row) (ordered []index.Row, err error) {
 			return nil
 		}
 		seen[r.Digest] = true
-		keepers, err := t.q().list(index.Manifest, "FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = ? WHERE f.child = ?", r.Key.Repository, packed(r.Digest))
+		keepers, err := t.q().list(index.Manifest, "FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = f.repo WHERE f.repo = ? AND f.child = ?", r.Key.Repository, packed(r.Digest))
 		if err != nil {
 			return err
 		}

@@ -14,7 +14,8 @@ CREATE TABLE layers (
   digest BLOB NOT NULL, repo TEXT NOT NULL, placed INTEGER NOT NULL, held INTEGER NOT NULL,
   created_at INTEGER NOT NULL, accessed_at INTEGER NOT NULL, PRIMARY KEY (digest, repo)
 ) WITHOUT ROWID;
-CREATE INDEX layers_loose ON layers (repo, accessed_at) WHERE held = 0;
+CREATE INDEX layers_loose ON layers (accessed_at) WHERE held = 0;
+CREATE INDEX layers_accessed ON layers (repo, accessed_at);
 
 CREATE TABLE manifests (
   digest BLOB NOT NULL, repo TEXT NOT NULL, media_type TEXT NOT NULL, artifact_type TEXT NOT NULL,
@@ -22,13 +23,13 @@ CREATE TABLE manifests (
   placed INTEGER NOT NULL, held INTEGER NOT NULL, loop INTEGER NOT NULL,
   created_at INTEGER NOT NULL, accessed_at INTEGER NOT NULL, PRIMARY KEY (digest, repo)
 ) WITHOUT ROWID;
-CREATE INDEX manifests_loose ON manifests (accessed_at) WHERE held = 0;
+CREATE INDEX manifests_loose ON manifests (placed, accessed_at) WHERE held = 0;
 CREATE INDEX manifests_subject ON manifests (subject, repo) WHERE subject IS NOT NULL;
 
 CREATE INDEX manifests_loop ON manifests (repo) WHERE loop = 1;
 
-CREATE TABLE refs (parent BLOB NOT NULL, child BLOB NOT NULL, PRIMARY KEY (parent, child)) WITHOUT ROWID;
-CREATE INDEX refs_child ON refs (child);
+CREATE TABLE refs (parent BLOB NOT NULL, repo TEXT NOT NULL, child BLOB NOT NULL, PRIMARY KEY (parent, repo, child)) WITHOUT ROWID;
+CREATE INDEX refs_child ON refs (child, repo);
 
 CREATE TABLE tags (
   repo TEXT NOT NULL, name TEXT NOT NULL, digest BLOB NOT NULL,

@@ -108,7 +108,7 @@ func sweep(t *testing.T, s *Store, cut index.Cutoffs) {
 		err := s.View(t.Context(), func(r index.Reader) error {
 			errs := []error{r.IdleTags(cut.Names, collect)}
 			for _, kind := range []index.Kind{index.Manifest, index.Layer, index.Blob} {
-				errs = append(errs, r.Loose(kind, cut.Content, collect))
+				errs = append(errs, r.Loose(kind, index.Cutoffs{Names: cut.Content, Content: cut.Content}, collect))
 			}
 			return errors.Join(errs...)
 		})

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"database/sql"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 
@@ -42,6 +43,8 @@ func (r *reader) Uses(f func(index.Use) error) error {
 		if u.Named, err = refs.take(b.Digest, u.Named[:0]); err != nil {
 			return err
 		}
+		slices.Sort(u.Named) // a manifest of several repositories names it in each
+		u.Named = slices.Compact(u.Named)
 		return f(u)
 	}, "FROM blobs m WHERE m.placed = 1 ORDER BY m.digest")
 }

@@ -14,12 +14,12 @@ import (
 
 // What keeps a row: the truth behind its held column, as a condition on a row of its table.
 const (
-	layerHeld = `EXISTS (SELECT 1 FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = layers.repo WHERE f.child = layers.digest)`
+	layerHeld = `EXISTS (SELECT 1 FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = f.repo WHERE f.child = layers.digest AND f.repo = layers.repo)`
 
 	// A manifest that closed a circle counts as loose unless a tag holds it, so that the circle is looked at.
 	manifestHeld = `EXISTS (SELECT 1 FROM tags t WHERE t.repo = manifests.repo AND t.digest = manifests.digest)
 	OR manifests.loop = 0 AND (
-		EXISTS (SELECT 1 FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = manifests.repo WHERE f.child = manifests.digest)
+		EXISTS (SELECT 1 FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = f.repo WHERE f.child = manifests.digest AND f.repo = manifests.repo)
 		OR manifests.subject IS NOT NULL AND EXISTS (SELECT 1 FROM manifests s WHERE s.digest = manifests.subject AND s.repo = manifests.repo))`
 
 	blobHeld = `(EXISTS (SELECT 1 FROM layers l WHERE l.digest = blobs.digest) OR EXISTS (SELECT 1 FROM manifests m WHERE m.digest = blobs.digest))`
@@ -42,10 +42,11 @@ func (s *Store) Claim(ctx context.Context, c index.Claim) error {
 	})
 }
 
-// renewPush renews the links of the repository that were in lease when the upload began, and that no
-// manifest holds yet: the layers of one push, of which the manifest comes last.
+// renewPush renews the links of the repository that were in lease when the upload began: among them the
+// other layers of one push, of which the manifest comes last. A link that a manifest holds may lose it
+// before that.
 func (t *tx) renewPush(c index.Claim, lease time.Duration) error {
-	return t.exec("UPDATE layers SET accessed_at = max(accessed_at, ?) WHERE repo = ? AND held = 0 AND accessed_at >= ?",
+	return t.exec("UPDATE layers SET accessed_at = max(accessed_at, ?) WHERE repo = ? AND accessed_at >= ?",
 		t.now, c.Key.Repository, c.UploadStarted.UnixMilli()-lease.Milliseconds())
 }
 
@@ -109,7 +110,7 @@ func (t *tx) putManifest(c index.Claim, placed bool, at int64) error {
 		return err
 	}
 	for _, child := range m.References {
-		if err := t.exec("INSERT INTO refs (parent, child) VALUES (?, ?) ON CONFLICT DO NOTHING", d, packed(child)); err != nil {
+		if err := t.exec("INSERT INTO refs (parent, repo, child) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", d, repo, packed(child)); err != nil {
 			return err
 		}
 	}
@@ -150,7 +151,7 @@ func (t *tx) brokenCircles(repo string) error {
 const keepersOf = `WITH RECURSIVE keepers (d, depth) AS (
 	SELECT ?2, 0
 	UNION
-	SELECT m.digest, 1 FROM keepers k JOIN refs f ON f.child = k.d JOIN manifests m ON m.digest = f.parent AND m.repo = ?1
+	SELECT m.digest, 1 FROM keepers k JOIN refs f ON f.child = k.d AND f.repo = ?1 JOIN manifests m ON m.digest = f.parent AND m.repo = ?1
 	UNION
 	SELECT s.digest, 1 FROM keepers k JOIN manifests m ON m.digest = k.d AND m.repo = ?1 JOIN manifests s ON s.digest = m.subject AND s.repo = ?1
 ) `
@@ -161,8 +162,8 @@ func (t *tx) rehold(k index.Key) error {
 	for _, q := range []string{
 		"UPDATE manifests SET held = " + manifestHeld + " WHERE digest = ?1 AND repo = ?2",
 		"UPDATE manifests SET held = " + manifestHeld + " WHERE subject = ?1 AND repo = ?2",
-		"UPDATE manifests SET held = " + manifestHeld + " WHERE digest IN (SELECT child FROM refs WHERE parent = ?1) AND repo = ?2",
-		"UPDATE layers SET held = " + layerHeld + " WHERE digest IN (SELECT child FROM refs WHERE parent = ?1) AND repo = ?2",
+		"UPDATE manifests SET held = " + manifestHeld + " WHERE digest IN (SELECT child FROM refs WHERE parent = ?1 AND repo = ?2) AND repo = ?2",
+		"UPDATE layers SET held = " + layerHeld + " WHERE digest IN (SELECT child FROM refs WHERE parent = ?1 AND repo = ?2) AND repo = ?2",
 	} {
 		if err := t.exec(q, d, repo); err != nil {
 			return err
@@ -333,12 +334,12 @@ func (t *tx) inheritBlob(r index.Row) error {
 	return t.holdBlob(r.Key.Digest)
 }
 
-// dropReferences lets what a manifest named inherit, and forgets the names with the digest's last row.
+// dropReferences lets what a manifest named inherit, and forgets the names.
 func (t *tx) dropReferences(r index.Row) error {
 	d, repo, at := packed(r.Key.Digest), r.Key.Repository, r.AccessedAt.UnixMilli()
 	for _, q := range []string{
-		"UPDATE layers SET accessed_at = max(accessed_at, ?1) WHERE repo = ?2 AND digest IN (SELECT child FROM refs WHERE parent = ?3)",
-		"UPDATE manifests SET accessed_at = max(accessed_at, ?1) WHERE repo = ?2 AND digest IN (SELECT child FROM refs WHERE parent = ?3)",
+		"UPDATE layers SET accessed_at = max(accessed_at, ?1) WHERE repo = ?2 AND digest IN (SELECT child FROM refs WHERE parent = ?3 AND repo = ?2)",
+		"UPDATE manifests SET accessed_at = max(accessed_at, ?1) WHERE repo = ?2 AND digest IN (SELECT child FROM refs WHERE parent = ?3 AND repo = ?2)",
 		"UPDATE manifests SET accessed_at = max(accessed_at, ?1) WHERE repo = ?2 AND subject = ?3",
 	} {
 		if err := t.exec(q, at, repo, d); err != nil {
@@ -351,7 +352,7 @@ func (t *tx) dropReferences(r index.Row) error {
 	if err := t.rehold(r.Key); err != nil {
 		return err
 	}
-	if err := t.exec("DELETE FROM refs WHERE parent = ?1 AND NOT EXISTS (SELECT 1 FROM manifests WHERE digest = ?1)", d); err != nil {
+	if err := t.exec("DELETE FROM refs WHERE parent = ? AND repo = ?", d, repo); err != nil {
 		return err
 	}
 	return t.inheritBlob(r)
@@ -430,7 +431,7 @@ func (t *tx) mayDelete(k index.Key) error {
 		return err
 	}
 	var by packed
-	err := t.q().one(`SELECT m.digest FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = ? WHERE f.child = ? LIMIT 1`,
+	err := t.q().one(`SELECT f.parent FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = f.repo WHERE f.repo = ? AND f.child = ? LIMIT 1`,
 		k.Repository, packed(k.Digest)).Scan(&by)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
