@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
@@ -18,6 +19,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/gc"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/serve"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -77,6 +79,8 @@ func hint(err error) string {
 		return "start dcs serve: it puts the file aside and rebuilds the index from disk"
 	case errors.Is(err, index.ErrFull):
 		return "make some room on the disk; unfinished uploads are removed first"
+	case errors.Is(err, fs.ErrPermission):
+		return "run it as the user that owns the data directory, or as root"
 	case errors.Is(err, index.ErrNewer):
 		return "use the version of dcs that wrote it, or a newer one"
 	}
@@ -90,11 +94,13 @@ func exitCode(err error) int {
 		grace  *gc.GraceError
 		locked *layout.LockedError
 		wrong  *gc.WrongIndexError
+		nobody *serve.NoUsersError
+		cert   *serve.CertificateError
 	)
 	switch {
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
-	case errors.As(err, &usage), errors.As(err, &conf), errors.As(err, &grace):
+	case errors.As(err, &usage), errors.As(err, &conf), errors.As(err, &grace), errors.As(err, &nobody), errors.As(err, &cert):
 		return exitUsage
 	case errors.As(err, &locked), errors.As(err, &wrong):
 		return exitLocked
@@ -124,8 +130,9 @@ func newRootCommand(env *environment) *cobra.Command {
 		Short: "A Docker registry that forgets",
 		Long: `dcs is a Docker/OCI registry that forgets: what nobody uses any more disappears by
 itself, and what is in use is never broken.`,
-		SilenceErrors: true,
-		SilenceUsage:  true,
+		SuggestionsMinimumDistance: 2,
+		SilenceErrors:              true,
+		SilenceUsage:               true,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -53,7 +54,7 @@ at once.` + usersStatus,
 			if err := users.CheckName(args[0]); err != nil {
 				return &usageError{err, ""}
 			}
-			password, err := readPassword(env, args[0], fromStdin)
+			password, err := readPassword(cmd.Context(), env, args[0], fromStdin)
 			if err != nil {
 				return err
 			}
@@ -121,7 +122,9 @@ func newUsersListCommand(env *environment) *cobra.Command {
 			}
 			names, err := file.List()
 			for _, name := range names {
-				fmt.Fprintln(env.stdout, name)
+				if _, err := fmt.Fprintln(env.stdout, name); err != nil {
+					return err
+				}
 			}
 			return err
 		},
@@ -139,7 +142,7 @@ func usersFile(env *environment, cmd *cobra.Command) (*users.File, error) {
 }
 
 // readPassword asks twice on a terminal. From standard input one trailing newline is cut.
-func readPassword(env *environment, name string, fromStdin bool) (string, error) {
+func readPassword(ctx context.Context, env *environment, name string, fromStdin bool) (string, error) {
 	if fromStdin {
 		data, err := io.ReadAll(io.LimitReader(env.stdin, 1<<16))
 		if err != nil {
@@ -155,7 +158,7 @@ func readPassword(env *environment, name string, fromStdin bool) (string, error)
 	var answers [2]string
 	for i, question := range []string{"Password for " + name, "Again"} {
 		fmt.Fprintf(env.stderr, "%s: ", question)
-		answer, err := term.ReadPassword(int(f.Fd()))
+		answer, err := askPassword(ctx, int(f.Fd()))
 		fmt.Fprintln(env.stderr)
 		if err != nil {
 			return "", fmt.Errorf("read the password: %w", err)
@@ -169,6 +172,29 @@ func readPassword(env *environment, name string, fromStdin bool) (string, error)
 		return "", errors.New("the two passwords differ")
 	}
 	return answers[0], nil
+}
+
+// askPassword reads a line without echo, until ctx ends: reading a terminal cannot be interrupted.
+func askPassword(ctx context.Context, fd int) ([]byte, error) {
+	before, err := term.GetState(fd)
+	if err != nil {
+		return nil, err
+	}
+	type answer struct {
+		line []byte
+		err  error
+	}
+	read := make(chan answer, 1)
+	go func() { // ends with the process when nobody answers
+		line, err := term.ReadPassword(fd)
+		read <- answer{line, err}
+	}()
+	select {
+	case a := <-read:
+		return a.line, a.err
+	case <-ctx.Done():
+		return nil, errors.Join(ctx.Err(), term.Restore(fd, before))
+	}
 }
 
 func checkPassword(password string) error {

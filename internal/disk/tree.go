@@ -1,13 +1,16 @@
 package disk
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Modes of what a Tree creates, before the umask: those of distribution's filesystem driver.
@@ -79,6 +82,7 @@ func (t *Tree) MkdirAll(dir string) error {
 	}
 	fi, err := os.Lstat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
+		t.forget(dir)
 		if err := t.MkdirAll(filepath.Dir(dir)); err != nil {
 			return err
 		}
@@ -139,9 +143,36 @@ func (t *Tree) durable(dir string, fi fs.FileInfo) error {
 	return nil
 }
 
+// forget is for a directory that is gone: a new one of that name may get the old one's inode, and its
+// name is not durable yet.
+func (t *Tree) forget(dir string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.synced, dir)
+}
+
 // Stage writes data to a synced file in the temp directory, to be put in place by Rename.
 func (t *Tree) Stage(data []byte) (string, error) {
-	return stage(t.temp, data, fileMode, t.own)
+	name, err := stage(t.temp, data, fileMode, t.own)
+	if errors.Is(err, fs.ErrNotExist) { // somebody removed the directory
+		if err := t.MkdirAll(t.temp); err != nil {
+			return "", err
+		}
+		return stage(t.temp, data, fileMode, t.own)
+	}
+	return name, err
+}
+
+// Touch makes an empty file at path, if there is none, that belongs to the owner of the data directory.
+func (t *Tree) Touch(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), t.Own(path))
 }
 
 // Rename moves from to its place. A parent directory that an expiry removed is made again. The name
@@ -155,26 +186,33 @@ func (t *Tree) Rename(from, to string) error {
 		if _, serr := os.Lstat(from); serr != nil {
 			return err
 		}
-		if err := os.MkdirAll(filepath.Dir(to), dirMode); err != nil {
-			return err
-		}
-		if err := t.ownParents(filepath.Dir(to)); err != nil {
+		if err := t.remake(filepath.Dir(to)); err != nil {
 			return err
 		}
 	}
 	return fmt.Errorf("rename to %s: its directory keeps vanishing", to)
 }
 
-func (t *Tree) ownParents(dir string) error {
-	if t.own == keep {
+// remake makes a directory that was removed, and its parents, without making them durable yet.
+func (t *Tree) remake(dir string) error {
+	if len(dir) <= len(t.root) {
 		return nil
 	}
-	for ; len(dir) > len(t.root); dir = filepath.Dir(dir) {
-		if err := t.Own(dir); err != nil {
+	err := os.Mkdir(dir, dirMode)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := t.remake(filepath.Dir(dir)); err != nil {
 			return err
 		}
+		err = os.Mkdir(dir, dirMode)
 	}
-	return nil
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
+		return nil // made, or removed again, by somebody else: Rename tries again
+	}
+	if err != nil {
+		return err
+	}
+	t.forget(dir)
+	return t.Own(dir)
 }
 
 // Sync makes the name of a file that Rename put in place durable, with each parent.
@@ -195,58 +233,60 @@ func (t *Tree) Sync(path string) error {
 
 // Trash moves path out of the tree; EmptyTrash removes it for good. False when it is not there.
 func (t *Tree) Trash(path string) (bool, error) {
-	return t.trashAs(path, nil)
+	err := t.Rename(path, filepath.Join(t.trash, unique()))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
+
+// undecided is how the name of a moved path begins that may be moved back. EmptyTrash leaves it for a
+// while; older ones were left by a process that was killed.
+const undecided = "undecided-"
 
 // TrashIf is Trash for a path that somebody may be writing to: fresh is asked about the moved path,
 // and when it says yes the path is moved back.
 func (t *Tree) TrashIf(path string, fresh func(moved string) (bool, error)) (bool, error) {
-	return t.trashAs(path, fresh)
-}
-
-func (t *Tree) trashAs(path string, fresh func(string) (bool, error)) (bool, error) {
-	dir, err := os.MkdirTemp(t.trash, "t-*")
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = t.MkdirAll(t.trash); err == nil {
-			dir, err = os.MkdirTemp(t.trash, "t-*")
-		}
-	}
-	if err != nil {
+	moved := filepath.Join(t.trash, undecided+unique())
+	if err := t.Rename(path, moved); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
 		return false, err
-	}
-	moved := filepath.Join(dir, filepath.Base(path))
-	if err := os.Rename(path, moved); err != nil {
-		rerr := os.Remove(dir)
-		if errors.Is(err, fs.ErrNotExist) {
-			return false, rerr
-		}
-		return false, errors.Join(err, rerr)
-	}
-	if fresh == nil {
-		return true, nil
 	}
 	back, err := fresh(moved)
 	if err != nil || back {
-		return false, errors.Join(err, os.Rename(moved, path), os.Remove(dir))
+		return false, errors.Join(err, os.Rename(moved, path))
 	}
-	return true, nil
+	return t.Trash(moved)
 }
+
+// unique is a name that nothing has.
+func unique() string { return rand.Text() }
 
 // EmptyTrash removes what Trash moved away, by this process or by one that was killed. Files that it
 // cannot remove stay for the next call, and are reported.
-func (t *Tree) EmptyTrash() error { return removeEntries(t.trash) }
+func (t *Tree) EmptyTrash() error {
+	return removeEntries(t.trash, func(e fs.DirEntry) bool {
+		fi, err := e.Info()
+		return strings.HasPrefix(e.Name(), undecided) && err == nil && time.Since(fi.ModTime()) < time.Minute
+	})
+}
 
 // EmptyTemp removes what a killed process left half-written. Only the holder of the root lock may call it.
-func (t *Tree) EmptyTemp() error { return removeEntries(t.temp) }
+func (t *Tree) EmptyTemp() error {
+	return removeEntries(t.temp, func(fs.DirEntry) bool { return false })
+}
 
-func removeEntries(dir string) error {
+func removeEntries(dir string, keep func(fs.DirEntry) bool) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	errs := []error{err}
 	for _, e := range entries {
-		errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
+		if !keep(e) {
+			errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -258,6 +298,7 @@ func (t *Tree) Prune(dir, stop string) {
 		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return
 		}
+		t.forget(dir)
 		dir = filepath.Dir(dir)
 	}
 }

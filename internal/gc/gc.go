@@ -36,6 +36,8 @@ type Collector struct {
 	Log   logrus.FieldLogger
 	// OnDelete is called with each blob that was removed. Nil: nobody wants to know.
 	OnDelete func(digest.Digest)
+	// Yield is how long to wait between two steps, so that writers of another process get their turn.
+	Yield time.Duration
 }
 
 // Counts are the objects that a run removed. Blobs counts files, so a manifest is in both.
@@ -74,27 +76,31 @@ type execution struct {
 	levels map[string]bool // directories from which this level removed names
 }
 
-// run removes uploads first: that needs no index, and so works on a disk that they filled.
+// run removes uploads first: that needs no index, and so works on a disk that they filled. What cannot be
+// removed holds up nothing else: what it refers to stays by itself.
 func (x *execution) run() error {
-	if err := x.removeUploads(); err != nil {
-		return err
-	}
+	errs := []error{x.removeUploads()}
 	for _, level := range []struct {
 		rows   []index.Row
 		remove func([]index.Row) error
 	}{
 		{x.plan.Tags, x.removeTag}, {x.plan.Manifests, x.removeManifests}, {x.plan.Layers, x.removeLayer}, {x.plan.Blobs, x.removeBlob},
 	} {
+		depth := 0
 		for _, r := range level.rows {
-			if err := x.retire(r, level.remove); err != nil {
-				return errors.Join(err, x.endLevel())
+			if d := x.plan.depth[r.Key]; d != depth { // what named it went from the same level
+				errs = append(errs, x.endLevel())
+				depth = d
+			}
+			err := x.retire(r, level.remove)
+			errs = append(errs, err)
+			if x.ctx.Err() != nil || errors.Is(err, index.ErrGateClosed) || errors.Is(err, index.ErrFull) || errors.Is(err, index.ErrCorrupt) {
+				return errors.Join(append(errs, x.endLevel())...)
 			}
 		}
-		if err := x.endLevel(); err != nil {
-			return err
-		}
+		errs = append(errs, x.endLevel())
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (x *execution) retire(r index.Row, remove func([]index.Row) error) error {
@@ -103,6 +109,9 @@ func (x *execution) retire(r index.Row, remove func([]index.Row) error) error {
 	}
 	if x.gone[r.Key] {
 		return nil // went together with another one
+	}
+	if x.Yield > 0 {
+		time.Sleep(x.Yield)
 	}
 	before := x.result
 	rows, err := x.Index.Retire(x.ctx, r.Key, x.plan.Cutoffs, remove)
@@ -162,14 +171,10 @@ func (x *execution) removeManifests(rows []index.Row) error {
 }
 
 func (x *execution) removeLayer(rows []index.Row) error {
-	waits, err := x.plan.waitsForUpload(x.ctx, x.Dir, rows[0])
-	if err != nil {
-		return err
-	}
-	if waits {
+	if x.plan.waitsForUpload(rows[0]) {
 		return index.ErrSkip
 	}
-	_, err = x.unlink(rows[0].Key)
+	_, err := x.unlink(rows[0].Key)
 	return err
 }
 
@@ -248,21 +253,28 @@ func (x *execution) removeUploads() error {
 	return x.Tree.EmptyTrash()
 }
 
-// waitsForUpload says whether a link may be part of a push that is under way: an upload into the
-// repository began while the link was in lease, and is still being written. The manifest comes last.
-func (p *Plan) waitsForUpload(ctx context.Context, dir layout.Dir, r index.Row) (bool, error) {
-	waits := false
-	err := dir.Uploads(ctx, r.Key.Repository, func(id string) error {
-		u := layout.Path{Kind: layout.UploadDir, Repository: r.Key.Repository, Upload: id}
-		last, err := lastWrite(dir.File(u))
-		if err != nil || last.Before(p.uploadCutoff) {
+// oldestUpload is when the first of the uploads began that are under way in a repository; ok: there is
+// one. One that begins after the plan cannot be part of a push whose links are old enough to go.
+func (x *planner) oldestUpload(repo string) (oldest time.Time, ok bool, err error) {
+	err = x.Dir.Uploads(x.ctx, repo, func(id string) error {
+		u := layout.Path{Kind: layout.UploadDir, Repository: repo, Upload: id}
+		last, err := lastWrite(x.Dir.File(u))
+		if err != nil || last.Before(x.uploadCutoff) {
 			return err
 		}
-		began, ok := started(dir, u)
-		waits = waits || (ok && !began.After(r.AccessedAt.Add(p.lease)))
+		if began, says := started(x.Dir, u); says && (!ok || began.Before(oldest)) {
+			oldest, ok = began, true
+		}
 		return nil
 	})
-	return waits, err
+	return oldest, ok, err
+}
+
+// waitsForUpload says whether a link may be part of a push that is under way: an upload into the
+// repository began while the link was in lease, and is still being written. The manifest comes last.
+func (p *Plan) waitsForUpload(r index.Row) bool {
+	oldest, ok := p.uploading[r.Key.Repository]
+	return ok && !oldest.After(r.AccessedAt.Add(p.lease))
 }
 
 // lastWrite is when something was last written to an upload: its data, or the file that is touched

@@ -62,7 +62,7 @@ func (e *WrongIndexError) Error() string {
 
 // Hint says what the operator can do.
 func (e *WrongIndexError) Hint() string {
-	return "restart that server; it rebuilds its index from disk"
+	return "try again in a few seconds: the server opens the index again and rebuilds it from disk"
 }
 
 // gatePoll is how often a run looks whether a server has rebuilt its index.
@@ -74,12 +74,8 @@ func (o Once) Run(ctx context.Context) (rep Report, err error) {
 	if err := o.Dir.Check(); err != nil {
 		return rep, err
 	}
-	live, err := o.Dir.Live()
-	if err != nil {
-		return rep, err
-	}
 	if o.DryRun {
-		return o.rehearse(ctx, live)
+		return o.rehearse(ctx)
 	}
 	tree, err := disk.OpenTree(string(o.Dir), o.Dir.Temp(), o.Dir.Trash())
 	if err != nil {
@@ -93,29 +89,81 @@ func (o Once) Run(ctx context.Context) (rep Report, err error) {
 	if err := tree.Own(o.Dir.GCLock()); err != nil {
 		return rep, err
 	}
+	for { // a server may start, or end, at any time
+		rep, again, err := o.beside(ctx, tree)
+		if !again {
+			return rep, err
+		}
+	}
+}
+
+// beside runs with the server that there is now, or without one. again: that was not so any more.
+func (o Once) beside(ctx context.Context, tree *disk.Tree) (rep Report, again bool, err error) {
+	live, err := o.awaitServer(ctx)
+	if err != nil {
+		return rep, false, err
+	}
 	ix, err := o.open(ctx, live, tree)
 	if err != nil {
-		return rep, err
+		return rep, false, err
 	}
 	defer func() { err = errors.Join(err, ix.Close()) }()
+	if now, err := o.Dir.Live(); err != nil || !same(now, live) {
+		return rep, err == nil, err
+	}
 	if live != nil {
 		err = o.awaitGate(ctx, ix)
 	} else {
 		err = o.rebuild(ctx, ix)
 	}
 	if err != nil {
-		return rep, err
+		return rep, false, err
 	}
-	return o.run(ctx, ix, tree)
+	c := Collector{Dir: o.Dir, Tree: tree, Index: ix, Log: o.Log}
+	if live != nil {
+		c.Yield = yield
+	}
+	rep, err = o.run(ctx, c)
+	return rep, false, err
+}
+
+// yield lets the server write between two steps of a run in another process: SQLite gives the lock to
+// whoever asks first, and a loop asks first every time.
+const yield = 2 * time.Millisecond
+
+func same(a, b *layout.Holder) bool {
+	return (a == nil) == (b == nil) && (a == nil || *a == *b)
+}
+
+// awaitServer returns the server of the directory, or nil. One that has just taken the lock has not said
+// yet which index it uses: it may still close the gate.
+func (o Once) awaitServer(ctx context.Context) (*layout.Holder, error) {
+	for {
+		live, err := o.Dir.Live()
+		if err != nil || live == nil || live.Index != "" {
+			return live, err
+		}
+		if err := pause(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func pause(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(gatePoll):
+		return nil
+	}
 }
 
 func (o Once) open(ctx context.Context, live *layout.Holder, tree *disk.Tree) (*sqlite.Store, error) {
 	if live == nil {
-		ix, err := sqlite.Open(ctx, o.Dir.Index(), sqlite.Alone, time.Now)
-		if err != nil {
+		if err := tree.Touch(o.Dir.Index()); err != nil { // SQLite's other files get the owner of this one
 			return nil, err
 		}
-		return ix, tree.Own(o.Dir.Index())
+		return sqlite.Open(ctx, o.Dir.Index(), sqlite.Alone, time.Now)
 	}
 	wrong := &WrongIndexError{layout.LockedError{Directory: string(o.Dir), Holder: *live}}
 	ix, err := sqlite.Open(ctx, o.Dir.Index(), sqlite.Beside, time.Now)
@@ -138,10 +186,8 @@ func (o Once) awaitGate(ctx context.Context, ix index.Store) error {
 		if !told {
 			o.Log.Info("waiting until the server has rebuilt its index from disk")
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(gatePoll):
+		if err := pause(ctx); err != nil {
+			return err
 		}
 	}
 }
@@ -164,12 +210,11 @@ func (o Once) rebuild(ctx context.Context, ix index.Store) error {
 	return err
 }
 
-func (o Once) run(ctx context.Context, ix index.Store, tree *disk.Tree) (Report, error) {
-	policy, err := o.policy(ctx, ix)
+func (o Once) run(ctx context.Context, c Collector) (Report, error) {
+	policy, err := o.policy(ctx, c.Index)
 	if err != nil {
 		return Report{}, err
 	}
-	c := Collector{Dir: o.Dir, Tree: tree, Index: ix, Log: o.Log}
 	rep, err := c.Run(ctx, policy, o.DryRun)
 	if errors.Is(err, index.ErrGateClosed) {
 		err = nil // a server has started a rebuild, or we left the gate shut: nothing may go
@@ -190,7 +235,11 @@ func (o Once) policy(ctx context.Context, ix index.Store) (index.Policy, error) 
 
 // rehearse plans without touching the store. Beside a server its index is read as it is; without one
 // the rebuild that would come first happens on a copy of the index, elsewhere.
-func (o Once) rehearse(ctx context.Context, live *layout.Holder) (rep Report, err error) {
+func (o Once) rehearse(ctx context.Context) (rep Report, err error) {
+	live, err := o.awaitServer(ctx)
+	if err != nil {
+		return rep, err
+	}
 	if live != nil {
 		ix, err := sqlite.Open(ctx, o.Dir.Index(), sqlite.Look, time.Now)
 		if err != nil {
@@ -200,7 +249,7 @@ func (o Once) rehearse(ctx context.Context, live *layout.Holder) (rep Report, er
 		if err := o.awaitGate(ctx, ix); err != nil {
 			return rep, err
 		}
-		return o.run(ctx, ix, nil)
+		return o.run(ctx, Collector{Dir: o.Dir, Index: ix, Log: o.Log})
 	}
 	tmp, err := os.MkdirTemp("", "dcs-gc-*")
 	if err != nil {
@@ -215,7 +264,7 @@ func (o Once) rehearse(ctx context.Context, live *layout.Holder) (rep Report, er
 	if err := o.rebuild(ctx, ix); err != nil {
 		return rep, err
 	}
-	return o.run(ctx, ix, nil)
+	return o.run(ctx, Collector{Dir: o.Dir, Index: ix, Log: o.Log})
 }
 
 func copyOf(ctx context.Context, path, dir string) (*sqlite.Store, error) {

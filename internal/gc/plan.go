@@ -44,6 +44,8 @@ type Plan struct {
 
 	uploadCutoff time.Time // files know the wall clock only
 	lease        time.Duration
+	uploading    map[string]time.Time // repository -> when its oldest upload under way began
+	depth        map[index.Key]int    // of manifests: how many are above it that go as well
 }
 
 // Result is what Execute would return if nobody used anything meanwhile.
@@ -74,7 +76,7 @@ func (p *Plan) imagesOf(gone map[index.Key]bool) (images []Image) {
 
 // NewPlan decides what to remove under a policy. It changes nothing. Its cost follows what it lists.
 func (c *Collector) NewPlan(ctx context.Context, policy index.Policy) (*Plan, error) {
-	x := planner{Collector: c, ctx: ctx, Plan: &Plan{}, dead: map[index.Key]bool{}}
+	x := planner{Collector: c, ctx: ctx, Plan: &Plan{uploading: map[string]time.Time{}, depth: map[index.Key]int{}}, asked: map[string]bool{}, dead: map[index.Key]bool{}}
 	x.Cutoffs = expiry.Cutoffs(policy, c.Index.Back)
 	x.lease = policy.Grace + policy.Resolution
 	x.uploadCutoff = time.Now().Add(-policy.Grace)
@@ -102,6 +104,8 @@ type planner struct {
 	*Plan
 	ctx  context.Context
 	dead map[index.Key]bool
+	// asked are the repositories whose uploads were looked at.
+	asked map[string]bool
 }
 
 func (x *planner) die(r index.Row, list *[]index.Row) bool {
@@ -147,6 +151,9 @@ func (x *planner) manifests() error {
 			if !x.die(m, &x.Manifests) {
 				continue
 			}
+			if err := x.findDepth(m); err != nil {
+				return err
+			}
 			kept, err := x.keptBy(m)
 			if err != nil {
 				return err
@@ -154,7 +161,20 @@ func (x *planner) manifests() error {
 			queue = append(queue, kept...)
 		}
 	}
+	slices.SortStableFunc(x.Manifests, func(a, b index.Row) int { return x.depth[a.Key] - x.depth[b.Key] })
 	return nil
+}
+
+// findDepth puts a manifest below those that keep it and go too, so that their names are gone for good
+// before its own goes.
+func (x *planner) findDepth(m index.Row) error {
+	keepers, err := x.keepers(m)
+	for _, k := range keepers {
+		if x.dead[k] && x.depth[k] >= x.depth[m.Key] {
+			x.depth[m.Key] = x.depth[k] + 1
+		}
+	}
+	return err
 }
 
 // deadGroup returns a manifest with all that keeps it and is not planned yet, if none of it is wanted.
@@ -268,9 +288,24 @@ func (x *planner) layer(k index.Key) error {
 	if err != nil || x.anyAlive(parents) {
 		return err
 	}
-	waits, err := x.waitsForUpload(x.ctx, x.Dir, *r)
-	if err == nil && !waits {
+	if err := x.findUploads(k.Repository); err != nil {
+		return err
+	}
+	if !x.waitsForUpload(*r) {
 		x.die(*r, &x.Layers)
+	}
+	return nil
+}
+
+// findUploads looks once at what is being uploaded into a repository.
+func (x *planner) findUploads(repo string) error {
+	if x.asked[repo] {
+		return nil
+	}
+	x.asked[repo] = true
+	oldest, ok, err := x.oldestUpload(repo)
+	if ok {
+		x.uploading[repo] = oldest
 	}
 	return err
 }

@@ -1,10 +1,14 @@
 package index
 
 import (
+	"bytes"
 	_ "crypto/sha256" // go-digest knows an algorithm when it is linked in
 	_ "crypto/sha512"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -22,6 +26,21 @@ type descriptor struct {
 	URLs      []string      `json:"urls"`
 }
 
+// config is a descriptor that may be missing. As in distribution null does not take it back.
+type config struct {
+	descriptor
+	given bool
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (c *config) UnmarshalJSON(data []byte) error {
+	if string(data) == "null" {
+		return nil
+	}
+	c.given = true
+	return json.Unmarshal(data, &c.descriptor)
+}
+
 // ParseContent reads what a manifest of any kind says about itself. References are followed by digest,
 // whatever their type: BuildKit's cache index lists layers under "manifests".
 func ParseContent(data []byte) (*Content, error) {
@@ -29,7 +48,7 @@ func ParseContent(data []byte) (*Content, error) {
 		SchemaVersion int          `json:"schemaVersion"`
 		MediaType     string       `json:"mediaType"`
 		ArtifactType  string       `json:"artifactType"`
-		Config        *descriptor  `json:"config"`
+		Config        config       `json:"config"`
 		Layers        []descriptor `json:"layers"`
 		Blobs         []descriptor `json:"blobs"` // ORAS artifact manifests, from before OCI 1.1
 		Manifests     []descriptor `json:"manifests"`
@@ -57,12 +76,12 @@ func ParseContent(data []byte) (*Content, error) {
 	if c.MediaType == "" {
 		c.MediaType = impliedType(m.Manifests != nil)
 	}
-	if m.Config != nil {
+	if m.Config.given {
 		c.Config = m.Config.Digest
 		if c.ArtifactType == "" {
 			c.ArtifactType = m.Config.MediaType // OCI 1.1: the config's type stands in
 		}
-		m.Layers = append(m.Layers, *m.Config)
+		m.Layers = append(m.Layers, m.Config.descriptor)
 	}
 	if m.Subject != nil {
 		c.Subject = m.Subject.Digest
@@ -79,13 +98,69 @@ func ParseContent(data []byte) (*Content, error) {
 			if !seen[d.Digest] {
 				seen[d.Digest] = true
 				c.References = append(c.References, d.Digest)
-				if len(d.URLs) > 0 {
+				if len(d.URLs) > 0 && foreign[d.MediaType] {
 					c.Foreign = append(c.Foreign, d.Digest)
 				}
 			}
 		}
 	}
+	if seen[c.Subject] {
+		c.Subject = "" // it is a part already: that each keeps the other would be a circle
+	}
 	return c, nil
+}
+
+// foreign are the types of layers that may live elsewhere, and come with URLs then.
+var foreign = map[string]bool{
+	"application/vnd.oci.image.layer.nondistributable.v1.tar":      true,
+	"application/vnd.oci.image.layer.nondistributable.v1.tar+gzip": true,
+	"application/vnd.oci.image.layer.nondistributable.v1.tar+zstd": true,
+	"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip":    true,
+	"application/vnd.docker.image.rootfs.foreign.diff.tar":         true,
+}
+
+// CheckUnambiguous refuses JSON in which a name stands twice in one object, or once more in other letter
+// case. Readers differ in which of the two counts, and each must see the references that we saw.
+func CheckUnambiguous(data []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	type object struct {
+		names map[string]bool // nil: an array
+		value bool            // a value comes next, not a name
+	}
+	var open []object
+	done := func() { // a value was read
+		if n := len(open); n > 0 && open[n-1].names != nil {
+			open[n-1].value = false
+		}
+	}
+	for {
+		t, err := dec.Token()
+		if errors.Is(err, io.EOF) && len(open) == 0 {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("manifest is not JSON: %w", err)
+		}
+		if n := len(open); n > 0 && open[n-1].names != nil && !open[n-1].value && t != json.Delim('}') {
+			name := strings.ToLower(t.(string)) // between names and values the decoder gives strings only
+			if open[n-1].names[name] {
+				return fmt.Errorf("manifest has the name %q twice in one object", name)
+			}
+			open[n-1].names[name], open[n-1].value = true, true
+			continue
+		}
+		switch t {
+		case json.Delim('{'):
+			open = append(open, object{names: map[string]bool{}})
+		case json.Delim('['):
+			open = append(open, object{})
+		case json.Delim('}'), json.Delim(']'):
+			open = open[:len(open)-1]
+			done()
+		default:
+			done()
+		}
+	}
 }
 
 // impliedType is the OCI media type of a manifest that does not name its own.

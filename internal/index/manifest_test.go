@@ -75,7 +75,10 @@ func TestParseContent(t *testing.T) {
 			Content{MediaType: ociManifest, ArtifactType: "application/vnd.cncf.helm.config", Config: dg("c"), Subject: dg("image"), References: dgs("c")}},
 		{"an index with a subject that it also lists",
 			`{"schemaVersion":2,"artifactType":"a","manifests":[{"digest":"<r>"}],"subject":{"digest":"<r>"}}`,
-			Content{MediaType: ociIndex, ArtifactType: "a", Subject: dg("r"), References: dgs("r")}},
+			Content{MediaType: ociIndex, ArtifactType: "a", References: dgs("r")}},
+		{"a config that null does not take back",
+			`{"schemaVersion":2,"config":{"digest":"<c>"},"config":null}`,
+			Content{MediaType: ociManifest, Config: dg("c"), References: dgs("c")}},
 		{"an artifact manifest from before OCI 1.1",
 			`{"schemaVersion":2,"mediaType":"application/vnd.oci.artifact.manifest.v1+json","artifactType":"a","blobs":[{"digest":"<b>"}],"subject":{"digest":"<s>"}}`,
 			Content{MediaType: "application/vnd.oci.artifact.manifest.v1+json", ArtifactType: "a", Subject: dg("s"), References: dgs("b")}},
@@ -194,4 +197,17 @@ func FuzzParseContent(f *testing.F) {
 			t.Errorf("the subject is bad: %+v", c)
 		}
 	})
+}
+
+func TestCheckUnambiguous(t *testing.T) {
+	for _, good := range []string{`{}`, `{"a":1,"b":[{"a":1},{"a":{"a":[]}}]}`, `[]`, `{"a":"b","c":null}`} {
+		if err := CheckUnambiguous([]byte(good)); err != nil {
+			t.Errorf("%s: %v", good, err)
+		}
+	}
+	for _, bad := range []string{`{"a":1,"a":2}`, `{"layers":[],"Layers":[]}`, `{"b":[{"digest":"x","Digest":"y"}]}`, `{"a":{},"c":[1],"a":null}`, `{"a"`} {
+		if err := CheckUnambiguous([]byte(bad)); err == nil {
+			t.Errorf("%s is taken", bad)
+		}
+	}
 }

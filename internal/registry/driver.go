@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"path"
 	"slices"
@@ -74,6 +75,10 @@ func (d *driver) readLink(ctx context.Context, subPath string, k index.Key) ([]b
 	if err != nil {
 		return nil, d.readError(ctx, err)
 	}
+	if _, err := digest.Parse(string(data)); err != nil {
+		d.log.WithError(err).WithField("path", subPath).Error("a link on disk is damaged, and counts for nothing")
+		return nil, notFound(subPath)
+	}
 	if !known {
 		there, err := d.adopt(ctx, k)
 		if err != nil {
@@ -90,7 +95,7 @@ func (d *driver) readLink(ctx context.Context, subPath string, k index.Key) ([]b
 // or need not lease it says yes, since there is nothing to adopt.
 func (d *driver) lease(ctx context.Context, k index.Key) (known bool, err error) {
 	req := requestOf(ctx)
-	if !req.uses() {
+	if !req.uses() || req.leaseFailed {
 		return true, nil
 	}
 	known, err = d.leases.take(ctx, k)
@@ -109,7 +114,10 @@ func (d *driver) leaseError(ctx context.Context, k index.Key, err error) error {
 		return ctx.Err()
 	}
 	d.log.WithError(err).WithField("object", k.String()).Error("cannot record a use in the index")
-	if !requestOf(ctx).mustLease() {
+	if req := requestOf(ctx); !req.mustLease() {
+		if req != nil {
+			req.leaseFailed = true
+		}
 		return nil
 	}
 	return requestOf(ctx).fail(unavailable(err))
@@ -150,6 +158,10 @@ func (d *driver) Stat(ctx context.Context, subPath string) (storagedriver.FileIn
 	if err != nil {
 		return nil, d.readError(ctx, err)
 	}
+	if size, ok := d.sizeInHand(requestOf(ctx), p.Digest); ok && size != fi.Size() {
+		d.log.WithField("digest", p.Digest).Error("a blob on disk has another size than the same content that was just pushed; it is replaced")
+		return nil, notFound(subPath)
+	}
 	if !known {
 		there, err := d.adopt(ctx, k)
 		if err != nil {
@@ -160,6 +172,21 @@ func (d *driver) Stat(ctx context.Context, subPath string) (storagedriver.FileIn
 		}
 	}
 	return fi, nil
+}
+
+// sizeInHand is the size of content that the request brought, when that is the content of a digest.
+// Distribution trusts a blob that is there; one that a power loss cut short would stay for ever.
+func (d *driver) sizeInHand(req *request, dgst digest.Digest) (int64, bool) {
+	switch {
+	case req.kind == routeManifest && req.contentDigest == dgst:
+		return req.contentSize, true
+	case req.kind == routeUpload && req.method == http.MethodPut && req.digest == dgst:
+		fi, err := os.Stat(d.dir.File(layout.Path{Kind: layout.UploadData, Repository: req.name, Upload: req.reference}))
+		if err == nil {
+			return fi.Size(), true
+		}
+	}
+	return 0, false
 }
 
 // Writer implements storagedriver.StorageDriver. Only uploads are written by it.
@@ -221,7 +248,7 @@ func (d *driver) Walk(ctx context.Context, from string, f storagedriver.WalkFn, 
 	return d.readError(ctx, d.StorageDriver.Walk(ctx, from, func(fi storagedriver.FileInfo) error {
 		if p, ok := layout.Parse(fi.Path()); ok && p.Kind == layout.TagDir {
 			p.Kind = layout.TagLink
-			if there, err := adopt.Exists(d.dir, p); err != nil || !there {
+			if _, err := adopt.Link(d.dir, p); err != nil {
 				return storagedriver.ErrSkipDir
 			}
 		}

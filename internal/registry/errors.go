@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"net/http"
 	"syscall"
 
@@ -83,8 +84,11 @@ func (d *driver) readError(ctx context.Context, err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &gone):
+		if req := requestOf(ctx); req != nil {
+			req.vanished = true
+		}
 		return gone // bare: distribution compares types
-	case errors.Is(detail(err), syscall.ENOTDIR) || errors.Is(detail(err), syscall.ENAMETOOLONG):
+	case errors.Is(detail(err), fs.ErrNotExist) || errors.Is(detail(err), syscall.ENOTDIR) || errors.Is(detail(err), syscall.ENAMETOOLONG):
 		return notFound("")
 	case errors.Is(err, storagedriver.ErrSkipDir) || errors.Is(err, storagedriver.ErrFilledBuffer):
 		return err

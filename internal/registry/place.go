@@ -3,10 +3,10 @@ package registry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/opencontainers/go-digest"
@@ -74,6 +74,7 @@ func (d *driver) place(ctx context.Context, c index.Claim, staged string, look f
 	}
 	now := d.index.Now()
 	if err := d.index.Claim(ctx, c); err != nil {
+		d.prune(filepath.Dir(dest))
 		return err
 	}
 	err := d.index.Place(ctx, c, func() error {
@@ -89,6 +90,7 @@ func (d *driver) place(ctx context.Context, c index.Claim, staged string, look f
 		if uerr := d.index.Unclaim(context.WithoutCancel(ctx), c.Key); uerr != nil {
 			d.log.WithError(uerr).WithField("object", c.Key.String()).Error("cannot take a claim back")
 		}
+		d.prune(filepath.Dir(dest)) // what was made for it
 		return err
 	}
 	d.leases.remember(c.Key, now)
@@ -166,12 +168,18 @@ func (d *driver) manifestContent(ctx context.Context, dgst digest.Digest) (*inde
 	if err != nil {
 		return nil, 0, err
 	}
+	if got := digest.FromBytes(data); dgst.Algorithm() == digest.Canonical && got != dgst {
+		return nil, 0, fmt.Errorf("manifest %s has the content of %s", dgst, got)
+	}
 	if req := requestOf(ctx); req != nil && req.contentDigest == dgst {
-		return req.content, int64(len(data)), nil
+		return req.content, req.contentSize, nil
 	}
 	c, err := index.ParseContent(data)
 	return c, int64(len(data)), err
 }
+
+// maxReported is how many missing references a refusal names.
+const maxReported = 100
 
 // lookForReferences refuses a manifest whose own blob, or anything it needs, is not in the repository.
 func (d *driver) lookForReferences(ctx context.Context, p layout.Path, c *index.Content) error {
@@ -183,8 +191,12 @@ func (d *driver) lookForReferences(ctx context.Context, p layout.Path, c *index.
 	if !there {
 		missing = append(missing, errcode.ErrorCodeManifestBlobUnknown.WithDetail(p.Digest))
 	}
+	elsewhere := map[digest.Digest]bool{}
+	for _, f := range c.Foreign {
+		elsewhere[f] = true
+	}
 	for _, ref := range c.References {
-		if slices.Contains(c.Foreign, ref) {
+		if elsewhere[ref] || len(missing) >= maxReported {
 			continue
 		}
 		there, err := d.inRepository(p.Repository, ref)
@@ -243,13 +255,18 @@ func (d *driver) putTag(ctx context.Context, p layout.Path, content []byte) erro
 		if err := d.tree.Rename(staged[0], d.dir.File(entry)); err != nil {
 			return err
 		}
-		return d.tree.Rename(staged[1], d.dir.File(p))
+		if err := d.tree.Rename(staged[1], d.dir.File(p)); err != nil {
+			return err
+		}
+		d.dropOtherEntries(entry)
+		return nil
 	})
 	if err != nil {
+		d.prune(filepath.Dir(d.dir.File(entry)))
+		d.prune(filepath.Dir(d.dir.File(p)))
 		return err
 	}
 	d.leases.remember(index.TagKey(p.Repository, p.Tag), now)
-	d.dropOtherEntries(entry)
 	return errors.Join(d.tree.Sync(d.dir.File(entry)), d.tree.Sync(d.dir.File(p)))
 }
 

@@ -66,16 +66,40 @@ func (r *Registry) prepare(a *answer, hr *http.Request, req *request) error {
 	if req.name != "" && !layout.ValidName(req.name) {
 		return errcode.ErrorCodeNameInvalid.WithDetail(req.name)
 	}
+	forwarded(hr)
 	switch req.kind {
+	case routeTags:
+		if last := hr.URL.Query().Get("last"); last != "" && !layout.ValidTag(last) {
+			return errcode.ErrorCodeTagInvalid.WithDetail(last)
+		}
+	case routeCatalog:
+		if last := hr.URL.Query().Get("last"); last != "" && !layout.ValidName(last) {
+			return errcode.ErrorCodeNameInvalid.WithDetail(last)
+		}
 	case routeManifest:
 		if !strings.Contains(req.reference, ":") && !layout.ValidTag(req.reference) {
 			return errcode.ErrorCodeTagInvalid.WithDetail(req.reference)
 		}
 		return r.prepareManifest(a, hr, req)
 	case routeUpload:
-		return prepareUpload(hr)
+		return prepareUpload(hr, req)
 	}
 	return nil
+}
+
+// forwarded leaves distribution a scheme that makes a Location: the one that the client used, which is the
+// first of a chain of proxies.
+func forwarded(hr *http.Request) {
+	const name = "X-Forwarded-Proto"
+	if value := hr.Header.Get(name); value != "" {
+		first, _, _ := strings.Cut(value, ",")
+		switch first = strings.ToLower(strings.TrimSpace(first)); first {
+		case "http", "https":
+			hr.Header.Set(name, first)
+		default:
+			hr.Header.Del(name)
+		}
+	}
 }
 
 // manifestTypes are what is stored, and so what may be asked for.
@@ -99,6 +123,9 @@ func (r *Registry) prepareManifest(a *answer, hr *http.Request, req *request) er
 	return nil
 }
 
+// maxReferences bounds what one manifest makes the index write, under its lock. Images have up to 127 layers.
+const maxReferences = 10_000
+
 // readManifest reads and checks the manifest in a request's body.
 func readManifest(a *answer, hr *http.Request, req *request) error {
 	data, err := io.ReadAll(http.MaxBytesReader(a.ResponseWriter, hr.Body, index.MaxManifest))
@@ -110,18 +137,23 @@ func readManifest(a *answer, hr *http.Request, req *request) error {
 		return errBodyIncomplete
 	}
 	content, err := index.ParseContent(data)
-	if err != nil {
+	if err == nil {
+		err = index.CheckUnambiguous(data)
+	}
+	switch {
+	case err != nil:
 		return errcode.ErrorCodeManifestInvalid.WithDetail(err.Error())
-	}
-	if content.MediaType == index.SchemaOne {
+	case content.MediaType == index.SchemaOne:
 		return errcode.ErrorCodeManifestInvalid.WithDetail("schema 1 manifests are not supported")
+	case len(content.References) > maxReferences:
+		return errcode.ErrorCodeManifestInvalid.WithDetail(fmt.Sprintf("manifest refers to %d others, more than %d", len(content.References), maxReferences))
 	}
-	req.content, req.contentDigest = content, digest.FromBytes(data)
+	req.content, req.contentDigest, req.contentSize = content, digest.FromBytes(data), int64(len(data))
 	hr.Body = io.NopCloser(bytes.NewReader(data))
 	return nil
 }
 
-func prepareUpload(hr *http.Request) error {
+func prepareUpload(hr *http.Request, req *request) error {
 	if hr.Method == http.MethodPatch {
 		hr.Header.Del("Content-Type") // bytes are bytes
 	}
@@ -129,6 +161,9 @@ func prepareUpload(hr *http.Request) error {
 		return errRangeMalformed
 	}
 	d, err := digest.Parse(hr.URL.Query().Get("digest"))
+	if err == nil {
+		req.digest = d
+	}
 	if hr.Method == http.MethodPut && err == nil && d.Algorithm() != digest.Canonical {
 		return errcode.ErrorCodeDigestInvalid.WithMessage(fmt.Sprintf("this registry stores blobs by %s only", digest.Canonical))
 	}
@@ -179,7 +214,12 @@ func (a *answer) betterReason(status int) error {
 		return nil
 	case a.body.err != nil:
 		return errBodyIncomplete
+	case a.req.vanished && a.req.kind == routeBlob:
+		return errcode.ErrorCodeBlobUnknown // deleted between two looks
+	case a.req.kind == routeManifest && a.req.method == http.MethodPut:
+		return errcode.ErrorCodeManifestInvalid // what storage refuses it reports itself, as a reason
 	}
+	a.log.Errorf("a request failed with status %d and no reason that the storage gave", status)
 	return errcode.ErrorCodeUnknown
 }
 

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"encoding/json"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -9,6 +10,8 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/jc-lab/docker-cache-server/internal/gc"
 )
 
 func TestAMultiArchIndexLivesAndGoesAsAWhole(t *testing.T) {
@@ -438,5 +441,58 @@ func TestAnIndexReplacedWhileServingIsRebuilt(t *testing.T) {
 			w.pull("before:v1")
 			w.pull("between:v1")
 		})
+	}
+}
+
+func TestOneBadFileHoldsUpNothingElse(t *testing.T) {
+	w := newWorld(t)
+	bad := w.image(1)
+	w.push("bad:v1", bad)
+	w.push("good:v1", w.image(1))
+	link := w.dir + "/docker/registry/v2/repositories/bad/_layers/" + strings.Replace(layerOf(t, bad), ":", "/", 1) + "/link"
+	if err := firstError(os.Remove(link), os.MkdirAll(link+"/in/the/way", 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	w.pass(ttl + 2*time.Minute)
+	c := gc.Collector{Dir: w.s.store.dir, Tree: w.s.store.tree, Index: w.s.store.index, Log: w.s.log}
+	rep, err := c.Run(t.Context(), Policy(w.s.cfg), false)
+	if err == nil || !strings.Contains(err.Error(), link) {
+		t.Errorf("run = %v; want the bad link named", err)
+	}
+	if rep.Removed.Tags != 2 || rep.Removed.Blobs != 5 {
+		t.Errorf("removed %+v; want all but the layer that cannot be unlinked", rep.Removed)
+	}
+}
+
+func TestAPushMendsABlobThatWasCutShort(t *testing.T) {
+	w := newWorld(t)
+	data := []byte("a layer that a power loss will cut short")
+	d := w.upload("app", data)
+	hex := strings.TrimPrefix(d, "sha256:")
+	if err := os.Truncate(w.dir+"/docker/registry/v2/blobs/sha256/"+hex[:2]+"/"+hex+"/data", 7); err != nil {
+		t.Fatal(err)
+	}
+	w.upload("app", data)
+	if got := string(w.read(w.want(200, "GET", "/v2/app/blobs/"+d, nil, ""))); got != string(data) {
+		t.Errorf("after another push of it the layer is %q", got)
+	}
+}
+
+func TestALocationBehindTwoProxiesIsOne(t *testing.T) {
+	w := newWorld(t)
+	for forwarded, want := range map[string]string{"https, http": "https://", "javascript": "http://", "HTTPS": "https://"} {
+		req, err := http.NewRequest("POST", w.http.URL+"/v2/app/blobs/uploads/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X-Forwarded-Proto", forwarded)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if loc := resp.Header.Get("Location"); !strings.HasPrefix(loc, want+w.host) {
+			t.Errorf("X-Forwarded-Proto %q: Location %s", forwarded, loc)
+		}
 	}
 }

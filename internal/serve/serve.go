@@ -46,21 +46,24 @@ type Options struct {
 
 // Server is a registry with its store.
 type Server struct {
-	opts     Options
-	cfg      *config.Config
-	log      *logrus.Logger
-	store    *store
-	registry *registry.Registry
-	metrics  *metrics
-	events   *events
-	main     *http.Server
-	debug    *http.Server
+	opts        Options
+	cfg         *config.Config
+	log         *logrus.Logger
+	store       *store
+	registry    *registry.Registry
+	metrics     *metrics
+	events      *events
+	certificate *certificate // nil: plain HTTP
+	main        *http.Server
+	debug       *http.Server
 
 	background sync.WaitGroup // everything that cancel ends
 	cancel     context.CancelFunc
 	stopping   chan struct{} // closed when Shutdown begins
 	stopped    chan struct{} // closed when Shutdown is done
 	once       sync.Once
+	rebuilding sync.Mutex // held by the one comparison of the index with the disk at a time
+	rebuilt    time.Time  // when watch began the last one; only watch uses it
 }
 
 // NoUsersError says that nobody could log in.
@@ -100,6 +103,9 @@ func New(opts Options) (_ *Server, err error) {
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now
+	}
+	if s.certificate, err = newCertificate(s.cfg.Server.TLS); err != nil {
+		return nil, err
 	}
 	policy := Policy(s.cfg)
 	dir, err := layout.At(s.cfg.Storage.Directory)
@@ -220,6 +226,8 @@ func (s *Server) keep(ctx context.Context, policy index.Policy) {
 
 // rebuild makes the index whole, and lets things be retired from then on.
 func (s *Server) rebuild(ctx context.Context, policy index.Policy) {
+	s.rebuilding.Lock()
+	defer s.rebuilding.Unlock()
 	start := time.Now()
 	age := NameAge(s.cfg)
 	res, err := reconcile.Rebuild(ctx, reconcile.Options{Dir: s.store.dir, Index: s.store.index, Log: s.log, NameAge: age})
@@ -229,14 +237,18 @@ func (s *Server) rebuild(ctx context.Context, policy index.Policy) {
 		s.log.WithField("wait", wait.String()).Info("content was adopted by file time; nothing expires before what may have been promised has passed")
 		err = sleep(ctx, wait)
 	}
+	opened := false
 	if err == nil {
-		_, err = s.store.index.OpenGate(ctx, res.Token)
+		opened, err = s.store.index.OpenGate(ctx, res.Token)
 	}
 	if err != nil {
 		if ctx.Err() == nil {
-			s.log.WithError(err).Error("the index could not be compared with the disk: nothing expires until the next start")
+			s.log.WithError(err).Error("the index could not be compared with the disk: nothing expires until that is done; trying again in a minute")
 		}
 		return
+	}
+	if !opened {
+		return // another process began to compare after us; watch sees to it
 	}
 	s.log.WithFields(logrus.Fields{"objects": res.Seen, "adopted": res.Adopted, "missing": res.Missing,
 		"took": time.Since(start).Round(time.Millisecond).String()}).Info("index is in line with the disk")
@@ -268,6 +280,7 @@ func (s *Server) watch(ctx context.Context, policy index.Policy) {
 		if err := s.store.index.Beat(ctx); err != nil && ctx.Err() == nil {
 			s.log.WithError(err).Error("cannot record the heartbeat in the index")
 		}
+		s.watchGate(ctx, policy)
 		return
 	}
 	s.log.Error("the index was deleted or replaced while serving; it is rebuilt from disk, and everything that is not in it counts as used now")
@@ -275,6 +288,21 @@ func (s *Server) watch(ctx context.Context, policy index.Policy) {
 		s.log.WithError(err).Error("cannot open the index again; trying again soon")
 		return
 	}
+	s.background.Go(func() { s.rebuild(ctx, policy) })
+}
+
+// rebuildPause is how long a comparison that failed is not tried again.
+const rebuildPause = time.Minute
+
+// watchGate compares again when nobody does and the gate is shut: because it failed, or because a gc that
+// began one was interrupted.
+func (s *Server) watchGate(ctx context.Context, policy index.Policy) {
+	open, err := s.store.index.GateOpen(ctx)
+	if err != nil || open || time.Since(s.rebuilt) < rebuildPause || !s.rebuilding.TryLock() {
+		return
+	}
+	s.rebuilding.Unlock()
+	s.rebuilt = time.Now()
 	s.background.Go(func() { s.rebuild(ctx, policy) })
 }
 
@@ -334,10 +362,6 @@ func (s *Server) Start() error {
 }
 
 func (s *Server) listen() (map[*http.Server]net.Listener, error) {
-	cert, err := newCertificate(s.cfg.Server.TLS)
-	if err != nil {
-		return nil, err
-	}
 	listeners := map[*http.Server]net.Listener{}
 	if s.opts.Debug && s.cfg.Debug.Address != "" {
 		l, err := net.Listen("tcp", s.cfg.Debug.Address)
@@ -359,8 +383,8 @@ func (s *Server) listen() (map[*http.Server]net.Listener, error) {
 		}
 		return nil, &ListenError{"server.port", address, err}
 	}
-	listeners[s.main] = cert.wrap(l, s.main)
-	s.log.WithFields(logrus.Fields{"address": l.Addr().String(), "tls": cert != nil, "directory": s.cfg.Storage.Directory,
+	listeners[s.main] = s.certificate.wrap(l, s.main)
+	s.log.WithFields(logrus.Fields{"address": l.Addr().String(), "tls": s.certificate != nil, "directory": s.cfg.Storage.Directory,
 		"ttl": config.FormatDuration(s.cfg.Cache.TTL)}).Info("serving")
 	return listeners, nil
 }

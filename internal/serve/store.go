@@ -46,6 +46,10 @@ func openStore(ctx context.Context, dir layout.Dir, policy index.Policy, now fun
 			err = errors.Join(err, s.close())
 		}
 	}()
+	// No index yet: a gc waits until the gate is closed.
+	if err := s.lock.Announce(layout.Holder{PID: os.Getpid()}); err != nil {
+		return nil, err
+	}
 	err = s.readIndex(log, func() (err error) {
 		s.index, err = sqlite.Open(ctx, dir.Index(), sqlite.Serve, now)
 		return err
@@ -78,7 +82,11 @@ func (s *store) promise(ctx context.Context, policy index.Policy) error {
 // reopenIndex goes on with the index that is there now, or with a new one. The write-ahead log beside it
 // belongs to the lost one: it must not be played into another file.
 func (s *store) reopenIndex(ctx context.Context, policy index.Policy, log logrus.FieldLogger) error {
-	if err := s.putAside("-wal", "-shm"); err != nil {
+	files := []string{"-wal", "-shm"}
+	if s.index.Damaged() {
+		files = append(files, "")
+	}
+	if err := s.putAside(files...); err != nil {
 		return err
 	}
 	if err := s.readIndex(log, func() error { return s.index.Reopen(ctx) }); err != nil {
@@ -90,18 +98,20 @@ func (s *store) reopenIndex(ctx context.Context, policy index.Policy, log logrus
 // readIndex opens the index. One that cannot be read is put aside: it is rebuilt from disk.
 func (s *store) readIndex(log logrus.FieldLogger, open func() error) error {
 	path := s.dir.Index()
-	err := open()
+	err := s.tree.Touch(path) // SQLite's other files get the owner of this one
+	if err == nil {
+		err = open()
+	}
 	if fi, serr := os.Stat(path); errors.Is(err, index.ErrCorrupt) || (err != nil && serr == nil && !fi.Mode().IsRegular()) {
 		log.WithError(err).Error("the index cannot be read; it is put aside and rebuilt from disk, and everything counts as used now")
 		if err := s.putAside("", "-wal", "-shm"); err != nil {
 			return err
 		}
-		err = open()
+		if err = s.tree.Touch(path); err == nil {
+			err = open()
+		}
 	}
-	if err != nil {
-		return err
-	}
-	return s.tree.Own(path)
+	return err
 }
 
 // putAside moves files of the index out of the way. Those of the time before are removed: nobody needs
@@ -140,9 +150,11 @@ func (s *store) readSecret() (string, error) {
 func (s *store) close() error {
 	var errs []error
 	if s.index != nil {
-		errs = append(errs, s.index.Close())
+		// What happens from now on is not seen: nobody expires before the next comparison with the disk.
+		_, err := s.index.CloseGate(context.Background())
+		errs = append(errs, err, s.index.Close())
 	}
-	return errors.Join(append(errs, s.lock.Unlock())...)
+	return errors.Join(append(errs, s.lock.Announce(layout.Holder{}), s.lock.Unlock())...)
 }
 
 // DirectoryError says why a data directory cannot be used.

@@ -29,9 +29,24 @@ func newCertificate(files config.TLS) (*certificate, error) {
 	}
 	c := &certificate{files: files}
 	if err := c.loadLocked(); err != nil {
-		return nil, fmt.Errorf("server.tls: %w", err)
+		return nil, &CertificateError{files, err}
 	}
 	return c, nil
+}
+
+// CertificateError says that the files of server.tls hold no certificate and key that fit.
+type CertificateError struct {
+	Files config.TLS
+	Err   error
+}
+
+func (e *CertificateError) Error() string {
+	return fmt.Sprintf("server.tls: certificate %s, key %s: %v", e.Files.Certificate, e.Files.Key, e.Err)
+}
+
+// Hint says what the operator can do.
+func (e *CertificateError) Hint() string {
+	return "server.tls.certificate and server.tls.key name PEM files that dcs can read and that belong together"
 }
 
 // wrap puts TLS in front of a listener, with HTTP/2.

@@ -509,7 +509,9 @@ func (p *player) compareLists() {
 		}
 		p.compareOldest("IdleTags", tags, want)
 		for _, kind := range kinds[:3] {
-			rows, err2 := list(func(f func(index.Row) error) error { return r.Loose(kind, index.Cutoffs{Names: before, Content: before}, f) })
+			rows, err2 := list(func(f func(index.Row) error) error {
+				return r.Loose(kind, index.Cutoffs{Names: before, Content: before}, f)
+			})
 			err = errors.Join(err, err2)
 			want := p.wantLoose(kind, before, keys(rows))
 			if kind == index.Manifest { // in two parts, each with its cutoff

@@ -23,7 +23,9 @@ func (s *scene) lists(what string, each func(index.Reader, func(index.Row) error
 }
 
 func loose(kind index.Kind, before time.Time) func(index.Reader, func(index.Row) error) error {
-	return func(r index.Reader, f func(index.Row) error) error { return r.Loose(kind, index.Cutoffs{Names: before, Content: before}, f) }
+	return func(r index.Reader, f func(index.Row) error) error {
+		return r.Loose(kind, index.Cutoffs{Names: before, Content: before}, f)
+	}
 }
 
 func idleTags(before time.Time) func(index.Reader, func(index.Row) error) error {
@@ -87,7 +89,9 @@ var reading = []test{
 		s.lists("Loose layers", loose(index.Layer, before), link("a", "l3"), link("b", "l2"), link("a", "l1"))
 		s.lists("Loose blobs", loose(index.Blob, before), blob("free"))
 		s.view(func(r index.Reader) error {
-			rows, err := list(func(f func(index.Row) error) error { return r.Loose(index.Manifest, index.Cutoffs{Names: before, Content: before}, f) })
+			rows, err := list(func(f func(index.Row) error) error {
+				return r.Loose(index.Manifest, index.Cutoffs{Names: before, Content: before}, f)
+			})
 			s.check(same(keys(rows), []index.Key{man("a", "m"), man("a", "top"), orphan}), "Loose manifests lists %v", keys(rows))
 			return err
 		})
@@ -102,7 +106,9 @@ var reading = []test{
 		for _, read := range []func(index.Reader) error{
 			func(index.Reader) error { return errFailed },
 			func(r index.Reader) error { return r.Each(index.Blob, stop) },
-			func(r index.Reader) error { return r.Loose(index.Blob, index.Cutoffs{Content: s.Now().Add(time.Hour)}, stop) },
+			func(r index.Reader) error {
+				return r.Loose(index.Blob, index.Cutoffs{Content: s.Now().Add(time.Hour)}, stop)
+			},
 			func(r index.Reader) error { return r.IdleTags(s.Now().Add(time.Hour), stop) },
 		} {
 			err := s.View(s.Context(), read)

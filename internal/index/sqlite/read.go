@@ -13,7 +13,7 @@ import (
 
 // View implements index.Store.
 func (s *Store) View(ctx context.Context, read func(index.Reader) error) error {
-	return s.file.Load().view(ctx, func(q querier) error { return read(&reader{q}) })
+	return s.note(s.file.Load().view(ctx, func(q querier) error { return read(&reader{q}) }))
 }
 
 func (f *file) view(ctx context.Context, read func(querier) error) error {

@@ -58,7 +58,9 @@ type Store struct {
 	path  string
 	clock *index.Clock
 
-	file   atomic.Pointer[file]
+	file    atomic.Pointer[file]
+	damaged atomic.Bool // a page of the file could not be read
+
 	write  chan *writer  // holds the only writer while nobody uses it
 	closed chan struct{} // closed with the store, or at once when it is opened for looking
 	once   sync.Once     // closes
@@ -107,9 +109,15 @@ func Open(ctx context.Context, path string, mode Mode, wall func() time.Time) (*
 	return s, nil
 }
 
-// Lost says whether the file that was opened is not the one at its path any more: somebody deleted or
+// Damaged says that the file was found to be damaged while it was used.
+func (s *Store) Damaged() bool { return s.damaged.Load() }
+
+// Lost says whether the file is damaged, or is not the one at its path any more: somebody deleted or
 // replaced it, and what is written to it will not be found again.
 func (s *Store) Lost() bool {
+	if s.damaged.Load() {
+		return true
+	}
 	now, err := os.Stat(s.path)
 	return err != nil || !os.SameFile(now, s.file.Load().node)
 }
@@ -131,6 +139,7 @@ func (s *Store) Reopen(ctx context.Context) error {
 		return fmt.Errorf("open index %s again: %w", s.path, wrap(err))
 	}
 	lost := s.file.Swap(f)
+	s.damaged.Store(false)
 	s.write <- w
 	return errors.Join(old.close(), lost.close())
 }
@@ -321,7 +330,15 @@ func (s *Store) begin(ctx context.Context, change func(*tx) error) error {
 		return errClosed
 	}
 	defer func() { s.write <- w }()
-	return s.change(ctx, w, change)
+	return s.note(s.change(ctx, w, change))
+}
+
+// note remembers that the file is damaged.
+func (s *Store) note(err error) error {
+	if errors.Is(err, index.ErrCorrupt) {
+		s.damaged.Store(true)
+	}
+	return err
 }
 
 func (s *Store) change(ctx context.Context, w *writer, change func(*tx) error) (err error) {
