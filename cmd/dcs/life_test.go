@@ -20,6 +20,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
+
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 func (s *server) ref(ref string) name.Reference {
@@ -400,4 +402,35 @@ func snapshot(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	return b.String()
+}
+
+// TestAGCWaitsForAServerThatStarts holds the root lock as a server does that has not shut the gate yet: the
+// index still says that everything is known, and a gc that believed it could take what a stock registry
+// has just begun to use.
+func TestAGCWaitsForAServerThatStarts(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, t.TempDir(), "--cache.grace", "1s")
+	s.push("app:v1")
+	s.stop(syscall.SIGTERM)
+	dir := layout.Dir(s.dir)
+	lock, err := dir.Lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lock.Announce(layout.Holder{PID: os.Getpid()}); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan report, 1)
+	go func() { done <- gcJSON(t, "--storage.directory", s.dir) }()
+	select {
+	case rep := <-done:
+		t.Errorf("gc did not wait: %+v", rep)
+	case <-time.After(time.Second):
+	}
+	if err := lock.Unlock(); err != nil { // it gave up: gc is alone now, and rebuilds
+		t.Fatal(err)
+	}
+	if rep := <-done; rep.Remaining.Tags != 1 {
+		t.Errorf("gc alone: %+v", rep)
+	}
 }
