@@ -161,9 +161,13 @@ func checkFile(path string, mode Mode) error {
 func (s *Store) openFile(ctx context.Context, mode Mode) (_ *file, w *writer, err error) {
 	pragmas := []string{fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), "temp_store(memory)"}
 	f := &file{}
-	options := url.Values{}
-	if mode == Look {
+	existing := url.Values{"mode": {"rw"}} // a file that was deleted is not made again by reading
+	options, create := existing, url.Values(nil)
+	switch mode {
+	case Look:
 		options = s.lookOptions()
+	case Beside:
+		create = existing
 	}
 	if f.read, err = sql.Open("sqlite", dsn(s.path, append(pragmas, "query_only(1)"), options)); err != nil {
 		return nil, nil, err
@@ -174,7 +178,7 @@ func (s *Store) openFile(ctx context.Context, mode Mode) (_ *file, w *writer, er
 		}
 	}()
 	if mode != Look {
-		if f.db, err = sql.Open("sqlite", dsn(s.path, append(pragmas, "journal_mode(WAL)", "synchronous(NORMAL)"), nil)); err != nil {
+		if f.db, err = sql.Open("sqlite", dsn(s.path, append(pragmas, "journal_mode(WAL)", "synchronous(NORMAL)"), create)); err != nil {
 			return nil, nil, err
 		}
 		conn, err := f.db.Conn(ctx)
