@@ -62,7 +62,7 @@ func TestDoneWhenServe(t *testing.T) {
 	})
 	t.Logf("the idle image went %v after its push", time.Since(pushed).Round(time.Millisecond))
 
-	wantFreed(t, dir, before, bytesOf(idleBlobs))
+	wantFreed(t, dir, before, bytesOf(idleBlobs), unlinked)
 	wantUnknown(t, addr+"/idle:v1")
 	eventually(t, 5*time.Second, "end of its directories", func() error { return leftovers(dir, "idle") })
 	mustPull(t, inUse.ref, inUse.dgst)
@@ -133,7 +133,7 @@ func TestDoneWhenGC(t *testing.T) {
 		t.Errorf("image %+v, want %+v", got, want)
 	}
 
-	wantFreed(t, dir, before, freed)
+	wantFreed(t, dir, before, freed, 0) // a gc is done when it exits
 	wantUnknown(t, addr+"/idle:v1")
 	if err := leftovers(dir, "idle"); err != nil {
 		t.Error(err)

@@ -86,7 +86,7 @@ func TestDockerLifeOfAnImage(t *testing.T) {
 	if lived := time.Since(lastUse); lived < ttl {
 		t.Errorf("the idle image went %v after its last use, but its ttl is %v", lived, ttl)
 	}
-	wantFreed(t, dir, before, bytesOf(idleBlobs))
+	wantFreed(t, dir, before, bytesOf(idleBlobs), unlinked)
 	refused(t, docker, "not found", "pull", idle)
 
 	docker.run(t, "rmi", busy)

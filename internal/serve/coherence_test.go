@@ -496,3 +496,45 @@ func TestALocationBehindTwoProxiesIsOne(t *testing.T) {
 		}
 	}
 }
+
+func TestAGateThatAnInterruptedGCLeftShutIsOpenedAgain(t *testing.T) {
+	w := newWorld(t)
+	img := w.image(1)
+	w.push("app:v1", img)
+	if _, err := w.s.store.index.CloseGate(t.Context()); err != nil { // and was killed
+		t.Fatal(err)
+	}
+	w.want(503, "DELETE", "/v2/app/manifests/"+hashOf(t, img), nil, "")
+	w.s.watch(t.Context(), Policy(w.s.cfg))
+	w.awaitGate()
+	w.pass(ttl + 2*time.Minute)
+	w.expire()
+	w.empty()
+}
+
+func TestADamagedPageIsHealedWhileServing(t *testing.T) {
+	w := newWorld(t)
+	w.push("app:v1", w.image(1))
+	w.restart() // nothing is left in the write-ahead log
+	path := w.dir + "/.metadata/index.db"
+	fi, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.stop()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(make([]byte, fi.Size()-4096), 4096); err != nil { // all pages but the first
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	if got := w.totals(); got.Tags != 1 {
+		t.Errorf("rebuilt to %+v; want one image", got)
+	}
+	w.pull("app:v1")
+}
