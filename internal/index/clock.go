@@ -50,7 +50,7 @@ func NewClock(wall func() time.Time, last *Heartbeat, gaps []Gap, beside bool) *
 	}
 	elapsed := c.base.Sub(last.Wall)
 	switch {
-	case beside && (elapsed < 0 || elapsed > time.Minute):
+	case beside && (elapsed < 0 || elapsed > 2*BeatInterval):
 		c.base = last.Time // the clock stepped since the server's last beat: wait for its next
 	case beside:
 		c.base = last.Time.Add(elapsed)

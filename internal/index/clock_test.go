@@ -142,7 +142,8 @@ func TestBesideAServer(t *testing.T) {
 		{"time is the server's, which is ahead of the wall clock", 3 * time.Second, time.Hour, 3 * time.Second},
 		{"a wall clock that was set back since waits at the heartbeat", -time.Hour, 0, 0},
 		{"a wall clock that was set forward since waits at the heartbeat", time.Hour, 0, 0},
-		{"a minute is the longest that a heartbeat is recent", time.Minute, 0, time.Minute},
+		{"two beats are the longest that a heartbeat is recent", 2 * BeatInterval, 0, 2 * BeatInterval},
+		{"a clock that is further ahead waits at the heartbeat: it may have been set", 2*BeatInterval + time.Second, 0, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			m, _ := newRunning()

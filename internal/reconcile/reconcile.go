@@ -9,6 +9,7 @@ package reconcile
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -27,6 +28,8 @@ type Options struct {
 	// NameAge says when names that the index did not know were last used. Nil: now. Content counts as
 	// used now in any case.
 	NameAge adopt.Age
+	// Prune removes a directory, and its parents, if they are empty: a crash left it there. Nil: they stay.
+	Prune func(dir string)
 }
 
 // Result says what a rebuild found.
@@ -105,6 +108,7 @@ func (r *rebuild) saw(k index.Key) error {
 // flush adopts those of the keys that the index does not know as they are on disk.
 func (r *rebuild) flush() error {
 	var looks []index.Look
+	var looked []index.Key
 	err := r.Index.View(r.ctx, func(ix index.Reader) error {
 		for _, k := range r.keys {
 			row, err := ix.Row(k)
@@ -117,7 +121,7 @@ func (r *rebuild) flush() error {
 				return err
 			}
 			if !same {
-				looks = append(looks, look)
+				looks, looked = append(looks, look), append(looked, k)
 			}
 		}
 		return nil
@@ -127,8 +131,29 @@ func (r *rebuild) flush() error {
 		return err
 	}
 	r.keys = r.keys[:0]
-	r.Adopted += len(looks)
-	return r.Index.Adopt(r.ctx, looks...)
+	if err := r.Index.Adopt(r.ctx, looks...); err != nil {
+		return err
+	}
+	for _, k := range looked {
+		if err := r.count(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// count tells what was adopted from a directory without its file.
+func (r *rebuild) count(k index.Key) error {
+	there, err := adopt.Exists(r.Dir, adopt.Path(k))
+	switch {
+	case err != nil:
+		return err
+	case there:
+		r.Adopted++
+	case r.Prune != nil:
+		r.Prune(filepath.Dir(r.Dir.File(adopt.Path(k))))
+	}
+	return nil
 }
 
 // same says whether a row is as the disk has it. What a manifest refers to follows from its digest, so

@@ -68,6 +68,10 @@ func (r *Registry) prepare(a *answer, hr *http.Request, req *request) error {
 	}
 	forwarded(hr)
 	switch req.kind {
+	case routeBase:
+		if req.method != http.MethodGet && req.method != http.MethodHead {
+			return errcode.ErrorCodeUnsupported
+		}
 	case routeTags:
 		if last := hr.URL.Query().Get("last"); last != "" && !layout.ValidTag(last) {
 			return errcode.ErrorCodeTagInvalid.WithDetail(last)

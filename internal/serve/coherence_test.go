@@ -538,3 +538,15 @@ func TestADamagedPageIsHealedWhileServing(t *testing.T) {
 	}
 	w.pull("app:v1")
 }
+
+func TestDirectoriesThatACrashLeftEmptyGoAtTheNextStart(t *testing.T) {
+	w := newWorld(t)
+	hex := strings.TrimPrefix(digestOf([]byte("x")), "sha256:")
+	for _, dir := range []string{"blobs/sha256/" + hex[:2] + "/" + hex, "repositories/a/b/_layers/sha256/" + hex, "repositories/a/b/_manifests/tags/v1/current"} {
+		if err := os.MkdirAll(w.dir+"/docker/registry/v2/"+dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.restart()
+	w.empty()
+}

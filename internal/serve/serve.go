@@ -230,7 +230,8 @@ func (s *Server) rebuild(ctx context.Context, policy index.Policy) {
 	defer s.rebuilding.Unlock()
 	start := time.Now()
 	age := NameAge(s.cfg)
-	res, err := reconcile.Rebuild(ctx, reconcile.Options{Dir: s.store.dir, Index: s.store.index, Log: s.log, NameAge: age})
+	res, err := reconcile.Rebuild(ctx, reconcile.Options{Dir: s.store.dir, Index: s.store.index, Log: s.log, NameAge: age,
+		Prune: func(dir string) { s.store.tree.Prune(dir, string(s.store.dir)) }})
 	if err == nil && res.Adopted > 0 && age != nil {
 		// What looks old now may have been promised a moment ago, by an index that is lost.
 		wait := policy.Grace + policy.Resolution
