@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -18,6 +17,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/reconcile"
+	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
 // Once is one run from outside a server, beside one or without.
@@ -34,23 +34,12 @@ type Once struct {
 type GraceError struct{ Asked, Owed time.Duration }
 
 func (e *GraceError) Error() string {
-	return fmt.Sprintf("grace %s is shorter than the %s that a server of this directory has promised to its clients", short(e.Asked), short(e.Owed))
+	return fmt.Sprintf("grace %s is shorter than the %s that a server of this directory has promised to its clients", config.FormatDuration(e.Asked), config.FormatDuration(e.Owed))
 }
 
 // Hint says what the operator can do.
 func (e *GraceError) Hint() string {
-	return fmt.Sprintf("leave --grace out, or wait %s after the server stopped", short(e.Owed))
-}
-
-// short writes a duration without the zeros at its end.
-func short(d time.Duration) string {
-	s := d.String()
-	for _, zero := range []string{"m0s", "h0m"} {
-		if strings.HasSuffix(s, zero) {
-			s = s[:len(s)-2]
-		}
-	}
-	return s
+	return fmt.Sprintf("leave --grace out, or wait %s after the server stopped", config.FormatDuration(e.Owed))
 }
 
 // WrongIndexError says that a server uses another index than the one in its directory.

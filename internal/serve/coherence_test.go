@@ -21,11 +21,7 @@ func TestAMultiArchIndexLivesAndGoesAsAWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.pushIndex("multi:v1", idx)
-	for range 3 { // the other platforms are never asked for
-		w.pass(ttl - time.Minute)
-		w.head("multi:v1")
-		w.expire()
-	}
+	w.keepUsing(3, func() { w.head("multi:v1") }) // the other platforms are never asked for
 	w.pull("multi:v1")
 	w.pass(ttl + 2*time.Minute)
 	rep := w.expire()
@@ -58,11 +54,7 @@ func TestAChildPulledByDigestDoesNotKeepItsIndex(t *testing.T) {
 func TestLayersThatNobodyAsksForLiveWithTheirImage(t *testing.T) {
 	w := newWorld(t)
 	w.push("app:v1", w.image(3))
-	for range 5 { // docker has the layers already: it only asks for the manifest
-		w.pass(ttl - time.Minute)
-		w.head("app:v1")
-		w.expire()
-	}
+	w.keepUsing(5, func() { w.head("app:v1") }) // docker has the layers already: it only asks for the manifest
 	w.pull("app:v1")
 }
 
@@ -102,11 +94,7 @@ func TestAReferrerLivesAsLongAsItsSubject(t *testing.T) {
 	referrer := w.put("app", "", map[string]any{"schemaVersion": 2, "mediaType": ociManifest, "artifactType": "application/spdx+json",
 		"config": descriptor("application/vnd.oci.empty.v1+json", empty, 2), "layers": []any{descriptor("application/spdx+json", sbom, 17)},
 		"subject": descriptor(ociManifest, subject, 1)})
-	for range 3 {
-		w.pass(ttl - time.Minute)
-		w.head("app:v1")
-		w.expire()
-	}
+	w.keepUsing(3, func() { w.head("app:v1") })
 	w.pull("app@" + referrer)
 	w.pass(ttl + 2*time.Minute)
 	w.expire()
@@ -119,11 +107,7 @@ func TestABuildKitCacheIndexHoldsItsLayers(t *testing.T) {
 	layer, cfg := w.upload("cache", []byte("cached layer")), w.upload("cache", []byte(`{"layers":[]}`))
 	w.put("cache", "main", map[string]any{"schemaVersion": 2, "mediaType": ociIndex, "manifests": []any{
 		descriptor(ociLayer, layer, 12), descriptor(ociLayer, layer, 12), descriptor("application/vnd.buildkit.cacheconfig.v0", cfg, 13)}})
-	for range 3 {
-		w.pass(ttl - time.Minute)
-		w.want(200, "GET", "/v2/cache/manifests/main", nil, "")
-		w.expire()
-	}
+	w.keepUsing(3, func() { w.want(200, "GET", "/v2/cache/manifests/main", nil, "") })
 	w.want(200, "GET", "/v2/cache/blobs/"+layer, nil, "")
 	w.want(200, "GET", "/v2/cache/blobs/"+cfg, nil, "")
 	w.pass(ttl + 2*time.Minute)

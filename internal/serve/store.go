@@ -46,6 +46,9 @@ func openStore(ctx context.Context, dir layout.Dir, policy index.Policy, now fun
 			err = errors.Join(err, s.close())
 		}
 	}()
+	if err := s.tree.Own(dir.LockFile()); err != nil { // at once: a start that fails must not lock the owner out
+		return nil, err
+	}
 	// No index yet: a gc waits until the gate is closed.
 	if err := s.lock.Announce(layout.Holder{PID: os.Getpid()}); err != nil {
 		return nil, err
@@ -64,7 +67,7 @@ func openStore(ctx context.Context, dir layout.Dir, policy index.Policy, now fun
 		return nil, err
 	}
 	// What a killed process left half-written, or was about to remove.
-	return s, errors.Join(s.tree.Own(dir.LockFile()), s.tree.EmptyTemp(), s.tree.EmptyTrash(), s.tree.KeepBallast(dir.Ballast()))
+	return s, errors.Join(s.tree.EmptyTemp(), s.tree.EmptyTrash(), s.tree.KeepBallast(dir.Ballast()))
 }
 
 // promise makes the index the one of this server. What is not in it is not known to be gone: the gate is

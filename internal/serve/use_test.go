@@ -22,11 +22,7 @@ func TestWhatIsUsedStaysAndWhatIsNotGoes(t *testing.T) {
 			img := w.image(2)
 			w.push("app:v1", img)
 			w.push("idle:v1", w.image(1))
-			for range 3 {
-				w.pass(ttl - time.Minute)
-				f(w, hashOf(t, img))
-				w.expire()
-			}
+			w.keepUsing(3, func() { f(w, hashOf(t, img)) })
 			w.pull("app:v1")
 			w.gone("idle:v1")
 		})

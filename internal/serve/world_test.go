@@ -209,6 +209,16 @@ func (w *world) read(resp *http.Response) []byte {
 	return data
 }
 
+// keepUsing lets nearly the ttl pass, uses something, and expires what can be, so many times.
+func (w *world) keepUsing(times int, use func()) {
+	w.Helper()
+	for range times {
+		w.pass(ttl - time.Minute)
+		use()
+		w.expire()
+	}
+}
+
 // head asks for a manifest only, as docker does first.
 func (w *world) head(ref string) {
 	w.Helper()
