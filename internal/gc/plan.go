@@ -10,6 +10,7 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/expiry"
+	"github.com/jc-lab/docker-cache-server/internal/image"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
@@ -400,7 +401,7 @@ func (x *planner) image(r index.Row, manifest index.Key, reason string) error {
 	if m != nil && m.AccessedAt.After(i.LastAccess) {
 		i.LastAccess = m.AccessedAt
 	}
-	i.UniqueBytes, err = UniqueBytes(x.Reader, manifest)
+	i.UniqueBytes, err = image.UniqueBytes(x.Reader, manifest)
 	x.Images = append(x.Images, i)
 	return err
 }

@@ -1,0 +1,156 @@
+// Package image knows what an image consists of, and what only it holds.
+//
+// An image is a manifest of one repository with the children and referrers that would go if it went,
+// and the blobs that all of these name. Tags do not matter: two tags of one manifest are one image.
+// Everything is found by point queries on one state of the index, so that the cost follows the image
+// and neither the store nor the number of others that share its layers.
+package image
+
+import (
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+)
+
+// Image is what goes with a manifest.
+type Image struct {
+	r         index.Reader
+	repo      string
+	manifests map[digest.Digest]bool // that go when the image does, itself among them
+	blobs     map[digest.Digest]bool // all that these name, and themselves
+	part      bool                   // a manifest outside names the image, and so holds all of it
+}
+
+// Of collects the image of a manifest. It may be used as long as the reader.
+func Of(r index.Reader, manifest index.Key) (*Image, error) {
+	top := manifest.Digest
+	i := &Image{r: r, repo: manifest.Repository, manifests: map[digest.Digest]bool{top: true}, blobs: map[digest.Digest]bool{top: true}}
+	for queue := []digest.Digest{top}; len(queue) > 0; queue = queue[1:] {
+		below, err := i.below(queue[0])
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range below {
+			i.blobs[d] = true
+			goes, err := i.goes(d)
+			if err != nil {
+				return nil, err
+			}
+			if goes {
+				i.manifests[d] = true
+				queue = append(queue, d)
+			}
+		}
+	}
+	outside, err := i.namedOutside(top)
+	i.part = outside
+	return i, err
+}
+
+// UniqueBytes is the size of the blobs that only an image holds: what its removal frees.
+func UniqueBytes(r index.Reader, manifest index.Key) (bytes int64, err error) {
+	i, err := Of(r, manifest)
+	if err != nil {
+		return 0, err
+	}
+	return i.UniqueBytes()
+}
+
+// UniqueBytes is the size of the blobs that only the image holds. Of an image that is a part of another
+// one it is nothing.
+func (i *Image) UniqueBytes() (bytes int64, err error) {
+	if i.part {
+		return 0, nil
+	}
+	for d := range i.blobs {
+		only, err := i.Only(d)
+		if err != nil {
+			return 0, err
+		}
+		if !only {
+			continue
+		}
+		b, err := i.r.Row(index.BlobKey(d))
+		if err != nil {
+			return 0, err
+		}
+		if b != nil && b.Placed {
+			bytes += b.Size
+		}
+	}
+	return bytes, nil
+}
+
+// Goes says whether a manifest of the image's repository goes with it.
+func (i *Image) Goes(d digest.Digest) bool { return i.manifests[d] }
+
+// Only says whether nothing outside the image holds a blob of it.
+func (i *Image) Only(d digest.Digest) (bool, error) {
+	if i.part {
+		return false, nil
+	}
+	holders, err := i.r.Holders(d, 2) // in this repository there is one of each sort
+	if err != nil {
+		return false, err
+	}
+	for _, h := range holders {
+		if h.Key.Repository != i.repo {
+			return false, nil
+		}
+		if h.Key.Kind == index.Manifest {
+			if !i.manifests[d] {
+				return false, nil
+			}
+			continue
+		}
+		if outside, err := i.namedOutside(d); err != nil || outside {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// below is what a manifest names, and what refers to it.
+func (i *Image) below(d digest.Digest) ([]digest.Digest, error) {
+	below, err := i.r.References(d)
+	if err != nil {
+		return nil, err
+	}
+	referrers, err := i.r.Referrers(i.repo, d)
+	for _, r := range referrers {
+		below = append(below, r.Key.Digest)
+	}
+	return below, err
+}
+
+// goes says whether a manifest is kept by nothing but manifests that go, and is not known to go yet.
+func (i *Image) goes(d digest.Digest) (bool, error) {
+	if i.manifests[d] {
+		return false, nil
+	}
+	m, err := i.r.Row(index.ManifestKey(i.repo, d))
+	if err != nil || m == nil {
+		return false, err
+	}
+	tags, err := i.r.Tags(i.repo, d)
+	if err != nil || len(tags) > 0 {
+		return false, err
+	}
+	if outside, err := i.namedOutside(d); err != nil || outside {
+		return false, err
+	}
+	if m.Subject == "" || i.manifests[m.Subject] {
+		return true, nil
+	}
+	subject, err := i.r.Row(index.ManifestKey(i.repo, m.Subject))
+	return subject == nil, err
+}
+
+// namedOutside says whether a manifest of the repository names d that does not go with the image. One
+// more than go cannot all be among them, so nobody has to look at more.
+func (i *Image) namedOutside(d digest.Digest) (bool, error) {
+	parents, err := i.r.Parents(i.repo, d, len(i.manifests)+1)
+	return slices.ContainsFunc(parents, func(p index.Row) bool { return !i.manifests[p.Key.Digest] }), err
+}
