@@ -49,6 +49,47 @@ func Of(r index.Reader, manifest index.Key) (*Image, error) {
 	return i, err
 }
 
+// Size is the size of all blobs that an image consists of, shared or not: its manifest, its children, and
+// what these name and the repository links. Referrers come and go with an image, and are not part of it.
+func Size(r index.Reader, manifest index.Key) (bytes int64, err error) {
+	blobs := map[digest.Digest]bool{}
+	seen := map[digest.Digest]bool{manifest.Digest: true}
+	for queue := []digest.Digest{manifest.Digest}; len(queue) > 0; queue = queue[1:] {
+		blobs[queue[0]] = true
+		below, err := r.References(queue[0])
+		if err != nil {
+			return 0, err
+		}
+		for _, d := range below {
+			link, err := r.Row(index.LayerKey(manifest.Repository, d))
+			if err != nil {
+				return 0, err
+			}
+			if link != nil {
+				blobs[d] = true
+			}
+			child, err := r.Row(index.ManifestKey(manifest.Repository, d))
+			if err != nil {
+				return 0, err
+			}
+			if child != nil && !seen[d] {
+				seen[d] = true
+				queue = append(queue, d)
+			}
+		}
+	}
+	for d := range blobs {
+		b, err := r.Row(index.BlobKey(d))
+		if err != nil {
+			return 0, err
+		}
+		if b != nil && b.Placed {
+			bytes += b.Size
+		}
+	}
+	return bytes, nil
+}
+
 // UniqueBytes is the size of the blobs that only an image holds: what its removal frees.
 func UniqueBytes(r index.Reader, manifest index.Key) (bytes int64, err error) {
 	i, err := Of(r, manifest)

@@ -124,8 +124,21 @@ type Row struct {
 // Use is a blob with what uses it, in all repositories. The manifests whose file it is are not in it.
 type Use struct {
 	Blob  Row
-	Links []Row           // layer links
-	Named []digest.Digest // what names it: each a manifest of one repository or more
+	Links []Link
+	Named []Naming // by repository and manifest
+}
+
+// Link is a layer link.
+type Link struct {
+	Repository string
+	Placed     bool
+	AccessedAt time.Time
+}
+
+// Naming says which manifest of which repository names something.
+type Naming struct {
+	Repository string
+	Manifest   digest.Digest
 }
 
 // Totals counts what is on disk as far as the index knows. Blobs includes manifests: it counts files.
@@ -250,11 +263,25 @@ type Reader interface {
 	// Holders returns the layer links and manifests of all repositories that keep a blob, at most so many
 	// of each; 0 for all.
 	Holders(d digest.Digest, most int) ([]Row, error)
+	// Latest reads the rows of a kind, last used first; of blobs only those whose file came and that no
+	// link and no manifest keeps.
+	Latest(kind Kind) (Cursor, error)
+	// Namings returns which manifests of all repositories name a thing, in the order of repository and
+	// manifest, at most so many; 0 for all. Named counts them, each digest once.
+	Namings(d digest.Digest, most int) ([]Naming, error)
+	Named(d digest.Digest) (int, error)
 	// Nested calls f with each pair of digests of which one, a manifest, names the other, a manifest too.
 	Nested(f func(parent, child digest.Digest) error) error
 	// Uses calls f with each blob whose file came, in the order of digests, in one pass. The slices are
 	// only valid until f returns.
 	Uses(f func(Use) error) error
-	// Each calls f with every row of a kind.
+	// Each calls f with every row of a kind: manifests in the order of digest and repository, tags in that
+	// of digest, repository and name.
 	Each(kind Kind, f func(Row) error) error
+}
+
+// Cursor reads rows one at a time. It must be closed before its View ends.
+type Cursor interface {
+	Next() (row Row, ok bool, err error)
+	Close()
 }

@@ -1,172 +1,234 @@
 package inspect
 
 import (
+	"cmp"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/jc-lab/docker-cache-server/internal/stamp"
+	"github.com/jc-lab/docker-cache-server/internal/index"
 )
 
-// accounts are what an image consists of and holds.
+// none stands for a node or an image that there is not.
+const none = -1
+
+// accounts are what images consist of and hold. An image is a manifest that has a tag, or that nothing
+// names yet.
 type accounts struct {
-	size, unique int64
-	owner        *manifest // the image with which it goes; only untagged referrers have one
+	*names
+	images []account // by node
+	parts  []part    // by node and image
+	alone  *dominators
 
-	seen, round, hits int // of account: the last rounds in which it was seen and hit, and how often it was
+	round int32 // counts the blobs that passed by
 }
 
-// findImages tells every manifest what images it is a part of. A circle that nothing outside names is an
-// image too, by one of its manifests.
-func (g *graph) findImages(all []*manifest) {
-	for _, m := range all {
-		if m.isTop() {
-			g.addImage(m)
+// account is an image. Of a circle of manifests that nothing outside names it is the one with the
+// smallest digest.
+type account struct {
+	top  int32
+	size int64
+	seen int32 // the last round in which it was seen
+}
+
+// part says that a node is a part of an image.
+type part struct{ node, image int32 }
+
+func (n *names) findImages() *accounts {
+	a := &accounts{names: n}
+	var tops []int32
+	for i := range n.nodes {
+		if n.isImage(int32(i)) {
+			tops = append(tops, int32(i))
+			a.images = append(a.images, account{top: int32(i)})
 		}
 	}
-	for _, m := range all {
-		if m.placed && len(m.images) == 0 {
-			g.addImage(m)
+	for i, image := range a.images {
+		for node := range reachable(image.top, n.children) {
+			a.parts = append(a.parts, part{node, int32(i)})
 		}
 	}
-	for _, m := range g.images {
-		m.findOwner()
+	slices.SortFunc(a.parts, func(p, q part) int { return cmp.Or(cmp.Compare(p.node, q.node), cmp.Compare(p.image, q.image)) })
+	a.alone = n.findDominators(tops)
+	return a
+}
+
+func (n *names) isImage(i int32) bool {
+	if !n.nodes[i].placed {
+		return false
 	}
+	if n.isTop(i) {
+		return true
+	}
+	return headsCircle(i, n.placedParents, n.children, n.isTop,
+		func(a, b int32) int { return n.nodes[a].id.compare(n.nodes[b].id) })
 }
 
-// isTop says whether a manifest is an image of its own: it has a tag, or nothing names it yet.
-func (m *manifest) isTop() bool {
-	return m.placed && (len(m.tags) > 0 || !slices.ContainsFunc(m.parents, func(p *manifest) bool { return p.placed }))
+// isTop says whether a manifest has a tag, or no other names it yet.
+func (n *names) isTop(i int32) bool { return n.nodes[i].tagged || len(n.placedParents(i)) == 0 }
+
+func (n *names) placedParents(i int32) (all []int32) {
+	for _, e := range n.above(i) {
+		if e.child && n.nodes[e.from].placed {
+			all = append(all, e.from)
+		}
+	}
+	return all
 }
 
-func (g *graph) addImage(m *manifest) {
-	g.images = append(g.images, m)
-	for todo := []*manifest{m}; len(todo) > 0; {
-		part := todo[len(todo)-1]
+func (n *names) children(i int32) (all []int32) {
+	for _, e := range n.below(i) {
+		if e.child {
+			all = append(all, e.to)
+		}
+	}
+	return all
+}
+
+// reachable returns a node with all that next leads to.
+func reachable[K comparable](from K, next func(K) []K) map[K]bool {
+	seen := map[K]bool{from: true}
+	for todo := []K{from}; len(todo) > 0; {
+		k := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		if n := len(part.images); n == 0 || part.images[n-1] != m {
-			part.images = append(part.images, m)
-			todo = append(todo, part.children...)
-		}
-	}
-}
-
-// findOwner finds the image with which an untagged referrer goes: that of its subject, if it is one.
-func (m *manifest) findOwner() {
-	if len(m.tags) > 0 || m.subject == nil || len(m.subject.images) != 1 {
-		return
-	}
-	owner := m.subject.images[0]
-	for o := owner; o != nil; o = o.image.owner {
-		if o == m {
-			return // a circle of subjects
-		}
-	}
-	m.image.owner = owner
-}
-
-// account adds a blob to the images that it is a part of, and to those with which it would go: all that
-// holds it is a part of the image, or of a referrer that goes with the image.
-func (g *graph) account(u use) {
-	images, only := g.holders(u)
-	for _, i := range images {
-		i.image.size += u.Blob.Size
-	}
-	if !only || len(images) == 0 {
-		return
-	}
-	for _, i := range images {
-		for o := i; o != nil; o = o.image.owner {
-			if o.image.round != g.round {
-				o.image.round, o.image.hits = g.round, 0
-			}
-			o.image.hits++
-		}
-	}
-	for o := images[0]; o != nil; o = o.image.owner {
-		if o.image.hits == len(images) {
-			o.image.unique += u.Blob.Size
-		}
-	}
-}
-
-// holders returns the images that hold a blob, and whether nothing else does.
-func (g *graph) holders(u use) (images []*manifest, only bool) {
-	only = true
-	add := func(m *manifest) {
-		only = only && len(m.images) > 0
-		for _, i := range m.images {
-			if i.image.seen != g.round {
-				i.image.seen = g.round
-				images = append(images, i)
+		for _, to := range next(k) {
+			if !seen[to] {
+				seen[to] = true
+				todo = append(todo, to)
 			}
 		}
 	}
-	for _, m := range u.manifests {
-		add(m)
-	}
-	for _, l := range u.Links {
-		named := g.naming(l)
-		only = only && len(named) > 0
-		for _, m := range named {
-			add(m)
-		}
-	}
-	return images, only
+	return seen
 }
 
-func (g *graph) imageRows(f func(Image)) {
-	for _, m := range g.images {
-		if !m.repo.selected {
-			continue
-		}
-		var tags []string
-		for _, t := range m.tags {
-			tags = append(tags, t.name)
-		}
-		f(m.row(strings.Join(tags, " "), m.used, m.expires, m.created, g.keptBy(m)))
-	}
-}
-
-func (m *manifest) row(tag string, used, expires, created time.Time, keptBy string) Image {
-	return Image{Repository: m.repo.name, Tag: tag, Digest: m.digest, MediaType: m.mediaType,
-		Size: m.image.size, UniqueBytes: m.image.unique, LastAccess: stamp.Time(used), ExpiresAt: stampExpiry(expires),
-		KeptBy: keptBy, created: created}
-}
-
-// tagRows makes a row of each tag. It was used when itself or its manifest was, however that is kept.
-func (g *graph) tagRows(f func(Image)) {
-	row := func(t tag, m *manifest) {
-		used := latest(t.accessed, m.accessed)
-		if t.repo.selected {
-			f(m.row(t.name, used, g.nameDue(used), t.created, KeptByTag))
+// headsCircle says whether a manifest with parents stands for a circle that nothing outside names: all
+// above it is below it too, none of it is a top, and it is the first of them.
+func headsCircle[K comparable](m K, parents, children func(K) []K, isTop func(K) bool, compare func(a, b K) int) bool {
+	below := reachable(m, children)
+	for k := range reachable(m, parents) {
+		if !below[k] || isTop(k) || compare(k, m) < 0 {
+			return false
 		}
 	}
-	for _, same := range g.manifests {
-		for _, m := range same {
-			for _, t := range m.tags {
-				row(t, m)
+	return true
+}
+
+// imagesOf returns the images of which a node is a part.
+func (a *accounts) imagesOf(node int32) []part {
+	from, _ := slices.BinarySearchFunc(a.parts, node, func(p part, node int32) int { return cmp.Compare(p.node, node) })
+	to := from
+	for to < len(a.parts) && a.parts[to].node == node {
+		to++
+	}
+	return a.parts[from:to]
+}
+
+// subject returns the subject of a manifest in its repository.
+func (n *names) subject(i int32) int32 {
+	for _, e := range n.above(i) {
+		if !e.child {
+			return e.from
+		}
+	}
+	return none
+}
+
+// add adds a blob to the images that it is a part of, and to the manifest with which it goes.
+func (a *accounts) add(b *blobUse) {
+	a.round++
+	with := int32(none) // the first
+	alone := !slices.ContainsFunc(b.links, func(l linkUse) bool { return len(l.naming) == 0 })
+	for i, node := range slices.Concat(b.files, b.naming) {
+		for _, p := range a.imagesOf(node) {
+			if image := &a.images[p.image]; image.seen != a.round {
+				image.seen = a.round
+				image.size += b.Blob.Size
 			}
 		}
+		if i == 0 {
+			with = node
+		} else {
+			with = a.alone.common(with, node)
+		}
 	}
-	for _, t := range g.dangling {
-		row(t, &manifest{repo: t.repo, digest: t.digest})
+	if alone && with != none {
+		a.alone.bytes[with] += b.Blob.Size
 	}
 }
 
-// keptBy says what keeps an image.
-func (g *graph) keptBy(m *manifest) string {
-	switch {
-	case len(m.tags) > 0:
-		return KeptByTag
-	case len(m.parents) > 0:
-		return KeptByParent
-	case m.subject != nil:
-		return KeptBySubject
-	case !g.now.After(g.contentDue(m.used)):
-		return KeptByGrace
-	case !g.now.After(m.expires):
-		return KeptByTTL
+// unique is what goes from the disk with an image. What is a part of another one stays with that.
+func (a *accounts) unique(i *account) int64 {
+	for _, e := range a.above(i.top) {
+		if e.child && a.alone.common(e.from, i.top) != i.top {
+			return 0
+		}
 	}
-	return ""
+	return a.alone.bytes[i.top]
+}
+
+// imageRows makes the rows of the images that were asked for. The index is read once more for their names,
+// so that these are not in memory.
+func (a *accounts) imageRows(r index.Reader, f func(Row) error) error {
+	return r.Each(index.Manifest, func(row index.Row) error {
+		node, known := a.find(fingerprintOf(row.Digest), a.repository(row.Key.Repository))
+		if !known || !a.repos[a.nodes[node].repo].selected {
+			return nil
+		}
+		image := a.account(node)
+		if image == nil {
+			return nil
+		}
+		m := &a.nodes[node]
+		var tags []index.Row
+		if m.tagged {
+			var err error
+			if tags, err = r.Tags(row.Key.Repository, row.Digest); err != nil {
+				return err
+			}
+		}
+		i := imageRow(row, tags, m.used, m.expires)
+		i.Size, i.UniqueBytes = image.size, a.unique(image)
+		i.KeptBy = a.keptBy(m.used, m.expires, hold{tagged: m.tagged, parent: a.hasParent(node), subject: a.subject(node) != none})
+		return f(i)
+	})
+}
+
+// selected counts the images of the repositories that were asked for.
+func (a *accounts) selected() (n int64) {
+	for _, i := range a.images {
+		if a.repos[a.nodes[i.top].repo].selected {
+			n++
+		}
+	}
+	return n
+}
+
+func (a *accounts) account(node int32) *account {
+	i, ok := slices.BinarySearchFunc(a.images, node, func(i account, node int32) int { return cmp.Compare(i.top, node) })
+	if !ok {
+		return nil
+	}
+	return &a.images[i]
+}
+
+func (n *names) hasParent(i int32) bool {
+	return slices.ContainsFunc(n.above(i), func(e edge) bool { return e.child })
+}
+
+// tagRows makes a row of each tag that was asked for.
+func (a *accounts) tagRows(r index.Reader, f func(Row) error) error {
+	return r.Each(index.Tag, func(row index.Row) error {
+		repo := a.repository(row.Key.Repository)
+		if !a.repos[repo].selected {
+			return nil
+		}
+		t := a.tagRow(row, index.Row{})
+		if node, ok := a.find(fingerprintOf(row.Digest), repo); ok {
+			m := &a.nodes[node]
+			t = a.tagRow(row, index.Row{MediaType: a.media.all[m.media], AccessedAt: time.UnixMilli(m.accessed)})
+			if image := a.account(node); image != nil {
+				t.Size, t.UniqueBytes = image.size, a.unique(image)
+			}
+		}
+		return f(t)
+	})
 }

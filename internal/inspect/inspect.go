@@ -10,14 +10,19 @@
 // names it was; and a blob when one of its links and manifests was, in any repository. The time of
 // expiry is the time from which an expiry run would remove the thing if nobody used it any more.
 //
-// Write does all of it: read, order, print. Read hands the rows to a Sink.
+// There are two ways to the rows. What was used last is found by going back over the last uses (recent):
+// that costs what is shown. Everything else takes one pass over the store (survey), with a few dozen bytes
+// in memory for each manifest and none for blobs: rows that are too many are sorted in a temporary file.
 package inspect
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
-	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 )
@@ -56,6 +61,7 @@ type Options struct {
 	Reverse    bool   // turns the order round
 	Limit      int    // rows after sorting; 0: all
 	Repository string // a glob; only what is in such repositories. Empty: everything
+	Histogram  bool   // bytes by age in place of rows; of Blobs only, in no other order
 }
 
 // OptionError says that an option cannot be what it is.
@@ -85,117 +91,131 @@ func (o Options) Check() error {
 
 func oneOf[T ~string](known []T) string { return fmt.Sprintf("is none of %v", known) }
 
-// Head is what is known before the first row.
-type Head struct {
-	Kind    Kind
-	Summary index.Totals // of the whole store, or of the repositories that were asked for
-	Rows    int          // before the limit
-	Now     time.Time    // the store's
-}
-
 // Row is a Blob or an Image.
 type Row interface {
 	rank(Sort) int64 // the larger comes first
+	name() string    // decides between equal ranks, A to Z
+	dgst() digest.Digest
 	record() []string
 }
 
-// Sink takes what Read found: the head, the rows in order, and the end.
-type Sink interface {
-	Begin(Head) error
-	Row(Row) error
-	End() error
-}
-
-// Read lists what a store holds, as it would live under a policy, into a sink. The store is not held
-// while the sink works, so a slow reader of a pipe delays nobody.
-func Read(ctx context.Context, store index.Store, p index.Policy, o Options, to Sink) error {
-	if err := o.Check(); err != nil {
+// Write lists what a store holds, as it would live under a policy. The store is not held while the
+// output is written, so a slow reader of a pipe delays nobody.
+func Write(ctx context.Context, store index.Store, p index.Policy, o Options, out Output) error {
+	if err := errors.Join(o.Check(), out.check()); err != nil {
 		return err
 	}
-	if o.Kind == Images || o.Kind == Tags {
-		return readImages(ctx, store, p, o, to)
+	o.setDefaults()
+	l := newLifetimes(store, p)
+	buffered := bufio.NewWriter(out.To)
+	to := out.printer(buffered, o, l)
+	var err error
+	switch {
+	case o.Histogram:
+		err = writeHistogram(ctx, l, o, out, buffered)
+	case o.isRecent():
+		err = writeRecent(ctx, l, o, to)
+	default:
+		err = writeSurvey(ctx, l, o, to)
 	}
-	o.Kind = Blobs
-	return readBlobs(ctx, store, p, o, to)
+	return errors.Join(err, buffered.Flush())
 }
 
-func readBlobs(ctx context.Context, store index.Store, p index.Policy, o Options, to Sink) error {
-	rows := newSelection(o, Blob.compareName)
-	g, err := load(ctx, store, p, o, func(g *graph, u use) {
-		if u.selected {
-			rows.add(g.blob(u))
+func (o *Options) setDefaults() {
+	if o.Kind == "" {
+		o.Kind = Blobs
+	}
+	if o.Sort == "" {
+		o.Sort = ByAccess
+	}
+}
+
+// writeRecent writes the rows at once; what sums them up takes longer, and comes from a later state.
+func writeRecent(ctx context.Context, l lifetimes, o Options, to printer) error {
+	var totals index.Totals
+	var rows []Row
+	err := l.store.View(ctx, func(r index.Reader) (err error) {
+		if totals, err = r.Totals(); err != nil {
+			return err
 		}
+		rows, err = findRecent(ctx, r, l, o)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read the index: %w", err)
+	}
+	if err := to.begin(totals); err != nil {
+		return err
+	}
+	for _, row := range rows {
+		l, err := newLine(row, o, to)
+		if err != nil {
+			return err
+		}
+		if err := to.line(&l); err != nil {
+			return err
+		}
+	}
+	return to.end(func() (f Figures, err error) {
+		err = l.store.View(ctx, func(r index.Reader) error {
+			s, err := takeSurvey(ctx, r, l, o, func(*survey, *blobUse) error { return nil })
+			if err == nil {
+				f = s.figures
+			}
+			return err
+		})
+		return f, err
+	})
+}
+
+// writeSurvey puts all rows in order before it writes the first.
+func writeSurvey(ctx context.Context, l lifetimes, o Options, to printer) (err error) {
+	rows := newSpool(o)
+	defer func() { err = errors.Join(err, rows.close()) }()
+	add := func(row Row) error {
+		l, err := newLine(row, o, to)
+		if err != nil {
+			return err
+		}
+		return rows.add(l)
+	}
+	var f Figures
+	err = l.store.View(ctx, func(r index.Reader) error {
+		s, err := takeSurvey(ctx, r, l, o, func(s *survey, b *blobUse) error {
+			if o.Kind != Blobs {
+				return nil
+			}
+			return add(s.row(b))
+		})
+		if err != nil {
+			return err
+		}
+		f = s.figures
+		switch o.Kind {
+		case Images:
+			return s.accounts.imageRows(r, add)
+		case Tags:
+			return s.accounts.tagRows(r, add)
+		}
+		return nil
 	})
 	if err != nil {
 		return err
 	}
-	return rows.deliver(g.head(o.Kind), to)
-}
-
-func readImages(ctx context.Context, store index.Store, p index.Policy, o Options, to Sink) error {
-	g, err := load(ctx, store, p, o, (*graph).account)
-	if err != nil {
+	if err := to.begin(f.Totals); err != nil {
 		return err
 	}
-	rows := newSelection(o, Image.compareName)
-	if o.Kind == Tags {
-		g.tagRows(rows.add)
-	} else {
-		g.imageRows(rows.add)
-	}
-	return rows.deliver(g.head(o.Kind), to)
-}
-
-// selection orders rows and keeps the first of them.
-type selection[T Row] struct {
-	limit   int // 0: all
-	compare func(a, b T) int
-	rows    []T
-	seen    int
-}
-
-func newSelection[T Row](o Options, byName func(a, b T) int) *selection[T] {
-	if o.Sort == "" {
-		o.Sort = ByAccess
-	}
-	compare := func(a, b T) int {
-		if d := b.rank(o.Sort) - a.rank(o.Sort); d != 0 {
-			return int(max(-1, min(1, d)))
-		}
-		return byName(a, b)
-	}
-	if o.Reverse {
-		return &selection[T]{limit: o.Limit, compare: func(a, b T) int { return compare(b, a) }}
-	}
-	return &selection[T]{limit: o.Limit, compare: compare}
-}
-
-func (s *selection[T]) add(r T) {
-	s.rows = append(s.rows, r)
-	s.seen++
-	if s.limit > 0 && len(s.rows) >= 2*s.limit {
-		s.cut() // twice the limit, so that sorting costs little a row
-	}
-}
-
-func (s *selection[T]) cut() {
-	slices.SortFunc(s.rows, s.compare)
-	if s.limit > 0 && len(s.rows) > s.limit {
-		clear(s.rows[s.limit:])
-		s.rows = s.rows[:s.limit]
-	}
-}
-
-func (s *selection[T]) deliver(h Head, to Sink) error {
-	s.cut()
-	h.Rows = s.seen
-	if err := to.Begin(h); err != nil {
+	if err := rows.deliver(to.line); err != nil {
 		return err
 	}
-	for _, r := range s.rows {
-		if err := to.Row(r); err != nil {
-			return err
-		}
+	return to.end(func() (Figures, error) { return f, nil })
+}
+
+func newLine(row Row, o Options, to printer) (line, error) {
+	text, err := to.render(row)
+	l := line{Rank: row.rank(o.Sort), Name: row.name(), Text: text}
+	if text == nil {
+		l.row = row
 	}
-	return to.End()
+	return l, err
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -265,7 +266,7 @@ func TestOrderAndSelection(t *testing.T) {
 	}
 	for _, bad := range []Options{{Sort: "age"}, {Limit: -1}, {Repository: "a["}} {
 		var oe *OptionError
-		if err := Read(t.Context(), w, policy, bad, nil); !errors.As(err, &oe) {
+		if err := Write(t.Context(), w, policy, bad, Output{To: io.Discard}); !errors.As(err, &oe) {
 			t.Errorf("%+v: %v", bad, err)
 		}
 	}

@@ -1,13 +1,13 @@
 package inspect
 
 import (
-	"cmp"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
 )
 
@@ -81,8 +81,50 @@ func rank(s Sort, accessed stamp.Time, created time.Time, size int64) int64 {
 	return 0 // the name decides
 }
 
-func (b Blob) compareName(c Blob) int { return cmp.Compare(b.Digest, c.Digest) }
+func (b Blob) dgst() digest.Digest  { return b.Digest }
+func (i Image) dgst() digest.Digest { return i.Digest }
 
-func (i Image) compareName(j Image) int {
-	return cmp.Or(cmp.Compare(i.Repository, j.Repository), cmp.Compare(i.Tag, j.Tag), cmp.Compare(i.Digest, j.Digest))
+func (b Blob) name() string { return b.Digest.String() }
+
+func (i Image) name() string { return i.Repository + "\x00" + i.Tag + "\x00" + i.Digest.String() }
+
+// imageRow makes a row of a manifest with its tags, without its sizes.
+func imageRow(m index.Row, tags []index.Row, used, expires int64) Image {
+	var names []string
+	for _, t := range tags {
+		names = append(names, t.Key.Tag)
+	}
+	return Image{Repository: m.Key.Repository, Tag: strings.Join(names, " "), Digest: m.Digest, MediaType: m.MediaType,
+		LastAccess: stampOf(used), ExpiresAt: stampOf(expires), created: m.CreatedAt}
+}
+
+// tagRow makes a row of a tag, without its sizes. It was used when itself or its manifest was, however
+// that is kept.
+func (l lifetimes) tagRow(t, manifest index.Row) Image {
+	used := t.AccessedAt
+	if manifest.AccessedAt.After(used) {
+		used = manifest.AccessedAt
+	}
+	return Image{Repository: t.Key.Repository, Tag: t.Key.Tag, Digest: t.Digest, MediaType: manifest.MediaType,
+		LastAccess: stampOf(used.UnixMilli()), ExpiresAt: stampOf(l.nameDue(used.UnixMilli())), KeptBy: KeptByTag, created: t.CreatedAt}
+}
+
+// hold says what there is that could keep an image.
+type hold struct{ tagged, parent, subject bool }
+
+// keptBy says what keeps an image.
+func (l lifetimes) keptBy(used, expires int64, h hold) string {
+	switch {
+	case h.tagged:
+		return KeptByTag
+	case h.parent:
+		return KeptByParent
+	case h.subject:
+		return KeptBySubject
+	case l.now <= l.contentDue(used):
+		return KeptByGrace
+	case l.now <= expires:
+		return KeptByTTL
+	}
+	return ""
 }

@@ -1,16 +1,17 @@
 package inspect
 
 import (
+	"bufio"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
+	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 )
 
-// shortDigest is how many characters of a digest a table shows, as docker does.
+// shortDigest is how many characters of a digest a table shows, as docker does, if these tell them apart.
 const shortDigest = 12
 
 var (
@@ -21,43 +22,81 @@ var (
 		{Title: "KEPT BY", Drop: 2}}
 )
 
-// tableSink collects what people asked for, since columns are as wide as their widest cell.
-type tableSink struct {
-	w     io.Writer
-	out   Output
-	head  Head
-	table ui.Table
+// tablePrinter collects the rows, since columns are as wide as their widest cell, and as digests are long
+// enough to be told apart.
+type tablePrinter struct {
+	w    *bufio.Writer
+	out  Output
+	kind Kind
+	now  time.Time
+	rows []Row
 }
 
-func (s *tableSink) Begin(h Head) error {
-	s.head = h
-	switch h.Kind {
-	case Blobs:
-		s.table.Columns = blobTable
-	case Images:
-		s.table.Columns = imageTable
-	case Tags:
-		s.table.Columns = imageTable[:len(imageTable)-1] // a tag is kept by itself
-	}
+func newTablePrinter(w *bufio.Writer, out Output, o Options, l lifetimes) *tablePrinter {
+	return &tablePrinter{w: w, out: out, kind: o.Kind, now: time.UnixMilli(l.now)}
+}
+
+func (p *tablePrinter) begin(index.Totals) error { return nil }
+
+func (p *tablePrinter) render(Row) ([]byte, error) { return nil, nil }
+
+func (p *tablePrinter) line(l *line) error {
+	p.rows = append(p.rows, l.row)
 	return nil
 }
 
-func (s *tableSink) Row(r Row) error {
-	now := s.head.Now
-	switch r := r.(type) {
-	case Blob:
-		used := strings.Join(r.Repositories, ", ")
-		s.table.Rows = append(s.table.Rows, []ui.Cell{digestCell(r.Digest.String()), {Text: r.Kind}, {Text: ui.Bytes(r.Size)},
-			ago(r.LastAccess, now), in(r.ExpiresAt, now), orDash(used)})
-	case Image:
-		cells := []ui.Cell{{Text: r.Repository}, orDash(r.Tag), digestCell(r.Digest.String()), {Text: ui.Bytes(r.Size)},
-			{Text: ui.Bytes(r.UniqueBytes)}, ago(r.LastAccess, now), in(r.ExpiresAt, now), orDash(r.KeptBy)}
-		s.table.Rows = append(s.table.Rows, cells[:len(s.table.Columns)])
+// end writes the table, and below it what the store holds in all, and what will go.
+func (p *tablePrinter) end(figures func() (Figures, error)) error {
+	t := p.table()
+	if err := t.Write(p.w, p.out.Width, p.out.Colour); err != nil {
+		return err
 	}
-	return nil
+	if err := p.w.Flush(); err != nil { // the figures may take a while
+		return err
+	}
+	f, err := figures()
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(p.w, "\n%s\n", summary(f, p.kind, int64(len(p.rows))))
+	return err
 }
 
-func digestCell(d string) ui.Cell { return ui.Cell{Text: ui.ShortDigest(d, shortDigest)} }
+func (p *tablePrinter) table() ui.Table {
+	var digests []string
+	for _, r := range p.rows {
+		digests = append(digests, r.dgst().String())
+	}
+	short := ui.Shorten(digests, shortDigest)
+	t := ui.Table{Columns: map[Kind][]ui.Column{Blobs: blobTable, Images: imageTable, Tags: imageTable[:len(imageTable)-1]}[p.kind]}
+	for i, r := range p.rows {
+		dgst := ui.Cell{Text: short[i]}
+		switch r := r.(type) {
+		case Blob:
+			t.Rows = append(t.Rows, []ui.Cell{dgst, {Text: r.Kind}, {Text: ui.Bytes(r.Size)},
+				ago(r.LastAccess, p.now), in(r.ExpiresAt, p.now), orDash(strings.Join(r.Repositories, ", "))})
+		case Image:
+			cells := []ui.Cell{{Text: r.Repository}, orDash(r.Tag), dgst, {Text: ui.Bytes(r.Size)},
+				{Text: ui.Bytes(r.UniqueBytes)}, ago(r.LastAccess, p.now), in(r.ExpiresAt, p.now), orDash(r.KeptBy)}
+			t.Rows = append(t.Rows, cells[:len(t.Columns)]) // a tag is kept by itself
+		}
+	}
+	return t
+}
+
+// summary is what a store holds, and what of it will go if nobody uses it.
+func summary(f Figures, kind Kind, shown int64) string {
+	holds := []string{ui.Count(f.Tags, "tag"), ui.Count(f.Manifests, "manifest"), ui.Count(f.Blobs, "blob"), ui.Bytes(f.Bytes)}
+	text := strings.Join(holds, ", ")
+	if all := map[Kind]int64{Blobs: f.Blobs, Images: f.Images, Tags: f.Tags}[kind]; shown < all {
+		text += fmt.Sprintf("; %d of %s shown", shown, ui.Count(all, strings.TrimSuffix(string(kind), "s")))
+	}
+	if f.Bytes == 0 {
+		return text
+	}
+	return text + fmt.Sprintf("\nexpiring within a day: %s, within a week: %s; held by no tag: %s",
+		ui.Bytes(f.Day), ui.Bytes(f.Week), ui.Bytes(f.Untagged))
+}
 
 func orDash(text string) ui.Cell {
 	if text == "" {
@@ -80,19 +119,4 @@ func in(t stamp.Time, now time.Time) ui.Cell {
 		c.Tone = ui.Warn
 	}
 	return c
-}
-
-// End writes the table, and below it what the store holds in all.
-func (s *tableSink) End() error {
-	if err := s.table.Write(s.w, s.out.Width, s.out.Colour); err != nil {
-		return err
-	}
-	more := ""
-	if shown := len(s.table.Rows); shown < s.head.Rows {
-		more = fmt.Sprintf("; %d of %s shown", shown, ui.Count(int64(s.head.Rows), strings.TrimSuffix(string(s.head.Kind), "s")))
-	}
-	t := s.head.Summary
-	_, err := fmt.Fprintf(s.w, "\n%s, %s, %s, %s%s\n", ui.Count(t.Tags, "tag"), ui.Count(t.Manifests, "manifest"), ui.Count(t.Blobs, "blob"),
-		ui.Bytes(t.Bytes), more)
-	return err
 }

@@ -15,8 +15,6 @@ import (
 )
 
 const (
-	day = 24 * time.Hour
-
 	ociManifest = "application/vnd.oci.image.manifest.v1+json"
 	ociIndex    = "application/vnd.oci.image.index.v1+json"
 )

@@ -2,10 +2,9 @@ package inspect
 
 import (
 	"bufio"
-	"context"
+	"bytes"
 	"encoding/csv"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -31,72 +30,107 @@ type Output struct {
 	Colour bool
 }
 
-// Write lists what a store holds.
-func Write(ctx context.Context, store index.Store, p index.Policy, o Options, out Output) error {
-	if !slices.Contains(Formats, out.Format) && out.Format != "" {
+func (out Output) check() error {
+	if out.Format != "" && !slices.Contains(Formats, out.Format) {
 		return &OptionError{"format", string(out.Format), oneOf(Formats)}
 	}
-	buffered := bufio.NewWriter(out.To)
-	err := Read(ctx, store, p, o, out.sink(buffered))
-	return errors.Join(err, buffered.Flush())
+	return nil
 }
 
-func (out Output) sink(w io.Writer) Sink {
+// printer writes a list in a format.
+type printer interface {
+	begin(index.Totals) error
+	// render returns a row as it will be written; nil: line wants the row itself.
+	render(Row) ([]byte, error)
+	line(*line) error
+	// end sums up. Figures are asked for by those who print them only, since they may take a while.
+	end(func() (Figures, error)) error
+}
+
+func (out Output) printer(w *bufio.Writer, o Options, l lifetimes) printer {
 	switch out.Format {
 	case JSON:
-		return &jsonSink{w: w}
+		return &jsonPrinter{w: w, kind: o.Kind}
 	case CSV:
-		return &csvSink{w: csv.NewWriter(w)}
+		return newCSVPrinter(w, o.Kind)
 	}
-	return &tableSink{w: w, out: out}
+	return newTablePrinter(w, out, o, l)
 }
 
-// jsonSink writes one object, a row at a time and each on its own line.
-type jsonSink struct {
-	w    io.Writer
+// jsonPrinter writes one object, a row at a time and each on its own line.
+type jsonPrinter struct {
+	w    *bufio.Writer
+	kind Kind
 	rows int
 }
 
-func (s *jsonSink) Begin(h Head) error {
-	summary, err := json.Marshal(h.Summary)
+func (p *jsonPrinter) begin(t index.Totals) error {
+	summary, err := json.Marshal(t)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.w, `{"summary":%s,"%s":[`, summary, h.Kind)
+	_, err = fmt.Fprintf(p.w, `{"summary":%s,"%s":[`, summary, p.kind)
 	return err
 }
 
-func (s *jsonSink) Row(r Row) error {
-	data, err := json.Marshal(r)
-	if err != nil {
-		return err
-	}
+func (p *jsonPrinter) render(r Row) ([]byte, error) { return json.Marshal(r) }
+
+func (p *jsonPrinter) line(l *line) error {
 	separator := ",\n"
-	if s.rows == 0 {
+	if p.rows == 0 {
 		separator = "\n"
 	}
-	s.rows++
-	_, err = fmt.Fprintf(s.w, "%s%s", separator, data)
-	return err
-}
-
-func (s *jsonSink) End() error {
-	_, err := io.WriteString(s.w, "]}\n")
-	return err
-}
-
-type csvSink struct{ w *csv.Writer }
-
-func (s *csvSink) Begin(h Head) error {
-	if h.Kind == Blobs {
-		return s.w.Write(blobColumns)
+	p.rows++
+	_, err := p.w.WriteString(separator)
+	if err == nil {
+		_, err = p.w.Write(l.Text)
 	}
-	return s.w.Write(imageColumns)
+	return err
 }
 
-func (s *csvSink) Row(r Row) error { return s.w.Write(r.record()) }
-
-func (s *csvSink) End() error {
-	s.w.Flush()
-	return s.w.Error()
+func (p *jsonPrinter) end(func() (Figures, error)) error {
+	_, err := p.w.WriteString("]}\n")
+	return err
 }
+
+// csvPrinter writes the keys of JSON, then a line for each row.
+type csvPrinter struct {
+	w      *bufio.Writer
+	kind   Kind
+	record bytes.Buffer
+	enc    *csv.Writer // to record
+}
+
+func newCSVPrinter(w *bufio.Writer, kind Kind) *csvPrinter {
+	p := &csvPrinter{w: w, kind: kind}
+	p.enc = csv.NewWriter(&p.record)
+	return p
+}
+
+func (p *csvPrinter) begin(index.Totals) error {
+	columns := imageColumns
+	if p.kind == Blobs {
+		columns = blobColumns
+	}
+	text, err := p.encode(columns)
+	if err == nil {
+		_, err = p.w.Write(text)
+	}
+	return err
+}
+
+func (p *csvPrinter) render(r Row) ([]byte, error) { return p.encode(r.record()) }
+
+func (p *csvPrinter) encode(record []string) ([]byte, error) {
+	p.record.Reset()
+	err := p.enc.Write(record)
+	p.enc.Flush()
+	return bytes.Clone(p.record.Bytes()), err
+}
+
+func (p *csvPrinter) line(l *line) error {
+	_, err := p.w.Write(l.Text)
+	return err
+}
+
+func (p *csvPrinter) end(func() (Figures, error)) error { return nil }

@@ -48,6 +48,9 @@ func Bytes(n int64) string {
 	return humanize.IBytes(uint64(n))
 }
 
+// Number is a number with separators: "12,000".
+func Number(n int64) string { return humanize.Comma(n) }
+
 // Count is a number of things: "1 tag", "12,000 tags".
 func Count(n int64, thing string) string {
 	if n == 1 {
@@ -78,7 +81,20 @@ func In(t, now time.Time) string {
 	return humanize.CustomRelTime(now, t, "", "", future)
 }
 
-var past, future = magnitudes("%d ", " ago"), magnitudes("in %d ", "")
+// Span is a length of time: "6 hours", "30 days".
+func Span(d time.Duration) string {
+	return humanize.CustomRelTime(time.Time{}, time.Time{}.Add(d), "", "", spans)
+}
+
+// Bar is a part of a whole as a bar of so many columns, or less. Some is at least one.
+func Bar(part, whole int64, columns int) string {
+	if part <= 0 || whole <= 0 {
+		return ""
+	}
+	return strings.Repeat("#", max(1, int(float64(columns)*float64(part)/float64(whole))))
+}
+
+var past, future, spans = magnitudes("%d ", " ago"), magnitudes("in %d ", ""), magnitudes("%d ", "")
 
 // magnitudes keep two digits at least before they go on to the next unit: 47 hours, then 2 days.
 func magnitudes(before, after string) []humanize.RelTimeMagnitude {
@@ -111,4 +127,25 @@ func ShortDigest(dgst string, n int) string {
 		return dgst
 	}
 	return algorithm + ":" + sum[:n]
+}
+
+// Shorten cuts the sums of digests to n characters, or to as many more as tell them apart. All are cut
+// alike, so that they stand in columns.
+func Shorten(digests []string, n int) []string {
+	for ; ; n++ {
+		short := make([]string, len(digests))
+		first := make(map[string]string, len(digests)) // of what was cut
+		clash := false
+		for i, d := range digests {
+			short[i] = ShortDigest(d, n)
+			if other, known := first[short[i]]; known && other != d {
+				clash = true
+				break
+			}
+			first[short[i]] = d
+		}
+		if !clash {
+			return short
+		}
+	}
 }

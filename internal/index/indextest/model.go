@@ -500,6 +500,7 @@ func (p *player) compareLists() {
 	p.ok(p.store().View(p.Context(), func(r index.Reader) error {
 		p.compareRelations(r)
 		p.compareUses(r)
+		p.compareLatest(r)
 		tags, err := list(func(f func(index.Row) error) error { return r.IdleTags(before, f) })
 		var want []index.Key
 		for k, row := range p.m.rows {
@@ -594,6 +595,7 @@ func (p *player) compareRelations(r index.Reader) {
 		relation("holders", d, rows, err, func(k index.Key, _ index.Row) bool {
 			return (k.Kind == index.Layer || k.Kind == index.Manifest) && k.Digest == d
 		})
+		p.compareNamings(r, d)
 		refs, err := r.References(d)
 		p.ok(err)
 		var want []digest.Digest
@@ -610,15 +612,67 @@ func (p *player) compareRelations(r index.Reader) {
 	}
 }
 
+func (p *player) compareNamings(r index.Reader, d digest.Digest) {
+	p.Helper()
+	var want []index.Naming
+	for _, repo := range slices.Sorted(slices.Values(repos)) {
+		want = append(want, p.namings(repo, d)...)
+	}
+	got, err := r.Namings(d, 0)
+	p.ok(err)
+	n, err := r.Named(d)
+	p.ok(err)
+	if !slices.Equal(got, want) || n != len(p.namedBy(d)) {
+		p.fail("%v is named by %v, %d digests; want %v", d, got, n, want)
+	}
+	if first, err := r.Namings(d, 1); err != nil || !slices.Equal(first, want[:min(1, len(want))]) {
+		p.fail("the first that names %v is %v, %v; want %v", d, first, err, want)
+	}
+}
+
+// compareLatest compares the rows of each kind by their last use.
+func (p *player) compareLatest(r index.Reader) {
+	p.Helper()
+	for _, kind := range []index.Kind{index.Blob, index.Layer, index.Manifest, index.Tag} {
+		var want []index.Key
+		for k, row := range p.m.rows {
+			if k.Kind == kind && (kind != index.Blob || row.Placed && !p.kept(k.Digest)) {
+				want = append(want, k)
+			}
+		}
+		c, err := r.Latest(kind)
+		p.ok(err)
+		var rows []index.Row
+		for {
+			row, ok, err := c.Next()
+			p.ok(err)
+			if !ok {
+				break
+			}
+			rows = append(rows, row)
+		}
+		c.Close()
+		slices.Reverse(rows)
+		p.compareOldest(fmt.Sprintf("latest %s, backwards,", kind), rows, want)
+	}
+}
+
+// kept says whether a link or a manifest keeps a blob.
+func (p *player) kept(d digest.Digest) bool {
+	for k := range p.m.rows {
+		if k.Digest == d && (k.Kind == index.Layer || k.Kind == index.Manifest) {
+			return true
+		}
+	}
+	return false
+}
+
 // compareUses compares the passes over everything: Uses and Nested.
 func (p *player) compareUses(r index.Reader) {
 	p.Helper()
 	var got, want []string
 	p.ok(r.Uses(func(u index.Use) error {
-		slices.Sort(u.Named)
-		links := keys(u.Links)
-		slices.SortFunc(links, func(a, b index.Key) int { return strings.Compare(a.Repository, b.Repository) })
-		got = append(got, fmt.Sprint(u.Blob.Digest, links, u.Named))
+		got = append(got, fmt.Sprint(u.Blob.Digest, u.Links, u.Named))
 		return nil
 	}))
 	p.ok(r.Nested(func(parent, child digest.Digest) error {
@@ -630,11 +684,13 @@ func (p *player) compareUses(r index.Reader) {
 		if !p.m.rows[index.BlobKey(d)].Placed {
 			continue
 		}
-		links, named := []index.Key(nil), p.namedBy(d)
-		for _, repo := range repos {
-			if _, ok := p.m.rows[index.LayerKey(repo, d)]; ok {
-				links = append(links, index.LayerKey(repo, d))
+		var links []index.Link
+		var named []index.Naming
+		for _, repo := range slices.Sorted(slices.Values(repos)) {
+			if l, ok := p.m.rows[index.LayerKey(repo, d)]; ok {
+				links = append(links, index.Link{Repository: repo, Placed: l.Placed, AccessedAt: l.AccessedAt})
 			}
+			named = append(named, p.namings(repo, d)...)
 		}
 		want = append(want, fmt.Sprint(d, links, named))
 	}
@@ -667,6 +723,16 @@ func (p *player) known(d digest.Digest) bool {
 		_, ok := p.m.rows[index.ManifestKey(repo, d)]
 		return ok
 	})
+}
+
+// namings are the manifests of a repository that name a digest.
+func (p *player) namings(repo string, d digest.Digest) (all []index.Naming) {
+	for _, m := range slices.Sorted(slices.Values(p.mans)) {
+		if _, ok := p.m.rows[index.ManifestKey(repo, m)]; ok && slices.Contains(p.m.contents[m].References, d) {
+			all = append(all, index.Naming{Repository: repo, Manifest: m})
+		}
+	}
+	return all
 }
 
 func (p *player) namedBy(d digest.Digest) (all []digest.Digest) {

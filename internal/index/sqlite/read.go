@@ -191,6 +191,58 @@ func (r *reader) Holders(d digest.Digest, most int) ([]index.Row, error) {
 
 // Each implements index.Reader.
 func (r *reader) Each(kind index.Kind, f func(index.Row) error) error {
+	order := [...]string{index.Blob: "m.digest", index.Layer: "m.digest, m.repo", index.Manifest: "m.digest, m.repo", index.Tag: "m.digest, m.repo, m.name"}[kind]
 	table, _, _ := where(index.Key{Kind: kind})
-	return r.q.rows(kind, f, "FROM "+table+" m")
+	return r.q.rows(kind, f, "FROM "+table+" m ORDER BY "+order)
+}
+
+// Latest implements index.Reader.
+func (r *reader) Latest(kind index.Kind) (index.Cursor, error) {
+	table, _, _ := where(index.Key{Kind: kind})
+	cond := ""
+	if kind == index.Blob {
+		cond = ` WHERE m.held = 0 AND m.placed = 1
+			AND NOT EXISTS (SELECT 1 FROM layers l WHERE l.digest = m.digest) AND NOT EXISTS (SELECT 1 FROM manifests i WHERE i.digest = m.digest)`
+	}
+	st, err := r.q.prepare("SELECT " + columns(kind) + " FROM " + table + " m" + cond + " ORDER BY m.accessed_at DESC")
+	if err != nil {
+		return nil, wrap(err)
+	}
+	rows, err := st.QueryContext(r.q.ctx)
+	if err != nil {
+		return nil, wrap(err)
+	}
+	return &cursor{rows: rows, scan: scanKind(kind)}, nil
+}
+
+type cursor struct {
+	rows *sql.Rows
+	scan func(scanner) (index.Row, error)
+}
+
+func (c *cursor) Next() (row index.Row, ok bool, err error) {
+	if !c.rows.Next() {
+		return row, false, wrap(c.rows.Err())
+	}
+	row, err = c.scan(c.rows)
+	return row, err == nil, wrap(err)
+}
+
+func (c *cursor) Close() { c.rows.Close() }
+
+// Namings implements index.Reader.
+func (r *reader) Namings(d digest.Digest, most int) (all []index.Naming, err error) {
+	err = r.q.each(func(sc scanner) error {
+		var n index.Naming
+		err := sc.Scan(&n.Repository, (*packed)(&n.Manifest))
+		all = append(all, n)
+		return err
+	}, "SELECT repo, parent FROM refs WHERE child = ? ORDER BY repo, parent LIMIT ?", packed(d), limit(most))
+	return all, err
+}
+
+// Named implements index.Reader.
+func (r *reader) Named(d digest.Digest) (n int, err error) {
+	err = r.q.one("SELECT count(DISTINCT parent) FROM refs WHERE child = ?", packed(d)).Scan(&n)
+	return n, err
 }

@@ -16,6 +16,7 @@ CREATE TABLE layers (
 ) WITHOUT ROWID;
 CREATE INDEX layers_loose ON layers (accessed_at) WHERE held = 0;
 CREATE INDEX layers_accessed ON layers (repo, accessed_at);
+CREATE INDEX layers_latest ON layers (accessed_at);
 
 CREATE TABLE manifests (
   digest BLOB NOT NULL, repo TEXT NOT NULL, media_type TEXT NOT NULL, artifact_type TEXT NOT NULL,
@@ -24,6 +25,7 @@ CREATE TABLE manifests (
   created_at INTEGER NOT NULL, accessed_at INTEGER NOT NULL, PRIMARY KEY (digest, repo)
 ) WITHOUT ROWID;
 CREATE INDEX manifests_loose ON manifests (placed, accessed_at) WHERE held = 0;
+CREATE INDEX manifests_latest ON manifests (accessed_at);
 CREATE INDEX manifests_subject ON manifests (subject, repo) WHERE subject IS NOT NULL;
 
 CREATE INDEX manifests_loop ON manifests (repo) WHERE loop = 1;

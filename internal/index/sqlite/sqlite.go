@@ -34,7 +34,7 @@ import (
 var schema string
 
 // version is the schema's. An older one is migrated, a newer one refused.
-const version = 1
+const version = 2
 
 // busyTimeout is how long a writer waits for another process. Transactions take milliseconds.
 const busyTimeout = 10 * time.Second
@@ -251,7 +251,13 @@ func checkVersion(q querier) error {
 	return nil
 }
 
-// migrate brings an older schema to this one.
+// migrations bring a schema to the next: the first from 1 to 2.
+var migrations = []string{`
+	CREATE INDEX layers_latest ON layers (accessed_at);
+	CREATE INDEX manifests_latest ON manifests (accessed_at);`,
+}
+
+// migrate brings an older schema to this one, and keeps what it knows.
 func (t *tx) migrate() error {
 	if err := checkVersion(t.q()); err != nil {
 		return err
@@ -260,6 +266,18 @@ func (t *tx) migrate() error {
 	if err := t.q().one("PRAGMA user_version").Scan(&v); err != nil || v == version {
 		return err
 	}
+	if v == 0 {
+		return t.create()
+	}
+	for _, step := range migrations[v-1:] {
+		if _, err := t.conn.ExecContext(t.ctx, step); err != nil {
+			return err
+		}
+	}
+	return t.setVersion()
+}
+
+func (t *tx) create() error {
 	if _, err := t.conn.ExecContext(t.ctx, schema); err != nil {
 		return err
 	}
@@ -270,6 +288,10 @@ func (t *tx) migrate() error {
 	if err := t.set("id", hex.EncodeToString(id)); err != nil {
 		return err
 	}
+	return t.setVersion()
+}
+
+func (t *tx) setVersion() error {
 	_, err := t.conn.ExecContext(t.ctx, fmt.Sprintf("PRAGMA user_version = %d", version))
 	return err
 }
@@ -541,6 +563,8 @@ func (p *packed) Scan(v any) error {
 	if !ok || len(b) < 2 || b[0] == 0 || int(b[0]) >= len(algorithms) {
 		return fmt.Errorf("%w: digest %x", index.ErrCorrupt, v)
 	}
-	*p = packed(digest.NewDigestFromBytes(algorithms[b[0]], b[1:]))
+	text := make([]byte, 0, len("sha512:")+2*64) // most of what a listing costs is here
+	text = append(append(text, algorithms[b[0]]...), ':')
+	*p = packed(hex.AppendEncode(text, b[1:]))
 	return nil
 }

@@ -145,3 +145,52 @@ func tables(t *testing.T, s *Store) (names []string) {
 	}
 	return names
 }
+
+// An index of the first schema is brought to this one, and keeps what it knows.
+func TestAnOlderSchemaIsMigrated(t *testing.T) {
+	path, now := filepath.Join(t.TempDir(), "index.db"), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	wall := func() time.Time { return now }
+	s := open(t, path, Serve, wall)
+	k, id, used := index.LayerKey("app", digest.FromString("l")), s.ID(), now
+	err := s.Place(t.Context(), index.Claim{Key: k}, func() error { return nil })
+	for _, q := range []string{"DROP INDEX layers_latest", "DROP INDEX manifests_latest", "PRAGMA user_version = 1"} {
+		_, failed := s.file.Load().db.ExecContext(t.Context(), q)
+		err = errors.Join(err, failed)
+	}
+	if err := errors.Join(err, s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	latest := func(s *Store) (rows []index.Row) {
+		err := s.View(t.Context(), func(r index.Reader) error {
+			c, err := r.Latest(index.Layer)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			row, ok, err := c.Next()
+			if ok {
+				rows = append(rows, row)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rows
+	}
+	for _, mode := range []Mode{Look, Serve, Look} { // who only looks takes it as it is
+		s := open(t, path, mode, wall)
+		if rows := latest(s); s.ID() != id || len(rows) != 1 || rows[0].Key != k || !rows[0].AccessedAt.Equal(used) {
+			t.Errorf("mode %d: index %s has %v", mode, s.ID(), rows)
+		}
+		var indexes int
+		err := s.file.Load().read.QueryRowContext(t.Context(), "SELECT count(*) FROM sqlite_master WHERE name LIKE '%_latest'").Scan(&indexes)
+		if err := errors.Join(err, s.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if want := 2; mode == Serve && indexes != want {
+			t.Errorf("%d indexes, want %d", indexes, want)
+		}
+		now = now.Add(time.Minute)
+	}
+}

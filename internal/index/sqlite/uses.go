@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"database/sql"
-	"slices"
 
 	"github.com/opencontainers/go-digest"
 
@@ -24,40 +23,39 @@ func (r *reader) Nested(f func(parent, child digest.Digest) error) error {
 // Uses implements index.Reader. The three tables are read side by side, each along a tree that is
 // ordered by digest, so that nothing is looked up, sorted or kept.
 func (r *reader) Uses(f func(index.Use) error) error {
-	links, err := walk(r.q, scanLink, "SELECT "+layerColumns+" FROM layers m ORDER BY m.digest")
+	links, err := walk(r.q, scanLink, "SELECT digest, repo, placed, accessed_at FROM layers ORDER BY digest, repo")
 	if err != nil {
 		return err
 	}
 	defer links.close()
-	refs, err := walk(r.q, scanRef, "SELECT child, parent FROM refs ORDER BY child")
+	namings, err := walk(r.q, scanNaming, "SELECT child, repo, parent FROM refs ORDER BY child, repo, parent")
 	if err != nil {
 		return err
 	}
-	defer refs.close()
+	defer namings.close()
 	var u index.Use
 	return r.q.rows(index.Blob, func(b index.Row) (err error) {
 		u.Blob = b
 		if u.Links, err = links.take(b.Digest, u.Links[:0]); err != nil {
 			return err
 		}
-		if u.Named, err = refs.take(b.Digest, u.Named[:0]); err != nil {
+		if u.Named, err = namings.take(b.Digest, u.Named[:0]); err != nil {
 			return err
 		}
-		slices.Sort(u.Named) // a manifest of several repositories names it in each
-		u.Named = slices.Compact(u.Named)
 		return f(u)
 	}, "FROM blobs m WHERE m.placed = 1 ORDER BY m.digest")
 }
 
-func scanLink(sc scanner) (digest.Digest, index.Row, error) {
-	r, err := scanLayer(sc)
-	return r.Digest, r, err
+func scanLink(sc scanner) (d digest.Digest, l index.Link, err error) {
+	var accessed int64
+	err = sc.Scan((*packed)(&d), &l.Repository, &l.Placed, &accessed)
+	l.AccessedAt = millis(accessed)
+	return d, l, err
 }
 
-func scanRef(sc scanner) (digest.Digest, digest.Digest, error) {
-	var child, parent packed
-	err := sc.Scan(&child, &parent)
-	return digest.Digest(child), digest.Digest(parent), err
+func scanNaming(sc scanner) (d digest.Digest, n index.Naming, err error) {
+	err = sc.Scan((*packed)(&d), &n.Repository, (*packed)(&n.Manifest))
+	return d, n, err
 }
 
 // walker reads rows that come in the order of a digest, one ahead. Packed digests are in the same order

@@ -1,0 +1,92 @@
+package inspect
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+)
+
+// What was used last is found without a look at the rest. It is the beginning of the whole list, to the
+// last figure, whatever the store went through.
+func TestWhatWasUsedLastIsTheBeginningOfTheList(t *testing.T) {
+	for seed := range uint64(60) {
+		w := newWorld(t)
+		rnd := rand.New(rand.NewPCG(seed, 2))
+		p := index.Policy{TTL: time.Duration(rnd.IntN(3)) * 5 * day, Grace: time.Duration(1+rnd.IntN(48)) * time.Hour, Resolution: time.Minute}
+		w.live(rnd)
+		w.entangle(rnd)
+		for _, kind := range []Kind{Blobs, Images, Tags} {
+			all := w.list(p, Options{Kind: kind})
+			for limit := 1; limit <= len(all.Blobs)+len(all.Images)+len(all.Tags)+1; limit++ {
+				first := w.list(p, Options{Kind: kind, Limit: limit})
+				want := all
+				want.Blobs, want.Images, want.Tags = begin(all.Blobs, limit), begin(all.Images, limit), begin(all.Tags, limit)
+				if !reflect.DeepEqual(first, want) {
+					t.Fatalf("seed %d, policy %v, the first %d %s: got\n%s\nwant\n%s", seed, p, limit, kind, text(first), text(want))
+				}
+			}
+		}
+	}
+}
+
+func text(l listing) string {
+	data, _ := json.MarshalIndent(l, "", " ")
+	return string(data)
+}
+
+func begin[T any](rows []T, n int) []T { return rows[:min(n, len(rows))] }
+
+// entangle adds what a random life has not: claims that name others and stay claims, tags that point at
+// claims or at nothing, circles, and links that are used without their images.
+func (w *world) entangle(rnd *rand.Rand) {
+	ctx := context.Background()
+	one := func(of ...string) string { return of[rnd.IntN(len(of))] }
+	for range rnd.IntN(8) {
+		w.now = w.now.Add(time.Duration(rnd.IntN(3)) * time.Hour)
+		repo := one("a", "b")
+		switch rnd.IntN(5) {
+		case 0:
+			name := one("i1", "i2")
+			c := index.Content{References: []digest.Digest{dgst("m1"), dgst("m4")}}
+			if name == "i2" {
+				c = index.Content{Subject: dgst("m2"), References: []digest.Digest{dgst("l1"), dgst("l3")}}
+			}
+			w.must(w.Claim(ctx, index.Claim{Key: index.ManifestKey(repo, dgst(name)), Size: 100, Content: &c}))
+		case 1:
+			w.tag(repo, one("t", "v"), one("i1", "i2", "nothing"))
+		case 2:
+			w.manifest(repo, "c1", index.Content{}, "c2", "l1")
+			w.manifest(repo, "c2", index.Content{}, "c1", "m6")
+		case 3:
+			_, err := w.Lease(ctx, index.LayerKey(repo, dgst(one("l1", "l2", "l3"))))
+			w.must(err)
+		case 4:
+			w.place(index.Claim{Key: index.BlobKey(dgst(one("x", "y"))), Size: 3})
+		}
+	}
+}
+
+// A link that was used long after everything that holds it is looked up from below.
+func TestALinkThatWasUsedAloneExpiresWithItsImage(t *testing.T) {
+	w := newWorld(t)
+	w.blob("a", "l", 5)
+	w.manifest("a", "m", index.Content{}, "l")
+	w.at(time.Hour)
+	for i := range nameSteps + 10 { // more recent than the image, and nothing to do with it
+		w.manifest("b", fmt.Sprint("other-", i), index.Content{})
+	}
+	w.at(2 * time.Hour).use(index.LayerKey("a", dgst("l")))
+	w.at(20 * day)
+	b := w.list(policy, Options{Limit: 1}).Blobs
+	if len(b) != 1 || b[0].Digest != dgst("l") || b[0].LastAccess != stamped(2*time.Hour) || *b[0].ExpiresAt != stamped(life) {
+		t.Errorf("%+v", b)
+	}
+}
