@@ -143,7 +143,7 @@ func UnknownEnv(env []string) []string {
 		if name == fileVariable || slices.Contains(known, name) {
 			continue
 		}
-		if meant, edits := nearest(name, known); edits <= 2 {
+		if meant, edits := Nearest(name, known); edits <= 2 {
 			name += " (did you mean " + meant + "?)"
 		}
 		unknown = append(unknown, name)
