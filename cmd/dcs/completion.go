@@ -62,7 +62,7 @@ func unknownShell(name string) error {
 	if meant := near(name, shells); meant != "" {
 		return &usageError{err, "did you mean dcs completion " + meant + "?"}
 	}
-	return &usageError{err, "it may be " + sentence(shells, "")}
+	return &usageError{err, "it may be " + sentence(shells)}
 }
 
 // completeFlags lets a shell complete the values of flags by what their spelling says: one of a few words, a

@@ -41,6 +41,7 @@ const statusHeading = "\n\nEXIT STATUS\n"
 
 // newManual reads what a command says about itself.
 func newManual(cmd *cobra.Command) manual {
+	cmd.InheritedFlags() // makes cobra add them to those of the command
 	text, status, _ := strings.Cut(cmd.Long, statusHeading)
 	if text == "" {
 		text = cmd.Short
@@ -63,7 +64,6 @@ func newManual(cmd *cobra.Command) manual {
 
 // addFlags takes the keys of the configuration apart: they are the same for many commands.
 func (m *manual) addFlags(cmd *cobra.Command) {
-	cmd.InheritedFlags() // makes cobra add them to Flags
 	of := func(names ...string) (found []flagManual) {
 		for _, name := range names {
 			if f := cmd.Flags().Lookup(name); f != nil && !f.Hidden {

@@ -22,8 +22,23 @@ var otherWords = map[string][]string{
 	"list":    {"ls", "show"},
 }
 
+// groupStatus is the exit status of a command that only has verbs, unless it says more itself.
+const groupStatus = `
+  0  done
+  1  failed
+  2  there is no such command`
+
 // asGroup makes a command with verbs below it say what they are, and what was meant by one that is none.
 func asGroup(cmd *cobra.Command) {
+	if cmd.Long == "" {
+		cmd.Long = cmd.Short + "." + statusHeading[:len(statusHeading)-1] + groupStatus
+	}
+	if cmd.Example == "" {
+		for _, sub := range cmd.Commands() {
+			first, _, _ := strings.Cut(sub.Example, "\n")
+			cmd.Example += first + "\n"
+		}
+	}
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return nil
@@ -120,15 +135,18 @@ func unknownFlag(cmd *cobra.Command, unknown *pflag.NotExistError) error {
 			return &usageError{err, fmt.Sprintf("did you mean %s %s?", cmd.CommandPath(), name)}
 		}
 		if of := having(cmd, name); of != nil {
-			return &usageError{fmt.Errorf("flag %s without a command", written),
-				fmt.Sprintf("name the command first: %s", sentence(of, " --"+name))}
+			hint := "name the command first: " + of[0] + " --" + name
+			if len(of) > 1 {
+				hint += " (or " + sentence(of[1:]) + ")"
+			}
+			return &usageError{fmt.Errorf("flag %s without a command", written), hint}
 		}
 	}
 	if meant := near(name, flagNames(cmd)); meant != "" {
 		return &usageError{err, "did you mean --" + meant + "?"}
 	}
 	if of := having(cmd.Root(), name); of != nil {
-		return &usageError{err, fmt.Sprintf("--%s is a flag of %s", name, sentence(of, ""))}
+		return &usageError{err, fmt.Sprintf("--%s is a flag of %s", name, sentence(of))}
 	}
 	return &usageError{err, cmd.CommandPath() + " --help lists the flags"}
 }
@@ -152,13 +170,13 @@ func having(cmd *cobra.Command, flag string) (paths []string) {
 	return paths
 }
 
-// sentence lists alternatives, each with an ending: "a, b or c".
-func sentence(words []string, ending string) string {
+// sentence lists alternatives: "a, b or c".
+func sentence(words []string) string {
 	last := len(words) - 1
 	if last == 0 {
-		return words[0] + ending
+		return words[0]
 	}
-	return strings.Join(words[:last], ", ") + " or " + words[last] + ending
+	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
 // exactArgs wants these arguments, by name.
@@ -186,7 +204,7 @@ func unexpectedArgument(cmd *cobra.Command, arg string) error {
 			}
 		})
 		if len(meant) > 0 {
-			return &usageError{err, "write it with an equals sign: " + sentence(meant, "")}
+			return &usageError{err, "write it with an equals sign: " + sentence(meant)}
 		}
 	}
 	if cmd.Flags().Lookup(arg) != nil {
