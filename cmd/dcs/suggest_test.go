@@ -19,7 +19,7 @@ func TestNearSuggestsOnlyWhatIsNear(t *testing.T) {
 	}{
 		{"serv", verbs, "serve"},
 		{"user", verbs, "users"},
-		{"insepct", verbs, "inspect"},
+		{"inspcet", verbs, "inspect"},
 		{"comp", verbs, "completion"}, // only it begins so
 		{"co", verbs, ""},             // two begin so
 		{"cg", verbs, ""},             // as near to many others
