@@ -10,7 +10,7 @@ TOOLS         := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dcs-tools
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-v2.15.0/golangci-lint
 REGISTRY      := $(TOOLS)/registry-v3.1.2/registry
 
-.PHONY: build run test race lint e2e bench clean help
+.PHONY: build run test race lint docs e2e bench clean help
 
 build: ## build the static binary bin/dcs (what plain `make` does)
 	go build -trimpath -o $(BIN) ./cmd/dcs
@@ -29,6 +29,9 @@ race: ## run the tests under the race detector; needs gcc
 
 lint: $(GOLANGCI_LINT) ## check formatting, go vet, staticcheck and who may import what (.golangci.yml)
 	$(GOLANGCI_LINT) run ./...
+
+docs: ## write docs/cli.md and docs/man from the program's own help
+	go test ./cmd/dcs -run TestDocsAreCurrent -count=1 -update
 
 e2e: build $(REGISTRY) ## run dcs under a real docker, nginx and stock registry; needs root, installs them with apt
 	e2e/install.sh

@@ -1,36 +1,118 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
 	"github.com/spf13/cobra"
 
+	"github.com/jc-lab/docker-cache-server/internal/serve"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
 func newConfigCommand(env *environment) *cobra.Command {
+	var format string
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Print the effective configuration, and where each value comes from",
 		Long: `Print the effective configuration, and where each value comes from: a flag, the
-environment, the file, or the default. Passwords are not shown.
+environment, the file, or the default, of which the first that has a value wins.
+Passwords are masked. A variable that begins with DCS_ and is no setting of dcs is
+warned about.
+
+JSON is one object: for every key its value, and in from and name where that comes
+from.
 
 EXIT STATUS
   0  the configuration is good
+  1  failed
   2  bad command line or configuration`,
-		Example: "  dcs config --config /etc/dcs.yaml",
-		Args:    exactArgs(),
+		Example: `  dcs config --config /etc/dcs.yaml
+  DCS_CACHE_TTL=14d dcs config --cache.grace 2h
+  dcs config --format json | jq -r '."cache.ttl".value'`,
+		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := oneOf("format", format, "table", "json"); err != nil {
+				return err
+			}
 			cfg, origins, err := loadConfig(env, cmd)
 			if err != nil {
 				return err
 			}
-			t := ui.Table{Columns: []ui.Column{{Title: "KEY"}, {Title: "VALUE", Flexible: true}, {Title: "FROM", Flexible: true}}}
-			for _, key := range config.Keys() {
-				t.Rows = append(t.Rows, ui.Text(key, cfg.Text(key), origins[key].String()))
+			for _, unknown := range config.UnknownEnv(env.environ) {
+				fmt.Fprintf(env.stderr, "dcs: warning: environment variable %s is no setting of dcs\n", unknown)
 			}
-			return t.Write(env.stdout, ui.Width(env.stdout, env.get), ui.Colour(env.stdout, env.get))
+			cfg.Auth.Htpasswd = serve.Htpasswd(cfg) // empty stands for a path, and the path is what people look for
+			if format == "json" {
+				return json.NewEncoder(env.stdout).Encode(settings(cmd, cfg, origins))
+			}
+			return printConfig(env, cfg, origins)
 		},
 	}
 	addConfigFlags(cmd, "server.*", "storage.*", "auth.*", "cache.*", "debug.*", "log.*")
+	cmd.Flags().StringVar(&format, "format", "table", "form of the output: `table|json`")
 	return cmd
+}
+
+// mask stands for every password, whatever its length.
+const mask = "********"
+
+func printConfig(env *environment, cfg *config.Config, origins config.Origins) error {
+	t := ui.Table{Columns: []ui.Column{{Title: "KEY"}, {Title: "VALUE", Flexible: true}, {Title: "FROM", Flexible: true}}}
+	for _, key := range config.Keys() {
+		text := cfg.Text(key)
+		if key == "auth.users" {
+			text = maskedUsers(cfg)
+		}
+		t.Rows = append(t.Rows, ui.Text(key, text, origins[key].String()))
+	}
+	return t.Write(env.stdout, ui.Width(env.stdout, env.get), ui.Colour(env.stdout, env.get))
+}
+
+func maskedUsers(cfg *config.Config) string {
+	var all []string
+	for _, u := range cfg.Auth.Users {
+		all = append(all, u.Username+":"+mask)
+	}
+	return strings.Join(all, ", ")
+}
+
+// setting is one key for machines.
+type setting struct {
+	Value any    `json:"value"`
+	From  string `json:"from"` // default, file, env or flag
+	Name  string `json:"name"` // the path of the file, or the name of the variable or the flag; else empty
+}
+
+func settings(cmd *cobra.Command, cfg *config.Config, origins config.Origins) map[string]setting {
+	all := map[string]setting{}
+	for _, key := range config.Keys() {
+		all[key] = setting{value(cmd, cfg, key), origins[key].Kind.String(), origins[key].Name}
+	}
+	return all
+}
+
+// value is what a key holds, as a YAML file would: durations are text, lists are lists.
+func value(cmd *cobra.Command, cfg *config.Config, key string) any {
+	switch key {
+	case "auth.users":
+		users := []map[string]string{}
+		for _, u := range cfg.Auth.Users {
+			users = append(users, map[string]string{"username": u.Username, "password": mask})
+		}
+		return users
+	case "cache.rules":
+		rules := []map[string]any{}
+		for _, r := range cfg.Cache.Rules {
+			rules = append(rules, map[string]any{"repository": r.Repository, "tag": r.Tag, "ttl": config.FormatDuration(r.TTL), "keep": r.Keep})
+		}
+		return rules
+	}
+	switch cmd.Flags().Lookup(key).Value.Type() {
+	case "bool", "int", "size":
+		return json.RawMessage(cfg.Text(key))
+	}
+	return cfg.Text(key)
 }

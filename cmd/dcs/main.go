@@ -51,9 +51,10 @@ func run(ctx context.Context, env *environment, args []string) int {
 	root := newRootCommand(env)
 	root.SetArgs(args)
 	root.SetIn(env.stdin)
-	root.SetOut(env.stdout)
+	printed := &remembering{to: env.stdout}
+	root.SetOut(printed)
 	root.SetErr(env.stderr)
-	err := root.ExecuteContext(ctx)
+	err := firstOf(root.ExecuteContext(ctx), printed.err)
 	if err == nil {
 		return exitDone
 	}
@@ -67,6 +68,18 @@ func run(ctx context.Context, env *environment, args []string) int {
 		fmt.Fprintf(env.stderr, "dcs: hint: %s\n", h)
 	}
 	return code
+}
+
+// remembering is a writer that keeps its first error. cobra prints help and has no way to say that it could not.
+type remembering struct {
+	to  io.Writer
+	err error
+}
+
+func (r *remembering) Write(p []byte) (int, error) {
+	n, err := r.to.Write(p)
+	r.err = firstOf(r.err, err)
+	return n, err
 }
 
 // hint is what people can do about an error, if anything.
@@ -129,38 +142,39 @@ func newRootCommand(env *environment) *cobra.Command {
 		Use:   "dcs",
 		Short: "A Docker registry that forgets",
 		Long: `dcs is a Docker/OCI registry that forgets: what nobody uses any more disappears by
-itself, and what is in use is never broken.`,
-		SuggestionsMinimumDistance: 2,
-		SilenceErrors:              true,
-		SilenceUsage:               true,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			hint := "dcs --help lists the commands"
-			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-				hint = "did you mean dcs " + near[0] + "?"
-			}
-			return &usageError{fmt.Errorf("unknown command %q", args[0]), hint}
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+itself, and what is in use is never broken.
+
+EXIT STATUS
+  0    done; dcs serve: stopped by a signal, and drained
+  1    failed
+  2    bad command line or configuration
+  4    the data directory is in use by another dcs serve
+  130  interrupted`,
+		Example: `  dcs serve --auth.enabled=false --server.address 127.0.0.1
+  dcs inspect --images
+  dcs gc --ttl 30d --dry-run`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &usageError{err, cmd.CommandPath() + " --help lists the flags"}
-	})
-	root.AddCommand(newServeCommand(env), newGCCommand(env), newInspectCommand(env), newUsersCommand(env), newConfigCommand(env), newVersionCommand(env))
+	help := newHelpCommand()
+	root.SetHelpCommand(help)
+	root.SetHelpFunc(printHelp)
+	root.SetFlagErrorFunc(flagError)
+	root.PersistentFlags().BoolP("help", "h", false, "show this help")
+	root.AddCommand(newServeCommand(env), newGCCommand(env), newInspectCommand(env), newUsersCommand(env), newConfigCommand(env),
+		newVersionCommand(env), newCompletionCommand(), help)
+	finish(root)
 	return root
 }
 
-// exactArgs wants these arguments, by name.
-func exactArgs(names ...string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		switch {
-		case len(args) > len(names):
-			return &usageError{fmt.Errorf("unexpected argument %q", args[len(names)]), cmd.CommandPath() + " --help shows the usage"}
-		case len(args) < len(names):
-			return &usageError{fmt.Errorf("%s is missing", names[len(args)]), cmd.CommandPath() + " --help shows the usage"}
-		}
-		return nil
+// finish gives a command, and all below it, what every command has.
+func finish(cmd *cobra.Command) {
+	if cmd.HasSubCommands() {
+		asGroup(cmd)
+	}
+	completeFlags(cmd)
+	for _, sub := range cmd.Commands() {
+		finish(sub)
 	}
 }

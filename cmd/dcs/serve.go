@@ -16,17 +16,18 @@ func newServeCommand(env *environment) *cobra.Command {
 		Short: "Run the registry",
 		Long: `Run the registry until SIGTERM or SIGINT, then let transfers in flight finish.
 
-Every flag can be set in the YAML file and in the environment too: --cache.ttl is
-cache.ttl there and DCS_CACHE_TTL here. Flags beat the environment, which beats the
-file. Durations take d and w beside what Go takes: 30d, 1w2d, 12h30m.
+Every configuration flag can be set in the YAML file and in the environment too:
+--cache.ttl is ttl below cache: there, and DCS_CACHE_TTL here. Flags beat the
+environment, which beats the file. A switch takes its value behind an equals sign:
+--auth.enabled=false. Durations: 30d, 1w2d, 12h30m, 0.
 
 EXIT STATUS
   0  stopped by a signal, and drained
-  1  failed
-  2  bad command line or configuration
+  1  failed, such as: the port is taken
+  2  bad command line or configuration, or no user who could log in
   4  the data directory is in use by another dcs serve`,
-		Example: `  dcs serve --auth.enabled=false --server.address 127.0.0.1 --storage.directory ./data
-  dcs serve --config /etc/dcs.yaml --cache.ttl 14d`,
+		Example: `  dcs serve --config /etc/dcs.yaml --cache.ttl 14d
+  dcs serve --auth.enabled=false --server.address 127.0.0.1 --storage.directory .`,
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, _, err := loadConfig(env, cmd)

@@ -15,13 +15,28 @@ import (
 
 // addConfigFlags gives a command --config and the configuration flags that it uses.
 func addConfigFlags(cmd *cobra.Command, keys ...string) {
-	cmd.Flags().String("config", "", "read this YAML file (DCS_CONFIG)")
+	cmd.Flags().String("config", "", "read this YAML `file` (DCS_CONFIG)")
 	config.AddFlags(cmd.Flags(), keys...)
+	if cmd.Flags().Lookup("log.level") != nil {
+		completeValues(cmd, "log.level", "trace", "debug", "info", "warn", "error")
+	}
 }
 
-// addAlias gives a configuration flag a short name.
+// valuesAnnotation marks a flag that takes one of a few words.
+const valuesAnnotation = "dcs_values"
+
+// completeValues says which words a flag takes, for the help and for shells. Flags whose usage has them in back
+// quotes, `table|json`, need no call.
+func completeValues(cmd *cobra.Command, flag string, values ...string) {
+	if err := cmd.Flags().SetAnnotation(flag, valuesAnnotation, values); err != nil {
+		panic(err) // there is no such flag
+	}
+}
+
+// addAlias gives a configuration flag a short name. Its default is said where the long one is.
 func addAlias(cmd *cobra.Command, short, key string) {
 	cmd.Flags().Var(cmd.Flags().Lookup(key).Value, short, "short for --"+key)
+	cmd.Flags().Lookup(short).DefValue = ""
 	cmd.PreRun = chain(cmd.PreRun, func(cmd *cobra.Command, _ []string) {
 		if cmd.Flags().Changed(short) {
 			cmd.Flags().Lookup(key).Changed = true

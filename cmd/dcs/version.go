@@ -1,39 +1,97 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
 
 func newVersionCommand(env *environment) *cobra.Command {
-	return &cobra.Command{
-		Use:     "version",
-		Short:   "Print the version",
-		Example: "  dcs version",
-		Args:    exactArgs(),
+	var format string
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Print the version, and what it was built from",
+		Long: `Print the version, and what it was built from: the commit and its date, whether the
+sources were modified, the version of Go, the platform. What is not known is left
+out, or empty in JSON.
+
+EXIT STATUS
+  0  done
+  1  failed
+  2  bad command line`,
+		Example: `  dcs version
+  dcs version --format json`,
+		Args: exactArgs(),
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(env.stdout, "dcs "+version())
+			if err := oneOf("format", format, "text", "json"); err != nil {
+				return err
+			}
+			info, _ := debug.ReadBuildInfo()
+			b := newBuild(info)
+			if format == "json" {
+				return json.NewEncoder(env.stdout).Encode(b)
+			}
+			_, err := fmt.Fprintln(env.stdout, b)
 			return err
 		},
 	}
+	cmd.Flags().StringVar(&format, "format", "text", "form of the output: `text|json`")
+	return cmd
 }
 
-// version is what the go command wrote into the binary.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
+// build is what a binary knows about its making.
+type build struct {
+	Version  string `json:"version"` // of the module, or (devel)
+	Commit   string `json:"commit"`
+	Time     string `json:"time"` // of the commit
+	Modified bool   `json:"modified"`
+	Go       string `json:"go"`
+	OS       string `json:"os"`
+	Arch     string `json:"arch"`
+}
+
+// newBuild reads what the go command wrote into the binary. Without module mode that is nothing (nil), and without
+// a repository there is no commit.
+func newBuild(info *debug.BuildInfo) build {
+	b := build{Version: "(devel)", Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
+	if info == nil {
+		return b
 	}
-	v := info.Main.Version
+	if info.Main.Version != "" {
+		b.Version = info.Main.Version
+	}
 	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && (v == "" || v == "(devel)") {
-			v = s.Value
+		switch s.Key {
+		case "vcs.revision":
+			b.Commit = s.Value
+		case "vcs.time":
+			b.Time = s.Value
+		case "vcs.modified":
+			b.Modified = s.Value == "true"
 		}
 	}
-	if v == "" {
-		v = "(devel)"
+	return b
+}
+
+// String is one line: dcs v1.2.3 (commit abc1234, 2026-11-24, modified) go1.26.8 linux/amd64.
+func (b build) String() string {
+	var from []string
+	if b.Commit != "" {
+		from = append(from, "commit "+b.Commit[:min(7, len(b.Commit))])
 	}
-	return v + " " + info.GoVersion
+	if day, _, _ := strings.Cut(b.Time, "T"); day != "" {
+		from = append(from, day)
+	}
+	if b.Modified {
+		from = append(from, "modified")
+	}
+	words := []string{"dcs", b.Version, "(" + strings.Join(from, ", ") + ")", b.Go, b.OS + "/" + b.Arch}
+	if len(from) == 0 {
+		words = append(words[:2], words[3:]...)
+	}
+	return strings.Join(words, " ")
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -426,8 +427,15 @@ func (e *ListenError) Unwrap() error { return e.Err }
 
 // Hint says what the operator can do.
 func (e *ListenError) Hint() string {
+	another := "choose another --server.port (or --server.address)"
 	if e.Key == "debug.address" {
-		return "stop what listens there, choose another --debug.address, or turn it off: --debug.address ''"
+		another = "choose another --debug.address, or turn it off: --debug.address ''"
 	}
-	return "stop what listens there, or choose another --server.port (or --server.address)"
+	switch {
+	case errors.Is(e.Err, syscall.EACCES):
+		return "low ports are for root and for who has CAP_NET_BIND_SERVICE; " + another
+	case errors.Is(e.Err, syscall.EADDRINUSE):
+		return "stop what listens there, or " + another
+	}
+	return another
 }

@@ -206,7 +206,7 @@ func form(n *yaml.Node) string {
 
 // unknown is the error for a path that is not among the keys.
 func (l *loader) unknown(path string, known []string) error {
-	meant, _ := nearest(path, known)
+	meant, _ := Nearest(path, known)
 	return &Error{
 		Key: path, Origin: l.file, Line: l.lines[path],
 		Problem: fmt.Sprintf("is not a known key; did you mean %s?", meant),

@@ -143,10 +143,24 @@ func UnknownEnv(env []string) []string {
 		if name == fileVariable || slices.Contains(known, name) {
 			continue
 		}
-		if meant, edits := nearest(name, known); edits <= 2 {
+		if meant := meantEnv(name, known); meant != "" && !strings.HasPrefix(given[name], "tcp://") {
 			name += " (did you mean " + meant + "?)"
 		}
 		unknown = append(unknown, name)
 	}
 	return unknown
+}
+
+// meantEnv returns the variable that a misspelt one was perhaps meant to be, or "". Who leaves out the section writes
+// DCS_TTL for DCS_CACHE_TTL.
+func meantEnv(name string, known []string) string {
+	for _, k := range known {
+		if strings.HasSuffix(k, strings.TrimPrefix(name, strings.TrimSuffix(envPrefix, "_"))) {
+			return k
+		}
+	}
+	if meant, edits := Nearest(name, known); edits <= 2 {
+		return meant
+	}
+	return ""
 }

@@ -334,10 +334,11 @@ func TestLoadSaysWhyAFileCannotBeRead(t *testing.T) {
 func TestUnknownEnvSuggestsWhatWasMeant(t *testing.T) {
 	got := UnknownEnv([]string{
 		"DCS_CONFIG=/etc/dcs.yaml", "DCS_CACHE_TTL=1d", "HOME=/root", "DCS_PORT_5000_TCP_ADDR=10.0.0.1", "DCS_CACHE_TTTL=1d",
-		"DCS_SERVER_PORTS=1",
+		"DCS_SERVER_PORTS=1", "DCS_TTL=1d", "DCS_PORT=tcp://10.0.0.1:5000", "DCS_=1",
 	})
 	want := []string{
-		"DCS_CACHE_TTTL (did you mean DCS_CACHE_TTL?)", "DCS_PORT_5000_TCP_ADDR", "DCS_SERVER_PORTS (did you mean DCS_SERVER_PORT?)",
+		"DCS_", "DCS_CACHE_TTTL (did you mean DCS_CACHE_TTL?)", "DCS_PORT", "DCS_PORT_5000_TCP_ADDR",
+		"DCS_SERVER_PORTS (did you mean DCS_SERVER_PORT?)", "DCS_TTL (did you mean DCS_CACHE_TTL?)",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)

@@ -2,9 +2,9 @@ package config
 
 import "strings"
 
-// nearest returns the candidate that a mistyped name probably meant, and how many edits away it is. Leaving out the
-// front of a name (port for server.port), or writing another one, counts as one edit.
-func nearest(name string, candidates []string) (meant string, edits int) {
+// Nearest returns the candidate that a mistyped name probably meant, and how many edits away it is; -1 when there
+// are no candidates. Leaving out the front of a key (port for server.port), or writing another one, counts as one edit.
+func Nearest(name string, candidates []string) (meant string, edits int) {
 	edits = -1
 	for _, c := range candidates {
 		d := distance(name, c)

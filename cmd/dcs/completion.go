@@ -1,0 +1,98 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+var shells = []string{"bash", "zsh", "fish", "powershell"}
+
+func newCompletionCommand() *cobra.Command {
+	var bare bool
+	cmd := &cobra.Command{
+		Use:   "completion " + strings.Join(shells, "|"),
+		Short: "Print what makes a shell complete commands, flags and values",
+		Long: `Print a script that makes a shell complete commands, flags and their values. Where it
+goes, so that every new shell has it:
+
+  bash        /etc/bash_completion.d/dcs (wants the package bash-completion)
+  zsh         "${fpath[1]}/_dcs" (after autoload -U compinit; compinit)
+  fish        ~/.config/fish/completions/dcs.fish
+  powershell  at the end of the file $PROFILE
+
+EXIT STATUS
+  0  done
+  1  failed
+  2  bad command line`,
+		Example: `  source <(dcs completion bash)
+  dcs completion bash | sudo tee /etc/bash_completion.d/dcs >/dev/null
+  dcs completion fish >~/.config/fish/completions/dcs.fish`,
+		ValidArgs: shells,
+		Args:      exactArgs("SHELL"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			root, out := cmd.Root(), cmd.OutOrStdout()
+			switch args[0] {
+			case "bash":
+				return root.GenBashCompletionV2(out, !bare)
+			case "zsh":
+				if bare {
+					return root.GenZshCompletionNoDesc(out)
+				}
+				return root.GenZshCompletion(out)
+			case "fish":
+				return root.GenFishCompletion(out, !bare)
+			case "powershell":
+				if bare {
+					return root.GenPowerShellCompletion(out)
+				}
+				return root.GenPowerShellCompletionWithDesc(out)
+			}
+			return unknownShell(args[0])
+		},
+	}
+	cmd.Flags().BoolVar(&bare, "no-descriptions", false, "complete without descriptions")
+	return cmd
+}
+
+func unknownShell(name string) error {
+	err := fmt.Errorf("unknown shell %q", name)
+	if meant := near(name, shells); meant != "" {
+		return &usageError{err, "did you mean dcs completion " + meant + "?"}
+	}
+	return &usageError{err, "it may be " + sentence(shells)}
+}
+
+// completeFlags lets a shell complete the values of flags by what their spelling says: one of a few words, a
+// file, a directory, or nothing. Without it every shell offers files, even for a duration.
+func completeFlags(cmd *cobra.Command) {
+	if cmd.ValidArgs == nil && cmd.ValidArgsFunction == nil {
+		cmd.ValidArgsFunction = cobra.NoFileCompletions
+	}
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if _, done := cmd.GetFlagCompletionFunc(f.Name); done {
+			return
+		}
+		values, name := f.Annotations[valuesAnnotation], ""
+		switch {
+		case isSwitch(f):
+			values = []string{"true", "false"}
+		case values == nil:
+			if name = valueName(f); strings.Contains(name, "|") {
+				values = strings.Split(name, "|")
+			}
+		}
+		complete := cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)
+		switch name {
+		case "FILE":
+			complete = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault)
+		case "DIRECTORY":
+			complete = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs)
+		}
+		if err := cmd.RegisterFlagCompletionFunc(f.Name, complete); err != nil {
+			panic(err) // the flag exists, and had none
+		}
+	})
+}

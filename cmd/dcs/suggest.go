@@ -1,0 +1,214 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/jc-lab/docker-cache-server/pkg/config"
+)
+
+// otherWords are what people coming from elsewhere call our commands. Edit distance cannot find those.
+var otherWords = map[string][]string{
+	"serve":   {"start", "run", "server", "up"},
+	"gc":      {"garbage-collect", "prune", "clean", "cleanup", "expire"},
+	"inspect": {"ls", "list", "show", "images", "tags", "df"},
+	"add":     {"create", "new", "passwd", "set"},
+	"remove":  {"rm", "delete", "del"},
+	"list":    {"ls", "show"},
+}
+
+// groupStatus is the exit status of a command that only has verbs, unless it says more itself.
+const groupStatus = `
+  0  done
+  1  failed
+  2  there is no such command`
+
+// asGroup makes a command with verbs below it say what they are, and what was meant by one that is none.
+func asGroup(cmd *cobra.Command) {
+	if cmd.Long == "" {
+		cmd.Long = cmd.Short + "." + statusHeading[:len(statusHeading)-1] + groupStatus
+	}
+	if cmd.Example == "" {
+		for _, sub := range cmd.Commands() {
+			first, _, _ := strings.Cut(sub.Example, "\n")
+			cmd.Example += first + "\n"
+		}
+	}
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		return unknownCommand(cmd, args[0], "")
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+}
+
+// unknownCommand is the error for a verb that cmd does not have; help is "help " when it was asked for help.
+func unknownCommand(cmd *cobra.Command, name, help string) error {
+	err := fmt.Errorf("unknown command %q", strings.TrimPrefix(cmd.CommandPath()+" "+name, "dcs "))
+	if near := nearestVerb(cmd, name); near != "" {
+		path := strings.TrimPrefix(cmd.CommandPath()+" "+near, "dcs ")
+		return &usageError{err, "did you mean dcs " + help + path + "?"}
+	}
+	if !cmd.HasAvailableSubCommands() {
+		return &usageError{err, cmd.CommandPath() + " has no commands below it"}
+	}
+	return &usageError{err, cmd.CommandPath() + " --help lists the commands"}
+}
+
+func nearestVerb(cmd *cobra.Command, name string) string {
+	var names []string
+	for _, sub := range newManual(cmd).Commands {
+		if slices.Contains(otherWords[sub.Name()], name) {
+			return sub.Name()
+		}
+		names = append(names, sub.Name())
+	}
+	return near(name, names)
+}
+
+// near is the one that was probably meant, or "": a few edits away, or all of which only this begins so.
+func near(name string, candidates []string) string {
+	if len(name) < 2 {
+		return ""
+	}
+	if meant, edits := config.Nearest(name, candidates); edits >= 0 && edits <= min(3, (len(name)+1)/3) {
+		return meant
+	}
+	begin := slices.DeleteFunc(slices.Clone(candidates), func(c string) bool { return !strings.HasPrefix(c, name) })
+	if len(begin) == 1 {
+		return begin[0]
+	}
+	return ""
+}
+
+// flagError says what is wrong with a flag in words of ours, and what was meant.
+func flagError(cmd *cobra.Command, err error) error {
+	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
+		return unknownFlag(cmd, unknown)
+	}
+	lists := cmd.CommandPath() + " --help lists the flags"
+	if missing, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
+		return &usageError{fmt.Errorf("--%s needs a value", missing.GetFlag().Name), "write " + spelling(missing.GetFlag())}
+	}
+	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		return &usageError{invalidValue(invalid), lists}
+	}
+	return &usageError{err, lists}
+}
+
+func invalidValue(invalid *pflag.InvalidValueError) error {
+	f := invalid.GetFlag()
+	cause := invalid.Unwrap()
+	if _, ours := errors.AsType[*config.Error](cause); !ours {
+		switch f.Value.Type() {
+		case "bool":
+			cause = errors.New("is neither true nor false")
+		case "int":
+			cause = errors.New("is not a whole number")
+		}
+	}
+	return fmt.Errorf("--%s: %.80q %w", f.Name, invalid.GetValue(), cause)
+}
+
+// unknownFlag is the error for a flag that cmd does not have: it may be another command's, or misspelt.
+func unknownFlag(cmd *cobra.Command, unknown *pflag.NotExistError) error {
+	if args := cmd.Flags().Args(); len(args) > 0 && cmd.HasAvailableSubCommands() {
+		return unknownCommand(cmd, args[0], "") // the flag is that one's
+	}
+	name, written := unknown.GetSpecifiedName(), "--"+unknown.GetSpecifiedName()
+	if short := unknown.GetSpecifiedShortnames(); short != "" {
+		name, _, _ = strings.Cut(short, "=")
+		written = "-" + name
+	}
+	err := fmt.Errorf("unknown flag %s", written)
+	if f := cmd.Flags().Lookup(name); f != nil { // -storage.directory
+		return &usageError{err, "did you mean --" + name + "?"}
+	}
+	if cmd.HasAvailableSubCommands() {
+		if verb(cmd, name) != nil {
+			return &usageError{err, fmt.Sprintf("did you mean %s %s?", cmd.CommandPath(), name)}
+		}
+		if of := having(cmd, name); of != nil {
+			hint := "name the command first: " + of[0] + " --" + name
+			if len(of) > 1 {
+				hint += " (or " + sentence(of[1:]) + ")"
+			}
+			return &usageError{fmt.Errorf("flag %s without a command", written), hint}
+		}
+	}
+	if meant := near(name, flagNames(cmd)); meant != "" {
+		return &usageError{err, "did you mean --" + meant + "?"}
+	}
+	if of := having(cmd.Root(), name); of != nil {
+		return &usageError{err, fmt.Sprintf("--%s is a flag of %s", name, sentence(of))}
+	}
+	return &usageError{err, cmd.CommandPath() + " --help lists the flags"}
+}
+
+// flagNames are the flags of a command, and of those below it.
+func flagNames(cmd *cobra.Command) (names []string) {
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	for _, sub := range cmd.Commands() {
+		names = append(names, flagNames(sub)...)
+	}
+	return names
+}
+
+// having returns the commands directly below cmd that know a flag, themselves or in a verb of theirs.
+func having(cmd *cobra.Command, flag string) (paths []string) {
+	for _, sub := range cmd.Commands() {
+		if slices.Contains(flagNames(sub), flag) {
+			paths = append(paths, sub.CommandPath())
+		}
+	}
+	return paths
+}
+
+// sentence lists alternatives: "a, b or c".
+func sentence(words []string) string {
+	last := len(words) - 1
+	if last == 0 {
+		return words[0]
+	}
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}
+
+// exactArgs wants these arguments, by name.
+func exactArgs(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) > len(names):
+			return unexpectedArgument(cmd, args[len(names)])
+		case len(args) < len(names):
+			return &usageError{fmt.Errorf("%s is missing", names[len(args)]), "write " + cmd.UseLine()}
+		}
+		return nil
+	}
+}
+
+// unexpectedArgument is the error for an argument that a command does not take. A true or false is most likely the
+// value of a switch before it, which takes one only behind an equals sign.
+func unexpectedArgument(cmd *cobra.Command, arg string) error {
+	err := fmt.Errorf("unexpected argument %q", arg)
+	if arg == "true" || arg == "false" {
+		var meant []string
+		cmd.Flags().Visit(func(f *pflag.Flag) {
+			if isSwitch(f) {
+				meant = append(meant, "--"+f.Name+"="+arg)
+			}
+		})
+		if len(meant) > 0 {
+			return &usageError{err, "write it with an equals sign: " + sentence(meant)}
+		}
+	}
+	if cmd.Flags().Lookup(arg) != nil {
+		return &usageError{err, "did you mean --" + arg + "?"}
+	}
+	return &usageError{err, cmd.CommandPath() + " --help shows the usage"}
+}
