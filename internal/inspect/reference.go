@@ -21,7 +21,10 @@ type Reference struct {
 // defaultTag is what docker takes when there is neither a tag nor a digest.
 const defaultTag = "latest"
 
-var digestStart = regexp.MustCompile(`^(sha256|sha512):[0-9a-f]{1,128}$`)
+var (
+	digestStart = regexp.MustCompile(`^(sha256|sha512):[0-9a-f]{1,128}$`)
+	host        = regexp.MustCompile(`^(localhost|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+|[A-Za-z0-9.-]+:[0-9]+|\[[0-9A-Fa-f:]+\](:[0-9]+)?)$`)
+)
 
 // ReferenceError says that a text cannot name an image.
 type ReferenceError struct {
@@ -46,7 +49,7 @@ func ParseReference(text string) (Reference, error) {
 			return fail(fmt.Sprintf("%q is no tag", ref.Tag), "a tag has letters, digits, dots, dashes and underscores: NAME:TAG")
 		}
 	}
-	if _, withoutHost, _ := strings.Cut(ref.Repository, "/"); !layout.ValidName(ref.Repository) && !layout.ValidName(withoutHost) {
+	if !layout.ValidName(ref.Repository) && !layout.ValidName(withoutHost(ref.Repository)) {
 		return fail(fmt.Sprintf("%q is no name of a repository", ref.Repository), "names are lower case, such as team/app: dcs inspect NAME[:TAG|@DIGEST]")
 	}
 	switch {
@@ -71,6 +74,14 @@ func (r Reference) String() string {
 func (r Reference) in(repo string) Reference {
 	r.Repository = repo
 	return r
+}
+
+// withoutHost is what follows the host of a registry, as people paste it; empty if there is none.
+func withoutHost(name string) string {
+	if first, rest, _ := strings.Cut(name, "/"); host.MatchString(first) {
+		return rest
+	}
+	return ""
 }
 
 // whole returns the digest unless it is shortened.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 const (
@@ -67,8 +68,8 @@ func (f finder) latestTags(repo string, tags []string) ([]string, error) {
 
 func (f finder) unknownRepository(ref Reference) error {
 	what := fmt.Sprintf("repository %s is unknown", ref.Repository)
-	host, rest, _ := strings.Cut(ref.Repository, "/")
-	if strings.ContainsAny(host, ".:") || host == "localhost" {
+	rest := withoutHost(ref.Repository)
+	if layout.ValidName(rest) {
 		known, err := f.known(rest)
 		if err != nil {
 			return err
@@ -77,14 +78,18 @@ func (f finder) unknownRepository(ref Reference) error {
 			return &NotFoundError{what, "repository names carry no host: dcs inspect " + ref.in(rest).String()}
 		}
 	}
-	if digestStart.MatchString(host + ":" + ref.Tag) {
-		return &NotFoundError{what, "a digest needs its repository: dcs inspect NAME@" + host + ":" + ref.Tag}
+	if bare := ref.Repository + ":" + ref.Tag; digestStart.MatchString(bare) {
+		return &NotFoundError{what, "a digest needs its repository: dcs inspect NAME@" + bare}
 	}
 	names, err := walked(func(add func(string) error) error { return f.dir.Repositories(f.ctx, add) })
 	if err != nil {
 		return err
 	}
-	if near := nearest(ref.Repository, names); len(near) > 0 {
+	near := nearest(ref.Repository, names)
+	if len(near) == 0 && rest != "" {
+		near = nearest(rest, names)
+	}
+	if len(near) > 0 {
 		return &NotFoundError{what, "did you mean " + strings.Join(near, " or ") + "?"}
 	}
 	if len(names) == 0 {

@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -122,12 +123,9 @@ func (n *Node) cells() []ui.Cell {
 	return []ui.Cell{digestCell(n.Digest.String()), kind, {Text: ui.Bytes(n.Size)}, n.state()}
 }
 
-// purpose is what a referrer is for.
+// purpose is what a referrer is for: its type, as far as types differ.
 func (n *Node) purpose() string {
-	if n.ArtifactType != "" {
-		return n.ArtifactType
-	}
-	return n.MediaType
+	return strings.TrimPrefix(cmp.Or(n.ArtifactType, n.MediaType), "application/")
 }
 
 // state says whether a node is there, and what else holds it.
