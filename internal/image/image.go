@@ -21,13 +21,15 @@ type Image struct {
 	top       digest.Digest
 	manifests map[digest.Digest]bool // that go when the image does, itself among them
 	blobs     map[digest.Digest]bool // all that these name, and themselves
+	only      map[digest.Digest]bool // what Only said
 	part      bool                   // a manifest outside names the image, and so holds all of it
 }
 
 // Of collects the image of a manifest. It may be used as long as the reader.
 func Of(r index.Reader, manifest index.Key) (*Image, error) {
 	top := manifest.Digest
-	i := &Image{r: r, repo: manifest.Repository, top: top, manifests: map[digest.Digest]bool{top: true}, blobs: map[digest.Digest]bool{top: true}}
+	i := &Image{r: r, repo: manifest.Repository, top: top, manifests: map[digest.Digest]bool{top: true}, blobs: map[digest.Digest]bool{top: true},
+		only: map[digest.Digest]bool{}}
 	for queue := []digest.Digest{top}; len(queue) > 0; queue = queue[1:] {
 		below, err := i.below(queue[0])
 		if err != nil {
@@ -98,6 +100,17 @@ func (i *Image) Only(d digest.Digest) (bool, error) {
 	if i.part {
 		return false, nil
 	}
+	only, known := i.only[d]
+	if known {
+		return only, nil
+	}
+	only, err := i.alone(d)
+	i.only[d] = only
+	return only, err
+}
+
+// alone says whether all that holds a blob goes with the image.
+func (i *Image) alone(d digest.Digest) (bool, error) {
 	holders, err := i.r.Holders(d, 2) // in this repository there is one of each sort
 	if err != nil {
 		return false, err
