@@ -25,7 +25,7 @@ type inspectFlags struct {
 func newInspectCommand(env *environment) *cobra.Command {
 	var f inspectFlags
 	cmd := &cobra.Command{
-		Use:   "inspect",
+		Use:   "inspect [NAME[:TAG|@DIGEST]]",
 		Short: "Show what is stored, by last access, and what goes when",
 		Long: `Show what is stored, by last access, and what goes when: blobs, or images, or tags.
 
@@ -33,16 +33,24 @@ Works beside a running server, without one, and on a read-only directory. Lookin
 never counts as use. Without cache.ttl and cache.grace in the configuration the
 policy of the last server of the directory holds.
 
+With a name, show that image as a tree: what it consists of, what refers to it, and
+what of it other images hold too. The tag is latest unless there is one; a digest may
+be shortened as dcs shows it, and decides when there is a tag as well.
+
 EXIT STATUS
   0    done
-  1    failed
+  1    failed, or the image is unknown
   2    bad command line or configuration
   130  interrupted`,
 		Example: `  dcs inspect --images --storage.directory /var/cache/docker-cache-server
+  dcs inspect team/app:1.0
   dcs inspect --tags --repository 'team/**' --sort size --limit 10
   dcs inspect --format json | jq -r '.blobs[] | select(.manifests == 0) | .digest'`,
-		Args: exactArgs(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args: atMostOne,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				return inspectImage(env, cmd, args[0], f.format)
+			}
 			opts, err := f.options(ui.Terminal(env.stdout), cmd.Flags().Changed("limit"))
 			if err != nil {
 				return err

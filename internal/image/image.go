@@ -18,15 +18,18 @@ import (
 type Image struct {
 	r         index.Reader
 	repo      string
+	top       digest.Digest
 	manifests map[digest.Digest]bool // that go when the image does, itself among them
 	blobs     map[digest.Digest]bool // all that these name, and themselves
+	only      map[digest.Digest]bool // what Only said
 	part      bool                   // a manifest outside names the image, and so holds all of it
 }
 
 // Of collects the image of a manifest. It may be used as long as the reader.
 func Of(r index.Reader, manifest index.Key) (*Image, error) {
 	top := manifest.Digest
-	i := &Image{r: r, repo: manifest.Repository, manifests: map[digest.Digest]bool{top: true}, blobs: map[digest.Digest]bool{top: true}}
+	i := &Image{r: r, repo: manifest.Repository, top: top, manifests: map[digest.Digest]bool{top: true}, blobs: map[digest.Digest]bool{top: true},
+		only: map[digest.Digest]bool{}}
 	for queue := []digest.Digest{top}; len(queue) > 0; queue = queue[1:] {
 		below, err := i.below(queue[0])
 		if err != nil {
@@ -124,6 +127,12 @@ func (i *Image) UniqueBytes() (bytes int64, err error) {
 	return bytes, nil
 }
 
+// Top is the manifest of the image.
+func (i *Image) Top() digest.Digest { return i.top }
+
+// Part says whether the image is a part of another one, which holds all that it holds.
+func (i *Image) Part() bool { return i.part }
+
 // Goes says whether a manifest of the image's repository goes with it.
 func (i *Image) Goes(d digest.Digest) bool { return i.manifests[d] }
 
@@ -132,6 +141,17 @@ func (i *Image) Only(d digest.Digest) (bool, error) {
 	if i.part {
 		return false, nil
 	}
+	only, known := i.only[d]
+	if known {
+		return only, nil
+	}
+	only, err := i.alone(d)
+	i.only[d] = only
+	return only, err
+}
+
+// alone says whether all that holds a blob goes with the image.
+func (i *Image) alone(d digest.Digest) (bool, error) {
 	holders, err := i.r.Holders(d, 2) // in this repository there is one of each sort
 	if err != nil {
 		return false, err
@@ -189,9 +209,16 @@ func (i *Image) goes(d digest.Digest) (bool, error) {
 	return subject == nil, err
 }
 
-// namedOutside says whether a manifest of the repository names d that does not go with the image. One
-// more than go cannot all be among them, so nobody has to look at more.
+// namedOutside says whether a manifest of the repository names d that does not go with the image.
 func (i *Image) namedOutside(d digest.Digest) (bool, error) {
-	parents, err := i.r.Parents(i.repo, d, len(i.manifests)+1)
-	return slices.ContainsFunc(parents, func(p index.Row) bool { return !i.manifests[p.Key.Digest] }), err
+	outside, err := i.Outside(d, 1)
+	return len(outside) > 0, err
+}
+
+// Outside returns manifests of the image's repository that name d and do not go with the image, at most
+// so many. That many more than go cannot all be among those that go, so nobody has to look at more.
+func (i *Image) Outside(d digest.Digest, most int) ([]index.Row, error) {
+	parents, err := i.r.Parents(i.repo, d, len(i.manifests)+most)
+	parents = slices.DeleteFunc(parents, func(p index.Row) bool { return i.manifests[p.Key.Digest] })
+	return parents[:min(len(parents), most)], err
 }

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/jc-lab/docker-cache-server/internal/inspect"
+	"github.com/jc-lab/docker-cache-server/internal/ui"
+)
+
+// listFlags are the flags of dcs inspect that say which rows to list. One image has none.
+var listFlags = []string{"images", "tags", "sort", "reverse", "limit", "repository", "histogram", "check", "deep"}
+
+// atMostOne wants at most one argument.
+func atMostOne(cmd *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return &usageError{fmt.Errorf("unexpected argument %q", args[1]), "dcs inspect shows one image at a time"}
+	}
+	return nil
+}
+
+// inspectImage shows one image as a tree.
+func inspectImage(env *environment, cmd *cobra.Command, name, format string) error {
+	ref, err := imageReference(cmd, name, format)
+	if err != nil {
+		return err
+	}
+	cfg, origins, err := loadConfig(env, cmd)
+	if err != nil {
+		return err
+	}
+	source, err := newSource(env, cfg, origins)
+	if err != nil {
+		return err
+	}
+	return source.Image(cmd.Context(), ref, inspect.Output{To: env.stdout, Format: inspect.Format(format),
+		Width: ui.Width(env.stdout, env.get), Colour: ui.Colour(env.stdout, env.get)}, ui.BranchesFor(env.get))
+}
+
+// imageReference reads what is to be shown, and refuses what goes with lists only.
+func imageReference(cmd *cobra.Command, name, format string) (ref inspect.Reference, err error) {
+	for _, flag := range listFlags {
+		if cmd.Flags().Changed(flag) {
+			return ref, &usageError{fmt.Errorf("--%s does not go with an image", flag), "leave it out, or leave out " + name}
+		}
+	}
+	if format == string(inspect.CSV) {
+		return ref, &usageError{errors.New("--format csv does not go with an image: a tree has no rows"), "--format json has it as one object"}
+	}
+	if err := oneOf("format", format, string(inspect.Table), string(inspect.JSON)); err != nil {
+		return ref, err
+	}
+	ref, err = inspect.ParseReference(name)
+	if err != nil {
+		return ref, &usageError{err: err}
+	}
+	return ref, nil
+}

@@ -1,0 +1,183 @@
+package inspect
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/ui"
+)
+
+// NotFoundError says that a reference names no image, and what it might have meant.
+type NotFoundError struct {
+	What string
+	Try  string
+}
+
+func (e *NotFoundError) Error() string { return e.What }
+
+// Hint says what to ask for instead.
+func (e *NotFoundError) Hint() string { return e.Try }
+
+// finder looks up one image. The index has an answer for each whole name. What only starts like a
+// digest, and what people may have meant, is read from the directories of the repository.
+type finder struct {
+	index.Reader
+	ctx context.Context
+	dir layout.Dir
+}
+
+// find returns the row of the manifest that a reference names, or a *NotFoundError.
+func (f finder) find(ref Reference) (*index.Row, error) {
+	if !layout.ValidName(ref.Repository) {
+		return nil, f.unknownRepository(ref)
+	}
+	if ref.Digest != "" {
+		return f.byDigest(ref)
+	}
+	tag, err := f.Row(index.TagKey(ref.Repository, ref.Tag))
+	if err != nil {
+		return nil, err
+	}
+	if tag == nil {
+		return nil, f.unknown(ref)
+	}
+	m, err := f.manifest(ref.Repository, tag.Digest)
+	if err == nil && m == nil {
+		err = &NotFoundError{fmt.Sprintf("tag %s points at manifest %s, which is missing", ref, tag.Digest), "push the image again, or remove the tag"}
+	}
+	return m, err
+}
+
+// manifest returns the row of a manifest that is there, or nil.
+func (f finder) manifest(repo string, d digest.Digest) (*index.Row, error) {
+	m, err := f.Row(index.ManifestKey(repo, d))
+	if m != nil && !m.Placed {
+		m = nil
+	}
+	return m, err
+}
+
+func (f finder) byDigest(ref Reference) (*index.Row, error) {
+	found, err := f.matches(layout.RevisionsDir, ref)
+	if err != nil {
+		return nil, err
+	}
+	var manifests []*index.Row
+	for _, d := range found {
+		m, err := f.manifest(ref.Repository, d)
+		if err != nil {
+			return nil, err
+		}
+		if m != nil {
+			manifests = append(manifests, m)
+		}
+	}
+	switch len(manifests) {
+	case 0:
+		return nil, f.noManifest(ref)
+	case 1:
+		return manifests[0], nil
+	}
+	var candidates []string
+	for _, m := range manifests[:min(len(manifests), suggestions)] {
+		candidates = append(candidates, ref.Repository+"@"+m.Digest.String())
+	}
+	return nil, &NotFoundError{fmt.Sprintf("image %s: %d manifests of the repository start like this", ref, len(manifests)),
+		"name one of them: " + list(candidates, len(manifests) > suggestions)}
+}
+
+// matches returns the digests that a reference may mean: itself, or those on disk that start like it.
+func (f finder) matches(kind layout.Kind, ref Reference) (found []digest.Digest, err error) {
+	if d, whole := ref.whole(); whole {
+		return []digest.Digest{d}, nil
+	}
+	err = f.dir.Links(f.ctx, kind, ref.Repository, func(d digest.Digest) error {
+		if strings.HasPrefix(d.String(), ref.Digest) {
+			found = append(found, d)
+		}
+		return nil
+	})
+	slices.Sort(found)
+	return found, err
+}
+
+// noManifest explains a digest that is no manifest of its repository. A layer or a config is a part of
+// images: people get their names.
+func (f finder) noManifest(ref Reference) error {
+	layers, err := f.matches(layout.LayersDir, ref)
+	if err != nil {
+		return err
+	}
+	for _, d := range layers {
+		link, err := f.Row(index.LayerKey(ref.Repository, d))
+		if err != nil {
+			return err
+		}
+		if link != nil && link.Placed {
+			return f.isLayer(ref.Repository, d)
+		}
+	}
+	d, whole := ref.whole()
+	if !whole {
+		return f.unknown(ref)
+	}
+	holders, err := f.Holders(d, suggestions)
+	if err != nil {
+		return err
+	}
+	for _, h := range holders {
+		if h.Key.Kind == index.Manifest && h.Placed {
+			return &NotFoundError{fmt.Sprintf("image %s is unknown", ref), fmt.Sprintf("repository %s has it: dcs inspect %s", h.Key.Repository, ref.in(h.Key.Repository))}
+		}
+	}
+	return f.unknown(ref)
+}
+
+func (f finder) isLayer(repo string, d digest.Digest) error {
+	what := fmt.Sprintf("%s in repository %s is a layer or a config, not an image", ui.ShortDigest(d.String(), shortDigest), repo)
+	users, err := f.Parents(repo, d, 4*suggestions)
+	if err != nil {
+		return err
+	}
+	n := namer{Reader: f.Reader}
+	names, err := n.images(users)
+	if err != nil {
+		return err
+	}
+	if len(names) == 0 {
+		return &NotFoundError{what, "no image uses it yet; dcs inspect --repository " + repo + " lists it"}
+	}
+	more := len(names) > suggestions || len(users) == 4*suggestions
+	return &NotFoundError{what, "it is a part of " + list(names[:min(len(names), suggestions)], more) + ": dcs inspect " + names[0]}
+}
+
+// unknown explains a reference that names nothing.
+func (f finder) unknown(ref Reference) error {
+	known, err := f.known(ref.Repository)
+	switch {
+	case err != nil:
+		return err
+	case known && ref.Digest != "":
+		return &NotFoundError{fmt.Sprintf("repository %s has no manifest %s", ref.Repository, ref.Digest), "dcs inspect --images --repository " + ref.Repository + " lists what it has"}
+	case known:
+		return f.unknownTag(ref)
+	}
+	return f.unknownRepository(ref)
+}
+
+// known says whether a repository has anything.
+func (f finder) known(repo string) (bool, error) {
+	for _, kind := range []layout.Kind{layout.ManifestsDir, layout.LayersDir} {
+		if there, err := adopt.Exists(f.dir, layout.Path{Kind: kind, Repository: repo}); there || err != nil {
+			return there, err
+		}
+	}
+	return false, nil
+}

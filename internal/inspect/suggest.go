@@ -1,0 +1,154 @@
+package inspect
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+)
+
+const (
+	// suggestions is how many names a hint has at most: it is one line.
+	suggestions = 3
+	// searched is how many names are looked at for a hint. It must not take longer than an answer.
+	searched = 5000
+)
+
+// errEnough ends a walk.
+var errEnough = errors.New("enough")
+
+// list joins names for a sentence.
+func list(names []string, more bool) string {
+	joined := strings.Join(names, ", ")
+	if more {
+		joined += " and more"
+	}
+	return joined
+}
+
+func (f finder) unknownTag(ref Reference) error {
+	tags, err := walked(func(add func(string) error) error { return f.dir.Tags(f.ctx, ref.Repository, add) })
+	if err != nil {
+		return err
+	}
+	what := fmt.Sprintf("repository %s has no tag %s", ref.Repository, ref.Tag)
+	shown := nearest(ref.Tag, tags)
+	if len(shown) == 0 {
+		if shown, err = f.latestTags(ref.Repository, tags); err != nil {
+			return err
+		}
+	}
+	if len(shown) == 0 {
+		return &NotFoundError{what, "it has none: dcs inspect --images --repository " + ref.Repository + " lists its images by digest"}
+	}
+	return &NotFoundError{what, fmt.Sprintf("it has %s: dcs inspect %s:%s", list(shown, len(tags) > len(shown)), ref.Repository, shown[0])}
+}
+
+// latestTags are those of the tags that were used or pushed last.
+func (f finder) latestTags(repo string, tags []string) ([]string, error) {
+	used := map[string]time.Time{}
+	for _, t := range tags {
+		row, err := f.Row(index.TagKey(repo, t))
+		if err != nil {
+			return nil, err
+		}
+		if row != nil {
+			used[t] = row.AccessedAt
+		}
+	}
+	tags = slices.DeleteFunc(tags, func(t string) bool { return used[t].IsZero() })
+	slices.SortFunc(tags, func(a, b string) int { return cmp.Or(used[b].Compare(used[a]), strings.Compare(a, b)) })
+	return tags[:min(len(tags), suggestions)], nil
+}
+
+func (f finder) unknownRepository(ref Reference) error {
+	what := fmt.Sprintf("repository %s is unknown", ref.Repository)
+	rest := withoutHost(ref.Repository)
+	if layout.ValidName(rest) {
+		known, err := f.known(rest)
+		if err != nil {
+			return err
+		}
+		if known {
+			return &NotFoundError{what, "repository names carry no host: dcs inspect " + ref.in(rest).String()}
+		}
+	}
+	if bare := ref.Repository + ":" + ref.Tag; digestStart.MatchString(bare) {
+		return &NotFoundError{what, "a digest needs its repository: dcs inspect NAME@" + bare}
+	}
+	names, err := walked(func(add func(string) error) error { return f.dir.Repositories(f.ctx, add) })
+	if err != nil {
+		return err
+	}
+	near := nearest(ref.Repository, names)
+	if len(near) == 0 && rest != "" {
+		near = nearest(rest, names)
+	}
+	if len(near) > 0 {
+		return &NotFoundError{what, "did you mean " + strings.Join(near, " or ") + "?"}
+	}
+	if len(names) == 0 {
+		return &NotFoundError{what, "there is none in this directory"}
+	}
+	return &NotFoundError{what, "dcs inspect --images lists what there is"}
+}
+
+// walked collects names, as far as that takes no time.
+func walked(walk func(add func(string) error) error) (names []string, err error) {
+	err = walk(func(name string) error {
+		names = append(names, name)
+		if len(names) == searched {
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return names, err
+}
+
+// nearest returns the names that somebody may have meant, the nearest first: those a few edits away, and
+// of paths those that end alike.
+func nearest(name string, names []string) (near []string) {
+	last := func(path string) string { return path[strings.LastIndex(path, "/")+1:] }
+	far := map[string]int{}
+	for _, n := range names {
+		d := distance(name, n)
+		if last(n) == last(name) {
+			d = min(d, 1)
+		}
+		if d <= min(2, len(name)/2) {
+			far[n] = d
+			near = append(near, n)
+		}
+	}
+	slices.SortFunc(near, func(a, b string) int { return cmp.Or(far[a]-far[b], strings.Compare(a, b)) })
+	return near[:min(len(near), suggestions)]
+}
+
+// distance is the Levenshtein distance in bytes.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			substitute := diagonal
+			if a[i] != b[j] {
+				substitute++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(substitute, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
