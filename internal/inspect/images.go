@@ -16,7 +16,7 @@ const none = -1
 type accounts struct {
 	*names
 	images []account // by node
-	parts  []part    // by node and image
+	parts  []member  // by node and image
 	alone  *dominators
 
 	round int32 // counts the blobs that passed by
@@ -30,8 +30,8 @@ type account struct {
 	seen int32 // the last round in which it was seen
 }
 
-// part says that a node is a part of an image.
-type part struct{ node, image int32 }
+// member says that a node is a part of an image.
+type member struct{ node, image int32 }
 
 func (n *names) findImages() *accounts {
 	a := &accounts{names: n}
@@ -44,10 +44,10 @@ func (n *names) findImages() *accounts {
 	}
 	for i, image := range a.images {
 		for node := range reachable(image.top, n.children) {
-			a.parts = append(a.parts, part{node, int32(i)})
+			a.parts = append(a.parts, member{node, int32(i)})
 		}
 	}
-	slices.SortFunc(a.parts, func(p, q part) int { return cmp.Or(cmp.Compare(p.node, q.node), cmp.Compare(p.image, q.image)) })
+	slices.SortFunc(a.parts, func(p, q member) int { return cmp.Or(cmp.Compare(p.node, q.node), cmp.Compare(p.image, q.image)) })
 	a.alone = n.findDominators(tops)
 	return a
 }
@@ -113,8 +113,8 @@ func headsCircle[K comparable](m K, parents, children func(K) []K, isTop func(K)
 }
 
 // imagesOf returns the images of which a node is a part.
-func (a *accounts) imagesOf(node int32) []part {
-	from, _ := slices.BinarySearchFunc(a.parts, node, func(p part, node int32) int { return cmp.Compare(p.node, node) })
+func (a *accounts) imagesOf(node int32) []member {
+	from, _ := slices.BinarySearchFunc(a.parts, node, func(p member, node int32) int { return cmp.Compare(p.node, node) })
 	to := from
 	for to < len(a.parts) && a.parts[to].node == node {
 		to++

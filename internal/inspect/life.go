@@ -1,74 +1,34 @@
 package inspect
 
 import (
-	"slices"
-	"strings"
-	"time"
-
 	"github.com/opencontainers/go-digest"
 
-	"github.com/jc-lab/docker-cache-server/internal/expiry"
 	"github.com/jc-lab/docker-cache-server/internal/index"
-	"github.com/jc-lab/docker-cache-server/internal/stamp"
 )
 
-// due says when things go under a policy.
-type due struct {
-	store  index.Store
-	policy index.Policy
-}
-
-func newDue(store index.Store, p index.Policy) due { return due{store, p} }
-
-// name is when a manifest goes that was used last at a time; zero: never.
-func (d due) name(used time.Time) time.Time {
-	life, mortal := expiry.Life(d.policy)
-	if !mortal {
-		return time.Time{}
-	}
-	return d.store.Due(used, life)
-}
-
-// owed says whether the existence of what was used last at a time is still promised.
-func (d due) owed(used time.Time) bool {
-	return !d.store.Now().After(d.store.Due(used, d.policy.Grace+d.policy.Resolution))
-}
-
 // tell says when the image was used, when it goes and what keeps it, from what lies above it.
-func (t *Tree) tell(r index.Reader, m index.Row, d due) error {
+func (t *Tree) tell(r index.Reader, m index.Row, l lifetimes) error {
 	tags, err := r.Tags(t.Repository, m.Digest)
 	if err != nil {
 		return err
 	}
-	var names []string
-	for _, tag := range tags {
-		names = append(names, tag.Key.Tag)
-	}
-	slices.Sort(names)
-	t.Tag = strings.Join(names, " ")
 	used, err := lastUse(r, m)
 	if err != nil {
 		return err
 	}
-	expires := d.name(used)
-	t.LastAccess, t.ExpiresAt = stamp.Time(used), stamp.Time(expires)
-	t.KeptBy, t.keeper, err = keeper(r, m)
-	switch {
-	case err != nil:
+	how, name, err := keeper(r, m)
+	if err != nil {
 		return err
-	case len(tags) > 0:
-		t.KeptBy = KeptByTag
-	case t.KeptBy != "":
-	case d.owed(used):
-		t.KeptBy = KeptByGrace
-	case expires.IsZero() || !t.now.After(expires):
-		t.KeptBy = KeptByTTL
 	}
+	expires := l.nameDue(used)
+	row := imageRow(m, tags, used, expires)
+	t.Tag, t.LastAccess, t.ExpiresAt, t.keeper = row.Tag, row.LastAccess, row.ExpiresAt, name
+	t.KeptBy = l.keptBy(used, expires, hold{tagged: len(tags) > 0, parent: how == KeptByParent, subject: how == KeptBySubject})
 	return nil
 }
 
 // lastUse is when a manifest was used last, or a tag of it, or anything that keeps it.
-func lastUse(r index.Reader, m index.Row) (used time.Time, err error) {
+func lastUse(r index.Reader, m index.Row) (used int64, err error) {
 	seen := map[digest.Digest]bool{m.Digest: true}
 	for queue := []index.Row{m}; len(queue) > 0; queue = queue[1:] {
 		m := queue[0]
@@ -77,7 +37,7 @@ func lastUse(r index.Reader, m index.Row) (used time.Time, err error) {
 			return used, err
 		}
 		for _, row := range append(tags, m) {
-			used = latest(used, row.AccessedAt)
+			used = max(used, row.AccessedAt.UnixMilli())
 		}
 		above, err := keepers(r, m, 0)
 		if err != nil {

@@ -318,12 +318,12 @@ func (x *recent) lookUp(b *recentBlob) error {
 		if s.named || tagged {
 			b.named = max(b.named, own)
 		}
-		keepers, err := x.keepers(*m)
+		above, err := keepers(x.r, *m, 0)
 		if err != nil {
 			return err
 		}
-		for _, k := range keepers {
-			todo = append(todo, step{k, s.named})
+		for _, k := range above {
+			todo = append(todo, step{k.Key, s.named})
 		}
 	}
 	return nil
@@ -355,18 +355,6 @@ func (x *recent) own(m index.Row) (used int64, tagged bool, err error) {
 		used = max(used, t.AccessedAt.UnixMilli())
 	}
 	return used, len(tags) > 0, err
-}
-
-// keepers are the manifests that name a manifest, and its subject.
-func (x *recent) keepers(m index.Row) (keys []index.Key, err error) {
-	parents, err := x.r.Parents(m.Key.Repository, m.Digest, 0)
-	for _, p := range parents {
-		keys = append(keys, p.Key)
-	}
-	if m.Subject != "" {
-		keys = append(keys, index.ManifestKey(m.Key.Repository, m.Subject))
-	}
-	return keys, err
 }
 
 func (x *recent) blobRow(b blobRow) (Blob, error) {

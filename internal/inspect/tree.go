@@ -64,7 +64,7 @@ func ReadTree(ctx context.Context, store index.Store, p index.Policy, dir layout
 			return err
 		}
 		t.asked, t.now = ref, store.Now()
-		return t.tell(r, *top, newDue(store, p))
+		return t.tell(r, *top, newLifetimes(store, p))
 	})
 	var unknown *NotFoundError
 	if errors.As(err, &unknown) {

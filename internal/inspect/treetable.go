@@ -142,3 +142,5 @@ func (n *Node) state() ui.Cell {
 	}
 	return ui.Cell{Text: list(n.SharedWith, n.more), Tone: ui.Faint}
 }
+
+func digestCell(d string) ui.Cell { return ui.Cell{Text: ui.ShortDigest(d, shortDigest)} }
