@@ -17,8 +17,10 @@ const screenful = 50
 
 // inspectFlags are the flags of dcs inspect as they were typed.
 type inspectFlags struct {
-	images, tags, reverse    bool
+	images, tags, histogram  bool
+	check, deep              bool
 	sort, repository, format string
+	reverse                  bool
 	limit                    int
 }
 
@@ -27,7 +29,9 @@ func newInspectCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inspect [NAME[:TAG|@DIGEST]]",
 		Short: "Show what is stored, by last access, and what goes when",
-		Long: `Show what is stored, by last access, and what goes when: blobs, or images, or tags.
+		Long: `Show what is stored, by last access, and what goes when: blobs, or images, or tags,
+or how many bytes were not used for how long. An image was used when it was pushed,
+pulled or asked for, and all that it consists of with it.
 
 Works beside a running server, without one, and on a read-only directory. Looking
 never counts as use. Without cache.ttl and cache.grace in the configuration the
@@ -45,6 +49,7 @@ EXIT STATUS
 		Example: `  dcs inspect --images --storage.directory /var/cache/docker-cache-server
   dcs inspect team/app:1.0
   dcs inspect --tags --repository 'team/**' --sort size --limit 10
+  dcs inspect --histogram
   dcs inspect --format json | jq -r '.blobs[] | select(.manifests == 0) | .digest'`,
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -70,19 +75,24 @@ EXIT STATUS
 	addConfigFlags(cmd, "storage.*", "cache.*", "log.*")
 	cmd.Flags().BoolVar(&f.images, "images", false, "one row for each repository and top-level manifest")
 	cmd.Flags().BoolVar(&f.tags, "tags", false, "one row for each tag")
-	cmd.Flags().StringVar(&f.sort, "sort", string(inspect.ByAccess), "accessed, created, size or name: newest first, largest first, A to Z")
+	cmd.Flags().BoolVar(&f.histogram, "histogram", false, "bytes by the age of their last access, as bars")
+	cmd.Flags().StringVar(&f.sort, "sort", string(inspect.ByAccess), "order of the rows: accessed or created (newest first), size (largest first), name (A to Z)")
+	completeValues(cmd, "sort", words(inspect.Sorts)...)
 	cmd.Flags().BoolVar(&f.reverse, "reverse", false, "turn the order round")
-	cmd.Flags().IntVar(&f.limit, "limit", 0, "show so many rows after sorting; 0: all (without the flag 50 on a terminal, else all)")
-	cmd.Flags().StringVar(&f.repository, "repository", "", "show only repositories that match this glob; * does not cross a slash, ** does")
-	cmd.Flags().StringVar(&f.format, "format", string(inspect.Table), "table, json or csv")
+	cmd.Flags().IntVar(&f.limit, "limit", 0, "show `N` rows after sorting; 0: all (without the flag 50 on a terminal, else all)")
+	cmd.Flags().StringVar(&f.repository, "repository", "", "only repositories that match this `GLOB`; * does not cross a slash, ** does")
+	cmd.Flags().StringVar(&f.format, "format", string(inspect.Table), "form of the output: `table|json|csv`")
+	cmd.Flags().BoolVar(&f.check, "check", false, "not available yet")
+	cmd.Flags().BoolVar(&f.deep, "deep", false, "not available yet")
 	return cmd
 }
 
 func (f inspectFlags) options(terminal, limited bool) (inspect.Options, error) {
-	o := inspect.Options{Kind: inspect.Blobs, Sort: inspect.Sort(f.sort), Reverse: f.reverse, Limit: f.limit, Repository: f.repository}
+	o := inspect.Options{Kind: inspect.Blobs, Sort: inspect.Sort(f.sort), Reverse: f.reverse, Limit: f.limit, Repository: f.repository, Histogram: f.histogram}
+	if err := f.conflict(limited); err != nil {
+		return o, err
+	}
 	switch {
-	case f.images && f.tags:
-		return o, &usageError{errors.New("--images and --tags exclude each other"), "run dcs inspect once for each"}
 	case f.images:
 		o.Kind = inspect.Images
 	case f.tags:
@@ -91,16 +101,39 @@ func (f inspectFlags) options(terminal, limited bool) (inspect.Options, error) {
 	if terminal && !limited {
 		o.Limit = screenful
 	}
-	if err := oneOf("format", f.format, "table", "json", "csv"); err != nil {
+	if err := oneOf("format", f.format, words(inspect.Formats)...); err != nil {
 		return o, err
 	}
-	if err := oneOf("sort", f.sort, "accessed", "created", "size", "name"); err != nil {
+	if err := oneOf("sort", f.sort, words(inspect.Sorts)...); err != nil {
 		return o, err
 	}
 	if err := o.Check(); err != nil {
 		return o, &usageError{err, "dcs inspect --help lists the flags"}
 	}
 	return o, nil
+}
+
+// conflict says which flags do not go together, or do not exist yet.
+func (f inspectFlags) conflict(limited bool) error {
+	switch {
+	case f.check || f.deep:
+		return &usageError{errors.New("--check is not available in this version yet"),
+			"leave it out: dcs serve when it starts, and dcs gc without a server, bring the index in line with the disk by themselves"}
+	case f.images && f.tags:
+		return &usageError{errors.New("--images and --tags exclude each other"), "run dcs inspect once for each"}
+	case f.histogram && (f.images || f.tags):
+		return &usageError{errors.New("--histogram counts blobs"), "leave out --images and --tags"}
+	case f.histogram && (f.reverse || limited || f.sort != string(inspect.ByAccess)):
+		return &usageError{errors.New("--histogram has no rows to sort and to limit"), "leave out --sort, --reverse and --limit"}
+	}
+	return nil
+}
+
+func words[T ~string](of []T) (all []string) {
+	for _, w := range of {
+		all = append(all, string(w))
+	}
+	return all
 }
 
 func newSource(env *environment, cfg *config.Config, origins config.Origins) (*inspect.Source, error) {

@@ -17,6 +17,7 @@ package inspect
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -144,15 +145,15 @@ func writeRecent(ctx context.Context, l lifetimes, o Options, to printer) error 
 	if err != nil {
 		return fmt.Errorf("read the index: %w", err)
 	}
+	lines, err := newLines(rows, o, to)
+	if err != nil {
+		return err
+	}
 	if err := to.begin(totals); err != nil {
 		return err
 	}
-	for _, row := range rows {
-		l, err := newLine(row, o, to)
-		if err != nil {
-			return err
-		}
-		if err := to.line(&l); err != nil {
+	for i := range lines {
+		if err := to.line(&lines[i]); err != nil {
 			return err
 		}
 	}
@@ -170,7 +171,7 @@ func writeRecent(ctx context.Context, l lifetimes, o Options, to printer) error 
 
 // writeSurvey puts all rows in order before it writes the first.
 func writeSurvey(ctx context.Context, l lifetimes, o Options, to printer) (err error) {
-	rows := newSpool(o)
+	rows := newSpool(o, to.measure)
 	defer func() { err = errors.Join(err, rows.close()) }()
 	add := func(row Row) error {
 		l, err := newLine(row, o, to)
@@ -202,6 +203,7 @@ func writeSurvey(ctx context.Context, l lifetimes, o Options, to printer) (err e
 	if err != nil {
 		return err
 	}
+	rows.settle()
 	if err := to.begin(f.Totals); err != nil {
 		return err
 	}
@@ -211,11 +213,25 @@ func writeSurvey(ctx context.Context, l lifetimes, o Options, to printer) (err e
 	return to.end(func() (Figures, error) { return f, nil })
 }
 
+// newLines renders rows in the order of their digests, as a survey meets them, and leaves them in theirs.
+func newLines(rows []Row, o Options, to printer) ([]line, error) {
+	order := make([]int, len(rows))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(rows[a].dgst(), rows[b].dgst()) })
+	lines := make([]line, len(rows))
+	for _, i := range order {
+		var err error
+		if lines[i], err = newLine(rows[i], o, to); err != nil {
+			return nil, err
+		}
+		to.measure(&lines[i])
+	}
+	return lines, nil
+}
+
 func newLine(row Row, o Options, to printer) (line, error) {
 	text, err := to.render(row)
-	l := line{Rank: row.rank(o.Sort), Name: row.name(), Text: text}
-	if text == nil {
-		l.row = row
-	}
-	return l, err
+	return line{Rank: row.rank(o.Sort), Name: row.name(), Text: text}, err
 }

@@ -17,17 +17,16 @@ import (
 type line struct {
 	Rank int64
 	Name string // decides between equal ranks, A to Z
-	Text []byte // as it will be written; nil: by row
-	row  Row
+	Text []byte // as its printer rendered it
 }
 
 // spool puts lines in order. What is too much for memory waits in a temporary file, in sorted runs.
 type spool struct {
 	limit   int // 0: all
 	compare func(a, b *line) int
+	stays   func(*line) // called with each line that is not cut off
 	lines   []line
 	bytes   int // of text in memory
-	seen    int
 	file    *os.File
 	runs    []int64 // where each begins in the file, and the end of the last
 }
@@ -35,27 +34,39 @@ type spool struct {
 // spoolSize is how much text stays in memory. More would make the merge a little faster.
 const spoolSize = 8 << 20
 
-func newSpool(o Options) *spool {
+func newSpool(o Options, stays func(*line)) *spool {
 	compare := func(a, b *line) int {
 		return cmp.Or(cmp.Compare(b.Rank, a.Rank), strings.Compare(a.Name, b.Name))
 	}
 	if o.Reverse {
-		return &spool{limit: o.Limit, compare: func(a, b *line) int { return compare(b, a) }}
+		return &spool{limit: o.Limit, stays: stays, compare: func(a, b *line) int { return compare(b, a) }}
 	}
-	return &spool{limit: o.Limit, compare: compare}
+	return &spool{limit: o.Limit, stays: stays, compare: compare}
 }
 
 func (s *spool) add(l line) error {
 	s.lines = append(s.lines, l)
 	s.bytes += len(l.Text)
-	s.seen++
 	switch {
 	case s.limit > 0 && len(s.lines) >= 2*s.limit:
 		s.cut() // twice the limit, so that sorting costs little a line
-	case s.limit == 0 && s.bytes > spoolSize:
-		return s.spill()
+	case s.limit == 0:
+		s.stays(&l)
+		if s.bytes > spoolSize {
+			return s.spill()
+		}
 	}
 	return nil
+}
+
+// settle ends adding.
+func (s *spool) settle() {
+	s.cut()
+	if s.limit > 0 {
+		for i := range s.lines {
+			s.stays(&s.lines[i])
+		}
+	}
 }
 
 func (s *spool) sort() { slices.SortFunc(s.lines, func(a, b line) int { return s.compare(&a, &b) }) }
@@ -113,7 +124,6 @@ func (s *spool) close() error {
 
 // deliver calls f with the lines in order.
 func (s *spool) deliver(f func(*line) error) error {
-	s.cut()
 	if s.file == nil {
 		for i := range s.lines {
 			if err := f(&s.lines[i]); err != nil {

@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"strings"
 	"time"
@@ -22,35 +23,69 @@ var (
 		{Title: "KEPT BY", Drop: 2}}
 )
 
-// tablePrinter collects the rows, since columns are as wide as their widest cell, and as digests are long
-// enough to be told apart.
+// digestColumn is where the digests are.
+var digestColumn = map[Kind]int{Blobs: 0, Images: 2, Tags: 2}
+
+// tablePrinter renders rows as cells. Columns are as wide as their widest cell, and digests as long as it
+// takes to tell them apart.
 type tablePrinter struct {
-	w    *bufio.Writer
-	out  Output
-	kind Kind
-	now  time.Time
-	rows []Row
+	w       *bufio.Writer
+	out     Output
+	kind    Kind
+	now     time.Time
+	columns []ui.Column
+	table   *ui.TableWriter
+	digests telling
+	shown   int64
 }
 
 func newTablePrinter(w *bufio.Writer, out Output, o Options, l lifetimes) *tablePrinter {
-	return &tablePrinter{w: w, out: out, kind: o.Kind, now: time.UnixMilli(l.now)}
+	p := &tablePrinter{w: w, out: out, kind: o.Kind, now: time.UnixMilli(l.now), digests: telling{length: shortDigest},
+		columns: map[Kind][]ui.Column{Blobs: blobTable, Images: imageTable, Tags: imageTable[:len(imageTable)-1]}[o.Kind]} // a tag is kept by itself
+	p.table = ui.NewTableWriter(p.columns)
+	return p
 }
 
-func (p *tablePrinter) begin(index.Totals) error { return nil }
+func (p *tablePrinter) render(r Row) ([]byte, error) {
+	p.digests.add(r.dgst().String())
+	return packCells(p.cells(r)), nil
+}
 
-func (p *tablePrinter) render(Row) ([]byte, error) { return nil, nil }
+func (p *tablePrinter) measure(l *line) {
+	cells := unpackCells(l.Text)
+	cells[digestColumn[p.kind]].Text = "" // how long they must be is not known yet
+	p.table.Measure(cells)
+}
 
-func (p *tablePrinter) line(l *line) error {
-	p.rows = append(p.rows, l.row)
+func (p *tablePrinter) cells(r Row) []ui.Cell {
+	switch r := r.(type) {
+	case Blob:
+		return []ui.Cell{{Text: r.Digest.String()}, {Text: r.Kind}, {Text: ui.Bytes(r.Size)},
+			ago(r.LastAccess, p.now), in(r.ExpiresAt, p.now), orDash(strings.Join(r.Repositories, ", "))}
+	case Image:
+		return []ui.Cell{{Text: r.Repository}, orDash(r.Tag), {Text: r.Digest.String()}, {Text: ui.Bytes(r.Size)},
+			{Text: ui.Bytes(r.UniqueBytes)}, ago(r.LastAccess, p.now), in(r.ExpiresAt, p.now), orDash(r.KeptBy)}[:len(p.columns)]
+	}
 	return nil
 }
 
-// end writes the table, and below it what the store holds in all, and what will go.
+func (p *tablePrinter) begin(index.Totals) error {
+	widest := make([]ui.Cell, len(p.columns))
+	widest[digestColumn[p.kind]].Text = p.digests.widest()
+	p.table.Measure(widest)
+	return p.table.Begin(p.w, p.out.Width, p.out.Colour)
+}
+
+func (p *tablePrinter) line(l *line) error {
+	cells := unpackCells(l.Text)
+	dgst := &cells[digestColumn[p.kind]]
+	dgst.Text = ui.ShortDigest(dgst.Text, p.digests.length)
+	p.shown++
+	return p.table.Row(cells)
+}
+
+// end writes below the table what the store holds in all, and what will go.
 func (p *tablePrinter) end(figures func() (Figures, error)) error {
-	t := p.table()
-	if err := t.Write(p.w, p.out.Width, p.out.Colour); err != nil {
-		return err
-	}
 	if err := p.w.Flush(); err != nil { // the figures may take a while
 		return err
 	}
@@ -58,30 +93,58 @@ func (p *tablePrinter) end(figures func() (Figures, error)) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(p.w, "\n%s\n", summary(f, p.kind, int64(len(p.rows))))
+	_, err = fmt.Fprintf(p.w, "\n%s\n", summary(f, p.kind, p.shown))
 	return err
 }
 
-func (p *tablePrinter) table() ui.Table {
-	var digests []string
-	for _, r := range p.rows {
-		digests = append(digests, r.dgst().String())
+// packCells makes one text of cells: a tone and a text each, between bytes that no text has.
+func packCells(cells []ui.Cell) (packed []byte) {
+	for _, c := range cells {
+		packed = append(append(append(packed, byte(c.Tone)), c.Text...), 0xff)
 	}
-	short := ui.Shorten(digests, shortDigest)
-	t := ui.Table{Columns: map[Kind][]ui.Column{Blobs: blobTable, Images: imageTable, Tags: imageTable[:len(imageTable)-1]}[p.kind]}
-	for i, r := range p.rows {
-		dgst := ui.Cell{Text: short[i]}
-		switch r := r.(type) {
-		case Blob:
-			t.Rows = append(t.Rows, []ui.Cell{dgst, {Text: r.Kind}, {Text: ui.Bytes(r.Size)},
-				ago(r.LastAccess, p.now), in(r.ExpiresAt, p.now), orDash(strings.Join(r.Repositories, ", "))})
-		case Image:
-			cells := []ui.Cell{{Text: r.Repository}, orDash(r.Tag), dgst, {Text: ui.Bytes(r.Size)},
-				{Text: ui.Bytes(r.UniqueBytes)}, ago(r.LastAccess, p.now), in(r.ExpiresAt, p.now), orDash(r.KeptBy)}
-			t.Rows = append(t.Rows, cells[:len(t.Columns)]) // a tag is kept by itself
+	return packed
+}
+
+func unpackCells(packed []byte) (cells []ui.Cell) {
+	for len(packed) > 0 {
+		end := bytes.IndexByte(packed, 0xff)
+		cells = append(cells, ui.Cell{Tone: ui.Tone(packed[0]), Text: string(packed[1:end])})
+		packed = packed[end+1:]
+	}
+	return cells
+}
+
+// telling finds how long digests must be to be told apart, if they come in order.
+type telling struct {
+	last   string
+	length int    // characters of the sum
+	first  string // of the longest algorithm
+}
+
+func (t *telling) add(d string) {
+	if d == t.last {
+		return
+	}
+	algorithm, sum, _ := strings.Cut(d, ":")
+	if len(algorithm) > len(t.first) {
+		t.first = algorithm
+	}
+	if other, same := strings.CutPrefix(t.last, algorithm+":"); same {
+		common := 0
+		for common < min(len(sum), len(other)) && sum[common] == other[common] {
+			common++
 		}
+		t.length = max(t.length, common+1)
 	}
-	return t
+	t.last = d
+}
+
+// widest is a digest that needs as much room as any.
+func (t *telling) widest() string {
+	if t.first == "" {
+		return ""
+	}
+	return t.first + ":" + strings.Repeat("0", t.length)
 }
 
 // summary is what a store holds, and what of it will go if nobody uses it.

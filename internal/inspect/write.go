@@ -39,9 +39,12 @@ func (out Output) check() error {
 
 // printer writes a list in a format.
 type printer interface {
-	begin(index.Totals) error
-	// render returns a row as it will be written; nil: line wants the row itself.
+	// render makes a line of a row, so that rows need not stay in memory. All rows are rendered before the
+	// first line is written, in the order of their digests.
 	render(Row) ([]byte, error)
+	// measure is called with each line that will be written, in no order, before begin.
+	measure(*line)
+	begin(index.Totals) error
 	line(*line) error
 	// end sums up. Figures are asked for by those who print them only, since they may take a while.
 	end(func() (Figures, error)) error
@@ -74,6 +77,8 @@ func (p *jsonPrinter) begin(t index.Totals) error {
 }
 
 func (p *jsonPrinter) render(r Row) ([]byte, error) { return json.Marshal(r) }
+
+func (p *jsonPrinter) measure(*line) {}
 
 func (p *jsonPrinter) line(l *line) error {
 	separator := ",\n"
@@ -127,6 +132,8 @@ func (p *csvPrinter) encode(record []string) ([]byte, error) {
 	p.enc.Flush()
 	return bytes.Clone(p.record.Bytes()), err
 }
+
+func (p *csvPrinter) measure(*line) {}
 
 func (p *csvPrinter) line(l *line) error {
 	_, err := p.w.Write(l.Text)

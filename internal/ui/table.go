@@ -62,114 +62,139 @@ const (
 
 // Write writes the table so that it fits a width, as far as its columns give way. 0: unlimited.
 func (t Table) Write(out io.Writer, width int, colour bool) error {
-	p := printer{styles: styles(out, colour)}
-	p.measure(t)
-	if width > 0 {
-		p.fit(t, width)
+	w := NewTableWriter(t.Columns)
+	for _, row := range t.Rows {
+		w.Measure(row)
 	}
-	titles := make([]Cell, len(t.Columns))
-	for i, c := range t.Columns {
+	if err := w.Begin(out, width, colour); err != nil {
+		return err
+	}
+	for _, row := range t.Rows {
+		if err := w.Row(row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TableWriter writes a table whose rows are too many to be kept: each is measured before the first is
+// written.
+type TableWriter struct {
+	columns []Column
+	out     io.Writer
+	styles  styleSet
+	widths  []int // -1: dropped
+}
+
+// NewTableWriter begins a table.
+func NewTableWriter(columns []Column) *TableWriter {
+	w := &TableWriter{columns: columns, widths: make([]int, len(columns))}
+	for i, c := range columns {
+		w.widths[i] = lipgloss.Width(c.Title)
+	}
+	return w
+}
+
+// Measure makes room for a row.
+func (w *TableWriter) Measure(row []Cell) {
+	for i, c := range row {
+		w.widths[i] = max(w.widths[i], lipgloss.Width(c.Text))
+	}
+}
+
+// Begin writes the titles. All rows have been measured.
+func (w *TableWriter) Begin(out io.Writer, width int, colour bool) error {
+	w.out, w.styles = out, styles(out, colour)
+	if width > 0 {
+		w.fit(width)
+	}
+	titles := make([]Cell, len(w.columns))
+	for i, c := range w.columns {
 		titles[i].Text = c.Title
 	}
-	var b strings.Builder
-	p.line(&b, t.Columns, titles, p.styles.title)
-	for _, row := range t.Rows {
-		p.line(&b, t.Columns, row, nil)
-	}
-	_, err := io.WriteString(out, b.String())
-	return err
+	return w.line(titles, w.styles.title)
 }
 
-type printer struct {
-	styles styleSet
-	widths []int // -1: dropped
-}
-
-func (p *printer) measure(t Table) {
-	p.widths = make([]int, len(t.Columns))
-	for i, c := range t.Columns {
-		p.widths[i] = lipgloss.Width(c.Title)
-		for _, row := range t.Rows {
-			p.widths[i] = max(p.widths[i], lipgloss.Width(row[i].Text))
-		}
-	}
-}
+// Row writes a row.
+func (w *TableWriter) Row(row []Cell) error { return w.line(row, nil) }
 
 // fit narrows flexible columns, and drops columns as long as that is not enough.
-func (p *printer) fit(t Table, width int) {
+func (w *TableWriter) fit(width int) {
 	for {
-		excess := p.total() - width
+		excess := w.total() - width
 		slack := 0
-		for i, c := range t.Columns {
-			slack += p.slack(i, c)
+		for i := range w.columns {
+			slack += w.slack(i)
 		}
 		if excess <= slack {
-			p.shrink(t.Columns, excess)
+			w.shrink(excess)
 			return
 		}
-		if !p.drop(t.Columns) {
-			p.shrink(t.Columns, slack)
+		if !w.drop() {
+			w.shrink(slack)
 			return
 		}
 	}
 }
 
-func (p *printer) total() int {
+func (w *TableWriter) total() int {
 	sum := -gap
-	for _, w := range p.widths {
-		if w >= 0 {
-			sum += w + gap
+	for _, width := range w.widths {
+		if width >= 0 {
+			sum += width + gap
 		}
 	}
 	return sum
 }
 
 // slack is how much a column can give.
-func (p *printer) slack(i int, c Column) int {
-	if !c.Flexible || p.widths[i] < 0 {
+func (w *TableWriter) slack(i int) int {
+	c := w.columns[i]
+	if !c.Flexible || w.widths[i] < 0 {
 		return 0
 	}
 	least := c.Min
 	if least == 0 {
 		least = defaultMin
 	}
-	return max(0, p.widths[i]-max(least, lipgloss.Width(c.Title)))
+	return max(0, w.widths[i]-max(least, lipgloss.Width(c.Title)))
 }
 
-func (p *printer) shrink(columns []Column, by int) {
+func (w *TableWriter) shrink(by int) {
 	for ; by > 0; by-- {
 		widest := -1
-		for i, c := range columns {
-			if p.slack(i, c) > 0 && (widest < 0 || p.widths[i] > p.widths[widest]) {
+		for i := range w.columns {
+			if w.slack(i) > 0 && (widest < 0 || w.widths[i] > w.widths[widest]) {
 				widest = i
 			}
 		}
-		p.widths[widest]--
+		w.widths[widest]--
 	}
 }
 
-func (p *printer) drop(columns []Column) bool {
+func (w *TableWriter) drop() bool {
 	last := -1
-	for i, c := range columns {
-		if c.Drop > 0 && p.widths[i] >= 0 && (last < 0 || c.Drop > columns[last].Drop) {
+	for i, c := range w.columns {
+		if c.Drop > 0 && w.widths[i] >= 0 && (last < 0 || c.Drop > w.columns[last].Drop) {
 			last = i
 		}
 	}
 	if last < 0 {
 		return false
 	}
-	p.widths[last] = -1
+	w.widths[last] = -1
 	return true
 }
 
-func (p *printer) line(b *strings.Builder, columns []Column, row []Cell, style func(...string) string) {
+func (w *TableWriter) line(row []Cell, style func(...string) string) error {
+	var b strings.Builder
 	var blanks int // owed, so that no line ends with one
-	for i, c := range columns {
-		if p.widths[i] < 0 {
+	for i, c := range w.columns {
+		if w.widths[i] < 0 {
 			continue
 		}
-		text := cut(row[i].Text, p.widths[i])
-		pad := p.widths[i] - lipgloss.Width(text)
+		text := cut(row[i].Text, w.widths[i])
+		pad := w.widths[i] - lipgloss.Width(text)
 		if c.Right {
 			blanks += pad
 			pad = 0
@@ -177,11 +202,13 @@ func (p *printer) line(b *strings.Builder, columns []Column, row []Cell, style f
 		if text != "" {
 			b.WriteString(strings.Repeat(" ", blanks))
 			blanks = 0
-			b.WriteString(p.styles.render(text, row[i].Tone, style))
+			b.WriteString(w.styles.render(text, row[i].Tone, style))
 		}
 		blanks += pad + gap
 	}
 	b.WriteByte('\n')
+	_, err := io.WriteString(w.out, b.String())
+	return err
 }
 
 // cut shortens a text to a width.

@@ -128,24 +128,3 @@ func ShortDigest(dgst string, n int) string {
 	}
 	return algorithm + ":" + sum[:n]
 }
-
-// Shorten cuts the sums of digests to n characters, or to as many more as tell them apart. All are cut
-// alike, so that they stand in columns.
-func Shorten(digests []string, n int) []string {
-	for ; ; n++ {
-		short := make([]string, len(digests))
-		first := make(map[string]string, len(digests)) // of what was cut
-		clash := false
-		for i, d := range digests {
-			short[i] = ShortDigest(d, n)
-			if other, known := first[short[i]]; known && other != d {
-				clash = true
-				break
-			}
-			first[short[i]] = d
-		}
-		if !clash {
-			return short
-		}
-	}
-}
