@@ -111,9 +111,8 @@ func (s *Server) Start() error { return s.s.Start() }
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.s.Handler().ServeHTTP(w, r) }
 
 // Shutdown lets requests in flight go on for the timeout, cuts what is left, waits until observers were
-// told everything, and gives the data directory back. It returns a second after the timeout at the latest:
-// with an error when an observer or a request had not returned by then. What was not told by then is told
-// to nobody.
+// told everything, and gives the data directory back. When an observer or a request does not return, it
+// gives up a second or two after the timeout, with an error; what was not told by then is told to nobody.
 //
 // It is needed after each New that succeeded. A program that owns its listener closes that first, since
 // its connections cannot be cut from here. Later calls wait for the first, and return the same. Called by
