@@ -458,7 +458,7 @@ func (s *Server) stop(timeout time.Duration) error {
 		err = s.main.Close()
 	}
 	if n := s.flights.drain(max(time.Until(end), lastWords)); n > 0 {
-		err = errors.Join(err, fmt.Errorf("%d requests are still being answered", n))
+		err = errors.Join(err, fmt.Errorf("not all requests came to an end (%d left)", n))
 	}
 	err = errors.Join(err, s.debug.Close(), s.registry.Close())
 	s.cancel()
