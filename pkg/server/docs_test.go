@@ -81,7 +81,7 @@ func goTool(t *testing.T, dir string, args ...string) {
 
 // TestTheProgramsOfTheDocumentationCompile as a user's do, in a module that requires this one.
 func TestTheProgramsOfTheDocumentationCompile(t *testing.T) {
-	for _, page := range []string{"README.md", "docs/embedding.md"} {
+	for _, page := range []string{"README.md", "README.ko.md", "docs/embedding.md"} {
 		for i, program := range programs(t, page) {
 			t.Run(fmt.Sprintf("%s %d", filepath.Base(page), i+1), func(t *testing.T) {
 				goTool(t, module(t, program), "vet", ".")
