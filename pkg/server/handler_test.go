@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -110,6 +111,9 @@ func TestShutdownWaitsForRequestsOfAnothersListener(t *testing.T) {
 	client := newClient(t)
 	srv, front, body, answer := uploading(t, client)
 	ended := beginShutdown(t, srv, client, front.URL, time.Minute)
+	if _, err := server.New(&server.Options{Config: srv.Config(), AuthValidator: func(string, string) bool { return false }}); !errors.Is(err, server.ErrLocked) {
+		t.Errorf("another server on the directory while an upload is in flight = %v", err)
+	}
 	if _, err := body.Write([]byte(" and the last")); err != nil {
 		t.Error(err)
 	}
