@@ -34,7 +34,7 @@ type Collector struct {
 	Tree  *disk.Tree
 	Index index.Store
 	Log   logrus.FieldLogger
-	// OnDelete is called with each blob that was removed. Nil: nobody wants to know.
+	// OnDelete is called with each blob whose file was removed. Nil: nobody wants to know.
 	OnDelete func(digest.Digest)
 	// Yield is how long to wait between two steps, so that writers of another process get their turn.
 	Yield time.Duration
@@ -131,13 +131,13 @@ func (x *execution) retire(r index.Row, remove func([]index.Row) error) error {
 		x.gone[row.Key] = true
 		x.told(row)
 	}
+	if x.OnDelete != nil && x.result.Removed.Blobs > before.Removed.Blobs {
+		x.OnDelete(r.Key.Digest)
+	}
 	return nil
 }
 
 func (x *execution) told(row index.Row) {
-	if row.Key.Kind == index.Blob && row.Placed && x.OnDelete != nil {
-		x.OnDelete(row.Digest)
-	}
 	if row.Key.Kind == index.Tag || row.Key.Kind == index.Manifest {
 		x.Log.WithFields(logrus.Fields{"repository": row.Key.Repository, "tag": row.Key.Tag, "digest": row.Digest,
 			"last_access": row.AccessedAt}).Debugf("removed %s", row.Key.Kind)

@@ -19,6 +19,9 @@ type Holder struct {
 	Index string `json:"index,omitempty"` // id of the index that it uses
 }
 
+// ErrLocked is any LockedError, for those who cannot name that type.
+var ErrLocked = errors.New("data root is in use by another server")
+
 // LockedError says that another server holds the data directory.
 type LockedError struct {
 	Directory string
@@ -28,6 +31,9 @@ type LockedError struct {
 func (e *LockedError) Error() string {
 	return fmt.Sprintf("data root %s is in use by another dcs serve (pid %d)", e.Directory, e.Holder.PID)
 }
+
+// Is makes every LockedError an ErrLocked.
+func (e *LockedError) Is(target error) bool { return target == ErrLocked }
 
 // Hint says what the operator can do.
 func (e *LockedError) Hint() string {

@@ -147,6 +147,9 @@ func (d *driver) Stat(ctx context.Context, subPath string) (storagedriver.FileIn
 	p, _ := layout.Parse(subPath)
 	if p.Kind != layout.BlobData || !requestOf(ctx).writes() {
 		fi, err := d.StorageDriver.Stat(ctx, subPath)
+		if req := requestOf(ctx); err == nil && req != nil && p.Kind == layout.BlobData {
+			req.blobSize = fi.Size()
+		}
 		return fi, d.readError(ctx, err)
 	}
 	k := index.BlobKey(p.Digest)

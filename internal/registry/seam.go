@@ -297,7 +297,7 @@ func (a *answer) recover() {
 	a.refuse(errcode.ErrorCodeUnknown)
 }
 
-// accessed lists the blobs and manifests that the request served or stored.
+// accessed lists the blobs and manifests that the request served or stored, each once.
 func (a *answer) accessed() []stored {
 	if len(a.req.stored) > 0 {
 		return a.req.stored
@@ -313,13 +313,12 @@ func (a *answer) accessed() []stored {
 	return []stored{{d, a.size()}}
 }
 
-// size is that of the whole object, also when a part of it was asked for.
+// size is that of the whole object, also when parts of it or only news of it were asked for.
 func (a *answer) size() int64 {
-	size := a.Header().Get("Content-Length")
-	if _, total, ok := strings.Cut(a.Header().Get("Content-Range"), "/"); ok {
-		size = total
+	if a.req.kind == routeBlob {
+		return a.req.blobSize
 	}
-	n, err := strconv.ParseInt(size, 10, 64)
+	n, err := strconv.ParseInt(a.Header().Get("Content-Length"), 10, 64) // of a manifest, which goes out whole
 	if err != nil {
 		return 0
 	}

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -38,7 +39,7 @@ type Options struct {
 	// Authenticate replaces all configured users. Nil: those of the configuration and the htpasswd file.
 	Authenticate func(user, password string) bool
 	// OnBlobAccess and OnBlobDelete are called once an event, one after another, in a goroutine of
-	// their own: they may take their time. Nil: nobody wants to know.
+	// their own: they may take their time, and call any method. Nil: nobody wants to know.
 	OnBlobAccess func(digest string, size int64)
 	OnBlobDelete func(digest string)
 	// Now is the wall clock. Nil: time.Now.
@@ -54,18 +55,28 @@ type Server struct {
 	registry    *registry.Registry
 	metrics     *metrics
 	events      *events
+	flights     *flights
+	handler     http.Handler
 	certificate *certificate // nil: plain HTTP
 	main        *http.Server
 	debug       *http.Server
 
 	background sync.WaitGroup // everything that cancel ends
 	cancel     context.CancelFunc
+	starting   atomic.Bool   // Start listens, or has listened
+	ending     atomic.Bool   // Shutdown was called
 	stopping   chan struct{} // closed when Shutdown begins
 	stopped    chan struct{} // closed when Shutdown is done
-	once       sync.Once
-	rebuilding sync.Mutex // held by the one comparison of the index with the disk at a time
-	rebuilt    time.Time  // when watch began the last one; only watch uses it
+	failure    error         // of Shutdown; read once stopped is closed
+	rebuilding sync.Mutex    // held by the one comparison of the index with the disk at a time
+	rebuilt    time.Time     // when watch began the last one; only watch uses it
 }
+
+// ErrLocked and ErrNoUsers are what callers of the library can tell apart, whose types they cannot name.
+var (
+	ErrLocked  = layout.ErrLocked
+	ErrNoUsers = errors.New("there is no user who could log in")
+)
 
 // NoUsersError says that nobody could log in.
 type NoUsersError struct {
@@ -80,6 +91,9 @@ func (e *NoUsersError) Error() string {
 	}
 	return s
 }
+
+// Is makes every NoUsersError an ErrNoUsers.
+func (e *NoUsersError) Is(target error) bool { return target == ErrNoUsers }
 
 // Hint says what the operator can do.
 func (e *NoUsersError) Hint() string {
@@ -120,7 +134,7 @@ func New(opts Options) (_ *Server, err error) {
 		s.log.WithField("owed", config.FormatDuration(owed.Grace)).Info("an earlier server of this directory promised a longer grace; until it is over nothing goes sooner")
 	}
 	s.metrics = newMetrics(s.store.index)
-	s.events = newEvents()
+	s.events = newEvents(s.observe, s.log, maxEvents)
 	s.registry, err = registry.New(ctx, registry.Options{
 		Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log,
 		Resolution: policy.Resolution, Secret: s.store.secret, Authenticate: authenticate,
@@ -190,14 +204,22 @@ func (s *Server) accessed() func(digest.Digest, int64) {
 	if s.opts.OnBlobAccess == nil {
 		return nil
 	}
-	return func(d digest.Digest, size int64) {
-		s.events.add(func() { s.opts.OnBlobAccess(d.String(), size) })
-	}
+	return func(d digest.Digest, size int64) { s.events.add(event{digest: d, size: size}) }
 }
 
-func (s *Server) deleted(d digest.Digest) {
-	if s.opts.OnBlobDelete != nil {
-		s.events.add(func() { s.opts.OnBlobDelete(d.String()) })
+// deleted does so with what the expiry removed.
+func (s *Server) deleted() func(digest.Digest) {
+	if s.opts.OnBlobDelete == nil {
+		return nil
+	}
+	return func(d digest.Digest) { s.events.add(event{digest: d, deleted: true}) }
+}
+
+func (s *Server) observe(e event) {
+	if e.deleted {
+		s.opts.OnBlobDelete(e.digest.String())
+	} else {
+		s.opts.OnBlobAccess(e.digest.String(), e.size)
 	}
 }
 
@@ -213,12 +235,12 @@ func (s *Server) requested(r *http.Request, e registry.Exchange) {
 
 // keep starts what runs beside the requests.
 func (s *Server) keep(ctx context.Context, policy index.Policy) {
-	s.background.Go(s.events.deliver)
+	go s.events.deliver() // awaited by finish
 	s.background.Go(func() { s.rebuild(ctx, policy) })
 	s.background.Go(func() { s.beat(ctx, policy) })
 	if s.cfg.Cache.CleanupInterval > 0 {
 		sweeper := gc.Sweeper{
-			Collector: &gc.Collector{Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log, OnDelete: s.deleted},
+			Collector: &gc.Collector{Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log, OnDelete: s.deleted()},
 			Policy:    policy, Interval: s.cfg.Cache.CleanupInterval, OnRun: s.metrics.run,
 		}
 		s.background.Go(func() { sweeper.Sweep(ctx) })
@@ -309,7 +331,7 @@ func (s *Server) watchGate(ctx context.Context, policy index.Policy) {
 }
 
 // Handler answers requests below /v2/, for those who own their listener.
-func (s *Server) Handler() http.Handler { return s.metrics.inFlight(s.registry) }
+func (s *Server) Handler() http.Handler { return s.handler }
 
 // Config returns the configuration. It must not be changed.
 func (s *Server) Config() *config.Config { return s.cfg }
@@ -332,14 +354,27 @@ const (
 )
 
 func (s *Server) servers() {
-	s.main = &http.Server{Handler: s.Handler(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, ErrorLog: s.errorLog()}
+	s.flights = newFlights()
+	s.handler = s.flights.admit(s.metrics.inFlight(s.registry))
+	s.main = &http.Server{Handler: s.handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, ErrorLog: s.errorLog()}
 	s.debug = &http.Server{Handler: s.debugHandler(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, ErrorLog: s.errorLog()}
 }
 
-// Start listens and serves until Shutdown, which makes it return nil.
+var errStarted = errors.New("the server was started before")
+
+// Start listens and serves until Shutdown, which makes it return nil; at once if that was called before.
+// It may be tried again after a *ListenError.
 func (s *Server) Start() error {
+	if s.ending.Load() {
+		<-s.stopped
+		return nil
+	}
+	if !s.starting.CompareAndSwap(false, true) {
+		return errStarted
+	}
 	listeners, err := s.listen()
 	if err != nil {
+		s.starting.Store(false)
 		return err
 	}
 	failed := make(chan error, len(listeners))
@@ -391,27 +426,46 @@ func (s *Server) listen() (map[*http.Server]net.Listener, error) {
 	return listeners, nil
 }
 
+// lastWords is what is left at least, once the timeout of Shutdown is over, to handlers whose connections
+// were cut, and to observers of what was done until then.
+const lastWords = time.Second
+
 // Shutdown lets transfers in flight go on for the timeout, then cuts them; and ends everything that New
-// and Start began. It may be called more than once; all calls wait for the end.
-func (s *Server) Shutdown(timeout time.Duration) (err error) {
-	s.once.Do(func() {
-		defer close(s.stopped)
+// and Start began. It may be called more than once: all calls wait for the end, and return the same. Called
+// by an observer it does not wait, since the end waits for the observers.
+func (s *Server) Shutdown(timeout time.Duration) error {
+	if s.ending.CompareAndSwap(false, true) {
 		close(s.stopping)
-		ctx, cancel := context.WithTimeout(context.Background(), timeout)
-		defer cancel()
-		err = s.main.Shutdown(ctx)
-		if errors.Is(err, context.DeadlineExceeded) {
-			s.log.WithField("timeout", timeout.String()).Warn("transfers were still in flight at the end of the drain timeout, and are cut")
-			err = s.main.Close()
-		}
-		err = errors.Join(err, s.debug.Close(), s.registry.Close())
-		s.cancel()
-		s.events.close()
-		s.background.Wait()
-		err = errors.Join(err, s.store.index.Beat(context.Background()), s.store.close()) // watched until now
-	})
+		go func() {
+			defer close(s.stopped)
+			s.failure = s.stop(timeout)
+		}()
+	}
+	if s.events.calling() {
+		return nil
+	}
 	<-s.stopped
-	return err
+	return s.failure
+}
+
+// stop goes against the order of New: no more requests, no more background, no more to tell, no store.
+func (s *Server) stop(timeout time.Duration) error {
+	end := time.Now().Add(timeout)
+	ctx, cancel := context.WithDeadline(context.Background(), end)
+	defer cancel()
+	err := s.main.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.log.WithField("timeout", timeout.String()).Warn("transfers were still in flight at the end of the drain timeout, and are cut")
+		err = s.main.Close()
+	}
+	if n := s.flights.drain(max(time.Until(end), lastWords)); n > 0 {
+		err = errors.Join(err, fmt.Errorf("not all requests came to an end (%d left)", n))
+	}
+	err = errors.Join(err, s.debug.Close(), s.registry.Close())
+	s.cancel()
+	s.background.Wait()
+	err = errors.Join(err, s.events.finish(max(time.Until(end), lastWords)))
+	return errors.Join(err, s.store.index.Beat(context.Background()), s.store.close()) // watched until now
 }
 
 // ListenError says that an address cannot be listened on.

@@ -44,6 +44,9 @@ func (e *CertificateError) Error() string {
 	return fmt.Sprintf("server.tls: certificate %s, key %s: %v", e.Files.Certificate, e.Files.Key, e.Err)
 }
 
+// Unwrap is for errors.As.
+func (e *CertificateError) Unwrap() error { return e.Err }
+
 // Hint says what the operator can do.
 func (e *CertificateError) Hint() string {
 	return "server.tls.certificate and server.tls.key name PEM files that dcs can read and that belong together"

@@ -8,12 +8,15 @@
 // A Server takes no signals, starts no global, touches neither logrus's standard logger nor the default
 // metrics registry. After Shutdown it leaves no goroutine of its own; distribution's event broadcaster, of
 // which each server has one idle goroutine, cannot be ended. Several servers may run in one process, each
-// on a data directory of its own. All methods may be called concurrently.
+// on a data directory of its own. All methods may be called concurrently, and by observers.
+//
+// docs/embedding.md tells the whole of it.
 package server
 
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -22,27 +25,43 @@ import (
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
+// What New may find, for errors.Is. A configuration that cannot be honoured is a *config.Error.
+var (
+	// ErrLocked: another server holds the data directory, in this process or in another one.
+	ErrLocked = serve.ErrLocked
+	// ErrNoUsers: a login is wanted, and nobody could log in.
+	ErrNoUsers = serve.ErrNoUsers
+)
+
 // Options say what to serve.
 type Options struct {
-	// Config is what to serve, and how. Required; start from config.DefaultConfig. Debug.Address is
-	// not opened: that is the program's own business.
+	// Config is what to serve, and how. Required; start from config.DefaultConfig. The server takes a
+	// copy. Debug.Address is not opened: that is the program's own business.
 	Config *config.Config
 
-	// Logger gets everything that the server has to say. Nil: a new logger, to standard error.
+	// Logger gets everything that the server has to say. Nil: a new logger, to standard error. Its level
+	// is its own: Config.Log has a say only in whether there is a line for each request.
 	Logger *logrus.Logger
 
-	// AuthValidator replaces all configured users, whatever Config.Auth says. Its answers are not
-	// cached, and it may be called concurrently.
+	// AuthValidator replaces all configured users, whatever Config.Auth says. It is asked once a request,
+	// from the request's goroutine, so concurrently; its answers are not cached. When it panics, that
+	// request fails.
 	AuthValidator func(username, password string) bool
 
-	// OnBlobAccess is called for each blob served (GET, HEAD) or stored (upload, mount), manifests
-	// included, with its size in bytes. Calls come one after another from a goroutine of the server, in
-	// the order of events, after the answer was sent; no request waits for them. Shutdown waits until
-	// all were made.
+	// OnBlobAccess is called once for each blob that a request served (GET, HEAD) or stored (upload,
+	// mount), manifests included, with the size in bytes of the whole. It is not called for what was
+	// refused or not found.
+	//
+	// No request waits for it. Calls come one after another, those of OnBlobDelete included, in the
+	// order of events, from one goroutine: an observer needs no lock against itself, and one that takes
+	// its time delays only other calls. It may use the server, and may call Shutdown. When it panics,
+	// that is logged, and the next call is made. More than 1,048,576 events behind, events are dropped,
+	// which is logged too.
 	OnBlobAccess func(digest string, size int64)
 
-	// OnBlobDelete is called for each blob file that the server's own expiry removed, in the manner of
-	// OnBlobAccess. What a `dcs gc` in another process removes is not told.
+	// OnBlobDelete is called once for each blob file that the server's own expiry removed, in the manner
+	// of OnBlobAccess. A client's DELETE removes names; their content goes with a later expiry. What a
+	// `dcs gc` in another process removes is not told.
 	OnBlobDelete func(digest string)
 }
 
@@ -57,7 +76,8 @@ type Stats struct {
 	Bytes     int64 // of all blobs
 }
 
-// New opens the data directory, and begins to keep and expire what is in it. It does not listen.
+// New opens the data directory, and begins to keep and expire what is in it. It does not listen. After an
+// error there is nothing to shut down.
 func New(opts *Options) (*Server, error) {
 	if opts == nil || opts.Config == nil {
 		return nil, errors.New("server.New: Options.Config is required; config.DefaultConfig() is a start")
@@ -66,7 +86,7 @@ func New(opts *Options) (*Server, error) {
 	if log == nil {
 		log = logrus.New()
 	}
-	s, err := serve.New(serve.Options{Config: opts.Config, Log: log, Authenticate: opts.AuthValidator,
+	s, err := serve.New(serve.Options{Config: clone(opts.Config), Log: log, Authenticate: opts.AuthValidator,
 		OnBlobAccess: opts.OnBlobAccess, OnBlobDelete: opts.OnBlobDelete})
 	if err != nil {
 		return nil, err
@@ -74,20 +94,35 @@ func New(opts *Options) (*Server, error) {
 	return &Server{s}, nil
 }
 
-// Start listens where the configuration says and serves until Shutdown, which makes it return nil.
+// clone is for programs that go on to change their configuration, for a second server.
+func clone(cfg *config.Config) *config.Config {
+	c := *cfg
+	c.Auth.Users, c.Cache.Rules = slices.Clone(cfg.Auth.Users), slices.Clone(cfg.Cache.Rules)
+	return &c
+}
+
+// Start listens where the configuration says and serves until Shutdown is done, which makes it return nil;
+// at once when that was called before. It may be called once, but again after it could not listen. A
+// server that cannot listen still holds its data directory: call Shutdown.
 func (s *Server) Start() error { return s.s.Start() }
 
 // ServeHTTP implements http.Handler, for programs that own their listener: it answers what is below /v2/.
+// After Shutdown it answers 503.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.s.Handler().ServeHTTP(w, r) }
 
-// Shutdown lets transfers in flight go on for the timeout, cuts what is left, and gives the data directory
-// back. A program that owns its listener closes that first. Later calls wait for the first.
+// Shutdown lets requests in flight go on for the timeout, cuts what is left, waits until observers were
+// told everything, and gives the data directory back. When an observer or a request does not return, it
+// gives up a second or two after the timeout, with an error; what was not told by then is told to nobody.
+//
+// It is needed after each New that succeeded. A program that owns its listener closes that first, since
+// its connections cannot be cut from here. Later calls wait for the first, and return the same. Called by
+// an observer it does not wait: the end waits for the observer.
 func (s *Server) Shutdown(timeout time.Duration) error { return s.s.Shutdown(timeout) }
 
 // Config returns the configuration that the server was made with. It must not be changed.
 func (s *Server) Config() *config.Config { return s.s.Config() }
 
-// Stats returns what is stored now, from counters: it costs nothing.
+// Stats returns what is stored now, from counters: it costs nothing. After Shutdown it is an error.
 func (s *Server) Stats() (Stats, error) {
 	t, err := s.s.Stats()
 	return Stats(t), err

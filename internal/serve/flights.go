@@ -1,0 +1,72 @@
+package serve
+
+import (
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+)
+
+// flights counts the requests that are being answered, by whichever listener they came.
+type flights struct {
+	mu     sync.Mutex // guards the rest; held over no call
+	n      int
+	closed bool
+	landed chan struct{} // closed when closed and n is 0
+}
+
+func newFlights() *flights { return &flights{landed: make(chan struct{})} }
+
+// admit lets requests in until drain.
+func (f *flights) admit(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !f.enter() {
+			w.Header().Set("Connection", "close")
+			w.Header().Set("Retry-After", "5")
+			_ = errcode.ServeJSON(w, errcode.ErrorCodeUnavailable.WithMessage("the registry is shutting down")) // to a client that may have left
+			return
+		}
+		defer f.leave()
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (f *flights) enter() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.closed {
+		f.n++
+	}
+	return !f.closed
+}
+
+func (f *flights) leave() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.n--
+	f.endLocked()
+}
+
+func (f *flights) endLocked() {
+	if f.closed && f.n == 0 {
+		close(f.landed)
+	}
+}
+
+// drain lets nobody in any more, and waits so long for who is in. It says how many are left.
+func (f *flights) drain(wait time.Duration) int {
+	f.mu.Lock()
+	f.closed = true
+	f.endLocked()
+	f.mu.Unlock()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-f.landed:
+	case <-timer.C:
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.n
+}
