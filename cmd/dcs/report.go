@@ -30,16 +30,17 @@ func printReport(env *environment, rep gc.Report, stopped error) error {
 
 func imageTable(rep gc.Report) ui.Table {
 	t := ui.Table{Columns: []ui.Column{
-		{Title: "IMAGE", Flexible: true, Min: 20}, {Title: "DIGEST", Drop: 2}, {Title: "LAST ACCESS", Drop: 1}, {Title: "WHY"}, {Title: "ONLY ITS OWN", Right: true},
+		{Title: "IMAGE", Flexible: true, Min: 36}, {Title: "DIGEST", Drop: 2}, {Title: "LAST ACCESS", Drop: 1}, {Title: "WHY"}, {Title: "ONLY ITS OWN", Right: true},
 	}}
 	now := time.Time(rep.StartedAt)
 	for _, i := range rep.Images {
-		name := i.Repository
-		if i.Tag != "" {
-			name += ":" + i.Tag
+		dgst := ui.ShortDigest(i.Digest.String(), 12)
+		name := i.Repository + ":" + i.Tag
+		if i.Tag == "" {
+			name = i.Repository + "@" + dgst
 		}
-		t.Rows = append(t.Rows, []ui.Cell{{Text: name}, {Text: ui.ShortDigest(i.Digest.String(), 12), Tone: ui.Faint},
-			{Text: ui.Ago(time.Time(i.LastAccess), now)}, {Text: i.Reason}, {Text: ui.Bytes(i.UniqueBytes)}})
+		t.Rows = append(t.Rows, []ui.Cell{{Text: name}, {Text: dgst, Tone: ui.Faint}, {Text: ui.Ago(time.Time(i.LastAccess), now)},
+			{Text: i.Reason}, {Text: ui.Bytes(i.UniqueBytes)}})
 	}
 	return t
 }
