@@ -1,75 +1,112 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/jc-lab/docker-cache-server/internal/gc"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/serve"
+	"github.com/jc-lab/docker-cache-server/internal/ui"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
+// gcFlags are the flags of dcs gc as they were typed, but for those of the configuration.
+type gcFlags struct {
+	dryRun, repair bool
+	format         string
+}
+
 func newGCCommand(env *environment) *cobra.Command {
-	var dryRun bool
-	var format string
+	var f gcFlags
 	cmd := &cobra.Command{
 		Use:   "gc",
 		Short: "Remove what nobody used for the ttl, now",
 		Long: `Remove the images that nobody used for the ttl, and the bytes only they used.
 
-Safe at any time: beside a running server, beside another gc, from cron. Without
---ttl and --grace the policy of the last server of the directory holds.
+Safe at any time: beside a running server, beside another gc, from cron, which
+gets mail only when something was removed. Without --ttl and --grace the policy of
+the last server of the directory holds. Durations are like 30d, 12h or 1w2d; a ttl
+of 0 is never.
+
+ONLY ITS OWN is what no other image holds. "Freed" counts the files of blobs, each
+once; the bytes that images share go with the last of them. Ctrl-C stops between
+two steps and says what was done; the next run goes on.
 
 EXIT STATUS
   0    done
-  1    failed; the next run goes on
+  1    failed, or no data directory; the next run goes on
   2    bad command line or configuration, or a grace shorter than a server promised
   4    the directory's server uses another index
   130  interrupted; everything is consistent`,
 		Example: `  dcs gc --storage.directory /var/cache/docker-cache-server --ttl 30d --dry-run
-  dcs gc --config /etc/dcs.yaml --format json`,
+  dcs gc --config /etc/dcs.yaml --format json | jq .freed_bytes`,
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := oneOf("format", format, "table", "json"); err != nil {
+			if err := f.check(); err != nil {
 				return err
 			}
 			cfg, origins, err := loadConfig(env, cmd)
 			if err != nil {
 				return err
 			}
-			once, err := newOnce(env, cfg, origins)
-			if err != nil {
-				return err
-			}
-			once.DryRun = dryRun
-			rep, err := once.Run(cmd.Context())
-			if err != nil && !rep.Removed.Any() {
-				return err
-			}
-			if format == "json" {
-				return firstOf(err, json.NewEncoder(env.stdout).Encode(rep))
-			}
-			return firstOf(err, printReport(env, rep))
+			return f.collect(cmd.Context(), env, cfg, origins)
 		},
 	}
 	addConfigFlags(cmd, "storage.*", "cache.*", "log.*")
 	addAlias(cmd, "ttl", "cache.ttl")
 	addAlias(cmd, "grace", "cache.grace")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what would be removed and change nothing")
-	cmd.Flags().StringVar(&format, "format", "table", "table or json")
+	addAlias(cmd, "max-size", "cache.max_size")
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "show what would be removed and change nothing")
+	cmd.Flags().BoolVar(&f.repair, "repair", false, "not available yet")
+	cmd.Flags().StringVar(&f.format, "format", "table", "form of the output: `table|json`")
 	return cmd
 }
 
-func newOnce(env *environment, cfg *config.Config, origins config.Origins) (*gc.Once, error) {
+func (f gcFlags) check() error {
+	if f.repair {
+		return &usageError{errors.New("--repair is not available in this version yet"),
+			"leave it out: dcs serve when it starts, and dcs gc without a server, bring the index in line with the disk by themselves"}
+	}
+	return oneOf("format", f.format, "table", "json")
+}
+
+// collect does the run and prints what it did, also when it was interrupted or failed on the way.
+func (f gcFlags) collect(ctx context.Context, env *environment, cfg *config.Config, origins config.Origins) error {
 	log, err := newLogger(env, cfg)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	dir, err := layout.At(cfg.Storage.Directory)
-	return &gc.Once{Dir: dir, Log: log, Asked: asked(cfg, origins), NameAge: serve.NameAge(cfg)}, err
+	if err != nil {
+		return err
+	}
+	bar := ui.NewProgress(env.stderr, env.get)
+	defer bar.Close()
+	log.SetOutput(bar)
+	once := gc.Once{Dir: dir, Log: log, DryRun: f.dryRun, Asked: asked(cfg, origins), NameAge: serve.NameAge(cfg),
+		OnProgress: func(p gc.Progress) {
+			bar.Show(ui.Step{What: p.Phase.String(), Done: p.Done, Total: p.Total, Bytes: p.Bytes})
+		}}
+	rep, err := once.Run(ctx)
+	bar.Close()
+	return firstOf(err, f.print(env, rep, err))
+}
+
+// print prints a report. stopped is why the run did not come to its end, if it did not.
+func (f gcFlags) print(env *environment, rep gc.Report, stopped error) error {
+	switch {
+	case time.Time(rep.StartedAt).IsZero() || (rep.DryRun && stopped != nil):
+		return nil // the run did not come so far
+	case f.format == "json":
+		return json.NewEncoder(env.stdout).Encode(rep)
+	}
+	return printReport(env, rep, stopped)
 }
 
 func oneOf(flag, value string, allowed ...string) error {

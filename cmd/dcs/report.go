@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -10,8 +12,9 @@ import (
 )
 
 // printReport prints what a run removed for people: the images, and one line that sums up. From cron a
-// run that removed nothing says nothing, so that no mail is sent.
-func printReport(env *environment, rep gc.Report) error {
+// run that removed nothing says nothing, so that no mail is sent. stopped is why the run did not come to
+// its end, if it did not.
+func printReport(env *environment, rep gc.Report, stopped error) error {
 	if !rep.Removed.Any() && !ui.Terminal(env.stdout) {
 		return nil
 	}
@@ -21,38 +24,48 @@ func printReport(env *environment, rep gc.Report) error {
 		}
 		fmt.Fprintln(env.stdout)
 	}
-	_, err := fmt.Fprintln(env.stdout, summary(rep))
+	_, err := fmt.Fprintln(env.stdout, summary(rep, stopped))
 	return err
 }
 
 func imageTable(rep gc.Report) ui.Table {
 	t := ui.Table{Columns: []ui.Column{
-		{Title: "IMAGE", Flexible: true, Min: 20}, {Title: "DIGEST", Drop: 2}, {Title: "LAST ACCESS", Drop: 1}, {Title: "WHY"}, {Title: "ONLY ITS OWN", Right: true},
+		{Title: "IMAGE", Flexible: true, Min: 36}, {Title: "DIGEST", Drop: 2}, {Title: "LAST ACCESS", Drop: 1}, {Title: "WHY"}, {Title: "ONLY ITS OWN", Right: true},
 	}}
 	now := time.Time(rep.StartedAt)
 	for _, i := range rep.Images {
-		name := i.Repository
-		if i.Tag != "" {
-			name += ":" + i.Tag
+		dgst := ui.ShortDigest(i.Digest.String(), 12)
+		name := i.Repository + ":" + i.Tag
+		if i.Tag == "" {
+			name = i.Repository + "@" + dgst
 		}
-		t.Rows = append(t.Rows, ui.Text(name, ui.ShortDigest(i.Digest.String(), 12), ui.Ago(time.Time(i.LastAccess), now), i.Reason, ui.Bytes(i.UniqueBytes)))
+		t.Rows = append(t.Rows, []ui.Cell{{Text: name}, {Text: dgst, Tone: ui.Faint}, {Text: ui.Ago(time.Time(i.LastAccess), now)},
+			{Text: i.Reason}, {Text: ui.Bytes(i.UniqueBytes)}})
 	}
 	return t
 }
 
 // summary is one line: what went, and what stays.
-func summary(rep gc.Report) string {
-	does := "removed"
+func summary(rep gc.Report, stopped error) string {
+	does, images, more := "removed", ui.Count(int64(len(rep.Images)), "image"), ""
 	if rep.DryRun {
 		does = "would remove"
 	}
-	removed := []string{ui.Count(int64(len(rep.Images)), "image")}
+	if stopped != nil {
+		does = "failed: " + does
+		images = fmt.Sprintf("%d of %s", len(rep.Images), ui.Count(int64(rep.Planned), "image"))
+		more = "; the next run goes on"
+	}
+	if errors.Is(stopped, context.Canceled) {
+		does = "interrupted: removed"
+	}
+	removed := []string{images}
 	if n := rep.Removed.Blobs; n > 0 {
 		removed = append(removed, ui.Count(n, "blob"))
 	}
 	if n := rep.Removed.Uploads; n > 0 {
 		removed = append(removed, ui.Count(n, "unfinished upload"))
 	}
-	return fmt.Sprintf("%s %s, %s; %s and %s remain", does, strings.Join(removed, ", "), ui.Bytes(rep.FreedBytes),
-		ui.Count(rep.Remaining.Tags, "tag"), ui.Bytes(rep.Remaining.Bytes))
+	return fmt.Sprintf("%s %s, %s; %s and %s remain%s", does, strings.Join(removed, ", "), ui.Bytes(rep.FreedBytes),
+		ui.Count(rep.Remaining.Tags, "tag"), ui.Bytes(rep.Remaining.Bytes), more)
 }

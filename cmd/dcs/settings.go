@@ -6,6 +6,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/jc-lab/docker-cache-server/internal/expiry"
 	"github.com/jc-lab/docker-cache-server/internal/serve"
@@ -33,23 +34,32 @@ func completeValues(cmd *cobra.Command, flag string, values ...string) {
 	}
 }
 
-// addAlias gives a configuration flag a short name. Its default is said where the long one is.
+// addAlias gives a configuration flag a short name. Given both ways, it must be the same both times.
 func addAlias(cmd *cobra.Command, short, key string) {
-	cmd.Flags().Var(cmd.Flags().Lookup(key).Value, short, "short for --"+key)
-	cmd.Flags().Lookup(short).DefValue = ""
-	cmd.PreRun = chain(cmd.PreRun, func(cmd *cobra.Command, _ []string) {
-		if cmd.Flags().Changed(short) {
-			cmd.Flags().Lookup(key).Changed = true
+	own := pflag.NewFlagSet(short, pflag.ContinueOnError)
+	config.AddFlags(own, key)
+	cmd.Flags().Var(own.Lookup(key).Value, short, "short for --"+key)
+	cmd.Flags().Lookup(short).DefValue = "" // the help says it at the long one
+	cmd.PreRunE = chain(cmd.PreRunE, func(cmd *cobra.Command, _ []string) error {
+		given, long := cmd.Flags().Lookup(short), cmd.Flags().Lookup(key)
+		if !given.Changed {
+			return nil
 		}
+		if a, b := given.Value.String(), long.Value.String(); long.Changed && a != b {
+			return &usageError{fmt.Errorf("--%s %s and --%s %s are two values for one setting", short, a, key, b), "give one of them"}
+		}
+		return cmd.Flags().Set(key, given.Value.String())
 	})
 }
 
-func chain(first, second func(*cobra.Command, []string)) func(*cobra.Command, []string) {
-	return func(cmd *cobra.Command, args []string) {
+func chain(first, second func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
 		if first != nil {
-			first(cmd, args)
+			if err := first(cmd, args); err != nil {
+				return err
+			}
 		}
-		second(cmd, args)
+		return second(cmd, args)
 	}
 }
 

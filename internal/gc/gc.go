@@ -26,6 +26,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/stamp"
 )
 
 // Collector works on one store.
@@ -36,8 +37,13 @@ type Collector struct {
 	Log   logrus.FieldLogger
 	// OnDelete is called with each blob whose file was removed. Nil: nobody wants to know.
 	OnDelete func(digest.Digest)
+	// OnProgress is called, often, by the goroutine that runs. Nil: nobody looks.
+	OnProgress func(Progress)
 	// Yield is how long to wait between two steps, so that writers of another process get their turn.
 	Yield time.Duration
+	// Began is when the run began, by the index's clock, if that was before Run: what was used or
+	// adopted since then stays, however short the ttl. Zero: Run is the beginning.
+	Began time.Time
 }
 
 // Counts are the objects that a run removed. Blobs counts files, so a manifest is in both.
@@ -61,9 +67,13 @@ type Result struct {
 // Execute removes what the plan lists, as far as it is still unwanted. When ctx ends it stops between
 // two steps; the result says what was done.
 func (c *Collector) Execute(ctx context.Context, p *Plan) (Result, error) {
-	x := execution{Collector: c, ctx: ctx, plan: p, gone: map[index.Key]bool{}, levels: map[string]bool{}}
+	x := execution{Collector: c, ctx: ctx, plan: p, images: map[index.Key]Image{}, gone: map[index.Key]bool{}, levels: map[string]bool{}}
+	for _, i := range p.Images {
+		x.images[i.key] = i
+	}
 	err := x.run()
 	x.result.Images = p.imagesOf(x.gone)
+	c.tell(Progress{Phase: Emptying})
 	return x.result, errors.Join(err, c.Tree.EmptyTrash())
 }
 
@@ -72,6 +82,8 @@ type execution struct {
 	ctx    context.Context
 	plan   *Plan
 	result Result
+	done   int64               // steps
+	images map[index.Key]Image // of the plan
 	gone   map[index.Key]bool
 	levels map[string]bool // directories from which this level removed names
 }
@@ -94,13 +106,24 @@ func (x *execution) run() error {
 			}
 			err := x.retire(r, level.remove)
 			errs = append(errs, err)
-			if x.ctx.Err() != nil || errors.Is(err, index.ErrGateClosed) || errors.Is(err, index.ErrFull) || errors.Is(err, index.ErrCorrupt) {
+			if hopeless(err) {
 				return errors.Join(append(errs, x.endLevel())...)
 			}
+			x.step()
 		}
 		errs = append(errs, x.endLevel())
 	}
 	return errors.Join(errs...)
+}
+
+// hopeless says that the next step would fail as this one did.
+func hopeless(err error) bool {
+	for _, e := range []error{context.Canceled, context.DeadlineExceeded, index.ErrGateClosed, index.ErrFull, index.ErrCorrupt} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 func (x *execution) retire(r index.Row, remove func([]index.Row) error) error {
@@ -138,9 +161,9 @@ func (x *execution) retire(r index.Row, remove func([]index.Row) error) error {
 }
 
 func (x *execution) told(row index.Row) {
-	if row.Key.Kind == index.Tag || row.Key.Kind == index.Manifest {
-		x.Log.WithFields(logrus.Fields{"repository": row.Key.Repository, "tag": row.Key.Tag, "digest": row.Digest,
-			"last_access": row.AccessedAt}).Debugf("removed %s", row.Key.Kind)
+	if i, ok := x.images[row.Key]; ok {
+		x.Log.WithFields(logrus.Fields{"repository": i.Repository, "tag": i.Tag, "digest": i.Digest, "reason": i.Reason,
+			"last_access": stamp.Time(i.LastAccess).String(), "bytes": i.UniqueBytes}).Debug("removed image")
 	}
 }
 
@@ -212,6 +235,7 @@ func (x *execution) endLevel() error {
 	for dir := range x.levels {
 		errs = append(errs, disk.SyncDir(dir))
 		x.pruneFrom(dir)
+		x.tell(Progress{Phase: Syncing, Done: int64(len(errs)), Total: int64(len(x.levels)), Bytes: x.result.FreedBytes})
 	}
 	clear(x.levels)
 	return errors.Join(errs...)
@@ -249,6 +273,7 @@ func (x *execution) removeUploads() error {
 			x.result.Removed.Uploads++
 			x.Tree.Prune(filepath.Dir(x.Dir.File(u)), string(x.Dir))
 		}
+		x.step()
 	}
 	return x.Tree.EmptyTrash()
 }

@@ -28,6 +28,8 @@ type Once struct {
 	Asked  expiry.Request
 	// NameAge is for names that the index does not know; nil: used now.
 	NameAge adopt.Age
+	// OnProgress is called, often, by the goroutine that runs. Nil: nobody looks.
+	OnProgress func(Progress)
 }
 
 // GraceError refuses a grace shorter than what was promised.
@@ -70,6 +72,7 @@ func (o Once) Run(ctx context.Context) (rep Report, err error) {
 	if err != nil {
 		return rep, err
 	}
+	o.tell(Progress{Phase: Waiting})
 	unlock, err := o.Dir.LockGC(ctx)
 	if err != nil {
 		return rep, err
@@ -97,6 +100,7 @@ func (o Once) beside(ctx context.Context, tree *disk.Tree) (rep Report, again bo
 		return rep, false, err
 	}
 	defer func() { err = errors.Join(err, ix.Close()) }()
+	began := ix.Now()
 	if now, err := o.Dir.Live(); err != nil || !same(now, live) {
 		return rep, err == nil, err
 	}
@@ -108,7 +112,7 @@ func (o Once) beside(ctx context.Context, tree *disk.Tree) (rep Report, again bo
 	if err != nil {
 		return rep, false, err
 	}
-	c := Collector{Dir: o.Dir, Tree: tree, Index: ix, Log: o.Log}
+	c := Collector{Dir: o.Dir, Tree: tree, Index: ix, Log: o.Log, OnProgress: o.OnProgress, Began: began}
 	if live != nil {
 		c.Yield = yield
 	}
@@ -132,9 +136,16 @@ func (o Once) awaitServer(ctx context.Context) (*layout.Holder, error) {
 		if err != nil || live == nil || live.Index != "" {
 			return live, err
 		}
+		o.tell(Progress{Phase: Waiting})
 		if err := pause(ctx); err != nil {
 			return nil, err
 		}
+	}
+}
+
+func (o Once) tell(p Progress) {
+	if o.OnProgress != nil {
+		o.OnProgress(p)
 	}
 }
 
@@ -154,8 +165,13 @@ func (o Once) open(ctx context.Context, live *layout.Holder, tree *disk.Tree) (*
 		}
 		return sqlite.Open(ctx, o.Dir.Index(), sqlite.Alone, time.Now)
 	}
+	return o.openBeside(ctx, live, sqlite.Beside)
+}
+
+// openBeside opens the index of the server, and no other that may lie in its place.
+func (o Once) openBeside(ctx context.Context, live *layout.Holder, mode sqlite.Mode) (*sqlite.Store, error) {
 	wrong := &WrongIndexError{layout.LockedError{Directory: string(o.Dir), Holder: *live}}
-	ix, err := sqlite.Open(ctx, o.Dir.Index(), sqlite.Beside, time.Now)
+	ix, err := sqlite.Open(ctx, o.Dir.Index(), mode, time.Now)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return nil, wrong
@@ -174,6 +190,7 @@ func (o Once) awaitGate(ctx context.Context, ix index.Store) error {
 		}
 		if !told {
 			o.Log.Info("waiting until the server has rebuilt its index from disk")
+			o.tell(Progress{Phase: Waiting})
 		}
 		if err := pause(ctx); err != nil {
 			return err
@@ -184,7 +201,8 @@ func (o Once) awaitGate(ctx context.Context, ix index.Store) error {
 // rebuild adopts first what the index does not know, and opens the gate. Adoption by file time keeps it
 // shut, so that nothing is removed in the same breath in which it was found.
 func (o Once) rebuild(ctx context.Context, ix index.Store) error {
-	res, err := reconcile.Rebuild(ctx, reconcile.Options{Dir: o.Dir, Index: ix, Log: o.Log, NameAge: o.NameAge})
+	res, err := reconcile.Rebuild(ctx, reconcile.Options{Dir: o.Dir, Index: ix, Log: o.Log, NameAge: o.NameAge,
+		OnSeen: func(objects int) { o.tell(Progress{Phase: Comparing, Done: int64(objects)}) }})
 	if err != nil {
 		return err
 	}
@@ -230,7 +248,7 @@ func (o Once) rehearse(ctx context.Context) (rep Report, err error) {
 		return rep, err
 	}
 	if live != nil {
-		ix, err := sqlite.Open(ctx, o.Dir.Index(), sqlite.Look, time.Now)
+		ix, err := o.openBeside(ctx, live, sqlite.Look)
 		if err != nil {
 			return rep, err
 		}
@@ -238,7 +256,7 @@ func (o Once) rehearse(ctx context.Context) (rep Report, err error) {
 		if err := o.awaitGate(ctx, ix); err != nil {
 			return rep, err
 		}
-		return o.run(ctx, Collector{Dir: o.Dir, Index: ix, Log: o.Log})
+		return o.run(ctx, Collector{Dir: o.Dir, Index: ix, Log: o.Log, OnProgress: o.OnProgress})
 	}
 	tmp, err := os.MkdirTemp("", "dcs-gc-*")
 	if err != nil {
@@ -250,10 +268,11 @@ func (o Once) rehearse(ctx context.Context) (rep Report, err error) {
 		return rep, err
 	}
 	defer func() { err = errors.Join(err, ix.Close()) }()
+	began := ix.Now()
 	if err := o.rebuild(ctx, ix); err != nil {
 		return rep, err
 	}
-	return o.run(ctx, Collector{Dir: o.Dir, Index: ix, Log: o.Log})
+	return o.run(ctx, Collector{Dir: o.Dir, Index: ix, Log: o.Log, OnProgress: o.OnProgress, Began: began})
 }
 
 func copyOf(ctx context.Context, path, dir string) (*sqlite.Store, error) {

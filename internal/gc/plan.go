@@ -78,7 +78,7 @@ func (p *Plan) imagesOf(gone map[index.Key]bool) (images []Image) {
 // NewPlan decides what to remove under a policy. It changes nothing. Its cost follows what it lists.
 func (c *Collector) NewPlan(ctx context.Context, policy index.Policy) (*Plan, error) {
 	x := planner{Collector: c, ctx: ctx, Plan: &Plan{uploading: map[string]time.Time{}, depth: map[index.Key]int{}}, asked: map[string]bool{}, dead: map[index.Key]bool{}}
-	x.Cutoffs = expiry.Cutoffs(policy, c.Index.Back)
+	x.Cutoffs = c.cutoffs(policy)
 	x.lease = policy.Grace + policy.Resolution
 	x.uploadCutoff = time.Now().Add(-policy.Grace)
 	err := c.Index.View(ctx, func(r index.Reader) error {
@@ -99,6 +99,19 @@ func (c *Collector) NewPlan(ctx context.Context, policy index.Policy) (*Plan, er
 	return x.Plan, nil
 }
 
+// cutoffs are those of the policy, but none is later than the beginning of the run.
+func (c *Collector) cutoffs(policy index.Policy) index.Cutoffs {
+	cut := expiry.Cutoffs(policy, c.Index.Back)
+	if !c.Began.IsZero() {
+		for _, t := range []*time.Time{&cut.Names, &cut.Content} {
+			if t.After(c.Began) {
+				*t = c.Began
+			}
+		}
+	}
+	return cut
+}
+
 type planner struct {
 	*Collector
 	index.Reader
@@ -115,6 +128,7 @@ func (x *planner) die(r index.Row, list *[]index.Row) bool {
 	}
 	x.dead[r.Key] = true
 	*list = append(*list, r)
+	x.tell(Progress{Phase: Planning, Done: int64(len(x.dead))})
 	return true
 }
 

@@ -22,6 +22,9 @@ type Report struct {
 	FreedBytes int64         `json:"freed_bytes"`
 	Remaining  index.Totals  `json:"remaining"`
 	Images     []ReportImage `json:"images"`
+
+	// Planned is how many images the plan listed. A run that ends early removed fewer.
+	Planned int `json:"-"`
 }
 
 // ReportImage is an image in a Report.
@@ -37,21 +40,12 @@ type ReportImage struct {
 // Run does one expiry run under a policy; a dry run changes nothing. An error comes with the report of
 // what was done before it. index.ErrGateClosed: nothing can go until the index is rebuilt.
 func (c *Collector) Run(ctx context.Context, policy index.Policy, dryRun bool) (Report, error) {
-	start := time.Now()
-	rep := Report{DryRun: dryRun, StartedAt: stamp.Time(c.Index.Now()), Images: []ReportImage{}}
-	plan, err := c.NewPlan(ctx, policy)
-	if err != nil {
-		return rep, err
+	start, began := time.Now(), c.Began
+	if began.IsZero() {
+		began = c.Index.Now()
 	}
-	rep.Cutoff = stamp.Time(plan.Cutoffs.Names)
-	result := plan.Result()
-	if !dryRun {
-		result, err = c.Execute(ctx, plan)
-	}
-	rep.Removed, rep.FreedBytes = result.Removed, result.FreedBytes
-	for _, i := range result.Images {
-		rep.Images = append(rep.Images, ReportImage{i.Repository, i.Tag, i.Digest, stamp.Time(i.LastAccess), i.Reason, i.UniqueBytes})
-	}
+	rep := Report{DryRun: dryRun, StartedAt: stamp.Time(began), Images: []ReportImage{}}
+	err := c.collect(ctx, policy, &rep)
 	verr := c.Index.View(context.WithoutCancel(ctx), func(r index.Reader) (err error) {
 		rep.Remaining, err = r.Totals()
 		return err
@@ -64,6 +58,35 @@ func (c *Collector) Run(ctx context.Context, policy index.Policy, dryRun bool) (
 	}
 	rep.DurationMS = time.Since(start).Milliseconds()
 	return rep, errors.Join(err, verr)
+}
+
+// collect plans, and unless it is a dry run does what was planned.
+func (c *Collector) collect(ctx context.Context, policy index.Policy, rep *Report) error {
+	c.tell(Progress{Phase: Planning})
+	plan, err := c.NewPlan(ctx, policy)
+	if err != nil {
+		return err
+	}
+	rep.Cutoff, rep.Planned = stamp.Time(plan.Cutoffs.Names), len(plan.Images)
+	do := c.Execute
+	if rep.DryRun {
+		do = c.rehearse
+	}
+	result, err := do(ctx, plan)
+	rep.Removed, rep.FreedBytes = result.Removed, result.FreedBytes
+	for _, i := range result.Images {
+		rep.Images = append(rep.Images, ReportImage{i.Repository, i.Tag, i.Digest, stamp.Time(i.LastAccess), i.Reason, i.UniqueBytes})
+	}
+	return err
+}
+
+// rehearse says what Execute would do. While the gate is shut that is nothing, but for uploads.
+func (c *Collector) rehearse(ctx context.Context, p *Plan) (Result, error) {
+	open, err := c.Index.GateOpen(ctx)
+	if err == nil && !open {
+		return Result{Removed: Counts{Uploads: int64(len(p.Uploads))}}, index.ErrGateClosed
+	}
+	return p.Result(), err
 }
 
 // Sweeper runs a Collector every now and then.

@@ -30,6 +30,8 @@ type Options struct {
 	NameAge adopt.Age
 	// Prune removes a directory, and its parents, if they are empty: a crash left it there. Nil: they stay.
 	Prune func(dir string)
+	// OnSeen is called with the number of objects seen so far, for each. Nil: nobody looks.
+	OnSeen func(objects int)
 }
 
 // Result says what a rebuild found.
@@ -95,6 +97,9 @@ func (r *rebuild) repositories() error {
 func (r *rebuild) saw(k index.Key) error {
 	r.keys = append(r.keys, k)
 	r.Seen++
+	if r.OnSeen != nil {
+		r.OnSeen(r.Seen)
+	}
 	if time.Since(r.logged) > progressEvery {
 		r.logged = time.Now()
 		r.Log.WithField("objects", r.Seen).WithField("adopted", r.Adopted).Info("rebuilding the index from disk")

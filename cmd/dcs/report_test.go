@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/gc"
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/stamp"
+	"github.com/jc-lab/docker-cache-server/internal/ui"
+)
+
+// removal is a report on images of all sorts, down to the longest names there are.
+func removal() gc.Report {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	rep := gc.Report{StartedAt: stamp.Time(now), Removed: gc.Counts{Tags: 4, Manifests: 5, Blobs: 1234, Uploads: 1}, FreedBytes: 17 << 30,
+		Remaining: index.Totals{Tags: 12345, Manifests: 13000, Blobs: 60000, Bytes: 3 << 40}, Planned: 7}
+	for _, i := range []struct {
+		repository, tag string
+		age             time.Duration
+		reason          string
+		bytes           int64
+	}{
+		{"team/app", "1.0", 400 * 24 * time.Hour, gc.ReasonTTL, 21 << 20},
+		{"team/app", "", 95 * 24 * time.Hour, gc.ReasonUntagged, 0},
+		{"team/platform/services/billing/frontend", "release-2025.11.3-rc1", 60 * 24 * time.Hour, gc.ReasonTTL, 1023 << 20},
+		{strings.Repeat("deep/", 50) + "below", strings.Repeat("t", 128), 47 * time.Hour, gc.ReasonTTL, 16 << 30},
+		{"a", "b", time.Second, gc.ReasonTTL, 1},
+	} {
+		name := i.repository + ":" + i.tag
+		rep.Images = append(rep.Images, gc.ReportImage{Repository: i.repository, Tag: i.tag, Digest: digest.FromString(name),
+			LastAccess: stamp.Time(now.Add(-i.age)), Reason: i.reason, UniqueBytes: i.bytes})
+	}
+	return rep
+}
+
+// TestTablesOfARemoval compares with testdata/gc; GOLDEN=write writes it.
+func TestTablesOfARemoval(t *testing.T) {
+	for _, width := range []int{80, 120, 0} {
+		var out bytes.Buffer
+		env := &environment{stdout: &out}
+		if width > 0 {
+			env.environ = []string{fmt.Sprintf("COLUMNS=%d", width)}
+		}
+		if err := printReport(env, removal(), nil); err != nil {
+			t.Fatal(err)
+		}
+		table, _, _ := strings.Cut(out.String(), "\n\n") // the summary is for mails and logs too
+		for _, line := range strings.Split(table, "\n") {
+			if width > 0 && len(line) > width {
+				t.Errorf("width %d: %q has %d columns", width, line, len(line))
+			}
+		}
+		golden(t, fmt.Sprintf("table-%d.txt", width), out.String())
+	}
+	var out bytes.Buffer
+	if err := imageTable(removal()).Write(&out, 80, true); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "coloured.txt", out.String())
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", "gc", name)
+	if os.Getenv("GOLDEN") == "write" {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s: got\n%s\nwant\n%s", name, got, want)
+	}
+}
+
+func TestTheSummaryIsOneSentence(t *testing.T) {
+	planned, one, nothing := removal(), removal(), removal()
+	planned.DryRun = true
+	one.Images, one.Removed, one.FreedBytes, one.Remaining.Tags = one.Images[:1], gc.Counts{Tags: 1}, 0, 1
+	nothing.Images, nothing.Removed, nothing.FreedBytes = nil, gc.Counts{}, 0
+	for _, tt := range []struct {
+		rep     gc.Report
+		stopped error
+		want    string
+	}{
+		{removal(), nil, "removed 5 images, 1,234 blobs, 1 unfinished upload, 17 GiB; 12,345 tags and 3.0 TiB remain"},
+		{planned, nil, "would remove 5 images, 1,234 blobs, 1 unfinished upload, 17 GiB; 12,345 tags and 3.0 TiB remain"},
+		{one, nil, "removed 1 image, 0 B; 1 tag and 3.0 TiB remain"},
+		{nothing, nil, "removed 0 images, 0 B; 12,345 tags and 3.0 TiB remain"},
+		{one, fmt.Errorf("retire: %w", context.Canceled), "interrupted: removed 1 of 7 images, 0 B; 1 tag and 3.0 TiB remain; the next run goes on"},
+		{one, errors.New("disk full"), "failed: removed 1 of 7 images, 0 B; 1 tag and 3.0 TiB remain; the next run goes on"},
+	} {
+		if got := summary(tt.rep, tt.stopped); got != tt.want {
+			t.Errorf("got  %s\nwant %s", got, tt.want)
+		}
+	}
+}
+
+// TestCronIsToldOnlyWhatHappened: cron sends a mail whenever something is printed.
+func TestCronIsToldOnlyWhatHappened(t *testing.T) {
+	var out bytes.Buffer
+	env := &environment{stdout: &out}
+	rep := removal()
+	rep.Images, rep.Removed = nil, gc.Counts{}
+	if err := printReport(env, rep, nil); err != nil || out.Len() > 0 || ui.Terminal(&out) {
+		t.Errorf("nothing was removed: %q, %v", out.String(), err)
+	}
+	rep.Removed.Blobs = 2
+	if err := printReport(env, rep, nil); err != nil || out.String() != "removed 0 images, 2 blobs, 17 GiB; 12,345 tags and 3.0 TiB remain\n" {
+		t.Errorf("blobs without an image were removed: %q, %v", out.String(), err)
+	}
+}

@@ -1,0 +1,206 @@
+package gc
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+)
+
+// run is a run that is stopped after so many steps; 0: never.
+func (w *world) run(steps int) (Report, error) {
+	w.t.Helper()
+	ctx, cancel := context.WithCancel(w.t.Context())
+	defer cancel()
+	w.OnProgress = func(p Progress) {
+		if p.Phase == Removing && p.Done == int64(steps) {
+			cancel()
+		}
+	}
+	return w.Run(ctx, policy, false)
+}
+
+func TestARunStoppedBetweenAnyTwoStepsIsFinishedByTheNext(t *testing.T) {
+	w := newWorld(t)
+	w.fill()
+	plan, err := w.NewPlan(t.Context(), policy)
+	w.must(err)
+	whole, err := w.run(0)
+	w.must(err)
+	w.empty()
+	for steps := 1; steps <= int(plan.steps()); steps++ {
+		t.Run(fmt.Sprintf("after %d", steps), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.fill()
+			first, err := w.run(steps)
+			if stopped := steps < int(plan.steps()); errors.Is(err, context.Canceled) != stopped || (err != nil) != stopped {
+				t.Fatalf("after %d of %d steps the run says %v", steps, plan.steps(), err)
+			}
+			if first.Planned != len(whole.Images) {
+				t.Errorf("planned %d images; want %d", first.Planned, len(whole.Images))
+			}
+			w.whole()
+			w.adopt(true)
+			second, err := w.run(0)
+			w.must(err)
+			w.empty()
+			sum := Counts{first.Removed.Tags + second.Removed.Tags, first.Removed.Manifests + second.Removed.Manifests,
+				first.Removed.Blobs + second.Removed.Blobs, first.Removed.Uploads + second.Removed.Uploads}
+			if sum != whole.Removed || first.FreedBytes+second.FreedBytes != whole.FreedBytes {
+				t.Errorf("in two runs %+v, %d and %d bytes; in one %+v, %d bytes", sum, first.FreedBytes, second.FreedBytes, whole.Removed, whole.FreedBytes)
+			}
+			got := names(first, second)
+			for _, image := range names(whole) {
+				if !slices.Contains(got, image) {
+					t.Errorf("neither run tells of %s", image)
+				}
+			}
+		})
+	}
+}
+
+// names are the manifests that reports tell of. A part of an image whose top went in the first run is an
+// untagged image in the second.
+func names(reports ...Report) (all []string) {
+	for _, rep := range reports {
+		for _, i := range rep.Images {
+			all = append(all, i.Repository+"@"+i.Digest.String())
+		}
+	}
+	return all
+}
+
+func TestAStopBeforeThePlanRemovesNothing(t *testing.T) {
+	w := newWorld(t)
+	w.fill()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	rep, err := w.Run(ctx, policy, false)
+	if !errors.Is(err, context.Canceled) || rep.Removed.Any() || rep.Remaining.Tags != 5 {
+		t.Errorf("%v, %+v; want the five tags to remain", err, rep)
+	}
+}
+
+func TestProgressAddsUp(t *testing.T) {
+	w := newWorld(t)
+	w.fill()
+	var phases []Phase
+	last := map[Phase]Progress{}
+	w.OnProgress = func(p Progress) {
+		if before := last[p.Phase]; p.Phase == Removing && (p.Done != before.Done+1 || p.Bytes < before.Bytes) {
+			t.Errorf("after %+v comes %+v", before, p)
+		}
+		if len(phases) == 0 || phases[len(phases)-1] != p.Phase {
+			phases = append(phases, p.Phase)
+		}
+		last[p.Phase] = p
+	}
+	rep, err := w.Run(t.Context(), policy, false)
+	w.must(err)
+	end := last[Removing]
+	if n := rep.Removed; end.Done != end.Total || end.Bytes != rep.FreedBytes || end.Total < n.Tags+n.Manifests+n.Blobs+n.Uploads {
+		t.Errorf("the last step is %+v after %+v", end, rep)
+	}
+	if phases[0] != Planning || phases[1] != Removing || phases[len(phases)-1] != Emptying || !slices.Contains(phases, Syncing) {
+		t.Errorf("phases %v", phases)
+	}
+}
+
+func TestEachImageIsLoggedWhenItGoes(t *testing.T) {
+	w := newWorld(t)
+	w.fill()
+	out := w.debug()
+	dry, err := w.Run(t.Context(), policy, true)
+	w.must(err)
+	if out.Len() > 0 {
+		t.Errorf("a dry run logs %s", out)
+	}
+	var lines int
+	w.OnProgress = func(p Progress) {
+		if p.Phase == Removing && p.Done == 4 && out.Len() == 0 { // two uploads and two tags
+			t.Error("nothing is logged before the end")
+		}
+	}
+	rep, err := w.Run(t.Context(), policy, false)
+	w.must(err)
+	for sc := bufio.NewScanner(out); sc.Scan(); lines++ {
+		var line struct {
+			Msg, Repository, Tag, Reason string
+			Digest                       digest.Digest
+			LastAccess                   time.Time `json:"last_access"`
+			Bytes                        int64
+		}
+		w.must(json.Unmarshal(sc.Bytes(), &line))
+		if !slices.ContainsFunc(rep.Images, func(i ReportImage) bool {
+			return line.Msg == "removed image" && i.Repository == line.Repository && i.Tag == line.Tag && i.Digest == line.Digest && i.Reason == line.Reason &&
+				time.Time(i.LastAccess).Equal(line.LastAccess) && i.UniqueBytes == line.Bytes
+		}) {
+			t.Errorf("no such image: %s", sc.Text())
+		}
+	}
+	if lines != len(rep.Images) || lines != 6 {
+		t.Errorf("%d lines for %d images", lines, len(rep.Images))
+	}
+	if !slices.Equal(dry.Images, rep.Images) || dry.Removed != rep.Removed || dry.FreedBytes != rep.FreedBytes || dry.Remaining != rep.Remaining {
+		t.Errorf("planned %+v\nremoved %+v", dry, rep)
+	}
+}
+
+// A store that was never indexed is adopted first. However short the ttl, and however long the adoption
+// takes, what was found in this run stays in this run.
+func TestNothingUsedSinceTheRunBeganGoes(t *testing.T) {
+	w := newWorld(t)
+	w.image("app", "v1", "base")
+	w.Began = w.Index.Now()
+	w.adopt(false)
+	w.pass(policy.TTL + 2*time.Hour) // the adoption took so long
+	rep, err := w.Run(t.Context(), policy, false)
+	w.must(err)
+	if rep.Removed.Any() || !time.Time(rep.StartedAt).Equal(w.Began) {
+		t.Errorf("removed %+v in a run that began at %v", rep.Removed, rep.StartedAt)
+	}
+	w.Began = w.Index.Now()
+	if rep, err := w.Run(t.Context(), policy, false); err != nil || rep.Removed.Tags != 1 {
+		t.Errorf("the next run: %+v, %v", rep.Removed, err)
+	}
+}
+
+func TestWhileTheGateIsShutADryRunPromisesOnlyWhatARunDoes(t *testing.T) {
+	w := newWorld(t)
+	w.fill()
+	_, err := w.Index.CloseGate(t.Context())
+	w.must(err)
+	dry, err := w.Run(t.Context(), policy, true)
+	if !errors.Is(err, index.ErrGateClosed) {
+		t.Errorf("the dry run says %v", err)
+	}
+	rep, err := w.Run(t.Context(), policy, false)
+	if !errors.Is(err, index.ErrGateClosed) {
+		t.Errorf("the run says %v", err)
+	}
+	if want := (Counts{Uploads: 2}); dry.Removed != want || rep.Removed != want || len(dry.Images)+len(rep.Images) > 0 || dry.Remaining != rep.Remaining {
+		t.Errorf("planned %+v, removed %+v; want the two uploads", dry, rep)
+	}
+}
+
+func TestTheBuiltInCleanerTellsOfEachImageToo(t *testing.T) {
+	w := newWorld(t)
+	w.fill()
+	out := w.debug()
+	var rep Report
+	s := Sweeper{Collector: w.Collector, Policy: policy, OnRun: func(r Report, _ error) { rep = r }}
+	s.once(t.Context())
+	if n := strings.Count(out.String(), "removed image"); n != len(rep.Images) || n != 6 || strings.Count(out.String(), "expired unused images") != 1 {
+		t.Errorf("%d lines for %d images:\n%s", n, len(rep.Images), out)
+	}
+}
