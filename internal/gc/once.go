@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -263,7 +262,7 @@ func (o Once) rehearse(ctx context.Context) (rep Report, err error) {
 		return rep, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
-	ix, err := copyOf(ctx, o.Dir.Index(), tmp)
+	ix, err := sqlite.OpenCopy(ctx, o.Dir.Index(), tmp, time.Now)
 	if err != nil {
 		return rep, err
 	}
@@ -273,21 +272,4 @@ func (o Once) rehearse(ctx context.Context) (rep Report, err error) {
 		return rep, err
 	}
 	return o.run(ctx, Collector{Dir: o.Dir, Index: ix, Log: o.Log, OnProgress: o.OnProgress, Began: began})
-}
-
-func copyOf(ctx context.Context, path, dir string) (*sqlite.Store, error) {
-	copied := filepath.Join(dir, filepath.Base(path))
-	for _, suffix := range []string{"", "-wal"} {
-		data, err := os.ReadFile(path + suffix)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err == nil {
-			err = os.WriteFile(copied+suffix, data, 0o600)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	return sqlite.Open(ctx, copied, sqlite.Alone, time.Now)
 }

@@ -46,10 +46,14 @@ func (s Source) open(ctx context.Context) (index.Store, error) {
 	if err := s.Dir.Check(); err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(s.Dir.Index()); !errors.Is(err, fs.ErrNotExist) {
-		return sqlite.Open(ctx, s.Dir.Index(), sqlite.Look, time.Now)
+	if _, err := os.Stat(s.Dir.Index()); errors.Is(err, fs.ErrNotExist) {
+		return s.index(ctx)
 	}
-	return s.index(ctx)
+	ix, err := sqlite.Open(ctx, s.Dir.Index(), sqlite.Look, time.Now)
+	if errors.Is(err, sqlite.ErrNoSharedMemory) {
+		return s.copied(ctx)
+	}
+	return ix, err
 }
 
 // passing is an index that is removed when it is closed.
@@ -59,6 +63,20 @@ type passing struct {
 }
 
 func (p passing) Close() error { return errors.Join(p.Store.Close(), os.RemoveAll(p.dir)) }
+
+// copied is for a directory that cannot be written to, and in which a server was killed: what it wrote
+// last can only be read with a file beside it.
+func (s Source) copied(ctx context.Context) (index.Store, error) {
+	tmp, err := os.MkdirTemp("", "dcs-inspect-*")
+	if err != nil {
+		return nil, err
+	}
+	ix, err := sqlite.OpenCopy(ctx, s.Dir.Index(), tmp, time.Now)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(tmp))
+	}
+	return passing{ix, tmp}, nil
+}
 
 // index makes an index elsewhere for a directory that has none, such as a stock registry's.
 func (s Source) index(ctx context.Context) (_ index.Store, err error) {

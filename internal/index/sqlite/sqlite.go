@@ -82,6 +82,10 @@ func (f *file) close() error {
 	return errors.Join(errs...)
 }
 
+// ErrNoSharedMemory says that an index cannot be read where it is: it has a WAL, and the file that SQLite
+// needs beside it is missing and cannot be made. OpenCopy can.
+var ErrNoSharedMemory = errors.New("the index's directory cannot be written to, and a server was killed in it")
+
 // errClosed says that a store was closed, or was opened for looking only.
 var errClosed = errors.New("the index is not open for changes")
 
@@ -514,6 +518,8 @@ func wrap(err error) error {
 	switch errorCode(err) & 0xff {
 	case lib.SQLITE_FULL:
 		return fmt.Errorf("%w: %w", index.ErrFull, err)
+	case lib.SQLITE_CANTOPEN:
+		return fmt.Errorf("%w: %w", ErrNoSharedMemory, err)
 	case lib.SQLITE_CORRUPT, lib.SQLITE_NOTADB:
 		return fmt.Errorf("%w: %w", index.ErrCorrupt, err)
 	case lib.SQLITE_BUSY:
