@@ -89,7 +89,11 @@ func (s Source) index(ctx context.Context) (_ index.Store, err error) {
 		return nil, errors.Join(err, os.RemoveAll(tmp))
 	}
 	made := passing{ix, tmp}
-	if _, err := reconcile.Rebuild(ctx, reconcile.Options{Dir: s.Dir, Index: ix, Log: s.Log, NameAge: s.NameAge}); err != nil {
+	res, err := reconcile.Rebuild(ctx, reconcile.Options{Dir: s.Dir, Index: ix, Log: s.Log, NameAge: s.NameAge})
+	if err == nil {
+		_, err = ix.OpenGate(ctx, res.Token) // it knows everything now
+	}
+	if err != nil {
 		return nil, errors.Join(err, made.Close())
 	}
 	return made, nil

@@ -27,6 +27,7 @@ type spool struct {
 	stays   func(*line) // called with each line that is not cut off
 	lines   []line
 	bytes   int // of text in memory
+	most    int // of them
 	file    *os.File
 	runs    []int64 // where each begins in the file, and the end of the last
 }
@@ -39,9 +40,9 @@ func newSpool(o Options, stays func(*line)) *spool {
 		return cmp.Or(cmp.Compare(b.Rank, a.Rank), strings.Compare(a.Name, b.Name))
 	}
 	if o.Reverse {
-		return &spool{limit: o.Limit, stays: stays, compare: func(a, b *line) int { return compare(b, a) }}
+		return &spool{limit: o.Limit, most: spoolSize, stays: stays, compare: func(a, b *line) int { return compare(b, a) }}
 	}
-	return &spool{limit: o.Limit, stays: stays, compare: compare}
+	return &spool{limit: o.Limit, most: spoolSize, stays: stays, compare: compare}
 }
 
 func (s *spool) add(l line) error {
@@ -52,7 +53,7 @@ func (s *spool) add(l line) error {
 		s.cut() // twice the limit, so that sorting costs little a line
 	case s.limit == 0:
 		s.stays(&l)
-		if s.bytes > spoolSize {
+		if s.bytes > s.most {
 			return s.spill()
 		}
 	}
