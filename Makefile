@@ -37,8 +37,8 @@ e2e: build $(REGISTRY) ## run dcs under a real docker, nginx and stock registry;
 	e2e/install.sh
 	DCS_BIN=$(CURDIR)/$(BIN) STOCK_REGISTRY_BIN=$(REGISTRY) go test -tags e2e -count=1 -timeout 10m -v ./e2e
 
-bench: ## run the benchmarks
-	go test -run='^$$' -bench=. -benchmem ./...
+bench: build ## measure dcs: see docs/performance.md; BENCH_BLOBS=100000 makes it shorter
+	go test -run='^$$' -bench=. -benchtime=1x -timeout 1h ./...
 
 clean: ## remove what was built; ./data stays
 	rm -rf bin coverage.* *.test *.prof

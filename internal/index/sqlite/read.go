@@ -163,10 +163,11 @@ func (q querier) tags(repo string, d digest.Digest) ([]index.Row, error) {
 
 // Parents implements index.Reader.
 func (r *reader) Parents(repo string, d digest.Digest, most int) ([]index.Row, error) {
-	return r.q.list(index.Manifest, "FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = f.repo WHERE f.repo = ? AND f.child = ? LIMIT ?", repo, packed(d), limit(most))
+	return r.q.list(index.Manifest, "FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = f.repo WHERE f.repo = ? AND f.child = ? LIMIT ? + 0", repo, packed(d), limit(most))
 }
 
-// limit is the number that SQLite takes for "at most": negative for all.
+// limit is the number that SQLite takes for "at most": negative for all. It is written as ? + 0, since SQLite
+// plans a query anew for every bare parameter there.
 func limit(most int) int {
 	if most == 0 {
 		return -1
@@ -181,11 +182,11 @@ func (r *reader) Referrers(repo string, d digest.Digest) ([]index.Row, error) {
 
 // Holders implements index.Reader.
 func (r *reader) Holders(d digest.Digest, most int) ([]index.Row, error) {
-	links, err := r.q.list(index.Layer, "FROM layers m WHERE m.digest = ? LIMIT ?", packed(d), limit(most))
+	links, err := r.q.list(index.Layer, "FROM layers m WHERE m.digest = ? LIMIT ? + 0", packed(d), limit(most))
 	if err != nil {
 		return nil, err
 	}
-	manifests, err := r.q.list(index.Manifest, "FROM manifests m WHERE m.digest = ? LIMIT ?", packed(d), limit(most))
+	manifests, err := r.q.list(index.Manifest, "FROM manifests m WHERE m.digest = ? LIMIT ? + 0", packed(d), limit(most))
 	return append(links, manifests...), err
 }
 
@@ -237,7 +238,7 @@ func (r *reader) Namings(d digest.Digest, most int) (all []index.Naming, err err
 		err := sc.Scan(&n.Repository, (*packed)(&n.Manifest))
 		all = append(all, n)
 		return err
-	}, "SELECT repo, parent FROM refs WHERE child = ? ORDER BY repo, parent LIMIT ?", packed(d), limit(most))
+	}, "SELECT repo, parent FROM refs WHERE child = ? ORDER BY repo, parent LIMIT ? + 0", packed(d), limit(most))
 	return all, err
 }
 
