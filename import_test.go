@@ -19,11 +19,11 @@ var arrows = []struct {
 	pkg  string
 	uses []string
 }{
-	{"cmd/dcs", []string{"internal/expiry", "internal/gc", "internal/index", "internal/inspect", "internal/layout", "internal/serve", "internal/ui", "internal/users", "pkg/config"}},
+	{"cmd/dcs", []string{"internal/expiry", "internal/gc", "internal/index", "internal/inspect", "internal/layout", "internal/nearest", "internal/serve", "internal/ui", "internal/users", "pkg/config"}},
 	{"pkg/server", []string{"internal/serve", "pkg/config"}},
 	{"internal/serve", []string{"internal/adopt", "internal/disk", "internal/expiry", "internal/gc", "internal/index", "internal/index/sqlite",
 		"internal/layout", "internal/reconcile", "internal/registry", "internal/users", "pkg/config"}},
-	{"internal/inspect", []string{"internal/adopt", "internal/expiry", "internal/image", "internal/index", "internal/index/sqlite", "internal/layout", "internal/reconcile", "internal/stamp", "internal/ui"}},
+	{"internal/inspect", []string{"internal/adopt", "internal/expiry", "internal/image", "internal/index", "internal/index/sqlite", "internal/layout", "internal/nearest", "internal/reconcile", "internal/stamp", "internal/ui"}},
 	{"internal/gc", []string{"internal/adopt", "internal/disk", "internal/expiry", "internal/image", "internal/index", "internal/index/sqlite", "internal/layout", "internal/reconcile", "internal/stamp", "pkg/config"}},
 	{"internal/registry", []string{"internal/adopt", "internal/disk", "internal/index", "internal/layout"}},
 	{"internal/reconcile", []string{"internal/adopt", "internal/index", "internal/layout"}},
@@ -35,7 +35,8 @@ var arrows = []struct {
 	{"internal/index", nil},
 	{"internal/users", []string{"internal/disk"}},
 	{"internal/layout", nil},
-	{"pkg/config", nil},
+	{"pkg/config", []string{"internal/nearest"}},
+	{"internal/nearest", nil},
 	{"internal/disk", nil},
 	{"internal/stamp", nil},
 	{"internal/ui", nil},

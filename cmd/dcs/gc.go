@@ -115,7 +115,7 @@ func oneOf(flag, value string, allowed ...string) error {
 			return nil
 		}
 	}
-	return &usageError{fmt.Errorf("--%s %q is not known", flag, value), "it may be "+sentence(allowed)}
+	return &usageError{fmt.Errorf("--%s %q is not known", flag, value), "it may be " + sentence(allowed)}
 }
 
 func firstOf(errs ...error) error {

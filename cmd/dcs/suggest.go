@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/jc-lab/docker-cache-server/internal/nearest"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -77,7 +78,7 @@ func near(name string, candidates []string) string {
 	if len(name) < 2 {
 		return ""
 	}
-	if meant, edits := config.Nearest(name, candidates); edits >= 0 && edits <= min(3, (len(name)+1)/3) {
+	if meant, edits := nearest.Name(name, candidates); edits >= 0 && edits <= min(3, (len(name)+1)/3) {
 		return meant
 	}
 	begin := slices.DeleteFunc(slices.Clone(candidates), func(c string) bool { return !strings.HasPrefix(c, name) })

@@ -43,7 +43,7 @@ func TestParseReference(t *testing.T) {
 func TestNearest(t *testing.T) {
 	names := strings.Fields("team/app team/api lib/core app-store v1 v2")
 	for name, want := range map[string]string{"team/ap": "team/api team/app", "app": "team/app", "x/core": "lib/core", "v9": "v1 v2", "something": ""} {
-		if got := strings.Join(nearest(name, names), " "); got != want {
+		if got := strings.Join(nearestOf(name, names), " "); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}

@@ -6,12 +6,22 @@ import (
 	"container/heap"
 	"encoding/gob"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"slices"
 	"strings"
 )
+
+// SortError says that the temporary file in which a long listing is sorted does not work.
+type SortError struct{ err error }
+
+func (e *SortError) Error() string { return "sort in a temporary file: " + e.err.Error() }
+func (e *SortError) Unwrap() error { return e.err }
+
+// Hint says what the operator can do.
+func (e *SortError) Hint() string {
+	return "make room in " + os.TempDir() + ", name another directory by TMPDIR, or ask for fewer rows by --limit"
+}
 
 // line is a row on its way to the output.
 type line struct {
@@ -83,18 +93,18 @@ func (s *spool) cut() {
 // spill writes what is in memory to the file, as a run.
 func (s *spool) spill() error {
 	if err := s.open(); err != nil {
-		return fmt.Errorf("sort in a temporary file: %w", err)
+		return &SortError{err}
 	}
 	s.sort()
 	buffered := bufio.NewWriterSize(s.file, 1<<16)
 	enc := gob.NewEncoder(buffered)
 	for i := range s.lines {
 		if err := enc.Encode(&s.lines[i]); err != nil {
-			return fmt.Errorf("sort in a temporary file: %w", err)
+			return &SortError{err}
 		}
 	}
 	if err := buffered.Flush(); err != nil {
-		return fmt.Errorf("sort in a temporary file: %w", err)
+		return &SortError{err}
 	}
 	end, err := s.file.Seek(0, io.SeekCurrent)
 	s.runs = append(s.runs, end)
@@ -181,7 +191,7 @@ func (r *runReader) next() (bool, error) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("sort in a temporary file: %w", err)
+		return false, &SortError{err}
 	}
 	return true, nil
 }

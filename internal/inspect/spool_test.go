@@ -1,7 +1,9 @@
 package inspect
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -73,5 +75,16 @@ func TestDigestsAreToldApart(t *testing.T) {
 	}
 	if told.length != 16 || len(told.widest()) != len("sha256:")+16 {
 		t.Errorf("%d characters, %q", told.length, told.widest())
+	}
+}
+
+// Without room for the file there is an error that says what to do, and not half a list.
+func TestATemporaryDirectoryThatIsMissing(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir()+"/missing")
+	s := newSpool(Options{}, func(*line) {})
+	s.most = 10
+	err := s.add(line{Text: []byte("longer than that")})
+	if sorting, ok := errors.AsType[*SortError](err); !ok || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(sorting.Hint(), os.TempDir()) {
+		t.Errorf("%v", err)
 	}
 }

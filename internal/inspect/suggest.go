@@ -10,6 +10,7 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/nearest"
 )
 
 const (
@@ -37,7 +38,7 @@ func (f finder) unknownTag(ref Reference) error {
 		return err
 	}
 	what := fmt.Sprintf("repository %s has no tag %s", ref.Repository, ref.Tag)
-	shown := nearest(ref.Tag, tags)
+	shown := nearestOf(ref.Tag, tags)
 	if len(shown) == 0 {
 		if shown, err = f.latestTags(ref.Repository, tags); err != nil {
 			return err
@@ -85,9 +86,9 @@ func (f finder) unknownRepository(ref Reference) error {
 	if err != nil {
 		return err
 	}
-	near := nearest(ref.Repository, names)
+	near := nearestOf(ref.Repository, names)
 	if len(near) == 0 && rest != "" {
-		near = nearest(rest, names)
+		near = nearestOf(rest, names)
 	}
 	if len(near) > 0 {
 		return &NotFoundError{what, "did you mean " + strings.Join(near, " or ") + "?"}
@@ -113,13 +114,13 @@ func walked(walk func(add func(string) error) error) (names []string, err error)
 	return names, err
 }
 
-// nearest returns the names that somebody may have meant, the nearest first: those a few edits away, and
+// nearestOf returns the names that somebody may have meant, the nearest first: those a few edits away, and
 // of paths those that end alike.
-func nearest(name string, names []string) (near []string) {
+func nearestOf(name string, names []string) (near []string) {
 	last := func(path string) string { return path[strings.LastIndex(path, "/")+1:] }
 	far := map[string]int{}
 	for _, n := range names {
-		d := distance(name, n)
+		d := nearest.Distance(name, n)
 		if last(n) == last(name) {
 			d = min(d, 1)
 		}
@@ -130,25 +131,4 @@ func nearest(name string, names []string) (near []string) {
 	}
 	slices.SortFunc(near, func(a, b string) int { return cmp.Or(far[a]-far[b], strings.Compare(a, b)) })
 	return near[:min(len(near), suggestions)]
-}
-
-// distance is the Levenshtein distance in bytes.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			substitute := diagonal
-			if a[i] != b[j] {
-				substitute++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(substitute, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/jc-lab/docker-cache-server/internal/nearest"
 )
 
 // readFile reads the YAML layer. The document is walked as nodes, not decoded into maps, because only a node knows its
@@ -206,7 +208,7 @@ func form(n *yaml.Node) string {
 
 // unknown is the error for a path that is not among the keys.
 func (l *loader) unknown(path string, known []string) error {
-	meant, _ := Nearest(path, known)
+	meant, _ := nearest.Name(path, known)
 	return &Error{
 		Key: path, Origin: l.file, Line: l.lines[path],
 		Problem: fmt.Sprintf("is not a known key; did you mean %s?", meant),

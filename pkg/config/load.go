@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"github.com/jc-lab/docker-cache-server/internal/nearest"
 )
 
 // fileVariable names the configuration file. It is the caller's affair, and no key.
@@ -159,7 +161,7 @@ func meantEnv(name string, known []string) string {
 			return k
 		}
 	}
-	if meant, edits := Nearest(name, known); edits <= 2 {
+	if meant, edits := nearest.Name(name, known); edits <= 2 {
 		return meant
 	}
 	return ""

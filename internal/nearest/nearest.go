@@ -1,13 +1,15 @@
-package config
+// Package nearest finds what somebody probably meant who mistyped a name. It is pure, and small enough to
+// need no library.
+package nearest
 
 import "strings"
 
-// Nearest returns the candidate that a mistyped name probably meant, and how many edits away it is; -1 when there
+// Name returns the candidate that a mistyped name probably meant, and how many edits away it is; -1 when there
 // are no candidates. Leaving out the front of a key (port for server.port), or writing another one, counts as one edit.
-func Nearest(name string, candidates []string) (meant string, edits int) {
+func Name(name string, candidates []string) (meant string, edits int) {
 	edits = -1
 	for _, c := range candidates {
-		d := distance(name, c)
+		d := Distance(name, c)
 		if tail := lastPart(c); strings.EqualFold(tail, lastPart(name)) && tail != c {
 			d = min(d, 1)
 		}
@@ -21,8 +23,8 @@ func Nearest(name string, candidates []string) (meant string, edits int) {
 // lastPart returns what follows the last dot of a key.
 func lastPart(name string) string { return name[strings.LastIndex(name, ".")+1:] }
 
-// distance is the Levenshtein distance in bytes.
-func distance(a, b string) int {
+// Distance is the Levenshtein distance in bytes.
+func Distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
