@@ -40,7 +40,7 @@ func (e *GraceError) Error() string {
 
 // Hint says what the operator can do.
 func (e *GraceError) Hint() string {
-	return fmt.Sprintf("leave --grace out, or wait %s after the server stopped", config.FormatDuration(e.Owed))
+	return fmt.Sprintf("leave --grace out, or give at least %s", config.FormatDuration(e.Owed))
 }
 
 // WrongIndexError says that a server uses another index than the one in its directory.

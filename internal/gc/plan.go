@@ -77,7 +77,7 @@ func (p *Plan) imagesOf(gone map[index.Key]bool) (images []Image) {
 
 // NewPlan decides what to remove under a policy. It changes nothing. Its cost follows what it lists.
 func (c *Collector) NewPlan(ctx context.Context, policy index.Policy) (*Plan, error) {
-	x := planner{Collector: c, ctx: ctx, Plan: &Plan{uploading: map[string]time.Time{}, depth: map[index.Key]int{}}, asked: map[string]bool{}, dead: map[index.Key]bool{}}
+	x := planner{Collector: c, ctx: ctx, Plan: &Plan{uploading: map[string]time.Time{}, depth: map[index.Key]int{}}, asked: map[string]bool{}, dead: map[index.Key]bool{}, above: map[index.Key][]index.Key{}}
 	x.Cutoffs = c.cutoffs(policy)
 	x.lease = policy.Grace + policy.Resolution
 	x.uploadCutoff = time.Now().Add(-policy.Grace)
@@ -118,6 +118,8 @@ type planner struct {
 	*Plan
 	ctx  context.Context
 	dead map[index.Key]bool
+	// above are the keepers of each manifest that was looked at.
+	above map[index.Key][]index.Key
 	// asked are the repositories whose uploads were looked at.
 	asked map[string]bool
 }
@@ -166,9 +168,7 @@ func (x *planner) manifests() error {
 			if !x.die(m, &x.Manifests) {
 				continue
 			}
-			if err := x.findDepth(m); err != nil {
-				return err
-			}
+			x.findDepth(m.Key)
 			kept, err := x.keptBy(m)
 			if err != nil {
 				return err
@@ -182,14 +182,12 @@ func (x *planner) manifests() error {
 
 // findDepth puts a manifest below those that keep it and go too, so that their names are gone for good
 // before its own goes.
-func (x *planner) findDepth(m index.Row) error {
-	keepers, err := x.keepers(m)
-	for _, k := range keepers {
-		if x.dead[k] && x.depth[k] >= x.depth[m.Key] {
-			x.depth[m.Key] = x.depth[k] + 1
+func (x *planner) findDepth(m index.Key) {
+	for _, k := range x.above[m] {
+		if x.dead[k] && x.depth[k] >= x.depth[m] {
+			x.depth[m] = x.depth[k] + 1
 		}
 	}
-	return err
 }
 
 // deadGroup returns a manifest with all that keeps it and is not planned yet, if none of it is wanted.
@@ -215,6 +213,7 @@ func (x *planner) deadGroup(k index.Key) (group []index.Row, err error) {
 		if err != nil {
 			return nil, err
 		}
+		x.above[m.Key] = keepers
 		for _, p := range keepers {
 			if !seen[p] {
 				seen[p] = true
@@ -391,11 +390,7 @@ func (x *planner) images() error {
 		if tagged[m.Key] || !m.Placed {
 			continue
 		}
-		keepers, err := x.keepers(m)
-		if err != nil {
-			return err
-		}
-		if slices.ContainsFunc(keepers, func(k index.Key) bool { return x.dead[k] }) {
+		if slices.ContainsFunc(x.above[m.Key], func(k index.Key) bool { return x.dead[k] }) {
 			continue // part of another image
 		}
 		if err := x.image(m, m.Key, ReasonUntagged); err != nil {
