@@ -218,7 +218,7 @@ type Store interface {
 	// Promised returns the policy that was promised last, and the largest grace and resolution that any
 	// server still owes; false: no server ever ran.
 	Promised(ctx context.Context) (last, owed Policy, ok bool, err error)
-	// Beat records that the store is being watched, and the time.
+	// Beat records that the store is being watched, and the time. A server's renews what it promised.
 	Beat(ctx context.Context) error
 
 	// View reads a consistent state of the index. Reading never holds up writers.

@@ -275,7 +275,7 @@ func (s *Store) beat(t *tx) error {
 		return err
 	}
 	var pr promise
-	if ok, err := t.q().setting("promise", &pr); err != nil || !ok {
+	if ok, err := t.q().setting("promise", &pr); err != nil || !ok || !s.serves { // who only looks after a store promises nothing
 		return err
 	}
 	pr.Beat = hb.Time

@@ -55,8 +55,9 @@ const (
 
 // Store is an index in a file.
 type Store struct {
-	path  string
-	clock *index.Clock
+	path   string
+	serves bool // its heartbeat renews what was promised
+	clock  *index.Clock
 
 	file    atomic.Pointer[file]
 	damaged atomic.Bool // a page of the file could not be read
@@ -96,7 +97,7 @@ func Open(ctx context.Context, path string, mode Mode, wall func() time.Time) (*
 	if err := checkFile(path, mode); err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, write: make(chan *writer, 1), closed: make(chan struct{})}
+	s := &Store{path: path, serves: mode == Serve, write: make(chan *writer, 1), closed: make(chan struct{})}
 	f, w, err := s.openFile(ctx, mode)
 	if err != nil {
 		return nil, fmt.Errorf("open index %s: %w", path, wrap(err))

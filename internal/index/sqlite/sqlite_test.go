@@ -194,3 +194,23 @@ func TestAnOlderSchemaIsMigrated(t *testing.T) {
 		now = now.Add(time.Minute)
 	}
 }
+
+// What a server promised ends with its grace, also when nothing but gc runs look after its store.
+func TestAPromiseEndsWithoutItsServer(t *testing.T) {
+	path, now := filepath.Join(t.TempDir(), "index.db"), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	wall := func() time.Time { return now }
+	s := open(t, path, Serve, wall)
+	err := errors.Join(s.Promise(t.Context(), index.Policy{Grace: 2 * time.Hour, Resolution: time.Minute}), s.Beat(t.Context()), s.Close())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []time.Duration{2 * time.Hour, 2 * time.Hour, 0} {
+		now = now.Add(50 * time.Minute)
+		s := open(t, path, Alone, wall)
+		err := s.Beat(t.Context())
+		_, owed, ok, failed := s.Promised(t.Context())
+		if err := errors.Join(err, failed, s.Close()); err != nil || !ok || owed.Grace != want {
+			t.Errorf("%s: owed %s, %t, %v; want %s", now.Format(time.TimeOnly), owed.Grace, ok, err, want)
+		}
+	}
+}
