@@ -68,8 +68,16 @@ EXIT STATUS
 			if err != nil {
 				return err
 			}
+			bar := ui.NewProgress(env.stderr, env.get)
+			defer bar.Close()
 			return source.List(cmd.Context(), opts, inspect.Output{To: env.stdout, Format: inspect.Format(f.format),
-				Width: ui.Width(env.stdout, env.get), Colour: ui.Colour(env.stdout, env.get)})
+				Width: ui.Width(env.stdout, env.get), Colour: ui.Colour(env.stdout, env.get), OnProgress: func(done, total int64) {
+					if done == total {
+						bar.Show(ui.Step{})
+						return
+					}
+					bar.Show(ui.Step{What: "looking through the store", Done: done, Total: total})
+				}})
 		},
 	}
 	addConfigFlags(cmd, "storage.*", "cache.*", "log.*")

@@ -63,6 +63,14 @@ type Options struct {
 	Limit      int    // rows after sorting; 0: all
 	Repository string // a glob; only what is in such repositories. Empty: everything
 	Histogram  bool   // bytes by age in place of rows; of Blobs only, in no other order
+
+	onProgress func(done, total int64)
+}
+
+func (o Options) progress(done, total int64) {
+	if o.onProgress != nil {
+		o.onProgress(done, total)
+	}
 }
 
 // OptionError says that an option cannot be what it is.
@@ -107,6 +115,7 @@ func Write(ctx context.Context, store index.Store, p index.Policy, o Options, ou
 		return err
 	}
 	o.setDefaults()
+	o.onProgress = out.OnProgress
 	l := newLifetimes(store, p)
 	buffered := bufio.NewWriter(out.To)
 	to := out.printer(buffered, o, l)

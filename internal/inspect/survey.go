@@ -58,9 +58,16 @@ type linkUse struct {
 	naming []int32
 }
 
+// progressEvery is how many blobs lie between two calls of Output.OnProgress: some milliseconds.
+const progressEvery = 1000
+
 // takeSurvey reads a state of the index. visit is called with each blob that was asked for, and sees it
 // for the moment only.
 func takeSurvey(ctx context.Context, r index.Reader, l lifetimes, o Options, visit func(*survey, *blobUse) error) (*survey, error) {
+	all, err := r.Totals()
+	if err != nil {
+		return nil, fmt.Errorf("read the index: %w", err)
+	}
 	s := &survey{names: names{lifetimes: l}}
 	if o.Repository != "" {
 		s.only, _ = compileGlob(o.Repository) // checked before
@@ -73,7 +80,11 @@ func takeSurvey(ctx context.Context, r index.Reader, l lifetimes, o Options, vis
 		s.accounts = s.findImages()
 		s.figures.Images = s.accounts.selected()
 	}
-	err := r.Uses(func(u index.Use) error {
+	var done int64
+	err = r.Uses(func(u index.Use) error {
+		if done++; done%progressEvery == 0 {
+			o.progress(done, all.Blobs)
+		}
 		b := s.look(u)
 		if b.selected {
 			s.count(b)
@@ -92,6 +103,7 @@ func takeSurvey(ctx context.Context, r index.Reader, l lifetimes, o Options, vis
 	if s.accounts != nil {
 		s.accounts.alone.sum()
 	}
+	o.progress(all.Blobs, all.Blobs)
 	return s, nil
 }
 

@@ -28,6 +28,9 @@ type Output struct {
 	Format Format // default Table
 	Width  int    // of tables, in columns of the screen; 0: unlimited
 	Colour bool
+	// OnProgress is called now and then while a store is looked through, which may take seconds; and with
+	// done and total equal at the end. Nil: nobody waits.
+	OnProgress func(done, total int64)
 }
 
 func (out Output) check() error {

@@ -1,13 +1,12 @@
 // Package stamp writes times as the contract wants them: RFC 3339, UTC, always three fractional digits.
 package stamp
 
-import (
-	"encoding/json"
-	"time"
-)
+import "time"
 
 // Layout is how times are written for machines.
 const Layout = "2006-01-02T15:04:05.000Z"
+
+const quoted = `"` + Layout + `"`
 
 // Time is a time in JSON. The zero time is null.
 type Time time.Time
@@ -24,5 +23,5 @@ func (t Time) MarshalJSON() ([]byte, error) {
 	if time.Time(t).IsZero() {
 		return []byte("null"), nil
 	}
-	return json.Marshal(t.String())
+	return time.Time(t).UTC().AppendFormat(make([]byte, 0, len(quoted)), quoted), nil
 }

@@ -56,11 +56,14 @@ func NewProgress(out io.Writer, getenv func(string) string) *Progress {
 	return p
 }
 
-// Show says how far things are. It costs next to nothing.
+// Show says how far things are. It costs next to nothing. The zero Step wipes the line at once.
 func (p *Progress) Show(s Step) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.step = s
+	if s.What == "" {
+		p.wipeLocked()
+	}
 }
 
 // Write writes lines above the one that is drawn.
