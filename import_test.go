@@ -45,6 +45,7 @@ var arrows = []struct {
 // only lists who may import a library whose concepts must not spread.
 var only = map[string][]string{
 	"github.com/spf13/cobra":                                          {"cmd/dcs"},
+	"github.com/coreos/go-systemd/v22/daemon":                         {"cmd/dcs"}, // a library has no service manager
 	"github.com/charmbracelet/lipgloss":                               {"internal/ui"},
 	"github.com/dustin/go-humanize":                                   {"internal/ui"},
 	"github.com/distribution/distribution/v3/registry/handlers":       {"internal/registry"},

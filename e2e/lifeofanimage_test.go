@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,37 +13,15 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
-// The config.yaml of the project's ancestor, which must go on working. Only the data directory is ours.
-const ancestorConfig = `
-server:
-  address: "0.0.0.0"
-  port: 5000
-
-storage:
-  directory: "DIRECTORY"
-
-auth:
-  enabled: true
-  users:
-    - username: "admin"
-      password: "admin123"
-    - username: "user1"
-      password: "password1"
-
-cache:
-  ttl: "30d"
-  cleanup_interval: "1h"
-`
-
 // An image is built, pushed, pulled and run; nobody uses it for the ttl, and it is gone, bytes and all.
 // Another one lived beside it all the time and was pulled every second.
 func TestDockerLifeOfAnImage(t *testing.T) {
 	const ttl = 6 * time.Second
 	dir := t.TempDir()
-	config := writeFile(t, filepath.Join(t.TempDir(), "config.yaml"), strings.Replace(ancestorConfig, "DIRECTORY", dir, 1))
+	const config = "testdata/ancestor/config.yaml" // which must go on working; only the data directory is ours
 	port := freePort(t)
 	addr := "127.0.0.1:" + port
-	server := startServer(t, addr, 10*time.Second, exec.Command(dcsBin, "serve", "--config", config, "--server.port="+port,
+	server := startServer(t, addr, 10*time.Second, exec.Command(dcsBin, "serve", "--config", config, "--storage.directory="+dir, "--server.port="+port,
 		"--cache.ttl=6s", "--cache.grace=1s", "--cache.cleanup_interval=1s"))
 	docker := startDocker(t)
 

@@ -53,17 +53,22 @@ func startServer(t *testing.T, addr string, within time.Duration, cmd *exec.Cmd)
 			t.Fatalf("%v ended before it served: %v\n%s", cmd, cmd.ProcessState, p.output.String())
 		default:
 		}
-		resp, err := http.Get("http://" + addr + "/v2/")
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusUnauthorized {
-			return fmt.Errorf("GET /v2/: %s", resp.Status)
-		}
-		return nil
+		return answer(addr)
 	})
 	return p
+}
+
+// answer is nil when a registry answers at addr.
+func answer(addr string) error {
+	resp, err := http.Get("http://" + addr + "/v2/")
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusUnauthorized {
+		return fmt.Errorf("GET /v2/: %s", resp.Status)
+	}
+	return nil
 }
 
 // end sends the signal, waits, and returns the exit code (-1 after a signal that killed it).

@@ -59,6 +59,14 @@ func freePort(t *testing.T) int {
 // startServer runs dcs serve on dir, without login, and waits until it answers.
 func startServer(t *testing.T, dir string, args ...string) *server {
 	t.Helper()
+	s := launchServer(t, dir, args...)
+	s.await(func() bool { return s.answers() == nil }, "the server answers")
+	return s
+}
+
+// launchServer is startServer without the waiting.
+func launchServer(t *testing.T, dir string, args ...string) *server {
+	t.Helper()
 	port := freePort(t)
 	args = append([]string{"serve", "--storage.directory", dir, "--auth.enabled=false", "--server.address", "127.0.0.1",
 		"--server.port", strconv.Itoa(port), "--debug.address", "", "--log.access=false"}, args...)
@@ -77,14 +85,15 @@ func startServer(t *testing.T, dir string, args ...string) *server {
 			t.Logf("log of the server:\n%s", s.log)
 		}
 	})
-	s.await(func() bool {
-		resp, err := http.Get("http://" + s.host + "/v2/")
-		if err == nil {
-			resp.Body.Close()
-		}
-		return err == nil
-	}, "the server answers")
 	return s
+}
+
+func (s *server) answers() error {
+	resp, err := http.Get("http://" + s.host + "/v2/")
+	if err == nil {
+		resp.Body.Close()
+	}
+	return err
 }
 
 // await polls until ok.

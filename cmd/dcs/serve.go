@@ -54,12 +54,15 @@ func runServer(ctx context.Context, env *environment, cfg *config.Config, log *l
 	logrus.SetOutput(log.Out)
 	logrus.SetFormatter(log.Formatter)
 	logrus.SetLevel(log.Level)
-	srv, err := serve.New(serve.Options{Config: cfg, Log: log, Debug: true})
+	manager := newServiceManager(log)
+	manager.opening(cfg.Storage.Directory)
+	srv, err := serve.New(serve.Options{Config: cfg, Log: log, Debug: true, OnReady: manager.ready, OnGate: manager.gate})
 	if err != nil {
 		return err
 	}
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
+		manager.stopping(cfg.Server.DrainTimeout)
 		log.WithField("timeout", cfg.Server.DrainTimeout.String()).Info("stopping: transfers in flight may finish")
 		stopped <- srv.Shutdown(cfg.Server.DrainTimeout)
 	})

@@ -42,6 +42,11 @@ type Options struct {
 	// their own: they may take their time, and call any method. Nil: nobody wants to know.
 	OnBlobAccess func(digest string, size int64)
 	OnBlobDelete func(digest string)
+	// OnReady is called once, when everything that Start listens on accepts. Nil: nobody wants to know.
+	OnReady func()
+	// OnGate is called with false when the index begins to be compared with the disk, and with true once
+	// that is done and things may expire. Nil: nobody wants to know.
+	OnGate func(open bool)
 	// Now is the wall clock. Nil: time.Now.
 	Now func() time.Time
 }
@@ -252,6 +257,7 @@ func (s *Server) rebuild(ctx context.Context, policy index.Policy) {
 	s.rebuilding.Lock()
 	defer s.rebuilding.Unlock()
 	start := time.Now()
+	s.gate(false)
 	age := NameAge(s.cfg)
 	res, err := reconcile.Rebuild(ctx, reconcile.Options{Dir: s.store.dir, Index: s.store.index, Log: s.log, NameAge: age,
 		Prune: func(dir string) { s.store.tree.Prune(dir, string(s.store.dir)) }})
@@ -274,8 +280,15 @@ func (s *Server) rebuild(ctx context.Context, policy index.Policy) {
 	if !opened {
 		return // another process began to compare after us; watch sees to it
 	}
+	s.gate(true)
 	s.log.WithFields(logrus.Fields{"objects": res.Seen, "adopted": res.Adopted, "missing": res.Missing,
 		"took": time.Since(start).Round(time.Millisecond).String()}).Info("index is in line with the disk")
+}
+
+func (s *Server) gate(open bool) {
+	if s.opts.OnGate != nil {
+		s.opts.OnGate(open)
+	}
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -385,6 +398,9 @@ func (s *Server) Start() error {
 				failed <- err
 			}
 		})
+	}
+	if s.opts.OnReady != nil {
+		s.opts.OnReady()
 	}
 	select {
 	case err := <-failed:
