@@ -48,11 +48,14 @@ func BenchmarkInspect(b *testing.B) {
 	}
 }
 
+// rounds is how often each listing is timed.
+const rounds = 3
+
 // report runs a listing a few times.
 func report(b *testing.B, dir string, args []string) {
 	b.Helper()
 	var first, whole, memory []float64
-	for range 5 {
+	for range rounds {
 		f, w, m := list(b, dir, args)
 		first, whole, memory = append(first, f.Seconds()*1000), append(whole, w.Seconds()*1000), append(memory, m)
 	}
@@ -142,7 +145,7 @@ func fill(b *testing.B, dir layout.Dir, images int) {
 	}
 	now := time.Now()
 	for i := range images {
-		f.image(i, now.Add(-time.Duration(i*7919%images)*29*24*time.Hour/time.Duration(images)))
+		f.image(i, now.Add(-time.Duration(i*7919%images)*(29*24*time.Hour/time.Duration(images))))
 	}
 	f.flush()
 	if _, err := ix.OpenGate(b.Context(), token); err != nil {

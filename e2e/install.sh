@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what the end-to-end tests run dcs against: dockerd, the docker command, nginx and systemd. Changes nothing when
-# all are there.
+# Installs what the end-to-end tests run dcs against: dockerd, the docker command, nginx, systemd and htpasswd. Changes
+# nothing when all are there.
 set -eu
 
 PATH=$PATH:/usr/sbin:/sbin # where dockerd and nginx are, and a plain user's PATH is not
@@ -18,4 +18,5 @@ apt_install() {
 has dockerd || apt_install docker.io
 has docker || apt_install docker-cli # a package of its own since Debian 13
 has nginx || apt_install nginx-light
+has htpasswd || apt_install apache2-utils
 has systemd-analyze || apt_install systemd

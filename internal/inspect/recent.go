@@ -26,6 +26,24 @@ type recent struct {
 
 type reached struct{ used, named bool }
 
+// remembered asks for each row once: a manifest is a step of the way, a part of images, and a file.
+type remembered struct {
+	index.Reader
+	rows map[index.Key]*index.Row
+}
+
+func (r *remembered) Row(k index.Key) (*index.Row, error) {
+	row, known := r.rows[k]
+	if known {
+		return row, nil
+	}
+	row, err := r.Reader.Row(k)
+	if err == nil {
+		r.rows[k] = row
+	}
+	return row, err
+}
+
 // head is a cursor with its next row.
 type head struct {
 	index.Cursor
@@ -49,7 +67,7 @@ func (o Options) isRecent() bool {
 
 // findRecent returns the rows in order.
 func findRecent(ctx context.Context, r index.Reader, l lifetimes, o Options) ([]Row, error) {
-	x := recent{lifetimes: l, r: r, cursors: map[index.Kind]*head{}, seen: map[index.Key]reached{}, blobs: map[digest.Digest]*recentBlob{}}
+	x := recent{lifetimes: l, r: &remembered{Reader: r, rows: map[index.Key]*index.Row{}}, cursors: map[index.Kind]*head{}, seen: map[index.Key]reached{}, blobs: map[digest.Digest]*recentBlob{}}
 	defer x.close()
 	find := map[Kind]func(context.Context, int) ([]Row, error){Blobs: x.findBlobs, Images: x.findImages, Tags: x.findTags}[o.Kind]
 	return find(ctx, o.Limit)

@@ -60,6 +60,8 @@ func CheckPassword(password string) error {
 		return fmt.Errorf("password is longer than %d bytes, and bcrypt ignores the rest", maxPassword)
 	case strings.Contains(password, "\x00"):
 		return errors.New("password contains a NUL byte")
+	case strings.ContainsAny(password, "\r\n"):
+		return errors.New("password contains a line break, which htpasswd cannot ask for")
 	}
 	return nil
 }

@@ -1,0 +1,82 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestTheUsersFileIsApachesToo lets dcs and Apache's htpasswd edit one file in turn, and a stock registry read
+// it: each knows the users of the other, and comments and the order of lines stay.
+func TestTheUsersFileIsApachesToo(t *testing.T) {
+	dir := tempDir(t)
+	file := writeFile(t, filepath.Join(dir, "htpasswd"), "# of the team\n\n")
+	add := func(name, password string) {
+		t.Helper()
+		run(t, withStdin(password+"\n", exec.Command(dcsBin, "users", "add", name, "--password-stdin", "--auth.htpasswd", file)))
+	}
+	add("by-dcs", "one")
+	run(t, exec.Command("htpasswd", "-B", "-b", file, "by-apache", "two"))
+	add("later", "three")
+	add("by-apache", "four") // changes what Apache wrote, in its place
+	run(t, exec.Command("htpasswd", "-D", file, "later"))
+	add("last", "five")
+
+	users := map[string]string{"by-dcs": "one", "by-apache": "four", "last": "five"}
+	for name, password := range users {
+		run(t, exec.Command("htpasswd", "-v", "-b", file, name, password))
+		if _, _, code := try(t, exec.Command("htpasswd", "-v", "-b", file, name, "wrong")); code == 0 {
+			t.Errorf("htpasswd takes a wrong password of %s", name)
+		}
+	}
+	if got := run(t, exec.Command(dcsBin, "users", "list", "--auth.htpasswd", file)); got != "by-dcs\nby-apache\nlast\n" {
+		t.Errorf("dcs lists %q", got)
+	}
+	if text, err := os.ReadFile(file); err != nil || !strings.HasPrefix(string(text), "# of the team\n\nby-dcs:") {
+		t.Errorf("%v\n%s", err, text)
+	}
+
+	port := freePort(t)
+	stock := "127.0.0.1:" + port
+	config := writeFile(t, filepath.Join(dir, "stock.yml"), fmt.Sprintf(`version: 0.1
+storage: {filesystem: {rootdirectory: %s}}
+http: {addr: %q}
+auth: {htpasswd: {realm: stock, path: %s}}
+`, filepath.Join(dir, "stock"), stock, file))
+	startServer(t, stock, 10*time.Second, exec.Command(stockRegistryBin, "serve", config))
+	own := "127.0.0.1:" + freePort(t)
+	startServer(t, own, 10*time.Second, exec.Command(dcsBin, "serve", "--storage.directory", filepath.Join(dir, "dcs"), "--auth.htpasswd", file,
+		"--server.address", "127.0.0.1", "--server.port", own[strings.LastIndex(own, ":")+1:], "--debug.address", ""))
+	for _, addr := range []string{stock, own} {
+		for name, password := range users {
+			if got := login(t, addr, name, password); got != http.StatusOK {
+				t.Errorf("%s as %s: %d", addr, name, got)
+			}
+			if got := login(t, addr, name, "wrong"); got != http.StatusUnauthorized {
+				t.Errorf("%s as %s with a wrong password: %d", addr, name, got)
+			}
+		}
+	}
+}
+
+func login(t *testing.T, addr, name, password string) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/v2/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth(name, password)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp.StatusCode
+}
