@@ -66,7 +66,9 @@ func TestCheckPassword(t *testing.T) {
 	for _, tc := range []struct{ desc, password, reason string }{
 		{"one byte is enough", "x", ""},
 		{"72 bytes are fine", strings.Repeat("x", 72), ""},
-		{"anything printable or not is fine", " a:b\n#", ""},
+		{"anything on one line is fine", " a:b\t#\x7f", ""},
+		{"a line break is refused", "a\nb", "line break"},
+		{"a carriage return is refused", "a\r", "line break"},
 		{"an empty password is refused", "", "empty"},
 		{"73 bytes are refused", strings.Repeat("x", 73), "72 bytes"},
 		{"72 characters of more bytes are refused", strings.Repeat("é", 72), "72 bytes"},
