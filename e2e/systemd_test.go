@@ -363,20 +363,24 @@ func TestSystemdOverrides(t *testing.T) {
 	}
 }
 
-// A key that only root may read is handed to the service as a credential.
-func TestSystemdHandsOverTheKey(t *testing.T) {
+// A key that only root may read is handed to the service as a credential, and one capability is enough for
+// the port of HTTPS.
+func TestSystemdOnThePortOfHTTPS(t *testing.T) {
 	m := boot(t)
 	certificate := selfSigned(t, filepath.Join(m.root, "etc/ssl"))
 	m.run("chmod", "600", "/etc/ssl/key.pem")
-	m.unit("dcs.service.d/tls.conf", "[Service]\nLoadCredential=key.pem:/etc/ssl/key.pem\n"+
-		"Environment=DCS_SERVER_TLS_CERTIFICATE=/etc/ssl/cert.pem DCS_SERVER_TLS_KEY=%d/key.pem DCS_AUTH_ENABLED=false\n")
+	m.unit("dcs.service.d/tls.conf", "[Service]\nLoadCredential=key.pem:/etc/ssl/key.pem\nEnvironment=DCS_SERVER_TLS_KEY=%d/key.pem\n")
+	m.unit("dcs.service.d/port.conf", "[Service]\nPrivateUsers=no\n"+
+		"CapabilityBoundingSet=CAP_NET_BIND_SERVICE\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n")
+	writeFile(t, filepath.Join(m.root, "etc/default/dcs"),
+		"DCS_SERVER_TLS_CERTIFICATE=/etc/ssl/cert.pem\nDCS_SERVER_PORT=443\nDCS_AUTH_ENABLED=false\n")
 	m.run("systemctl", "daemon-reload")
 	m.run("systemctl", "start", "dcs")
 
 	trusted := x509.NewCertPool()
 	trusted.AddCert(certificate)
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted}}}
-	resp, err := client.Get("https://" + onMachine + "/v2/")
+	resp, err := client.Get("https://127.0.0.1/v2/")
 	if err != nil {
 		t.Fatal(err)
 	}
