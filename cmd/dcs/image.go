@@ -27,16 +27,11 @@ func inspectImage(env *environment, cmd *cobra.Command, name, format string) err
 	if err != nil {
 		return err
 	}
-	cfg, origins, err := loadConfig(env, cmd)
+	source, err := newSource(env, cmd)
 	if err != nil {
 		return err
 	}
-	source, err := newSource(env, cfg, origins)
-	if err != nil {
-		return err
-	}
-	return source.Image(cmd.Context(), ref, inspect.Output{To: env.stdout, Format: inspect.Format(format),
-		Width: ui.Width(env.stdout, env.get), Colour: ui.Colour(env.stdout, env.get)}, ui.BranchesFor(env.get))
+	return source.Image(cmd.Context(), ref, newOutput(env, format), ui.BranchesFor(env.get))
 }
 
 // imageReference reads what is to be shown, and refuses what goes with lists only.

@@ -9,7 +9,6 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/serve"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
-	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
 // screenful is how many rows people get on a terminal unless they ask for more.
@@ -60,24 +59,21 @@ EXIT STATUS
 			if err != nil {
 				return err
 			}
-			cfg, origins, err := loadConfig(env, cmd)
-			if err != nil {
-				return err
-			}
-			source, err := newSource(env, cfg, origins)
+			source, err := newSource(env, cmd)
 			if err != nil {
 				return err
 			}
 			bar := ui.NewProgress(env.stderr, env.get)
 			defer bar.Close()
-			return source.List(cmd.Context(), opts, inspect.Output{To: env.stdout, Format: inspect.Format(f.format),
-				Width: ui.Width(env.stdout, env.get), Colour: ui.Colour(env.stdout, env.get), OnProgress: func(done, total int64) {
-					if done == total {
-						bar.Show(ui.Step{})
-						return
-					}
-					bar.Show(ui.Step{What: "looking through the store", Done: done, Total: total})
-				}})
+			out := newOutput(env, f.format)
+			out.OnProgress = func(done, total int64) {
+				if done == total {
+					bar.Show(ui.Step{})
+					return
+				}
+				bar.Show(ui.Step{What: "looking through the store", Done: done, Total: total})
+			}
+			return source.List(cmd.Context(), opts, out)
 		},
 	}
 	addConfigFlags(cmd, "storage.*", "cache.*", "log.*")
@@ -144,11 +140,20 @@ func words[T ~string](of []T) (all []string) {
 	return all
 }
 
-func newSource(env *environment, cfg *config.Config, origins config.Origins) (*inspect.Source, error) {
+// newSource finds the store that the configuration names.
+func newSource(env *environment, cmd *cobra.Command) (*inspect.Source, error) {
+	cfg, origins, err := loadConfig(env, cmd)
+	if err != nil {
+		return nil, err
+	}
 	log, err := newLogger(env, cfg)
 	if err != nil {
 		return nil, err
 	}
 	dir, err := layout.At(cfg.Storage.Directory)
 	return &inspect.Source{Dir: dir, Log: log, Asked: asked(cfg, origins), NameAge: serve.NameAge(cfg)}, err
+}
+
+func newOutput(env *environment, format string) inspect.Output {
+	return inspect.Output{To: env.stdout, Format: inspect.Format(format), Width: ui.Width(env.stdout, env.get), Colour: ui.Colour(env.stdout, env.get)}
 }

@@ -29,7 +29,12 @@ type Source struct {
 }
 
 // List opens the index and writes what is in it.
-func (s Source) List(ctx context.Context, o Options, out Output) (err error) {
+func (s Source) List(ctx context.Context, o Options, out Output) error {
+	return s.with(ctx, func(ix index.Store, p index.Policy) error { return Write(ctx, ix, p, o, out) })
+}
+
+// with opens the index for as long as look works.
+func (s Source) with(ctx context.Context, look func(index.Store, index.Policy) error) (err error) {
 	ix, err := s.open(ctx)
 	if err != nil {
 		return err
@@ -39,7 +44,7 @@ func (s Source) List(ctx context.Context, o Options, out Output) (err error) {
 	if err != nil {
 		return err
 	}
-	return Write(ctx, ix, p, o, out)
+	return look(ix, p)
 }
 
 func (s Source) open(ctx context.Context) (index.Store, error) {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 )
 
@@ -21,21 +22,14 @@ var treeTable = []ui.Column{{Title: "DIGEST"}, {Title: "KIND", Flexible: true, M
 	{Title: "SHARED WITH", Flexible: true, Min: 12}}
 
 // Image opens the index and writes one image as a tree, or as one object. There is no CSV of a tree.
-func (s Source) Image(ctx context.Context, ref Reference, out Output, branches ui.Branches) (err error) {
-	ix, err := s.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, ix.Close()) }()
-	p, err := s.policy(ctx, ix)
-	if err != nil {
-		return err
-	}
-	t, err := ReadTree(ctx, ix, p, s.Dir, ref)
-	if err != nil {
-		return err
-	}
-	return t.Write(out, branches)
+func (s Source) Image(ctx context.Context, ref Reference, out Output, branches ui.Branches) error {
+	return s.with(ctx, func(ix index.Store, p index.Policy) error {
+		t, err := ReadTree(ctx, ix, p, s.Dir, ref)
+		if err != nil {
+			return err
+		}
+		return t.Write(out, branches)
+	})
 }
 
 // Write writes an image.
