@@ -36,8 +36,9 @@ type member struct{ node, image int32 }
 func (n *names) findImages() *accounts {
 	a := &accounts{names: n}
 	var tops []int32
+	covered := n.findCovered()
 	for i := range n.nodes {
-		if n.isImage(int32(i)) {
+		if n.isImage(int32(i), covered) {
 			tops = append(tops, int32(i))
 			a.images = append(a.images, account{top: int32(i)})
 		}
@@ -52,12 +53,36 @@ func (n *names) findImages() *accounts {
 	return a
 }
 
-func (n *names) isImage(i int32) bool {
-	if !n.nodes[i].placed {
-		return false
+// findCovered marks what lies below a top: it is in no circle of its own. Each is met once, however deep.
+func (n *names) findCovered() []bool {
+	covered := make([]bool, len(n.nodes))
+	var todo []int32
+	for i := range n.nodes {
+		if n.nodes[i].placed && n.isTop(int32(i)) {
+			todo = append(todo, int32(i))
+		}
 	}
-	if n.isTop(i) {
+	for len(todo) > 0 {
+		from := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		for _, to := range n.children(from) {
+			if !covered[to] && n.nodes[to].placed {
+				covered[to] = true
+				todo = append(todo, to)
+			}
+		}
+	}
+	return covered
+}
+
+func (n *names) isImage(i int32, covered []bool) bool {
+	switch {
+	case !n.nodes[i].placed:
+		return false
+	case n.isTop(i):
 		return true
+	case covered[i]:
+		return false
 	}
 	return headsCircle(i, n.placedParents, n.children, n.isTop,
 		func(a, b int32) int { return n.nodes[a].id.compare(n.nodes[b].id) })

@@ -19,6 +19,7 @@ type recent struct {
 	r       index.Reader
 	cursors map[index.Kind]*head
 	seen    map[index.Key]reached // of manifests
+	covered map[index.Key]bool    // tops, and what lies below one
 	blobs   map[digest.Digest]*recentBlob
 	group   []*recentBlob // found at the same time
 	pending []*recentBlob // found by a link alone
@@ -67,7 +68,7 @@ func (o Options) isRecent() bool {
 
 // findRecent returns the rows in order.
 func findRecent(ctx context.Context, r index.Reader, l lifetimes, o Options) ([]Row, error) {
-	x := recent{lifetimes: l, r: &remembered{Reader: r, rows: map[index.Key]*index.Row{}}, cursors: map[index.Kind]*head{}, seen: map[index.Key]reached{}, blobs: map[digest.Digest]*recentBlob{}}
+	x := recent{lifetimes: l, r: &remembered{Reader: r, rows: map[index.Key]*index.Row{}}, cursors: map[index.Kind]*head{}, seen: map[index.Key]reached{}, covered: map[index.Key]bool{}, blobs: map[digest.Digest]*recentBlob{}}
 	defer x.close()
 	find := map[Kind]func(context.Context, int) ([]Row, error){Blobs: x.findBlobs, Images: x.findImages, Tags: x.findTags}[o.Kind]
 	return find(ctx, o.Limit)
@@ -549,9 +550,34 @@ func (x *recent) isImage(m index.Row) (is bool, err error) {
 		}
 		return keys
 	}
-	is = isTop(m.Key) || headsCircle(m.Key, parents, children, isTop,
-		func(a, b index.Key) int { return cmp.Compare(a.Digest, b.Digest) })
+	switch {
+	case isTop(m.Key):
+		is = true
+	case !x.isCovered(m.Key, parents, isTop):
+		is = headsCircle(m.Key, parents, children, isTop, func(a, b index.Key) int { return cmp.Compare(a.Digest, b.Digest) })
+	}
 	return is, err
+}
+
+// isCovered says whether the way up from a manifest ends at a top, as it does but for circles. What was on
+// such a way is remembered, so that a deep pile is climbed once.
+func (x *recent) isCovered(m index.Key, parents func(index.Key) []index.Key, isTop func(index.Key) bool) bool {
+	way := map[index.Key]bool{}
+	for k := m; !x.covered[k]; {
+		if way[k] {
+			return false
+		}
+		way[k] = true
+		above := parents(k)
+		if len(above) == 0 || k != m && isTop(k) {
+			break
+		}
+		k = above[0]
+	}
+	for k := range way {
+		x.covered[k] = true
+	}
+	return true
 }
 
 func (x *recent) imageRow(m index.Row, used int64) (Image, error) {

@@ -90,3 +90,20 @@ func TestALinkThatWasUsedAloneExpiresWithItsImage(t *testing.T) {
 		t.Errorf("%+v", b)
 	}
 }
+
+// A pile of indexes, each used after the one above it, is climbed once and not once from every step.
+func TestADeepPileOfIndexes(t *testing.T) {
+	w := newWorld(t)
+	const deep = 1500
+	w.manifest("a", "0", index.Content{})
+	for i := range deep {
+		w.manifest("a", fmt.Sprint(i+1), index.Content{MediaType: ociIndex}, fmt.Sprint(i))
+	}
+	for i := deep; i >= 0; i-- {
+		w.at(time.Duration(deep-i) * time.Second).use(index.ManifestKey("a", dgst(fmt.Sprint(i))))
+	}
+	first, all := w.list(policy, Options{Kind: Images, Limit: 5}), w.list(policy, Options{Kind: Images})
+	if !reflect.DeepEqual(first, all) || len(all.Images) != 1 || all.Images[0].Digest != dgst(fmt.Sprint(deep)) || all.Images[0].Size != 100*(deep+1) {
+		t.Errorf("got\n%s\nwant\n%s", text(first), text(all))
+	}
+}
