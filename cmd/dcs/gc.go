@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -38,10 +37,17 @@ ONLY ITS OWN is what no other image holds. "Freed" counts the files of blobs, ea
 once; the bytes that images share go with the last of them. Ctrl-C stops between
 two steps and says what was done; the next run goes on.
 
+With --repair every blob is read and held against its digest first, which takes as
+long as reading the disk does. Blobs with wrong bytes go to .metadata/quarantine;
+images that cannot be pulled, tags and links to nothing are removed; the index is
+brought in line with the disk. Files that no registry writes are left alone. A dry
+run shows the first step of each.
+
 EXIT STATUS
   0    done
   1    failed, or no data directory; the next run goes on
   2    bad command line or configuration, or a grace shorter than a server promised
+  3    a repair left problems that somebody has to look at
   4    the directory's server uses another index
   130  interrupted; everything is consistent`,
 		Example: `  dcs gc --storage.directory /var/cache/docker-cache-server --ttl 30d --dry-run
@@ -63,16 +69,12 @@ EXIT STATUS
 	addAlias(cmd, "grace", "cache.grace")
 	addAlias(cmd, "max-size", "cache.max_size")
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "show what would be removed and change nothing")
-	cmd.Flags().BoolVar(&f.repair, "repair", false, "not available yet")
+	cmd.Flags().BoolVar(&f.repair, "repair", false, "before the run, read every blob and mend what is broken; says each step")
 	cmd.Flags().StringVar(&f.format, "format", "table", "form of the output: `table|json`")
 	return cmd
 }
 
 func (f gcFlags) check() error {
-	if f.repair {
-		return &usageError{errors.New("--repair is not available in this version yet"),
-			"leave it out: dcs serve when it starts, and dcs gc without a server, bring the index in line with the disk by themselves"}
-	}
 	return oneOf("format", f.format, "table", "json")
 }
 
@@ -89,24 +91,32 @@ func (f gcFlags) collect(ctx context.Context, env *environment, cfg *config.Conf
 	bar := ui.NewProgress(env.stderr, env.get)
 	defer bar.Close()
 	log.SetOutput(bar)
-	once := gc.Once{Dir: dir, Log: log, DryRun: f.dryRun, Asked: asked(cfg, origins), NameAge: serve.NameAge(cfg),
+	once := gc.Once{Dir: dir, Log: log, DryRun: f.dryRun, Repair: f.repair, Asked: asked(cfg, origins), NameAge: serve.NameAge(cfg),
 		OnProgress: func(p gc.Progress) {
 			bar.Show(ui.Step{What: p.Phase.String(), Done: p.Done, Total: p.Total, Bytes: p.Bytes})
 		}}
 	rep, err := once.Run(ctx)
 	bar.Close()
-	return firstOf(err, f.print(env, rep, err))
+	return firstOf(err, f.print(env, rep, err), unmended(rep))
 }
 
 // print prints a report. stopped is why the run did not come to its end, if it did not.
 func (f gcFlags) print(env *environment, rep gc.Report, stopped error) error {
 	switch {
-	case time.Time(rep.StartedAt).IsZero() || (rep.DryRun && stopped != nil):
+	case rep.Repairs == nil && (time.Time(rep.StartedAt).IsZero() || (rep.DryRun && stopped != nil)):
 		return nil // the run did not come so far
 	case f.format == "json":
 		return json.NewEncoder(env.stdout).Encode(rep)
 	}
 	return printReport(env, rep, stopped)
+}
+
+// unmended is the error of a repair that left something.
+func unmended(rep gc.Report) error {
+	if n := rep.Unmended(); n > 0 {
+		return &problemsError{fmt.Errorf("%s left", ui.Count(int64(n), "problem")), "the lines above say what they are; what dcs does not know it does not touch"}
+	}
+	return nil
 }
 
 func oneOf(flag, value string, allowed ...string) error {

@@ -11,7 +11,7 @@ import (
 )
 
 // listFlags are the flags of dcs inspect that say which rows to list. One image has none.
-var listFlags = []string{"images", "tags", "sort", "reverse", "limit", "repository", "histogram", "check", "deep"}
+var listFlags = []string{"images", "tags", "sort", "reverse", "limit", "repository", "histogram"}
 
 // atMostOne wants at most one argument.
 func atMostOne(cmd *cobra.Command, args []string) error {
@@ -36,7 +36,7 @@ func inspectImage(env *environment, cmd *cobra.Command, name, format string) err
 
 // imageReference reads what is to be shown, and refuses what goes with lists only.
 func imageReference(cmd *cobra.Command, name, format string) (ref inspect.Reference, err error) {
-	for _, flag := range listFlags {
+	for _, flag := range append([]string{"check", "deep"}, listFlags...) {
 		if cmd.Flags().Changed(flag) {
 			return ref, &usageError{fmt.Errorf("--%s does not go with an image", flag), "leave it out, or leave out " + name}
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -40,10 +41,16 @@ With a name, show that image as a tree: what it consists of, what refers to it, 
 what of it other images hold too. The tag is latest unless there is one; a digest may
 be shortened as dcs shows it, and decides when there is a tag as well.
 
+--check verifies the store and changes nothing: missing blob, dangling link, orphan
+file, unparsable manifest, tag to nowhere, stale row, unknown file, unreadable; and
+with --deep wrong digest. What is just coming or going beside a live server is no
+problem. dcs gc --repair mends what can be mended.
+
 EXIT STATUS
-  0    done
+  0    done; --check: no problems
   1    failed, or the image is unknown
   2    bad command line or configuration
+  3    --check found problems
   130  interrupted`,
 		Example: `  dcs inspect --images --storage.directory /var/cache/docker-cache-server
   dcs inspect team/app:1.0
@@ -54,6 +61,9 @@ EXIT STATUS
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				return inspectImage(env, cmd, args[0], f.format)
+			}
+			if f.check {
+				return f.verify(env, cmd)
 			}
 			opts, err := f.options(ui.Terminal(env.stdout), cmd.Flags().Changed("limit"))
 			if err != nil {
@@ -86,8 +96,8 @@ EXIT STATUS
 	cmd.Flags().IntVar(&f.limit, "limit", 0, "show `N` rows after sorting; 0: all (without the flag 50 on a terminal, else all)")
 	cmd.Flags().StringVar(&f.repository, "repository", "", "only repositories that match this `GLOB`; * does not cross a slash, ** does")
 	cmd.Flags().StringVar(&f.format, "format", string(inspect.Table), "form of the output: `table|json|csv`")
-	cmd.Flags().BoolVar(&f.check, "check", false, "not available yet")
-	cmd.Flags().BoolVar(&f.deep, "deep", false, "not available yet")
+	cmd.Flags().BoolVar(&f.check, "check", false, "verify the store, every link and reference; exit 3 when there are problems, a line each")
+	cmd.Flags().BoolVar(&f.deep, "deep", false, "with --check: read every blob too, and hold it against its digest")
 	return cmd
 }
 
@@ -120,9 +130,8 @@ func (f inspectFlags) options(terminal, limited bool) (inspect.Options, error) {
 // conflict says which flags do not go together, or do not exist yet.
 func (f inspectFlags) conflict(limited bool) error {
 	switch {
-	case f.check || f.deep:
-		return &usageError{errors.New("--check is not available in this version yet"),
-			"leave it out: dcs serve when it starts, and dcs gc without a server, bring the index in line with the disk by themselves"}
+	case f.deep && !f.check:
+		return &usageError{errors.New("--deep goes with --check"), "dcs inspect --check --deep reads every blob"}
 	case f.images && f.tags:
 		return &usageError{errors.New("--images and --tags exclude each other"), "run dcs inspect once for each"}
 	case f.histogram && (f.images || f.tags):
@@ -131,6 +140,32 @@ func (f inspectFlags) conflict(limited bool) error {
 		return &usageError{errors.New("--histogram has no rows to sort and to limit"), "leave out --sort, --reverse and --limit"}
 	}
 	return nil
+}
+
+// verify is dcs inspect --check.
+func (f inspectFlags) verify(env *environment, cmd *cobra.Command) error {
+	for _, flag := range listFlags {
+		if cmd.Flags().Changed(flag) {
+			return &usageError{fmt.Errorf("--%s does not go with --check", flag), "leave it out: the whole store is checked"}
+		}
+	}
+	if err := oneOf("format", f.format, words(inspect.Formats)...); err != nil {
+		return err
+	}
+	source, err := newSource(env, cmd)
+	if err != nil {
+		return err
+	}
+	bar := ui.NewProgress(env.stderr, env.get)
+	out := newOutput(env, f.format)
+	out.OnProgress = func(done, _ int64) { bar.Show(ui.Step{What: "checking the store", Done: done}) }
+	found, err := source.Check(cmd.Context(), f.deep, out)
+	bar.Close()
+	if err == nil && found > 0 {
+		err = &problemsError{fmt.Errorf("%s found in %s", ui.Count(int64(found), "problem"), source.Dir),
+			"dcs gc --repair mends what can be mended; with --dry-run it says how"}
+	}
+	return err
 }
 
 func words[T ~string](of []T) (all []string) {

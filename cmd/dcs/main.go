@@ -28,6 +28,7 @@ const (
 	exitDone        = 0
 	exitFailed      = 1
 	exitUsage       = 2
+	exitProblems    = 3
 	exitLocked      = 4
 	exitInterrupted = 130
 )
@@ -109,12 +110,15 @@ func exitCode(err error) int {
 		wrong  *gc.WrongIndexError
 		nobody *serve.NoUsersError
 		cert   *serve.CertificateError
+		flaws  *problemsError
 	)
 	switch {
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
 	case errors.As(err, &usage), errors.As(err, &conf), errors.As(err, &grace), errors.As(err, &nobody), errors.As(err, &cert):
 		return exitUsage
+	case errors.As(err, &flaws):
+		return exitProblems
 	case errors.As(err, &locked), errors.As(err, &wrong):
 		return exitLocked
 	}
@@ -137,6 +141,15 @@ func (e *usageError) Hint() string {
 	return e.hint
 }
 
+// problemsError says that a store was checked and is not as it should be.
+type problemsError struct {
+	err  error
+	hint string
+}
+
+func (e *problemsError) Error() string { return e.err.Error() }
+func (e *problemsError) Hint() string  { return e.hint }
+
 func newRootCommand(env *environment) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "dcs",
@@ -148,6 +161,7 @@ EXIT STATUS
   0    done; dcs serve: stopped by a signal, and drained
   1    failed
   2    bad command line or configuration
+  3    dcs inspect --check, dcs gc --repair: problems found
   4    the data directory is in use by another dcs serve
   130  interrupted`,
 		Example: `  dcs serve --auth.enabled=false --server.address 127.0.0.1

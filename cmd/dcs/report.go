@@ -15,6 +15,9 @@ import (
 // run that removed nothing says nothing, so that no mail is sent. stopped is why the run did not come to
 // its end, if it did not.
 func printReport(env *environment, rep gc.Report, stopped error) error {
+	if err := printRepairs(env, rep); err != nil || time.Time(rep.StartedAt).IsZero() {
+		return err
+	}
 	if !rep.Removed.Any() && !ui.Terminal(env.stdout) {
 		return nil
 	}
@@ -26,6 +29,20 @@ func printReport(env *environment, rep gc.Report, stopped error) error {
 	}
 	_, err := fmt.Fprintln(env.stdout, summary(rep, stopped))
 	return err
+}
+
+// printRepairs prints what was found and what was done about it, a line each.
+func printRepairs(env *environment, rep gc.Report) error {
+	for _, r := range rep.Repairs {
+		action := r.Action
+		if rep.DryRun && r.Mended {
+			action = "would have: " + action
+		}
+		if _, err := fmt.Fprintf(env.stdout, "%s: %s: %s: %s\n", r.Problem, r.Object, r.Detail, action); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func imageTable(rep gc.Report) ui.Table {

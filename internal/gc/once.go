@@ -24,6 +24,7 @@ type Once struct {
 	Dir    layout.Dir
 	Log    logrus.FieldLogger
 	DryRun bool
+	Repair bool // mend the store before the run
 	Asked  expiry.Request
 	// NameAge is for names that the index does not know; nil: used now.
 	NameAge adopt.Age
@@ -221,11 +222,25 @@ func (o Once) run(ctx context.Context, c Collector) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
+	repairs, err := o.repair(ctx, c)
+	if err != nil {
+		return Report{Repairs: repairs}, err
+	}
 	rep, err := c.Run(ctx, policy, o.DryRun)
+	rep.Repairs = repairs
 	if errors.Is(err, index.ErrGateClosed) {
 		err = nil // a server has started a rebuild, or we left the gate shut: nothing may go
 	}
 	return rep, err
+}
+
+// repair mends the store when that was asked for.
+func (o Once) repair(ctx context.Context, c Collector) ([]Repair, error) {
+	if !o.Repair {
+		return nil, nil
+	}
+	done, err := c.Repair(ctx, o.DryRun)
+	return append([]Repair{}, done...), err
 }
 
 func (o Once) policy(ctx context.Context, ix index.Store) (index.Policy, error) {

@@ -9,6 +9,7 @@ type Phase uint8
 const (
 	Waiting   Phase = iota + 1 // for another gc, or for a server that starts or rebuilds its index
 	Comparing                  // the index with the disk; only without a server
+	Checking                   // every file, for a repair
 	Planning
 	Removing
 	Syncing  // the directories from which names were removed
@@ -16,7 +17,7 @@ const (
 )
 
 func (p Phase) String() string {
-	return [...]string{"", "waiting for another dcs", "comparing the index with the disk", "planning", "removing", "syncing directories", "freeing the space"}[p]
+	return [...]string{"", "waiting for another dcs", "comparing the index with the disk", "checking the store", "planning", "removing", "syncing directories", "freeing the space"}[p]
 }
 
 // Progress is how far a run is.

@@ -22,6 +22,7 @@ type Report struct {
 	FreedBytes int64         `json:"freed_bytes"`
 	Remaining  index.Totals  `json:"remaining"`
 	Images     []ReportImage `json:"images"`
+	Repairs    []Repair      `json:"repairs,omitzero"` // nil: none was asked for
 
 	// Planned is how many images the plan listed. A run that ends early removed fewer.
 	Planned int `json:"-"`

@@ -358,4 +358,7 @@ func (d Dir) Secret() string   { return filepath.Join(d.Metadata(), "secret") }
 func (d Dir) Htpasswd() string { return filepath.Join(d.Metadata(), "htpasswd") }
 func (d Dir) Ballast() string  { return filepath.Join(d.Metadata(), "ballast") }
 func (d Dir) LockFile() string { return filepath.Join(d.Metadata(), "lock") }
-func (d Dir) GCLock() string   { return filepath.Join(d.Metadata(), "gc.lock") }
+
+// Quarantine is where a repair puts blobs whose bytes are not what their name says.
+func (d Dir) Quarantine() string { return filepath.Join(d.Metadata(), "quarantine") }
+func (d Dir) GCLock() string     { return filepath.Join(d.Metadata(), "gc.lock") }

@@ -1,0 +1,499 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+)
+
+// Flaw is a way in which a store can be wrong.
+type Flaw string
+
+// The flaws, from the bytes up to the names.
+const (
+	Unreadable  Flaw = "unreadable"          // a file that the system does not give out
+	WrongDigest Flaw = "wrong digest"        // content that is not what its name says; deep checks only
+	Missing     Flaw = "missing blob"        // a manifest whose blob, or anything it needs, is not there
+	Unparsable  Flaw = "unparsable manifest" // a manifest that cannot be understood, and so not be pulled
+	Dangling    Flaw = "dangling link"       // a link whose blob is not there, or that says something else than its name
+	Nowhere     Flaw = "tag to nowhere"      // a tag whose manifest is not in its repository
+	Stale       Flaw = "stale row"           // the index knows it, or knows it otherwise, and the disk is right
+	Orphan      Flaw = "orphan file"         // the disk has it and the index does not: it would never expire
+	Unknown     Flaw = "unknown file"        // nothing that a registry writes
+)
+
+// Problem is one flaw of one thing. A thing may have several.
+type Problem struct {
+	Flaw   Flaw
+	Key    index.Key // zero for an unknown file
+	File   string    // of an unknown file; of an unreadable one
+	Detail string    // what is wrong, for people
+}
+
+// Object names the thing: a file below the data directory, or what Key says.
+func (p Problem) Object() string {
+	if p.Key == (index.Key{}) {
+		return p.File
+	}
+	switch p.Key.Kind {
+	case index.Blob:
+		return p.Key.Digest.String()
+	case index.Tag:
+		return p.Key.Repository + ":" + p.Key.Tag
+	}
+	return p.Key.Repository + "@" + p.Key.Digest.String()
+}
+
+func (p Problem) same(q Problem) bool {
+	return p.Flaw == q.Flaw && p.Key == q.Key && p.File == q.File && p.Detail == q.Detail
+}
+
+// CheckOptions say what to check, and how thoroughly.
+type CheckOptions struct {
+	Dir   layout.Dir
+	Index index.Store
+	Deep  bool // read every blob and hold it against its digest
+	// OnSeen is called, often, with the number of things looked at and the bytes read. Nil: nobody looks.
+	OnSeen func(things, bytes int64)
+}
+
+// Checked is what a check looked at.
+type Checked struct {
+	Tags, Manifests, Layers, Blobs int64
+	Bytes                          int64 // of blobs, read by a deep check
+	// Indexed is false when the index is being rebuilt, so that it was not held against the disk.
+	Indexed bool
+}
+
+// A thing is looked at again before it counts as a problem: what a push or an expiry is just bringing
+// or taking is whole, or gone, within one transaction. So many looks, so far apart.
+const (
+	looks    = 5
+	lookPace = 200 * time.Millisecond
+)
+
+// Check holds the disk against itself and against the index, and changes nothing. Problems come in the
+// order of the paths, those of the index last.
+func Check(ctx context.Context, o CheckOptions) ([]Problem, Checked, error) {
+	c := checker{CheckOptions: o, ctx: ctx}
+	err := c.check()
+	return c.problems, c.Checked, err
+}
+
+type checker struct {
+	CheckOptions
+	Checked
+	ctx      context.Context
+	things   int64
+	pending  []index.Key // of the tree, not yet looked at
+	problems []Problem
+}
+
+func (c *checker) check() (err error) {
+	if c.Indexed, err = c.Index.GateOpen(c.ctx); err != nil {
+		return err
+	}
+	for _, step := range []func() error{c.tree, c.flush, c.rows, c.again} {
+		if err := step(); err != nil {
+			return fmt.Errorf("check %s: %w", c.Dir, err)
+		}
+	}
+	return nil
+}
+
+// tree looks at every file below distribution's tree.
+func (c *checker) tree() error {
+	root := c.Dir.Native(layout.Root)
+	return filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		switch {
+		case c.ctx.Err() != nil:
+			return c.ctx.Err()
+		case adopt.Missing(err):
+			return nil // went while we walked
+		case err != nil:
+			c.found(Problem{Flaw: Unreadable, File: c.relative(path), Detail: reason(err)})
+			return nil
+		case e.IsDir():
+			return nil
+		}
+		return c.file(path, e)
+	})
+}
+
+// relative is how a file is called below the data directory.
+func (c *checker) relative(path string) string {
+	return strings.TrimPrefix(path, string(c.Dir)+string(filepath.Separator))
+}
+
+func (c *checker) file(path string, e fs.DirEntry) error {
+	p, ok := layout.Parse("/" + filepath.ToSlash(c.relative(path)))
+	k, known := keyOf(p)
+	switch {
+	case !ok || !e.Type().IsRegular() || !(known || bookkeeping(p.Kind)):
+		c.found(Problem{Flaw: Unknown, File: c.relative(path), Detail: "a registry writes no such file"})
+		return nil
+	case !known:
+		return nil
+	}
+	c.tally(k.Kind)
+	c.pending = append(c.pending, k)
+	if len(c.pending) < batch {
+		return nil
+	}
+	return c.flush()
+}
+
+// keyOf is the thing whose file a path is.
+func keyOf(p layout.Path) (index.Key, bool) {
+	switch p.Kind {
+	case layout.BlobData:
+		return index.BlobKey(p.Digest), true
+	case layout.LayerLink:
+		return index.LayerKey(p.Repository, p.Digest), true
+	case layout.RevisionLink:
+		return index.ManifestKey(p.Repository, p.Digest), true
+	case layout.TagLink:
+		return index.TagKey(p.Repository, p.Tag), true
+	}
+	return index.Key{}, false
+}
+
+// bookkeeping is for files that promise nothing: uploads that are under way, the history of a tag.
+func bookkeeping(k layout.Kind) bool {
+	return slices.Contains([]layout.Kind{layout.TagIndexLink, layout.UploadData, layout.UploadStartedAt, layout.UploadHashState}, k)
+}
+
+func (c *checker) tally(k index.Kind) {
+	*map[index.Kind]*int64{index.Blob: &c.Blobs, index.Layer: &c.Layers, index.Manifest: &c.Manifests, index.Tag: &c.Tags}[k]++
+}
+
+// flush looks at the things that the walk found, in one short view of the index.
+func (c *checker) flush() error {
+	defer func() { c.pending = c.pending[:0] }()
+	return c.Index.View(c.ctx, func(ix index.Reader) error {
+		for _, k := range c.pending {
+			found, err := c.look(ix, k, c.Deep)
+			if err != nil {
+				return err
+			}
+			c.found(found...)
+			c.things++
+			c.tell()
+		}
+		return nil
+	})
+}
+
+func (c *checker) tell() {
+	if c.OnSeen != nil {
+		c.OnSeen(c.things, c.Bytes)
+	}
+}
+
+func (c *checker) found(p ...Problem) { c.problems = append(c.problems, p...) }
+
+// look says everything that is wrong with a thing.
+func (c *checker) look(ix index.Reader, k index.Key, deep bool) (found []Problem, err error) {
+	row, err := ix.Row(k)
+	if err != nil {
+		return nil, err
+	}
+	seen, there, err := c.onDisk(k, deep)
+	if errors.As(err, new(*fs.PathError)) {
+		return []Problem{{Flaw: Unreadable, Key: k, File: c.relative(c.Dir.File(adopt.Path(k))), Detail: reason(err)}}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if c.Indexed {
+		found = c.compare(k, row, seen, there)
+	}
+	return append(found, seen.problems...), nil
+}
+
+// sight is a thing as it is on disk.
+type sight struct {
+	size     int64         // blobs
+	target   digest.Digest // tags
+	problems []Problem
+}
+
+func (s *sight) add(f Flaw, k index.Key, detail string, args ...any) {
+	s.problems = append(s.problems, Problem{Flaw: f, Key: k, Detail: fmt.Sprintf(detail, args...)})
+}
+
+func (c *checker) onDisk(k index.Key, deep bool) (s sight, there bool, err error) {
+	if k.Kind == index.Blob {
+		return c.blob(k, deep)
+	}
+	to, err := adopt.Link(c.Dir, adopt.Path(k))
+	if adopt.Missing(err) {
+		return s, false, nil
+	}
+	if errors.As(err, new(*fs.PathError)) {
+		return s, true, err
+	}
+	switch {
+	case k.Kind == index.Tag && err != nil:
+		s.add(Nowhere, k, "its link says no digest")
+	case k.Kind == index.Tag:
+		s.target = to
+		return s, true, c.tag(&s, k, to)
+	case err != nil || to != k.Digest:
+		s.add(Dangling, k, "its link says something else than its name")
+	case k.Kind == index.Layer:
+		return s, true, c.layer(&s, k)
+	default:
+		return s, true, c.manifest(&s, k)
+	}
+	return s, true, nil
+}
+
+func (c *checker) blob(k index.Key, deep bool) (s sight, there bool, err error) {
+	fi, err := os.Stat(c.Dir.File(adopt.Path(k)))
+	if adopt.Missing(err) {
+		return s, false, nil
+	}
+	if err != nil {
+		return s, false, err
+	}
+	s.size = fi.Size()
+	if !deep {
+		return s, true, nil
+	}
+	right, _, err := Verify(c.ctx, c.Dir, k.Digest, func(n int) { c.Bytes += int64(n); c.tell() })
+	if adopt.Missing(err) {
+		return s, false, nil
+	}
+	if err == nil && !right {
+		s.add(WrongDigest, k, "its %d bytes have another digest", s.size)
+	}
+	return s, true, err
+}
+
+// Verify reads a blob to its end and says whether its bytes are what its name says, and which file that
+// was. read is told of bytes as they come.
+func Verify(ctx context.Context, dir layout.Dir, d digest.Digest, read func(n int)) (right bool, fi fs.FileInfo, err error) {
+	f, err := os.Open(dir.File(layout.Path{Kind: layout.BlobData, Digest: d}))
+	if err != nil {
+		return false, nil, err
+	}
+	defer f.Close()
+	if fi, err = f.Stat(); err != nil {
+		return false, nil, err
+	}
+	v := d.Verifier()
+	_, err = io.CopyBuffer(v, reading{ctx, f, read}, make([]byte, 1<<20))
+	return v.Verified(), fi, err
+}
+
+// reading tells how far it is, and ends when it shall.
+type reading struct {
+	ctx  context.Context
+	from io.Reader
+	tell func(n int)
+}
+
+func (r reading) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := r.from.Read(p)
+	r.tell(n)
+	return n, err
+}
+
+// Broken says whether a thing that is on disk is wrong there, whatever the index says. It does not read blobs.
+func Broken(dir layout.Dir, k index.Key) (bool, error) {
+	c := checker{CheckOptions: CheckOptions{Dir: dir}, ctx: context.Background()}
+	seen, there, err := c.onDisk(k, false)
+	return there && len(seen.problems) > 0, err
+}
+
+func (c *checker) exists(kind layout.Kind, repo string, d digest.Digest) (bool, error) {
+	return adopt.Exists(c.Dir, layout.Path{Kind: kind, Repository: repo, Digest: d})
+}
+
+func (c *checker) layer(s *sight, k index.Key) error {
+	there, err := c.exists(layout.BlobData, "", k.Digest)
+	if err == nil && !there {
+		s.add(Dangling, k, "its blob is not there")
+	}
+	return err
+}
+
+func (c *checker) tag(s *sight, k index.Key, to digest.Digest) error {
+	there, err := c.exists(layout.RevisionLink, k.Repository, to)
+	if err == nil && !there {
+		s.add(Nowhere, k, "manifest %s is not in its repository", to)
+	}
+	return err
+}
+
+func (c *checker) manifest(s *sight, k index.Key) error {
+	data, err := adopt.Content(c.Dir, k.Digest)
+	if adopt.Missing(err) {
+		s.add(Missing, k, "its own blob is not there")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	content, err := index.ParseContent(data)
+	if err != nil {
+		s.add(Unparsable, k, "%v", err)
+		return nil
+	}
+	for _, d := range content.References {
+		if slices.Contains(content.Foreign, d) {
+			continue
+		}
+		lacks, err := c.lacks(k.Repository, d)
+		if err != nil {
+			return err
+		}
+		if lacks != "" {
+			s.add(Missing, k, "%s %s", d, lacks)
+		}
+	}
+	return nil
+}
+
+// lacks says what a manifest misses of something that it names; nothing: "".
+func (c *checker) lacks(repo string, d digest.Digest) (string, error) {
+	blob, err := c.exists(layout.BlobData, "", d)
+	if err != nil {
+		return "", err
+	}
+	if !blob {
+		return "is not there", nil
+	}
+	for _, kind := range []layout.Kind{layout.LayerLink, layout.RevisionLink} {
+		if linked, err := c.exists(kind, repo, d); linked || err != nil {
+			return "", err
+		}
+	}
+	return "is not in its repository", nil
+}
+
+// compare holds a thing on disk against its row.
+func (c *checker) compare(k index.Key, row *index.Row, seen sight, there bool) []Problem {
+	switch {
+	case !there && (row == nil || !row.Placed):
+		return nil // a claim whose file never came, or nothing any more
+	case !there:
+		return []Problem{{Flaw: Stale, Key: k, Detail: fmt.Sprintf("the index knows this %s, the disk does not", k.Kind)}}
+	case k.Kind == index.Tag && seen.target == "":
+		return nil // reported as it is
+	case row == nil || !row.Placed:
+		return []Problem{{Flaw: Orphan, Key: k, Detail: fmt.Sprintf("the index does not know this %s", k.Kind)}}
+	case k.Kind == index.Tag && row.Digest != seen.target:
+		return []Problem{{Flaw: Stale, Key: k, Detail: fmt.Sprintf("the index says %s, the disk %s", row.Digest, seen.target)}}
+	case k.Kind == index.Blob && row.Size != seen.size:
+		return []Problem{{Flaw: Stale, Key: k, Detail: fmt.Sprintf("the index says %d bytes, the disk %d", row.Size, seen.size)}}
+	}
+	return nil
+}
+
+// rows finds what the index knows and the disk does not have.
+func (c *checker) rows() error {
+	if !c.Indexed {
+		return nil
+	}
+	return c.Index.View(c.ctx, func(ix index.Reader) error {
+		for _, kind := range []index.Kind{index.Blob, index.Layer, index.Manifest, index.Tag} {
+			err := ix.Each(kind, func(row index.Row) error {
+				c.things++
+				c.tell()
+				there := true
+				if row.Placed {
+					var err error
+					if there, err = adopt.Exists(c.Dir, adopt.Path(row.Key)); err != nil {
+						there = true // unreadable: the walk has said so
+					}
+				}
+				if !there {
+					c.found(c.compare(row.Key, &row, sight{}, false)...)
+				}
+				return c.ctx.Err()
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// again drops the problems that were only coming or going.
+func (c *checker) again() error {
+	for n := 1; n < looks && len(c.problems) > 0; n++ {
+		select {
+		case <-c.ctx.Done():
+			return c.ctx.Err()
+		case <-time.After(lookPace):
+		}
+		var err error
+		if c.problems, err = c.still(c.problems); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// still are those of the problems that are there at another look, of which wrong bytes are certain.
+func (c *checker) still(problems []Problem) (stay []Problem, err error) {
+	err = c.Index.View(c.ctx, func(ix index.Reader) error {
+		now, of := []Problem(nil), index.Key{}
+		for _, p := range problems {
+			if p.Key == (index.Key{}) || p.Flaw == WrongDigest {
+				if there, err := c.stays(p); err != nil || there {
+					stay = append(stay, p)
+				}
+				continue
+			}
+			if p.Key != of {
+				if now, err = c.look(ix, p.Key, false); err != nil {
+					return err
+				}
+				of = p.Key
+			}
+			if slices.ContainsFunc(now, p.same) {
+				stay = append(stay, p)
+			}
+		}
+		return nil
+	})
+	return stay, err
+}
+
+// stays says whether the file of a problem is there any more.
+func (c *checker) stays(p Problem) (bool, error) {
+	if p.Key != (index.Key{}) {
+		return adopt.Exists(c.Dir, adopt.Path(p.Key))
+	}
+	_, err := os.Lstat(filepath.Join(string(c.Dir), p.File))
+	return !adopt.Missing(err), nil
+}
+
+// reason is an error of the system without the path, which is said elsewhere.
+func reason(err error) string {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Op + ": " + pe.Err.Error()
+	}
+	return err.Error()
+}
