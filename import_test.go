@@ -60,7 +60,7 @@ func TestArrowsPointDown(t *testing.T) {
 	}
 	for _, p := range packages(t) {
 		name := strings.TrimPrefix(p.ImportPath, module)
-		if name == p.ImportPath || strings.HasPrefix(name, "e2e") || name == "bench" {
+		if name == p.ImportPath || strings.HasPrefix(name, "e2e") || name == "bench" || name == "torture" {
 			continue // the root, which has no code; and what runs the binary
 		}
 		i, ok := rank[name]
