@@ -10,7 +10,11 @@ TOOLS         := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dcs-tools
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-v2.15.0/golangci-lint
 REGISTRY      := $(TOOLS)/registry-v3.1.2/registry
 
-.PHONY: build run test race lint docs e2e bench clean help
+# How long make torture tries to break something, and where its randomness begins; 0: from the clock.
+T    ?= 60s
+SEED ?= 0
+
+.PHONY: build run test race torture lint docs e2e bench clean help
 
 build: ## build the static binary bin/dcs (what plain `make` does)
 	go build -trimpath -o $(BIN) ./cmd/dcs
@@ -26,6 +30,12 @@ race: export CGO_ENABLED := 1
 race: ## run the tests under the race detector; needs gcc
 	# SQLite, which is C translated to Go, runs twice as fast without checks of its pointer arithmetic.
 	go test -race -gcflags='modernc.org/...=-d=checkptr=0' ./...
+
+torture: SHELL := /bin/bash
+torture: .SHELLFLAGS := -o pipefail -c
+torture: ## try to break every promise at random for T=60s; SEED=n begins where an earlier run began
+	go test -count=1 -timeout 0 -v -run '^(TestStorm|TestStormOfKills|TestModel)$$' ./torture ./internal/serve -args -duration=$(T) -seed=$(SEED) \
+		| grep -v -e '^=== ' -e '^ *--- PASS: TestModel/'
 
 lint: $(GOLANGCI_LINT) ## check formatting, go vet, staticcheck and who may import what (.golangci.yml)
 	$(GOLANGCI_LINT) run ./...
@@ -45,7 +55,7 @@ clean: ## remove what was built; ./data stays
 	@if [ -d data ]; then echo 'data/ stays: it holds the images of `make run`; remove it by hand'; fi
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-7s %s\n", $$1, $$2 }' Makefile
 
 $(GOLANGCI_LINT):
 	GOBIN=$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0

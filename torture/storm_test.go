@@ -33,8 +33,9 @@ const (
 type storm struct {
 	*store
 	grace   time.Duration
-	mayFail bool // requests may get no answer: somebody kills the server
-	blobs   []blob
+	mayFail bool   // requests may get no answer: somebody kills the server
+	blobs   []blob // shared by all images
+	loose   []blob // never held for long: they live by promises
 	repos   []string
 
 	mu        sync.Mutex                // guards what follows
@@ -64,13 +65,14 @@ func newStorm(t *testing.T, s *store, grace time.Duration) *storm {
 	random := rand.New(rand.NewPCG(*seed, 0))
 	st := &storm{store: s, grace: grace, repos: []string{"app", "team/app", "team/cache", "base"},
 		deleted: map[string]time.Time{}, acked: map[string]digest.Digest{}, manifests: map[digest.Digest]content{}}
-	for range 24 {
+	for range 32 {
 		data := make([]byte, 100+random.IntN(8000))
 		for i := range data {
 			data[i] = byte(random.Uint32())
 		}
 		st.blobs = append(st.blobs, blob{digest.FromBytes(data), data})
 	}
+	st.loose, st.blobs = st.blobs[:8], st.blobs[8:]
 	return st
 }
 
@@ -107,6 +109,8 @@ func (st *storm) rage(ctx context.Context, clients int) {
 func (w *worker) operation() {
 	repo := w.repos[w.random.IntN(len(w.repos))]
 	switch n := w.random.IntN(100); {
+	case n < 14:
+		w.pushLate(fmt.Sprintf("late/%d", w.random.IntN(8)))
 	case n < 30:
 		w.push(repo, fmt.Sprintf("t%d", w.random.IntN(6)))
 	case n < 38:
@@ -243,8 +247,13 @@ func (w *worker) upload(location string, b blob) (since time.Time, ok bool) {
 	return a.sent, true
 }
 
-// image makes an image of blobs of the pool, and one of its own as configuration now and then.
-func (w *worker) image(subject *v1.Descriptor) (content, map[digest.Digest]blob) {
+// image makes an image of blobs of a pool, and of a configuration that few others have.
+func (w *worker) image(subject *v1.Descriptor, pool []blob) (content, map[digest.Digest]blob) {
+	config := []byte(fmt.Sprintf(`{"architecture":"amd64","os":"linux","client":%d,"of":%d}`, w.id, w.random.IntN(40)))
+	return w.imageWith(subject, pool, blob{digest.FromBytes(config), config})
+}
+
+func (w *worker) imageWith(subject *v1.Descriptor, pool []blob, config blob) (content, map[digest.Digest]blob) {
 	blobs := map[digest.Digest]blob{}
 	m := v1.Manifest{MediaType: v1.MediaTypeImageManifest, Subject: subject}
 	m.SchemaVersion = 2
@@ -252,10 +261,9 @@ func (w *worker) image(subject *v1.Descriptor) (content, map[digest.Digest]blob)
 		blobs[b.digest] = b
 		return v1.Descriptor{MediaType: mediaType, Digest: b.digest, Size: int64(len(b.data))}
 	}
-	config := []byte(fmt.Sprintf(`{"architecture":"amd64","os":"linux","client":%d,"of":%d}`, w.id, w.random.IntN(40)))
-	m.Config = describe(v1.MediaTypeImageConfig, blob{digest.FromBytes(config), config})
+	m.Config = describe(v1.MediaTypeImageConfig, config)
 	for range 1 + w.random.IntN(4) {
-		m.Layers = append(m.Layers, describe(v1.MediaTypeImageLayerGzip, pick(w, w.blobs)))
+		m.Layers = append(m.Layers, describe(v1.MediaTypeImageLayerGzip, pick(w, pool)))
 	}
 	data, err := json.Marshal(m)
 	if err != nil {
@@ -290,7 +298,7 @@ func (w *worker) put(repo, reference string, c content, since map[string]time.Ti
 func (w *worker) push(repo, tag string) (digest.Digest, bool) { return w.pushWith(repo, tag, nil, nil) }
 
 func (w *worker) pushWith(repo, tag string, subject *v1.Descriptor, since map[string]time.Time) (digest.Digest, bool) {
-	c, blobs := w.image(subject)
+	c, blobs := w.image(subject, w.blobs)
 	promised := maps.Clone(since)
 	if promised == nil {
 		promised = map[string]time.Time{}
@@ -302,11 +310,35 @@ func (w *worker) pushWith(repo, tag string, subject *v1.Descriptor, since map[st
 		}
 		promised[inRepo(repo, d)] = at
 	}
+	if w.random.IntN(3) == 0 { // the manifest comes last, and as late as it may
+		time.Sleep(stormGrace * time.Duration(40+w.random.IntN(50)) / 100)
+	}
 	d := digest.FromBytes(c.data)
 	if tag == "" {
 		tag = d.String()
 	}
 	return d, w.put(repo, tag, c, promised)
+}
+
+// pushLate is a client that has its layers promised and comes with the manifest as late as it may. Then
+// it takes the manifest back, so that nothing but promises keeps the layers. Few upload anything into
+// these repositories: an upload renews what other pushes were promised.
+func (w *worker) pushLate(repo string) {
+	c, blobs := w.imageWith(nil, w.loose, pick(w, w.loose))
+	since := map[string]time.Time{}
+	for d, b := range blobs {
+		at, ok := w.offer(repo, b)
+		if !ok {
+			return
+		}
+		since[inRepo(repo, d)] = at
+	}
+	time.Sleep(w.grace * time.Duration(w.random.IntN(95)) / 100)
+	d := digest.FromBytes(c.data)
+	if w.put(repo, d.String(), c, since) {
+		w.deleting(inRepo(repo, d))
+		w.delete(inRepo(repo, d), "/v2/"+repo+"/manifests/"+d.String())
+	}
 }
 
 // pushOwn pushes to a tag that no other client writes or deletes.
@@ -558,11 +590,11 @@ func TestStorm(t *testing.T) {
 	s := newStore(t, "--cache.ttl", stormTTL.String(), "--cache.grace", stormGrace.String(), "--cache.cleanup_interval", "100ms")
 	s.start()
 	st := newStorm(t, s, stormGrace)
-	ctx, cancel := context.WithTimeout(t.Context(), *duration)
+	ctx, cancel := context.WithTimeout(t.Context(), *duration/storms)
 	defer cancel()
 	var gc sync.WaitGroup
 	gc.Go(func() { st.expire(ctx) })
-	st.rage(ctx, 12)
+	st.rage(ctx, 20)
 	gc.Wait()
 	st.atRest()
 	st.allGone()
@@ -585,7 +617,7 @@ func TestStormOfKills(t *testing.T) {
 	ready := s.start()
 	st := newStorm(t, s, grace)
 	st.mayFail = true
-	ctx, cancel := context.WithTimeout(t.Context(), *duration)
+	ctx, cancel := context.WithTimeout(t.Context(), *duration/storms)
 	defer cancel()
 	var others sync.WaitGroup
 	others.Go(func() { st.expire(ctx) })

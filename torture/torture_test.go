@@ -11,9 +11,12 @@ import (
 )
 
 var (
-	duration = flag.Duration("duration", 4*time.Second, "how long each test tries to break something")
+	duration = flag.Duration("duration", 4*time.Second, "how long the storms rage, together")
 	seed     = flag.Uint64("seed", 0, "where randomness comes from; 0: from the clock")
 )
+
+// storms is how many tests share the duration.
+const storms = 2
 
 // dcsBinary is the program under test, built from this tree.
 var dcsBinary string
