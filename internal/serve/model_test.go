@@ -72,6 +72,7 @@ type model struct {
 	promised  map[thing]time.Time // until when, at least
 	manifests map[string]known
 	linked    map[thing]bool // blobs and manifests that were put into a repository
+	doubtful  map[thing]bool // may have gone with an expiry, and nobody saw it since
 	pool      [][]byte
 
 	expiries, crashes, losses int
@@ -79,7 +80,7 @@ type model struct {
 
 func newModel(w *world, seed uint64) *model {
 	m := &model{world: w, random: rand.New(rand.NewPCG(seed, 0)), tags: map[thing]string{}, used: map[thing]time.Time{}, recent: map[thing]time.Time{},
-		promised: map[thing]time.Time{}, manifests: map[string]known{}, linked: map[thing]bool{}}
+		promised: map[thing]time.Time{}, manifests: map[string]known{}, linked: map[thing]bool{}, doubtful: map[thing]bool{}}
 	for i := range 8 {
 		m.pool = append(m.pool, []byte(fmt.Sprintf("layer %d of %d", i, seed)))
 	}
@@ -139,6 +140,7 @@ func (m *model) step(seed uint64, n int) {
 // touch is a use of a name. Its whole image may count it from now on.
 func (m *model) touch(th thing) {
 	m.used[th] = m.Now()
+	delete(m.doubtful, th)
 	m.spread(th, m.Now(), map[thing]bool{})
 }
 
@@ -432,14 +434,14 @@ func (m *model) keeper(th thing) thing {
 }
 
 func (m *model) expireHere(string) {
-	m.expiries++
+	m.doubt()
 	m.expire()
 	m.checkForgotten()
 }
 
 // expireBeside is what dcs gc does beside a server: a connection of its own, and a clock of its own.
 func (m *model) expireBeside(string) {
-	m.expiries++
+	m.doubt()
 	dir := layout.Dir(m.dir)
 	tree, err := disk.OpenTree(m.dir, dir.Temp(), dir.Trash())
 	if err != nil {
@@ -453,6 +455,18 @@ func (m *model) expireBeside(string) {
 	_, err = c.Run(m.Context(), Policy(m.s.cfg), false)
 	if cerr := ix.Close(); err != nil || cerr != nil {
 		m.Fatal(err, cerr)
+	}
+}
+
+// doubt is for an expiry: what does not have to stay may go.
+func (m *model) doubt() {
+	m.expiries++
+	alive := m.alive()
+	for th := range m.linked {
+		m.doubtful[th] = m.doubtful[th] || !alive[th]
+	}
+	for th := range m.tags {
+		m.doubtful[th] = m.doubtful[th] || !alive[th]
 	}
 }
 
@@ -502,7 +516,7 @@ func (m *model) alive() map[thing]bool {
 	}
 	for th, to := range m.tags { // a tag lives as long as it or its manifest was used
 		repo, _ := th.split()
-		if at, ok := m.used[named(repo, to)]; ok && !at.Before(after) {
+		if at, ok := m.used[named(repo, to)]; ok && !at.Before(after) && !m.doubtful[th] {
 			m.keep(th, alive)
 		}
 	}
@@ -528,8 +542,8 @@ func (m *model) keep(th thing, alive map[thing]bool) {
 		m.keep(named(repo, d), alive)
 	}
 	for d, c := range m.manifests {
-		if c.subject == reference && m.linked[named(repo, d)] {
-			m.keep(named(repo, d), alive)
+		if r := named(repo, d); c.subject == reference && m.linked[r] && !m.doubtful[r] {
+			m.keep(r, alive)
 		}
 	}
 }
