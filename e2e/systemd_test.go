@@ -291,9 +291,10 @@ func TestSystemdWaitsForTheDrain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	patch.Header.Set("Expect", "100-continue") // so no byte goes out before the server is in the middle of it
 	answer := make(chan error, 1)
 	go func() {
-		resp, err := http.DefaultClient.Do(patch)
+		resp, err := (&http.Client{Transport: &http.Transport{ExpectContinueTimeout: time.Minute}}).Do(patch)
 		if err == nil && resp.StatusCode != http.StatusAccepted {
 			err = fmt.Errorf("PATCH: %s", resp.Status)
 		}
