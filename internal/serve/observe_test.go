@@ -96,6 +96,32 @@ func (o *observed) await(what string, ok func() bool) {
 	}
 }
 
+// awaitRun waits for what a run of the server's own cleaner does, and for the end of that run: what went
+// is told after it went.
+func (o *observed) awaitRun(what string, ok func() bool) {
+	o.Helper()
+	o.await(what, ok)
+	before := o.runs()
+	o.await("the run ends", func() bool { return o.runs() > before })
+}
+
+// runs is how many expiry runs of the server have ended.
+func (o *observed) runs() (n float64) {
+	o.Helper()
+	families, err := o.s.metrics.registry.Gather()
+	if err != nil {
+		o.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "dcs_gc_runs_total" {
+			for _, m := range f.Metric {
+				n += m.Counter.GetValue()
+			}
+		}
+	}
+	return n
+}
+
 // wantEvents compares as sets: the parts of an image are pushed at once.
 func (o *observed) wantEvents(want ...string) {
 	o.Helper()
@@ -332,18 +358,18 @@ func TestObserversHearOfEachFileThatGoesOnce(t *testing.T) {
 	o.want(202, "DELETE", "/v2/app/manifests/"+digestOf(deleted), nil, "")
 	o.events()
 	o.pass(grace + time.Minute + time.Second)
-	o.await("the deleted manifest goes", func() bool { return o.totals().Blobs == 3 && !o.known(empty) && !o.known(index.BlobKey(half)) })
+	o.awaitRun("the deleted manifest goes", func() bool { return o.totals().Blobs == 3 && !o.known(empty) && !o.known(index.BlobKey(half)) })
 	o.wantEvents(removal(digestOf(deleted)), removal(half.String()))
 	o.pass(ttl)
 	o.await("the idle image goes", func() bool { return o.totals().Tags == 0 })
 	o.pass(grace + time.Minute + time.Second)
-	o.await("its content goes", func() bool { return o.totals().Blobs == 0 })
+	o.awaitRun("its content goes", func() bool { return o.totals().Blobs == 0 })
 	conf := []byte(`{"architecture":"amd64","os":"linux"}`)
 	o.wantEvents(removal(digestOf(idle)), removal(digestOf(layer)), removal(digestOf(conf)))
 	o.upload("app", layer)
 	o.wantEvents(access(digestOf(layer), len(layer)))
 	o.pass(2 * (grace + time.Minute))
-	o.await("it goes a second time", func() bool { return o.totals().Blobs == 0 })
+	o.awaitRun("it goes a second time", func() bool { return o.totals().Blobs == 0 })
 	o.wantEvents(removal(digestOf(layer)))
 }
 
