@@ -42,9 +42,9 @@ type Result struct {
 	Token   string
 }
 
-// batch is how many objects one index transaction looks at: a few milliseconds, so that a request's
-// lease that waits for it is not held up.
-const batch = 100
+// batch is how many objects one index transaction looks at: some twenty milliseconds, since a request's
+// lease may have to wait for it. Fewer would write the same pages of the index more often.
+const batch = 250
 
 // progressEvery is how often a long rebuild says how far it is.
 const progressEvery = 10 * time.Second
@@ -60,7 +60,15 @@ func Rebuild(ctx context.Context, o Options) (Result, error) {
 	}
 	r := rebuild{Options: o, ctx: ctx, logged: time.Now()}
 	r.Token = token
-	for _, step := range []func() error{r.blobs, r.repositories, r.flush, r.missing, r.flush} {
+	err = o.Index.View(ctx, func(ix index.Reader) error {
+		totals, err := ix.Totals()
+		r.blank = totals == index.Totals{}
+		return err
+	})
+	if err != nil {
+		return r.Result, fmt.Errorf("rebuild the index of %s: %w", o.Dir, err)
+	}
+	for _, step := range []func() error{r.repositories, r.blobs, r.flush, r.missing} {
 		if err := step(); err != nil {
 			return r.Result, fmt.Errorf("rebuild the index of %s: %w", o.Dir, err)
 		}
@@ -72,6 +80,7 @@ type rebuild struct {
 	Options
 	Result
 	ctx    context.Context
+	blank  bool // the index knew nothing: no need to ask it first
 	logged time.Time
 	keys   []index.Key // seen and not yet compared
 }
@@ -80,14 +89,16 @@ func (r *rebuild) blobs() error {
 	return r.Dir.Blobs(r.ctx, func(d digest.Digest) error { return r.saw(index.BlobKey(d)) })
 }
 
+// repositories come before the blobs, and manifests before layers: what holds a row is known when it is
+// written, and is written once.
 func (r *rebuild) repositories() error {
 	return r.Dir.Repositories(r.ctx, func(name string) error {
-		layer := func(d digest.Digest) error { return r.saw(index.LayerKey(name, d)) }
-		if err := r.Dir.Links(r.ctx, layout.LayersDir, name, layer); err != nil {
-			return err
-		}
 		manifest := func(d digest.Digest) error { return r.saw(index.ManifestKey(name, d)) }
 		if err := r.Dir.Links(r.ctx, layout.RevisionsDir, name, manifest); err != nil {
+			return err
+		}
+		layer := func(d digest.Digest) error { return r.saw(index.LayerKey(name, d)) }
+		if err := r.Dir.Links(r.ctx, layout.LayersDir, name, layer); err != nil {
 			return err
 		}
 		return r.Dir.Tags(r.ctx, name, func(tag string) error { return r.saw(index.TagKey(name, tag)) })
@@ -110,11 +121,50 @@ func (r *rebuild) saw(k index.Key) error {
 	return r.flush()
 }
 
+// found is a look, and what it saw when the index last took it.
+type found struct {
+	key   index.Key
+	look  index.Look
+	there bool
+}
+
+func (f *found) take() (index.Adoption, bool, error) {
+	a, there, err := f.look()
+	f.there = there
+	return a, there, err
+}
+
 // flush adopts those of the keys that the index does not know as they are on disk.
 func (r *rebuild) flush() error {
-	var looks []index.Look
-	var looked []index.Key
-	err := r.Index.View(r.ctx, func(ix index.Reader) error {
+	differ, err := r.differing()
+	r.keys = r.keys[:0]
+	if err != nil || len(differ) == 0 {
+		return err
+	}
+	looks := make([]index.Look, len(differ))
+	for i := range differ {
+		looks[i] = differ[i].take
+	}
+	if err := r.Index.Adopt(r.ctx, looks...); err != nil {
+		return err
+	}
+	for _, f := range differ {
+		if err := r.count(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// differing are those of the keys that have to be adopted.
+func (r *rebuild) differing() (differ []found, err error) {
+	if r.blank {
+		for _, k := range r.keys {
+			differ = append(differ, found{key: k, look: adopt.Look(r.Dir, k, r.age(k.Kind))})
+		}
+		return differ, nil
+	}
+	err = r.Index.View(r.ctx, func(ix index.Reader) error {
 		for _, k := range r.keys {
 			row, err := ix.Row(k)
 			if err != nil {
@@ -126,39 +176,25 @@ func (r *rebuild) flush() error {
 				return err
 			}
 			if !same {
-				looks, looked = append(looks, look), append(looked, k)
+				differ = append(differ, found{key: k, look: look})
 			}
 		}
 		return nil
 	})
-	if err != nil || len(looks) == 0 {
-		r.keys = r.keys[:0]
-		return err
-	}
-	r.keys = r.keys[:0]
-	if err := r.Index.Adopt(r.ctx, looks...); err != nil {
-		return err
-	}
-	for _, k := range looked {
-		if err := r.count(k); err != nil {
-			return err
-		}
-	}
-	return nil
+	return differ, err
 }
 
 // count tells what was adopted from a directory without its file.
-func (r *rebuild) count(k index.Key) error {
-	there, err := adopt.Exists(r.Dir, adopt.Path(k))
-	switch {
-	case err != nil:
-		return err
-	case there:
+func (r *rebuild) count(f found) error {
+	if f.there {
 		r.Adopted++
-	case r.Prune != nil:
-		r.Prune(filepath.Dir(r.Dir.File(adopt.Path(k))))
+		return nil
 	}
-	return nil
+	there, err := adopt.Exists(r.Dir, adopt.Path(f.key)) // a manifest has two files
+	if err == nil && !there && r.Prune != nil {
+		r.Prune(filepath.Dir(r.Dir.File(adopt.Path(f.key))))
+	}
+	return err
 }
 
 // same says whether a row is as the disk has it. What a manifest refers to follows from its digest, so

@@ -39,6 +39,10 @@ const version = 2
 // busyTimeout is how long a writer waits for another process. Transactions take milliseconds.
 const busyTimeout = 10 * time.Second
 
+// checkpointPages is how long the WAL grows, in pages of 4 KiB, before it goes into the file: 16 MB. A
+// rebuild changes pages at random, and writes each of them to the file that much less often.
+const checkpointPages = 4000
+
 // Mode says how an index is opened.
 type Mode int
 
@@ -183,7 +187,7 @@ func (s *Store) openFile(ctx context.Context, mode Mode) (_ *file, w *writer, er
 		}
 	}()
 	if mode != Look {
-		if f.db, err = sql.Open("sqlite", dsn(s.path, append(pragmas, "journal_mode(WAL)", "synchronous(NORMAL)"), create)); err != nil {
+		if f.db, err = sql.Open("sqlite", dsn(s.path, append(pragmas, "journal_mode(WAL)", "synchronous(NORMAL)", fmt.Sprintf("wal_autocheckpoint(%d)", checkpointPages)), create)); err != nil {
 			return nil, nil, err
 		}
 		conn, err := f.db.Conn(ctx)
