@@ -14,7 +14,7 @@ REGISTRY      := $(TOOLS)/registry-v3.1.2/registry
 T    ?= 60s
 SEED ?= 0
 
-.PHONY: build run test race torture lint docs e2e bench clean help
+.PHONY: build run test race torture breakages lint docs e2e bench clean help
 
 build: ## build the static binary bin/dcs (what plain `make` does)
 	go build -trimpath -o $(BIN) ./cmd/dcs
@@ -37,6 +37,9 @@ torture: ## try to break every promise at random for T=60s; SEED=n begins where 
 	go test -count=1 -timeout 0 -v -run '^(TestStorm|TestStormOfKills|TestModel)$$' ./torture ./internal/serve -args -duration=$(T) -seed=$(SEED) \
 		| grep -v -e '^=== ' -e '^ *--- PASS: TestModel/'
 
+breakages: ## break each law on purpose (torture/breakages), and want a test to fail
+	torture/breakages.sh
+
 lint: $(GOLANGCI_LINT) ## check formatting, go vet, staticcheck and who may import what (.golangci.yml)
 	$(GOLANGCI_LINT) run ./...
 
@@ -55,7 +58,7 @@ clean: ## remove what was built; ./data stays
 	@if [ -d data ]; then echo 'data/ stays: it holds the images of `make run`; remove it by hand'; fi
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' Makefile
 
 $(GOLANGCI_LINT):
 	GOBIN=$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
