@@ -180,6 +180,55 @@ func TestAManifestWhoseLayerWentMeanwhileIsRefusedAndPinsNothing(t *testing.T) {
 	b.wantFile(index.BlobKey(m), false)
 }
 
+// stalling is an index whose claims are followed by whatever a test wants to happen before the placing.
+type stalling struct {
+	index.Store
+	claimed func()
+}
+
+func (s stalling) Claim(ctx context.Context, c index.Claim) error {
+	err := s.Store.Claim(ctx, c)
+	s.claimed()
+	return err
+}
+
+// TestAManifestThatStallsBetweenClaimAndPlaceIsLookedAtAgain: its claim ran out, or somebody took a file
+// away by hand. The first look was good.
+func TestAManifestThatStallsBetweenClaimAndPlaceIsLookedAtAgain(t *testing.T) {
+	for what, happens := range map[string]func(b *bench, l, m digest.Digest){
+		"for longer than the grace": func(b *bench, l, m digest.Digest) {
+			b.pass(2 * time.Hour)
+			b.sweep(index.ManifestKey("a", m), index.LayerKey("a", l), index.BlobKey(l))
+		},
+		"while its layer is removed by hand": func(b *bench, l, _ digest.Digest) {
+			if err := os.Remove(b.dir.File(adopt.Path(index.LayerKey("a", l)))); err != nil {
+				b.Fatal(err)
+			}
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			b := newBench(t)
+			l := b.layer("l", "a")
+			body := `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","layers":[{"digest":"` + l.String() + `"}]}`
+			m := digest.FromString(body)
+			ctx := b.as(http.MethodPut, routeManifest)
+			b.put(ctx, index.BlobKey(m), body)
+			sound := b.index
+			b.index = stalling{sound, func() { happens(b, l, m) }}
+			err := b.PutContent(ctx, b.path(index.ManifestKey("a", m)), []byte(m))
+			b.index = sound
+			var told errcode.Error
+			if !errors.As(err, &told) || told.Code != errcode.ErrorCodeManifestBlobUnknown {
+				t.Errorf("manifest without its layer: %v", err)
+			}
+			b.wantFile(index.ManifestKey("a", m), false)
+			if known, err := b.index.Lease(t.Context(), index.ManifestKey("a", m)); known || err != nil {
+				t.Errorf("the claim of a refused manifest stays (%v), and holds what it names", err)
+			}
+		})
+	}
+}
+
 func TestATagToAManifestThatWentMeanwhileIsRefused(t *testing.T) {
 	b := newBench(t)
 	m := digest.FromString("never stored")
@@ -210,6 +259,21 @@ func TestAPromiseFromMemoryHoldsForItsWholeGrace(t *testing.T) {
 	b.pass(policy.Resolution)
 	b.sweep(index.LayerKey("a", d), index.BlobKey(d))
 	b.wantFile(index.LayerKey("a", d), false)
+}
+
+func TestAUseLaterThanTheResolutionIsWritten(t *testing.T) {
+	b := newBench(t)
+	d := b.layer("l", "a")
+	head := b.as(http.MethodHead, routeBlob)
+	for range 3 {
+		b.pass(policy.Resolution + time.Second)
+		if _, err := b.GetContent(head, b.path(index.LayerKey("a", d))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.pass(policy.Grace - time.Millisecond)
+	b.sweep(index.LayerKey("a", d), index.BlobKey(d))
+	b.wantFile(index.LayerKey("a", d), true)
 }
 
 func TestReadingForADeleteIsNoUse(t *testing.T) {

@@ -214,3 +214,23 @@ func TestAPromiseEndsWithoutItsServer(t *testing.T) {
 		}
 	}
 }
+
+func TestAnIndexOfANewerVersionIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "index.db")
+	s, err := Open(t.Context(), path, Serve, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.begin(t.Context(), func(t *tx) error {
+		_, err := t.conn.ExecContext(t.ctx, fmt.Sprintf("PRAGMA user_version = %d", version+1))
+		return err
+	})
+	if err := errors.Join(err, s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []Mode{Serve, Alone, Beside, Look} {
+		if s, err := Open(t.Context(), path, mode, time.Now); !errors.Is(err, index.ErrNewer) {
+			t.Errorf("mode %d: %v", mode, errors.Join(err, s.Close()))
+		}
+	}
+}
