@@ -262,18 +262,45 @@ func TestAPromiseFromMemoryHoldsForItsWholeGrace(t *testing.T) {
 }
 
 func TestAUseLaterThanTheResolutionIsWritten(t *testing.T) {
+	for uses := 1; uses <= 4; uses++ {
+		b := newBench(t)
+		d := b.layer("l", "a")
+		head := b.as(http.MethodHead, routeBlob)
+		for range uses {
+			b.pass(policy.Resolution + time.Second)
+			if _, err := b.GetContent(head, b.path(index.LayerKey("a", d))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.pass(policy.Grace - time.Millisecond)
+		b.sweep(index.LayerKey("a", d), index.BlobKey(d))
+		b.wantFile(index.LayerKey("a", d), true)
+	}
+}
+
+// full is an index on a disk that takes no more.
+type full struct{ index.Store }
+
+func (full) Lease(context.Context, index.Key) (bool, error) { return false, index.ErrFull }
+
+// TestAPromiseThatCannotBeRecordedIsNotMade: bytes that are in hand are served all the same.
+func TestAPromiseThatCannotBeRecordedIsNotMade(t *testing.T) {
 	b := newBench(t)
 	d := b.layer("l", "a")
-	head := b.as(http.MethodHead, routeBlob)
-	for range 3 {
-		b.pass(policy.Resolution + time.Second)
-		if _, err := b.GetContent(head, b.path(index.LayerKey("a", d))); err != nil {
-			t.Fatal(err)
+	b.pass(2 * policy.Resolution) // the next use has to be written
+	b.leases.store = full{b.index}
+	link := b.path(index.LayerKey("a", d))
+	if data, err := b.GetContent(b.as(http.MethodGet, routeBlob), link); err != nil || string(data) != d.String() {
+		t.Errorf("a GET got %q, %v", data, err)
+	}
+	for kind, ctx := range map[string]context.Context{"HEAD": b.as(http.MethodHead, routeBlob), "mount": b.as(http.MethodPost, routeUpload)} {
+		if _, err := b.GetContent(ctx, link); err == nil {
+			t.Errorf("a %s was promised what nobody wrote down", kind)
 		}
 	}
-	b.pass(policy.Grace - time.Millisecond)
-	b.sweep(index.LayerKey("a", d), index.BlobKey(d))
-	b.wantFile(index.LayerKey("a", d), true)
+	if _, err := b.Stat(b.as(http.MethodPut, routeUpload), b.path(index.BlobKey(d))); err == nil {
+		t.Error("an upload was promised what nobody wrote down")
+	}
 }
 
 func TestReadingForADeleteIsNoUse(t *testing.T) {

@@ -94,16 +94,3 @@ func TestTTLZeroIsNever(t *testing.T) {
 	}
 	w.pull("app:v1")
 }
-
-// TestAPromiseThatCannotBeRecordedIsNotMade: bytes in hand are served all the same.
-func TestAPromiseThatCannotBeRecordedIsNotMade(t *testing.T) {
-	w := newWorld(t)
-	d := w.upload("app", []byte("a layer"))
-	w.pass(2 * time.Minute) // past the resolution: the next use has to be written
-	if err := w.s.store.index.Close(); err != nil {
-		t.Fatal(err)
-	}
-	w.want(200, "GET", "/v2/app/blobs/"+d, nil, "")
-	w.want(503, "HEAD", "/v2/app/blobs/"+d, nil, "")
-	w.want(503, "POST", "/v2/other/blobs/uploads/?from=app&mount="+d, nil, "")
-}
