@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what the end-to-end tests run dcs against: dockerd, the docker command, nginx, systemd and htpasswd. Changes
+# Installs what the end-to-end tests run dcs against: dockerd, the docker command, nginx, systemd, htpasswd and strace. Changes
 # nothing when all are there.
 set -eu
 
@@ -20,3 +20,4 @@ has docker || apt_install docker-cli # a package of its own since Debian 13
 has nginx || apt_install nginx-light
 has htpasswd || apt_install apache2-utils
 has systemd-analyze || apt_install systemd
+has strace || apt_install strace
