@@ -14,7 +14,7 @@ REGISTRY      := $(TOOLS)/registry-v3.1.2/registry
 T    ?= 60s
 SEED ?= 0
 
-.PHONY: build run test race torture breakages lint docs e2e bench clean help
+.PHONY: build run test race torture fuzz breakages lint docs e2e bench clean help
 
 build: ## build the static binary bin/dcs (what plain `make` does)
 	go build -trimpath -o $(BIN) ./cmd/dcs
@@ -36,6 +36,13 @@ torture: .SHELLFLAGS := -o pipefail -c
 torture: ## try to break every promise at random for T=60s; SEED=n begins where an earlier run began
 	go test -count=1 -timeout 0 -v -run '^(TestStorm|TestStormOfKills|TestModel)$$' ./torture ./internal/serve -args -duration=$(T) -seed=$(SEED) \
 		| grep -v -e '^=== ' -e '^ *--- PASS: TestModel/'
+
+fuzz: ## feed the parsers noise, each for T=60s: paths, manifests, configuration, users
+	@go list ./... | while read -r package; do \
+		go test -list '^Fuzz' $$package | grep '^Fuzz' | while read -r target; do \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(T) $$package || exit 1; \
+		done || exit 1; \
+	done
 
 breakages: ## break each law on purpose (torture/breakages), and want a test to fail
 	torture/breakages.sh
