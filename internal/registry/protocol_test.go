@@ -100,6 +100,15 @@ func (b *bench) layer(content string, repos ...string) digest.Digest {
 	return d
 }
 
+// manifest stores the content of a manifest of one layer, which is part of no repository yet.
+func (b *bench) manifest(ctx context.Context, layer digest.Digest) (m digest.Digest, body string) {
+	b.Helper()
+	body = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","layers":[{"digest":"` + layer.String() + `"}]}`
+	m = digest.FromString(body)
+	b.put(ctx, index.BlobKey(m), body)
+	return m, body
+}
+
 func TestAHeadInOneRepositoryPromisesThatLink(t *testing.T) {
 	b := newBench(t)
 	d := b.layer("l", "a", "b")
@@ -162,10 +171,8 @@ func TestALinkToABlobThatWentMeanwhileIsRefused(t *testing.T) {
 func TestAManifestWhoseLayerWentMeanwhileIsRefusedAndPinsNothing(t *testing.T) {
 	b := newBench(t)
 	l := b.layer("l", "a")
-	body := `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","layers":[{"digest":"` + l.String() + `"}]}`
-	m := digest.FromString(body)
 	ctx := b.as(http.MethodPut, routeManifest)
-	b.put(ctx, index.BlobKey(m), body)
+	m, body := b.manifest(ctx, l)
 	b.pass(2 * time.Hour) // validated, and stalled for longer than the grace
 	b.sweep(index.LayerKey("a", l), index.BlobKey(l))
 	b.put(ctx, index.BlobKey(m), body)
@@ -209,10 +216,8 @@ func TestAManifestThatStallsBetweenClaimAndPlaceIsLookedAtAgain(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			b := newBench(t)
 			l := b.layer("l", "a")
-			body := `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","layers":[{"digest":"` + l.String() + `"}]}`
-			m := digest.FromString(body)
 			ctx := b.as(http.MethodPut, routeManifest)
-			b.put(ctx, index.BlobKey(m), body)
+			m, _ := b.manifest(ctx, l)
 			sound := b.index
 			b.index = stalling{sound, func() { happens(b, l, m) }}
 			err := b.PutContent(ctx, b.path(index.ManifestKey("a", m)), []byte(m))

@@ -15,21 +15,18 @@ import (
 // What keeps a row: the truth behind its held column, as a condition on its table's columns, or on the
 // parameters of a statement that writes it.
 var (
-	layerHeld    = layerHeldAs("layers.digest", "layers.repo")
-	manifestHeld = manifestHeldAs("manifests.digest", "manifests.repo", "manifests.subject", "manifests.loop")
-	blobHeld     = blobHeldAs("blobs.digest")
+	layerHeld = layerHeldAs("layers.digest", "layers.repo")
+	blobHeld  = blobHeldAs("blobs.digest")
 )
+
+// A manifest that closed a circle counts as loose unless a tag holds it, so that the circle is looked at.
+const manifestHeld = `EXISTS (SELECT 1 FROM tags t WHERE t.repo = manifests.repo AND t.digest = manifests.digest)
+	OR manifests.loop = 0 AND (
+		EXISTS (SELECT 1 FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = f.repo WHERE f.child = manifests.digest AND f.repo = manifests.repo)
+		OR manifests.subject IS NOT NULL AND EXISTS (SELECT 1 FROM manifests s WHERE s.digest = manifests.subject AND s.repo = manifests.repo))`
 
 func layerHeldAs(digest, repo string) string {
 	return fmt.Sprintf(`EXISTS (SELECT 1 FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = f.repo WHERE f.child = %s AND f.repo = %s)`, digest, repo)
-}
-
-// A manifest that closed a circle counts as loose unless a tag holds it, so that the circle is looked at.
-func manifestHeldAs(digest, repo, subject, loop string) string {
-	return fmt.Sprintf(`(EXISTS (SELECT 1 FROM tags t WHERE t.repo = %[2]s AND t.digest = %[1]s)
-	OR %[4]s = 0 AND (
-		EXISTS (SELECT 1 FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = f.repo WHERE f.child = %[1]s AND f.repo = %[2]s)
-		OR %[3]s IS NOT NULL AND EXISTS (SELECT 1 FROM manifests s WHERE s.digest = %[3]s AND s.repo = %[2]s)))`, digest, repo, subject, loop)
 }
 
 func blobHeldAs(digest string) string {
@@ -84,7 +81,7 @@ func (t *tx) put(c index.Claim, placed bool, at int64) error {
 	return fmt.Errorf("%s cannot be claimed", c.Key)
 }
 
-// The statements that write a row of content say what holds it as they write it: an index that is
+// The statements that write a blob or a link say what holds it as they write it: an index that is
 // rebuilt gets each row once.
 var (
 	putBlob = `INSERT INTO blobs (digest, size, placed, held, created_at, accessed_at) VALUES (?1, ?2, ?3, ` + blobHeldAs("?1") + `, ?4, ?4)
@@ -94,10 +91,6 @@ var (
 	putLayer = `INSERT INTO layers (digest, repo, placed, held, created_at, accessed_at) VALUES (?1, ?2, ?3, ` + layerHeldAs("?1", "?2") + `, ?4, ?4)
 		ON CONFLICT (digest, repo) DO UPDATE SET accessed_at = max(accessed_at, excluded.accessed_at), held = excluded.held,
 			placed = max(placed, excluded.placed)`
-
-	putManifest = `INSERT INTO manifests (digest, repo, media_type, artifact_type, config, subject, size, placed, held, loop, created_at, accessed_at)
-		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, ?9, ?9)
-		ON CONFLICT (digest, repo) DO UPDATE SET accessed_at = max(accessed_at, excluded.accessed_at), placed = max(placed, excluded.placed)`
 )
 
 func (t *tx) putBlob(c index.Claim, placed bool, at int64) error {
@@ -116,7 +109,10 @@ func (t *tx) putManifest(c index.Claim, placed bool, at int64) error {
 	if m == nil {
 		return fmt.Errorf("%s: claimed without its content", c.Key)
 	}
-	err := t.exec(putManifest, d, repo, m.MediaType, m.ArtifactType, packed(m.Config), packed(m.Subject), c.Size, placed, at)
+	err := t.exec(`INSERT INTO manifests (digest, repo, media_type, artifact_type, config, subject, size, placed, held, loop, created_at, accessed_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?)
+		ON CONFLICT (digest, repo) DO UPDATE SET accessed_at = max(accessed_at, excluded.accessed_at), placed = max(placed, excluded.placed)`,
+		d, repo, m.MediaType, m.ArtifactType, packed(m.Config), packed(m.Subject), c.Size, placed, at, at)
 	if err != nil {
 		return err
 	}
