@@ -588,9 +588,13 @@ func (m *model) checkForgotten() {
 	m.Helper()
 	dir := layout.Dir(m.dir)
 	oldest := m.Now().Add(-ttl - resolution - time.Second)
-	there := map[string]bool{} // digests that some repository may still have
-	for th := range m.linked {
-		if _, d := th.split(); !m.recent[th].Before(oldest) {
+	there := map[string]bool{} // digests that some repository may still have, or had until a client took its link away
+	for th, at := range m.recent {
+		life := ttl
+		if !m.linked[th] {
+			life = grace
+		}
+		if _, d := th.split(); !at.Before(m.Now().Add(-life - resolution - time.Second)) {
 			there[d] = true
 		}
 	}
