@@ -51,7 +51,7 @@ EXIT STATUS
 			return printConfig(env, cfg, origins)
 		},
 	}
-	addConfigFlags(cmd, "server.*", "storage.*", "auth.*", "cache.*", "debug.*", "log.*")
+	addConfigFlags(cmd, "server.*", "storage.*", "auth.*", "cache.*", "limits.*", "debug.*", "log.*")
 	cmd.Flags().StringVar(&format, "format", "table", "form of the output: `table|json`")
 	return cmd
 }

@@ -41,7 +41,7 @@ EXIT STATUS
 			return runServer(cmd.Context(), env, cfg, log)
 		},
 	}
-	addConfigFlags(cmd, "server.*", "storage.*", "auth.*", "cache.*", "debug.*", "log.*")
+	addConfigFlags(cmd, "server.*", "storage.*", "auth.*", "cache.*", "limits.*", "debug.*", "log.*")
 	return cmd
 }
 

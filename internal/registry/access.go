@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"context"
 	"errors"
 	"net/http"
 
@@ -10,11 +9,11 @@ import (
 
 // accessController asks for a name and a password. Who is let in may do everything.
 type accessController struct {
-	authenticate func(ctx context.Context, user, password string) bool
+	authenticate Authenticate
 }
 
 func newAccessController(options map[string]any) (auth.AccessController, error) {
-	f, ok := options["authenticate"].(func(context.Context, string, string) bool)
+	f, ok := options["authenticate"].(Authenticate)
 	if !ok {
 		return nil, errors.New("access controller dcs needs an authenticate function")
 	}

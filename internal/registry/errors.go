@@ -35,12 +35,25 @@ var (
 		Message:        "the request's body could not be read to its end",
 		HTTPStatusCode: http.StatusBadRequest,
 	})
+	errStalled = errcode.Register("dcs", errcode.ErrorDescriptor{
+		Value:          "BODY_STALLED",
+		Message:        "the request's body did not come on; the registry does not wait longer",
+		HTTPStatusCode: http.StatusRequestTimeout,
+	})
+	errRangeUnsatisfiable = errcode.Register("dcs", errcode.ErrorDescriptor{
+		Value:          "RANGE_UNSATISFIABLE",
+		Message:        "the blob has no such bytes",
+		HTTPStatusCode: http.StatusRequestedRangeNotSatisfiable,
+	})
 	errRangeMalformed = errcode.Register("dcs", errcode.ErrorDescriptor{
 		Value:          "RANGE_MALFORMED",
 		Message:        "Content-Range must be two byte offsets, such as 0-1023",
 		HTTPStatusCode: http.StatusRequestedRangeNotSatisfiable,
 	})
 )
+
+// errUnreadable is for a manifest that is there: to a client it is a miss, which a push mends.
+var errUnreadable = errcode.ErrorCodeManifestUnknown.WithMessage("the manifest is damaged, or of a kind that is served no more (schema 1); push the image again")
 
 // unavailable is the answer to who asks for a promise that cannot be written down.
 func unavailable(err error) error {

@@ -316,6 +316,11 @@ func (d *driver) putUploadState(p layout.Path, content []byte) error {
 	return err
 }
 
+func (d *driver) hasUpload(u upload) bool {
+	there, err := adopt.Exists(d.dir, layout.Path{Kind: layout.UploadStartedAt, Repository: u.repo, Upload: u.id})
+	return there || err != nil
+}
+
 // dropUpload gives an upload up that does not fit on the disk.
 func (d *driver) dropUpload(repo, id string) {
 	p, ok := layout.Parse(layout.Path{Kind: layout.UploadDir, Repository: repo, Upload: id}.String())

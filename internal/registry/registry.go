@@ -39,12 +39,27 @@ type Options struct {
 	Resolution time.Duration
 	// Secret signs the state of uploads that clients carry around. It outlives restarts.
 	Secret string
-	// Authenticate answers whether a user may use the registry. Nil: everybody may.
-	Authenticate func(ctx context.Context, user, password string) bool
+	// Authenticate is nil where everybody may use the registry.
+	Authenticate Authenticate
+	// Limits bound what one client can ask for.
+	Limits Limits
 	// OnAccess is called with each blob or manifest that was served or stored. It must not block.
 	OnAccess func(d digest.Digest, size int64)
 	// OnRequest is called after each request.
 	OnRequest func(r *http.Request, e Exchange)
+}
+
+// Authenticate answers whether a user may use the registry. Client tells who asks, by address.
+type Authenticate func(ctx context.Context, client, user, password string) bool
+
+// Limits bound what one client can ask for.
+type Limits struct {
+	// Manifest is the largest manifest that is taken, in bytes, at most index.MaxManifest.
+	Manifest int64
+	// Uploads is how many unfinished uploads a client may have; 0: any number.
+	Uploads int
+	// Stall is how long a client may neither send nor take a byte of a body; 0: for ever.
+	Stall time.Duration
 }
 
 // Exchange is what is worth telling about a request that was answered.
@@ -58,9 +73,10 @@ type Exchange struct {
 
 // Registry is an http.Handler for /v2/.
 type Registry struct {
-	opts   Options
-	driver *driver
-	app    *handlers.App
+	opts    Options
+	driver  *driver
+	app     *handlers.App
+	uploads *uploads
 	quiet
 }
 
@@ -71,6 +87,7 @@ const maxEntries = 1000
 func New(ctx context.Context, opts Options) (*Registry, error) {
 	registerOnce()
 	r := &Registry{opts: opts, driver: newDriver(opts), quiet: newQuiet(opts.Log)}
+	r.uploads = newUploads(opts.Limits.Uploads, r.driver.hasUpload)
 	cfg := &configuration.Configuration{
 		Storage: configuration.Storage{
 			driverName: configuration.Parameters{"driver": r.driver},

@@ -2,8 +2,11 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
+	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -40,11 +43,11 @@ type login struct {
 	user      string
 }
 
-func (l *login) check(r *http.Request, authenticate func(ctx context.Context, user, password string) bool) bool {
+func (l *login) check(r *http.Request, authenticate Authenticate) bool {
 	if !l.asked {
 		l.asked = true
 		user, password, given := r.BasicAuth()
-		if l.ok = given && authenticate(r.Context(), user, password); l.ok {
+		if l.ok = given && authenticate(r.Context(), clientOf(r), user, password); l.ok {
 			l.user = user
 		}
 	}
@@ -144,16 +147,43 @@ func parseRoute(path string) route {
 	return route{kind: routeOther}
 }
 
+// clientOf is what counts as one client: an address, or the network of IPv6 addresses that a site hands
+// out to itself.
+func clientOf(hr *http.Request) string {
+	from, err := netip.ParseAddrPort(hr.RemoteAddr)
+	if err != nil {
+		return hr.RemoteAddr
+	}
+	ip := from.Addr().Unmap().WithZone("")
+	if ip.Is6() {
+		return netip.PrefixFrom(ip, 64).Masked().String()
+	}
+	return ip.String()
+}
+
 // body remembers whether a client failed to send what it announced.
 type body struct {
 	io.ReadCloser
-	err error // read after the handler is done with the body
+	pace *pace
+	err  error // read after the handler is done with the body
 }
 
 func (b *body) Read(p []byte) (int, error) {
+	b.pace.receive()
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
+	switch {
+	case err == io.EOF:
+		b.pace.received()
+	case err != nil:
 		b.err = err
 	}
 	return n, err
+}
+
+// incomplete says why a body could not be read to its end.
+func (b *body) incomplete() error {
+	if errors.Is(b.err, os.ErrDeadlineExceeded) {
+		return errStalled
+	}
+	return errBodyIncomplete
 }

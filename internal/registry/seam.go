@@ -25,10 +25,14 @@ import (
 func (r *Registry) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	start := time.Now()
 	req := &request{route: parseRoute(hr.URL.Path), method: hr.Method}
-	received := &body{ReadCloser: hr.Body}
-	a := &answer{ResponseWriter: w, req: req, body: received, log: r.opts.Log.WithField("path", hr.URL.Path)}
+	pace := &pace{conn: http.NewResponseController(w), patience: r.opts.Limits.Stall}
+	received := &body{ReadCloser: hr.Body, pace: pace}
+	a := &answer{ResponseWriter: w, req: req, body: received, pace: pace, log: r.opts.Log.WithField("path", hr.URL.Path)}
 	hr = hr.WithContext(context.WithValue(r.context(hr.Context()), requestKey{}, req))
-	hr.Body = received
+	if hr.Body != http.NoBody {
+		pace.receive() // also for what nobody reads of it, for which net/http waits
+		hr.Body = received
+	}
 	defer func() {
 		r.done(hr, a, time.Since(start))
 	}()
@@ -37,7 +41,32 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		a.refuse(err)
 		return
 	}
+	if req.kind == routeUpload {
+		r.serveUpload(a, hr, req)
+		return
+	}
 	r.app.ServeHTTP(a, hr)
+}
+
+// serveUpload keeps count of who has how many uploads open.
+func (r *Registry) serveUpload(a *answer, hr *http.Request, req *request) {
+	begins := req.method == http.MethodPost && req.reference == ""
+	var client string
+	if begins && (r.opts.Authenticate == nil || req.login.check(hr, r.opts.Authenticate)) {
+		client = req.login.user + "@" + clientOf(hr)
+		if !r.uploads.begin(client) {
+			a.refuse(errcode.ErrorCodeTooManyRequests.WithMessage(fmt.Sprintf("there are %d unfinished uploads of this client; finish or cancel some", r.opts.Limits.Uploads)))
+			return
+		}
+		defer func() {
+			r.uploads.began(client, upload{req.name, a.Header().Get("Docker-Upload-UUID")}, a.status == http.StatusAccepted)
+		}()
+	}
+	r.app.ServeHTTP(a, hr)
+	switch {
+	case req.method == http.MethodPut && a.status == http.StatusCreated, req.method == http.MethodDelete && a.status == http.StatusNoContent:
+		r.uploads.ended(upload{req.name, req.reference})
+	}
 }
 
 // done clears up after the request, and tells who wants to know.
@@ -122,7 +151,7 @@ func (r *Registry) prepareManifest(a *answer, hr *http.Request, req *request) er
 		if r.opts.Authenticate != nil && !req.login.check(hr, r.opts.Authenticate) {
 			return nil // distribution asks for the login; nobody else's body is read
 		}
-		return readManifest(a, hr, req)
+		return readManifest(a, hr, req, r.opts.Limits.Manifest)
 	}
 	return nil
 }
@@ -131,14 +160,14 @@ func (r *Registry) prepareManifest(a *answer, hr *http.Request, req *request) er
 const maxReferences = 10_000
 
 // readManifest reads and checks the manifest in a request's body.
-func readManifest(a *answer, hr *http.Request, req *request) error {
-	data, err := io.ReadAll(http.MaxBytesReader(a.ResponseWriter, hr.Body, index.MaxManifest))
+func readManifest(a *answer, hr *http.Request, req *request, limit int64) error {
+	data, err := io.ReadAll(http.MaxBytesReader(a.ResponseWriter, hr.Body, limit))
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
 		return errTooLarge.WithDetail(map[string]int64{"limit": tooLarge.Limit})
 	}
 	if err != nil {
-		return errBodyIncomplete
+		return a.body.incomplete()
 	}
 	content, err := index.ParseContent(data)
 	if err == nil {
@@ -158,9 +187,8 @@ func readManifest(a *answer, hr *http.Request, req *request) error {
 }
 
 func prepareUpload(hr *http.Request, req *request) error {
-	if hr.Method == http.MethodPatch {
-		hr.Header.Del("Content-Type") // bytes are bytes
-	}
+	// Bytes are bytes. Distribution refuses some types, and would read a form into memory and temporary files.
+	hr.Header.Del("Content-Type")
 	if cr := hr.Header.Get("Content-Range"); cr != "" && !contentRange.MatchString(cr) {
 		return errRangeMalformed
 	}
@@ -180,6 +208,7 @@ type answer struct {
 	http.ResponseWriter
 	req     *request
 	body    *body
+	pace    *pace
 	log     interface{ Errorf(string, ...any) }
 	status  int
 	written int64
@@ -199,8 +228,12 @@ func (a *answer) WriteHeader(status int) {
 		return
 	}
 	a.status = status
+	a.pace.send()
 	a.ResponseWriter.WriteHeader(status)
 }
+
+// statusClientLeft is what distribution answers to nobody. A client that stalls is still there.
+const statusClientLeft = 499
 
 func (a *answer) betterReason(status int) error {
 	if status < http.StatusBadRequest {
@@ -214,14 +247,19 @@ func (a *answer) betterReason(status int) error {
 		return errcode.ErrorCodeUnsupported
 	case status == http.StatusNotFound && !strings.HasPrefix(a.Header().Get("Content-Type"), "application/json"):
 		return errNotFound // from distribution's router
+	case status == http.StatusRequestedRangeNotSatisfiable && a.req.kind == routeBlob:
+		return errRangeUnsatisfiable // from net/http
+	case a.body.err != nil && status >= statusClientLeft:
+		return a.body.incomplete()
 	case status < http.StatusInternalServerError:
 		return nil
-	case a.body.err != nil:
-		return errBodyIncomplete
 	case a.req.vanished && a.req.kind == routeBlob:
 		return errcode.ErrorCodeBlobUnknown // deleted between two looks
 	case a.req.kind == routeManifest && a.req.method == http.MethodPut:
 		return errcode.ErrorCodeManifestInvalid // what storage refuses it reports itself, as a reason
+	case a.req.kind == routeManifest && a.req.uses():
+		a.log.Errorf("a manifest cannot be read; dcs inspect --check says why")
+		return errUnreadable // a client that pushes it again mends it
 	}
 	a.log.Errorf("a request failed with status %d and no reason that the storage gave", status)
 	return errcode.ErrorCodeUnknown
@@ -233,7 +271,7 @@ func (a *answer) refuse(err error) {
 		return
 	}
 	h := a.Header()
-	for _, name := range []string{"Content-Length", "Location", "Etag", "Docker-Content-Digest", "Content-Range"} {
+	for _, name := range []string{"Content-Length", "Location", "Etag", "Docker-Content-Digest"} {
 		h.Del(name)
 	}
 	h.Set("Docker-Distribution-API-Version", "registry/2.0")
@@ -241,9 +279,16 @@ func (a *answer) refuse(err error) {
 	if serr := errcode.ServeJSON(rec, err); serr != nil {
 		a.log.Errorf("write error answer: %v", serr)
 	}
-	if rec.status == http.StatusServiceUnavailable {
+	switch rec.status {
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		h.Set("Retry-After", "5")
+	case http.StatusRequestTimeout:
+		h.Set("Connection", "close") // what comes late is no request
 	}
+	if rec.status != http.StatusRequestedRangeNotSatisfiable {
+		h.Del("Content-Range") // else it says how long the blob is
+	}
+	a.pace.send()
 	a.status, a.refused = rec.status, true
 	h.Set("Content-Length", strconv.Itoa(rec.Len()))
 	a.ResponseWriter.WriteHeader(rec.status)
@@ -271,6 +316,7 @@ func (a *answer) Write(p []byte) (int, error) {
 	if a.refused {
 		return len(p), nil
 	}
+	a.pace.send()
 	n, err := a.ResponseWriter.Write(p)
 	if a.req.method != http.MethodHead { // net/http drops the body that distribution writes
 		a.written += int64(n)

@@ -143,6 +143,7 @@ func New(opts Options) (_ *Server, err error) {
 	s.registry, err = registry.New(ctx, registry.Options{
 		Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log,
 		Resolution: policy.Resolution, Secret: s.store.secret, Authenticate: authenticate,
+		Limits:   registry.Limits{Manifest: s.cfg.Limits.ManifestSize, Uploads: s.cfg.Limits.UploadsPerClient, Stall: s.cfg.Limits.StallTimeout},
 		OnAccess: s.accessed(), OnRequest: s.requested,
 	})
 	if err != nil {
@@ -174,9 +175,9 @@ func Htpasswd(cfg *config.Config) string {
 	return layout.Dir(cfg.Storage.Directory).Htpasswd()
 }
 
-func (s *Server) authenticator() (func(context.Context, string, string) bool, error) {
+func (s *Server) authenticator() (registry.Authenticate, error) {
 	if f := s.opts.Authenticate; f != nil {
-		return func(_ context.Context, user, password string) bool { return f(user, password) }, nil
+		return func(_ context.Context, _, user, password string) bool { return f(user, password) }, nil
 	}
 	if !s.cfg.Auth.Enabled {
 		return nil, nil
@@ -234,8 +235,17 @@ func (s *Server) requested(r *http.Request, e registry.Exchange) {
 	if !s.cfg.Log.Access {
 		return
 	}
-	s.log.WithFields(logrus.Fields{"method": r.Method, "path": r.URL.Path, "status": e.Status, "bytes": e.Bytes,
-		"took": e.Took.Round(time.Microsecond).String(), "remote": r.RemoteAddr, "user": e.User, "agent": r.UserAgent()}).Info("request")
+	s.log.WithFields(logrus.Fields{"method": short(r.Method), "path": short(r.URL.Path), "status": e.Status, "bytes": e.Bytes,
+		"took": e.Took.Round(time.Microsecond).String(), "remote": r.RemoteAddr, "user": e.User, "agent": short(r.UserAgent())}).Info("request")
+}
+
+// short bounds what a client can write into the log with one request. Paths of the API stay below it.
+func short(s string) string {
+	const most = 512
+	if len(s) <= most {
+		return s
+	}
+	return s[:most] + "…"
 }
 
 // keep starts what runs beside the requests.
@@ -360,17 +370,17 @@ func totals(ix index.Store) (t index.Totals, err error) {
 	return t, err
 }
 
-// Timeouts of connections. None is for a body: a long upload or download must not be cut.
-const (
-	headerTimeout = 30 * time.Second
-	idleTimeout   = 3 * time.Minute // longer than the keep-alive of proxies in front, which is often 60 to 120 s
-)
+// idleTimeout is longer than the keep-alive of proxies in front, which is often 60 to 120 s.
+const idleTimeout = 3 * time.Minute
 
 func (s *Server) servers() {
 	s.flights = newFlights()
 	s.handler = s.flights.admit(s.metrics.inFlight(s.registry))
-	s.main = &http.Server{Handler: s.handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, ErrorLog: s.errorLog()}
-	s.debug = &http.Server{Handler: s.debugHandler(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, ErrorLog: s.errorLog()}
+	listener := func(h http.Handler) *http.Server {
+		return &http.Server{Handler: h, ReadHeaderTimeout: s.cfg.Limits.HeaderTimeout, MaxHeaderBytes: int(s.cfg.Limits.HeaderSize),
+			IdleTimeout: idleTimeout, ErrorLog: s.errorLog()}
+	}
+	s.main, s.debug = listener(s.handler), listener(s.debugHandler())
 }
 
 var errStarted = errors.New("the server was started before")

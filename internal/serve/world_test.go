@@ -59,10 +59,14 @@ type world struct {
 	s    *Server
 	http *httptest.Server
 	host string
+
+	configure func(*config.Config) // nil: as the stories have it
 }
 
-func newWorld(t *testing.T) *world {
-	w := &world{T: t, clock: &clock{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}, dir: t.TempDir()}
+func newWorld(t *testing.T) *world { return newWorldWith(t, nil) }
+
+func newWorldWith(t *testing.T, configure func(*config.Config)) *world {
+	w := &world{T: t, clock: &clock{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}, dir: t.TempDir(), configure: configure}
 	w.start()
 	t.Cleanup(w.stop)
 	return w
@@ -73,6 +77,9 @@ func (w *world) start() {
 	cfg := config.DefaultConfig()
 	cfg.Storage.Directory, cfg.Auth.Enabled, cfg.Log.Access = w.dir, false, false
 	cfg.Cache.TTL, cfg.Cache.Grace, cfg.Cache.CleanupInterval = ttl, grace, 0
+	if w.configure != nil {
+		w.configure(cfg)
+	}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	s, err := New(Options{Config: cfg, Log: log, Now: w.Now})

@@ -75,7 +75,7 @@ func TestDistributionAgrees(t *testing.T) {
 			if _, err := stock.Authorized(request); (err == nil) != tc.want {
 				t.Errorf("distribution: %v, want in: %v", err, tc.want)
 			}
-			if got := ours.Verify(t.Context(), tc.name, tc.password); got != tc.want {
+			if got := ours.Verify(t.Context(), "client", tc.name, tc.password); got != tc.want {
 				t.Errorf("dcs: %v, want %v", got, tc.want)
 			}
 		})

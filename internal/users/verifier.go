@@ -51,7 +51,8 @@ type Verifier struct {
 	verified memory
 	flights  singleflight.Group // by fingerprint
 	slots    chan struct{}      // one for each bcrypt that may run now; the rest of the machine serves
-	runs     atomic.Int64       // how many times bcrypt ran
+	queues   queues
+	runs     atomic.Int64 // how many times bcrypt ran
 }
 
 // An account is what a password is compared with. The zero account refuses everybody.
@@ -114,8 +115,9 @@ func (v *Verifier) configure(c Credential) error {
 }
 
 // Verify reports whether password is the one of name. It may wait for other verifications; when ctx ends
-// first, the answer is no.
-func (v *Verifier) Verify(ctx context.Context, name, password string) bool {
+// first, the answer is no. Each client has a queue of its own, whatever names it tries: one that tries many
+// passwords waits for itself, and has at most half of what the machine gives to bcrypt.
+func (v *Verifier) Verify(ctx context.Context, client, name, password string) bool {
 	users := v.current()
 	acct, ok := v.configured[name]
 	if !ok {
@@ -125,6 +127,7 @@ func (v *Verifier) Verify(ctx context.Context, name, password string) bool {
 		return true
 	}
 	q := query{
+		client:   client,
 		id:       v.fingerprint(name, password, acct.hash),
 		hash:     acct.hash,
 		password: password,
@@ -137,6 +140,7 @@ func (v *Verifier) Verify(ctx context.Context, name, password string) bool {
 
 // A query is one question to bcrypt. Without a hash the answer is no, after a run of the given cost.
 type query struct {
+	client   string
 	id       fingerprint
 	hash     string
 	cost     int
@@ -161,6 +165,11 @@ func (v *Verifier) ask(ctx context.Context, q query) bool {
 
 // run waits for its turn and asks bcrypt. Its error is the one of ctx.
 func (v *Verifier) run(ctx context.Context, q query) (bool, error) {
+	leave, err := v.queues.enter(ctx, q.client, max(1, cap(v.slots)/2))
+	if err != nil {
+		return false, err
+	}
+	defer leave()
 	select {
 	case <-ctx.Done():
 		return false, ctx.Err()

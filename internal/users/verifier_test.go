@@ -2,6 +2,7 @@ package users
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -56,7 +57,7 @@ func TestWhoMayLogIn(t *testing.T) {
 	} {
 		t.Run(tc.desc, func(t *testing.T) {
 			before := v.runs.Load()
-			if got := v.Verify(t.Context(), tc.name, tc.password); got != tc.want {
+			if got := v.Verify(t.Context(), "client", tc.name, tc.password); got != tc.want {
 				t.Errorf("got %v, want %v", got, tc.want)
 			}
 			if runs := v.runs.Load() - before; runs != tc.runs {
@@ -124,7 +125,7 @@ func TestRunningVerifierFollowsTheFile(t *testing.T) {
 			want := func(password string, in bool) {
 				t.Helper()
 				for range 2 { // the second answer may be a remembered one
-					if got := v.Verify(t.Context(), "bob", password); got != in {
+					if got := v.Verify(t.Context(), "client", "bob", password); got != in {
 						t.Fatalf("bob with %q: %v, want %v", password, got, in)
 					}
 				}
@@ -164,11 +165,11 @@ func TestChangeInPlaceWithinOneTickIsSeen(t *testing.T) {
 		if err := os.Chtimes(path, tick, tick); err != nil {
 			t.Fatal(err)
 		}
-		if !v.Verify(t.Context(), "bob", password) {
+		if !v.Verify(t.Context(), "client", "bob", password) {
 			t.Errorf("password %s was refused", password)
 		}
 	}
-	if v.Verify(t.Context(), "bob", "one") {
+	if v.Verify(t.Context(), "client", "bob", "one") {
 		t.Error("the old password still holds")
 	}
 }
@@ -190,7 +191,7 @@ func TestUnreadableFileLetsOnlyConfiguredUsersIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	v := newVerifier(t, VerifierOptions{Path: f.path, Users: []Credential{{"ci", "secret"}}})
-	if !v.Verify(t.Context(), "bob", "secret") || v.Err() != nil {
+	if !v.Verify(t.Context(), "client", "bob", "secret") || v.Err() != nil {
 		t.Fatalf("bob is not in to begin with: %v", v.Err())
 	}
 
@@ -201,10 +202,10 @@ func TestUnreadableFileLetsOnlyConfiguredUsersIn(t *testing.T) {
 	if err := os.Mkdir(f.path, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if v.Verify(t.Context(), "bob", "secret") {
+	if v.Verify(t.Context(), "client", "bob", "secret") {
 		t.Error("bob is in though the file cannot be read")
 	}
-	if !v.Verify(t.Context(), "ci", "secret") {
+	if !v.Verify(t.Context(), "client", "ci", "secret") {
 		t.Error("the configured user is out")
 	}
 	wantReason(t, v.Err(), f.path)
@@ -224,7 +225,7 @@ func TestUnreadableFileLetsOnlyConfiguredUsersIn(t *testing.T) {
 	if err := os.Rename(aside, f.path); err != nil {
 		t.Fatal(err)
 	}
-	if !v.Verify(t.Context(), "bob", "secret") || v.Err() != nil {
+	if !v.Verify(t.Context(), "client", "bob", "secret") || v.Err() != nil {
 		t.Errorf("the file is back, but bob is out: %v", v.Err())
 	}
 }
@@ -238,7 +239,7 @@ func TestAnswerIsRememberedForItsTTL(t *testing.T) {
 	})
 	for _, step := range []struct{ at, runs int64 }{{0, 1}, {59, 1}, {60, 2}, {119, 2}, {120, 3}} {
 		clock.Store(step.at)
-		if !v.Verify(t.Context(), "bob", "secret") {
+		if !v.Verify(t.Context(), "client", "bob", "secret") {
 			t.Fatal("bob is out")
 		}
 		if runs := v.runs.Load(); runs != step.runs {
@@ -303,7 +304,7 @@ func TestIdenticalQuestionsRunBcryptOnce(t *testing.T) {
 				var all sync.WaitGroup
 				for range 20 {
 					all.Go(func() {
-						if got := v.Verify(t.Context(), "bob", tc.password); got != tc.want {
+						if got := v.Verify(t.Context(), "client", "bob", tc.password); got != tc.want {
 							t.Errorf("got %v, want %v", got, tc.want)
 						}
 					})
@@ -325,9 +326,9 @@ func TestWhoGivesUpWaitingIsRefusedAndOthersAreNot(t *testing.T) {
 		free := occupy(v)
 		leaving, leave := context.WithCancel(t.Context())
 		answers := map[string]chan bool{"leaving": make(chan bool, 1), "staying": make(chan bool, 1)}
-		go func() { answers["leaving"] <- v.Verify(leaving, "bob", "secret") }()
+		go func() { answers["leaving"] <- v.Verify(leaving, "client", "bob", "secret") }()
 		synctest.Wait() // so that the one who leaves has started the verification
-		go func() { answers["staying"] <- v.Verify(t.Context(), "bob", "secret") }()
+		go func() { answers["staying"] <- v.Verify(t.Context(), "client", "bob", "secret") }()
 		synctest.Wait()
 
 		leave()
@@ -341,6 +342,34 @@ func TestWhoGivesUpWaitingIsRefusedAndOthersAreNot(t *testing.T) {
 		free()
 		if !<-answers["staying"] {
 			t.Error("who waited is out")
+		}
+	})
+}
+
+func TestWhoTriesManyPasswordsWaitsForHimself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVerifier(t, VerifierOptions{Users: []Credential{{"bob", hashOf(t, "secret")}}})
+		v.slots = make(chan struct{}, 1)
+		free := occupy(v)
+		var all sync.WaitGroup
+		for i := range 50 {
+			all.Go(func() { v.Verify(t.Context(), "attacker", "bob", fmt.Sprint(i)) })
+		}
+		synctest.Wait()
+		all.Go(func() {
+			if !v.Verify(t.Context(), "somebody else", "bob", "secret") {
+				t.Error("who knows the password is out")
+			}
+			// The one who was first in his queue is before him; nobody else is.
+			if runs := v.runs.Load(); runs > 3 {
+				t.Errorf("bcrypt ran %d times before somebody else was in", runs)
+			}
+		})
+		synctest.Wait()
+		free()
+		all.Wait()
+		if len(v.queues.of) != 0 {
+			t.Errorf("%d queues are left in which nobody stands", len(v.queues.of))
 		}
 	})
 }

@@ -18,6 +18,7 @@ type Config struct {
 	Storage Storage
 	Auth    Auth
 	Cache   Cache
+	Limits  Limits
 	Debug   Debug
 	Log     Log
 }
@@ -119,6 +120,28 @@ type Rule struct {
 	Keep bool
 }
 
+// Limits bound what one client can ask for. They are wide: no client that means well meets them.
+type Limits struct {
+	// ManifestSize is the largest manifest that is taken, in bytes. Default 4 MiB, 64 KiB to 4 MiB; distribution takes
+	// no more.
+	ManifestSize int64
+
+	// UploadsPerClient is how many unfinished uploads one client may have: one user at one address, or one address
+	// where nobody logs in. Default 1000, at least 0; 0 is no limit.
+	UploadsPerClient int
+
+	// HeaderSize is the largest header of a request, in bytes. Default 64 KiB, 4 KiB to 1 MiB.
+	HeaderSize int64
+
+	// HeaderTimeout is how long a client may take to send a request's header, and to begin TLS. Default 30s, at least
+	// 1ms.
+	HeaderTimeout time.Duration
+
+	// StallTimeout is how long a client may send nothing of a body that it announced, or take nothing of an answer.
+	// Default 2m, at least 0; 0 is no limit. A transfer that moves may take as long as it takes.
+	StallTimeout time.Duration
+}
+
 // Debug is the listener for operators, opened by "dcs serve" only.
 type Debug struct {
 	// Address is host:port of /metrics, /livez, /readyz and /debug/health. Default 127.0.0.1:5001, because they need no
@@ -145,7 +168,9 @@ func DefaultConfig() *Config {
 		Storage: Storage{Directory: "/var/cache/docker-cache-server"},
 		Auth:    Auth{Enabled: true},
 		Cache:   Cache{TTL: 30 * day, CleanupInterval: time.Hour, Grace: time.Hour, AdoptAge: "now"},
-		Debug:   Debug{Address: "127.0.0.1:5001"},
-		Log:     Log{Level: "info", Format: "text", Access: true},
+		Limits: Limits{ManifestSize: maxManifestSize, UploadsPerClient: 1000, HeaderSize: 64 << 10,
+			HeaderTimeout: 30 * time.Second, StallTimeout: 2 * time.Minute},
+		Debug: Debug{Address: "127.0.0.1:5001"},
+		Log:   Log{Level: "info", Format: "text", Access: true},
 	}
 }

@@ -102,7 +102,8 @@ func TestDefaultsAreThoseOfTheDesign(t *testing.T) {
 		"server.drain_timeout": "30s", "storage.directory": "/var/cache/docker-cache-server", "auth.enabled": "true",
 		"auth.users": "", "auth.htpasswd": "", "auth.anonymous_pull": "false", "cache.ttl": "30d",
 		"cache.cleanup_interval": "1h", "cache.grace": "1h", "cache.adopt_age": "now", "cache.max_size": "0",
-		"cache.rules": "", "debug.address": "127.0.0.1:5001", "log.level": "info", "log.format": "text", "log.access": "true",
+		"cache.rules": "", "limits.manifest_size": "4194304", "limits.uploads_per_client": "1000", "limits.header_size": "65536",
+		"limits.header_timeout": "30s", "limits.stall_timeout": "2m", "debug.address": "127.0.0.1:5001", "log.level": "info", "log.format": "text", "log.access": "true",
 	}
 	for _, key := range Keys() {
 		value, ok := want[key]

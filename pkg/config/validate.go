@@ -18,6 +18,15 @@ const (
 	// minCleanupInterval keeps a typing error (1ms for 1m) from making the cleaner spin.
 	minCleanupInterval = 100 * time.Millisecond
 
+	// minManifestSize lets pass what real images have: of 127 layers a manifest has about 20 KiB.
+	minManifestSize = 64 << 10
+
+	// maxManifestSize is what distribution reads of a manifest that is pushed.
+	maxManifestSize = 4 << 20
+
+	// minHeaderSize is room for a long login; maxHeaderSize keeps a thousand connections from being a gigabyte.
+	minHeaderSize, maxHeaderSize = 4 << 10, 1 << 20
+
 	// maxPassword is what bcrypt reads of a password, in bytes.
 	maxPassword = 72
 
@@ -29,7 +38,7 @@ const (
 // any users at all is for the server to say, which has read the htpasswd file.
 func (c *Config) Validate() error {
 	for _, validate := range []func() error{
-		c.Server.validate, c.Storage.validate, c.Auth.validate, c.Cache.validate, c.Debug.validate, c.Log.validate,
+		c.Server.validate, c.Storage.validate, c.Auth.validate, c.Cache.validate, c.Limits.validate, c.Debug.validate, c.Log.validate,
 	} {
 		if err := validate(); err != nil {
 			return err
@@ -150,6 +159,28 @@ func (c *Cache) validate() error {
 		return err
 	}
 	return notNegative("cache.cleanup_interval", c.CleanupInterval, "0 switches the built-in cleaner off")
+}
+
+func (l *Limits) validate() error {
+	size := func(key string, n, least, most int64) error {
+		if n < least || n > most {
+			return refuse(key, strconv.FormatInt(n, 10), "choose a size between the two", "is not between %d KiB and %d KiB", least>>10, most>>10)
+		}
+		return nil
+	}
+	if err := size("limits.manifest_size", l.ManifestSize, minManifestSize, maxManifestSize); err != nil {
+		return err
+	}
+	if err := size("limits.header_size", l.HeaderSize, minHeaderSize, maxHeaderSize); err != nil {
+		return err
+	}
+	switch {
+	case l.UploadsPerClient < 0:
+		return refuse("limits.uploads_per_client", strconv.Itoa(l.UploadsPerClient), "0 is no limit", "is negative")
+	case l.HeaderTimeout < time.Millisecond:
+		return refuse("limits.header_timeout", FormatDuration(l.HeaderTimeout), "the default is 30s", "is less than 1ms")
+	}
+	return notNegative("limits.stall_timeout", l.StallTimeout, "0 is no limit")
 }
 
 func (d *Debug) validate() error {

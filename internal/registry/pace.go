@@ -1,0 +1,50 @@
+package registry
+
+import (
+	"net/http"
+	"time"
+)
+
+// pace cuts a connection whose client sends nothing of a body that it announced, or takes nothing of an
+// answer, for longer than patience. How long a transfer takes that moves is nobody's business.
+//
+// While neither is awaited there is no deadline: net/http takes one that passes for a client that left.
+type pace struct {
+	conn     *http.ResponseController
+	patience time.Duration // 0: none
+	read     time.Time     // when the deadline of the body was set; zero: there is none
+	written  time.Time     // when that of the answer was
+}
+
+// slack is how much of the patience may be missing at the end, so that not every piece moves a deadline.
+const slack = 16
+
+func (p *pace) due(last time.Time) (now time.Time, due bool) {
+	now = time.Now()
+	return now, p.patience > 0 && now.Sub(last) > p.patience/slack
+}
+
+// receive is called before more of the body is awaited. What cannot set deadlines has none.
+func (p *pace) receive() {
+	if now, due := p.due(p.read); due && p.conn.SetReadDeadline(now.Add(p.patience)) == nil {
+		p.read = now
+	}
+}
+
+// received is called when all of the body is there.
+func (p *pace) received() {
+	if !p.read.IsZero() && p.conn.SetReadDeadline(time.Time{}) == nil {
+		p.read = time.Time{}
+	}
+}
+
+// send is called before some of the answer goes out.
+func (p *pace) send() {
+	wait := p.patience
+	if !p.read.IsZero() {
+		wait *= 2 // net/http waits for the rest of the body before it sends
+	}
+	if now, due := p.due(p.written); due && p.conn.SetWriteDeadline(now.Add(wait)) == nil {
+		p.written = now
+	}
+}
