@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what the end-to-end tests run dcs against: dockerd, the docker command, nginx, systemd, htpasswd and strace. Changes
-# nothing when all are there.
+# Installs what the end-to-end tests run dcs against: dockerd, the docker command, nginx, systemd, htpasswd, strace, an old
+# registry and ext4. Changes nothing when all are there.
 set -eu
 
 PATH=$PATH:/usr/sbin:/sbin # where dockerd and nginx are, and a plain user's PATH is not
@@ -20,4 +20,6 @@ has docker || apt_install docker-cli # a package of its own since Debian 13
 has nginx || apt_install nginx-light
 has htpasswd || apt_install apache2-utils
 has systemd-analyze || apt_install systemd
+has docker-registry || apt_install docker-registry # 2.8, whose directories are adopted
+has mkfs.ext4 || apt_install e2fsprogs
 has strace || apt_install strace

@@ -59,10 +59,16 @@ func TestStockRegistryServesTheSameDirectory(t *testing.T) {
 
 func serveStock(t *testing.T, dir string) (addr string, end func()) {
 	t.Helper()
+	return serveOther(t, stockRegistryBin, dir)
+}
+
+// serveOther serves a directory by another registry.
+func serveOther(t *testing.T, binary, dir string) (addr string, end func()) {
+	t.Helper()
 	addr = "127.0.0.1:" + freePort(t)
 	config := strings.NewReplacer("DIRECTORY", dir, "ADDRESS", addr).Replace(stockConfig)
 	stock := startServer(t, addr, 10*time.Second,
-		exec.Command(stockRegistryBin, "serve", writeFile(t, filepath.Join(t.TempDir(), "config.yml"), config)))
+		exec.Command(binary, "serve", writeFile(t, filepath.Join(t.TempDir(), "config.yml"), config)))
 	return addr, func() { stock.end(syscall.SIGTERM) } // it does not end with 0
 }
 

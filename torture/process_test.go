@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -24,6 +25,9 @@ type store struct {
 	dir  string
 	addr string
 	args []string
+	// Which program, and what it finds in its environment beside ours.
+	binary string
+	env    []string
 
 	cmd  *exec.Cmd
 	log  logBook
@@ -63,7 +67,7 @@ func newStore(t *testing.T, args ...string) *store {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	s := &store{t: t, dir: t.TempDir(), addr: l.Addr().String(), args: args}
+	s := &store{t: t, dir: t.TempDir(), addr: l.Addr().String(), args: args, binary: dcsBinary}
 	t.Cleanup(func() {
 		if s.cmd != nil && s.cmd.ProcessState == nil {
 			s.kill()
@@ -78,10 +82,20 @@ func newStore(t *testing.T, args ...string) *store {
 // start starts the server and waits until it answers. It says how long that took.
 func (s *store) start() time.Duration {
 	s.t.Helper()
+	took, ok := s.tryStart()
+	if !ok {
+		s.t.Fatalf("the server does not start: %v\n%s", s.cmd.ProcessState, &s.log.buf)
+	}
+	return took
+}
+
+// tryStart is start for a server that may end before it answers.
+func (s *store) tryStart() (took time.Duration, ok bool) {
+	s.t.Helper()
 	host, port, _ := strings.Cut(s.addr, ":")
-	s.cmd = exec.Command(dcsBinary, append([]string{"serve", "--storage.directory", s.dir, "--auth.enabled=false",
+	s.cmd = exec.Command(s.binary, append([]string{"serve", "--storage.directory", s.dir, "--auth.enabled=false",
 		"--server.address", host, "--server.port", port, "--debug.address", "", "--log.access=false"}, s.args...)...)
-	s.cmd.Stderr = &s.log
+	s.cmd.Stderr, s.cmd.Env = &s.log, append(os.Environ(), s.env...)
 	began := time.Now()
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
@@ -96,16 +110,16 @@ func (s *store) start() time.Duration {
 		resp, err := http.Get("http://" + s.addr + "/v2/")
 		if err == nil {
 			resp.Body.Close()
-			return time.Since(began)
+			return time.Since(began), true
 		}
 		select {
 		case <-done:
-			s.t.Fatalf("the server does not start: %v\n%s", cmd.ProcessState, &s.log.buf)
+			return 0, false
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
 	s.t.Fatalf("the server does not answer within 30 s\n%s", &s.log.buf)
-	return 0
+	return 0, false
 }
 
 func (s *store) kill() {
@@ -129,7 +143,8 @@ func (s *store) stop() {
 
 // dcs runs a command on the store; one that ends with the context was killed.
 func (s *store) dcs(ctx context.Context, args ...string) (code int, output string, err error) {
-	cmd := exec.CommandContext(ctx, dcsBinary, append(args, "--storage.directory", s.dir)...)
+	cmd := exec.CommandContext(ctx, s.binary, append(args, "--storage.directory", s.dir)...)
+	cmd.Env = append(os.Environ(), s.env...)
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {

@@ -18,8 +18,8 @@ var (
 // storms is how many tests share the duration.
 const storms = 2
 
-// dcsBinary is the program under test, built from this tree.
-var dcsBinary string
+// dcsBinary is the program under test, built from this tree; mortalBinary the same with failpoints.
+var dcsBinary, mortalBinary string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -36,14 +36,16 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	dcsBinary = filepath.Join(dir, "dcs")
-	args := []string{"build", "-o", dcsBinary}
-	if raceDetector { // then the program is watched as well
-		args = append(args, "-race", "-gcflags=modernc.org/...=-d=checkptr=0")
-	}
-	if out, err := exec.Command("go", append(args, "../cmd/dcs")...).CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
-		return 1
+	dcsBinary, mortalBinary = filepath.Join(dir, "dcs"), filepath.Join(dir, "mortal")
+	for binary, flags := range map[string][]string{dcsBinary: nil, mortalBinary: {"-tags", "failpoints"}} {
+		args := append([]string{"build", "-o", binary}, flags...)
+		if raceDetector { // then the program is watched as well
+			args = append(args, "-race", "-gcflags=modernc.org/...=-d=checkptr=0")
+		}
+		if out, err := exec.Command("go", append(args, "../cmd/dcs")...).CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+			return 1
+		}
 	}
 	return m.Run()
 }

@@ -17,6 +17,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/jc-lab/docker-cache-server/internal/failpoint"
 )
 
 // WriteFile replaces path by a file that holds data, atomically and durably. A file that is replaced
@@ -33,6 +35,7 @@ func WriteFile(path string, data []byte, perm fs.FileMode) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Step()
 	if err := os.Rename(tmp, path); err != nil {
 		return errors.Join(err, os.Remove(tmp))
 	}
@@ -49,6 +52,7 @@ func SyncDir(dir string) error {
 		return err
 	}
 	defer d.Close()
+	failpoint.Step()
 	if err := d.Sync(); err != nil {
 		return fmt.Errorf("sync directory %s: %w", dir, err)
 	}
@@ -94,6 +98,7 @@ func (o owner) give(path string) error {
 
 // stage writes data to a new synced file in dir and returns its name.
 func stage(dir string, data []byte, perm fs.FileMode, o owner) (name string, err error) {
+	failpoint.Step()
 	f, err := os.CreateTemp(dir, ".tmp-*")
 	if err != nil {
 		return "", err
@@ -106,6 +111,7 @@ func stage(dir string, data []byte, perm fs.FileMode, o owner) (name string, err
 			err = errors.Join(fmt.Errorf("write %s: %w", f.Name(), err), os.Remove(f.Name()))
 		}
 	}()
+	failpoint.Step()
 	if _, err := f.Write(data); err != nil {
 		return "", err
 	}
@@ -115,5 +121,6 @@ func stage(dir string, data []byte, perm fs.FileMode, o owner) (name string, err
 	if err := o.give(f.Name()); err != nil {
 		return "", err
 	}
+	failpoint.Step()
 	return f.Name(), f.Sync()
 }

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/jc-lab/docker-cache-server/internal/failpoint"
 )
 
 // Modes of what a Tree creates, before the umask: those of distribution's filesystem driver.
@@ -104,6 +106,7 @@ func (t *Tree) MkdirAll(dir string) error {
 }
 
 func (t *Tree) mkdir(dir string) error {
+	failpoint.Step()
 	err := os.Mkdir(dir, dirMode)
 	switch {
 	case errors.Is(err, fs.ErrExist):
@@ -179,6 +182,7 @@ func (t *Tree) Touch(path string) error {
 // is durable after Sync of the new path, which a caller that holds a lock does later.
 func (t *Tree) Rename(from, to string) error {
 	for range 10 { // each round loses against one removal of an empty directory
+		failpoint.Step()
 		err := os.Rename(from, to)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -254,6 +258,7 @@ func (t *Tree) TrashIf(path string, fresh func(moved string) (bool, error)) (boo
 		return false, err
 	}
 	back, err := fresh(moved)
+	failpoint.Step()
 	if err != nil || back {
 		return false, errors.Join(err, os.Rename(moved, path))
 	}
@@ -285,6 +290,7 @@ func removeEntries(dir string, keep func(fs.DirEntry) bool) error {
 	errs := []error{err}
 	for _, e := range entries {
 		if !keep(e) {
+			failpoint.Step()
 			errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
 		}
 	}
@@ -294,6 +300,7 @@ func removeEntries(dir string, keep func(fs.DirEntry) bool) error {
 // Prune removes dir and then its parents, as long as they are empty, up to but not including stop.
 func (t *Tree) Prune(dir, stop string) {
 	for len(dir) > len(stop) {
+		failpoint.Step()
 		// Not empty, gone, or not ours to remove: in each case there is nothing more to do upwards.
 		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return

@@ -24,6 +24,7 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/disk"
+	"github.com/jc-lab/docker-cache-server/internal/failpoint"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
@@ -204,6 +205,7 @@ func (x *execution) removeLayer(rows []index.Row) error {
 func (x *execution) unlink(k index.Key) (bool, error) {
 	link := x.Dir.File(adopt.Path(k))
 	x.levels[filepath.Dir(link)] = true
+	failpoint.Step()
 	err := os.Remove(link)
 	if adopt.Missing(err) {
 		return false, nil

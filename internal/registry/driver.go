@@ -19,6 +19,7 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/disk"
+	"github.com/jc-lab/docker-cache-server/internal/failpoint"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
@@ -222,6 +223,7 @@ type reporting struct {
 }
 
 func (w reporting) Write(p []byte) (int, error) {
+	failpoint.Step()
 	n, err := w.FileWriter.Write(p)
 	if err != nil {
 		err = w.d.storageError(w.ctx, "write upload", w.subPath, err)
@@ -230,6 +232,7 @@ func (w reporting) Write(p []byte) (int, error) {
 }
 
 func (w reporting) Commit(ctx context.Context) error {
+	failpoint.Step()
 	if err := w.FileWriter.Commit(ctx); err != nil {
 		return w.d.storageError(ctx, "sync upload", w.subPath, err)
 	}
@@ -273,6 +276,7 @@ func (d *driver) Delete(ctx context.Context, subPath string) error {
 		err := d.index.DeleteTag(ctx, p.Repository, p.Tag, func() error { return d.trash(subPath) })
 		return d.deleted(ctx, subPath, err, k)
 	case layout.UploadDir:
+		failpoint.Step()
 		err := d.StorageDriver.Delete(ctx, subPath)
 		d.prune(d.dir.Native(subPath))
 		return d.readError(ctx, err)
@@ -306,6 +310,7 @@ func (d *driver) deleteManifest(ctx context.Context, subPath string, p layout.Pa
 // unlink removes a link. It runs inside an index transaction, so it does not sync.
 func (d *driver) unlink(subPath string) func() error {
 	return func() error {
+		failpoint.Step()
 		err := os.Remove(d.dir.Native(subPath))
 		if errors.Is(err, fs.ErrNotExist) {
 			return notFound(subPath)

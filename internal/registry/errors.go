@@ -72,6 +72,9 @@ func noSpace(err error) bool {
 
 // storageError logs why the storage failed, and tells the client what it may know: no paths.
 func (d *driver) storageError(ctx context.Context, doing, subPath string, err error) error {
+	if errors.As(err, new(storagedriver.PathNotFoundError)) && requestOf(ctx) != nil {
+		requestOf(ctx).vanished = true
+	}
 	if ctx.Err() != nil || errors.As(err, new(storagedriver.PathNotFoundError)) || errors.As(err, new(errcode.Errors)) {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/adopt"
+	"github.com/jc-lab/docker-cache-server/internal/failpoint"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
@@ -288,13 +289,16 @@ func (d *driver) dropOtherEntries(keep layout.Path) {
 	}
 	for _, e := range entries {
 		if e.Name() != keep.Digest.Encoded() {
+			failpoint.Step()
 			_ = os.RemoveAll(filepath.Join(d.dir.Native(algorithm), e.Name()))
 		}
 	}
 }
 
 // putUploadState keeps distribution's notes about an upload. They promise nothing, so they are not
-// synced. It writes hash states after it removed an upload, too: those are dropped.
+// synced. It writes hash states after it removed an upload, too: those are dropped. One that cannot be
+// written costs a second reading of the bytes; told about it, distribution would lose those that it has not
+// written yet.
 func (d *driver) putUploadState(p layout.Path, content []byte) error {
 	if p.Kind == layout.UploadHashState {
 		started := layout.Path{Kind: layout.UploadStartedAt, Repository: p.Repository, Upload: p.Upload}
@@ -303,16 +307,19 @@ func (d *driver) putUploadState(p layout.Path, content []byte) error {
 		}
 	}
 	file := d.dir.File(p)
-	if err := d.tree.MkdirAll(filepath.Dir(file)); err != nil {
-		return err
+	err := d.tree.MkdirAll(filepath.Dir(file))
+	if err == nil {
+		failpoint.Step()
+		err = os.WriteFile(file, content, 0o644)
 	}
-	err := os.WriteFile(file, content, 0o644)
 	if err == nil {
 		return d.tree.Own(file)
 	}
-	if p.Kind == layout.UploadStartedAt {
-		d.dropUpload(p.Repository, p.Upload) // which never began
+	if p.Kind == layout.UploadHashState {
+		d.log.WithError(err).WithField("upload", p.Upload).Warn("cannot note how far an upload is hashed; it will be hashed again")
+		return nil
 	}
+	d.dropUpload(p.Repository, p.Upload) // which never began
 	return err
 }
 

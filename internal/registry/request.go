@@ -31,7 +31,7 @@ type request struct {
 	stored        []stored
 	blobSize      int64 // of the blob that is read; headers tell it of a whole one only
 	leaseFailed   bool  // once is enough: each try waits for the index
-	vanished      bool  // a link that was asked for is not there
+	vanished      bool  // something that was asked for is not there
 
 	mu      sync.Mutex // guards failure: distribution deletes tags in several goroutines
 	failure error      // the reason why the request failed, where distribution tells a client less

@@ -255,6 +255,8 @@ func (a *answer) betterReason(status int) error {
 		return nil
 	case a.req.vanished && a.req.kind == routeBlob:
 		return errcode.ErrorCodeBlobUnknown // deleted between two looks
+	case a.req.vanished && a.req.kind == routeUpload:
+		return errcode.ErrorCodeUnavailable.WithMessage("the upload was removed while it was written; begin again")
 	case a.req.kind == routeManifest && a.req.method == http.MethodPut:
 		return errcode.ErrorCodeManifestInvalid // what storage refuses it reports itself, as a reason
 	case a.req.kind == routeManifest && a.req.uses():

@@ -27,6 +27,7 @@ import (
 	"modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
 
+	"github.com/jc-lab/docker-cache-server/internal/failpoint"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 )
 
@@ -394,7 +395,9 @@ func (s *Store) change(ctx context.Context, w *writer, change func(*tx) error) (
 	if err := change(t); err != nil {
 		return err
 	}
+	failpoint.Step()
 	err = t.exec("COMMIT")
+	failpoint.Step()
 	committed = err == nil
 	return err
 }
