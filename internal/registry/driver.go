@@ -150,6 +150,9 @@ func (d *driver) Stat(ctx context.Context, subPath string) (storagedriver.FileIn
 		fi, err := d.StorageDriver.Stat(ctx, subPath)
 		if req := requestOf(ctx); err == nil && req != nil && p.Kind == layout.BlobData {
 			req.blobSize = fi.Size()
+			if req.kind == routeBlob && req.method == http.MethodGet {
+				err = d.readable(subPath)
+			}
 		}
 		return fi, d.readError(ctx, err)
 	}
@@ -176,6 +179,15 @@ func (d *driver) Stat(ctx context.Context, subPath string) (storagedriver.FileIn
 		}
 	}
 	return fi, nil
+}
+
+// readable says why a file cannot be opened. Distribution opens it when it has answered with 200 already.
+func (d *driver) readable(subPath string) error {
+	f, err := os.Open(d.dir.Native(subPath))
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // sizeInHand is the size of content that the request brought, when that is the content of a digest.

@@ -279,36 +279,6 @@ func TestDowntimeAndClockJumpsDoNotExpireAStore(t *testing.T) {
 	w.gone("app:v1")
 }
 
-func TestTheClockJumpsWhileServing(t *testing.T) {
-	const day = 24 * time.Hour
-	for _, jump := range []time.Duration{day, 365 * day, -day, -365 * day} {
-		t.Run(jump.String(), func(t *testing.T) {
-			w := newWorld(t)
-			beat := func() {
-				if err := w.s.store.index.Beat(w.Context()); err != nil { // every few seconds, which are hours here
-					t.Fatal(err)
-				}
-			}
-			w.push("app:v1", w.image(1))
-			beat()
-			w.pass(jump)
-			beat()
-			w.expire()
-			w.push("new:v1", w.image(1))
-			w.pass(ttl - time.Hour)
-			w.expire()
-			w.head("app:v1")
-			w.pass(ttl - time.Minute)
-			w.expire()
-			w.head("app:v1")
-			w.gone("new:v1")
-			w.pass(ttl + 2*time.Minute)
-			w.expire()
-			w.gone("app:v1")
-		})
-	}
-}
-
 func TestALostIndexExpiresNothingEarly(t *testing.T) {
 	w := newWorld(t)
 	idx, err := random.Index(256, 1, 2)
