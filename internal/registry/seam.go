@@ -27,7 +27,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	req := &request{route: parseRoute(hr.URL.Path), method: hr.Method}
 	pace := &pace{conn: http.NewResponseController(w), patience: r.opts.Limits.Stall}
 	received := &body{ReadCloser: hr.Body, pace: pace}
-	a := &answer{ResponseWriter: w, req: req, body: received, pace: pace, log: r.opts.Log.WithField("path", hr.URL.Path)}
+	a := &answer{ResponseWriter: w, req: req, body: received, pace: pace, left: hr.Context().Err, log: r.opts.Log.WithField("path", hr.URL.Path)}
 	hr = hr.WithContext(context.WithValue(r.context(hr.Context()), requestKey{}, req))
 	if hr.Body != http.NoBody {
 		pace.receive() // also for what nobody reads of it, for which net/http waits
@@ -209,6 +209,7 @@ type answer struct {
 	req     *request
 	body    *body
 	pace    *pace
+	left    func() error // not nil once the client left
 	log     interface{ Errorf(string, ...any) }
 	status  int
 	written int64
@@ -253,6 +254,8 @@ func (a *answer) betterReason(status int) error {
 		return a.body.incomplete()
 	case status < http.StatusInternalServerError:
 		return nil
+	case a.left() != nil:
+		return nil // nobody hears it
 	case a.req.vanished && a.req.kind == routeBlob:
 		return errcode.ErrorCodeBlobUnknown // deleted between two looks
 	case a.req.vanished && a.req.kind == routeUpload:
