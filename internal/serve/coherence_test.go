@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/jc-lab/docker-cache-server/internal/gc"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
 func TestAMultiArchIndexLivesAndGoesAsAWhole(t *testing.T) {
@@ -303,6 +306,34 @@ func TestALostIndexExpiresNothingEarly(t *testing.T) {
 	w.pass(ttl + 2*time.Minute)
 	w.expire()
 	w.empty()
+}
+
+// TestFileTimesVoidNoPromise loses an index beside files that look old. Any of them may have been promised a moment
+// before: nothing goes until such a promise is over.
+func TestFileTimesVoidNoPromise(t *testing.T) {
+	const short = 2 * time.Second
+	w := newWorldWith(t, func(cfg *config.Config) { cfg.Cache.AdoptAge, cfg.Cache.Grace = "mtime", short })
+	w.push("app:v1", w.image(1))
+	w.head("app:v1")
+	w.stop()
+	old := w.Now().Add(-48 * time.Hour)
+	for _, file := range w.files() {
+		if err := os.Chtimes(filepath.Join(w.dir, file), old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if err := os.Remove(layout.Dir(w.dir).Index() + suffix); err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+	}
+	began := time.Now()
+	w.start() // waits until things may go
+	if took := time.Since(began); took < short {
+		t.Errorf("things may go %v after the start; the promise holds for %v", took, short)
+	}
+	w.expire()
+	w.gone("app:v1")
 }
 
 func TestADamagedIndexIsPutAsideAndRebuilt(t *testing.T) {
