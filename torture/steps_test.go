@@ -50,7 +50,9 @@ func steps(t *testing.T, kill func(n int) (killed bool)) {
 // everyStepOfAPush holds after each kill that what was acknowledged is complete, that a tag that is there is
 // complete, and that nothing else is left once the grace is over.
 func everyStepOfAPush(t *testing.T) {
-	s := newStore(t, "--cache.grace", "200ms", "--cache.cleanup_interval", "100ms")
+	sweeping := []string{"--cache.grace", "200ms", "--cache.cleanup_interval", "100ms"}
+	still := []string{"--cache.grace", "200ms", "--cache.cleanup_interval", "0"} // a push may take longer than that
+	s := newStore(t, still...)
 	s.start()
 	before, pushed := someImage(t), someImage(t)
 	s.write("before:v1", before)
@@ -66,15 +68,18 @@ func everyStepOfAPush(t *testing.T) {
 	untagged := slices.DeleteFunc(slices.Clone(with), func(f string) bool { return strings.Contains(f, "/app/_manifests/tags/") })
 
 	steps(t, func(n int) (killed bool) {
-		s.dir, s.binary, s.env = clone(t, base), mortalBinary, []string{fmt.Sprint("DCS_FAILPOINT=", n)}
+		s.dir, s.binary, s.env, s.args = clone(t, base), mortalBinary, []string{fmt.Sprint("DCS_FAILPOINT=", n)}, still
 		acknowledged := false
 		if _, up := s.tryStart(); up {
 			acknowledged = remote.Write(s.ref("app:v1"), pushed, remote.WithJobs(1), remote.WithRetryBackoff(remote.Backoff{Steps: 1})) == nil
 			s.terminate()
 		}
 		killed = s.cmd.ProcessState.ExitCode() != 0
+		if !killed && !acknowledged {
+			t.Errorf("step %d: nobody was killed, and the push failed", n)
+		}
 
-		s.binary, s.env = dcsBinary, nil
+		s.binary, s.env, s.args = dcsBinary, nil, sweeping
 		if took := s.start(); took > 5*time.Second {
 			t.Errorf("step %d: ready after %v", n, took)
 		}
