@@ -44,8 +44,9 @@ fuzz: ## feed the parsers noise, each for T=60s: paths, manifests, configuration
 		done || exit 1; \
 	done
 
-breakages: ## break each law on purpose (torture/breakages), and want a test to fail
-	torture/breakages.sh
+breakages: $(REGISTRY) ## break each law on purpose (torture/breakages), and want a test to fail; needs root for those of e2e
+	e2e/install.sh
+	STOCK_REGISTRY_BIN=$(REGISTRY) torture/breakages.sh
 
 lint: $(GOLANGCI_LINT) ## check formatting, go vet, staticcheck and who may import what (.golangci.yml)
 	$(GOLANGCI_LINT) run ./...
