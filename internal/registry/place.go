@@ -253,10 +253,11 @@ func (d *driver) putTag(ctx context.Context, p layout.Path, content []byte) erro
 		if there, err := adopt.Exists(d.dir, revision); err != nil || !there {
 			return errors.Join(err, requestOf(ctx).fail(errcode.ErrorCodeManifestUnknown.WithDetail(to)))
 		}
-		if err := d.tree.Rename(staged[0], d.dir.File(entry)); err != nil {
+		// In this order: a kill between the two leaves a tag, not a trace of none that nobody would remove.
+		if err := d.tree.Rename(staged[1], d.dir.File(p)); err != nil {
 			return err
 		}
-		if err := d.tree.Rename(staged[1], d.dir.File(p)); err != nil {
+		if err := d.tree.Rename(staged[0], d.dir.File(entry)); err != nil {
 			return err
 		}
 		d.dropOtherEntries(entry)
