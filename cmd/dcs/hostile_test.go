@@ -87,7 +87,8 @@ func TestWhatIsHardlyHTTP(t *testing.T) {
 		{"a hidden second request", "PUT /v2/app/manifests/v2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 50\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nDELETE /v2/app/manifests/v1 HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 4"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			got, _ := s.raw(c.request, true)
+			half := c.want != "HTTP/1.1 200" // a server may take it for a client that left
+			got, _ := s.raw(c.request, half)
 			if !strings.HasPrefix(got, c.want) || strings.Contains(got, "goroutine") || strings.Contains(got, "root:") {
 				t.Errorf("got %.300q; want %s", got, c.want)
 			}

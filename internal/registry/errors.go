@@ -40,6 +40,11 @@ var (
 		Message:        "the request's body did not come on; the registry does not wait longer",
 		HTTPStatusCode: http.StatusRequestTimeout,
 	})
+	errClientLeft = errcode.Register("dcs", errcode.ErrorDescriptor{
+		Value:          "CLIENT_LEFT",
+		Message:        "the client closed the connection before the answer",
+		HTTPStatusCode: statusClientLeft,
+	})
 	errRangeUnsatisfiable = errcode.Register("dcs", errcode.ErrorDescriptor{
 		Value:          "RANGE_UNSATISFIABLE",
 		Message:        "the blob has no such bytes",

@@ -233,7 +233,8 @@ func (a *answer) WriteHeader(status int) {
 	a.ResponseWriter.WriteHeader(status)
 }
 
-// statusClientLeft is what distribution answers to nobody. A client that stalls is still there.
+// statusClientLeft is what distribution answers, and nginx logs, for a client that hung up. One that stalls,
+// or that only sends no more, still hears it.
 const statusClientLeft = 499
 
 func (a *answer) betterReason(status int) error {
@@ -255,7 +256,7 @@ func (a *answer) betterReason(status int) error {
 	case status < http.StatusInternalServerError:
 		return nil
 	case a.left() != nil:
-		return nil // nobody hears it
+		return errClientLeft
 	case a.req.vanished && a.req.kind == routeBlob:
 		return errcode.ErrorCodeBlobUnknown // deleted between two looks
 	case a.req.vanished && a.req.kind == routeUpload:

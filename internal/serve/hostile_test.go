@@ -3,11 +3,13 @@ package serve
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -236,6 +238,32 @@ func TestABodyThatEndsEarlyIsTheClientsFault(t *testing.T) {
 		conn.Close()
 		if first, _, _ := strings.Cut(string(answer), "\r\n"); err != nil || (len(answer) > 0 && !strings.HasPrefix(first, "HTTP/1.1 4")) {
 			t.Errorf("%s with a short body: %q %v; want a 4xx", request, first, err)
+		}
+	}
+}
+
+// TestAClientThatLeft holds that who hangs up is no failure of the registry. A client that only sends no
+// more looks the same, and hears the answer.
+func TestAClientThatLeft(t *testing.T) {
+	w := newWorld(t)
+	img := w.image(1)
+	w.push("app:v1", img)
+	raw, err := img.RawManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	left, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, request := range []string{
+		"GET /v2/", "GET /v2/_catalog", "GET /v2/app/tags/list",
+		"GET /v2/app/manifests/v1", "HEAD /v2/app/manifests/" + hashOf(t, img), "GET /v2/app/blobs/" + layerOf(t, img),
+		"PUT /v2/app/manifests/v2", "POST /v2/app/blobs/uploads/", "DELETE /v2/app/manifests/v1",
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		got := httptest.NewRecorder()
+		w.s.Handler().ServeHTTP(got, httptest.NewRequestWithContext(left, method, path, bytes.NewReader(raw)))
+		if got.Code >= 500 {
+			t.Errorf("%s of a client that left: %d %s", request, got.Code, got.Body)
 		}
 	}
 }
