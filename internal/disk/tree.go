@@ -178,6 +178,25 @@ func (t *Tree) Touch(path string) error {
 	return errors.Join(f.Close(), t.Own(path))
 }
 
+// Scratch writes a file that promises nothing: neither its bytes nor its directories are synced.
+func (t *Tree) Scratch(path string, data []byte) error {
+	for range 10 { // each round loses against one removal of an empty directory
+		if err := t.remake(filepath.Dir(path)); err != nil {
+			return err
+		}
+		failpoint.Step()
+		err := os.WriteFile(path, data, fileMode)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		return t.Own(path)
+	}
+	return fmt.Errorf("write %s: its directory keeps vanishing", path)
+}
+
 // Rename moves from to its place. A parent directory that an expiry removed is made again. The name
 // is durable after Sync of the new path, which a caller that holds a lock does later.
 func (t *Tree) Rename(from, to string) error {

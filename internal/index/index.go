@@ -81,6 +81,8 @@ type Claim struct {
 	Key     Key
 	Size    int64    // of the blob or the manifest, in bytes
 	Content *Content // manifests only, and required there
+	// Blob says that the blob of a link or a manifest comes with it: its row is written along, with Size.
+	Blob bool
 
 	// UploadStarted is when the upload of this layer began. Links of the repository that were in lease
 	// then are renewed: they may be the rest of the same push, whose manifest comes last. Zero: no upload.
@@ -275,6 +277,12 @@ type Reader interface {
 	// Uses calls f with each blob whose file came, in the order of digests, in one pass. The slices are
 	// only valid until f returns.
 	Uses(f func(Use) error) error
+	// Names returns the tags of a repository that come after one in the order of bytes, at most so many;
+	// Repositories does so with the repositories that have a manifest. HasRepository says whether
+	// a repository has anything.
+	Names(repo, after string, most int) ([]string, error)
+	Repositories(after string, most int) ([]string, error)
+	HasRepository(repo string) (bool, error)
 	// Each calls f with every row of a kind: manifests in the order of digest and repository, tags in that
 	// of digest, repository and name.
 	Each(kind Kind, f func(Row) error) error

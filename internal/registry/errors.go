@@ -1,15 +1,14 @@
 package registry
 
 import (
-	"context"
 	"errors"
-	"io/fs"
 	"net/http"
 	"syscall"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
-	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
+	"github.com/opencontainers/go-digest"
 
+	"github.com/jc-lab/docker-cache-server/internal/content"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 )
 
@@ -57,76 +56,70 @@ var (
 	})
 )
 
+// statusClientLeft is what distribution answers, and nginx logs, for a client that hung up. One that stalls,
+// or that only sends no more, still hears it.
+const statusClientLeft = 499
+
 // errUnreadable is for a manifest that is there: to a client it is a miss, which a push mends.
 var errUnreadable = errcode.ErrorCodeManifestUnknown.WithMessage("the manifest is damaged, or of a kind that is served no more (schema 1); push the image again")
 
-// unavailable is the answer to who asks for a promise that cannot be written down.
-func unavailable(err error) error {
-	if errors.Is(err, index.ErrFull) || noSpace(err) {
+// unknown is what each route calls a thing that is not there.
+var unknown = map[string]errcode.ErrorCode{
+	routeManifest: errcode.ErrorCodeManifestUnknown,
+	routeBlob:     errcode.ErrorCodeBlobUnknown,
+	routeUpload:   errcode.ErrorCodeBlobUploadUnknown,
+	routeTags:     errcode.ErrorCodeNameUnknown,
+}
+
+// told is an error in the words of the protocol. What the client is not to blame for is logged; it is
+// told no paths.
+func (a *answer) told(err error) error {
+	var code errcode.ErrorCode
+	var one errcode.Error
+	var several errcode.Errors
+	var missing *content.MissingError
+	var wrong *content.DigestError
+	var referenced *index.ReferencedError
+	switch {
+	case errors.As(err, &several), errors.As(err, &one), errors.As(err, &code):
+		return err
+	case errors.Is(err, content.ErrUnknown):
+		return unknown[a.req.kind].WithDetail(a.req.reference)
+	case errors.Is(err, content.ErrUnreadable):
+		return errUnreadable
+	case errors.Is(err, content.ErrBusy):
+		return errcode.ErrorCodeRangeInvalid.WithMessage(content.ErrBusy.Error())
+	case errors.As(err, &missing):
+		for _, d := range missing.Digests {
+			several = append(several, errcode.ErrorCodeManifestBlobUnknown.WithDetail(d))
+		}
+		return several
+	case errors.As(err, &wrong):
+		return errcode.ErrorCodeDigestInvalid.WithMessage(wrong.Error())
+	case errors.As(err, &referenced):
+		return errcode.ErrorCodeUnsupported.WithMessage(referenced.Error()).WithDetail(map[string]digest.Digest{"neededBy": referenced.By})
+	case errors.Is(err, index.ErrGateClosed):
+		return errcode.ErrorCodeUnavailable.WithMessage(index.ErrGateClosed.Error() + "; try again soon")
+	case a.body.err != nil:
+		return a.body.incomplete()
+	case a.left() != nil:
+		return errClientLeft
+	}
+	return a.failed(err)
+}
+
+// failed is for an error of the storage.
+func (a *answer) failed(err error) error {
+	full := errors.Is(err, index.ErrFull) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	switch {
+	case errors.As(err, new(*content.LeaseError)) && !full: // which was logged
+		return errcode.ErrorCodeUnavailable.WithMessage("the registry cannot record this at the moment; try again")
+	case errors.Is(err, syscall.ENAMETOOLONG):
+		return errcode.ErrorCodeNameInvalid
+	}
+	a.log.Errorf("cannot answer: %v", err)
+	if full {
 		return errNoSpace
 	}
-	if errors.Is(err, index.ErrGateClosed) {
-		return errcode.ErrorCodeUnavailable.WithMessage(index.ErrGateClosed.Error() + "; try again soon")
-	}
-	return errcode.ErrorCodeUnavailable.WithMessage("the registry cannot record this at the moment; try again")
-}
-
-func noSpace(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
-}
-
-// storageError logs why the storage failed, and tells the client what it may know: no paths.
-func (d *driver) storageError(ctx context.Context, doing, subPath string, err error) error {
-	if errors.As(err, new(storagedriver.PathNotFoundError)) && requestOf(ctx) != nil {
-		requestOf(ctx).vanished = true
-	}
-	if ctx.Err() != nil || errors.As(err, new(storagedriver.PathNotFoundError)) || errors.As(err, new(errcode.Errors)) {
-		return err
-	}
-	var told errcode.Error
-	if errors.As(err, &told) {
-		return told
-	}
-	d.log.WithError(detail(err)).WithField("path", subPath).Errorf("cannot %s", doing)
-	req := requestOf(ctx)
-	switch {
-	case errors.Is(err, index.ErrFull) || noSpace(detail(err)):
-		return req.fail(errNoSpace)
-	case errors.As(err, new(storagedriver.InvalidPathError)) || errors.Is(detail(err), syscall.ENAMETOOLONG):
-		return req.fail(errcode.ErrorCodeNameInvalid)
-	}
-	return req.fail(errcode.ErrorCodeUnknown.WithMessage("the registry's storage failed; its log says why"))
-}
-
-// readError passes on what is not there, and takes any other error for a failure of the storage.
-func (d *driver) readError(ctx context.Context, err error) error {
-	var gone storagedriver.PathNotFoundError
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &gone):
-		if req := requestOf(ctx); req != nil {
-			req.vanished = true
-		}
-		return gone // bare: distribution compares types
-	case errors.Is(detail(err), fs.ErrNotExist) || errors.Is(detail(err), syscall.ENOTDIR) || errors.Is(detail(err), syscall.ENAMETOOLONG):
-		return notFound("")
-	case errors.Is(err, storagedriver.ErrSkipDir) || errors.Is(err, storagedriver.ErrFilledBuffer):
-		return err
-	}
-	return d.storageError(ctx, "read", "", err)
-}
-
-// notFound is the error by which distribution knows that there is nothing at a path.
-func notFound(subPath string) error {
-	return storagedriver.PathNotFoundError{Path: subPath, DriverName: "filesystem"}
-}
-
-// detail is the error that distribution's driver wrapped without an Unwrap.
-func detail(err error) error {
-	var wrapped storagedriver.Error
-	if errors.As(err, &wrapped) {
-		return wrapped.Detail
-	}
-	return err
+	return errcode.ErrorCodeUnknown.WithMessage("the registry's storage failed; its log says why")
 }

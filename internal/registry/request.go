@@ -9,32 +9,30 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/opencontainers/go-digest"
-
-	"github.com/jc-lab/docker-cache-server/internal/index"
 )
 
-// request is what the seam and the driver tell each other about one request. The driver gets it from
-// the context of its calls.
+// request is one request. The driver gets it from the context of its calls.
 type request struct {
 	route
-	method string
-	login  login
-
-	content       *index.Content // of the manifest in the body
-	contentDigest digest.Digest
-	contentSize   int64
-	digest        digest.Digest // by which an upload is to be stored
-	uploadStarted time.Time     // of the upload that the request continues
-	stored        []stored
-	blobSize      int64 // of the blob that is read; headers tell it of a whole one only
-	leaseFailed   bool  // once is enough: each try waits for the index
-	vanished      bool  // something that was asked for is not there
+	method   string
+	plain    bool // not encrypted: the kernel can send files
+	login    login
+	accessed []accessed // the blobs and manifests that it served or stored
 
 	mu      sync.Mutex // guards failure: distribution deletes tags in several goroutines
 	failure error      // the reason why the request failed, where distribution tells a client less
+}
+
+// accessed is a blob or a manifest that a request served or stored.
+type accessed struct {
+	digest digest.Digest
+	size   int64 // of the whole, also when parts of it or only news of it were asked for
+}
+
+func (r *request) access(d digest.Digest, size int64) {
+	r.accessed = append(r.accessed, accessed{d, size})
 }
 
 // login is what was found out about who asks. It is asked once a request.
@@ -54,12 +52,6 @@ func (l *login) check(r *http.Request, authenticate Authenticate) bool {
 	return l.ok
 }
 
-// stored is a blob that the request put into the store, or linked.
-type stored struct {
-	digest digest.Digest
-	size   int64
-}
-
 type requestKey struct{}
 
 func requestOf(ctx context.Context) *request {
@@ -69,7 +61,7 @@ func requestOf(ctx context.Context) *request {
 
 // fail notes why the request cannot be done, and returns the error. The first reason counts.
 func (r *request) fail(err error) error {
-	if r == nil {
+	if r == nil || err == nil {
 		return err
 	}
 	r.mu.Lock()
@@ -86,20 +78,6 @@ func (r *request) reason() error {
 	return r.failure
 }
 
-// uses says whether the request is a use of what it reads. A DELETE is not.
-func (r *request) uses() bool { return r != nil && r.method != http.MethodDelete }
-
-// writes says whether the request may put content or names into the store.
-func (r *request) writes() bool {
-	return r != nil && (r.method == http.MethodPut || r.method == http.MethodPost || r.method == http.MethodPatch)
-}
-
-// mustLease says whether the answer is worth nothing without a lease: a client told that a blob exists
-// does not send it. Bytes that are in hand are served all the same.
-func (r *request) mustLease() bool {
-	return r.writes() || (r.method == http.MethodHead && r.kind == routeBlob)
-}
-
 // route is what a path below /v2/ asks for.
 type route struct {
 	kind      string
@@ -107,7 +85,7 @@ type route struct {
 	reference string // tag or digest; upload id
 }
 
-// The kinds of routes, as they are named in metrics.
+// The kinds of routes, as they are named in metrics; an upload that is to begin is an upload there.
 const (
 	routeBase     = "base"
 	routeCatalog  = "catalog"
@@ -115,8 +93,18 @@ const (
 	routeManifest = "manifest"
 	routeBlob     = "blob"
 	routeUpload   = "upload"
+	routeUploads  = "uploads"
+	routeReferrer = "referrers"
 	routeOther    = "other"
 )
+
+// label is the kind as metrics know it.
+func (r route) label() string {
+	if r.kind == routeUploads {
+		return routeUpload
+	}
+	return r.kind
+}
 
 // parseRoute reads a path from its end, since a repository may be called as the API's own words are.
 func parseRoute(path string) route {
@@ -133,14 +121,18 @@ func parseRoute(path string) route {
 	n := len(parts)
 	name := func(tail int) string { return strings.Join(parts[:n-tail], "/") }
 	switch {
+	case n >= 4 && parts[n-3] == "blobs" && parts[n-2] == "uploads" && parts[n-1] == "":
+		return route{kind: routeUploads, name: name(3)}
 	case n >= 4 && parts[n-3] == "blobs" && parts[n-2] == "uploads":
 		return route{kind: routeUpload, name: name(3), reference: parts[n-1]}
 	case n >= 3 && parts[n-2] == "manifests":
 		return route{kind: routeManifest, name: name(2), reference: parts[n-1]}
+	case n >= 3 && parts[n-2] == "referrers":
+		return route{kind: routeReferrer, name: name(2), reference: parts[n-1]}
 	case n >= 3 && parts[n-2] == "tags" && parts[n-1] == "list":
 		return route{kind: routeTags, name: name(2)}
 	case n >= 3 && parts[n-2] == "blobs" && parts[n-1] == "uploads":
-		return route{kind: routeUpload, name: name(2)}
+		return route{kind: routeUploads, name: name(2)}
 	case n >= 3 && parts[n-2] == "blobs":
 		return route{kind: routeBlob, name: name(2), reference: parts[n-1]}
 	}

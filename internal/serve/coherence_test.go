@@ -220,6 +220,9 @@ func TestBytesReallyGo(t *testing.T) {
 	w.want(400, "PUT", strings.TrimPrefix(loc, w.http.URL)+"&digest="+digestOf([]byte("other")), []byte("data"), "")
 	old := time.Now().Add(-2 * grace) // uploads know the wall clock only
 	for _, f := range w.files() {
+		if strings.Contains(f, "cancelled") || strings.Contains(f, "wrong") {
+			t.Errorf("an upload that ended left %s", f)
+		}
 		if strings.Contains(f, "_uploads") {
 			if err := os.Chtimes(w.dir+f, old, old); err != nil {
 				t.Fatal(err)
@@ -228,7 +231,7 @@ func TestBytesReallyGo(t *testing.T) {
 	}
 	w.pass(ttl + 2*time.Minute)
 	rep := w.expire()
-	if rep.Removed.Uploads < 2 || rep.Removed.Tags != 2 || rep.FreedBytes == 0 {
+	if rep.Removed.Uploads != 1 || rep.Removed.Tags != 2 || rep.FreedBytes == 0 {
 		t.Errorf("removed %+v, %d bytes", rep.Removed, rep.FreedBytes)
 	}
 	w.empty()
@@ -493,20 +496,23 @@ func TestAPushMendsABlobThatWasCutShort(t *testing.T) {
 	}
 }
 
-func TestALocationBehindTwoProxiesIsOne(t *testing.T) {
+// TestALocationIsRelative holds that wherever proxies have put the registry, and whatever they say of it, a
+// client goes on where it is.
+func TestALocationIsRelative(t *testing.T) {
 	w := newWorld(t)
-	for forwarded, want := range map[string]string{"https, http": "https://", "javascript": "http://", "HTTPS": "https://"} {
+	for _, forwarded := range []string{"https, http", "javascript", "HTTPS"} {
 		req, err := http.NewRequest("POST", w.http.URL+"/v2/app/blobs/uploads/", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		req.Header.Set("X-Forwarded-Proto", forwarded)
+		req.Header.Set("X-Forwarded-Host", "elsewhere.example")
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
-		if loc := resp.Header.Get("Location"); !strings.HasPrefix(loc, want+w.host) {
+		if loc := resp.Header.Get("Location"); !strings.HasPrefix(loc, "/v2/app/blobs/uploads/") {
 			t.Errorf("X-Forwarded-Proto %q: Location %s", forwarded, loc)
 		}
 	}

@@ -247,3 +247,32 @@ func (r *reader) Named(d digest.Digest) (n int, err error) {
 	err = r.q.one("SELECT count(DISTINCT parent) FROM refs WHERE child = ?", packed(d)).Scan(&n)
 	return n, err
 }
+
+// Names implements index.Reader.
+func (r *reader) Names(repo, after string, most int) ([]string, error) {
+	return r.q.names("SELECT name FROM tags WHERE repo = ? AND name > ? ORDER BY name LIMIT ? + 0", repo, after, limit(most))
+}
+
+// Repositories implements index.Reader. It goes from one repository to the next, whatever they hold.
+func (r *reader) Repositories(after string, most int) ([]string, error) {
+	return r.q.names(`WITH RECURSIVE repos (name, n) AS (
+			SELECT (SELECT min(repo) FROM manifests WHERE repo > ?1), 1
+			UNION ALL
+			SELECT (SELECT min(repo) FROM manifests WHERE repo > name), n + 1 FROM repos WHERE name IS NOT NULL AND (?2 < 0 OR n < ?2)
+		) SELECT name FROM repos WHERE name IS NOT NULL`, after, limit(most))
+}
+
+// HasRepository implements index.Reader.
+func (r *reader) HasRepository(repo string) (bool, error) {
+	return r.q.exists("SELECT 1 WHERE EXISTS (SELECT 1 FROM manifests WHERE repo = ?1) OR EXISTS (SELECT 1 FROM layers WHERE repo = ?1)", repo)
+}
+
+func (q querier) names(query string, args ...any) (all []string, err error) {
+	err = q.each(func(sc scanner) error {
+		var name string
+		err := sc.Scan(&name)
+		all = append(all, name)
+		return err
+	}, query, args...)
+	return all, err
+}

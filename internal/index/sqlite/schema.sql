@@ -26,6 +26,7 @@ CREATE TABLE manifests (
 ) WITHOUT ROWID;
 CREATE INDEX manifests_loose ON manifests (placed, accessed_at) WHERE held = 0;
 CREATE INDEX manifests_latest ON manifests (accessed_at);
+CREATE INDEX manifests_repo ON manifests (repo);
 CREATE INDEX manifests_subject ON manifests (subject, repo) WHERE subject IS NOT NULL;
 
 CREATE INDEX manifests_loop ON manifests (repo) WHERE loop = 1;

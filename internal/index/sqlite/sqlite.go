@@ -35,7 +35,7 @@ import (
 var schema string
 
 // version is the schema's. An older one is migrated, a newer one refused.
-const version = 2
+const version = 3
 
 // busyTimeout is how long a writer waits for another process. Transactions take milliseconds.
 const busyTimeout = 10 * time.Second
@@ -261,10 +261,11 @@ func checkVersion(q querier) error {
 	return nil
 }
 
-// migrations bring a schema to the next: the first from 1 to 2.
+// migrations bring a schema to the next: the first from 1 to 2, and so on.
 var migrations = []string{`
 	CREATE INDEX layers_latest ON layers (accessed_at);
-	CREATE INDEX manifests_latest ON manifests (accessed_at);`,
+	CREATE INDEX manifests_latest ON manifests (accessed_at);`, `
+	CREATE INDEX manifests_repo ON manifests (repo);`,
 }
 
 // migrate brings an older schema to this one, and keeps what it knows.

@@ -154,7 +154,7 @@ func TestAnOlderSchemaIsMigrated(t *testing.T) {
 	s := open(t, path, Serve, wall)
 	k, id, used := index.LayerKey("app", digest.FromString("l")), s.ID(), now
 	err := s.Place(t.Context(), index.Claim{Key: k}, func() error { return nil })
-	for _, q := range []string{"DROP INDEX layers_latest", "DROP INDEX manifests_latest", "PRAGMA user_version = 1"} {
+	for _, q := range []string{"DROP INDEX layers_latest", "DROP INDEX manifests_latest", "DROP INDEX manifests_repo", "PRAGMA user_version = 1"} {
 		_, failed := s.file.Load().db.ExecContext(t.Context(), q)
 		err = errors.Join(err, failed)
 	}
@@ -185,11 +185,11 @@ func TestAnOlderSchemaIsMigrated(t *testing.T) {
 			t.Errorf("mode %d: index %s has %v", mode, s.ID(), rows)
 		}
 		var indexes int
-		err := s.file.Load().read.QueryRowContext(t.Context(), "SELECT count(*) FROM sqlite_master WHERE name LIKE '%_latest'").Scan(&indexes)
+		err := s.file.Load().read.QueryRowContext(t.Context(), "SELECT count(*) FROM sqlite_master WHERE name IN ('layers_latest', 'manifests_latest', 'manifests_repo')").Scan(&indexes)
 		if err := errors.Join(err, s.Close()); err != nil {
 			t.Fatal(err)
 		}
-		if want := 2; mode == Serve && indexes != want {
+		if want := 3; mode == Serve && indexes != want {
 			t.Errorf("%d indexes, want %d", indexes, want)
 		}
 		now = now.Add(time.Minute)

@@ -70,6 +70,11 @@ func (s *Store) Place(ctx context.Context, c index.Claim, rename func() error) e
 
 // put writes a row of content, with everything that follows from it. at is its last use.
 func (t *tx) put(c index.Claim, placed bool, at int64) error {
+	if c.Blob && c.Key.Kind != index.Blob { // before what holds it: that brings its row up to date
+		if err := t.putBlob(index.Claim{Key: index.BlobKey(c.Key.Digest), Size: c.Size}, placed, at); err != nil {
+			return err
+		}
+	}
 	switch c.Key.Kind {
 	case index.Blob:
 		return t.putBlob(c, placed, at)

@@ -1,0 +1,309 @@
+// Package content stores and reads what clients bring, and keeps the index in step with it.
+//
+// It holds the two-sided protocol's client side. Who writes claims, stages and syncs the bytes beside
+// their place, looks again and renames under the index's write lock, and syncs the names. Who reads
+// leases the row, then looks at the disk, never the reverse. Nothing in it deletes content: a client
+// deletes names, and internal/gc retires the rest.
+//
+// It knows nothing of HTTP. Its methods may be called concurrently.
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/opencontainers/go-digest"
+	"github.com/sirupsen/logrus"
+
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
+	"github.com/jc-lab/docker-cache-server/internal/disk"
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+)
+
+// Options say where a store is.
+type Options struct {
+	Dir   layout.Dir
+	Tree  *disk.Tree
+	Index index.Store
+	Log   logrus.FieldLogger
+
+	// Resolution is how much older than the last use a row may be: the time for which leases stay in
+	// memory. The sweeper's cutoffs leave room for it.
+	Resolution time.Duration
+}
+
+// Store is a data directory with its index.
+type Store struct {
+	dir       layout.Dir
+	tree      *disk.Tree
+	index     index.Store
+	log       logrus.FieldLogger
+	leases    *leases
+	manifests *lru.Cache[digest.Digest, cached]
+	uploads   *sessions
+}
+
+// New makes a store. It starts nothing.
+func New(opts Options) *Store {
+	s := &Store{dir: opts.Dir, tree: opts.Tree, index: opts.Index, log: opts.Log, leases: newLeases(opts)}
+	s.manifests, _ = lru.New[digest.Digest, cached](cachedManifests) // fails for sizes below 1 only
+	s.uploads = newSessions()
+	return s
+}
+
+// Use says what is done with what is found.
+type Use uint8
+
+const (
+	// Read is for bytes that are in hand: they are served even when their use cannot be recorded.
+	Read Use = iota
+	// Promise is for an answer that is worth nothing without its lease, such as that a blob exists.
+	Promise
+	// Maintenance is no use.
+	Maintenance
+)
+
+var (
+	// ErrUnknown says that there is no such thing in the repository.
+	ErrUnknown = errors.New("unknown")
+	// ErrUnreadable says that a manifest is there, and is damaged or of a kind that is served no more.
+	ErrUnreadable = errors.New("the manifest cannot be read")
+)
+
+// MissingError refuses a name for something whose parts are not in the repository.
+type MissingError struct{ Digests []digest.Digest }
+
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("%d of the things referred to are not in the repository, such as %s", len(e.Digests), e.Digests[0])
+}
+
+// LeaseError says that a promise cannot be recorded, and so is not made.
+type LeaseError struct{ Err error }
+
+func (e *LeaseError) Error() string { return "record a use in the index: " + e.Err.Error() }
+
+// Unwrap is for errors.Is.
+func (e *LeaseError) Unwrap() error { return e.Err }
+
+// look is one request's way to the disk.
+type look struct {
+	*Store
+	ctx    context.Context
+	use    Use
+	failed bool // a lease could not be written; once is enough: each try waits for the index
+}
+
+// see leases a row, and then looks whether its thing is there. What is there and unknown is adopted, in
+// a transaction that looks again.
+func (l *look) see(k index.Key, exists func() (bool, error)) (bool, error) {
+	known := true
+	if l.use != Maintenance && !l.failed {
+		var err error
+		if known, err = l.leases.take(l.ctx, k); err != nil {
+			if err := l.unrecorded(k, err); err != nil {
+				return false, err
+			}
+			known = true // nothing to adopt it into
+		}
+	}
+	there, err := exists()
+	if err != nil || !there || known {
+		return there, err
+	}
+	there, err = l.leases.adopt(l.ctx, k)
+	if err != nil {
+		return true, l.unrecorded(k, err)
+	}
+	return there, nil
+}
+
+// unrecorded is for a use that cannot be written down. Bytes that are in hand are served all the same.
+func (l *look) unrecorded(k index.Key, err error) error {
+	if l.ctx.Err() != nil {
+		return l.ctx.Err()
+	}
+	l.log.WithError(err).WithField("object", k.String()).Error("cannot record a use in the index")
+	if l.use == Promise {
+		return &LeaseError{err}
+	}
+	l.failed = true
+	return nil
+}
+
+func (s *Store) exists(p layout.Path) func() (bool, error) {
+	return func() (bool, error) { return adopt.Exists(s.dir, p) }
+}
+
+// Blob is a blob on disk.
+type Blob struct {
+	Path string
+	Size int64
+}
+
+// Blob finds a layer of a repository. ErrUnknown, *LeaseError.
+func (s *Store) Blob(ctx context.Context, repo string, d digest.Digest, use Use) (Blob, error) {
+	l := &look{Store: s, ctx: ctx, use: use}
+	k := index.LayerKey(repo, d)
+	var b Blob
+	there, err := l.see(k, func() (there bool, err error) {
+		b, there, err = s.linked(adopt.Path(k))
+		return there, err
+	})
+	if err == nil && !there {
+		err = ErrUnknown
+	}
+	return b, err
+}
+
+// linked looks at a layer link and at its blob. A stock registry stores what was pushed by sha512 under
+// its sha256, and notes that in the link.
+func (s *Store) linked(link layout.Path) (b Blob, there bool, err error) {
+	if there, err := adopt.Exists(s.dir, link); err != nil || !there {
+		return b, false, err
+	}
+	b, there, err = s.blob(link.Digest)
+	if there || err != nil {
+		return b, there, err
+	}
+	to, err := adopt.Link(s.dir, link)
+	switch {
+	case adopt.Missing(err):
+		return b, false, nil
+	case err != nil:
+		s.log.WithError(err).Error("a link on disk is damaged, and counts for nothing")
+		return b, false, nil
+	case to == link.Digest:
+		return b, false, nil
+	}
+	return s.blob(to)
+}
+
+func (s *Store) blob(d digest.Digest) (b Blob, there bool, err error) {
+	b.Path = s.dir.File(layout.Path{Kind: layout.BlobData, Digest: d})
+	fi, err := os.Stat(b.Path)
+	if adopt.Missing(err) {
+		return b, false, nil
+	}
+	if err == nil && !fi.Mode().IsRegular() {
+		err = &fs.PathError{Op: "read blob", Path: b.Path, Err: errors.New("not a regular file")}
+	}
+	if err == nil {
+		b.Size = fi.Size()
+	}
+	return b, err == nil, err
+}
+
+// Tagged finds what a tag points at. ErrUnknown.
+func (l *look) tagged(repo, tag string) (to digest.Digest, err error) {
+	k := index.TagKey(repo, tag)
+	there, err := l.see(k, func() (bool, error) {
+		to, err = adopt.Link(l.dir, adopt.Path(k))
+		switch {
+		case err == nil:
+			return true, nil
+		case adopt.Missing(err):
+			return false, nil
+		case isDamaged(err):
+			l.log.WithError(err).Error("a tag on disk is damaged, and counts for nothing")
+			return false, nil
+		}
+		return false, err
+	})
+	if err == nil && !there {
+		err = ErrUnknown
+	}
+	return to, err
+}
+
+// isDamaged tells a link that holds no digest from one that cannot be read.
+func isDamaged(err error) bool { return !errors.As(err, new(*fs.PathError)) }
+
+// Manifest is a manifest as it was pushed.
+type Manifest struct {
+	Digest digest.Digest
+	Data   []byte
+	*index.Content
+}
+
+// Manifest finds a manifest of a repository by tag or by digest. ErrUnknown, ErrUnreadable.
+func (s *Store) Manifest(ctx context.Context, repo, reference string, use Use) (*Manifest, error) {
+	l := &look{Store: s, ctx: ctx, use: use}
+	d := digest.Digest(reference)
+	if !strings.Contains(reference, ":") {
+		var err error
+		if d, err = l.tagged(repo, reference); err != nil {
+			return nil, err
+		}
+	}
+	return l.manifest(repo, d)
+}
+
+func (l *look) manifest(repo string, d digest.Digest) (m *Manifest, err error) {
+	k := index.ManifestKey(repo, d)
+	there, err := l.see(k, func() (bool, error) {
+		if there, err := adopt.Exists(l.dir, adopt.Path(k)); err != nil || !there {
+			return false, err
+		}
+		m, err = l.read(d)
+		if adopt.Missing(err) {
+			return false, nil
+		}
+		return err == nil, err
+	})
+	if err == nil && !there {
+		err = ErrUnknown
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// cachedManifests is how many manifests are kept in memory, and maxCached how long each may be: 32 MiB
+// at most. An image's has a few kilobytes.
+const (
+	cachedManifests = 1024
+	maxCached       = 32 << 10
+)
+
+// cached is a manifest in memory, with the file that it was read from.
+type cached struct {
+	*Manifest
+	file fs.FileInfo
+}
+
+// read reads a manifest, once as long as its file stays the same. Its bytes are what its digest says.
+func (s *Store) read(d digest.Digest) (*Manifest, error) {
+	fi, err := os.Stat(s.dir.File(layout.Path{Kind: layout.BlobData, Digest: d}))
+	if err != nil {
+		return nil, err
+	}
+	if c, ok := s.manifests.Get(d); ok && os.SameFile(c.file, fi) && c.file.ModTime().Equal(fi.ModTime()) && c.file.Size() == fi.Size() {
+		return c.Manifest, nil
+	}
+	data, err := adopt.Content(s.dir, d)
+	if err != nil {
+		return nil, err
+	}
+	m := &Manifest{Digest: d, Data: data}
+	if d.Algorithm().FromBytes(data) != d {
+		err = fmt.Errorf("its content is that of %s", d.Algorithm().FromBytes(data))
+	} else if m.Content, err = index.ParseContent(data); err == nil && m.MediaType == index.SchemaOne {
+		err = errors.New("it is of schema 1")
+	}
+	if err != nil {
+		s.log.WithError(err).WithField("digest", d).Error("a manifest cannot be read; dcs inspect --check says why")
+		return nil, ErrUnreadable
+	}
+	if len(data) <= maxCached {
+		s.manifests.Add(d, cached{m, fi})
+	}
+	return m, nil
+}

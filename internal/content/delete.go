@@ -1,0 +1,88 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
+	"github.com/jc-lab/docker-cache-server/internal/disk"
+	"github.com/jc-lab/docker-cache-server/internal/failpoint"
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+)
+
+// DeleteLayer takes a layer from a repository. ErrUnknown, *index.ReferencedError, index.ErrGateClosed.
+func (s *Store) DeleteLayer(ctx context.Context, repo string, d digest.Digest) error {
+	k := index.LayerKey(repo, d)
+	link := s.dir.File(adopt.Path(k))
+	return s.deleted(link, s.index.DeleteLayer(ctx, repo, d, func() error { return unlink(link) }), k)
+}
+
+// DeleteTag takes a name away. ErrUnknown.
+func (s *Store) DeleteTag(ctx context.Context, repo, tag string) error {
+	dir := s.tagDir(repo, tag)
+	return s.deleted(dir, s.index.DeleteTag(ctx, repo, tag, func() error { return s.trash(dir) }), index.TagKey(repo, tag))
+}
+
+// DeleteManifest takes a manifest from a repository, with all its tags, as one. ErrUnknown,
+// *index.ReferencedError, index.ErrGateClosed.
+func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest) error {
+	keys := []index.Key{index.ManifestKey(repo, d)}
+	link := s.dir.File(adopt.Path(keys[0]))
+	err := s.index.DeleteManifest(ctx, repo, d, func(tags []string) error {
+		for _, tag := range tags {
+			keys = append(keys, index.TagKey(repo, tag))
+			if err := s.trash(s.tagDir(repo, tag)); err != nil && !errors.Is(err, ErrUnknown) {
+				return err
+			}
+		}
+		return unlink(link)
+	})
+	if err == nil && len(keys) > 1 {
+		tags := s.dir.File(layout.Path{Kind: layout.TagsDir, Repository: repo})
+		err = disk.SyncDir(tags)
+		s.prune(tags)
+	}
+	return s.deleted(link, err, keys...)
+}
+
+func (s *Store) tagDir(repo, tag string) string {
+	return s.dir.File(layout.Path{Kind: layout.TagDir, Repository: repo, Tag: tag})
+}
+
+// unlink removes a link. It runs inside an index transaction, so it does not sync.
+func unlink(link string) error {
+	failpoint.Step()
+	err := os.Remove(link)
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrUnknown
+	}
+	return err
+}
+
+func (s *Store) trash(path string) error {
+	moved, err := s.tree.Trash(path)
+	if err == nil && !moved {
+		return ErrUnknown
+	}
+	return err
+}
+
+// deleted makes the removal of a name durable.
+func (s *Store) deleted(native string, err error, keys ...index.Key) error {
+	if err != nil {
+		return err
+	}
+	s.leases.forget(keys...)
+	err = disk.SyncDir(filepath.Dir(native))
+	s.prune(filepath.Dir(native))
+	return err
+}
+
+// prune removes the directories that a removal left empty.
+func (s *Store) prune(native string) { s.tree.Prune(native, string(s.dir)) }

@@ -1,0 +1,294 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
+	"github.com/jc-lab/docker-cache-server/internal/failpoint"
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+)
+
+// file is content beside its place: written and synced.
+type file struct {
+	staged string
+	place  layout.Path
+}
+
+func (s *Store) native(f file) string { return s.dir.File(f.place) }
+
+// put brings a link or a manifest to its place, and its blob before it when it comes along. look says
+// what is missing of what the content refers to; it runs under the write lock, where nobody can remove
+// any of it, and may leave files out that are there already.
+func (s *Store) put(ctx context.Context, c index.Claim, look func() ([]file, error), files ...file) error {
+	for _, f := range files {
+		if err := s.tree.MkdirAll(filepath.Dir(s.native(f))); err != nil {
+			return err
+		}
+	}
+	now := s.index.Now()
+	err := s.index.Claim(ctx, c)
+	if err == nil {
+		err = s.index.Place(ctx, c, func() error {
+			wanted, err := look()
+			if err != nil {
+				return err
+			}
+			for _, f := range wanted {
+				if err := s.tree.Rename(f.staged, s.native(f)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		// A refused manifest pins nothing; the claim of other content just runs out.
+		if uerr := s.index.Unclaim(context.WithoutCancel(ctx), c.Key); uerr != nil {
+			s.log.WithError(uerr).WithField("object", c.Key.String()).Error("cannot take a claim back")
+		}
+		for _, f := range files { // what was made for them
+			s.prune(filepath.Dir(s.native(f)))
+		}
+		return err
+	}
+	s.leases.remember(c.Key, now)
+	for _, f := range files {
+		if err := s.tree.Sync(s.native(f)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stage writes content beside its place. The caller removes the file: it is gone when it was placed.
+func (s *Store) stage(content []byte, place layout.Path) (f file, remove func(), err error) {
+	staged, err := s.tree.Stage(content)
+	return file{staged, place}, func() { _ = os.Remove(staged) }, err
+}
+
+// isWhole says whether a blob is in its place as it was just brought. One of another size, which a power
+// loss cut short, would stay for ever if it were trusted.
+func (s *Store) isWhole(d digest.Digest, size int64) (bool, error) {
+	b, there, err := s.blob(d)
+	if there && b.Size != size {
+		s.log.WithField("digest", d).Error("a blob on disk has another size than the same content that was just pushed; it is replaced")
+		there = false
+	}
+	return there, err
+}
+
+// errUnsynced says that a blob went which was there a moment before, so that the upload's bytes count.
+var errUnsynced = errors.New("the upload was not synced, since the blob was there")
+
+// putLayer makes the file of an upload a layer of its repository. It needs to be synced only when the
+// blob is not there; errUnsynced.
+func (s *Store) putLayer(ctx context.Context, u *Upload, d digest.Digest, synced bool) error {
+	k := index.LayerKey(u.Repository, d)
+	link, remove, err := s.stage([]byte(d), adopt.Path(k))
+	if err != nil {
+		return err
+	}
+	defer remove()
+	blob := file{u.path(layout.UploadData), adopt.Path(index.BlobKey(d))}
+	return s.put(ctx, index.Claim{Key: k, Size: u.Size, Blob: true, UploadStarted: u.began}, func() ([]file, error) {
+		switch whole, err := s.isWhole(d, u.Size); {
+		case err != nil || whole:
+			return []file{link}, err
+		case !synced:
+			return nil, errUnsynced
+		}
+		return []file{blob, link}, nil
+	}, blob, link)
+}
+
+// Mount makes a layer of one repository a layer of another, and returns its size. ErrUnknown, *LeaseError.
+func (s *Store) Mount(ctx context.Context, repo, from string, d digest.Digest) (int64, error) {
+	b, err := s.Blob(ctx, from, d, Promise)
+	if err != nil {
+		return 0, err
+	}
+	k := index.LayerKey(repo, d)
+	link, remove, err := s.stage([]byte(d), adopt.Path(k))
+	if err != nil {
+		return 0, err
+	}
+	defer remove()
+	err = s.put(ctx, index.Claim{Key: k}, func() ([]file, error) {
+		now, there, err := s.blob(d)
+		if err == nil && !there {
+			err = ErrUnknown
+		}
+		b = now
+		return []file{link}, err
+	}, link)
+	return b.Size, err
+}
+
+// holders is how many repositories are asked for a blob that somebody mounts from anywhere.
+const holders = 10
+
+// MountFromAny mounts a layer from whichever repository has it. ErrUnknown, *LeaseError.
+func (s *Store) MountFromAny(ctx context.Context, repo string, d digest.Digest) (int64, error) {
+	var rows []index.Row
+	err := s.index.View(ctx, func(r index.Reader) (err error) {
+		rows, err = r.Holders(d, holders)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, r := range rows {
+		if r.Key.Kind != index.Layer {
+			continue
+		}
+		if size, err := s.Mount(ctx, repo, r.Key.Repository, d); !errors.Is(err, ErrUnknown) {
+			return size, err
+		}
+	}
+	return 0, ErrUnknown
+}
+
+// PutManifest makes a manifest part of a repository. Everything that it needs must be there, by digest
+// whatever its type, both before the claim and under the write lock. *MissingError.
+func (s *Store) PutManifest(ctx context.Context, repo string, m Manifest) error {
+	look := func() error { return s.lookForReferences(repo, m.Content) }
+	if err := look(); err != nil {
+		return err
+	}
+	k, size := index.ManifestKey(repo, m.Digest), int64(len(m.Data))
+	blob, remove, err := s.stage(m.Data, adopt.Path(index.BlobKey(m.Digest)))
+	if err != nil {
+		return err
+	}
+	defer remove()
+	link, remove, err := s.stage([]byte(m.Digest), adopt.Path(k))
+	if err != nil {
+		return err
+	}
+	defer remove()
+	return s.put(ctx, index.Claim{Key: k, Size: size, Blob: true, Content: m.Content}, func() ([]file, error) {
+		if err := look(); err != nil {
+			return nil, err
+		}
+		// Of a manifest the bytes are in hand, and replace what may be damaged.
+		return []file{blob, link}, nil
+	}, blob, link)
+}
+
+// maxReported is how many missing references a refusal names.
+const maxReported = 100
+
+// lookForReferences refuses a manifest of which anything that it needs is not in the repository.
+func (s *Store) lookForReferences(repo string, c *index.Content) error {
+	var missing []digest.Digest
+	elsewhere := map[digest.Digest]bool{}
+	for _, f := range c.Foreign {
+		elsewhere[f] = true
+	}
+	for _, ref := range c.References {
+		if elsewhere[ref] || len(missing) >= maxReported {
+			continue
+		}
+		there, err := s.inRepository(repo, ref)
+		if err != nil {
+			return err
+		}
+		if !there {
+			missing = append(missing, ref)
+		}
+	}
+	if len(missing) > 0 {
+		return &MissingError{missing}
+	}
+	return nil
+}
+
+func (s *Store) inRepository(repo string, d digest.Digest) (bool, error) {
+	for _, k := range []index.Key{index.LayerKey(repo, d), index.ManifestKey(repo, d)} {
+		there, err := adopt.Exists(s.dir, adopt.Path(k))
+		if there || err != nil {
+			return there, err
+		}
+	}
+	return false, nil
+}
+
+// PutTag points a tag at a manifest of its repository. The tag's row, its current link and its index
+// entry switch as one; entries of what it pointed to before go. ErrUnknown.
+func (s *Store) PutTag(ctx context.Context, repo, tag string, to digest.Digest) error {
+	k := index.TagKey(repo, tag)
+	current, remove, err := s.stage([]byte(to), adopt.Path(k))
+	if err != nil {
+		return err
+	}
+	defer remove()
+	entry, remove, err := s.stage([]byte(to), layout.Path{Kind: layout.TagIndexLink, Repository: repo, Tag: tag, Digest: to})
+	if err != nil {
+		return err
+	}
+	defer remove()
+	files := []file{current, entry} // in this order: a kill between the two leaves a tag, not a trace of none that nobody would remove
+	for _, f := range files {
+		if err := s.tree.MkdirAll(filepath.Dir(s.native(f))); err != nil {
+			return err
+		}
+	}
+	now := s.index.Now()
+	err = s.index.MoveTag(ctx, repo, tag, to, func() error {
+		if there, err := adopt.Exists(s.dir, adopt.Path(index.ManifestKey(repo, to))); err != nil {
+			return err
+		} else if !there {
+			return ErrUnknown
+		}
+		for _, f := range files {
+			if err := s.tree.Rename(f.staged, s.native(f)); err != nil {
+				return err
+			}
+		}
+		s.dropOtherEntries(entry.place)
+		return nil
+	})
+	if err != nil {
+		for _, f := range files {
+			s.prune(filepath.Dir(s.native(f)))
+		}
+		return err
+	}
+	s.leases.remember(k, now)
+	for _, f := range files {
+		if err := s.tree.Sync(s.native(f)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropOtherEntries removes a tag's index entries but one. Stock registries keep one a push, for ever.
+func (s *Store) dropOtherEntries(keep layout.Path) {
+	dir := s.dir.File(layout.Path{Kind: layout.TagIndexDir, Repository: keep.Repository, Tag: keep.Tag})
+	for _, entry := range s.entries(dir) {
+		if entry != keep.Digest {
+			failpoint.Step()
+			_ = os.RemoveAll(path.Join(dir, entry.Algorithm().String(), entry.Encoded())) // nothing depends on them; the next move tries again
+		}
+	}
+}
+
+// entries are the digests that have a directory in a tag's index.
+func (s *Store) entries(dir string) (all []digest.Digest) {
+	algorithms, _ := os.ReadDir(dir)
+	for _, alg := range algorithms {
+		sums, _ := os.ReadDir(path.Join(dir, alg.Name()))
+		for _, sum := range sums {
+			all = append(all, digest.NewDigestFromEncoded(digest.Algorithm(alg.Name()), sum.Name()))
+		}
+	}
+	return all
+}

@@ -1,0 +1,412 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/sirupsen/logrus"
+
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
+	"github.com/jc-lab/docker-cache-server/internal/disk"
+	"github.com/jc-lab/docker-cache-server/internal/expiry"
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+)
+
+// bench is a store between whose steps a sweeper may come, at any time that a test chooses.
+type bench struct {
+	*testing.T
+	*Store
+	now *time.Time
+}
+
+var policy = index.Policy{TTL: 10 * time.Hour, Grace: time.Hour, Resolution: time.Minute}
+
+func newBench(t *testing.T) *bench {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	b := &bench{T: t, now: &now}
+	dir, err := layout.At(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := disk.OpenTree(string(dir), dir.Temp(), dir.Trash())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ix, err := sqlite.Open(context.Background(), dir.Index(), sqlite.Serve, func() time.Time { return *b.now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := ix.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	b.Store = New(Options{Dir: dir, Tree: tree, Index: ix, Log: log, Resolution: policy.Resolution})
+	if err := b.index.Promise(t.Context(), policy); err != nil {
+		t.Fatal(err)
+	}
+	token, err := b.index.CloseGate(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := b.index.OpenGate(t.Context(), token); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	return b
+}
+
+func (b *bench) pass(d time.Duration) { *b.now = b.now.Add(d) }
+
+// sweep takes all that may be taken now, in every order that a sweeper may choose.
+func (b *bench) sweep(keys ...index.Key) {
+	b.Helper()
+	cut := expiry.Cutoffs(policy, b.index.Back)
+	for range keys {
+		for _, k := range keys {
+			_, err := b.index.Retire(b.Context(), k, cut, func(rows []index.Row) error {
+				for _, r := range rows {
+					if err := os.RemoveAll(b.dir.File(adopt.Path(r.Key))); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}
+
+// sweepBlob takes a blob, with its links in all repositories.
+func (b *bench) sweepBlob(d digest.Digest, repos ...string) {
+	b.Helper()
+	keys := []index.Key{index.BlobKey(d)}
+	for _, r := range repos {
+		keys = append(keys, index.LayerKey(r, d))
+	}
+	b.sweep(keys...)
+}
+
+func (b *bench) wantFile(k index.Key, there bool) {
+	b.Helper()
+	got, err := adopt.Exists(b.dir, adopt.Path(k))
+	if err != nil || got != there {
+		b.Errorf("%s on disk: %v %v; want %v", k, got, err, there)
+	}
+}
+
+// upload is an upload of which all bytes came.
+func (b *bench) upload(repo, content string) *Upload {
+	b.Helper()
+	u, err := b.Begin(repo, "")
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := u.ReadFrom(strings.NewReader(content)); err != nil {
+		b.Fatal(err)
+	}
+	return u
+}
+
+// layer stores a blob with a link in each repository.
+func (b *bench) layer(content string, repos ...string) digest.Digest {
+	b.Helper()
+	d := digest.FromString(content)
+	for _, r := range repos {
+		u := b.upload(r, content)
+		if err := u.Finish(b.Context(), d); err != nil {
+			b.Fatal(err)
+		}
+		u.Close()
+	}
+	return d
+}
+
+// use asks for a layer.
+func (b *bench) use(repo string, d digest.Digest, use Use) {
+	b.Helper()
+	if _, err := b.Blob(b.Context(), repo, d, use); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// manifest is one of one layer.
+func manifest(layer digest.Digest) Manifest {
+	body := `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","layers":[{"digest":"` + layer.String() + `"}]}`
+	c, err := index.ParseContent([]byte(body))
+	if err != nil {
+		panic(err)
+	}
+	return Manifest{digest.FromString(body), []byte(body), c}
+}
+
+// after lets something happen between a claim and its placing.
+func (b *bench) after(happens func(), do func()) {
+	sound := b.index
+	b.index = stalling{sound, func() {
+		b.index = sound
+		happens()
+	}}
+	do()
+	b.index = sound
+}
+
+// stalling is an index whose claims are followed by whatever a test wants to happen before the placing.
+type stalling struct {
+	index.Store
+	claimed func()
+}
+
+func (s stalling) Claim(ctx context.Context, c index.Claim) error {
+	err := s.Store.Claim(ctx, c)
+	s.claimed()
+	return err
+}
+
+func (b *bench) missing(what string, err error) {
+	b.Helper()
+	if !errors.As(err, new(*MissingError)) {
+		b.Errorf("%s: %v", what, err)
+	}
+}
+
+func TestAHeadInOneRepositoryPromisesThatLink(t *testing.T) {
+	b := newBench(t)
+	d := b.layer("l", "a", "b")
+	b.pass(2 * time.Hour)
+	b.use("a", d, Promise)
+	b.sweepBlob(d, "a", "b")
+	b.wantFile(index.LayerKey("a", d), true)
+	b.wantFile(index.LayerKey("b", d), false)
+	b.wantFile(index.BlobKey(d), true)
+}
+
+// TestABlobThatAnUploadSawIsThereForItsLink: the upload's own bytes are not synced where the blob is there.
+func TestABlobThatAnUploadSawIsThereForItsLink(t *testing.T) {
+	for what, goes := range map[string]func(b *bench, d digest.Digest){
+		"a sweeper comes":      func(b *bench, d digest.Digest) { b.sweepBlob(d, "a") },
+		"somebody removes it":  func(b *bench, d digest.Digest) { b.remove(b.dir.File(adopt.Path(index.BlobKey(d)))) },
+		"somebody shortens it": func(b *bench, d digest.Digest) { b.truncate(b.dir.File(adopt.Path(index.BlobKey(d)))) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			b := newBench(t)
+			d := b.layer("l", "a")
+			b.pass(2 * time.Hour)
+			u := b.upload("b", "l")
+			defer u.Close()
+			b.after(func() { goes(b, d) }, func() {
+				if err := u.Finish(t.Context(), d); err != nil {
+					t.Error(err)
+				}
+			})
+			b.wantFile(index.LayerKey("b", d), true)
+			if data, err := os.ReadFile(b.dir.File(adopt.Path(index.BlobKey(d)))); err != nil || string(data) != "l" {
+				t.Errorf("the blob is %q, %v", data, err)
+			}
+		})
+	}
+}
+
+func (b *bench) truncate(path string) {
+	if err := os.Truncate(path, 0); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func TestASweeperBeforeTheLookLeavesNoPromise(t *testing.T) {
+	b := newBench(t)
+	d := b.layer("l", "a")
+	b.pass(2 * time.Hour)
+	b.sweepBlob(d, "a")
+	if _, err := b.Blob(t.Context(), "a", d, Promise); !errors.Is(err, ErrUnknown) {
+		t.Errorf("a blob that is gone was promised: %v", err)
+	}
+	err := b.index.View(t.Context(), func(r index.Reader) error {
+		for _, k := range []index.Key{index.BlobKey(d), index.LayerKey("a", d)} {
+			if row, err := r.Row(k); err != nil || row != nil {
+				t.Errorf("asking for what is not there left a row: %+v %v", row, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestALinkToABlobThatWentMeanwhileIsRefused(t *testing.T) {
+	b := newBench(t)
+	d := b.layer("l", "b")
+	b.after(func() { b.remove(b.dir.File(adopt.Path(index.BlobKey(d)))) }, func() {
+		if _, err := b.Mount(t.Context(), "a", "b", d); !errors.Is(err, ErrUnknown) {
+			t.Errorf("link to nowhere: %v", err)
+		}
+	})
+	b.wantFile(index.LayerKey("a", d), false)
+}
+
+func (b *bench) remove(path string) {
+	if err := os.Remove(path); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func TestAManifestWhoseLayerWentMeanwhileIsRefusedAndPinsNothing(t *testing.T) {
+	b := newBench(t)
+	l := b.layer("l", "a")
+	m := manifest(l)
+	b.pass(2 * time.Hour) // the client stalled for longer than the grace
+	b.sweepBlob(l, "a")
+	b.missing("manifest without its layer", b.PutManifest(t.Context(), "a", m))
+	b.wantFile(index.ManifestKey("a", m.Digest), false)
+	b.wantFile(index.BlobKey(m.Digest), false)
+}
+
+// TestAManifestThatStallsBetweenClaimAndPlaceIsLookedAtAgain: its claim ran out, or somebody took a file
+// away by hand. The first look was good.
+func TestAManifestThatStallsBetweenClaimAndPlaceIsLookedAtAgain(t *testing.T) {
+	for what, happens := range map[string]func(b *bench, l, m digest.Digest){
+		"for longer than the grace": func(b *bench, l, m digest.Digest) {
+			b.pass(2 * time.Hour)
+			b.sweep(index.ManifestKey("a", m), index.LayerKey("a", l), index.BlobKey(l))
+		},
+		"while its layer is removed by hand": func(b *bench, l, _ digest.Digest) {
+			b.remove(b.dir.File(adopt.Path(index.LayerKey("a", l))))
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			b := newBench(t)
+			l := b.layer("l", "a")
+			m := manifest(l)
+			b.after(func() { happens(b, l, m.Digest) }, func() {
+				b.missing("manifest without its layer", b.PutManifest(t.Context(), "a", m))
+			})
+			b.wantFile(index.ManifestKey("a", m.Digest), false)
+			if known, err := b.index.Lease(t.Context(), index.ManifestKey("a", m.Digest)); known || err != nil {
+				t.Errorf("the claim of a refused manifest stays (%v), and holds what it names", err)
+			}
+		})
+	}
+}
+
+func TestATagToAManifestThatWentMeanwhileIsRefused(t *testing.T) {
+	b := newBench(t)
+	if err := b.PutTag(t.Context(), "a", "v1", digest.FromString("never stored")); !errors.Is(err, ErrUnknown) {
+		t.Errorf("tag to nowhere: %v", err)
+	}
+	b.wantFile(index.TagKey("a", "v1"), false)
+}
+
+func TestAPromiseFromMemoryHoldsForItsWholeGrace(t *testing.T) {
+	b := newBench(t)
+	d := b.layer("l", "a")
+	b.use("a", d, Promise)
+	b.pass(policy.Resolution - time.Second)
+	b.use("a", d, Promise) // answered from memory: the row is as old as the first one
+	b.pass(policy.Grace - time.Millisecond)
+	b.sweepBlob(d, "a")
+	b.wantFile(index.LayerKey("a", d), true)
+	b.pass(policy.Resolution)
+	b.sweepBlob(d, "a")
+	b.wantFile(index.LayerKey("a", d), false)
+}
+
+func TestAUseLaterThanTheResolutionIsWritten(t *testing.T) {
+	for uses := 1; uses <= 4; uses++ {
+		b := newBench(t)
+		d := b.layer("l", "a")
+		for range uses {
+			b.pass(policy.Resolution + time.Second)
+			b.use("a", d, Promise)
+		}
+		b.pass(policy.Grace - time.Millisecond)
+		b.sweepBlob(d, "a")
+		b.wantFile(index.LayerKey("a", d), true)
+	}
+}
+
+// full is an index on a disk that takes no more.
+type full struct{ index.Store }
+
+func (full) Lease(context.Context, index.Key) (bool, error) { return false, index.ErrFull }
+
+// TestAPromiseThatCannotBeRecordedIsNotMade: bytes that are in hand are served all the same.
+func TestAPromiseThatCannotBeRecordedIsNotMade(t *testing.T) {
+	b := newBench(t)
+	d := b.layer("l", "a")
+	b.pass(2 * policy.Resolution) // the next use has to be written
+	b.leases.store = full{b.index}
+	b.use("a", d, Read)
+	if _, err := b.Blob(t.Context(), "a", d, Promise); !errors.As(err, new(*LeaseError)) {
+		t.Errorf("a HEAD was promised what nobody wrote down: %v", err)
+	}
+	if _, err := b.Mount(t.Context(), "b", "a", d); !errors.As(err, new(*LeaseError)) {
+		t.Errorf("a mount was promised what nobody wrote down: %v", err)
+	}
+}
+
+func TestReadingForADeleteIsNoUse(t *testing.T) {
+	b := newBench(t)
+	d := b.layer("l", "a")
+	b.pass(2 * time.Hour)
+	b.use("a", d, Maintenance)
+	b.sweepBlob(d, "a")
+	b.wantFile(index.LayerKey("a", d), false)
+}
+
+func TestWhatTheIndexDoesNotKnowIsAdoptedWhenItIsRead(t *testing.T) {
+	b := newBench(t)
+	d := b.layer("l", "b")
+	link := b.dir.File(adopt.Path(index.LayerKey("a", d)))
+	if err := b.tree.Scratch(link, []byte(d)); err != nil { // as a stock registry does
+		t.Fatal(err)
+	}
+	b.use("a", d, Read)
+	found, err := b.index.Lease(t.Context(), index.LayerKey("a", d))
+	if !found || err != nil {
+		t.Errorf("a link that was read is unknown: %v", err)
+	}
+}
+
+func TestATagIsListedOnlyWithACurrentLink(t *testing.T) {
+	b := newBench(t)
+	m := manifest(b.layer("l", "a"))
+	if err := b.PutManifest(t.Context(), "a", m); err != nil {
+		t.Fatal(err)
+	}
+	for _, tag := range []string{"half", "whole"} {
+		if err := b.PutTag(t.Context(), "a", tag, m.Digest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.remove(b.dir.File(adopt.Path(index.TagKey("a", "half"))))
+	tags, _, whole, err := b.Tags(t.Context(), "a", "", -1)
+	if err != nil || !whole || len(tags) != 1 || tags[0] != "whole" {
+		t.Errorf("listed %v, %v, %v", tags, whole, err)
+	}
+}
+
+// TestALinkOfAStockRegistryToAnotherDigest: it stores what was pushed by sha512 under its sha256.
+func TestALinkOfAStockRegistryToAnotherDigest(t *testing.T) {
+	b := newBench(t)
+	d := b.layer("l", "a")
+	alias := digest.SHA512.FromString("l")
+	if err := b.tree.Scratch(b.dir.File(adopt.Path(index.LayerKey("a", alias))), []byte(d)); err != nil {
+		t.Fatal(err)
+	}
+	got, err := b.Blob(t.Context(), "a", alias, Promise)
+	if err != nil || got.Path != b.dir.File(adopt.Path(index.BlobKey(d))) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}

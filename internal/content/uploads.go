@@ -1,0 +1,328 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
+	"github.com/jc-lab/docker-cache-server/internal/failpoint"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+)
+
+// ErrBusy says that another request is writing to the upload.
+var ErrBusy = errors.New("another request is writing to this upload")
+
+// DigestError says that an upload's bytes are not what the client said.
+type DigestError struct{ Want, Got digest.Digest }
+
+func (e *DigestError) Error() string {
+	return fmt.Sprintf("the uploaded bytes have the digest %s, not %s", e.Got, e.Want)
+}
+
+// session is what memory knows of an unfinished upload: how far it is hashed. Without one, after a
+// restart, the bytes on disk are read once more.
+type session struct {
+	algorithm digest.Algorithm
+	hash      hash.Hash
+	hashed    int64
+	used      time.Time
+}
+
+// maxSessions bounds the memory of unfinished uploads to a few megabytes. A forgotten one costs a second reading.
+const maxSessions = 10_000
+
+type sessions struct {
+	mu   sync.Mutex // guards the rest; held over no I/O
+	by   map[string]*session
+	busy map[string]bool
+}
+
+func newSessions() *sessions { return &sessions{by: map[string]*session{}, busy: map[string]bool{}} }
+
+// take makes an upload the caller's until give. False: it is somebody else's.
+func (s *sessions) take(dir string) (*session, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.busy[dir] {
+		return nil, false
+	}
+	s.busy[dir] = true
+	return s.by[dir], true
+}
+
+// give ends that. A nil session is forgotten.
+func (s *sessions) give(dir string, is *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.busy, dir)
+	if is == nil {
+		delete(s.by, dir)
+		return
+	}
+	is.used = time.Now()
+	s.by[dir] = is
+	if len(s.by) > maxSessions {
+		oldest := ""
+		for d, other := range s.by {
+			if oldest == "" || other.used.Before(s.by[oldest].used) {
+				oldest = d
+			}
+		}
+		delete(s.by, oldest)
+	}
+}
+
+// Upload is an unfinished upload in the hands of one request.
+type Upload struct {
+	Repository, ID string
+	Size           int64 // of what is there
+
+	s       *Store
+	dir     string
+	began   time.Time
+	file    *os.File
+	session *session
+}
+
+func (s *Store) uploadFile(kind layout.Kind, repo, id string) string {
+	return s.dir.File(layout.Path{Kind: kind, Repository: repo, Upload: id})
+}
+
+// Begin begins an upload, whose digest will be of the algorithm, if that is known; else of sha256. The
+// caller ends with Close. What is written down here promises nothing, and is not synced.
+func (s *Store) Begin(repo string, algorithm digest.Algorithm) (*Upload, error) {
+	if algorithm == "" {
+		algorithm = digest.Canonical
+	}
+	id := uuid.NewString()
+	u := &Upload{Repository: repo, ID: id, s: s, dir: s.uploadFile(layout.UploadDir, repo, id), began: time.Now(),
+		session: &session{algorithm: algorithm, hash: algorithm.Hash()}}
+	err := s.tree.Scratch(u.path(layout.UploadStartedAt), []byte(u.began.UTC().Format(time.RFC3339Nano)))
+	if err == nil {
+		s.uploads.take(u.dir) // nobody else knows its name
+		u.file, err = u.open()
+		if err != nil {
+			s.uploads.give(u.dir, nil)
+		}
+	}
+	if err != nil {
+		s.remove(u.dir)
+		return nil, err
+	}
+	return u, nil
+}
+
+func (u *Upload) path(kind layout.Kind) string { return u.s.uploadFile(kind, u.Repository, u.ID) }
+
+func (u *Upload) open() (*os.File, error) {
+	failpoint.Step()
+	f, err := os.OpenFile(u.path(layout.UploadData), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
+	if err == nil {
+		err = errors.Join(u.s.tree.Own(f.Name()))
+	}
+	return f, err
+}
+
+// UploadSize is how much of an upload is there, without taking it. ErrUnknown.
+func (s *Store) UploadSize(repo, id string) (int64, error) {
+	started := layout.Path{Kind: layout.UploadStartedAt, Repository: repo, Upload: id}
+	if there, err := adopt.Exists(s.dir, started); err != nil || !there {
+		return 0, errors.Join(err, ErrUnknown)
+	}
+	fi, err := os.Stat(s.uploadFile(layout.UploadData, repo, id))
+	if adopt.Missing(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return fi.Size(), nil
+}
+
+// Resume goes on with an upload, which keeps it alive before anything else is done to it. The caller
+// ends with Close. ErrUnknown, ErrBusy.
+func (s *Store) Resume(repo, id string) (_ *Upload, err error) {
+	u := &Upload{Repository: repo, ID: id, s: s, dir: s.uploadFile(layout.UploadDir, repo, id)}
+	started := u.path(layout.UploadStartedAt)
+	now := time.Now()
+	if err := os.Chtimes(started, now, now); adopt.Missing(err) {
+		return nil, ErrUnknown
+	} else if err != nil {
+		return nil, err
+	}
+	var free bool
+	if u.session, free = s.uploads.take(u.dir); !free {
+		return nil, ErrBusy
+	}
+	defer func() {
+		if err != nil {
+			s.uploads.give(u.dir, u.session)
+		}
+	}()
+	data, err := os.ReadFile(started)
+	if adopt.Missing(err) {
+		return nil, ErrUnknown
+	}
+	if err != nil {
+		return nil, err
+	}
+	if u.began, err = time.Parse(time.RFC3339Nano, string(data)); err != nil {
+		u.began, err = now, nil // whoever wrote it: the bytes count
+	}
+	if u.file, err = u.open(); err != nil {
+		if adopt.Missing(err) {
+			return nil, ErrUnknown
+		}
+		return nil, err
+	}
+	fi, err := u.file.Stat()
+	if err != nil {
+		return nil, errors.Join(err, u.file.Close())
+	}
+	u.Size = fi.Size()
+	return u, nil
+}
+
+// Expect says of which algorithm the digest will be, before anything was received.
+func (u *Upload) Expect(alg digest.Algorithm) {
+	if u.Size == 0 {
+		u.session = &session{algorithm: alg, hash: alg.Hash()}
+	}
+}
+
+// Close lets others have the upload.
+func (u *Upload) Close() {
+	_ = u.file.Close() // of what counts Finish reported the errors
+	u.s.uploads.give(u.dir, u.session)
+}
+
+// pieces are the buffers by which uploads are read.
+var pieces = sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }}
+
+// ReadFrom appends what a client sends, and hashes it on the way. On an error what came so far stays.
+func (u *Upload) ReadFrom(r io.Reader) (n int64, err error) {
+	buf := pieces.Get().(*[]byte)
+	defer pieces.Put(buf)
+	inStep := u.session != nil && u.session.hashed == u.Size
+	for {
+		got, rerr := fill(r, *buf)
+		if got > 0 {
+			failpoint.Step()
+			put, err := u.file.Write((*buf)[:got])
+			if inStep {
+				u.session.hash.Write((*buf)[:put]) // a hash never fails
+				u.session.hashed += int64(put)
+			}
+			u.Size, n = u.Size+int64(put), n+int64(put)
+			if err != nil {
+				return n, &WriteError{err}
+			}
+		}
+		if rerr == io.EOF {
+			return n, nil
+		}
+		if rerr != nil {
+			return n, rerr
+		}
+	}
+}
+
+// fill reads until the buffer is full. Clients send small pieces, and each costs a turn through hash and disk.
+func fill(r io.Reader, buf []byte) (n int, err error) {
+	for n < len(buf) && err == nil {
+		var got int
+		got, err = r.Read(buf[n:])
+		n += got
+	}
+	return n, err
+}
+
+// WriteError says that what a client sent could not be written.
+type WriteError struct{ Err error }
+
+func (e *WriteError) Error() string { return "write upload: " + e.Err.Error() }
+
+// Unwrap is for errors.Is.
+func (e *WriteError) Unwrap() error { return e.Err }
+
+// digest is that of all bytes. They are read again only when they were not hashed as they came: another
+// algorithm was meant, or the server began anew.
+func (u *Upload) digest(alg digest.Algorithm) (digest.Digest, error) {
+	if s := u.session; s != nil && s.algorithm == alg && s.hashed == u.Size {
+		return digest.NewDigest(alg, s.hash), nil
+	}
+	if _, err := u.file.Seek(0, io.SeekStart); err != nil {
+		return "", err
+	}
+	buf := pieces.Get().(*[]byte)
+	defer pieces.Put(buf)
+	h := alg.Hash()
+	if _, err := io.CopyBuffer(h, onlyReader{u.file}, *buf); err != nil {
+		return "", err
+	}
+	return digest.NewDigest(alg, h), nil
+}
+
+// onlyReader hides that a file can write itself, which it does in smaller pieces.
+type onlyReader struct{ io.Reader }
+
+// Finish makes the upload a layer of its repository. Of an upload whose bytes are not what d says nothing
+// stays. *DigestError.
+func (u *Upload) Finish(ctx context.Context, d digest.Digest) error {
+	got, err := u.digest(d.Algorithm())
+	if err != nil {
+		return err
+	}
+	if got != d {
+		u.Cancel()
+		return &DigestError{d, got}
+	}
+	// Where the blob is there already its bytes count, and these need not be synced.
+	there, err := u.s.isWhole(d, u.Size)
+	if err == nil && there {
+		err = u.s.putLayer(ctx, u, d, false)
+	}
+	if err == nil && !there || errors.Is(err, errUnsynced) {
+		failpoint.Step()
+		if err := u.file.Sync(); err != nil {
+			return &WriteError{err}
+		}
+		err = u.s.putLayer(ctx, u, d, true)
+	}
+	if err == nil {
+		u.Cancel()
+	}
+	return err
+}
+
+// Cancel removes the upload. Nobody can go on with it.
+func (u *Upload) Cancel() {
+	u.session = nil
+	u.s.remove(u.dir)
+}
+
+// remove takes the directory of an upload away, whatever is in it.
+func (s *Store) remove(dir string) {
+	failpoint.Step()
+	if err := os.RemoveAll(dir); err != nil {
+		s.log.WithError(err).WithField("path", dir).Error("cannot remove an upload; it goes with the grace")
+		return
+	}
+	s.prune(filepath.Dir(dir))
+}
+
+// HasUpload says whether an upload is there, or may be.
+func (s *Store) HasUpload(repo, id string) bool {
+	_, err := s.UploadSize(repo, id)
+	return !errors.Is(err, ErrUnknown)
+}

@@ -1,0 +1,199 @@
+package registry
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+)
+
+// answer is the response on its way out. Whatever writes it, an error leaves in the protocol's form.
+type answer struct {
+	http.ResponseWriter
+	req     *request
+	body    *body
+	pace    *pace
+	left    func() error // not nil once the client left
+	log     interface{ Errorf(string, ...any) }
+	status  int
+	written int64
+	passed  bool // distribution's handlers write it
+	refused bool // what somebody goes on to write is dropped
+}
+
+// Unwrap is for http.ResponseController.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (a *answer) WriteHeader(status int) {
+	if a.status != 0 {
+		return
+	}
+	if err := a.betterReason(status); err != nil {
+		a.refuse(err)
+		return
+	}
+	a.begin(status)
+}
+
+func (a *answer) begin(status int) {
+	a.status = status
+	a.pace.send()
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// betterReason is for the errors that libraries write: where we know better, the client is told.
+func (a *answer) betterReason(status int) error {
+	switch {
+	case status < http.StatusBadRequest:
+		return nil
+	case a.req.reason() != nil:
+		return a.told(a.req.reason())
+	case status == http.StatusMethodNotAllowed:
+		return errcode.ErrorCodeUnsupported
+	case status == http.StatusNotFound && !strings.HasPrefix(a.Header().Get("Content-Type"), "application/json"):
+		return errNotFound // from distribution's router
+	case status == http.StatusRequestedRangeNotSatisfiable && !a.passed:
+		return errRangeUnsatisfiable // from net/http
+	case status < statusClientLeft:
+		return nil
+	case a.left() != nil:
+		return errClientLeft
+	}
+	a.log.Errorf("a request failed with status %d and no reason that distribution's handlers gave", status)
+	return errcode.ErrorCodeUnknown
+}
+
+// refuse writes an error in the protocol's form.
+func (a *answer) refuse(err error) {
+	if a.status != 0 {
+		return
+	}
+	h := a.Header()
+	for _, name := range []string{"Content-Length", "Location", "Etag", "Docker-Content-Digest", "Cache-Control", "Accept-Ranges"} {
+		h.Del(name)
+	}
+	h.Set("Docker-Distribution-Api-Version", "registry/2.0")
+	rec := &recorder{header: h}
+	if serr := errcode.ServeJSON(rec, err); serr != nil {
+		a.log.Errorf("write error answer: %v", serr)
+	}
+	switch rec.status {
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
+		h.Set("Retry-After", "5")
+	case http.StatusRequestTimeout:
+		h.Set("Connection", "close") // what comes late is no request
+	}
+	if rec.status != http.StatusRequestedRangeNotSatisfiable {
+		h.Del("Content-Range") // else it says how long the blob is
+	}
+	h.Set("Content-Length", strconv.Itoa(rec.Len()))
+	a.begin(rec.status)
+	a.refused = true
+	if a.req.method != http.MethodHead {
+		n, _ := a.ResponseWriter.Write(rec.Bytes()) // a client that left does not read it
+		a.written = int64(n)
+	}
+}
+
+// recorder lets ServeJSON choose the status before anything is sent.
+type recorder struct {
+	bytes.Buffer
+	header http.Header
+	status int
+}
+
+func (r *recorder) Header() http.Header    { return r.header }
+func (r *recorder) WriteHeader(status int) { r.status = status }
+
+// Write implements io.Writer.
+func (a *answer) Write(p []byte) (int, error) {
+	if a.status == 0 {
+		a.WriteHeader(http.StatusOK)
+	}
+	if a.refused {
+		return len(p), nil
+	}
+	a.pace.send()
+	n, err := a.ResponseWriter.Write(p)
+	if a.req.method != http.MethodHead { // net/http drops the body that distribution writes
+		a.written += int64(n)
+	}
+	return n, err
+}
+
+// A file goes out in pieces of least to most bytes, so that a client that takes none is noticed. A fast one
+// gets larger pieces: on plain HTTP each is one sendfile.
+const (
+	least = 64 << 10
+	most  = 4 << 20
+)
+
+// ReadFrom implements io.ReaderFrom, by which net/http sends files without reading them.
+func (a *answer) ReadFrom(from io.Reader) (n int64, err error) {
+	if a.status == 0 {
+		a.WriteHeader(http.StatusOK)
+	}
+	if a.refused {
+		return io.Copy(io.Discard, from)
+	}
+	for piece := int64(least); ; {
+		a.pace.send()
+		began := time.Now()
+		got, err := a.copy(&io.LimitedReader{R: from, N: piece})
+		n, a.written = n+got, a.written+got
+		if err != nil || got < piece {
+			return n, err
+		}
+		if took := time.Since(began); took < time.Second {
+			piece = min(2*piece, most)
+		} else if took > 4*time.Second {
+			piece = max(piece/4, least)
+		}
+	}
+}
+
+// outgoing are the buffers of what goes out encrypted.
+var outgoing = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
+
+func (a *answer) copy(from *io.LimitedReader) (int64, error) {
+	if to, ok := a.ResponseWriter.(io.ReaderFrom); ok && a.req.plain {
+		if limited, ok := from.R.(*io.LimitedReader); ok { // of a range: net/http looks through one limit only
+			if limited.N < from.N {
+				from.N = limited.N
+			}
+			n, err := to.ReadFrom(&io.LimitedReader{R: limited.R, N: from.N})
+			limited.N -= n
+			return n, err
+		}
+		return to.ReadFrom(from)
+	}
+	buf := outgoing.Get().(*[]byte)
+	defer outgoing.Put(buf)
+	return io.CopyBuffer(struct{ io.Writer }{a.ResponseWriter}, struct{ io.Reader }{from}, *buf)
+}
+
+// recover answers for a handler that panicked. http.ErrAbortHandler is how a handler hangs up.
+func (a *answer) recover() {
+	p := recover()
+	switch p {
+	case nil:
+		if a.status == 0 {
+			a.WriteHeader(http.StatusOK)
+		}
+		return
+	case http.ErrAbortHandler:
+		panic(p)
+	}
+	a.log.Errorf("a request failed inside the registry: %v\n%s", p, debug.Stack())
+	if a.status != 0 {
+		panic(http.ErrAbortHandler) // half an answer was sent
+	}
+	a.refuse(errcode.ErrorCodeUnknown)
+}

@@ -1,0 +1,244 @@
+package registry
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/content"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+)
+
+// postUpload mounts a blob, takes one whole, or begins an upload.
+func (r *Registry) postUpload(a *answer, hr *http.Request, req *request) error {
+	q := hr.URL.Query()
+	if d, err := digest.Parse(q.Get("mount")); err == nil {
+		if mounted, err := r.mount(a, hr, req, d, q.Get("from")); mounted || err != nil {
+			return err
+		}
+	}
+	var whole digest.Digest
+	if q.Has("digest") {
+		var err error
+		if whole, err = parseDigest(q.Get("digest")); err != nil {
+			return err
+		}
+	}
+	client := req.login.user + "@" + clientOf(hr)
+	if !r.uploads.begin(client) {
+		return errcode.ErrorCodeTooManyRequests.WithMessage(fmt.Sprintf("there are %d unfinished uploads of this client; finish or cancel some", r.opts.Limits.Uploads))
+	}
+	u, err := r.content.Begin(req.name, algorithmOf(whole, q.Get("digest-algorithm")))
+	r.uploads.began(client, upload{req.name, idOf(u)}, err == nil && whole == "")
+	if err != nil {
+		return err
+	}
+	defer u.Close()
+	if whole == "" {
+		a.accepted(r, u)
+		return nil
+	}
+	if err := r.receive(u, hr); err != nil {
+		u.Cancel() // nobody knows its name
+		return err
+	}
+	return r.finish(a, hr, req, u, whole)
+}
+
+func idOf(u *content.Upload) string {
+	if u == nil {
+		return ""
+	}
+	return u.ID
+}
+
+// algorithmOf is by what an upload is hashed on its way: as the digest that it will have, or as the client
+// says; unknown otherwise.
+func algorithmOf(whole digest.Digest, hint string) digest.Algorithm {
+	if whole != "" {
+		return whole.Algorithm()
+	}
+	if alg := digest.Algorithm(hint); alg.Available() {
+		return alg
+	}
+	return ""
+}
+
+// mount links a blob that is there already. A client that is told 202 sends it.
+func (r *Registry) mount(a *answer, hr *http.Request, req *request, d digest.Digest, from string) (bool, error) {
+	var size int64
+	var err error
+	switch {
+	case from == "":
+		size, err = r.content.MountFromAny(hr.Context(), req.name, d)
+	case layout.ValidName(from):
+		size, err = r.content.Mount(hr.Context(), req.name, from, d)
+	default:
+		err = content.ErrUnknown
+	}
+	if errors.Is(err, content.ErrUnknown) || errors.As(err, new(*content.LeaseError)) {
+		return false, nil // an upload promises nothing
+	}
+	if err == nil {
+		req.access(d, size)
+		a.created(req.name, d)
+	}
+	return true, err
+}
+
+// created says that a blob is there.
+func (a *answer) created(repo string, d digest.Digest) {
+	h := a.Header()
+	h.Set("Docker-Content-Digest", string(d))
+	h.Set("Location", fmt.Sprintf("/v2/%s/blobs/%s", repo, d))
+	h.Set("Content-Length", "0")
+	a.begin(http.StatusCreated)
+}
+
+// accepted says how far an upload is.
+func (a *answer) accepted(r *Registry, u *content.Upload) {
+	r.progress(a, u.Repository, u.ID, u.Size)
+	a.begin(http.StatusAccepted)
+}
+
+func (r *Registry) progress(a *answer, repo, id string, size int64) {
+	h := a.Header()
+	h.Set("Docker-Upload-UUID", id)
+	h.Set("Location", fmt.Sprintf("/v2/%s/blobs/uploads/%s?_state=%s", repo, id, r.state(repo, id, size)))
+	h.Set("Range", fmt.Sprintf("0-%d", max(size-1, 0)))
+	h.Set("Content-Length", "0")
+}
+
+// state is what a client carries from one request of an upload to the next: how far it believes to be,
+// sealed, so that nobody goes on with an upload whose name he guessed, and a repeated piece is noticed.
+func (r *Registry) state(repo, id string, size int64) string {
+	mac := hmac.New(sha256.New, []byte(r.opts.Secret))
+	fmt.Fprintf(mac, "%s\n%s\n%d", repo, id, size)
+	return strconv.FormatInt(size, 10) + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// resume gives an upload to who carries its state.
+func (r *Registry) resume(hr *http.Request, req *request) (*content.Upload, error) {
+	state := hr.URL.Query().Get("_state")
+	number, _, _ := strings.Cut(state, ".")
+	size, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || !hmac.Equal([]byte(state), []byte(r.state(req.name, req.reference, size))) {
+		return nil, errcode.ErrorCodeBlobUploadInvalid
+	}
+	u, err := r.content.Resume(req.name, req.reference)
+	if err != nil {
+		return nil, err
+	}
+	if u.Size != size && req.method != http.MethodDelete {
+		u.Close()
+		return nil, errcode.ErrorCodeRangeInvalid.WithMessage(fmt.Sprintf("the upload has %d bytes, not %d; ask for its status, and go on from there", u.Size, size))
+	}
+	return u, nil
+}
+
+func (r *Registry) getUpload(a *answer, _ *http.Request, req *request) error {
+	size, err := r.content.UploadSize(req.name, req.reference)
+	if err != nil {
+		return err
+	}
+	r.progress(a, req.name, req.reference, size)
+	a.begin(http.StatusNoContent)
+	return nil
+}
+
+func (r *Registry) patchUpload(a *answer, hr *http.Request, req *request) error {
+	u, err := r.resume(hr, req)
+	if err != nil {
+		return err
+	}
+	defer u.Close()
+	if err := r.receive(u, hr); err != nil {
+		return err
+	}
+	a.accepted(r, u)
+	return nil
+}
+
+func (r *Registry) putUpload(a *answer, hr *http.Request, req *request) error {
+	d, err := parseDigest(hr.URL.Query().Get("digest"))
+	u, rerr := r.resume(hr, req)
+	if rerr != nil {
+		return rerr
+	}
+	defer u.Close()
+	if err != nil {
+		return err // it may try again
+	}
+	u.Expect(d.Algorithm())
+	if err := r.receive(u, hr); err != nil {
+		return err
+	}
+	return r.finish(a, hr, req, u, d)
+}
+
+func (r *Registry) deleteUpload(a *answer, hr *http.Request, req *request) error {
+	u, err := r.resume(hr, req)
+	if err != nil {
+		return err
+	}
+	defer u.Close()
+	u.Cancel()
+	r.uploads.ended(upload{req.name, req.reference})
+	a.begin(http.StatusNoContent)
+	return nil
+}
+
+// receive appends what the request brings. What does not fit on the disk goes: it is what fills it.
+func (r *Registry) receive(u *content.Upload, hr *http.Request) error {
+	if err := checkRange(hr, u.Size); err != nil {
+		return err
+	}
+	_, err := u.ReadFrom(hr.Body)
+	if errors.As(err, new(*content.WriteError)) {
+		u.Cancel()
+	}
+	return err
+}
+
+func (r *Registry) finish(a *answer, hr *http.Request, req *request, u *content.Upload, d digest.Digest) error {
+	size := u.Size
+	if err := u.Finish(hr.Context(), d); err != nil {
+		return err
+	}
+	r.uploads.ended(upload{req.name, u.ID})
+	req.access(d, size)
+	a.created(req.name, d)
+	return nil
+}
+
+var contentRange = regexp.MustCompile(`^([0-9]{1,18})-([0-9]{1,18})$`)
+
+// checkRange wants a piece to begin where the upload ends.
+func checkRange(hr *http.Request, size int64) error {
+	value := hr.Header.Get("Content-Range")
+	if value == "" {
+		return nil
+	}
+	parts := contentRange.FindStringSubmatch(value)
+	if parts == nil {
+		return errRangeMalformed
+	}
+	from, _ := strconv.ParseInt(parts[1], 10, 64) // 18 digits fit
+	to, _ := strconv.ParseInt(parts[2], 10, 64)
+	switch {
+	case from > to || from != size:
+		return errcode.ErrorCodeRangeInvalid.WithMessage(fmt.Sprintf("the upload has %d bytes: go on from there", size))
+	case hr.ContentLength >= 0 && hr.ContentLength != to-from+1:
+		return errcode.ErrorCodeSizeInvalid
+	}
+	return nil
+}

@@ -1,0 +1,176 @@
+package registry
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/content"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+)
+
+// maxEntries is what one page holds at most: distribution's default.
+const maxEntries = 1000
+
+// page reads which part of a list is wanted. Zero entries are asked for by n=0; standard is for who says no number.
+func page(q url.Values, standard int) (n int, last string, err error) {
+	n = standard
+	if q.Has("n") {
+		if n, err = strconv.Atoi(q.Get("n")); err != nil || n < 0 {
+			return 0, "", errcode.ErrorCodePaginationNumberInvalid.WithDetail(map[string]string{"n": q.Get("n")})
+		}
+		n = min(n, maxEntries) // the rest is behind the link
+	}
+	return n, q.Get("last"), nil
+}
+
+// getTags lists the tags of a repository: all, or a page of them.
+func (r *Registry) getTags(a *answer, hr *http.Request, req *request) error {
+	q := hr.URL.Query()
+	n, last, err := page(q, -1)
+	if err == nil && last != "" && !layout.ValidTag(last) {
+		err = errcode.ErrorCodeTagInvalid.WithDetail(last)
+	}
+	if err != nil {
+		return err
+	}
+	tags, more, whole, err := r.content.Tags(hr.Context(), req.name, last, n)
+	if err != nil {
+		return err
+	}
+	if !whole {
+		r.pass(a, hr, req)
+		return nil
+	}
+	if more != "" {
+		next(a, hr, n, more)
+	}
+	return a.json("application/json", struct {
+		Name string   `json:"name"`
+		Tags []string `json:"tags"`
+	}{req.name, tags})
+}
+
+// getCatalog lists the repositories that have an image.
+func (r *Registry) getCatalog(a *answer, hr *http.Request, req *request) error {
+	n, last, err := page(hr.URL.Query(), maxEntries)
+	if err == nil && last != "" && !layout.ValidName(last) {
+		err = errcode.ErrorCodeNameInvalid.WithDetail(last)
+	}
+	if err != nil {
+		return err
+	}
+	names, more, whole, err := r.content.Repositories(hr.Context(), last, n)
+	if err != nil {
+		return err
+	}
+	if !whole {
+		r.pass(a, hr, req)
+		return nil
+	}
+	if more != "" {
+		next(a, hr, n, more)
+	}
+	return a.json("application/json", struct {
+		Repositories []string `json:"repositories"`
+	}{names})
+}
+
+// next names the page that follows, relative to the registry, wherever a proxy has put it.
+func next(a *answer, hr *http.Request, n int, last string) {
+	q := url.Values{"last": {last}}
+	if n > 0 {
+		q.Set("n", strconv.Itoa(n))
+	}
+	if t := hr.URL.Query().Get("artifactType"); t != "" {
+		q.Set("artifactType", t)
+	}
+	a.Header().Set("Link", fmt.Sprintf(`<%s?%s>; rel="next"`, hr.URL.EscapedPath(), q.Encode()))
+}
+
+func (a *answer) json(contentType string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	h := a.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", strconv.Itoa(len(data)+1))
+	a.begin(http.StatusOK)
+	if a.req.method == http.MethodHead {
+		return nil
+	}
+	_, err = a.Write(append(data, '\n'))
+	return a.brokenOff(err)
+}
+
+// descriptor names a manifest to who follows the list of referrers.
+type descriptor struct {
+	MediaType    string            `json:"mediaType"`
+	Digest       digest.Digest     `json:"digest"`
+	Size         int64             `json:"size"`
+	ArtifactType string            `json:"artifactType,omitempty"`
+	Annotations  map[string]string `json:"annotations,omitempty"`
+}
+
+// maxReferrers is how long a list of referrers gets, in bytes: clients read manifests of up to 4 MiB.
+const maxReferrers = 3 << 20
+
+// getReferrers lists the manifests whose subject is a digest. Nobody has to have pushed that.
+func (r *Registry) getReferrers(a *answer, hr *http.Request, req *request) error {
+	q := hr.URL.Query()
+	n, last, err := page(q, maxEntries)
+	if err != nil {
+		return err
+	}
+	artifactType := q.Get("artifactType")
+	list := []descriptor{}
+	size := 0
+	more := ""
+	whole, err := r.content.Referrers(hr.Context(), req.name, digest.Digest(req.reference), digest.Digest(last), func(m *content.Manifest) bool {
+		if artifactType != "" && m.ArtifactType != artifactType {
+			return true
+		}
+		if len(list) == n || size > maxReferrers {
+			if len(list) > 0 {
+				more = list[len(list)-1].Digest.String()
+			}
+			return false
+		}
+		entry := descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: int64(len(m.Data)), ArtifactType: m.ArtifactType, Annotations: annotations(m.Data)}
+		encoded, _ := json.Marshal(entry)
+		size += len(encoded)
+		list = append(list, entry)
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	if more != "" {
+		next(a, hr, n, more)
+	}
+	if artifactType != "" {
+		a.Header().Set("OCI-Filters-Applied", "artifactType")
+	}
+	if !whole {
+		a.Header().Set("Warning", `299 - "the registry is still reading its disk; this list may be incomplete"`)
+	}
+	return a.json("application/vnd.oci.image.index.v1+json", struct {
+		SchemaVersion int          `json:"schemaVersion"`
+		MediaType     string       `json:"mediaType"`
+		Manifests     []descriptor `json:"manifests"`
+	}{2, "application/vnd.oci.image.index.v1+json", list})
+}
+
+func annotations(manifest []byte) map[string]string {
+	var m struct {
+		Annotations map[string]string `json:"annotations"`
+	}
+	_ = json.Unmarshal(manifest, &m) // which was pushed, so it is JSON; what is no text is no annotation
+	return m.Annotations
+}
