@@ -34,10 +34,12 @@ CREATE INDEX manifests_loop ON manifests (repo) WHERE loop = 1;
 CREATE TABLE refs (parent BLOB NOT NULL, repo TEXT NOT NULL, child BLOB NOT NULL, PRIMARY KEY (parent, repo, child)) WITHOUT ROWID;
 CREATE INDEX refs_child ON refs (child, repo);
 
+-- subject: what a tag is about that is called sha256-HEX or sha256-HEX.sig, as the first 33 bytes of a digest.
 CREATE TABLE tags (
   repo TEXT NOT NULL, name TEXT NOT NULL, digest BLOB NOT NULL,
-  created_at INTEGER NOT NULL, accessed_at INTEGER NOT NULL, PRIMARY KEY (repo, name)
+  created_at INTEGER NOT NULL, accessed_at INTEGER NOT NULL, subject BLOB, PRIMARY KEY (repo, name)
 ) WITHOUT ROWID;
+CREATE INDEX tags_subject ON tags (repo, subject) WHERE subject IS NOT NULL;
 CREATE INDEX tags_digest ON tags (digest, repo);
 CREATE INDEX tags_accessed ON tags (accessed_at);
 

@@ -265,7 +265,12 @@ func checkVersion(q querier) error {
 var migrations = []string{`
 	CREATE INDEX layers_latest ON layers (accessed_at);
 	CREATE INDEX manifests_latest ON manifests (accessed_at);`, `
-	CREATE INDEX manifests_repo ON manifests (repo);`,
+	CREATE INDEX manifests_repo ON manifests (repo);
+	ALTER TABLE tags ADD COLUMN subject BLOB;
+	CREATE INDEX tags_subject ON tags (repo, subject) WHERE subject IS NOT NULL;
+	UPDATE tags SET subject = unhex((CASE substr(name, 1, 7) WHEN 'sha256-' THEN '01' WHEN 'sha384-' THEN '02' ELSE '03' END) || substr(name, 8, 64))
+		WHERE substr(name, 1, 7) IN ('sha256-', 'sha384-', 'sha512-') AND length(unhex(substr(name, 8, 64))) = 32
+			AND lower(substr(name, 8, 64)) = substr(name, 8, 64) AND substr(name, 72, 1) IN ('', '.');`,
 }
 
 // migrate brings an older schema to this one, and keeps what it knows.

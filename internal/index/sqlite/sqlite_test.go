@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -154,7 +155,11 @@ func TestAnOlderSchemaIsMigrated(t *testing.T) {
 	s := open(t, path, Serve, wall)
 	k, id, used := index.LayerKey("app", digest.FromString("l")), s.ID(), now
 	err := s.Place(t.Context(), index.Claim{Key: k}, func() error { return nil })
-	for _, q := range []string{"DROP INDEX layers_latest", "DROP INDEX manifests_latest", "DROP INDEX manifests_repo", "PRAGMA user_version = 1"} {
+	sig := "sha256-" + digest.FromString("m").Encoded() + ".sig"
+	for _, tag := range []string{sig, "sha256-" + strings.Repeat("x", 64), "v1"} {
+		err = errors.Join(err, s.MoveTag(t.Context(), "app", tag, digest.FromString("s"), func() error { return nil }))
+	}
+	for _, q := range []string{"DROP INDEX tags_subject", "ALTER TABLE tags DROP COLUMN subject", "DROP INDEX layers_latest", "DROP INDEX manifests_latest", "DROP INDEX manifests_repo", "PRAGMA user_version = 1"} {
 		_, failed := s.file.Load().db.ExecContext(t.Context(), q)
 		err = errors.Join(err, failed)
 	}
@@ -186,8 +191,15 @@ func TestAnOlderSchemaIsMigrated(t *testing.T) {
 		}
 		var indexes int
 		err := s.file.Load().read.QueryRowContext(t.Context(), "SELECT count(*) FROM sqlite_master WHERE name IN ('layers_latest', 'manifests_latest', 'manifests_repo')").Scan(&indexes)
+		var about string
+		if mode == Serve {
+			err = errors.Join(err, s.file.Load().read.QueryRowContext(t.Context(), "SELECT group_concat(name) FROM tags WHERE subject = ?", packed(digest.FromString("m"))).Scan(&about))
+		}
 		if err := errors.Join(err, s.Close()); err != nil {
 			t.Fatal(err)
+		}
+		if mode == Serve && about != sig {
+			t.Errorf("tags about the manifest: %q", about)
 		}
 		if want := 3; mode == Serve && indexes != want {
 			t.Errorf("%d indexes, want %d", indexes, want)

@@ -3,8 +3,11 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -38,6 +41,9 @@ func (s *Store) Claim(ctx context.Context, c index.Claim) error {
 	return s.begin(ctx, func(t *tx) error {
 		if err := t.put(c, false, t.now); err != nil {
 			return err
+		}
+		if c.Key.Kind == index.Manifest {
+			return t.useSignatures(c.Key.Repository, c.Key.Digest, t.now)
 		}
 		if c.UploadStarted.IsZero() {
 			return nil
@@ -205,6 +211,9 @@ func (s *Store) MoveTag(ctx context.Context, repo, tag string, to digest.Digest,
 		if err := t.moveTag(repo, tag, to, t.now); err != nil {
 			return err
 		}
+		if err := t.useSignatures(repo, to, t.now); err != nil {
+			return err
+		}
 		return rename()
 	})
 }
@@ -214,10 +223,10 @@ func (t *tx) moveTag(repo, tag string, to digest.Digest, at int64) error {
 	if err != nil {
 		return err
 	}
-	err = t.exec(`INSERT INTO tags (repo, name, digest, created_at, accessed_at) VALUES (?, ?, ?, ?, ?)
+	err = t.exec(`INSERT INTO tags (repo, name, digest, created_at, accessed_at, subject) VALUES (?, ?, ?, ?, ?, ?)
 		ON CONFLICT (repo, name) DO UPDATE SET accessed_at = max(accessed_at, excluded.accessed_at), digest = excluded.digest,
 			created_at = CASE WHEN digest = excluded.digest THEN created_at ELSE excluded.created_at END`,
-		repo, tag, packed(to), at, at)
+		repo, tag, packed(to), at, at, subjectOf(tag))
 	if err != nil {
 		return err
 	}
@@ -233,6 +242,9 @@ func (t *tx) moveTag(repo, tag string, to digest.Digest, at int64) error {
 func (t *tx) inheritTag(tag index.Row) error {
 	err := t.exec("UPDATE manifests SET accessed_at = max(accessed_at, ?) WHERE digest = ? AND repo = ?",
 		tag.AccessedAt.UnixMilli(), packed(tag.Digest), tag.Key.Repository)
+	if err == nil {
+		err = t.useSignatures(tag.Key.Repository, tag.Digest, tag.AccessedAt.UnixMilli())
+	}
 	if err != nil {
 		return err
 	}
@@ -261,9 +273,57 @@ func (s *Store) Lease(ctx context.Context, k index.Key) (found bool, err error) 
 	table, cond, args := where(k)
 	err = s.begin(ctx, func(t *tx) error {
 		found, err = t.changed("UPDATE "+table+" SET accessed_at = max(accessed_at, ?) WHERE "+cond, append([]any{t.now}, args...)...)
-		return err
+		if err != nil || !found {
+			return err
+		}
+		switch k.Kind {
+		case index.Manifest:
+			return t.useSignatures(k.Repository, k.Digest, t.now)
+		case index.Tag:
+			r, err := t.q().row(k)
+			if err != nil {
+				return err
+			}
+			return t.useSignatures(k.Repository, r.Digest, t.now)
+		}
+		return nil
 	})
 	return found, err
+}
+
+var signature = regexp.MustCompile(`^(sha256|sha384|sha512)-([a-f0-9]{64})(\..*)?$`)
+
+// subjectOf is what a tag is about by its name: cosign signs sha256:HEX under sha256-HEX.sig, and clients
+// list an image's referrers under sha256-HEX, with at most 64 digits.
+func subjectOf(tag string) []byte {
+	parts := signature.FindStringSubmatch(tag)
+	if parts == nil {
+		return nil
+	}
+	sum, err := hex.DecodeString(parts[2])
+	if err != nil {
+		return nil
+	}
+	return append([]byte{byte(slices.Index(algorithms, digest.Algorithm(parts[1])))}, sum...)
+}
+
+// useSignatures counts the use of a manifest for the tags that are about it, and about what it consists
+// of, what refers to it, and so on: such a tag lives and goes with its image.
+func (t *tx) useSignatures(repo string, d digest.Digest, at int64) error {
+	some, err := t.q().exists("SELECT 1 FROM tags WHERE repo = ? AND subject IS NOT NULL LIMIT 1", repo)
+	if err != nil || !some {
+		return err
+	}
+	return t.exec(`WITH RECURSIVE below (d) AS (
+			SELECT ?2
+			UNION
+			SELECT f.child FROM below JOIN refs f ON f.parent = below.d AND f.repo = ?1
+			UNION
+			SELECT m.digest FROM below JOIN manifests m ON m.subject = below.d AND m.repo = ?1
+			UNION
+			SELECT g.digest FROM below JOIN tags g ON g.repo = ?1 AND g.subject = substr(below.d, 1, 33)
+		) UPDATE tags SET accessed_at = max(accessed_at, ?3) WHERE repo = ?1 AND subject IN (SELECT substr(d, 1, 33) FROM below)`,
+		repo, packed(d), at)
 }
 
 // Adopt implements index.Store.
@@ -353,6 +413,7 @@ func (t *tx) dropReferences(r index.Row) error {
 		"UPDATE layers SET accessed_at = max(accessed_at, ?1) WHERE repo = ?2 AND digest IN (SELECT child FROM refs WHERE parent = ?3 AND repo = ?2)",
 		"UPDATE manifests SET accessed_at = max(accessed_at, ?1) WHERE repo = ?2 AND digest IN (SELECT child FROM refs WHERE parent = ?3 AND repo = ?2)",
 		"UPDATE manifests SET accessed_at = max(accessed_at, ?1) WHERE repo = ?2 AND subject = ?3",
+		"UPDATE tags SET accessed_at = max(accessed_at, ?1) WHERE repo = ?2 AND subject = substr(?3, 1, 33)",
 	} {
 		if err := t.exec(q, at, repo, d); err != nil {
 			return err

@@ -1,0 +1,142 @@
+package indextest
+
+import (
+	"crypto/sha512"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+)
+
+// about is what a tag is called that is about a manifest.
+func about(d digest.Digest, suffix string) string {
+	return strings.Replace(d.String(), ":", "-", 1) + suffix
+}
+
+// signed makes an image with a signature under cosign's tag, one under a tag of another form, and one of
+// another image. An hour passes.
+func (s *scene) signed(repo, image string) (old, other index.Key) {
+	s.Helper()
+	s.image(repo, "signature of "+image)
+	old = s.tag(repo, about(dg(image), ".sig"), "signature of "+image)
+	s.tag(repo, about(dg(image), ""), "signature of "+image)
+	other = s.tag(repo, about(dg("another"), ".sig"), "signature of "+image)
+	s.later(time.Hour)
+	return old, other
+}
+
+// signatures: a tag that is about a manifest by its name is used when that is.
+var signatures = []test{
+	{"a use of an image is one of its signature", func(s *scene) {
+		m := s.image("a", "m")
+		sig, other := s.signed("a", "m")
+		made := s.row(sig).AccessedAt
+		s.lease(m)
+		s.used(sig, s.Now())
+		s.used(tagged("a", about(dg("m"), "")), s.Now())
+		s.used(other, made)
+	}},
+	{"a use of a tag is one of the signature of what it points at", func(s *scene) {
+		s.image("a", "m")
+		v := s.tag("a", "v1", "m")
+		sig, _ := s.signed("a", "m")
+		s.lease(v)
+		s.used(sig, s.Now())
+	}},
+	{"a push of an image is one of its signature", func(s *scene) {
+		s.image("a", "m")
+		sig, _ := s.signed("a", "m")
+		s.must(s.Claim(s.Context(), manClaim("a", "m", content(""))))
+		s.used(sig, s.Now())
+		s.later(time.Hour)
+		s.tag("a", "v2", "m")
+		s.used(sig, s.Now())
+	}},
+	{"a use of an index is one of the signatures of its platforms", func(s *scene) {
+		s.image("a", "m")
+		top := s.image("a", "top", "m")
+		sig, _ := s.signed("a", "m")
+		s.lease(top)
+		s.used(sig, s.Now())
+	}},
+	{"a use of an image is one of the signatures of its referrers, and of its signatures", func(s *scene) {
+		m := s.image("a", "m")
+		s.referrer("a", "sbom", "m")
+		ofSBOM, _ := s.signed("a", "sbom")
+		s.signed("a", "m")
+		ofSignature, _ := s.signed("a", "signature of m")
+		s.lease(m)
+		s.used(ofSBOM, s.Now())
+		s.used(ofSignature, s.Now())
+	}},
+	{"a use of a signature is none of its image", func(s *scene) {
+		m := s.image("a", "m")
+		sig, _ := s.signed("a", "m")
+		s.lease(sig)
+		s.lease(man("a", "signature of m"))
+		s.dies(m)
+		s.lives(sig)
+	}},
+	{"a use in another repository is none", func(s *scene) {
+		m := s.image("b", "m")
+		sig, _ := s.signed("a", "m")
+		made := s.row(sig).AccessedAt
+		s.lease(m)
+		s.used(sig, made)
+	}},
+	{"a signature goes in the same run as its image", func(s *scene) {
+		m := s.image("a", "m")
+		sig, _ := s.signed("a", "m")
+		s.lease(m)
+		s.later(time.Hour)
+		cut := s.idle(time.Minute)
+		s.check(len(s.retire(m, cut)) == 1, "the image stays")
+		s.check(len(s.retire(sig, cut)) == 1, "its signature stays")
+	}},
+	{"tags that are about each other's images expire", func(s *scene) {
+		one, two := s.image("a", "one"), s.image("a", "two")
+		first, second := s.tag("a", about(dg("one"), ""), "two"), s.tag("a", about(dg("two"), ""), "one")
+		own := s.tag("a", about(dg("one"), ".own"), "one")
+		s.later(time.Hour)
+		s.dies(first)
+		s.dies(second)
+		s.dies(own)
+		s.dies(one)
+		s.dies(two)
+	}},
+	{"what an image that goes was used last, its signature was", func(s *scene) {
+		s.image("a", "m")
+		sig, _ := s.signed("a", "m")
+		s.lease(man("a", "m"))
+		used := s.Now()
+		s.later(time.Minute)
+		s.must(s.DeleteManifest(s.Context(), "a", dg("m"), noTags))
+		s.used(sig, used)
+	}},
+	{"the tag of a long digest has its first 64 digits", func(s *scene) {
+		d := digest.NewDigestFromEncoded(digest.SHA512, fmt.Sprintf("%x", sha512.Sum512([]byte("m"))))
+		k := s.put(index.Claim{Key: index.ManifestKey("a", d), Content: content("")})
+		s.image("a", "signature")
+		sig := s.tag("a", "sha512-"+d.Encoded()[:64], "signature")
+		s.later(time.Hour)
+		s.lease(k)
+		s.used(sig, s.Now())
+	}},
+	{"what only looks like such a tag is a tag like any other", func(s *scene) {
+		m := s.image("a", "m")
+		hex := dg("m").Encoded()
+		var others []index.Key
+		for _, name := range []string{hex, "sha256-" + hex[:63], "sha256-" + hex + "0", "sha256-" + strings.ToUpper(hex), "sha256_" + hex, "v-sha256-" + hex} {
+			others = append(others, s.tag("a", name, "m"))
+		}
+		made := s.Now()
+		s.later(time.Hour)
+		s.lease(m)
+		for _, k := range others {
+			s.used(k, made)
+		}
+	}},
+}
