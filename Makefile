@@ -9,12 +9,13 @@ BIN := bin/dcs
 TOOLS         := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dcs-tools
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-v2.15.0/golangci-lint
 REGISTRY      := $(TOOLS)/registry-v3.1.2/registry
+CONFORMANCE   := $(TOOLS)/conformance-v0.0.0-20260831232431-97274622c111/conformance
 
 # How long make torture tries to break something, and where its randomness begins; 0: from the clock.
 T    ?= 60s
 SEED ?= 0
 
-.PHONY: build run test race torture fuzz breakages lint docs e2e bench clean help
+.PHONY: build run test race torture fuzz breakages conformance lint docs e2e bench clean help
 
 build: ## build the static binary bin/dcs (what plain `make` does)
 	go build -trimpath -o $(BIN) ./cmd/dcs
@@ -48,6 +49,9 @@ breakages: $(REGISTRY) ## break each law on purpose (torture/breakages), and wan
 	e2e/install.sh
 	STOCK_REGISTRY_BIN=$(REGISTRY) torture/breakages.sh
 
+conformance: build $(CONFORMANCE) ## run the OCI distribution-spec's own suite, versions 1.0 and 1.1
+	DCS_BIN=$(CURDIR)/$(BIN) CONFORMANCE_BIN=$(CONFORMANCE) go test -tags conformance -count=1 -v ./conformance
+
 lint: $(GOLANGCI_LINT) ## check formatting, go vet, staticcheck and who may import what (.golangci.yml)
 	$(GOLANGCI_LINT) run ./...
 
@@ -66,7 +70,7 @@ clean: ## remove what was built; ./data stays
 	@if [ -d data ]; then echo 'data/ stays: it holds the images of `make run`; remove it by hand'; fi
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
 
 $(GOLANGCI_LINT):
 	GOBIN=$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -74,3 +78,7 @@ $(GOLANGCI_LINT):
 # The stock registry that must be able to serve a directory of dcs; the version of go.mod.
 $(REGISTRY):
 	GOBIN=$(@D) go install github.com/distribution/distribution/v3/cmd/registry@v3.1.2
+
+# The suite of the OCI distribution specification, which has no releases of its own.
+$(CONFORMANCE):
+	GOBIN=$(@D) go install github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111

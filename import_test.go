@@ -62,7 +62,7 @@ func TestArrowsPointDown(t *testing.T) {
 	}
 	for _, p := range packages(t) {
 		name := strings.TrimPrefix(p.ImportPath, module)
-		if name == p.ImportPath || strings.HasPrefix(name, "e2e") || name == "bench" || name == "torture" {
+		if name == p.ImportPath || strings.HasPrefix(name, "e2e") || name == "bench" || name == "conformance" || name == "torture" {
 			continue // the root, which has no code; and what runs the binary
 		}
 		i, ok := rank[name]
