@@ -113,7 +113,7 @@ func (b *bench) upload(repo, content string) *Upload {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if _, err := u.ReadFrom(strings.NewReader(content)); err != nil {
+	if err := u.Receive(strings.NewReader(content), -1); err != nil {
 		b.Fatal(err)
 	}
 	return u

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -206,45 +207,92 @@ func (u *Upload) Close() {
 	u.s.uploads.give(u.dir, u.session)
 }
 
-// pieces are the buffers by which uploads are read.
-var pieces = sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }}
+// piece is in how large steps an upload is hashed and written.
+const piece = 256 << 10
 
-// ReadFrom appends what a client sends, and hashes it on the way. On an error what came so far stays.
-func (u *Upload) ReadFrom(r io.Reader) (n int64, err error) {
-	buf := pieces.Get().(*[]byte)
-	defer pieces.Put(buf)
-	inStep := u.session != nil && u.session.hashed == u.Size
-	for {
-		got, rerr := fill(r, *buf)
-		if got > 0 {
-			failpoint.Step()
-			put, err := u.file.Write((*buf)[:got])
-			if inStep {
-				u.session.hash.Write((*buf)[:put]) // a hash never fails
-				u.session.hashed += int64(put)
-			}
-			u.Size, n = u.Size+int64(put), n+int64(put)
-			if err != nil {
-				return n, &WriteError{err}
-			}
-		}
-		if rerr == io.EOF {
-			return n, nil
-		}
-		if rerr != nil {
-			return n, rerr
-		}
+// pieces are the buffers for that.
+var pieces = sync.Pool{New: func() any { b := make([]byte, piece); return &b }}
+
+// Receive appends what a client sends, of which it announced so many bytes; negative: it does not say. On
+// an error what came so far stays. *WriteError.
+func (u *Upload) Receive(r io.Reader, announced int64) error {
+	if announced >= 0 && announced <= piece {
+		buf := pieces.Get().(*[]byte)
+		defer pieces.Put(buf)
+		n, err := io.ReadFull(r, (*buf)[:announced])
+		return errors.Join(u.append((*buf)[:n]), err)
 	}
+	return u.receiveMany(r)
 }
 
-// fill reads until the buffer is full. Clients send small pieces, and each costs a turn through hash and disk.
-func fill(r io.Reader, buf []byte) (n int, err error) {
-	for n < len(buf) && err == nil {
-		var got int
-		got, err = r.Read(buf[n:])
-		n += got
+// receiveMany reads the next piece while the last one is hashed and written. Clients send little at a time:
+// as much goes together as came meanwhile.
+func (u *Upload) receiveMany(r io.Reader) error {
+	work, free := make(chan []byte), make(chan []byte, 1)
+	var failure error // of the writer; read by the reader once stopped is set, or work is done
+	var stopped atomic.Bool
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		for b := range work {
+			if failure == nil {
+				if failure = u.append(b); failure != nil {
+					stopped.Store(true)
+				}
+			}
+			free <- b[:0]
+		}
+	})
+	one, two := pieces.Get().(*[]byte), pieces.Get().(*[]byte)
+	defer pieces.Put(one)
+	defer pieces.Put(two)
+	free <- (*two)[:0]
+	err := feed(r, (*one)[:0], work, free, &stopped)
+	close(work)
+	writer.Wait()
+	return errors.Join(failure, err)
+}
+
+// feed hands on what it reads whenever the writer is free, or a piece is full.
+func feed(r io.Reader, b []byte, work chan<- []byte, free <-chan []byte, stopped *atomic.Bool) error {
+	for !stopped.Load() {
+		n, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if len(b) == cap(b) || err != nil {
+			work <- b
+			b = <-free
+		} else if len(b) > 0 {
+			select {
+			case work <- b:
+				b = <-free
+			default:
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return n, err
+	return nil
+}
+
+// append writes and hashes bytes. Hashing goes on only where it had come to.
+func (u *Upload) append(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	failpoint.Step()
+	n, err := u.file.Write(p)
+	if u.session != nil && u.session.hashed == u.Size {
+		u.session.hash.Write(p[:n]) // a hash never fails
+		u.session.hashed += int64(n)
+	}
+	u.Size += int64(n)
+	if err != nil {
+		return &WriteError{err}
+	}
+	return nil
 }
 
 // WriteError says that what a client sent could not be written.

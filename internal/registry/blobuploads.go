@@ -44,7 +44,7 @@ func (r *Registry) postUpload(a *answer, hr *http.Request, req *request) error {
 	}
 	defer u.Close()
 	if whole == "" {
-		a.accepted(r, u)
+		a.accepted(r, hr, u)
 		return nil
 	}
 	if err := r.receive(u, hr); err != nil {
@@ -90,30 +90,30 @@ func (r *Registry) mount(a *answer, hr *http.Request, req *request, d digest.Dig
 	}
 	if err == nil {
 		req.access(d, size)
-		a.created(req.name, d)
+		a.created(hr, req.name, d)
 	}
 	return true, err
 }
 
 // created says that a blob is there.
-func (a *answer) created(repo string, d digest.Digest) {
+func (a *answer) created(hr *http.Request, repo string, d digest.Digest) {
 	h := a.Header()
 	h.Set("Docker-Content-Digest", string(d))
-	h.Set("Location", fmt.Sprintf("/v2/%s/blobs/%s", repo, d))
+	h.Set("Location", fmt.Sprintf("%s/v2/%s/blobs/%s", origin(hr), repo, d))
 	h.Set("Content-Length", "0")
 	a.begin(http.StatusCreated)
 }
 
 // accepted says how far an upload is.
-func (a *answer) accepted(r *Registry, u *content.Upload) {
-	r.progress(a, u.Repository, u.ID, u.Size)
+func (a *answer) accepted(r *Registry, hr *http.Request, u *content.Upload) {
+	r.progress(a, hr, u.Repository, u.ID, u.Size)
 	a.begin(http.StatusAccepted)
 }
 
-func (r *Registry) progress(a *answer, repo, id string, size int64) {
+func (r *Registry) progress(a *answer, hr *http.Request, repo, id string, size int64) {
 	h := a.Header()
 	h.Set("Docker-Upload-UUID", id)
-	h.Set("Location", fmt.Sprintf("/v2/%s/blobs/uploads/%s?_state=%s", repo, id, r.state(repo, id, size)))
+	h.Set("Location", fmt.Sprintf("%s/v2/%s/blobs/uploads/%s?_state=%s", origin(hr), repo, id, r.state(repo, id, size)))
 	h.Set("Range", fmt.Sprintf("0-%d", max(size-1, 0)))
 	h.Set("Content-Length", "0")
 }
@@ -145,12 +145,12 @@ func (r *Registry) resume(hr *http.Request, req *request) (*content.Upload, erro
 	return u, nil
 }
 
-func (r *Registry) getUpload(a *answer, _ *http.Request, req *request) error {
+func (r *Registry) getUpload(a *answer, hr *http.Request, req *request) error {
 	size, err := r.content.UploadSize(req.name, req.reference)
 	if err != nil {
 		return err
 	}
-	r.progress(a, req.name, req.reference, size)
+	r.progress(a, hr, req.name, req.reference, size)
 	a.begin(http.StatusNoContent)
 	return nil
 }
@@ -164,7 +164,7 @@ func (r *Registry) patchUpload(a *answer, hr *http.Request, req *request) error 
 	if err := r.receive(u, hr); err != nil {
 		return err
 	}
-	a.accepted(r, u)
+	a.accepted(r, hr, u)
 	return nil
 }
 
@@ -202,7 +202,7 @@ func (r *Registry) receive(u *content.Upload, hr *http.Request) error {
 	if err := checkRange(hr, u.Size); err != nil {
 		return err
 	}
-	_, err := u.ReadFrom(hr.Body)
+	err := u.Receive(hr.Body, hr.ContentLength)
 	if errors.As(err, new(*content.WriteError)) {
 		u.Cancel()
 	}
@@ -216,7 +216,7 @@ func (r *Registry) finish(a *answer, hr *http.Request, req *request, u *content.
 	}
 	r.uploads.ended(upload{req.name, u.ID})
 	req.access(d, size)
-	a.created(req.name, d)
+	a.created(hr, req.name, d)
 	return nil
 }
 

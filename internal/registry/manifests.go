@@ -94,7 +94,7 @@ func (r *Registry) putManifest(a *answer, hr *http.Request, req *request) error 
 		h.Set("OCI-Subject", string(m.Subject))
 	}
 	h.Set("Docker-Content-Digest", string(m.Digest))
-	h.Set("Location", fmt.Sprintf("/v2/%s/manifests/%s", req.name, m.Digest))
+	h.Set("Location", fmt.Sprintf("%s/v2/%s/manifests/%s", origin(hr), req.name, m.Digest))
 	h.Set("Content-Length", "0")
 	a.begin(http.StatusCreated)
 	return nil

@@ -251,8 +251,8 @@ func TestAnUploadGoesOnAfterARestart(t *testing.T) {
 	data := []byte("first half, second half")
 	loc := w.want(202, "POST", "/v2/app/blobs/uploads/", nil, "").Header.Get("Location")
 	loc = w.want(202, "PATCH", loc, data[:11], "").Header.Get("Location")
+	path, _, _ := strings.Cut(strings.TrimPrefix(loc, w.http.URL), "?")
 	w.restart()
-	path, _, _ := strings.Cut(loc, "?")
 	resp := w.want(204, "GET", path, nil, "")
 	if got := resp.Header.Get("Range"); got != "0-10" {
 		t.Errorf("Range %s", got)

@@ -250,7 +250,7 @@ func (w *world) gone(refs ...string) {
 // do sends a request and returns the answer, read to its end.
 func (w *world) do(method, path string, body []byte, contentType string) *http.Response {
 	w.Helper()
-	req, err := http.NewRequestWithContext(w.Context(), method, w.http.URL+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(w.Context(), method, w.http.URL+strings.TrimPrefix(path, w.http.URL), bytes.NewReader(body))
 	if err != nil {
 		w.Fatal(err)
 	}
