@@ -16,7 +16,7 @@ const busyTime = 8
 
 // gcBusy pulls whole images at half the rate that the server can stand, with and without a gc beside it. A run that is not
 // done when the time is over is interrupted, which leaves everything consistent, and is said.
-func gcBusy(b *bench, r *report.Row) error {
+func gcBusy(b *bench, r *report.Row) (err error) {
 	a, err := b.aged("busy", b.Scale.busy/2, b.Scale.busy, b.Rounds)
 	if err != nil {
 		return err
@@ -25,7 +25,7 @@ func gcBusy(b *bench, r *report.Row) error {
 	if err != nil {
 		return err
 	}
-	defer s.stop()
+	defer s.end(&err)
 	shape := shapeOf(a.stay)
 	requests := make([]load.Request, 0, 64*9)
 	for i := range min(64, shape.Images) {

@@ -81,8 +81,9 @@ type aged struct {
 }
 
 const (
-	youngest = 100 // days: the age of the last group
-	apart    = 10  // days between two groups
+	day      = 24 * time.Hour
+	youngest = 100 * day // the age of the last group
+	apart    = 10 * day  // between two groups
 )
 
 func (b *bench) aged(name string, stay, remove, groups int) (*aged, error) {
@@ -101,20 +102,20 @@ func (b *bench) aged(name string, stay, remove, groups int) (*aged, error) {
 		if i < kept {
 			return monthly(i)
 		}
-		return a.age((i-kept)*shape.Own()/remove) * 24 * time.Hour
+		return a.age((i - kept) * shape.Own() / remove)
 	})
 }
 
-// age is that of a group, in days.
+// age is that of a group.
 func (a *aged) age(group int) time.Duration {
-	return time.Duration(youngest + apart*(a.groups-1-group))
+	return youngest + apart*time.Duration(a.groups-1-group)
 }
 
 // ttl is that of which the next group dies.
 func (a *aged) ttl() string {
-	days := a.age(a.next) - apart/2
+	ttl := a.age(a.next) - apart/2
 	a.next++
-	return fmt.Sprintf("%dd", days)
+	return fmt.Sprintf("%.0fh", ttl.Hours())
 }
 
 func (b *bench) removeGroup(r *report.Row, a *aged, who string) error {
@@ -132,7 +133,8 @@ func gcRemove(b *bench, r *report.Row) error {
 	var beside, alone, offline report.Line
 	beside.Name, alone.Name, offline.Name = "dcs gc, beside a server", "dcs gc, no server", "stock garbage-collect -m"
 	for _, size := range b.Scale.stores {
-		a, err := b.aged(fmt.Sprint("store-", size), size, b.Scale.remove, 2*b.Rounds)
+		stay := max(size-b.Rounds*b.Scale.remove, b.Scale.remove) // half of the rounds before the store has its size, half after
+		a, err := b.aged(fmt.Sprint("store-", size), stay, b.Scale.remove, 2*b.Rounds)
 		if err != nil {
 			return err
 		}
@@ -177,10 +179,10 @@ func (b *bench) gcStore(r *report.Row, a *aged, size int) error {
 	if err := errors.Join(err, s.stop()); err != nil {
 		return err
 	}
-	if err := b.rounds(one, func(int, string) error { return b.removeGroup(r, a, on("dcs gc, no server", size)) }); err != nil {
+	if err := b.stockGC(r, a.dir, on("stock garbage-collect -m", size)); err != nil { // which changes nothing
 		return err
 	}
-	return b.stockGC(r, a.dir, on("stock garbage-collect -m", size))
+	return b.rounds(one, func(int, string) error { return b.removeGroup(r, a, on("dcs gc, no server", size)) })
 }
 
 // longStockGC is from where on one round of stock's garbage collection has to do, since it takes a minute.

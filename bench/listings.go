@@ -79,7 +79,7 @@ func rebuild(b *bench, r *report.Row) error {
 		return err
 	}
 	who := on("dcs serve", size)
-	return b.rounds([]string{who}, func(int, string) error {
+	return b.rounds([]string{who}, func(int, string) (err error) {
 		if err := os.RemoveAll(dir.Metadata()); err != nil {
 			return err
 		}
@@ -92,7 +92,7 @@ func rebuild(b *bench, r *report.Row) error {
 		if err != nil {
 			return err
 		}
-		defer s.stop()
+		defer s.end(&err)
 		err = s.proc.Await(time.Hour, func() error {
 			if !strings.Contains(s.proc.Output(), "index is in line with the disk") {
 				return fmt.Errorf("no index yet")

@@ -208,7 +208,7 @@ type scale struct {
 
 func scaleOf(name string) (scale, error) {
 	for _, s := range []scale{
-		{"small", []int{500, 2500, 5000}, 25_000, 250, 1000, 2000},
+		{"small", []int{2500, 5000, 10_000}, 25_000, 200, 1000, 5000},
 		{"100k", []int{10_000, 30_000, 100_000}, 1_000_000, 1000, 25_000, 20_000},
 		{"1m", []int{10_000, 100_000, 1_000_000}, 1_000_000, 1000, 25_000, 20_000},
 	} {
@@ -226,5 +226,5 @@ func shapeOf(blobs int) stores.Shape {
 
 // monthly spreads the last uses of images over 29 days.
 func monthly(image int) time.Duration {
-	return time.Duration(image%29)*24*time.Hour + time.Hour
+	return time.Duration(image%29)*day + time.Hour
 }

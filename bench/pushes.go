@@ -43,17 +43,17 @@ func (b *bench) pusher(name string) (s *server, end func() error, err error) {
 	return s, func() error { return errors.Join(s.stop(), os.RemoveAll(dir)) }, err
 }
 
-func pushSmall(b *bench, r *report.Row) error {
+func pushSmall(b *bench, r *report.Row) (err error) {
 	servers := map[string]*server{}
 	for _, name := range []string{dcs, stock} {
-		s, end, err := b.pusher(name)
-		if err != nil {
-			return err
+		s, end, perr := b.pusher(name)
+		if perr != nil {
+			return perr
 		}
-		defer end()
+		defer func() { err = errors.Join(err, end()) }()
 		servers[name] = s
 	}
-	err := b.rounds([]string{dcs, stock}, func(round int, name string) error {
+	err = b.rounds([]string{dcs, stock}, func(round int, name string) error {
 		syscall.Sync() // what the other one left to be written is not this one's
 		sample, err := charged(servers[name], true, func() (report.Sample, error) {
 			return pushFor(servers[name].addr, 3*b.For, round)

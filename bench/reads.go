@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os/exec"
+	"slices"
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/bench/load"
@@ -81,6 +83,10 @@ const warmTime = 3 * time.Second
 
 func (b *bench) read(r *report.Row, what reading, servers ...string) error {
 	asked := map[string][]load.Request{}
+	if _, err := exec.LookPath(b.Nginx); err != nil {
+		servers = slices.DeleteFunc(servers, func(name string) bool { return name == nginx })
+		r.Notes = append(r.Notes, "nginx is not there")
+	}
 	for _, name := range servers {
 		s, err := b.reader(name)
 		if err != nil {

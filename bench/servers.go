@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -30,6 +31,9 @@ func (s *server) stop() error {
 	}
 	return nil
 }
+
+// end stops a server that one row used. It is deferred.
+func (s *server) end(err *error) { *err = errors.Join(*err, s.stop()) }
 
 // freeAddr returns an address of the loopback interface that nobody listens on.
 func freeAddr() (string, error) {

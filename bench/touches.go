@@ -23,7 +23,7 @@ const touchGrace = 40 * time.Second
 // caches of files and of the index are as warm in both. The server is charged until it is idle again, so that writes it put
 // off count. A pass is so short that what it touched first is still fresh at the end of the second.
 func firstTouch(of func(stores.Image) []load.Request) func(*bench, *report.Row) error {
-	return func(b *bench, r *report.Row) error {
+	return func(b *bench, r *report.Row) (err error) {
 		dir, err := b.sub(r.Name)
 		if err != nil {
 			return err
@@ -36,7 +36,7 @@ func firstTouch(of func(stores.Image) []load.Request) func(*bench, *report.Row) 
 		if err != nil {
 			return err
 		}
-		defer s.stop()
+		defer s.end(&err)
 		var images []stores.Image
 		for i := range shape.Images {
 			images = append(images, shape.Image(i))

@@ -47,7 +47,7 @@ func serve(t *testing.T, content map[string][]byte) (addr string, asked *atomic.
 		}
 		w.Header().Set("Content-Length", fmt.Sprint(len(data)))
 		if r.Method != http.MethodHead {
-			w.Write(data)
+			_, _ = w.Write(data) // the client counts
 		}
 	}))
 	t.Cleanup(s.Close)
