@@ -1,12 +1,15 @@
 package stores
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
@@ -44,43 +47,55 @@ func Index(ctx context.Context, dir layout.Dir, s Shape, age func(image int) tim
 	return err
 }
 
+// transaction is how many rows are written at once. Together they are written in the order of their keys, or most of the time
+// would go into pages of the index that are read and written again and again.
+const transaction = 500_000
+
 type filler struct {
-	ctx   context.Context
-	ix    index.Store
-	looks []index.Look
+	ctx  context.Context
+	ix   index.Store
+	rows []index.Adoption
 }
 
 func (f *filler) image(im Image, at time.Time) error {
 	var names []digest.Digest
 	for _, b := range im.Blobs {
 		names = append(names, b.Digest)
+		f.add(index.Adoption{Claim: index.Claim{Key: index.LayerKey(im.Repository, b.Digest)}, At: at})
 	}
 	m := im.Manifest
-	f.add(index.Adoption{Claim: index.Claim{Key: index.ManifestKey(im.Repository, m.Digest), Size: int64(len(m.Data)),
-		Content: &index.Content{MediaType: "application/vnd.oci.image.manifest.v1+json", Config: names[0], References: names}}, At: at})
 	for _, b := range append(im.Blobs, m) {
 		f.add(index.Adoption{Claim: index.Claim{Key: index.BlobKey(b.Digest), Size: int64(len(b.Data))}, At: at})
 	}
-	for _, d := range names {
-		f.add(index.Adoption{Claim: index.Claim{Key: index.LayerKey(im.Repository, d)}, At: at})
-	}
+	f.add(index.Adoption{Claim: index.Claim{Key: index.ManifestKey(im.Repository, m.Digest), Size: int64(len(m.Data)),
+		Content: &index.Content{MediaType: v1.MediaTypeImageManifest, Config: names[0], References: names}}, At: at})
 	if im.Tag != "" {
 		f.add(index.Adoption{Claim: index.Claim{Key: index.TagKey(im.Repository, im.Tag)}, Digest: m.Digest, At: at})
 	}
-	if len(f.looks) < 100_000 { // a transaction
+	if len(f.rows) < transaction {
 		return nil
 	}
 	return f.flush()
 }
 
-func (f *filler) add(a index.Adoption) {
-	f.looks = append(f.looks, func() (index.Adoption, bool, error) { return a, true, nil })
-}
+func (f *filler) add(a index.Adoption) { f.rows = append(f.rows, a) }
 
 func (f *filler) flush() error {
-	err := f.ix.Adopt(f.ctx, f.looks...)
-	f.looks = f.looks[:0]
+	slices.SortFunc(f.rows, func(a, b index.Adoption) int {
+		return cmp.Or(cmp.Compare(turn(a.Key.Kind), turn(b.Key.Kind)), cmp.Compare(a.Key.Digest, b.Key.Digest), cmp.Compare(a.Digest, b.Digest))
+	})
+	looks := make([]index.Look, len(f.rows))
+	for i := range f.rows {
+		looks[i] = func() (index.Adoption, bool, error) { return f.rows[i], true, nil }
+	}
+	err := f.ix.Adopt(f.ctx, looks...)
+	f.rows = f.rows[:0]
 	return err
+}
+
+// turn is the order of kinds: what holds a row is known when it is written, and is written once.
+func turn(k index.Kind) int {
+	return [...]int{index.Manifest: 0, index.Layer: 1, index.Blob: 2, index.Tag: 3}[k]
 }
 
 // StandIn holds a directory as a server does that has compared its index with the disk, and does nothing else. So a gc can
