@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"syscall"
@@ -177,7 +178,7 @@ func document(dir string, rep *report.Report) error {
 		return nil
 	}
 	if rep.Chart != nil {
-		f, err := os.Create(dir + "/performance-expiry.svg")
+		f, err := os.Create(filepath.Join(dir, report.ChartFile))
 		if err != nil {
 			return err
 		}
@@ -186,7 +187,7 @@ func document(dir string, rep *report.Report) error {
 			return err
 		}
 	}
-	return rep.Document(dir + "/performance.md")
+	return rep.Document(filepath.Join(dir, "performance.md"))
 }
 
 func (o options) wants(r row) bool {
@@ -221,7 +222,7 @@ func scaleOf(name string) (scale, error) {
 
 // shapeOf is a store of so many blobs: images of a manifest, a config and three layers, all tagged.
 func shapeOf(blobs int) stores.Shape {
-	return stores.Shape{Images: blobs / 5, Repositories: max(1, blobs/1000), Layers: 3}
+	return stores.Shape{Images: blobs / 5, Repositories: max(1, blobs/250), Layers: 3}
 }
 
 // monthly spreads the last uses of images over 29 days.

@@ -14,6 +14,9 @@ const (
 	ends   = "<!-- end of what make bench wrote -->"
 )
 
+// ChartFile is where the chart is, beside the document.
+const ChartFile = "performance-expiry.svg"
+
 // Document writes the tables into a document, between the lines that mark their place. What people wrote around it stays.
 func (r *Report) Document(path string) error {
 	doc, err := os.ReadFile(path)
@@ -35,6 +38,9 @@ func (r *Report) Document(path string) error {
 	b.WriteString("\n")
 	if err := r.Checks(&b); err != nil {
 		return err
+	}
+	if r.Chart != nil {
+		fmt.Fprintf(&b, "\n![%s](%s)\n", r.Chart.Title, ChartFile)
 	}
 	b.WriteString("\nThe medians behind it:\n\n")
 	if err := r.Measurements(&b); err != nil {

@@ -49,7 +49,7 @@ func Index(ctx context.Context, dir layout.Dir, s Shape, age func(image int) tim
 
 // transaction is how many rows are written at once. Together they are written in the order of their keys, or most of the time
 // would go into pages of the index that are read and written again and again.
-const transaction = 500_000
+const transaction = 1_000_000
 
 type filler struct {
 	ctx  context.Context
