@@ -1,4 +1,5 @@
-# dcs needs Go, git and make. `make race` wants gcc too; `make e2e` installs what it needs (see e2e/install.sh).
+# dcs needs Go, git and make. `make race` wants gcc too, `make bench` nginx and strace; `make e2e` installs what it needs
+# (see e2e/install.sh).
 
 # One static binary, and tests that need no C compiler. Only the race detector wants cgo.
 export CGO_ENABLED := 0
@@ -10,6 +11,18 @@ TOOLS         := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dcs-tools
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-v2.15.0/golangci-lint
 REGISTRY      := $(TOOLS)/registry-v3.1.2/registry
 CONFORMANCE   := $(TOOLS)/conformance-v0.0.0-20260831232431-97274622c111/conformance
+
+# What make bench measures: rows (a regular expression of whole names; `bin/bench -list` has them), rounds, the largest store
+# (small, 100k, 1m), time of a server in a round, bytes of the pushed layer; where stores are made, where the samples go.
+ROWS   ?=
+ROUNDS ?= 5
+SCALE  ?= 100k
+FOR    ?= 1s
+LAYER  ?= 1073741824
+DIR    ?=
+JSON   ?= bin/bench.json
+DOC    ?=
+NGINX  ?= $(or $(shell PATH=$$PATH:/usr/sbin:/sbin command -v nginx),nginx)
 
 # How long make torture tries to break something, and where its randomness begins; 0: from the clock.
 T    ?= 60s
@@ -62,8 +75,10 @@ e2e: build $(REGISTRY) ## run dcs under a real docker, nginx and stock registry;
 	e2e/install.sh
 	DCS_BIN=$(CURDIR)/$(BIN) STOCK_REGISTRY_BIN=$(REGISTRY) go test -tags e2e -count=1 -timeout 10m -v ./e2e
 
-bench: build ## measure dcs: see docs/performance.md; BENCH_BLOBS=100000 makes it shorter
-	go test -run='^$$' -bench=. -benchtime=1x -timeout 1h ./...
+bench: build $(REGISTRY) ## measure dcs beside stock, nginx: ROWS=regexp, SCALE=small, ROUNDS=n, DOC=1 (docs/performance.md)
+	go build -trimpath -o bin/bench ./bench
+	bin/bench -rounds $(ROUNDS) -rows '$(ROWS)' -scale $(SCALE) -for $(FOR) -layer $(LAYER) -dcs $(BIN) -registry $(REGISTRY) \
+		-nginx $(NGINX) -dir '$(DIR)' -json '$(JSON)' $(if $(DOC),-doc docs)
 
 clean: ## remove what was built; ./data stays
 	rm -rf bin coverage.* *.test *.prof

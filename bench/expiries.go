@@ -1,0 +1,211 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/jc-lab/docker-cache-server/bench/process"
+	"github.com/jc-lab/docker-cache-server/bench/report"
+	"github.com/jc-lab/docker-cache-server/bench/stores"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+)
+
+var expiries = []row{
+	{name: "gc-nothing", what: "dcs gc with nothing to remove, an index of 1,000,000 blobs", measure: gcNothing},
+	{name: "gc-remove", what: "dcs gc removing 1,000 blobs of a store", measure: gcRemove},
+	{name: "gc-busy", what: "pulls at half the capacity while dcs gc removes 25,000 blobs", measure: gcBusy},
+}
+
+// gc runs dcs gc, and says what it cost and how many blobs it removed.
+func (b *bench) gc(dir, ttl string) (u process.Usage, removed int, err error) {
+	var out bytes.Buffer
+	u, err = process.Measure(&out, b.DCS, gcArgs(dir, ttl)...)
+	if err != nil {
+		return u, 0, err
+	}
+	var said struct{ Removed struct{ Blobs int } }
+	err = json.Unmarshal(out.Bytes(), &said)
+	return u, said.Removed.Blobs, err
+}
+
+func gcArgs(dir, ttl string) []string {
+	return []string{"gc", "--storage.directory", dir, "--ttl", ttl, "--format", "json"}
+}
+
+// million is a directory with the index of a million blobs and nothing else. What changes it must use a copy.
+func (b *bench) million() (layout.Dir, error) {
+	dir := layout.Dir(b.Dir + "/index")
+	if _, err := os.Stat(dir.Index()); err == nil {
+		return dir, nil
+	}
+	return dir, stores.Index(b.ctx, dir, shapeOf(b.Scale.index), monthly)
+}
+
+func gcNothing(b *bench, r *report.Row) error {
+	dir, err := b.million()
+	if err != nil {
+		return err
+	}
+	release, err := stores.StandIn(b.ctx, dir)
+	if err != nil {
+		return err
+	}
+	const who = "dcs gc"
+	err = b.rounds([]string{who}, func(int, string) error {
+		u, removed, err := b.gc(string(dir), "60d")
+		if removed != 0 {
+			err = errors.Join(err, fmt.Errorf("%d blobs were removed", removed))
+		}
+		r.Add(who, "run", cost(1, u))
+		return err
+	})
+	r.AtMost(0.3, " s", "CPU", r.Of(who).CPU())
+	r.AtMost(64, " MB", "memory", r.Of(who).Peak()/1e6)
+	r.Notes = append(r.Notes, fmt.Sprintf("an index of %d blobs, held as by a server beside it", b.Scale.index))
+	return errors.Join(err, release())
+}
+
+// aged is a store in which something is left to be removed in each round: behind the images that stay, groups of images
+// of which each was last used some days before the one after it.
+type aged struct {
+	dir    string
+	stay   int // blobs
+	remove int // blobs of one group
+	groups int
+	next   int // group
+}
+
+const (
+	day      = 24 * time.Hour
+	youngest = 100 * day // the age of the last group
+	apart    = 10 * day  // between two groups
+)
+
+func (b *bench) aged(name string, stay, remove, groups int) (*aged, error) {
+	dir, err := b.sub(name)
+	if err != nil {
+		return nil, err
+	}
+	a := &aged{dir: dir, stay: stay, remove: remove, groups: groups}
+	shape := shapeOf(stay)
+	kept := shape.Images
+	shape.Images += groups * remove / shape.Own()
+	if err := stores.Disk(layout.Dir(dir), shape); err != nil {
+		return nil, err
+	}
+	return a, stores.Index(b.ctx, layout.Dir(dir), shape, func(i int) time.Duration {
+		if i < kept {
+			return monthly(i)
+		}
+		return a.age((i - kept) * shape.Own() / remove)
+	})
+}
+
+// age is that of a group.
+func (a *aged) age(group int) time.Duration {
+	return youngest + apart*time.Duration(a.groups-1-group)
+}
+
+// ttl is that of which the next group dies.
+func (a *aged) ttl() string {
+	ttl := a.age(a.next) - apart/2
+	a.next++
+	return fmt.Sprintf("%.0fh", ttl.Hours())
+}
+
+func (b *bench) removeGroup(r *report.Row, a *aged, who string) error {
+	u, removed, err := b.gc(a.dir, a.ttl())
+	if err == nil && removed != a.remove {
+		err = fmt.Errorf("%s removed %d blobs, want %d", who, removed, a.remove)
+	}
+	r.Add(who, "blob", cost(float64(removed), u))
+	return err
+}
+
+// gcRemove removes the same number of blobs from stores of several sizes, beside a server and without one, and lets the
+// stock registry look for what it would remove from them.
+func gcRemove(b *bench, r *report.Row) error {
+	var beside, alone, offline report.Line
+	beside.Name, alone.Name, offline.Name = "dcs gc, beside a server", "dcs gc, no server", "stock garbage-collect -m"
+	for _, size := range b.Scale.stores {
+		stay := max(size-b.Rounds*b.Scale.remove, b.Scale.remove) // half of the rounds before the store has its size, half after
+		a, err := b.aged(fmt.Sprint("store-", size), stay, b.Scale.remove, 2*b.Rounds)
+		if err != nil {
+			return err
+		}
+		if err := b.gcStore(r, a, size); err != nil {
+			return err
+		}
+		for _, l := range []*report.Line{&beside, &alone, &offline} {
+			l.Points = append(l.Points, report.Point{X: float64(size), Y: r.Of(on(l.Name, size)).Seconds()})
+		}
+		if err := os.RemoveAll(a.dir); err != nil {
+			return err
+		}
+	}
+	small, large := b.Scale.stores[0], b.Scale.stores[len(b.Scale.stores)-1]
+	for _, l := range []report.Line{beside, alone} {
+		s := r.Of(on(l.Name, large))
+		r.AtMost(1.5, "x", l.Name+fmt.Sprintf(": CPU, %d blobs beside %d", large, small), s.CPU()/r.Of(on(l.Name, small)).CPU())
+		r.AtMost(1.5, "x", l.Name+fmt.Sprintf(": time, %d blobs beside %d", large, small), s.Seconds()/r.Of(on(l.Name, small)).Seconds())
+		r.AtLeast(100, "x", l.Name+": as fast as stock's garbage-collect -m", r.Of(on(offline.Name, large)).Seconds()/s.Seconds())
+	}
+	b.chart = &report.Chart{Title: fmt.Sprintf("Time to remove %d blobs", b.Scale.remove), X: "blobs in the store", Y: "seconds",
+		Lines: []report.Line{offline, alone, beside}}
+	return nil
+}
+
+func on(who string, size int) string { return fmt.Sprintf("%s, %d blobs", who, size) }
+
+func (b *bench) gcStore(r *report.Row, a *aged, size int) error {
+	// A start and a clean stop first, as in the life of any store.
+	s, err := b.dcs(a.dir, open, "--cache.ttl", "0")
+	if err != nil {
+		return err
+	}
+	if err := s.stop(); err != nil {
+		return err
+	}
+	if s, err = b.dcs(a.dir, open, "--cache.ttl", "0"); err != nil {
+		return err
+	}
+	one := []string{""}
+	err = b.rounds(one, func(int, string) error { return b.removeGroup(r, a, on("dcs gc, beside a server", size)) })
+	if err := errors.Join(err, s.stop()); err != nil {
+		return err
+	}
+	if err := b.stockGC(r, a.dir, on("stock garbage-collect -m", size)); err != nil { // which changes nothing
+		return err
+	}
+	return b.rounds(one, func(int, string) error { return b.removeGroup(r, a, on("dcs gc, no server", size)) })
+}
+
+// longStockGC is from where on one round of stock's garbage collection has to do, since it takes a minute.
+const longStockGC = 20 * time.Second
+
+// stockGC measures a dry run, which is the lesser part: nothing is removed.
+func (b *bench) stockGC(r *report.Row, dir, who string) error {
+	config, err := b.stockConfigFile(dir, "127.0.0.1:0", "")
+	if err != nil {
+		return err
+	}
+	if err := os.Setenv("OTEL_TRACES_EXPORTER", "none"); err != nil {
+		return err
+	}
+	for round := 0; round < b.Rounds; round++ {
+		u, err := process.Measure(io.Discard, b.Registry, "garbage-collect", "--dry-run", "-m", config)
+		if err != nil {
+			return err
+		}
+		r.Add(who, "run", cost(1, u))
+		if u.Wall > longStockGC {
+			break
+		}
+	}
+	return nil
+}

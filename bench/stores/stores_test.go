@@ -1,0 +1,130 @@
+package stores
+
+import (
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/distribution/distribution/v3"
+	_ "github.com/distribution/distribution/v3/manifest/ocischema" // knows OCI manifests
+	"github.com/distribution/distribution/v3/registry/storage"
+	"github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
+	"github.com/distribution/reference"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/reconcile"
+)
+
+var shape = Shape{Images: 20, Repositories: 3, Layers: 2, Shared: 1, Sharers: 3, Size: 100, Untagged: 1}
+
+func TestAStoreIsAlwaysTheSame(t *testing.T) {
+	if a, b := shape.Image(7), shape.Image(7); !reflect.DeepEqual(a, b) {
+		t.Errorf("%+v\n%+v", a, b)
+	}
+	const want = "sha256:2182925d5d3b8df771d3108443f5ee6cc85ab23196d8a8ef78b5fed4ec1eb9be"
+	if got := shape.Image(7).Manifest.Digest.String(); got != want {
+		t.Errorf("image 7 is %s, and was %s: stores that were made before are others", got, want)
+	}
+}
+
+func TestTheStockRegistryServesAStore(t *testing.T) {
+	dir := layout.Dir(t.TempDir())
+	if err := Disk(dir, shape); err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	reg, err := storage.NewRegistry(ctx, filesystem.New(filesystem.DriverParameters{RootDirectory: string(dir), MaxThreads: 25}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range shape.Images {
+		im := shape.Image(i)
+		name, err := reference.WithName(im.Repository)
+		if err != nil {
+			t.Fatal(err)
+		}
+		repo, err := reg.Repository(ctx, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if im.Tag != "" {
+			if desc, err := repo.Tags(ctx).Get(ctx, im.Tag); err != nil || desc.Digest != im.Manifest.Digest {
+				t.Errorf("%s:%s is %s, %v", im.Repository, im.Tag, desc.Digest, err)
+			}
+		}
+		manifests, err := repo.Manifests(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := manifests.Get(ctx, im.Manifest.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pull(t, repo, m.References())
+	}
+}
+
+func pull(t *testing.T, repo distribution.Repository, blobs []distribution.Descriptor) {
+	t.Helper()
+	if len(blobs) != 1+shape.Shared+shape.Layers {
+		t.Errorf("%d references", len(blobs))
+	}
+	for _, b := range blobs {
+		data, err := repo.Blobs(t.Context()).Get(t.Context(), b.Digest)
+		if err != nil || b.Digest.Algorithm().FromBytes(data) != b.Digest || int64(len(data)) != b.Size {
+			t.Errorf("%s: %d bytes, want %d: %v", b.Digest, len(data), b.Size, err)
+		}
+	}
+}
+
+func TestTheIndexSaysWhatIsOnDisk(t *testing.T) {
+	dir, ctx := layout.Dir(t.TempDir()), t.Context()
+	if err := Disk(dir, shape); err != nil {
+		t.Fatal(err)
+	}
+	if err := Index(ctx, dir, shape, func(i int) time.Duration { return time.Duration(i) * time.Hour }); err != nil {
+		t.Fatal(err)
+	}
+	ix, err := sqlite.Open(ctx, dir.Index(), sqlite.Look, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ix.Close()
+	problems, seen, err := reconcile.Check(ctx, reconcile.CheckOptions{Dir: dir, Index: ix, Deep: true})
+	if err != nil || len(problems) > 0 || !seen.Indexed {
+		t.Errorf("%v, %+v, %v", problems, seen, err)
+	}
+	im := shape.Image(9)
+	err = ix.View(ctx, func(r index.Reader) error {
+		row, err := r.Row(index.ManifestKey(im.Repository, im.Manifest.Digest))
+		if age := time.Since(row.AccessedAt); err != nil || age < 9*time.Hour || age > 10*time.Hour {
+			t.Errorf("image 9 was used %v ago: %v", age, err)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAStandInIsTakenForAServer(t *testing.T) {
+	dir, ctx := layout.Dir(t.TempDir()), t.Context()
+	if err := Index(ctx, dir, shape, func(int) time.Duration { return 0 }); err != nil {
+		t.Fatal(err)
+	}
+	release, err := StandIn(ctx, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if live, err := dir.Live(); err != nil || live == nil || live.Index == "" {
+		t.Errorf("live: %+v, %v", live, err)
+	}
+	if err := release(); err != nil {
+		t.Error(err)
+	}
+	if live, err := dir.Live(); err != nil || live != nil {
+		t.Errorf("after it was released: %+v, %v", live, err)
+	}
+}
