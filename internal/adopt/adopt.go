@@ -100,11 +100,17 @@ func Content(dir layout.Dir, d digest.Digest) ([]byte, error) {
 
 // Link reads the digest that a link file holds.
 func Link(dir layout.Dir, p layout.Path) (digest.Digest, error) {
-	data, err := os.ReadFile(dir.File(p))
+	f, err := Open(dir.File(p))
 	if err != nil {
 		return "", err
 	}
-	d, err := digest.Parse(strings.TrimSpace(string(data)))
+	defer f.Close()
+	var data [256]byte // longer than any digest
+	n, err := f.Read(data[:])
+	if err != nil {
+		return "", err
+	}
+	d, err := layout.ParseDigest(strings.TrimSpace(string(data[:n])))
 	if err != nil {
 		return "", fmt.Errorf("link %s: %w", p, err)
 	}

@@ -141,89 +141,99 @@ func (s *Store) exists(p layout.Path) func() (bool, error) {
 	return func() (bool, error) { return adopt.Exists(s.dir, p) }
 }
 
-// Blob is a blob on disk.
-type Blob struct {
-	Path string
-	Size int64
+// Blob finds a layer of a repository, and returns its size. ErrUnknown, *LeaseError.
+func (s *Store) Blob(ctx context.Context, repo string, d digest.Digest, use Use) (size int64, err error) {
+	err = s.layer(ctx, repo, d, use, func(d digest.Digest) (there bool, err error) {
+		size, there, err = s.blob(d)
+		return there, err
+	})
+	return size, err
 }
 
-// Blob finds a layer of a repository. ErrUnknown, *LeaseError.
-func (s *Store) Blob(ctx context.Context, repo string, d digest.Digest, use Use) (Blob, error) {
+// Open opens a layer of a repository for a reader. ErrUnknown.
+func (s *Store) Open(ctx context.Context, repo string, d digest.Digest) (f *adopt.File, err error) {
+	err = s.layer(ctx, repo, d, Read, func(d digest.Digest) (bool, error) {
+		f, err = adopt.Open(s.dir.File(adopt.Path(index.BlobKey(d))))
+		if adopt.Missing(err) {
+			return false, nil
+		}
+		if err == nil {
+			if _, err = f.Size(); err != nil {
+				_ = f.Close() // was only read
+			}
+		}
+		return err == nil, err
+	})
+	return f, err
+}
+
+// layer leases a layer and looks at its link, then at its blob. A stock registry stores what was pushed
+// by sha512 under its sha256, and notes that in the link.
+func (s *Store) layer(ctx context.Context, repo string, d digest.Digest, use Use, blob func(digest.Digest) (bool, error)) error {
 	l := &look{Store: s, ctx: ctx, use: use}
 	k := index.LayerKey(repo, d)
-	var b Blob
-	there, err := l.see(k, func() (there bool, err error) {
-		b, there, err = s.linked(adopt.Path(k))
-		return there, err
+	there, err := l.see(k, func() (bool, error) {
+		link := adopt.Path(k)
+		if there, err := adopt.Exists(s.dir, link); err != nil || !there {
+			return false, err
+		}
+		if there, err := blob(d); there || err != nil {
+			return there, err
+		}
+		to, err := s.link(link)
+		if err != nil || to == "" || to == d {
+			return false, err
+		}
+		return blob(to)
 	})
 	if err == nil && !there {
 		err = ErrUnknown
 	}
-	return b, err
+	return err
 }
 
-// linked looks at a layer link and at its blob. A stock registry stores what was pushed by sha512 under
-// its sha256, and notes that in the link.
-func (s *Store) linked(link layout.Path) (b Blob, there bool, err error) {
-	if there, err := adopt.Exists(s.dir, link); err != nil || !there {
-		return b, false, err
-	}
-	b, there, err = s.blob(link.Digest)
-	if there || err != nil {
-		return b, there, err
-	}
-	to, err := adopt.Link(s.dir, link)
+// link reads a link. Empty: it is not there, or is damaged and counts for nothing.
+func (s *Store) link(p layout.Path) (digest.Digest, error) {
+	to, err := adopt.Link(s.dir, p)
 	switch {
+	case err == nil:
+		return to, nil
 	case adopt.Missing(err):
-		return b, false, nil
-	case err != nil:
-		s.log.WithError(err).Error("a link on disk is damaged, and counts for nothing")
-		return b, false, nil
-	case to == link.Digest:
-		return b, false, nil
+		return "", nil
+	case errors.As(err, new(*fs.PathError)):
+		return "", err
 	}
-	return s.blob(to)
+	s.log.WithError(err).Error("a link on disk is damaged, and counts for nothing")
+	return "", nil
 }
 
-func (s *Store) blob(d digest.Digest) (b Blob, there bool, err error) {
-	b.Path = s.dir.File(layout.Path{Kind: layout.BlobData, Digest: d})
-	fi, err := os.Stat(b.Path)
+func (s *Store) blob(d digest.Digest) (size int64, there bool, err error) {
+	path := s.dir.File(adopt.Path(index.BlobKey(d)))
+	fi, err := os.Stat(path)
 	if adopt.Missing(err) {
-		return b, false, nil
+		return 0, false, nil
 	}
 	if err == nil && !fi.Mode().IsRegular() {
-		err = &fs.PathError{Op: "read blob", Path: b.Path, Err: errors.New("not a regular file")}
+		err = &fs.PathError{Op: "read blob", Path: path, Err: errors.New("not a regular file")}
 	}
-	if err == nil {
-		b.Size = fi.Size()
+	if err != nil {
+		return 0, false, err
 	}
-	return b, err == nil, err
+	return fi.Size(), true, nil
 }
 
-// Tagged finds what a tag points at. ErrUnknown.
+// tagged finds what a tag points at. ErrUnknown.
 func (l *look) tagged(repo, tag string) (to digest.Digest, err error) {
 	k := index.TagKey(repo, tag)
 	there, err := l.see(k, func() (bool, error) {
-		to, err = adopt.Link(l.dir, adopt.Path(k))
-		switch {
-		case err == nil:
-			return true, nil
-		case adopt.Missing(err):
-			return false, nil
-		case isDamaged(err):
-			l.log.WithError(err).Error("a tag on disk is damaged, and counts for nothing")
-			return false, nil
-		}
-		return false, err
+		to, err = l.link(adopt.Path(k))
+		return to != "", err
 	})
 	if err == nil && !there {
 		err = ErrUnknown
 	}
 	return to, err
 }
-
-// isDamaged tells a link that holds no digest from one that cannot be read.
-func isDamaged(err error) bool { return !errors.As(err, new(*fs.PathError)) }
 
 // Manifest is a manifest as it was pushed.
 type Manifest struct {

@@ -76,8 +76,8 @@ func (s *Store) stage(content []byte, place layout.Path) (f file, remove func(),
 // isWhole says whether a blob is in its place as it was just brought. One of another size, which a power
 // loss cut short, would stay for ever if it were trusted.
 func (s *Store) isWhole(d digest.Digest, size int64) (bool, error) {
-	b, there, err := s.blob(d)
-	if there && b.Size != size {
+	got, there, err := s.blob(d)
+	if there && got != size {
 		s.log.WithField("digest", d).Error("a blob on disk has another size than the same content that was just pushed; it is replaced")
 		there = false
 	}
@@ -110,7 +110,7 @@ func (s *Store) putLayer(ctx context.Context, u *Upload, d digest.Digest, synced
 
 // Mount makes a layer of one repository a layer of another, and returns its size. ErrUnknown, *LeaseError.
 func (s *Store) Mount(ctx context.Context, repo, from string, d digest.Digest) (int64, error) {
-	b, err := s.Blob(ctx, from, d, Promise)
+	size, err := s.Blob(ctx, from, d, Promise)
 	if err != nil {
 		return 0, err
 	}
@@ -121,14 +121,13 @@ func (s *Store) Mount(ctx context.Context, repo, from string, d digest.Digest) (
 	}
 	defer remove()
 	err = s.put(ctx, index.Claim{Key: k}, func() ([]file, error) {
-		now, there, err := s.blob(d)
+		_, there, err := s.blob(d)
 		if err == nil && !there {
 			err = ErrUnknown
 		}
-		b = now
 		return []file{link}, err
 	}, link)
-	return b.Size, err
+	return size, err
 }
 
 // holders is how many repositories are asked for a blob that somebody mounts from anywhere.

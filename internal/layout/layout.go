@@ -89,14 +89,22 @@ var (
 
 // String writes the path as distribution does. A Path whose Kind is not known gives "".
 func (p Path) String() string {
+	switch p.Kind { // those that every request needs, in one piece each
+	case BlobData:
+		return blobs + "/" + p.Digest.Algorithm().String() + "/" + prefix(p.Digest) + "/" + p.Digest.Encoded() + "/data"
+	case LayerLink:
+		return repositories + "/" + p.Repository + "/_layers/" + p.Digest.Algorithm().String() + "/" + p.Digest.Encoded() + "/link"
+	case RevisionLink:
+		return repositories + "/" + p.Repository + "/_manifests/revisions/" + p.Digest.Algorithm().String() + "/" + p.Digest.Encoded() + "/link"
+	case TagLink:
+		return repositories + "/" + p.Repository + "/_manifests/tags/" + p.Tag + "/current/link"
+	}
 	repo := repositories + "/" + p.Repository
 	switch p.Kind {
 	case BlobsDir:
 		return blobs
 	case BlobDir:
 		return blobs + "/" + p.Digest.Algorithm().String() + "/" + prefix(p.Digest) + "/" + p.Digest.Encoded()
-	case BlobData:
-		return Path{Kind: BlobDir, Digest: p.Digest}.String() + "/data"
 	case RepositoriesDir:
 		return repositories
 	case RepositoryDir:
@@ -105,16 +113,12 @@ func (p Path) String() string {
 		return repo + "/_layers"
 	case LayerDir:
 		return repo + "/_layers/" + slashed(p.Digest)
-	case LayerLink:
-		return repo + "/_layers/" + slashed(p.Digest) + "/link"
 	case ManifestsDir:
 		return repo + "/_manifests"
 	case RevisionsDir:
 		return repo + "/_manifests/revisions"
 	case RevisionDir:
 		return repo + "/_manifests/revisions/" + slashed(p.Digest)
-	case RevisionLink:
-		return repo + "/_manifests/revisions/" + slashed(p.Digest) + "/link"
 	case TagsDir:
 		return repo + "/_manifests/tags"
 	}
@@ -127,8 +131,6 @@ func (p Path) belowTagOrUpload(repo string) string {
 	switch p.Kind {
 	case TagDir:
 		return tag
-	case TagLink:
-		return tag + "/current/link"
 	case TagIndexDir:
 		return tag + "/index"
 	case TagIndexEntryDir:
@@ -213,12 +215,52 @@ func parseRepository(rest string) (Path, bool) {
 // ValidName says whether a repository may be called so: distribution's name rule, without a port. A
 // name with one passes distribution's router, and then fails in its storage driver.
 func ValidName(name string) bool {
+	if isPlain(name) {
+		return true
+	}
 	n, err := reference.WithName(name)
 	return err == nil && n.Name() == name && !strings.Contains(name, ":")
 }
 
+// isPlain says so of nearly every name there is, without the rule's expression, which takes longer than all
+// else that is done to a path: lower case words, with one separator between any two.
+func isPlain(name string) bool {
+	word := false
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c >= 'a' && c <= 'z' || c >= '0' && c <= '9':
+			word = true
+		case c == '/' || c == '-' || c == '_' || c == '.':
+			if !word {
+				return false
+			}
+			word = false
+		default:
+			return false
+		}
+	}
+	return word && len(name) <= 200
+}
+
 // ValidTag says whether a tag may be called so.
 func ValidTag(name string) bool { return tagName.MatchString(name) }
+
+// ParseDigest reads a digest of an algorithm that is stored.
+func ParseDigest(s string) (digest.Digest, error) {
+	if hex, ok := strings.CutPrefix(s, "sha256:"); ok && len(hex) == 64 && isHex(hex) {
+		return digest.Digest(s), nil
+	}
+	return digest.Parse(s)
+}
+
+func isHex(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; !(c >= '0' && c <= '9' || c >= 'a' && c <= 'f') {
+			return false
+		}
+	}
+	return true
+}
 
 func parseBelow(parts []string) (Path, bool) {
 	switch parts[0] {
@@ -315,7 +357,7 @@ type Dir string
 // At is the data directory that an operator named.
 func At(directory string) (Dir, error) {
 	abs, err := filepath.Abs(directory)
-	return Dir(abs), err
+	return Dir(strings.TrimSuffix(abs, "/")), err // which only the root of all has
 }
 
 // NoStoreError says that a directory holds no registry.
@@ -342,7 +384,7 @@ func (d Dir) Check() error {
 }
 
 // File is where a path of the tree is on this machine.
-func (d Dir) File(p Path) string { return d.Native(p.String()) }
+func (d Dir) File(p Path) string { return string(d) + p.String() } // both are clean
 
 // Native is where a driver's path is on this machine.
 func (d Dir) Native(driverPath string) string {

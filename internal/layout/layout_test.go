@@ -1,9 +1,11 @@
 package layout
 
 import (
+	"math/rand/v2"
 	"strings"
 	"testing"
 
+	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -101,4 +103,43 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("Parse(%q).String() = %q", s, p.String())
 		}
 	})
+}
+
+// TestAPlainNameIsAValidName holds the short way to the rule.
+func TestAPlainNameIsAValidName(t *testing.T) {
+	const letters = "ab0z/-_.:A@ "
+	random := rand.New(rand.NewPCG(1, 2))
+	plain := 0
+	for range 200_000 {
+		b := make([]byte, 1+random.IntN(8))
+		for i := range b {
+			b[i] = letters[random.IntN(len(letters))]
+		}
+		name := string(b)
+		n, err := reference.WithName(name)
+		valid := err == nil && n.Name() == name && !strings.Contains(name, ":")
+		if isPlain(name) {
+			plain++
+			if !valid {
+				t.Errorf("%q is no name", name)
+			}
+		}
+		if ValidName(name) != valid {
+			t.Errorf("%q: %v", name, ValidName(name))
+		}
+	}
+	if plain == 0 {
+		t.Error("no name was plain")
+	}
+}
+
+func TestParseDigest(t *testing.T) {
+	for s, ok := range map[string]bool{
+		"sha256:" + strings.Repeat("a0", 32): true, "sha256:" + strings.Repeat("A0", 32): false, "sha256:" + strings.Repeat("a", 63): false,
+		"sha256:" + strings.Repeat("g", 64): false, "sha512:" + strings.Repeat("a0", 64): true, "md5:" + strings.Repeat("a", 32): false, "": false,
+	} {
+		if d, err := ParseDigest(s); (err == nil) != ok || ok && d.String() != s {
+			t.Errorf("%q: %q, %v", s, d, err)
+		}
+	}
 }

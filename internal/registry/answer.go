@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/sirupsen/logrus"
 )
 
 // answer is the response on its way out. Whatever writes it, an error leaves in the protocol's form.
@@ -20,7 +21,8 @@ type answer struct {
 	body    *body
 	pace    *pace
 	left    func() error // not nil once the client left
-	log     interface{ Errorf(string, ...any) }
+	log     *logrus.Logger
+	path    string
 	status  int
 	written int64
 	passed  bool // distribution's handlers write it
@@ -39,10 +41,17 @@ func (a *answer) WriteHeader(status int) {
 		a.refuse(err)
 		return
 	}
-	a.begin(status)
+	a.begin(status, unsaid)
 }
 
-func (a *answer) begin(status int) {
+// unsaid is the length of a body that somebody else said, or that there is none.
+const unsaid = -1
+
+// begin sends the header of an answer with a body of so many bytes.
+func (a *answer) begin(status int, length int64) {
+	if length != unsaid {
+		a.Header().Set("Content-Length", strconv.FormatInt(length, 10))
+	}
 	a.status = status
 	a.pace.send()
 	a.ResponseWriter.WriteHeader(status)
@@ -66,8 +75,13 @@ func (a *answer) betterReason(status int) error {
 	case a.left() != nil:
 		return errClientLeft
 	}
-	a.log.Errorf("a request failed with status %d and no reason that distribution's handlers gave", status)
+	a.errorf("a request failed with status %d and no reason that distribution's handlers gave", status)
 	return errcode.ErrorCodeUnknown
+}
+
+// errorf tells the operator what the client is not to blame for.
+func (a *answer) errorf(format string, args ...any) {
+	a.log.WithField("path", a.path).Errorf(format, args...)
 }
 
 // refuse writes an error in the protocol's form.
@@ -82,7 +96,7 @@ func (a *answer) refuse(err error) {
 	h.Set("Docker-Distribution-Api-Version", "registry/2.0")
 	rec := &recorder{header: h}
 	if serr := errcode.ServeJSON(rec, err); serr != nil {
-		a.log.Errorf("write error answer: %v", serr)
+		a.errorf("write error answer: %v", serr)
 	}
 	switch rec.status {
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
@@ -93,8 +107,7 @@ func (a *answer) refuse(err error) {
 	if rec.status != http.StatusRequestedRangeNotSatisfiable {
 		h.Del("Content-Range") // else it says how long the blob is
 	}
-	h.Set("Content-Length", strconv.Itoa(rec.Len()))
-	a.begin(rec.status)
+	a.begin(rec.status, int64(rec.Len()))
 	a.refused = true
 	if a.req.method != http.MethodHead {
 		n, _ := a.ResponseWriter.Write(rec.Bytes()) // a client that left does not read it
@@ -191,7 +204,7 @@ func (a *answer) recover() {
 	case http.ErrAbortHandler:
 		panic(p)
 	}
-	a.log.Errorf("a request failed inside the registry: %v\n%s", p, debug.Stack())
+	a.errorf("a request failed inside the registry: %v\n%s", p, debug.Stack())
 	if a.status != 0 {
 		panic(http.ErrAbortHandler) // half an answer was sent
 	}

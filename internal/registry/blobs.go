@@ -5,67 +5,86 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"os"
-	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/content"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // parseDigest reads a digest of any algorithm that is stored.
 func parseDigest(s string) (digest.Digest, error) {
-	d, err := digest.Parse(s)
+	d, err := layout.ParseDigest(s)
 	if err != nil {
 		return "", errcode.ErrorCodeDigestInvalid.WithDetail(s)
 	}
 	return d, nil
 }
 
+// small is up to which size a blob is read rather than sent from its file.
+const small = 64 << 10
+
+var smalls = sync.Pool{New: func() any { b := make([]byte, small); return &b }}
+
 // getBlob sends a layer, or news of it.
 func (r *Registry) getBlob(a *answer, hr *http.Request, req *request) error {
 	d := digest.Digest(req.reference)
-	use := content.Read
-	if req.method == http.MethodHead {
-		use = content.Promise // a client that is told that a blob exists does not send it
-	}
-	b, err := r.content.Blob(hr.Context(), req.name, d, use)
-	if err != nil {
-		return err
-	}
-	h := a.Header()
-	h.Set("Cache-Control", "max-age=31536000")
-	h.Set("Content-Type", "application/octet-stream")
-	h.Set("Docker-Content-Digest", string(d))
-	h.Set("Etag", `"`+string(d)+`"`)
 	if req.method == http.MethodHead && !conditional(hr) {
-		h.Set("Accept-Ranges", "bytes")
-		h.Set("Content-Length", strconv.FormatInt(b.Size, 10))
-		req.access(d, b.Size)
-		a.begin(http.StatusOK)
+		size, err := r.content.Blob(hr.Context(), req.name, d, content.Promise) // a client that is told that a blob exists does not send it
+		if err != nil {
+			return err
+		}
+		req.access(d, size)
+		blobHeader(a.Header(), d)
+		a.Header().Set("Accept-Ranges", "bytes")
+		a.begin(http.StatusOK, size)
 		return nil
 	}
-	f, err := os.Open(b.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return content.ErrUnknown // deleted by hand, since expiry keeps it
-	}
+	f, err := r.content.Open(hr.Context(), req.name, d)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	req.access(d, b.Size)
+	size, _ := f.Size() // which was asked before
+	req.access(d, size)
+	blobHeader(a.Header(), d)
 	if conditional(hr) {
-		http.ServeContent(a, hr, "", time.Time{}, f)
+		file := f.OS()
+		defer file.Close()
+		http.ServeContent(a, hr, "", time.Time{}, file)
 		return nil
 	}
-	h.Set("Accept-Ranges", "bytes")
-	h.Set("Content-Length", strconv.FormatInt(b.Size, 10))
-	a.begin(http.StatusOK)
-	_, err = a.ReadFrom(f)
+	a.Header().Set("Accept-Ranges", "bytes")
+	if size > small {
+		file := f.OS()
+		defer file.Close()
+		a.begin(http.StatusOK, size)
+		_, err := a.ReadFrom(file)
+		return a.brokenOff(err)
+	}
+	buf := smalls.Get().(*[]byte)
+	defer smalls.Put(buf)
+	n, err := f.Read((*buf)[:size])
+	if err == nil && int64(n) < size {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return err
+	}
+	a.begin(http.StatusOK, size)
+	_, err = a.Write((*buf)[:n])
 	return a.brokenOff(err)
+}
+
+func blobHeader(h http.Header, d digest.Digest) {
+	h.Set("Cache-Control", "max-age=31536000")
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Docker-Content-Digest", string(d))
+	h.Set("Etag", `"`+string(d)+`"`)
 }
 
 // conditional says whether a request may be answered with anything but the whole.
@@ -88,7 +107,7 @@ func (a *answer) brokenOff(err error) error {
 	}
 	var file *fs.PathError
 	if errors.As(err, &file) || errors.Is(err, io.ErrUnexpectedEOF) {
-		a.log.Errorf("an answer broke off: %v", err)
+		a.errorf("an answer broke off: %v", err)
 	}
 	panic(http.ErrAbortHandler)
 }

@@ -100,14 +100,13 @@ func (a *answer) created(hr *http.Request, repo string, d digest.Digest) {
 	h := a.Header()
 	h.Set("Docker-Content-Digest", string(d))
 	h.Set("Location", fmt.Sprintf("%s/v2/%s/blobs/%s", origin(hr), repo, d))
-	h.Set("Content-Length", "0")
-	a.begin(http.StatusCreated)
+	a.begin(http.StatusCreated, 0)
 }
 
 // accepted says how far an upload is.
 func (a *answer) accepted(r *Registry, hr *http.Request, u *content.Upload) {
 	r.progress(a, hr, u.Repository, u.ID, u.Size)
-	a.begin(http.StatusAccepted)
+	a.begin(http.StatusAccepted, 0)
 }
 
 func (r *Registry) progress(a *answer, hr *http.Request, repo, id string, size int64) {
@@ -115,7 +114,6 @@ func (r *Registry) progress(a *answer, hr *http.Request, repo, id string, size i
 	h.Set("Docker-Upload-UUID", id)
 	h.Set("Location", fmt.Sprintf("%s/v2/%s/blobs/uploads/%s?_state=%s", origin(hr), repo, id, r.state(repo, id, size)))
 	h.Set("Range", fmt.Sprintf("0-%d", max(size-1, 0)))
-	h.Set("Content-Length", "0")
 }
 
 // state is what a client carries from one request of an upload to the next: how far it believes to be,
@@ -151,7 +149,7 @@ func (r *Registry) getUpload(a *answer, hr *http.Request, req *request) error {
 		return err
 	}
 	r.progress(a, hr, req.name, req.reference, size)
-	a.begin(http.StatusNoContent)
+	a.begin(http.StatusNoContent, unsaid)
 	return nil
 }
 
@@ -193,7 +191,7 @@ func (r *Registry) deleteUpload(a *answer, hr *http.Request, req *request) error
 	defer u.Close()
 	u.Cancel()
 	r.uploads.ended(upload{req.name, req.reference})
-	a.begin(http.StatusNoContent)
+	a.begin(http.StatusNoContent, unsaid)
 	return nil
 }
 

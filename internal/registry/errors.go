@@ -117,7 +117,7 @@ func (a *answer) failed(err error) error {
 	case errors.Is(err, syscall.ENAMETOOLONG):
 		return errcode.ErrorCodeNameInvalid
 	}
-	a.log.Errorf("cannot answer: %v", err)
+	a.errorf("cannot answer: %v", err)
 	if full {
 		return errNoSpace
 	}

@@ -100,8 +100,7 @@ func (a *answer) json(contentType string, v any) error {
 	}
 	h := a.Header()
 	h.Set("Content-Type", contentType)
-	h.Set("Content-Length", strconv.Itoa(len(data)+1))
-	a.begin(http.StatusOK)
+	a.begin(http.StatusOK, int64(len(data)+1))
 	if a.req.method == http.MethodHead {
 		return nil
 	}

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/distribution/distribution/v3"
@@ -32,12 +31,11 @@ func (r *Registry) getManifest(a *answer, hr *http.Request, req *request) error 
 	h.Set("Etag", `"`+string(m.Digest)+`"`)
 	req.access(m.Digest, int64(len(m.Data)))
 	if matches(hr.Header["If-None-Match"], string(m.Digest)) {
-		a.begin(http.StatusNotModified)
+		a.begin(http.StatusNotModified, unsaid)
 		return nil
 	}
 	h.Set("Content-Type", m.MediaType)
-	h.Set("Content-Length", strconv.Itoa(len(m.Data)))
-	a.begin(http.StatusOK)
+	a.begin(http.StatusOK, int64(len(m.Data)))
 	if req.method == http.MethodHead {
 		return nil
 	}
@@ -95,8 +93,7 @@ func (r *Registry) putManifest(a *answer, hr *http.Request, req *request) error 
 	}
 	h.Set("Docker-Content-Digest", string(m.Digest))
 	h.Set("Location", fmt.Sprintf("%s/v2/%s/manifests/%s", origin(hr), req.name, m.Digest))
-	h.Set("Content-Length", "0")
-	a.begin(http.StatusCreated)
+	a.begin(http.StatusCreated, 0)
 	return nil
 }
 

@@ -33,7 +33,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	req := &request{route: parseRoute(hr.URL.Path), method: hr.Method, plain: hr.TLS == nil && hr.ProtoMajor == 1}
 	pace := &pace{conn: http.NewResponseController(w), patience: r.opts.Limits.Stall}
 	received := &body{ReadCloser: hr.Body, pace: pace}
-	a := &answer{ResponseWriter: w, req: req, body: received, pace: pace, left: hr.Context().Err, log: r.opts.Log.WithField("path", hr.URL.Path)}
+	a := &answer{ResponseWriter: w, req: req, body: received, pace: pace, left: hr.Context().Err, log: r.opts.Log, path: hr.URL.Path}
 	if hr.Body != http.NoBody {
 		pace.receive() // also for what nobody reads of it, for which net/http waits
 		hr.Body = received

@@ -6,6 +6,7 @@ import (
 	"log"
 	"net/http"
 	"strconv"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -28,10 +29,14 @@ type metrics struct {
 	removed  *prometheus.CounterVec
 	freed    prometheus.Counter
 	running  prometheus.Histogram
+
+	mu    sync.RWMutex // guards known; held over no I/O
+	known map[kind]series
 }
 
 func newMetrics(ix index.Store) *metrics {
 	m := &metrics{
+		known:    map[kind]series{},
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "registry_http_requests_total", Help: "Requests answered."}, []string{"handler", "method", "code"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "registry_http_request_duration_seconds", Help: "Time from a request's header to the end of its answer.",
@@ -51,13 +56,39 @@ func newMetrics(ix index.Store) *metrics {
 // methods bounds the label: a client may send any word.
 var methods = map[string]bool{"GET": true, "HEAD": true, "POST": true, "PUT": true, "PATCH": true, "DELETE": true}
 
+// kind is what requests are told apart by.
+type kind struct {
+	route, method string
+	status        int
+}
+
+// series are the metrics of a kind, which are not looked up by their labels for each request.
+type series struct {
+	requests, bytes prometheus.Counter
+	seconds         prometheus.Observer
+}
+
 func (m *metrics) request(method string, e registry.Exchange) {
 	if !methods[method] {
 		method = "other"
 	}
-	m.requests.WithLabelValues(e.Route, method, strconv.Itoa(e.Status)).Inc()
-	m.seconds.WithLabelValues(e.Route, method).Observe(e.Took.Seconds())
-	m.bytes.WithLabelValues(e.Route).Add(float64(e.Bytes))
+	s := m.seriesOf(kind{e.Route, method, e.Status})
+	s.requests.Inc()
+	s.seconds.Observe(e.Took.Seconds())
+	s.bytes.Add(float64(e.Bytes))
+}
+
+func (m *metrics) seriesOf(k kind) series {
+	m.mu.RLock()
+	s, ok := m.known[k]
+	m.mu.RUnlock()
+	if !ok {
+		s = series{m.requests.WithLabelValues(k.route, k.method, strconv.Itoa(k.status)), m.bytes.WithLabelValues(k.route), m.seconds.WithLabelValues(k.route, k.method)}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.known[k] = s
+	}
+	return s
 }
 
 func (m *metrics) inFlight(next http.Handler) http.Handler {
