@@ -67,9 +67,10 @@ type Store struct {
 	file    atomic.Pointer[file]
 	damaged atomic.Bool // a page of the file could not be read
 
-	write  chan *writer  // holds the only writer while nobody uses it
-	closed chan struct{} // closed with the store, or at once when it is opened for looking
-	once   sync.Once     // closes
+	write   chan *writer  // holds the only writer while nobody uses it
+	closed  chan struct{} // closed with the store, or at once when it is opened for looking
+	leasing leasing
+	once    sync.Once // closes
 }
 
 // file is an open database.

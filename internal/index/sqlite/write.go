@@ -268,29 +268,6 @@ func where(k index.Key) (table, cond string, args []any) {
 	return "tags", "repo = ? AND name = ?", []any{k.Repository, k.Tag}
 }
 
-// Lease implements index.Store.
-func (s *Store) Lease(ctx context.Context, k index.Key) (found bool, err error) {
-	table, cond, args := where(k)
-	err = s.begin(ctx, func(t *tx) error {
-		found, err = t.changed("UPDATE "+table+" SET accessed_at = max(accessed_at, ?) WHERE "+cond, append([]any{t.now}, args...)...)
-		if err != nil || !found {
-			return err
-		}
-		switch k.Kind {
-		case index.Manifest:
-			return t.useSignatures(k.Repository, k.Digest, t.now)
-		case index.Tag:
-			r, err := t.q().row(k)
-			if err != nil {
-				return err
-			}
-			return t.useSignatures(k.Repository, r.Digest, t.now)
-		}
-		return nil
-	})
-	return found, err
-}
-
 var signature = regexp.MustCompile(`^(sha256|sha384|sha512)-([a-f0-9]{64})(\..*)?$`)
 
 // subjectOf is what a tag is about by its name: cosign signs sha256:HEX under sha256-HEX.sig, and clients
