@@ -1,0 +1,123 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"strings"
+)
+
+// What buildkitd.toml says about a registry without TLS, and about one with a CA of its own.
+const (
+	buildkitPlain = `[registry."registry.example.com:5000"]
+  http = true
+`
+	buildkitTrusts = `[registry."registry.example.com:5000"]
+  ca = ["/etc/buildkit/ca.crt"]
+`
+)
+
+// buildkitRegistries is the configuration of buildkitd for the registries of all scenarios.
+func buildkitRegistries(all []scenario) string {
+	var config strings.Builder
+	for n, s := range all {
+		text := buildkitPlain
+		if s.transport == overTLS {
+			text = strings.ReplaceAll(buildkitTrusts, "/etc/buildkit/ca.crt", "CA")
+		}
+		config.WriteString(strings.ReplaceAll(text, documentedHost+":5000", stageAddr(s.transport, firstStagePort+n)))
+	}
+	return config.String()
+}
+
+const buildctlBuild = `buildctl build --frontend dockerfile.v0 --local context=app --local dockerfile=app \
+  --output type=image,name=registry.example.com/team/app:v1,push=true \
+  --export-cache type=registry,ref=registry.example.com/team/cache:main,mode=max \
+  --import-cache type=registry,ref=registry.example.com/team/cache:main`
+
+// entersBuildkit is enters for what buildkitd does: it read its CAs when it started, so the name that it was told
+// nothing about has to do.
+func (s *stage) entersBuildkit(command string) {
+	s.t.Helper()
+	s.played.add(buildkitPlain)
+	s.played.add(buildkitTrusts)
+	if s.transport == overTLS {
+		s.refused(untrusted, strings.ReplaceAll(command, documentedHost, strings.ReplaceAll(s.addr, stageHost, strangerHost)))
+		s.trustByFolder(dockerCerts)() // docker login asks the registry itself
+	}
+	if s.transport != overHTTP {
+		s.refused(notLoggedIn, command)
+		s.sh(dockerLogin)
+	}
+}
+
+func playBuildctl(s *stage) {
+	s.project(twoSteps)
+	s.entersBuildkit(strings.ReplaceAll(buildctlBuild, "/team/", "/source/"))
+	s.sh(buildctlBuild)
+	s.sh(strings.ReplaceAll(buildctlBuild, "/team/", "/old/"))
+	s.expires(func() {
+		s.t.Helper()
+		s.sh("buildctl prune --all")
+		s.wantCached(s.sh(buildctlBuild))
+	}, "old/app", "old/cache")
+}
+
+// A build that runs something, and throws away the stage that did.
+const twoSteps = `FROM scratch AS build
+COPY hello /hello
+COPY ballast /ballast
+RUN ["/hello"]
+FROM scratch
+COPY --from=build /hello /hello
+CMD ["/hello"]
+`
+
+// cacheForms is every form that BuildKit writes a cache in. An image manifest with docker's media types is none:
+// BuildKit refuses to.
+var cacheForms = []string{
+	"image-manifest=true,oci-mediatypes=true,mode=min",
+	"image-manifest=true,oci-mediatypes=true,mode=max",
+	"image-manifest=false,oci-mediatypes=true,mode=min",
+	"image-manifest=false,oci-mediatypes=true,mode=max",
+	"image-manifest=false,oci-mediatypes=false,mode=min",
+	"image-manifest=false,oci-mediatypes=false,mode=max",
+}
+
+// playCache exports a cache twice to one tag, and imports it when nothing is left of it here. What the tag pointed to
+// first goes by its own last use, and the rest with the ttl.
+func playCache(s *stage, form string) {
+	build := func(repository, flags string) string {
+		return "buildctl build --frontend dockerfile.v0 --local context=app --local dockerfile=app --progress plain " +
+			fmt.Sprintf(flags, "type=registry,ref=registry.example.com/"+repository+":main")
+	}
+	export := "--export-cache %s," + form
+	s.project(twoSteps)
+	s.sh(build("old/cache", export))
+	s.sh(build("team/cache", export))
+	former := s.digest("team/cache:main")
+
+	s.project(twoSteps)
+	s.sh(build("team/cache", export))
+	if now := s.digest("team/cache:main"); now == former {
+		s.t.Fatalf("the cache of another build is %s again", now)
+	}
+
+	s.sh("buildctl prune --all")
+	if out := s.sh(build("team/cache", "--opt build-arg:nothing=%[1]s")); strings.Contains(out, "CACHED") {
+		s.t.Fatalf("what was pruned is there without an import, so this test would see nothing:\n%s", out)
+	}
+	s.expires(func() {
+		s.t.Helper()
+		s.sh("buildctl prune --all")
+		s.wantCached(s.sh(build("team/cache", "--import-cache %s --output type=tar,dest=built.tar")))
+	}, "old/cache", "team/cache@"+former)
+}
+
+// wantCached wants a build of twoSteps to have done nothing itself.
+func (s *stage) wantCached(log string) {
+	s.t.Helper()
+	if !strings.Contains(log, "CACHED") || strings.Contains(log, "hello from clients") {
+		s.t.Errorf("the build used no cache:\n%s", log)
+	}
+}
