@@ -23,8 +23,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where registries with TLS are, in the namespaces of the tests. A client that knows the CA does so by stageHost;
-// nobody told buildkitd, whose configuration is read once, to trust strangerHost.
+// Where registries with TLS are, in the namespaces of the tests. Clients are told to trust the CA for stageHost only:
+// a daemon that reads its configuration once still refuses strangerHost, which is the same.
 const (
 	stageIP      = "10.99.0.1"
 	stageHost    = "registry.test"
@@ -40,7 +40,7 @@ type cast struct {
 }
 
 // newCast prepares /etc for registries with a name and certificates of their own, and starts the daemons.
-func newCast(t *testing.T, buildkitd string) *cast {
+func newCast(t *testing.T) *cast {
 	t.Helper()
 	ownEtc(t)
 	c := &cast{hello: filepath.Join(t.TempDir(), "hello"), played: &played{texts: map[string]bool{}}}
@@ -50,7 +50,6 @@ func newCast(t *testing.T, buildkitd string) *cast {
 	run(t, compile)
 	c.docker = startDocker(t)
 	startContainerd(t)
-	startBuildkitd(t, strings.ReplaceAll(buildkitd, "CA", c.ca))
 	return c
 }
 
@@ -135,21 +134,6 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 `, filepath.Join(dir, "root"), filepath.Join(dir, "state"))
 	daemon := start(t, exec.Command("containerd", "-c", writeFile(t, filepath.Join(dir, "config.toml"), config)))
 	ready(t, daemon, exec.Command("ctr", "version"))
-}
-
-// startBuildkitd starts buildkitd where buildctl looks for it.
-func startBuildkitd(t *testing.T, registries string) {
-	t.Helper()
-	dir := tempDir(t)
-	config := fmt.Sprintf(`root = %q
-[worker.oci]
-  enabled = true
-  networkMode = "host"
-[worker.containerd]
-  enabled = false
-%s`, filepath.Join(dir, "root"), registries)
-	daemon := start(t, exec.Command("buildkitd", "--config", writeFile(t, filepath.Join(dir, "buildkitd.toml"), config)))
-	ready(t, daemon, exec.Command("buildctl", "debug", "workers"))
 }
 
 // ready waits until a daemon answers its client.

@@ -43,7 +43,8 @@ const buildxBuild = `docker buildx build --platform linux/amd64,linux/arm64 --pu
 
 func playBuildx(s *stage) {
 	s.plugBuildx()
-	s.sh("docker buildx create --use --driver remote unix:///run/buildkit/buildkitd.sock")
+	s.startBuildkitd()
+	s.sh("docker buildx create --use --driver remote $BUILDKIT_HOST")
 	s.project(copyOnly)
 	s.entersBuildkit("docker buildx build --push -t registry.example.com/source/app:v2 app")
 	s.sh(buildxBuild)

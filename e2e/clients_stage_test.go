@@ -272,12 +272,13 @@ var plainHTTP = []struct {
 	command *regexp.Regexp
 	flags   string
 }{
+	{regexp.MustCompile(`\bdocker manifest (create|push|inspect)\b`), "--insecure"},
 	{regexp.MustCompile(`\bskopeo (copy|sync)\b`), "--src-tls-verify=false --dest-tls-verify=false"},
 	{regexp.MustCompile(`\bskopeo (login|inspect|list-tags|delete)\b`), "--tls-verify=false"},
 	{regexp.MustCompile(`\b(podman|buildah) (login|push|pull|build|manifest push|manifest add)\b`), "--tls-verify=false"},
 	{regexp.MustCompile(`\bctr images (push|pull)\b`), "--plain-http"},
 	{regexp.MustCompile(`\boras cp\b`), "--from-plain-http --to-plain-http"},
-	{regexp.MustCompile(`\boras (login|push|pull|attach|discover|repo tags|manifest delete|manifest fetch|blob delete|tag)\b`), "--plain-http"},
+	{regexp.MustCompile(`\boras (login|push|pull|attach|discover|repo tags|manifest delete|manifest fetch|blob push|blob delete|tag)\b`), "--plain-http"},
 	{regexp.MustCompile(`\bhelm (push|pull|show chart|registry login)\b`), "--plain-http"},
 	{regexp.MustCompile(`\bcosign (sign|verify|attest|tree)\b`), "--allow-http-registry"},
 }

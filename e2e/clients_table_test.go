@@ -58,19 +58,17 @@ const firstStagePort = 21000
 // did what. A scenario that did not get to its end fails the test, whatever the reason.
 func TestClients(t *testing.T) {
 	all := scenarios()
-	c := newCast(t, buildkitRegistries(all))
+	c := newCast(t)
 	ended := newOutcomes()
 	t.Cleanup(func() { ended.report(t, all) })
 	t.Cleanup(func() { documentedIsPlayed(t, c.played) })
-	t.Run("all", func(t *testing.T) {
-		for n, scene := range all {
-			t.Run(scene.client+"/"+scene.String(), func(t *testing.T) {
-				t.Parallel()
-				scene.play(newStage(t, c, scene.transport, firstStagePort+n))
-				ended.add(scene, !t.Failed())
-			})
-		}
-	})
+	for n, scene := range all {
+		t.Run(scene.client+"/"+scene.String(), func(t *testing.T) {
+			t.Parallel()
+			scene.play(newStage(t, c, scene.transport, firstStagePort+n))
+			ended.add(scene, !t.Failed())
+		})
+	}
 }
 
 // outcomes is which scenarios got to their end, and how.
