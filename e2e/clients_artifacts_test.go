@@ -10,7 +10,7 @@ import (
 
 func playOras(s *stage) {
 	s.enters("oras pull registry.example.com/source/app:v1", s.trustByFile,
-		"echo PASSWORD | oras login registry.example.com -u ci --password-stdin")
+		"echo PASSWORD | oras login -u ci --password-stdin registry.example.com")
 	s.write("report.txt", "all is well\n")
 	s.write("more/data", string(ballast(1<<20)))
 	s.write("sbom.json", "{}")
@@ -48,7 +48,7 @@ func playOras(s *stage) {
 
 func playHelm(s *stage) {
 	s.enters("helm pull oci://registry.example.com/source/app --version v1", s.trustByFile,
-		"echo PASSWORD | helm registry login registry.example.com -u ci --password-stdin")
+		"echo PASSWORD | helm registry login -u ci --password-stdin registry.example.com")
 	s.sh("helm create demo && helm lint demo")
 	s.sh("helm package demo")
 	s.sh("helm push demo-0.1.0.tgz oci://registry.example.com/charts")
@@ -68,7 +68,7 @@ func playHelm(s *stage) {
 func (s *stage) startSigning() {
 	s.t.Helper()
 	s.enters("cosign triangulate registry.example.com/source/app:v1", s.trustByFile,
-		"echo PASSWORD | cosign login registry.example.com -u ci --password-stdin")
+		"echo PASSWORD | cosign login -u ci --password-stdin registry.example.com")
 	s.sh("cosign generate-key-pair")
 	for _, repository := range []string{"team/app", "old/app"} {
 		pushImage(s.t, s.addr+"/"+repository+":v1", s.image(), s.options()...)

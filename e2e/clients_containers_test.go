@@ -25,12 +25,12 @@ func (s *stage) containers() {
 func playPodman(s *stage) {
 	s.containers()
 	s.enters("podman pull registry.example.com/source/app:v1", s.trustByFolder(containersCerts),
-		"echo PASSWORD | podman login registry.example.com -u ci --password-stdin")
+		"echo PASSWORD | podman login -u ci --password-stdin registry.example.com")
 	s.project(copyOnly)
 	s.sh("podman build -t registry.example.com/team/app:v1 app")
 	s.sh("podman push registry.example.com/team/app:v1")
 	s.sh("podman push --format v2s2 registry.example.com/team/app:v1 registry.example.com/old/app:v1")
-	s.sh("podman manifest create list registry.example.com/team/app:v1")
+	s.sh("podman build --platform linux/amd64,linux/arm64 --manifest list app")
 	s.sh("podman manifest push --all list docker://registry.example.com/team/list:v1")
 	s.expires(func() {
 		s.t.Helper()
@@ -47,7 +47,7 @@ const buildahBuild = `buildah build --layers -t registry.example.com/team/app:v1
 func playBuildah(s *stage) {
 	s.containers()
 	s.enters("buildah pull registry.example.com/source/app:v1", s.trustByFolder(containersCerts),
-		"echo PASSWORD | buildah login registry.example.com -u ci --password-stdin")
+		"echo PASSWORD | buildah login -u ci --password-stdin registry.example.com")
 	s.project(copyOnly)
 	s.shows(strings.ReplaceAll(buildahBuild, "/team/", "/old/"), "Pushing cache")
 	s.sh("buildah push registry.example.com/old/app:v1")
@@ -65,7 +65,7 @@ func playBuildah(s *stage) {
 
 func playSkopeo(s *stage) {
 	s.enters("skopeo inspect docker://registry.example.com/source/app:v1", s.trustByFolder(containersCerts),
-		"echo PASSWORD | skopeo login registry.example.com -u ci --password-stdin")
+		"echo PASSWORD | skopeo login -u ci --password-stdin registry.example.com")
 	s.sh("skopeo copy docker://registry.example.com/source/app:v1 docker://registry.example.com/team/app:v1") // mounted
 	s.sh("skopeo copy --all docker://registry.example.com/team/app:v1 oci:app:v1")
 	s.sh("skopeo copy --dest-compress-format zstd oci:app:v1 docker://registry.example.com/team/app:zstd")
@@ -142,7 +142,7 @@ func (s *stage) byHosts(line string) {
 
 func playCrane(s *stage) {
 	s.enters("crane digest registry.example.com/source/app:v1", s.trustByFile,
-		"echo PASSWORD | crane auth login registry.example.com -u ci --password-stdin")
+		"echo PASSWORD | crane auth login -u ci --password-stdin registry.example.com")
 	for _, arch := range []string{"amd64", "arm64"} {
 		s.write(arch+".tar", tarOf(s.t, arch, ballast(1<<20)))
 		ref := "registry.example.com/team/app:" + arch
@@ -187,13 +187,12 @@ func (s *stage) untagged(repository string, tags ...string) (others []string) {
 	return others
 }
 
-const regctlLogin = "echo PASSWORD | regctl registry login registry.example.com -u ci --pass-stdin"
-
 func playRegctl(s *stage) {
 	if s.transport != overTLS {
-		s.sh("regctl registry set --tls disabled registry.example.com")
+		s.sh("regctl registry set --skip-check --tls disabled registry.example.com")
 	}
-	s.enters("regctl manifest head registry.example.com/source/app:v1", s.trustByFile, regctlLogin)
+	s.enters("regctl manifest head registry.example.com/source/app:v1", s.trustByFile,
+		"echo PASSWORD | regctl registry login -u ci --pass-stdin registry.example.com")
 	s.sh("regctl image copy registry.example.com/source/app:v1 registry.example.com/team/app:v1") // mounted, without from=
 	s.sh("regctl image copy registry.example.com/team/app:v1 ocidir://app:v1")
 	s.sh("regctl image copy ocidir://app:v1 registry.example.com/old/app:v1")

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	dockerLogin = "echo PASSWORD | docker login registry.example.com -u ci --password-stdin"
+	dockerLogin = "echo PASSWORD | docker login -u ci --password-stdin registry.example.com"
 	dockerCerts = "/etc/docker/certs.d"
 )
 

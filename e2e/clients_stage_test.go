@@ -74,7 +74,7 @@ func newStage(t *testing.T, c *cast, transport string, port int) *stage {
 		"HOME="+s.home,
 		"DOCKER_HOST="+c.docker.host, "DOCKER_CONFIG="+s.home+"/.docker", "DOCKER_BUILDKIT=0",
 		"CONTAINERD_NAMESPACE="+filepath.Base(s.home),
-		"REGISTRY_AUTH_FILE="+s.home+"/auth.json", "XDG_RUNTIME_DIR="+s.home, // podman, buildah, skopeo
+		"XDG_RUNTIME_DIR="+s.home, // where podman, buildah and skopeo keep a login
 		"COSIGN_PASSWORD=", "COSIGN_YES=true")
 	s.serve(port)
 	pushImage(t, s.addr+"/source/app:v1", s.image(), s.options()...)
@@ -295,7 +295,7 @@ func (s *stage) configure(name, text string) {
 
 var (
 	untrusted   = regexp.MustCompile(`(?i)x509|certificate`)
-	notLoggedIn = regexp.MustCompile(`(?i)unauthorized|authentication required|no basic auth|401`)
+	notLoggedIn = regexp.MustCompile(`(?i)unauthorized|authentication required|no basic auth|credential not found|401`)
 )
 
 // enters shows that the door is shut, by a command that must fail: to who does not know the registry's CA, and to who
@@ -308,7 +308,8 @@ func (s *stage) enters(command string, trust func(), login string) {
 	}
 	if s.transport != overHTTP {
 		s.refused(notLoggedIn, command)
-		s.refused(notLoggedIn, strings.ReplaceAll(login, "PASSWORD", "wrong"))
+		_, _ = s.attempt(strings.ReplaceAll(login, "PASSWORD", "wrong")) // some clients do not ask the registry
+		s.refused(notLoggedIn, command)
 		s.sh(login)
 	}
 }

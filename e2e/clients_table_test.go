@@ -65,13 +65,14 @@ func TestClients(t *testing.T) {
 	for n, scene := range all {
 		t.Run(scene.client+"/"+scene.String(), func(t *testing.T) {
 			t.Parallel()
+			ended.add(scene, false)
 			scene.play(newStage(t, c, scene.transport, firstStagePort+n))
 			ended.add(scene, !t.Failed())
 		})
 	}
 }
 
-// outcomes is which scenarios got to their end, and how.
+// outcomes is which scenarios began, and whether they got to their end.
 type outcomes struct {
 	mu sync.Mutex // guards ok
 	ok map[string]bool
@@ -94,8 +95,8 @@ func (o *outcomes) report(t *testing.T, all []scenario) {
 		case !played && onlySome():
 			continue
 		case !played:
-			outcome = "FAILED: did not get to its end"
-			t.Errorf("%s %s: no line that it went well", s.client, s)
+			outcome = "MISSING"
+			t.Errorf("client %s did not even begin: %s", s.client, s)
 		case !ok:
 			outcome = "FAILED"
 		}
