@@ -19,7 +19,8 @@ func (s *stage) containers() {
 		filepath.Join(s.home, "root"), filepath.Join(s.home, "run")))
 	engine := s.write("containers.conf", fmt.Sprintf(
 		"[engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\ntmp_dir = %q\n", filepath.Join(s.home, "libpod")))
-	s.env = append(s.env, "CONTAINERS_STORAGE_CONF="+store, "CONTAINERS_CONF="+engine, "BUILDAH_ISOLATION=chroot")
+	s.env = append(s.env, "CONTAINERS_STORAGE_CONF="+store, "CONTAINERS_CONF="+engine, "BUILDAH_ISOLATION=chroot",
+		"DOCKER_CONFIG=") // they would insist on docker's login
 }
 
 func playPodman(s *stage) {
@@ -30,7 +31,8 @@ func playPodman(s *stage) {
 	s.sh("podman build -t registry.example.com/team/app:v1 app")
 	s.sh("podman push registry.example.com/team/app:v1")
 	s.sh("podman push --format v2s2 registry.example.com/team/app:v1 registry.example.com/old/app:v1")
-	s.sh("podman build --platform linux/amd64,linux/arm64 --manifest list app")
+	s.sh("podman build --no-cache --platform linux/amd64,linux/arm64 --manifest list app")
+	s.shows("podman manifest inspect list", `"amd64"`, `"arm64"`)
 	s.sh("podman manifest push --all list docker://registry.example.com/team/list:v1")
 	s.expires(func() {
 		s.t.Helper()

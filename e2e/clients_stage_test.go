@@ -41,10 +41,12 @@ const (
 	overTLS   = "over TLS with a login"
 )
 
-// Images of the scenarios are idle after clientTTL. It is long enough for the slowest client to pull before a gc.
+// Images of the scenarios are idle after clientTTL: long enough for the slowest client to use all of its own, and for a
+// gc to begin then, in what is left of it.
 const (
-	clientTTL   = 10 * time.Second
+	clientTTL   = 12 * time.Second
 	clientGrace = time.Second
+	gcBegins    = 2 * time.Second
 )
 
 // What the documentation writes where a test has something of its own.
@@ -361,9 +363,12 @@ func (s *stage) expires(use func(), gone ...string) {
 	})
 	var used time.Time
 	eventually(s.t, 6*clientTTL, "end of what is idle", func() error {
-		if time.Since(used) > clientTTL/3 {
-			use()
+		if time.Since(used) > clientTTL-gcBegins {
 			used = time.Now()
+			use()
+			if took := time.Since(used); took > clientTTL-gcBegins {
+				return fmt.Errorf("this machine is too slow now: to use the images takes %v", took)
+			}
 		}
 		s.gc()
 		return s.left(gone)
