@@ -54,6 +54,7 @@ func (s *stage) entersBuildkit(command string) {
 	if s.transport == overTLS {
 		s.refused(untrusted, strings.ReplaceAll(command, documentedHost, strings.ReplaceAll(s.addr, stageHost, strangerHost)))
 		s.trustByFolder(dockerCerts)() // docker login asks the registry itself
+		s.trustByFile()                // and so do some commands of buildx
 	}
 	if s.transport != overHTTP {
 		s.refused(notLoggedIn, command)

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -37,33 +38,31 @@ func playDocker(s *stage) {
 	s.refused(regexp.MustCompile("not found|manifest unknown"), "docker pull registry.example.com/old/app:v1")
 }
 
-const buildxBuild = `docker buildx build --platform linux/amd64,linux/arm64 --push -t registry.example.com/team/app:v1 \
+const buildxBuild = `docker buildx build --push -t registry.example.com/team/app:v1 --platform linux/amd64,linux/arm64 \
   --cache-to type=registry,ref=registry.example.com/team/cache:main,mode=max \
   --cache-from type=registry,ref=registry.example.com/team/cache:main app`
 
 func playBuildx(s *stage) {
-	s.plugBuildx()
 	s.startBuildkitd()
+	s.plugBuildx()
 	s.sh("docker buildx create --use --driver remote $BUILDKIT_HOST")
 	s.project(copyOnly)
 	s.entersBuildkit("docker buildx build --push -t registry.example.com/source/app:v2 app")
-	s.sh(buildxBuild)
-	former := s.digest("team/app:v1")
 	s.sh(strings.ReplaceAll(buildxBuild, "/team/", "/old/"))
+	s.sh(buildxBuild)
+	former := slices.DeleteFunc(s.manifests(), func(m string) bool { return !strings.HasPrefix(m, "team/") })
 	s.project(copyOnly) // so the tags move
 	s.sh(buildxBuild)
 	s.shows("docker buildx imagetools inspect registry.example.com/team/app:v1",
 		"linux/amd64", "linux/arm64", "attestation-manifest", s.digest("team/app:v1"))
-	if now := s.digest("team/app:v1"); now == former {
-		s.t.Fatalf("a build of other files is %s again", now)
-	}
-	s.enterDocker()
 	s.expires(func() {
 		s.t.Helper()
 		s.sh("docker pull --platform linux/arm64 registry.example.com/team/app:v1")
 		s.sh("docker rmi registry.example.com/team/app:v1")
-		s.shows(buildxBuild, "importing cache manifest from "+s.addr+"/team/cache:main")
-	}, "old/app", "old/cache", "team/app@"+former)
+		s.sh("docker buildx prune --all --force")
+		s.shows("docker buildx build --progress plain --platform linux/amd64,linux/arm64 "+
+			"--cache-from type=registry,ref=registry.example.com/team/cache:main --output type=tar,dest=built.tar app", "CACHED")
+	}, append(former, "old/app", "old/cache")...)
 }
 
 // plugBuildx makes the docker command of this stage's user have its plugin.
@@ -79,13 +78,5 @@ func (s *stage) plugBuildx() {
 	}
 	if err := os.Symlink(plugin, filepath.Join(plugins, "docker-buildx")); err != nil {
 		s.t.Fatal(err)
-	}
-}
-
-// enterDocker lets dockerd in, where docker login was for a builder.
-func (s *stage) enterDocker() {
-	s.t.Helper()
-	if s.transport == overTLS {
-		s.trustByFolder(dockerCerts)()
 	}
 }

@@ -395,13 +395,11 @@ func (s *stage) gc(more ...string) (report gcReport) {
 	return report
 }
 
-// planned is nil when a gc would remove something of all that is to go.
+// planned is nil when a gc would remove something of each repository that is to go.
 func planned(plan gcReport, gone []string) error {
 	for _, name := range gone {
-		repository, dgst, _ := strings.Cut(name, "@")
-		if !slices.ContainsFunc(plan.Images, func(i gcImage) bool {
-			return i.Repository == repository && (dgst == "" || i.Digest == dgst)
-		}) {
+		inPlan := func(i gcImage) bool { return i.Repository == name }
+		if !strings.Contains(name, "@") && !slices.ContainsFunc(plan.Images, inPlan) {
 			return fmt.Errorf("%s is not in the plan: %+v", name, plan.Images)
 		}
 	}
