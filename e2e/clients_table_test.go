@@ -142,6 +142,11 @@ func documentedIsPlayed(t *testing.T, played *played) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, p := range plainHTTP {
+		if !strings.Contains(string(doc), "`"+p.flags+"`") {
+			t.Errorf("docs/clients.md does not say who wants to be told %s", p.flags)
+		}
+	}
 	for _, block := range codeBlock.FindAllStringSubmatch(string(doc), -1) {
 		texts := []string{block[2]}
 		if block[1] == "sh" {
