@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
 func playOras(s *stage) {
@@ -31,14 +33,14 @@ func playOras(s *stage) {
 	s.refused(regexp.MustCompile("not found"), "oras manifest fetch registry.example.com/team/deleted:v1")
 	dgst := strings.TrimSpace(s.sh("oras blob push registry.example.com/loose/blob more/data >/dev/null && sha256sum more/data | sed 's/ .*//'"))
 	s.sh("oras blob delete -f registry.example.com/loose/blob@sha256:" + dgst)
-	s.expires(func() {
+	s.expires(func() { // what is attached lives with it, although nobody asks
 		s.t.Helper()
 		s.sh("oras pull registry.example.com/team/report:v1 -o out")
 		s.sh("cmp report.txt out/report.txt && cmp more/data out/more/data")
 		s.sh("oras pull registry.example.com/mirror/report:v1 -o out")
-		s.shows(discover, "application/spdx+json")
-		s.shows("oras discover registry.example.com/mirror/report:v1", "application/spdx+json")
 	}, "old/report")
+	s.shows(discover, "application/spdx+json")
+	s.shows("oras discover registry.example.com/mirror/report:v1", "application/spdx+json")
 	for _, repository := range []string{"team/deleted", "loose/blob"} {
 		if err := leftovers(s.dir, repository); err != nil {
 			s.t.Errorf("what oras deleted: %v", err)
@@ -63,6 +65,8 @@ func playHelm(s *stage) {
 		s.sh("helm pull oci://registry.example.com/charts/demo --version 0.2.0 -d pulled && cmp demo-0.2.0.tgz pulled/demo-0.2.0.tgz")
 	}, "old/demo")
 }
+
+const verified = "The signatures were verified against the specified public key"
 
 // startSigning makes the key, and the images: one that is signed and used, one that is signed and forgotten.
 func (s *stage) startSigning() {
@@ -94,9 +98,9 @@ func playCosignTag(s *stage) {
 	s.refused(regexp.MustCompile("no signatures found"), "cosign verify --key cosign.pub --insecure-ignore-tlog=true registry.example.com/source/app:v1")
 	s.expires(func() {
 		s.t.Helper()
-		s.shows(verify, "The signatures were verified against the specified public key")
+		s.shows(verify, verified)
 		s.shows("cosign verify-attestation --key cosign.pub --insecure-ignore-tlog=true --type custom registry.example.com/team/app:v1",
-			"The signatures were verified against the specified public key")
+			verified)
 		s.shows("cosign tree registry.example.com/team/app:v1", "Signatures for an image tag", "Attestations for an image tag")
 	}, "old/app")
 }
@@ -112,8 +116,14 @@ func playCosignReferrer(s *stage) {
 	if tags := filesOf(s.t, filepath.Join(s.root(), "repositories/team/app/_manifests/tags")); strings.Contains(strings.Join(tags, " "), ".sig/") {
 		s.t.Errorf("a signature by referrer has a tag of the old form: %q", tags)
 	}
-	s.expires(func() {
+	image, err := v1.NewHash(s.digest("team/app:v1"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.shows(verify, verified)
+	s.expires(func() { // its signature lives with it, although nobody asks
 		s.t.Helper()
-		s.shows(verify, "The signatures were verified against the specified public key")
+		mustPull(s.t, s.addr+"/team/app:v1", image, s.options()...)
 	}, "old/app")
+	s.shows(verify, verified)
 }
