@@ -60,9 +60,10 @@ func playBuildah(s *stage) {
 		s.t.Helper()
 		s.sh("buildah rmi --all --force")
 		s.shows(buildahBuild, "Cache pulled from remote")
-		s.sh("buildah rmi --all --force")
 		s.sh("buildah pull registry.example.com/team/app:v1")
 	}, "old/app", "old/cache")
+	s.sh("buildah rmi --all --force")
+	s.sh("buildah pull registry.example.com/team/app:v1")
 }
 
 func playSkopeo(s *stage) {
@@ -208,6 +209,9 @@ func playRegctl(s *stage) {
 	s.shows("regctl tag ls registry.example.com/team/app", "v1")
 	s.shows("regctl repo ls registry.example.com", "team/app", "mirror/app")
 
+	s.sh("regctl image mod registry.example.com/team/app:v1 --digest-algo sha512 --create registry.example.com/team/app:sha512")
+	s.shows("regctl image digest registry.example.com/team/app:sha512", "sha512:")
+
 	s.sh("regctl registry set --blob-chunk 1048576 --blob-max 2097152 registry.example.com")
 	s.write("large", string(ballast(5<<20+1)))
 	dgst := strings.TrimSpace(s.sh("regctl blob put registry.example.com/chunked/blob <large"))
@@ -216,6 +220,7 @@ func playRegctl(s *stage) {
 	s.expires(func() {
 		s.t.Helper()
 		s.sh("rm -rf app && regctl image copy --referrers registry.example.com/team/app:v1 ocidir://app:v1")
+		s.sh("rm -rf app512 && regctl image copy registry.example.com/team/app:sha512 ocidir://app512:v1")
 		s.shows("regctl artifact tree registry.example.com/mirror/app:v1", "application/spdx+json")
 		s.shows("regctl artifact list registry.example.com/team/app:v1", "application/spdx+json")
 		s.shows("regctl artifact get --subject registry.example.com/team/app:v1", "{}")

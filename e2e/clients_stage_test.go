@@ -282,7 +282,7 @@ var plainHTTP = []struct {
 	{regexp.MustCompile(`\boras cp\b`), "--from-plain-http --to-plain-http"},
 	{regexp.MustCompile(`\boras (login|push|pull|attach|discover|repo tags|manifest delete|manifest fetch|blob push|blob delete|tag)\b`), "--plain-http"},
 	{regexp.MustCompile(`\bhelm (push|pull|show chart|registry login)\b`), "--plain-http"},
-	{regexp.MustCompile(`\bcosign (sign|verify|attest|tree)\b`), "--allow-http-registry"},
+	{regexp.MustCompile(`\bcosign (sign|verify-attestation|verify|attest|tree)\b`), "--allow-http-registry"},
 }
 
 // configure writes a configuration file as docs/clients.md has it.
@@ -341,6 +341,16 @@ func (s *stage) digest(ref string) string {
 	return desc.Digest.String()
 }
 
+// pulls uses an image, and nothing that refers to it.
+func (s *stage) pulls(ref, dgst string) {
+	s.t.Helper()
+	want, err := v1.NewHash(dgst)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	mustPull(s.t, s.addr+"/"+ref, want, s.options()...)
+}
+
 // expires is the end of each scenario. What is gone, a repository or repository@digest, was not used for the ttl and
 // goes by dcs gc, bytes and all. All others are used now, and stay, with all that belongs to them. Then they can be
 // used once more, and the store is sound.
@@ -362,7 +372,7 @@ func (s *stage) expires(use func(), gone ...string) {
 		return planned(s.gc("--dry-run"), gone)
 	})
 	var used time.Time
-	eventually(s.t, 6*clientTTL, "end of what is idle", func() error {
+	eventually(s.t, 10*clientTTL, "end of what is idle", func() error {
 		if time.Since(used) > clientTTL-gcBegins {
 			used = time.Now()
 			use()
