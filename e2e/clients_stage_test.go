@@ -5,6 +5,7 @@ package e2e
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -224,7 +225,9 @@ func (s *stage) sh(line string) string {
 // attempt runs a command line whatever comes of it.
 func (s *stage) attempt(line string) (printed string, code int) {
 	s.t.Helper()
-	cmd := exec.CommandContext(s.t.Context(), "sh", "-c", s.here(line))
+	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Minute) // a client that hangs, or asks the user
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-c", s.here(line))
 	cmd.Dir, cmd.Env = s.home, s.env
 	cmd.WaitDelay = 5 * time.Second // a helper of a client may outlive it, and hold the pipe
 	var out bytes.Buffer
@@ -331,7 +334,7 @@ func (s *stage) trustByFolder(certs string) func() {
 	}
 }
 
-// digest is what a reference means, without any use of it by the client.
+// digest is what a reference means. To ask is a use.
 func (s *stage) digest(ref string) string {
 	s.t.Helper()
 	desc, err := remote.Head(reference(s.t, s.addr+"/"+ref), s.options()...)
