@@ -60,7 +60,7 @@ func playBuildah(s *stage) {
 		s.t.Helper()
 		s.sh("buildah rmi --all --force")
 		s.shows(buildahBuild, "Cache pulled from remote")
-		s.sh("buildah pull registry.example.com/team/app:v1")
+		s.sh("buildah pull --policy always registry.example.com/team/app:v1") // it is here: the build made it
 	}, "old/app", "old/cache")
 	s.sh("buildah rmi --all --force")
 	s.sh("buildah pull registry.example.com/team/app:v1")
