@@ -12,6 +12,16 @@ GOLANGCI_LINT := $(TOOLS)/golangci-lint-v2.15.0/golangci-lint
 REGISTRY      := $(TOOLS)/registry-v3.1.2/registry
 CONFORMANCE   := $(TOOLS)/conformance-v0.0.0-20260831232431-97274622c111/conformance
 
+# The clients that make e2e runs against dcs, as Go builds them; those of Debian are in e2e/install.sh.
+CRANE    := $(TOOLS)/crane-v0.22.1/crane
+REGCTL   := $(TOOLS)/regctl-v0.11.7/regctl
+ORAS     := $(TOOLS)/oras-v1.3.6/oras
+HELM     := $(TOOLS)/helm-v3.22.0/helm
+COSIGN   := $(TOOLS)/cosign-v2.6.5/cosign
+BUILDKIT := $(TOOLS)/buildkit-v0.34.2/buildctl
+BUILDX   := $(TOOLS)/buildx-v0.38.2/buildx
+CLIENTS  := $(CRANE) $(REGCTL) $(ORAS) $(HELM) $(COSIGN) $(BUILDKIT) $(BUILDX)
+
 # What make bench measures: rows (a regular expression of whole names; `bin/bench -list` has them), rounds, the largest store
 # (small, 100k, 1m), time of a server in a round, bytes of the pushed layer; where stores are made, where the samples go.
 ROWS   ?=
@@ -28,7 +38,7 @@ NGINX  ?= $(or $(shell PATH=$$PATH:/usr/sbin:/sbin command -v nginx),nginx)
 T    ?= 60s
 SEED ?= 0
 
-.PHONY: build run test race torture fuzz breakages conformance lint docs e2e bench clean help
+.PHONY: build run test race torture fuzz breakages conformance lint docs e2e clients bench clean help
 
 build: ## build the static binary bin/dcs (what plain `make` does)
 	go build -trimpath -o $(BIN) ./cmd/dcs
@@ -71,9 +81,11 @@ lint: $(GOLANGCI_LINT) ## check formatting, go vet, staticcheck and who may impo
 docs: ## write docs/cli.md and docs/man from the program's own help
 	go test ./cmd/dcs -run TestDocsAreCurrent -count=1 -update
 
-e2e: build $(REGISTRY) ## run dcs under a real docker, nginx and stock registry; needs root, installs them with apt
+e2e: build $(REGISTRY) clients ## run dcs under real clients, nginx and stock registry; needs root, installs them with apt
 	e2e/install.sh
-	DCS_BIN=$(CURDIR)/$(BIN) STOCK_REGISTRY_BIN=$(REGISTRY) go test -tags e2e -count=1 -timeout 10m -v ./e2e
+	# More at once than there are cores: most of a client's scenario is waiting until something expires.
+	DCS_BIN=$(CURDIR)/$(BIN) STOCK_REGISTRY_BIN=$(REGISTRY) PATH="$(subst $() ,:,$(patsubst %/,%,$(dir $(CLIENTS)))):$$PATH" \
+		go test -tags e2e -count=1 -timeout 20m -parallel 8 -v ./e2e
 
 bench: build $(REGISTRY) ## measure dcs beside stock, nginx: ROWS=regexp, SCALE=small, ROUNDS=n, DOC=1 (docs/performance.md)
 	go build -trimpath -o bin/bench ./bench
@@ -97,3 +109,21 @@ $(REGISTRY):
 # The suite of the OCI distribution specification, which has no releases of its own.
 $(CONFORMANCE):
 	GOBIN=$(@D) go install github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111
+
+# The clients of make e2e. From nothing all of them take a quarter of an hour, and then never again.
+clients: $(CLIENTS) ## build the Go clients that make e2e runs against dcs (15 minutes, once)
+
+$(CRANE):
+	GOBIN=$(@D) go install github.com/google/go-containerregistry/cmd/crane@v0.22.1
+$(REGCTL):
+	GOBIN=$(@D) go install github.com/regclient/regclient/cmd/regctl@v0.11.7
+$(ORAS):
+	GOBIN=$(@D) go install oras.land/oras/cmd/oras@v1.3.6
+$(HELM):
+	GOBIN=$(@D) go install helm.sh/helm/v3/cmd/helm@v3.22.0
+$(COSIGN):
+	GOBIN=$(@D) go install github.com/sigstore/cosign/v2/cmd/cosign@v2.6.5
+$(BUILDKIT):
+	e2e/install_module.sh github.com/moby/buildkit@v0.34.2 $(@D) ./cmd/buildctl ./cmd/buildkitd
+$(BUILDX):
+	e2e/install_module.sh github.com/docker/buildx@v0.38.2 $(@D) ./cmd/buildx

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the end-to-end tests run dcs against: dockerd, the docker command, nginx, systemd, htpasswd, strace, an old
-# registry and ext4. Changes nothing when all are there.
+# registry, ext4, and the clients that Debian has; the others are built by the Makefile. Changes nothing when all are there.
 set -eu
 
 PATH=$PATH:/usr/sbin:/sbin # where dockerd and nginx are, and a plain user's PATH is not
@@ -23,3 +23,9 @@ has systemd-analyze || apt_install systemd
 has docker-registry || apt_install docker-registry # 2.8, whose directories are adopted
 has mkfs.ext4 || apt_install e2fsprogs
 has strace || apt_install strace
+has ip || apt_install iproute2
+has podman || apt_install podman
+has buildah || apt_install buildah
+has skopeo || apt_install skopeo
+has containerd && has ctr || apt_install containerd
+has runc || apt_install runc
