@@ -23,29 +23,30 @@ type file struct {
 
 func (s *Store) native(f file) string { return s.dir.File(f.place) }
 
-// put brings a link or a manifest to its place, and its blob before it when it comes along. look says
-// what is missing of what the content refers to; it runs under the write lock, where nobody can remove
-// any of it, and may leave files out that are there already.
-func (s *Store) put(ctx context.Context, c index.Claim, look func() ([]file, error), files ...file) error {
-	for _, f := range files {
-		if err := s.tree.MkdirAll(filepath.Dir(s.native(f))); err != nil {
+// put brings a link or a manifest to its place. look says what is missing of what it refers to; it runs
+// under the write lock, where nobody can remove any of it. A blob that comes along has its place before,
+// for good: no power loss leaves a name without its content.
+func (s *Store) put(ctx context.Context, c index.Claim, blob *file, link file, look func() error) (err error) {
+	dirs := []string{filepath.Dir(s.native(link))}
+	if c.Blob {
+		dirs = append(dirs, filepath.Dir(s.dir.File(adopt.Path(index.BlobKey(c.Key.Digest)))))
+	}
+	for _, dir := range dirs {
+		if err := s.tree.MkdirAll(dir); err != nil {
 			return err
 		}
 	}
 	now := s.index.Now()
-	err := s.index.Claim(ctx, c)
+	err = s.index.Claim(ctx, c)
+	if err == nil && blob != nil {
+		err = s.putBlob(ctx, c, *blob)
+	}
 	if err == nil {
 		err = s.index.Place(ctx, c, func() error {
-			wanted, err := look()
-			if err != nil {
+			if err := look(); err != nil {
 				return err
 			}
-			for _, f := range wanted {
-				if err := s.tree.Rename(f.staged, s.native(f)); err != nil {
-					return err
-				}
-			}
-			return nil
+			return s.tree.Rename(link.staged, s.native(link))
 		})
 	}
 	if err != nil {
@@ -53,18 +54,23 @@ func (s *Store) put(ctx context.Context, c index.Claim, look func() ([]file, err
 		if uerr := s.index.Unclaim(context.WithoutCancel(ctx), c.Key); uerr != nil {
 			s.log.WithError(uerr).WithField("object", c.Key.String()).Error("cannot take a claim back")
 		}
-		for _, f := range files { // what was made for them
-			s.prune(filepath.Dir(s.native(f)))
+		for _, dir := range dirs { // what was made for it
+			s.prune(dir)
 		}
 		return err
 	}
 	s.leases.remember(c.Key, now)
-	for _, f := range files {
-		if err := s.tree.Sync(s.native(f)); err != nil {
-			return err
-		}
+	return s.tree.Sync(s.native(link))
+}
+
+func (s *Store) putBlob(ctx context.Context, c index.Claim, blob file) error {
+	err := s.index.Place(ctx, index.Claim{Key: index.BlobKey(c.Key.Digest), Size: c.Size}, func() error {
+		return s.tree.Rename(blob.staged, s.native(blob))
+	})
+	if err != nil {
+		return err
 	}
-	return nil
+	return s.tree.Sync(s.native(blob))
 }
 
 // stage writes content beside its place. The caller removes the file: it is gone when it was placed.
@@ -84,11 +90,10 @@ func (s *Store) isWhole(d digest.Digest, size int64) (bool, error) {
 	return there, err
 }
 
-// errUnsynced says that a blob went which was there a moment before, so that the upload's bytes count.
-var errUnsynced = errors.New("the upload was not synced, since the blob was there")
+// errGone says that a blob went which was there a moment before.
+var errGone = errors.New("the blob was there, and went")
 
-// putLayer makes the file of an upload a layer of its repository. It needs to be synced only when the
-// blob is not there; errUnsynced.
+// putLayer makes a blob a layer of a repository: the synced file of an upload, or the blob that is there.
 func (s *Store) putLayer(ctx context.Context, u *Upload, d digest.Digest, synced bool) error {
 	k := index.LayerKey(u.Repository, d)
 	link, remove, err := s.stage([]byte(d), adopt.Path(k))
@@ -96,16 +101,17 @@ func (s *Store) putLayer(ctx context.Context, u *Upload, d digest.Digest, synced
 		return err
 	}
 	defer remove()
-	blob := file{u.path(layout.UploadData), adopt.Path(index.BlobKey(d))}
-	return s.put(ctx, index.Claim{Key: k, Size: u.Size, Blob: true, UploadStarted: u.began}, func() ([]file, error) {
-		switch whole, err := s.isWhole(d, u.Size); {
-		case err != nil || whole:
-			return []file{link}, err
-		case !synced:
-			return nil, errUnsynced
+	var blob *file
+	if synced {
+		blob = &file{u.path(layout.UploadData), adopt.Path(index.BlobKey(d))}
+	}
+	return s.put(ctx, index.Claim{Key: k, Size: u.Size, Blob: true, UploadStarted: u.began}, blob, link, func() error {
+		whole, err := s.isWhole(d, u.Size)
+		if err == nil && !whole {
+			err = errGone
 		}
-		return []file{blob, link}, nil
-	}, blob, link)
+		return err
+	})
 }
 
 // Mount makes a layer of one repository a layer of another, and returns its size. ErrUnknown, *LeaseError.
@@ -120,13 +126,13 @@ func (s *Store) Mount(ctx context.Context, repo, from string, d digest.Digest) (
 		return 0, err
 	}
 	defer remove()
-	err = s.put(ctx, index.Claim{Key: k}, func() ([]file, error) {
+	err = s.put(ctx, index.Claim{Key: k}, nil, link, func() error {
 		_, there, err := s.blob(d)
 		if err == nil && !there {
 			err = ErrUnknown
 		}
-		return []file{link}, err
-	}, link)
+		return err
+	})
 	return size, err
 }
 
@@ -172,13 +178,13 @@ func (s *Store) PutManifest(ctx context.Context, repo string, m Manifest) error 
 		return err
 	}
 	defer remove()
-	return s.put(ctx, index.Claim{Key: k, Size: size, Blob: true, Content: m.Content}, func() ([]file, error) {
-		if err := look(); err != nil {
-			return nil, err
+	// Its bytes are in hand, and replace what may be damaged.
+	return s.put(ctx, index.Claim{Key: k, Size: size, Blob: true, Content: m.Content}, &blob, link, func() error {
+		if whole, err := s.isWhole(m.Digest, size); err != nil || !whole {
+			return errors.Join(err, errGone)
 		}
-		// Of a manifest the bytes are in hand, and replace what may be damaged.
-		return []file{blob, link}, nil
-	}, blob, link)
+		return look()
+	})
 }
 
 // maxReported is how many missing references a refusal names.

@@ -340,7 +340,7 @@ func (u *Upload) Finish(ctx context.Context, d digest.Digest) error {
 	if err == nil && there {
 		err = u.s.putLayer(ctx, u, d, false)
 	}
-	if err == nil && !there || errors.Is(err, errUnsynced) {
+	if err == nil && !there || errors.Is(err, errGone) {
 		failpoint.Step()
 		if err := u.file.Sync(); err != nil {
 			return &WriteError{err}
