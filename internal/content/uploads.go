@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -37,6 +38,7 @@ type session struct {
 	hash      hash.Hash
 	hashed    int64
 	used      time.Time
+	brokenOff bool // its client hung up in the middle of a piece
 }
 
 // maxSessions bounds the memory of unfinished uploads to a few megabytes. A forgotten one costs a second reading.
@@ -83,6 +85,32 @@ func (s *sessions) give(dir string, is *session) {
 	}
 }
 
+// brokenOff makes all uploads the caller's whose clients hung up.
+func (s *sessions) brokenOff() (dirs []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for dir, is := range s.by {
+		if is.brokenOff && !s.busy[dir] {
+			s.busy[dir] = true
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
+}
+
+// makeRoom removes the uploads whose clients hung up, on a disk that is full: clients that try again begin
+// anew, and what they left fills the disk until the grace is over. False: there is none.
+func (s *Store) makeRoom() bool {
+	dirs := s.uploads.brokenOff()
+	for _, dir := range dirs {
+		s.remove(dir)
+		s.uploads.give(dir, nil)
+	}
+	return len(dirs) > 0
+}
+
+func noSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
 // Upload is an unfinished upload in the hands of one request.
 type Upload struct {
 	Repository, ID string
@@ -108,7 +136,11 @@ func (s *Store) Begin(repo string, algorithm digest.Algorithm) (*Upload, error) 
 	id := uuid.NewString()
 	u := &Upload{Repository: repo, ID: id, s: s, dir: s.uploadFile(layout.UploadDir, repo, id), began: time.Now(),
 		session: &session{algorithm: algorithm, hash: algorithm.Hash()}}
-	err := s.tree.Scratch(u.path(layout.UploadStartedAt), []byte(u.began.UTC().Format(time.RFC3339Nano)))
+	note := []byte(u.began.UTC().Format(time.RFC3339Nano))
+	err := s.tree.Scratch(u.path(layout.UploadStartedAt), note)
+	if noSpace(err) && s.makeRoom() {
+		err = s.tree.Scratch(u.path(layout.UploadStartedAt), note)
+	}
 	if err == nil {
 		s.uploads.take(u.dir) // nobody else knows its name
 		u.file, err = u.open()
@@ -216,6 +248,14 @@ var pieces = sync.Pool{New: func() any { b := make([]byte, piece); return &b }}
 // Receive appends what a client sends, of which it announced so many bytes; negative: it does not say. On
 // an error what came so far stays. *WriteError.
 func (u *Upload) Receive(r io.Reader, announced int64) error {
+	err := u.receive(r, announced)
+	if u.session != nil {
+		u.session.brokenOff = err != nil
+	}
+	return err
+}
+
+func (u *Upload) receive(r io.Reader, announced int64) error {
 	if announced >= 0 && announced <= piece {
 		buf := pieces.Get().(*[]byte)
 		defer pieces.Put(buf)
@@ -284,6 +324,11 @@ func (u *Upload) append(p []byte) error {
 	}
 	failpoint.Step()
 	n, err := u.file.Write(p)
+	if noSpace(err) && u.s.makeRoom() {
+		var more int
+		more, err = u.file.Write(p[n:])
+		n += more
+	}
 	if u.session != nil && u.session.hashed == u.Size {
 		u.session.hash.Write(p[:n]) // a hash never fails
 		u.session.hashed += int64(n)

@@ -1,6 +1,7 @@
 package indextest
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
@@ -192,6 +193,39 @@ var promises = []test{
 		s.must(s.Claim(s.Context(), index.Claim{Key: link("a", "new"), UploadStarted: at}))
 		s.used(link("b", "l"), at)
 		s.used(link("a", "held"), s.Now())
+	}},
+	{"the uploads of a busy repository renew what a manifest holds once for each use", func(s *scene) {
+		s.promise(time.Hour)
+		s.layer("a", "held")
+		s.image("a", "m", "held")
+		busy := func() (first time.Time) {
+			for i := range 10 {
+				s.later(30 * time.Minute)
+				s.beat()
+				s.must(s.Claim(s.Context(), index.Claim{Key: link("a", fmt.Sprint("new", i)), UploadStarted: s.Now()}))
+				if i == 0 {
+					first = s.Now()
+				}
+			}
+			return first
+		}
+		s.used(link("a", "held"), busy())
+		s.lease(link("a", "held"))
+		s.used(link("a", "held"), busy())
+	}},
+	{"a push of many uploads keeps its links to the end, unless it has none", func(s *scene) {
+		s.promise(time.Hour)
+		first, used := s.layer("a", "first"), s.Now()
+		for i := range 30 {
+			started := s.Now()
+			s.later(55 * time.Minute)
+			s.beat()
+			s.must(s.Claim(s.Context(), index.Claim{Key: link("a", fmt.Sprint("next", i)), UploadStarted: started}))
+			if s.Now().Before(used.Add(12 * time.Hour)) {
+				s.used(first, s.Now())
+			}
+		}
+		s.check(s.row(first).AccessedAt.Before(used.Add(14*time.Hour)), "a layer that no manifest named was kept until %v, from %v on", s.row(first).AccessedAt, used)
 	}},
 	{"a claim without an upload renews nothing else", func(s *scene) {
 		s.promise(time.Hour)

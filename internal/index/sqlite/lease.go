@@ -87,7 +87,11 @@ func (s *Store) writeLeases(ctx context.Context) {
 
 func (t *tx) lease(k index.Key) (found bool, err error) {
 	table, cond, args := where(k)
-	found, err = t.changed("UPDATE "+table+" SET accessed_at = max(accessed_at, ?) WHERE "+cond, append([]any{t.now}, args...)...)
+	own := ""
+	if k.Kind == index.Layer {
+		own = ", own_at = NULL"
+	}
+	found, err = t.changed("UPDATE "+table+" SET accessed_at = max(accessed_at, ?)"+own+" WHERE "+cond, append([]any{t.now}, args...)...)
 	if err != nil || !found {
 		return false, err
 	}

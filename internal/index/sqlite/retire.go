@@ -187,11 +187,13 @@ func (s *Store) CloseGate(ctx context.Context) (string, error) {
 		return "", err
 	}
 	token := hex.EncodeToString(b)
+	s.checkpointEvery(rebuildPages)
 	return token, s.begin(ctx, func(t *tx) error { return t.set("gate", token) })
 }
 
 // OpenGate implements index.Store.
 func (s *Store) OpenGate(ctx context.Context, token string) (opened bool, err error) {
+	s.checkpointEvery(checkpointPages)
 	err = s.begin(ctx, func(t *tx) error {
 		var g string
 		if _, err := t.q().setting("gate", &g); err != nil || g == "" || g != token {

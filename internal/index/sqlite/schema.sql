@@ -10,9 +10,10 @@ CREATE TABLE blobs (
 ) WITHOUT ROWID;
 CREATE INDEX blobs_loose ON blobs (accessed_at) WHERE held = 0;
 
+-- own_at: when it was last used itself, if the last use was the end of an upload of the same push.
 CREATE TABLE layers (
   digest BLOB NOT NULL, repo TEXT NOT NULL, placed INTEGER NOT NULL, held INTEGER NOT NULL,
-  created_at INTEGER NOT NULL, accessed_at INTEGER NOT NULL, PRIMARY KEY (digest, repo)
+  created_at INTEGER NOT NULL, accessed_at INTEGER NOT NULL, own_at INTEGER, PRIMARY KEY (digest, repo)
 ) WITHOUT ROWID;
 CREATE INDEX layers_loose ON layers (accessed_at) WHERE held = 0;
 CREATE INDEX layers_accessed ON layers (repo, accessed_at);

@@ -40,9 +40,13 @@ const version = 3
 // busyTimeout is how long a writer waits for another process. Transactions take milliseconds.
 const busyTimeout = 10 * time.Second
 
-// checkpointPages is how long the WAL grows, in pages of 4 KiB, before it goes into the file: 16 MB. A
-// rebuild changes pages at random, and writes each of them to the file that much less often.
-const checkpointPages = 4000
+// How long the WAL grows, in pages of 4 KiB, before it goes into the file. It keeps that length, so it is
+// SQLite's 4 MB as a rule: a small disk has other use for it. A rebuild changes pages at random, and with
+// 16 MB writes each of them to the file that much less often.
+const (
+	checkpointPages = 1000
+	rebuildPages    = 4000
+)
 
 // Mode says how an index is opened.
 type Mode int
@@ -189,7 +193,7 @@ func (s *Store) openFile(ctx context.Context, mode Mode) (_ *file, w *writer, er
 		}
 	}()
 	if mode != Look {
-		if f.db, err = sql.Open("sqlite", dsn(s.path, append(pragmas, "journal_mode(WAL)", "synchronous(NORMAL)", fmt.Sprintf("wal_autocheckpoint(%d)", checkpointPages)), create)); err != nil {
+		if f.db, err = sql.Open("sqlite", dsn(s.path, append(pragmas, "journal_mode(WAL)", "synchronous(NORMAL)", fmt.Sprintf("wal_autocheckpoint(%d)", checkpointPages), fmt.Sprintf("journal_size_limit(%d)", checkpointPages*4096)), create)); err != nil {
 			return nil, nil, err
 		}
 		conn, err := f.db.Conn(ctx)
@@ -267,6 +271,7 @@ var migrations = []string{`
 	CREATE INDEX layers_latest ON layers (accessed_at);
 	CREATE INDEX manifests_latest ON manifests (accessed_at);`, `
 	CREATE INDEX manifests_repo ON manifests (repo);
+	ALTER TABLE layers ADD COLUMN own_at INTEGER;
 	ALTER TABLE tags ADD COLUMN subject BLOB;
 	CREATE INDEX tags_subject ON tags (repo, subject) WHERE subject IS NOT NULL;
 	UPDATE tags SET subject = unhex((CASE substr(name, 1, 7) WHEN 'sha256-' THEN '01' WHEN 'sha384-' THEN '02' ELSE '03' END) || substr(name, 8, 64))
@@ -374,6 +379,16 @@ func (s *Store) begin(ctx context.Context, change func(*tx) error) error {
 	}
 	defer func() { s.write <- w }()
 	return s.note(s.change(ctx, w, change))
+}
+
+// checkpointEvery changes how long the WAL grows. It is a matter of speed: an error changes nothing.
+func (s *Store) checkpointEvery(pages int) {
+	select {
+	case w := <-s.write:
+		_, _ = w.conn.ExecContext(context.Background(), fmt.Sprintf("PRAGMA wal_autocheckpoint(%d)", pages))
+		s.write <- w
+	case <-s.closed:
+	}
 }
 
 // note remembers that the file is damaged.

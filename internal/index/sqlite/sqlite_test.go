@@ -159,7 +159,7 @@ func TestAnOlderSchemaIsMigrated(t *testing.T) {
 	for _, tag := range []string{sig, "sha256-" + strings.Repeat("x", 64), "v1"} {
 		err = errors.Join(err, s.MoveTag(t.Context(), "app", tag, digest.FromString("s"), func() error { return nil }))
 	}
-	for _, q := range []string{"DROP INDEX tags_subject", "ALTER TABLE tags DROP COLUMN subject", "DROP INDEX layers_latest", "DROP INDEX manifests_latest", "DROP INDEX manifests_repo", "PRAGMA user_version = 1"} {
+	for _, q := range []string{"DROP INDEX tags_subject", "ALTER TABLE tags DROP COLUMN subject", "ALTER TABLE layers DROP COLUMN own_at", "DROP INDEX layers_latest", "DROP INDEX manifests_latest", "DROP INDEX manifests_repo", "PRAGMA user_version = 1"} {
 		_, failed := s.file.Load().db.ExecContext(t.Context(), q)
 		err = errors.Join(err, failed)
 	}

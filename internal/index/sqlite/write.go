@@ -56,12 +56,17 @@ func (s *Store) Claim(ctx context.Context, c index.Claim) error {
 	})
 }
 
+// longestPush is for how many leases a push may go on, by its uploads, before its first links are given up.
+const longestPush = 12
+
 // renewPush renews the links of the repository that were in lease when the upload began: among them the
 // other layers of one push, of which the manifest comes last. A link that a manifest holds may lose it
-// before that.
+// before that. A renewal is no use of its own: what a manifest holds is renewed once for each use, and what
+// nothing names for the longest push, or the uploads of a busy repository would keep all that it ever had.
 func (t *tx) renewPush(c index.Claim, lease time.Duration) error {
-	return t.exec("UPDATE layers SET accessed_at = max(accessed_at, ?) WHERE repo = ? AND accessed_at >= ?",
-		t.now, c.Key.Repository, c.UploadStarted.UnixMilli()-lease.Milliseconds())
+	return t.exec(`UPDATE layers SET accessed_at = max(accessed_at, ?1), own_at = coalesce(own_at, accessed_at)
+		WHERE repo = ?2 AND accessed_at >= ?3 AND CASE held WHEN 0 THEN coalesce(own_at, accessed_at) >= ?4 ELSE own_at IS NULL END`,
+		t.now, c.Key.Repository, c.UploadStarted.UnixMilli()-lease.Milliseconds(), c.UploadStarted.UnixMilli()-longestPush*lease.Milliseconds())
 }
 
 // Place implements index.Store.
@@ -101,7 +106,7 @@ var (
 
 	putLayer = `INSERT INTO layers (digest, repo, placed, held, created_at, accessed_at) VALUES (?1, ?2, ?3, ` + layerHeldAs("?1", "?2") + `, ?4, ?4)
 		ON CONFLICT (digest, repo) DO UPDATE SET accessed_at = max(accessed_at, excluded.accessed_at), held = excluded.held,
-			placed = max(placed, excluded.placed)`
+			placed = max(placed, excluded.placed), own_at = NULL`
 )
 
 func (t *tx) putBlob(c index.Claim, placed bool, at int64) error {
