@@ -12,11 +12,13 @@
 package gc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -42,6 +44,8 @@ type Collector struct {
 	OnProgress func(Progress)
 	// Yield is how long to wait between two steps, so that writers of another process get their turn.
 	Yield time.Duration
+	// Batch is how many things one transaction retires at most. 0: 64, which take a few milliseconds.
+	Batch int
 	// Began is when the run began, by the index's clock, if that was before Run: what was used or
 	// adopted since then stays, however short the ttl. Zero: Run is the beginning.
 	Began time.Time
@@ -68,7 +72,7 @@ type Result struct {
 // Execute removes what the plan lists, as far as it is still unwanted. When ctx ends it stops between
 // two steps; the result says what was done.
 func (c *Collector) Execute(ctx context.Context, p *Plan) (Result, error) {
-	x := execution{Collector: c, ctx: ctx, plan: p, images: map[index.Key]Image{}, gone: map[index.Key]bool{}, levels: map[string]bool{}}
+	x := execution{Collector: c, ctx: ctx, plan: p, images: map[index.Key]Image{}, gone: map[index.Key]bool{}, removed: map[index.Key]bool{}, levels: map[string]bool{}}
 	for _, i := range p.Images {
 		x.images[i.key] = i
 	}
@@ -86,7 +90,9 @@ type execution struct {
 	done   int64               // steps
 	images map[index.Key]Image // of the plan
 	gone   map[index.Key]bool
-	levels map[string]bool // directories from which this level removed names
+	// removed are the blobs whose file went; one that only claimed to be has none.
+	removed map[index.Key]bool
+	levels  map[string]bool // directories from which this level removed names
 }
 
 // run removes uploads first: that needs no index, and so works on a disk that they filled. What cannot be
@@ -99,20 +105,45 @@ func (x *execution) run() error {
 	}{
 		{x.plan.Tags, x.removeTag}, {x.plan.Manifests, x.removeManifests}, {x.plan.Layers, x.removeLayer}, {x.plan.Blobs, x.removeBlob},
 	} {
-		depth := 0
-		for _, r := range level.rows {
-			if d := x.plan.depth[r.Key]; d != depth { // what named it went from the same level
-				errs = append(errs, x.endLevel())
-				depth = d
+		for rows := level.rows; len(rows) > 0; { // what names something goes before it, from a level of its own
+			depth := x.plan.depth[rows[0].Key]
+			n := slices.IndexFunc(rows, func(r index.Row) bool { return x.plan.depth[r.Key] != depth })
+			if n < 0 {
+				n = len(rows)
 			}
-			err := x.retire(r, level.remove)
-			errs = append(errs, err)
+			err := x.retireLevel(rows[:n], level.remove)
+			errs = append(errs, err, x.endLevel())
 			if hopeless(err) {
-				return errors.Join(append(errs, x.endLevel())...)
+				return errors.Join(errs...)
 			}
+			rows = rows[n:]
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// retireLevel retires rows of which none keeps another.
+func (x *execution) retireLevel(rows []index.Row, remove func([]index.Row) error) error {
+	var errs []error
+	var keys []index.Key
+	for _, r := range rows {
+		if !x.gone[r.Key] { // else it went together with another one
+			keys = append(keys, r.Key)
+		}
+	}
+	for len(keys) > 0 {
+		n, err := x.retire(keys[:min(cmp.Or(x.Batch, 64), len(keys))], remove)
+		errs = append(errs, err)
+		if hopeless(err) {
+			break
+		}
+		keys = keys[n:]
+		for range n {
 			x.step()
 		}
-		errs = append(errs, x.endLevel())
+		if x.Yield > 0 {
+			time.Sleep(x.Yield)
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -127,38 +158,44 @@ func hopeless(err error) bool {
 	return false
 }
 
-func (x *execution) retire(r index.Row, remove func([]index.Row) error) error {
+// retire retires the first of some keys, and says how many it came to.
+func (x *execution) retire(keys []index.Key, remove func([]index.Row) error) (int, error) {
 	if err := x.ctx.Err(); err != nil {
-		return err
-	}
-	if x.gone[r.Key] {
-		return nil // went together with another one
-	}
-	if x.Yield > 0 {
-		time.Sleep(x.Yield)
+		return 0, err
 	}
 	before := x.result
-	rows, err := x.Index.Retire(x.ctx, r.Key, x.plan.Cutoffs, remove)
+	counted := func(rows []index.Row) error {
+		then := x.result
+		err := remove(rows)
+		if err != nil {
+			x.result = then
+		}
+		return err
+	}
+	all, err := x.Index.RetireAll(x.ctx, keys, x.plan.Cutoffs, counted)
 	if errors.Is(err, index.ErrFull) && x.Tree.DropBallast(x.Dir.Ballast()) {
 		x.Log.Warn("the disk is full; the ballast makes room for the index")
 		x.result = before
-		rows, err = x.Index.Retire(x.ctx, r.Key, x.plan.Cutoffs, remove)
+		all, err = x.Index.RetireAll(x.ctx, keys, x.plan.Cutoffs, counted)
 	}
-	if err != nil || rows == nil {
+	if err != nil {
 		x.result = before // counted inside the transaction, which did not happen
-		if err != nil {
-			return fmt.Errorf("retire %s: %w", r.Key, err)
+		return 0, fmt.Errorf("retire %s: %w", keys[0], err)
+	}
+	var errs []error
+	for i, r := range all {
+		if r.Err != nil {
+			errs = append(errs, fmt.Errorf("retire %s: %w", keys[i], r.Err))
 		}
-		return nil
+		for _, row := range r.Rows {
+			x.gone[row.Key] = true
+			x.told(row)
+			if x.removed[row.Key] && x.OnDelete != nil {
+				x.OnDelete(row.Digest)
+			}
+		}
 	}
-	for _, row := range rows {
-		x.gone[row.Key] = true
-		x.told(row)
-	}
-	if x.OnDelete != nil && x.result.Removed.Blobs > before.Removed.Blobs {
-		x.OnDelete(r.Key.Digest)
-	}
-	return nil
+	return len(all), errors.Join(errs...)
 }
 
 func (x *execution) told(row index.Row) {
@@ -226,6 +263,7 @@ func (x *execution) removeBlob(rows []index.Row) error {
 	if _, err := x.Tree.Trash(file); err != nil {
 		return err
 	}
+	x.removed[rows[0].Key] = true
 	x.result.Removed.Blobs++
 	x.result.FreedBytes += fi.Size()
 	return nil

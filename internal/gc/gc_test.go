@@ -21,6 +21,7 @@ func (w *world) run(steps int) (Report, error) {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
 	defer cancel()
+	w.Batch = 1
 	w.OnProgress = func(p Progress) {
 		if p.Phase == Removing && p.Done == int64(steps) {
 			cancel()

@@ -204,6 +204,10 @@ type Store interface {
 	// to inherits their last use. It returns nil rows when k is wanted.
 	Retire(ctx context.Context, k Key, cut Cutoffs, remove func([]Row) error) ([]Row, error)
 
+	// RetireAll is Retire for one key after another, in one transaction that ends after a few milliseconds,
+	// since others wait for it. It returns what became of the keys that it came to, at least the first.
+	RetireAll(ctx context.Context, ks []Key, cut Cutoffs, remove func([]Row) error) ([]Retired, error)
+
 	// DeleteTag, DeleteManifest and DeleteLayer remove a name at a client's request, with the files that
 	// remove removes. A manifest goes with its tags. *ReferencedError, ErrGateClosed.
 	DeleteTag(ctx context.Context, repo, tag string, remove func() error) error
@@ -239,6 +243,12 @@ type Store interface {
 	// ID is the random identity that the index got when it was created.
 	ID() string
 	Close() error
+}
+
+// Retired is what became of one key: the rows that went, none when it is wanted, or why it could not go.
+type Retired struct {
+	Rows []Row
+	Err  error
 }
 
 // Look returns content as it is on disk at the moment, and whether it is there at all. Its key is set

@@ -44,7 +44,7 @@ func Run(t *testing.T, open Open) {
 		tests []test
 	}{
 		{"claims", claims}, {"tags", tags}, {"leases", leases}, {"adoption", adoption}, {"gate", gate},
-		{"retirement", retirement}, {"images", images}, {"inheritance", inheritance}, {"circles", circles}, {"signatures", signatures},
+		{"retirement", retirement}, {"images", images}, {"inheritance", inheritance}, {"circles", circles}, {"signatures", signatures}, {"batches", batches},
 		{"deletion", deletion}, {"promises", promises}, {"transactions", transactions}, {"reading", reading},
 	} {
 		t.Run(part.name, func(t *testing.T) {

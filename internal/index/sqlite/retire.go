@@ -17,34 +17,69 @@ import (
 const gateOpen = "open"
 
 // Retire implements index.Store.
-func (s *Store) Retire(ctx context.Context, k index.Key, cut index.Cutoffs, remove func([]index.Row) error) (gone []index.Row, err error) {
+func (s *Store) Retire(ctx context.Context, k index.Key, cut index.Cutoffs, remove func([]index.Row) error) ([]index.Row, error) {
+	all, err := s.RetireAll(ctx, []index.Key{k}, cut, remove)
+	if err != nil {
+		return nil, err
+	}
+	return all[0].Rows, all[0].Err
+}
+
+// retireTime is how long a transaction may retire one thing after another.
+const retireTime = 2 * time.Millisecond
+
+// RetireAll implements index.Store. What one key fails for is undone by itself.
+func (s *Store) RetireAll(ctx context.Context, ks []index.Key, cut index.Cutoffs, remove func([]index.Row) error) (all []index.Retired, err error) {
 	err = s.begin(ctx, func(t *tx) error {
-		gone = nil
+		all = nil
 		if err := t.gate(); err != nil {
 			return err
 		}
 		if err := s.floor(t, &cut); err != nil {
 			return err
 		}
-		dead, err := t.dead(k, cut)
-		if err != nil || len(dead) == 0 {
-			return err
-		}
-		for _, r := range dead {
-			if err := t.drop(r); err != nil {
+		began := time.Now()
+		for _, k := range ks {
+			r, err := t.retireOne(k, cut, remove)
+			if err != nil {
 				return err
 			}
+			all = append(all, r)
+			if time.Since(began) > retireTime {
+				break
+			}
 		}
-		gone = dead
-		return remove(dead)
+		return nil
 	})
-	if errors.Is(err, index.ErrSkip) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, err
 	}
-	return gone, nil
+	return all, nil
+}
+
+// retireOne retires one key, or leaves everything as it was. The error is one of the index.
+func (t *tx) retireOne(k index.Key, cut index.Cutoffs, remove func([]index.Row) error) (r index.Retired, err error) {
+	dead, err := t.dead(k, cut)
+	if err != nil || len(dead) == 0 {
+		return r, err
+	}
+	if err := t.exec("SAVEPOINT one"); err != nil {
+		return r, err
+	}
+	for _, row := range dead {
+		if err := t.drop(row); err != nil {
+			return r, err
+		}
+	}
+	if r.Err = remove(dead); r.Err == nil {
+		r.Rows = dead
+	} else if err := t.exec("ROLLBACK TO one"); err != nil {
+		return r, err
+	}
+	if errors.Is(r.Err, index.ErrSkip) {
+		r.Err = nil
+	}
+	return r, t.exec("RELEASE one")
 }
 
 func (t *tx) gate() error {

@@ -1,0 +1,90 @@
+package indextest
+
+import (
+	"errors"
+	"time"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+)
+
+// all retires keys until it came to each.
+func (s *scene) all(cut index.Cutoffs, remove func([]index.Row) error, ks ...index.Key) (all []index.Retired) {
+	s.Helper()
+	for len(all) < len(ks) {
+		some, err := s.RetireAll(s.Context(), ks[len(all):], cut, remove)
+		s.must(err)
+		s.check(len(some) > 0 && len(some) <= len(ks)-len(all), "came to %d of %d", len(some), len(ks)-len(all))
+		all = append(all, some...)
+	}
+	return all
+}
+
+// batches: several things retired in one transaction are retired as one after another.
+var batches = []test{
+	{"what goes in one transaction goes as by itself", func(s *scene) {
+		s.layer("a", "l1")
+		s.layer("a", "l2")
+		s.image("a", "m", "l2")
+		s.later(time.Hour)
+		s.lease(man("a", "m"))
+		got := s.all(s.idle(time.Minute), noRows, link("a", "l1"), link("a", "l2"), link("a", "never"), man("a", "m"), blob("l1"))
+		for i, want := range []int{1, 0, 0, 0, 1} {
+			s.check(len(got[i].Rows) == want && got[i].Err == nil, "of key %d went %v, %v; want %d rows", i, got[i].Rows, got[i].Err, want)
+		}
+		s.gone(link("a", "l1"), blob("l1"))
+		s.lives(link("a", "l2"), man("a", "m"))
+	}},
+	{"what cannot be removed stays, and takes nothing else back", func(s *scene) {
+		bad := errors.New("bad file")
+		s.layer("a", "l1")
+		s.layer("a", "l2")
+		s.layer("a", "l3")
+		s.later(time.Hour)
+		before := s.row(link("a", "l2"))
+		got := s.all(s.idle(time.Minute), func(rows []index.Row) error {
+			if rows[0].Key == link("a", "l2") {
+				return bad
+			}
+			return nil
+		}, link("a", "l1"), link("a", "l2"), link("a", "l3"))
+		s.check(got[0].Err == nil && errors.Is(got[1].Err, bad) && got[1].Rows == nil && got[2].Err == nil, "got %+v", got)
+		s.gone(link("a", "l1"), link("a", "l3"))
+		s.check(s.row(link("a", "l2")) == before, "the row of what stays is %+v, was %+v", s.row(link("a", "l2")), before)
+	}},
+	{"what is skipped stays without an error", func(s *scene) {
+		l := s.layer("a", "l")
+		s.later(time.Hour)
+		got := s.all(s.idle(time.Minute), skip, l, blob("l"))
+		s.check(got[0].Rows == nil && got[0].Err == nil, "got %+v", got[0])
+		s.row(l)
+	}},
+	{"while the gate is shut nothing goes in a batch", func(s *scene) {
+		l := s.layer("a", "l")
+		s.later(time.Hour)
+		_, err := s.CloseGate(s.Context())
+		s.must(err)
+		_, err = s.RetireAll(s.Context(), []index.Key{l}, s.idle(time.Minute), noRows)
+		s.check(errors.Is(err, index.ErrGateClosed), "%v", err)
+		s.row(l)
+	}},
+	{"a batch goes below no promise", func(s *scene) {
+		s.promise(2 * time.Hour)
+		l := s.layer("a", "l")
+		s.later(time.Hour)
+		got := s.all(s.idle(time.Minute), noRows, l, blob("l"))
+		s.check(got[0].Rows == nil && got[1].Rows == nil, "went: %+v", got)
+	}},
+	{"a batch ends so that others get their turn", func(s *scene) {
+		var ks []index.Key
+		for _, name := range []string{"l1", "l2", "l3", "l4", "l5"} {
+			ks = append(ks, s.layer("a", name))
+		}
+		s.later(time.Hour)
+		got, err := s.RetireAll(s.Context(), ks, s.idle(time.Minute), func([]index.Row) error {
+			time.Sleep(50 * time.Millisecond) // a slow disk
+			return nil
+		})
+		s.must(err)
+		s.check(len(got) == 1, "one transaction took %d slow steps", len(got))
+	}},
+}
