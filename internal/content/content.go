@@ -137,10 +137,6 @@ func (l *look) unrecorded(k index.Key, err error) error {
 	return nil
 }
 
-func (s *Store) exists(p layout.Path) func() (bool, error) {
-	return func() (bool, error) { return adopt.Exists(s.dir, p) }
-}
-
 // Blob finds a layer of a repository, and returns its size. ErrUnknown, *LeaseError.
 func (s *Store) Blob(ctx context.Context, repo string, d digest.Digest, use Use) (size int64, err error) {
 	err = s.layer(ctx, repo, d, use, func(d digest.Digest) (there bool, err error) {

@@ -76,18 +76,18 @@ func (r *Registry) serve(a *answer, hr *http.Request, req *request) error {
 }
 
 // validReference refuses what cannot be the name of anything.
-func (req *request) validReference() error {
-	digested := req.kind == routeBlob || req.kind == routeReferrer || strings.Contains(req.reference, ":")
+func (r *request) validReference() error {
+	digested := r.kind == routeBlob || r.kind == routeReferrer || strings.Contains(r.reference, ":")
 	switch {
-	case req.kind != routeManifest && req.kind != routeBlob && req.kind != routeReferrer:
+	case r.kind != routeManifest && r.kind != routeBlob && r.kind != routeReferrer:
 		return nil
-	case req.kind != routeManifest && !strings.Contains(req.reference, ":"):
+	case r.kind != routeManifest && !strings.Contains(r.reference, ":"):
 		return errNotFound
 	case digested:
-		_, err := parseDigest(req.reference)
+		_, err := parseDigest(r.reference)
 		return err
-	case !layout.ValidTag(req.reference):
-		return errcode.ErrorCodeTagInvalid.WithDetail(req.reference)
+	case !layout.ValidTag(r.reference):
+		return errcode.ErrorCodeTagInvalid.WithDetail(r.reference)
 	}
 	return nil
 }
