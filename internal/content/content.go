@@ -101,10 +101,13 @@ type look struct {
 }
 
 // see leases a row, and then looks whether its thing is there. What is there and unknown is adopted, in
-// a transaction that looks again.
+// a transaction that looks again. What has no file needs no lease: that it is not there is no promise.
 func (l *look) see(k index.Key, exists func() (bool, error)) (bool, error) {
 	known := true
-	if l.use != Maintenance && !l.failed {
+	if l.use != Maintenance && !l.failed && !l.leases.fresh(k) {
+		if there, err := adopt.Exists(l.dir, adopt.Path(k)); err != nil || !there {
+			return false, err
+		}
 		var err error
 		if known, err = l.leases.take(l.ctx, k); err != nil {
 			if err := l.unrecorded(k, err); err != nil {

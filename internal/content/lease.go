@@ -26,15 +26,18 @@ func newLeases(opts Options) *leases {
 	return &leases{store: opts.Index, dir: opts.Dir, resolution: opts.Resolution, last: map[index.Key]time.Time{}}
 }
 
+// fresh says whether a use was written down within the resolution.
+func (l *leases) fresh(k index.Key) bool {
+	now := l.store.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at, ok := l.last[k]
+	return ok && now.Sub(at) < l.resolution
+}
+
 // take records a use. False: the index has no such row.
 func (l *leases) take(ctx context.Context, k index.Key) (bool, error) {
 	now := l.store.Now() // before the write, so that memory is never younger than the row
-	l.mu.Lock()
-	at, ok := l.last[k]
-	l.mu.Unlock()
-	if ok && now.Sub(at) < l.resolution {
-		return true, nil
-	}
 	found, err := l.store.Lease(ctx, k)
 	if err != nil || !found {
 		return false, err

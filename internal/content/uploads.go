@@ -168,6 +168,9 @@ func (u *Upload) open() (*os.File, error) {
 
 // UploadSize is how much of an upload is there, without taking it. ErrUnknown.
 func (s *Store) UploadSize(repo, id string) (int64, error) {
+	if uuid.Validate(id) != nil {
+		return 0, ErrUnknown
+	}
 	started := layout.Path{Kind: layout.UploadStartedAt, Repository: repo, Upload: id}
 	if there, err := adopt.Exists(s.dir, started); err != nil || !there {
 		return 0, errors.Join(err, ErrUnknown)
@@ -185,6 +188,9 @@ func (s *Store) UploadSize(repo, id string) (int64, error) {
 // Resume goes on with an upload, which keeps it alive before anything else is done to it. The caller
 // ends with Close. ErrUnknown, ErrBusy.
 func (s *Store) Resume(repo, id string) (_ *Upload, err error) {
+	if uuid.Validate(id) != nil {
+		return nil, ErrUnknown
+	}
 	u := &Upload{Repository: repo, ID: id, s: s, dir: s.uploadFile(layout.UploadDir, repo, id)}
 	started := u.path(layout.UploadStartedAt)
 	now := time.Now()

@@ -42,23 +42,6 @@ func WriteFile(path string, data []byte, perm fs.FileMode) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-// SyncDir makes the names in dir durable. A directory that is gone has none: no error.
-func SyncDir(dir string) error {
-	d, err := os.Open(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	failpoint.Step()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("sync directory %s: %w", dir, err)
-	}
-	return nil
-}
-
 // owner is whom new files are given to; the zero value of keep leaves them to the process.
 type owner struct{ uid, gid int }
 

@@ -169,6 +169,7 @@ func TestAClientsFaultIsToldAsOne(t *testing.T) {
 		{"two digests", "PUT", session() + "&digest=" + absent + "&digest=" + layer, "data", nil, 400, "DIGEST_INVALID"},
 		{"an upload to an id that is a path", "PUT", "/v2/app/blobs/uploads/..%2f..%2fx?digest=" + absent, "data", nil, 404, "NOT_FOUND"},
 		{"an upload to an id that is dots", "PATCH", "/v2/app/blobs/uploads/%2e%2e", "data", nil, 404, "BLOB_UPLOAD_INVALID"},
+		{"a status of an upload that is dots", "GET", "/v2/app/blobs/uploads/%2e%2e", "", nil, 404, "BLOB_UPLOAD_UNKNOWN"},
 		{"an upload without its state", "PUT", stateless(session()) + "?digest=" + absent, "data", nil, 404, "BLOB_UPLOAD_INVALID"},
 		{"a state of another upload", "PATCH", stateless(session()) + "?" + stateOf(session()), "data", nil, 404, "BLOB_UPLOAD_INVALID"},
 		{"a state of 32 KiB", "PATCH", stateless(session()) + "?_state=" + strings.Repeat("A", 32<<10), "data", nil, 404, "BLOB_UPLOAD_INVALID"},

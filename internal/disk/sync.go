@@ -1,0 +1,91 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+
+	"github.com/jc-lab/docker-cache-server/internal/failpoint"
+)
+
+// SyncDir makes the names in dir durable. A directory that is gone has none: no error. Who asks for a
+// directory that is being synced waits, with all others who do, for one sync that begins after that.
+func SyncDir(dir string) error { return turns.take(dir, syncDir) }
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	failpoint.Step()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("sync directory %s: %w", dir, err)
+	}
+	return nil
+}
+
+// turns are the syncs of this process. That they are shared by all trees costs nothing: paths differ.
+var turns = queue{dirs: map[string]*queued{}}
+
+type queue struct {
+	mu   sync.Mutex // guards the rest; held over no I/O
+	dirs map[string]*queued
+}
+
+// queued is a directory that somebody syncs or wants to be synced.
+type queued struct {
+	users   int
+	running sync.Mutex // held by who syncs; taken before queue.mu
+	next    *turn      // nil: nobody waits for one
+}
+
+// turn is one sync, for all who asked before it began.
+type turn struct {
+	done chan struct{}
+	err  error
+}
+
+func (q *queue) take(dir string, work func(string) error) error {
+	d, t, first := q.join(dir)
+	defer q.leave(dir, d)
+	if !first {
+		<-t.done
+		return t.err
+	}
+	d.running.Lock()
+	defer d.running.Unlock()
+	q.mu.Lock()
+	d.next = nil // who comes from now on comes too late
+	q.mu.Unlock()
+	t.err = work(dir)
+	close(t.done)
+	return t.err
+}
+
+func (q *queue) join(dir string) (d *queued, t *turn, first bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if d = q.dirs[dir]; d == nil {
+		d = &queued{}
+		q.dirs[dir] = d
+	}
+	d.users++
+	if first = d.next == nil; first {
+		d.next = &turn{done: make(chan struct{})}
+	}
+	return d, d.next, first
+}
+
+func (q *queue) leave(dir string, d *queued) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if d.users--; d.users == 0 {
+		delete(q.dirs, dir)
+	}
+}
