@@ -40,9 +40,9 @@ type client struct {
 
 // work makes requests about one image of one repository for a while, then about another, so that the
 // rest gets old.
-func (c *client) work(end time.Time) {
+func (c *client) work(over func() bool) {
 	images := []string{"m0", "i0", "m1", "s0", "m2"}
-	for time.Now().Before(end) && !c.Failed() {
+	for !over() && !c.Failed() {
 		phase := int(time.Since(c.start) / (100 * time.Millisecond))
 		repo, image := raceRepos[phase%2], images[phase/2%len(images)]
 		layer, tag := raceImages[image][rand.IntN(2)%len(raceImages[image])], raceTags[rand.IntN(2)]

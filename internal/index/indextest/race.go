@@ -61,6 +61,11 @@ func sweepForOthers(t *testing.T, open Open, place string) {
 		default:
 			sweepRound(t, st, d, swept)
 		}
+		if swept[index.Blob] > 0 {
+			if err := os.WriteFile(filepath.Join(place, "swept"), nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if n == 0 {
 			if err := os.WriteFile(filepath.Join(place, "sweeping"), nil, 0o644); err != nil {
 				t.Fatal(err)
@@ -147,16 +152,23 @@ func testRace(t *testing.T, open Open) {
 	if testing.Short() {
 		length = 800 * time.Millisecond
 	}
-	end := time.Now().Add(length)
+	start := time.Now()
+	over := func() bool { // on a machine that is busy otherwise it takes a while until the first blob went
+		if took := time.Since(start); took < length || took > time.Minute {
+			return took > length
+		}
+		_, err := os.Stat(filepath.Join(place, "swept"))
+		return err == nil
+	}
 	var all sync.WaitGroup
 	memory := &memory{leased: map[index.Key]time.Time{}}
 	clients := make([]*client, 6)
 	for i := range clients {
-		clients[i] = &client{witness: w, Store: s, memory: memory, start: end.Add(-length), done: map[string]int{}}
-		all.Go(func() { clients[i].work(end) })
+		clients[i] = &client{witness: w, Store: s, memory: memory, start: start, done: map[string]int{}}
+		all.Go(func() { clients[i].work(over) })
 	}
 	all.Go(func() {
-		for n := 0; time.Now().Before(end); n++ {
+		for n := 0; !over(); n++ {
 			if n%20 == 0 {
 				s.check(s.Beat(t.Context()) == nil, "the server's heart stopped")
 				w.scan(s)
