@@ -125,9 +125,9 @@ type graph struct {
 
 var (
 	tagLink      = regexp.MustCompile(`^(.+)/_manifests/tags/([^/]+)(/current/link)?$`)
-	revisionLink = regexp.MustCompile(`^(.+)/_manifests/revisions/sha256/([0-9a-f]{64})/link$`)
-	layerLink    = regexp.MustCompile(`^(.+)/_layers/sha256/([0-9a-f]{64})/link$`)
-	blobFile     = regexp.MustCompile(`/blobs/sha256/../([0-9a-f]{64})/data$`)
+	revisionLink = regexp.MustCompile(`^(.+)/_manifests/revisions/sha256/([0-9a-f]{64})(/link)?$`)
+	layerLink    = regexp.MustCompile(`^(.+)/_layers/sha256/([0-9a-f]{64})(/link)?$`)
+	blobFile     = regexp.MustCompile(`/blobs/sha256/../([0-9a-f]{64})(/data)?$`)
 )
 
 func newGraph(t *testing.T, dir string) *graph {

@@ -26,7 +26,6 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/disk"
-	"github.com/jc-lab/docker-cache-server/internal/failpoint"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
@@ -220,7 +219,7 @@ func (x *execution) removeTag(rows []index.Row) error {
 
 func (x *execution) removeManifests(rows []index.Row) error {
 	for _, r := range rows {
-		there, err := x.unlink(r.Key)
+		_, there, err := x.trash(r.Key)
 		if err != nil {
 			return err
 		}
@@ -235,38 +234,39 @@ func (x *execution) removeLayer(rows []index.Row) error {
 	if x.plan.waitsForUpload(rows[0]) {
 		return index.ErrSkip
 	}
-	_, err := x.unlink(rows[0].Key)
+	_, _, err := x.trash(rows[0].Key)
 	return err
 }
 
-func (x *execution) unlink(k index.Key) (bool, error) {
-	link := x.Dir.File(adopt.Path(k))
-	x.levels[filepath.Dir(link)] = true
-	failpoint.Step()
-	err := os.Remove(link)
-	if adopt.Missing(err) {
-		return false, nil
+func (x *execution) removeBlob(rows []index.Row) error {
+	size, there, err := x.trash(rows[0].Key)
+	if err == nil && there {
+		x.removed[rows[0].Key] = true
+		x.result.Removed.Blobs++
+		x.result.FreedBytes += size
 	}
-	return err == nil, err
+	return err
 }
 
-func (x *execution) removeBlob(rows []index.Row) error {
-	file := x.Dir.File(adopt.Path(rows[0].Key))
-	x.levels[filepath.Dir(file)] = true
+// trash takes the directory of a link or a blob away, which holds nothing else: so one sync of what held
+// them makes the removal of many sure. Not there: a claim whose file never came.
+func (x *execution) trash(k index.Key) (size int64, there bool, err error) {
+	file := x.Dir.File(adopt.Path(k))
+	dir := filepath.Dir(file)
 	fi, err := os.Stat(file)
 	if adopt.Missing(err) {
-		return nil // a claim whose file never came
+		x.levels[dir] = true // which may be empty
+		return 0, false, nil
+	}
+	if err == nil && !fi.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", file)
 	}
 	if err != nil {
-		return err
+		return 0, false, err
 	}
-	if _, err := x.Tree.Trash(file); err != nil {
-		return err
-	}
-	x.removed[rows[0].Key] = true
-	x.result.Removed.Blobs++
-	x.result.FreedBytes += fi.Size()
-	return nil
+	x.levels[filepath.Dir(dir)] = true
+	there, err = x.Tree.Trash(dir)
+	return fi.Size(), there, err
 }
 
 // endLevel makes the removals of a level durable, and removes the directories that they left empty.
