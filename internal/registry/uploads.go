@@ -1,107 +1,242 @@
 package registry
 
 import (
-	"sync"
-	"time"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/content"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// uploads counts the unfinished uploads that each client began at this server. What is left of a server
-// before it is not counted, and goes with the grace.
-type uploads struct {
-	limit int               // for each client; 0: none
-	open  func(upload) bool // whether it is still there, by a look at the disk
-
-	mu    sync.Mutex // guards the rest; held over looks at the disk, as rarely as look says
-	by    map[upload]*uploader
-	who   map[string]*uploader
-	sweep int // so many may be counted before all are looked at
-}
-
-// upload is one upload of a repository.
-type upload struct{ repo, id string }
-
-// uploader is a client with unfinished uploads.
-type uploader struct {
-	name   string
-	n      int // those that are beginning included
-	looked time.Time
-}
-
-// lookPause is how long a client at its limit is believed to be there, without a look at the disk.
-const lookPause = time.Second
-
-// minSweep is how many uploads are counted before all are looked at for the first time.
-const minSweep = 4096
-
-func newUploads(limit int, open func(upload) bool) *uploads {
-	return &uploads{limit: limit, open: open, by: map[upload]*uploader{}, who: map[string]*uploader{}, sweep: minSweep}
-}
-
-// begin makes room for one more upload of a client. began has to follow.
-func (u *uploads) begin(client string) (ok bool) {
-	if u.limit == 0 {
-		return true
-	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	w := u.who[client]
-	if w == nil {
-		w = &uploader{name: client}
-		u.who[client] = w
-	}
-	if w.n >= u.limit && time.Since(w.looked) > lookPause {
-		w.looked = time.Now()
-		u.lookLocked(w)
-	}
-	if w.n >= u.limit {
-		return false
-	}
-	w.n++
-	u.who[client] = w // a look may have forgotten it
-	return true
-}
-
-// began says what became of it: an upload, or none.
-func (u *uploads) began(client string, up upload, is bool) {
-	if u.limit == 0 {
-		return
-	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	w := u.who[client]
-	if !is {
-		u.releaseLocked(w)
-		return
-	}
-	u.by[up] = w
-	if len(u.by) >= u.sweep { // of clients that do not come back
-		u.lookLocked(nil)
-		u.sweep = max(minSweep, 2*len(u.by))
-	}
-}
-
-// ended is for an upload that is complete, or cancelled.
-func (u *uploads) ended(up upload) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if w := u.by[up]; w != nil {
-		delete(u.by, up)
-		u.releaseLocked(w)
-	}
-}
-
-// lookLocked forgets the uploads of a client that are there no more; nil: of all clients.
-func (u *uploads) lookLocked(of *uploader) {
-	for up, w := range u.by {
-		if (of == nil || w == of) && !u.open(up) {
-			delete(u.by, up)
-			u.releaseLocked(w)
+// postUpload mounts a blob, takes one whole, or begins an upload.
+func (r *Registry) postUpload(a *answer, hr *http.Request, req *request) error {
+	q := hr.URL.Query()
+	if d, err := digest.Parse(q.Get("mount")); err == nil {
+		if mounted, err := r.mount(a, hr, req, d, q.Get("from")); mounted || err != nil {
+			return err
 		}
 	}
+	var whole digest.Digest
+	if q.Has("digest") {
+		var err error
+		if whole, err = parseDigest(q.Get("digest")); err != nil {
+			return err
+		}
+	}
+	client := req.login.user + "@" + clientOf(hr)
+	if !r.uploads.begin(client) {
+		return errcode.ErrorCodeTooManyRequests.WithMessage(fmt.Sprintf("there are %d unfinished uploads of this client; finish or cancel some", r.opts.Limits.Uploads))
+	}
+	u, err := r.content.Begin(req.name, algorithmOf(whole, q.Get("digest-algorithm")))
+	r.uploads.began(client, upload{req.name, idOf(u)}, err == nil && whole == "")
+	if err != nil {
+		return err
+	}
+	defer u.Close()
+	if whole == "" {
+		a.accepted(r, hr, u)
+		return nil
+	}
+	if err := r.receive(u, hr); err != nil {
+		u.Cancel() // nobody knows its name
+		return err
+	}
+	return r.finish(a, hr, req, u, whole)
 }
 
-func (u *uploads) releaseLocked(w *uploader) {
-	if w.n--; w.n == 0 {
-		delete(u.who, w.name)
+func idOf(u *content.Upload) string {
+	if u == nil {
+		return ""
 	}
+	return u.ID
+}
+
+// algorithmOf is by what an upload is hashed on its way: as the digest that it will have, or as the client
+// says; unknown otherwise.
+func algorithmOf(whole digest.Digest, hint string) digest.Algorithm {
+	if whole != "" {
+		return whole.Algorithm()
+	}
+	if alg := digest.Algorithm(hint); alg.Available() {
+		return alg
+	}
+	return ""
+}
+
+// mount links a blob that is there already. A client that is told 202 sends it.
+func (r *Registry) mount(a *answer, hr *http.Request, req *request, d digest.Digest, from string) (bool, error) {
+	var size int64
+	var err error
+	switch {
+	case from == "":
+		size, err = r.content.MountFromAny(hr.Context(), req.name, d)
+	case layout.ValidName(from):
+		size, err = r.content.Mount(hr.Context(), req.name, from, d)
+	default:
+		err = content.ErrUnknown
+	}
+	if errors.Is(err, content.ErrUnknown) || errors.As(err, new(*content.LeaseError)) {
+		return false, nil // an upload promises nothing
+	}
+	if err == nil {
+		req.access(d, size)
+		a.created(hr, req.name, d)
+	}
+	return true, err
+}
+
+// created says that a blob is there.
+func (a *answer) created(hr *http.Request, repo string, d digest.Digest) {
+	h := a.Header()
+	h.Set("Docker-Content-Digest", string(d))
+	h.Set("Location", fmt.Sprintf("%s/v2/%s/blobs/%s", origin(hr), repo, d))
+	a.begin(http.StatusCreated, 0)
+}
+
+// accepted says how far an upload is.
+func (a *answer) accepted(r *Registry, hr *http.Request, u *content.Upload) {
+	r.progress(a, hr, u.Repository, u.ID, u.Size)
+	a.begin(http.StatusAccepted, 0)
+}
+
+func (r *Registry) progress(a *answer, hr *http.Request, repo, id string, size int64) {
+	h := a.Header()
+	h.Set("Docker-Upload-UUID", id)
+	h.Set("Location", fmt.Sprintf("%s/v2/%s/blobs/uploads/%s?_state=%s", origin(hr), repo, id, r.state(repo, id, size)))
+	h.Set("Range", fmt.Sprintf("0-%d", max(size-1, 0)))
+}
+
+// state is what a client carries from one request of an upload to the next: how far it believes to be,
+// sealed, so that nobody goes on with an upload whose name he guessed, and a repeated piece is noticed.
+func (r *Registry) state(repo, id string, size int64) string {
+	mac := hmac.New(sha256.New, []byte(r.opts.Secret))
+	fmt.Fprintf(mac, "%s\n%s\n%d", repo, id, size)
+	return strconv.FormatInt(size, 10) + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// resume gives an upload to who carries its state.
+func (r *Registry) resume(hr *http.Request, req *request) (*content.Upload, error) {
+	state := hr.URL.Query().Get("_state")
+	number, _, _ := strings.Cut(state, ".")
+	size, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || !hmac.Equal([]byte(state), []byte(r.state(req.name, req.reference, size))) {
+		return nil, errcode.ErrorCodeBlobUploadInvalid
+	}
+	u, err := r.content.Resume(req.name, req.reference)
+	if err != nil {
+		return nil, err
+	}
+	if u.Size != size && req.method != http.MethodDelete {
+		u.Close()
+		return nil, errcode.ErrorCodeRangeInvalid.WithMessage(fmt.Sprintf("the upload has %d bytes, not %d; ask for its status, and go on from there", u.Size, size))
+	}
+	return u, nil
+}
+
+func (r *Registry) getUpload(a *answer, hr *http.Request, req *request) error {
+	size, err := r.content.UploadSize(req.name, req.reference)
+	if err != nil {
+		return err
+	}
+	r.progress(a, hr, req.name, req.reference, size)
+	a.begin(http.StatusNoContent, unsaid)
+	return nil
+}
+
+func (r *Registry) patchUpload(a *answer, hr *http.Request, req *request) error {
+	u, err := r.resume(hr, req)
+	if err != nil {
+		return err
+	}
+	defer u.Close()
+	if err := r.receive(u, hr); err != nil {
+		return err
+	}
+	a.accepted(r, hr, u)
+	return nil
+}
+
+func (r *Registry) putUpload(a *answer, hr *http.Request, req *request) error {
+	d, err := parseDigest(hr.URL.Query().Get("digest"))
+	u, rerr := r.resume(hr, req)
+	if rerr != nil {
+		return rerr
+	}
+	defer u.Close()
+	if err != nil {
+		return err // it may try again
+	}
+	u.Expect(d.Algorithm())
+	if err := r.receive(u, hr); err != nil {
+		return err
+	}
+	return r.finish(a, hr, req, u, d)
+}
+
+func (r *Registry) deleteUpload(a *answer, hr *http.Request, req *request) error {
+	u, err := r.resume(hr, req)
+	if err != nil {
+		return err
+	}
+	defer u.Close()
+	u.Cancel()
+	r.uploads.ended(upload{req.name, req.reference})
+	a.begin(http.StatusNoContent, unsaid)
+	return nil
+}
+
+// receive appends what the request brings. What does not fit on the disk goes: it is what fills it.
+func (r *Registry) receive(u *content.Upload, hr *http.Request) error {
+	if err := checkRange(hr, u.Size); err != nil {
+		return err
+	}
+	err := u.Receive(hr.Body, hr.ContentLength)
+	if errors.As(err, new(*content.WriteError)) {
+		u.Cancel()
+	}
+	return err
+}
+
+func (r *Registry) finish(a *answer, hr *http.Request, req *request, u *content.Upload, d digest.Digest) error {
+	size := u.Size
+	if err := u.Finish(hr.Context(), d); err != nil {
+		return err
+	}
+	r.uploads.ended(upload{req.name, u.ID})
+	req.access(d, size)
+	a.created(hr, req.name, d)
+	return nil
+}
+
+var contentRange = regexp.MustCompile(`^([0-9]{1,18})-([0-9]{1,18})$`)
+
+// checkRange wants a piece to begin where the upload ends.
+func checkRange(hr *http.Request, size int64) error {
+	value := hr.Header.Get("Content-Range")
+	if value == "" {
+		return nil
+	}
+	parts := contentRange.FindStringSubmatch(value)
+	if parts == nil {
+		return errRangeMalformed
+	}
+	from, _ := strconv.ParseInt(parts[1], 10, 64) // 18 digits fit
+	to, _ := strconv.ParseInt(parts[2], 10, 64)
+	switch {
+	case from > to || from != size:
+		return errcode.ErrorCodeRangeInvalid.WithMessage(fmt.Sprintf("the upload has %d bytes: go on from there", size))
+	case hr.ContentLength >= 0 && hr.ContentLength != to-from+1:
+		return errcode.ErrorCodeSizeInvalid
+	}
+	return nil
 }
