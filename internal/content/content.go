@@ -157,17 +157,19 @@ func (s *Store) Open(ctx context.Context, repo string, d digest.Digest) (f *adop
 			return false, nil
 		}
 		if err == nil {
-			if _, err = f.Size(); err != nil {
-				_ = f.Close() // was only read
-			}
+			_, err = f.Size()
 		}
 		return err == nil, err
 	})
+	if err != nil && f != nil {
+		_ = f.Close() // was only to be read
+		f = nil
+	}
 	return f, err
 }
 
 // layer leases a layer and looks at its link, then at its blob. A stock registry stores what was pushed
-// by sha512 under its sha256, and notes that in the link.
+// by sha512 under its sha256, and notes that in the link; the blob lives by the link of the sha256.
 func (s *Store) layer(ctx context.Context, repo string, d digest.Digest, use Use, blob func(digest.Digest) (bool, error)) error {
 	l := &look{Store: s, ctx: ctx, use: use}
 	k := index.LayerKey(repo, d)
@@ -183,12 +185,19 @@ func (s *Store) layer(ctx context.Context, repo string, d digest.Digest, use Use
 		if err != nil || to == "" || to == d {
 			return false, err
 		}
+		if there, err := l.see(index.LayerKey(repo, to), s.exists(adopt.Path(index.LayerKey(repo, to)))); err != nil || !there {
+			return false, err
+		}
 		return blob(to)
 	})
 	if err == nil && !there {
 		err = ErrUnknown
 	}
 	return err
+}
+
+func (s *Store) exists(p layout.Path) func() (bool, error) {
+	return func() (bool, error) { return adopt.Exists(s.dir, p) }
 }
 
 // link reads a link. Empty: it is not there, or is damaged and counts for nothing.

@@ -104,6 +104,8 @@ func (s *Store) putLayer(ctx context.Context, u *Upload, d digest.Digest, synced
 	var blob *file
 	if synced {
 		blob = &file{u.path(layout.UploadData), adopt.Path(index.BlobKey(d))}
+	} else if err := s.tree.Sync(s.dir.File(adopt.Path(index.BlobKey(d)))); err != nil { // somebody may have placed it just now
+		return err
 	}
 	return s.put(ctx, index.Claim{Key: k, Size: u.Size, Blob: true, UploadStarted: u.began}, blob, link, func() error {
 		whole, err := s.isWhole(d, u.Size)
@@ -126,6 +128,9 @@ func (s *Store) Mount(ctx context.Context, repo, from string, d digest.Digest) (
 		return 0, err
 	}
 	defer remove()
+	if err := s.tree.Sync(s.dir.File(adopt.Path(index.BlobKey(d)))); err != nil { // somebody may have placed it just now
+		return 0, err
+	}
 	err = s.put(ctx, index.Claim{Key: k}, nil, link, func() error {
 		_, there, err := s.blob(d)
 		if err == nil && !there {

@@ -3,6 +3,8 @@ package content
 import (
 	"errors"
 	"hash"
+	"maps"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -53,14 +55,11 @@ func (s *sessions) give(dir string, is *session) {
 	}
 	is.used = time.Now()
 	s.by[dir] = is
-	if len(s.by) > maxSessions {
-		oldest := ""
-		for d, other := range s.by {
-			if oldest == "" || other.used.Before(s.by[oldest].used) {
-				oldest = d
-			}
+	if len(s.by) > maxSessions { // of uploads that nobody goes on with, as a rule
+		oldest := slices.SortedFunc(maps.Keys(s.by), func(a, b string) int { return s.by[a].used.Compare(s.by[b].used) })
+		for _, d := range oldest[:maxSessions/10] {
+			delete(s.by, d)
 		}
-		delete(s.by, oldest)
 	}
 }
 

@@ -78,10 +78,13 @@ func (u *Upload) path(kind layout.Kind) string { return u.s.uploadFile(kind, u.R
 func (u *Upload) open() (*os.File, error) {
 	failpoint.Step()
 	f, err := os.OpenFile(u.path(layout.UploadData), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
-	if err == nil {
-		err = errors.Join(u.s.tree.Own(f.Name()))
+	if err != nil {
+		return nil, err
 	}
-	return f, err
+	if err := u.s.tree.Own(f.Name()); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // UploadSize is how much of an upload is there, without taking it. ErrUnknown.
@@ -90,8 +93,10 @@ func (s *Store) UploadSize(repo, id string) (int64, error) {
 		return 0, ErrUnknown
 	}
 	started := layout.Path{Kind: layout.UploadStartedAt, Repository: repo, Upload: id}
-	if there, err := adopt.Exists(s.dir, started); err != nil || !there {
-		return 0, errors.Join(err, ErrUnknown)
+	if there, err := adopt.Exists(s.dir, started); err != nil {
+		return 0, err
+	} else if !there {
+		return 0, ErrUnknown
 	}
 	fi, err := os.Stat(s.uploadFile(layout.UploadData, repo, id))
 	if adopt.Missing(err) {
@@ -122,6 +127,9 @@ func (s *Store) Resume(repo, id string) (_ *Upload, err error) {
 		return nil, ErrBusy
 	}
 	defer func() {
+		if errors.Is(err, ErrUnknown) {
+			u.session = nil
+		}
 		if err != nil {
 			s.uploads.give(u.dir, u.session)
 		}
@@ -147,6 +155,9 @@ func (s *Store) Resume(repo, id string) (_ *Upload, err error) {
 		return nil, errors.Join(err, u.file.Close())
 	}
 	u.Size = fi.Size()
+	if u.session != nil && u.session.hashed != u.Size {
+		u.session = nil // other bytes than those that were hashed: of an end that failed half-way, or by hand
+	}
 	return u, nil
 }
 

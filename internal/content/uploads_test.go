@@ -2,17 +2,21 @@ package content
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // TestAnUploadIsWhatWasSent sends bytes in every manner in which a network delivers them.
@@ -117,5 +121,102 @@ func TestAnUploadHasOneWriter(t *testing.T) {
 	u.Close()
 	if _, err := b.Resume("a", u.ID); !errors.Is(err, ErrUnknown) {
 		t.Errorf("after it was cancelled: %v", err)
+	}
+}
+
+// placing is an index whose n-th placing fails, as when a client hangs up just then.
+type placing struct {
+	index.Store
+	n int
+}
+
+func (p *placing) Place(ctx context.Context, c index.Claim, rename func() error) error {
+	if p.n--; p.n == 0 {
+		return context.Canceled
+	}
+	return p.Store.Place(ctx, c, rename)
+}
+
+// TestAnEndThatFailedHalfWayLeavesNoHash: the bytes of the upload are a blob already, which expires; what is sent
+// to it then is not what was hashed.
+func TestAnEndThatFailedHalfWayLeavesNoHash(t *testing.T) {
+	b := newBench(t)
+	good, bad := strings.Repeat("g", 1000), strings.Repeat("b", 1000)
+	d := digest.FromString(good)
+	u := b.upload("a", good)
+	sound := b.index
+	b.index = &placing{sound, 2}
+	if err := u.Finish(t.Context(), d); !errors.Is(err, context.Canceled) {
+		t.Errorf("an end that failed: %v", err)
+	}
+	b.index = sound
+	u.Close()
+	b.pass(3 * time.Hour)
+	b.sweepBlob(d, "a")
+	for _, data := range []string{bad, ""} {
+		var err error
+		if u, err = b.Resume("a", u.ID); err != nil {
+			t.Fatal(err)
+		}
+		if err := u.Receive(strings.NewReader(data), int64(len(data))); err != nil {
+			t.Fatal(err)
+		}
+		if data != "" {
+			u.Close()
+		}
+	}
+	if err := u.Finish(t.Context(), d); !errors.As(err, new(*DigestError)) {
+		t.Errorf("other bytes under a digest: %v", err)
+	}
+	u.Close()
+	b.wantFile(index.BlobKey(d), false)
+}
+
+// hung is an index that knows nothing, and whose clients hang up while it learns.
+type hung struct {
+	index.Store
+	cancel func()
+}
+
+func (hung) Lease(context.Context, index.Key) (bool, error) { return false, nil }
+func (h hung) Adopt(ctx context.Context, _ ...index.Look) error {
+	h.cancel()
+	return ctx.Err()
+}
+
+func TestAReaderWhoHangsUpLeavesNoFileOpen(t *testing.T) {
+	b := newBench(t)
+	d := b.layer("l", "a")
+	b.leases.forget(index.LayerKey("a", d))
+	open := func() int {
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(fds)
+	}
+	before := open()
+	for range 50 {
+		ctx, cancel := context.WithCancel(t.Context())
+		b.leases.store = hung{b.index, cancel}
+		if _, err := b.Open(ctx, "a", d); !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+	}
+	if after := open(); after > before+10 {
+		t.Errorf("%d files are open, %d were", after, before)
+	}
+}
+
+func TestAStatusThatCannotBeReadIsNoMiss(t *testing.T) {
+	b := newBench(t)
+	u := b.upload("a", "data")
+	u.Close()
+	b.remove(u.path(layout.UploadData))
+	if err := os.Symlink(u.path(layout.UploadData), u.path(layout.UploadData)); err != nil { // which leads nowhere, for ever
+		t.Fatal(err)
+	}
+	if _, err := b.UploadSize("a", u.ID); err == nil || errors.Is(err, ErrUnknown) || !b.HasUpload("a", u.ID) {
+		t.Errorf("%v, %v", err, b.HasUpload("a", u.ID))
 	}
 }

@@ -63,8 +63,8 @@ func (q *queue) take(dir string, work func(string) error) error {
 	q.mu.Lock()
 	d.next = nil // who comes from now on comes too late
 	q.mu.Unlock()
+	defer close(t.done)
 	t.err = work(dir)
-	close(t.done)
 	return t.err
 }
 

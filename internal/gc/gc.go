@@ -121,6 +121,9 @@ func (x *execution) run() error {
 	return errors.Join(errs...)
 }
 
+// maxFailed is after how many failures of the index in a row a level is given up.
+const maxFailed = 3
+
 // retireLevel retires rows of which none keeps another.
 func (x *execution) retireLevel(rows []index.Row, remove func([]index.Row) error) error {
 	var errs []error
@@ -130,10 +133,20 @@ func (x *execution) retireLevel(rows []index.Row, remove func([]index.Row) error
 			keys = append(keys, r.Key)
 		}
 	}
-	for len(keys) > 0 {
-		n, err := x.retire(keys[:min(cmp.Or(x.Batch, 64), len(keys))], remove)
+	whole := cmp.Or(x.Batch, 64)
+	for size, failed := whole, 0; len(keys) > 0; {
+		n, err := x.retire(keys[:min(size, len(keys))], remove)
+		switch {
+		case n > 0:
+			size, failed = whole, 0
+		case size > 1 && !hopeless(err):
+			size = 1 // whatever the index cannot do is the fault of one of them
+			continue
+		default:
+			n, failed = 1, failed+1
+		}
 		errs = append(errs, err)
-		if hopeless(err) {
+		if hopeless(err) || failed == maxFailed {
 			break
 		}
 		keys = keys[n:]

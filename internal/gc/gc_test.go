@@ -205,3 +205,40 @@ func TestTheBuiltInCleanerTellsOfEachImageToo(t *testing.T) {
 		t.Errorf("%d lines for %d images:\n%s", n, len(rep.Images), out)
 	}
 }
+
+// failing is an index that cannot retire some things, and says so of the whole transaction.
+type failing struct {
+	index.Store
+	bad   func(index.Key) bool
+	tries int
+}
+
+func (f *failing) RetireAll(ctx context.Context, ks []index.Key, cut index.Cutoffs, remove func([]index.Row) error) ([]index.Retired, error) {
+	f.tries++
+	if slices.ContainsFunc(ks, f.bad) {
+		return nil, errors.New("disk I/O error")
+	}
+	return f.Store.RetireAll(ctx, ks, cut, remove)
+}
+
+// TestWhatTheIndexCannotRetireHoldsUpNothingElse, and a run over an index that can retire nothing ends.
+func TestWhatTheIndexCannotRetireHoldsUpNothingElse(t *testing.T) {
+	w := newWorld(t)
+	w.fill()
+	bad := index.Key{}
+	ix := &failing{Store: w.Index, bad: func(k index.Key) bool {
+		if bad == (index.Key{}) && k.Kind == index.Tag {
+			bad = k
+		}
+		return k == bad
+	}}
+	w.Index = ix
+	rep, err := w.Run(t.Context(), policy, false)
+	if err == nil || !strings.Contains(err.Error(), bad.String()) || rep.Removed.Tags != 4 {
+		t.Errorf("%v, removed %+v; want all tags but %s", err, rep.Removed, bad)
+	}
+	ix.bad, ix.tries = func(index.Key) bool { return true }, 0
+	if _, err := w.Run(t.Context(), policy, false); err == nil || ix.tries > 100 {
+		t.Errorf("%v after %d tries", err, ix.tries)
+	}
+}

@@ -2,8 +2,10 @@ package registry
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -90,7 +92,7 @@ func (a *answer) refuse(err error) {
 		return
 	}
 	h := a.Header()
-	for _, name := range []string{"Content-Length", "Location", "Etag", "Docker-Content-Digest", "Cache-Control", "Accept-Ranges"} {
+	for _, name := range []string{"Content-Length", "Location", "Etag", "Docker-Content-Digest", "Cache-Control", "Accept-Ranges", "Oci-Tag"} {
 		h.Del(name)
 	}
 	h.Set("Docker-Distribution-Api-Version", "registry/2.0")
@@ -161,6 +163,10 @@ func (a *answer) ReadFrom(from io.Reader) (n int64, err error) {
 		began := time.Now()
 		got, err := a.copy(&io.LimitedReader{R: from, N: piece})
 		n, a.written = n+got, a.written+got
+		if errors.Is(err, os.ErrDeadlineExceeded) && got > 0 { // it took some, but not all of a piece for a fast client
+			piece, a.pace.written = least, time.Time{}
+			continue
+		}
 		if err != nil || got < piece {
 			return n, err
 		}
@@ -189,7 +195,16 @@ func (a *answer) copy(from *io.LimitedReader) (int64, error) {
 	}
 	buf := outgoing.Get().(*[]byte)
 	defer outgoing.Put(buf)
-	return io.CopyBuffer(struct{ io.Writer }{a.ResponseWriter}, struct{ io.Reader }{from}, *buf)
+	return io.CopyBuffer(paced{a}, struct{ io.Reader }{from}, *buf)
+}
+
+// paced writes to a client who has the whole patience for each write.
+type paced struct{ answer *answer }
+
+// Write implements io.Writer.
+func (p paced) Write(b []byte) (int, error) {
+	p.answer.pace.send()
+	return p.answer.ResponseWriter.Write(b)
 }
 
 // recover answers for a handler that panicked. http.ErrAbortHandler is how a handler hangs up.

@@ -33,16 +33,18 @@ var smalls = sync.Pool{New: func() any { b := make([]byte, small); return &b }}
 // getBlob sends a layer, or news of it.
 func (r *Registry) getBlob(a *answer, hr *http.Request, req *request) error {
 	d := digest.Digest(req.reference)
-	if req.method == http.MethodHead && !conditional(hr) {
-		size, err := r.content.Blob(hr.Context(), req.name, d, content.Promise) // a client that is told that a blob exists does not send it
+	if req.method == http.MethodHead || hr.Header["If-None-Match"] != nil { // a client that is told that a blob exists does not send it
+		size, err := r.content.Blob(hr.Context(), req.name, d, content.Promise)
 		if err != nil {
 			return err
 		}
-		req.access(d, size)
-		blobHeader(a.Header(), d)
-		a.Header().Set("Accept-Ranges", "bytes")
-		a.begin(http.StatusOK, size)
-		return nil
+		if !conditional(hr) {
+			req.access(d, size)
+			blobHeader(a.Header(), d)
+			a.Header().Set("Accept-Ranges", "bytes")
+			a.begin(http.StatusOK, size)
+			return nil
+		}
 	}
 	f, err := r.content.Open(hr.Context(), req.name, d)
 	if err != nil {

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
@@ -65,8 +66,19 @@ func (g *leasing) pass() {
 // writeLeases records what waits, the caller's own first, in one transaction.
 func (s *Store) writeLeases(ctx context.Context) {
 	batch := s.leasing.take()
-	defer s.leasing.pass()
-	err := s.begin(context.WithoutCancel(ctx), func(t *tx) error {
+	err := errLost
+	defer func() { // also after a panic: nobody waits for ever
+		for i, l := range batch {
+			if l.err = err; err != nil {
+				l.found = false
+			}
+			if i > 0 { // who is first writes
+				l.turn <- true
+			}
+		}
+		s.leasing.pass()
+	}()
+	err = s.begin(context.WithoutCancel(ctx), func(t *tx) error {
 		for _, l := range batch {
 			var err error
 			if l.found, err = t.lease(l.key); err != nil {
@@ -75,15 +87,10 @@ func (s *Store) writeLeases(ctx context.Context) {
 		}
 		return nil
 	})
-	for i, l := range batch {
-		if l.err = err; err != nil {
-			l.found = false
-		}
-		if i > 0 { // who is first writes
-			l.turn <- true
-		}
-	}
 }
+
+// errLost is for the leases of a transaction that broke off.
+var errLost = errors.New("the use was not recorded")
 
 func (t *tx) lease(k index.Key) (found bool, err error) {
 	table, cond, args := where(k)
