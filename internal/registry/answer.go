@@ -64,8 +64,6 @@ func (a *answer) betterReason(status int) error {
 	switch {
 	case status < http.StatusBadRequest:
 		return nil
-	case a.req.reason() != nil:
-		return a.told(a.req.reason())
 	case status == http.StatusMethodNotAllowed:
 		return errcode.ErrorCodeUnsupported
 	case status == http.StatusNotFound && !strings.HasPrefix(a.Header().Get("Content-Type"), "application/json"):

@@ -18,7 +18,6 @@ func newApp(ctx context.Context, d *driver) (app *handlers.App, err error) {
 	cfg := &configuration.Configuration{
 		Storage: configuration.Storage{
 			driverName: configuration.Parameters{"driver": d},
-			"delete":   configuration.Parameters{"enabled": true},
 			"redirect": configuration.Parameters{"disable": true},
 			// There are no uploads of its own.
 			"maintenance": configuration.Parameters{"uploadpurging": map[any]any{"enabled": false}},

@@ -82,6 +82,15 @@ func (r *Registry) getBlob(a *answer, hr *http.Request, req *request) error {
 	return a.brokenOff(err)
 }
 
+// deleteBlob takes a layer from a repository. What it names goes with an expiry.
+func (r *Registry) deleteBlob(a *answer, hr *http.Request, req *request) error {
+	if err := r.content.DeleteLayer(hr.Context(), req.name, digest.Digest(req.reference)); err != nil {
+		return err
+	}
+	a.begin(http.StatusAccepted, 0)
+	return nil
+}
+
 func blobHeader(h http.Header, d digest.Digest) {
 	h.Set("Cache-Control", "max-age=31536000")
 	h.Set("Content-Type", "application/octet-stream")

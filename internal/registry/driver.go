@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"net/http"
 	"slices"
 	"syscall"
 
@@ -12,23 +11,21 @@ import (
 	"github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
 
 	"github.com/jc-lab/docker-cache-server/internal/adopt"
-	"github.com/jc-lab/docker-cache-server/internal/content"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// driver shows distribution the tree, and deletes names for it. Nothing is a use of what it reads, since
-// it reads for deletes and lists only; and it writes nothing.
+// driver shows distribution the tree, which it does not change. Nothing is a use of what it reads, since
+// it reads for lists only.
 type driver struct {
 	storagedriver.StorageDriver
-	dir     layout.Dir
-	content *content.Store
+	dir layout.Dir
 }
 
 // maxThreads bounds the file operations at a time. Distribution's default of 100 queues a CI farm's.
 const maxThreads = 1000
 
-func newDriver(dir layout.Dir, c *content.Store) *driver {
-	return &driver{filesystem.New(filesystem.DriverParameters{RootDirectory: string(dir), MaxThreads: maxThreads}), dir, c}
+func newDriver(dir layout.Dir) *driver {
+	return &driver{filesystem.New(filesystem.DriverParameters{RootDirectory: string(dir), MaxThreads: maxThreads}), dir}
 }
 
 // GetContent implements storagedriver.StorageDriver.
@@ -43,13 +40,8 @@ func (d *driver) Stat(ctx context.Context, subPath string) (storagedriver.FileIn
 	return fi, readError(err)
 }
 
-// List implements storagedriver.StorageDriver. Who deletes a manifest asks for all tags, to read each of
-// them; those that pointed at it went with it.
+// List implements storagedriver.StorageDriver.
 func (d *driver) List(ctx context.Context, subPath string) ([]string, error) {
-	p, _ := layout.Parse(subPath)
-	if req := requestOf(ctx); p.Kind == layout.TagsDir && req != nil && req.method == http.MethodDelete {
-		return nil, nil
-	}
 	names, err := d.StorageDriver.List(ctx, subPath)
 	if subPath == "/" { // what dcs keeps beside the tree is not distribution's business
 		names = slices.DeleteFunc(names, func(name string) bool { return d.dir.Native(name) == d.dir.Metadata() })
@@ -71,31 +63,14 @@ func (d *driver) Walk(ctx context.Context, from string, f storagedriver.WalkFn, 
 	}, options...))
 }
 
-// Delete implements storagedriver.StorageDriver. A client deletes names; content goes with internal/gc.
-func (d *driver) Delete(ctx context.Context, subPath string) error {
-	p, _ := layout.Parse(subPath)
-	var err error
-	switch p.Kind {
-	case layout.LayerLink:
-		err = d.content.DeleteLayer(ctx, p.Repository, p.Digest)
-	case layout.RevisionLink:
-		err = d.content.DeleteManifest(ctx, p.Repository, p.Digest)
-	case layout.TagDir:
-		err = d.content.DeleteTag(ctx, p.Repository, p.Tag)
-	default:
-		return errReadOnly
-	}
-	if errors.Is(err, content.ErrUnknown) {
-		return notFound(subPath) // bare: distribution compares types
-	}
-	return requestOf(ctx).fail(err)
-}
-
 // errReadOnly is for what distribution's handlers have no part in.
 var errReadOnly = errors.New("distribution's handlers write nothing to the store")
 
 // PutContent implements storagedriver.StorageDriver.
 func (*driver) PutContent(context.Context, string, []byte) error { return errReadOnly }
+
+// Delete implements storagedriver.StorageDriver.
+func (*driver) Delete(context.Context, string) error { return errReadOnly }
 
 // Writer implements storagedriver.StorageDriver.
 func (*driver) Writer(context.Context, string, bool) (storagedriver.FileWriter, error) {

@@ -17,7 +17,7 @@ func TestWalkingShowsATagOnlyWithACurrentLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	var seen []string
-	err := newDriver(dir, nil).Walk(t.Context(), layout.Path{Kind: layout.TagsDir, Repository: "a"}.String(), func(fi storagedriver.FileInfo) error {
+	err := newDriver(dir).Walk(t.Context(), layout.Path{Kind: layout.TagsDir, Repository: "a"}.String(), func(fi storagedriver.FileInfo) error {
 		seen = append(seen, fi.Path())
 		return nil
 	})

@@ -44,7 +44,7 @@ func (r *Registry) getTags(a *answer, hr *http.Request, req *request) error {
 		return err
 	}
 	if !whole {
-		r.pass(a, hr, req)
+		r.pass(a, hr)
 		return nil
 	}
 	if more != "" {
@@ -70,7 +70,7 @@ func (r *Registry) getCatalog(a *answer, hr *http.Request, req *request) error {
 		return err
 	}
 	if !whole {
-		r.pass(a, hr, req)
+		r.pass(a, hr)
 		return nil
 	}
 	if more != "" {

@@ -97,6 +97,19 @@ func (r *Registry) putManifest(a *answer, hr *http.Request, req *request) error 
 	return nil
 }
 
+// deleteManifest takes a tag away, or a manifest with all its tags.
+func (r *Registry) deleteManifest(a *answer, hr *http.Request, req *request) (err error) {
+	if strings.Contains(req.reference, ":") {
+		err = r.content.DeleteManifest(hr.Context(), req.name, digest.Digest(req.reference))
+	} else {
+		err = r.content.DeleteTag(hr.Context(), req.name, req.reference)
+	}
+	if err == nil {
+		a.begin(http.StatusAccepted, 0)
+	}
+	return err
+}
+
 // maxTags bounds how many tags one PUT moves.
 const maxTags = 100
 

@@ -1,8 +1,8 @@
 // Package registry speaks the registry protocol over a store of content.
 //
 // What is asked often, or what distribution's handlers cannot do, it answers itself: blobs, manifests,
-// uploads, referrers and lists. The rest goes to distribution's handlers, of which it is the only
-// importer, over a driver that deletes names by the rules of the store. Each rule of the protocol stands
+// uploads, referrers, lists and deletes. The rest goes to distribution's handlers, of which it is the only
+// importer, over a driver that shows them the tree: the base, and lists while the index is not whole. Each rule of the protocol stands
 // once: names, logins, errors and limits in the seam around both, promises and recency in
 // internal/content below both.
 package registry
@@ -81,7 +81,7 @@ func New(ctx context.Context, opts Options) (*Registry, error) {
 	r.content = content.New(content.Options{Dir: opts.Dir, Tree: opts.Tree, Index: opts.Index, Log: opts.Log, Resolution: opts.Resolution})
 	r.uploads = newUploads(opts.Limits.Uploads, func(u upload) bool { return r.content.HasUpload(u.repo, u.id) })
 	var err error
-	r.app, err = newApp(r.context(ctx), newDriver(opts.Dir, r.content))
+	r.app, err = newApp(r.context(ctx), newDriver(opts.Dir))
 	return r, err
 }
 

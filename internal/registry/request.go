@@ -1,28 +1,23 @@
 package registry
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
 	"net/netip"
 	"os"
 	"strings"
-	"sync"
 
 	"github.com/opencontainers/go-digest"
 )
 
-// request is one request. The driver gets it from the context of its calls.
+// request is one request.
 type request struct {
 	route
 	method   string
 	plain    bool // not encrypted: the kernel can send files
 	login    login
 	accessed []accessed // the blobs and manifests that it served or stored
-
-	mu      sync.Mutex // guards failure: distribution deletes tags in several goroutines
-	failure error      // the reason why the request failed, where distribution tells a client less
 }
 
 // accessed is a blob or a manifest that a request served or stored.
@@ -50,32 +45,6 @@ func (l *login) check(r *http.Request, authenticate Authenticate) bool {
 		}
 	}
 	return l.ok
-}
-
-type requestKey struct{}
-
-func requestOf(ctx context.Context) *request {
-	r, _ := ctx.Value(requestKey{}).(*request)
-	return r
-}
-
-// fail notes why the request cannot be done, and returns the error. The first reason counts.
-func (r *request) fail(err error) error {
-	if r == nil || err == nil {
-		return err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.failure == nil {
-		r.failure = err
-	}
-	return err
-}
-
-func (r *request) reason() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.failure
 }
 
 // route is what a path below /v2/ asks for.

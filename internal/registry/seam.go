@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"context"
 	"net/http"
 	"strings"
 	"time"
@@ -20,8 +19,8 @@ var routes = map[string]map[string]handler{
 	routeCatalog:  {"GET": (*Registry).getCatalog, "HEAD": (*Registry).getCatalog},
 	routeTags:     {"GET": (*Registry).getTags, "HEAD": (*Registry).getTags},
 	routeReferrer: {"GET": (*Registry).getReferrers, "HEAD": (*Registry).getReferrers},
-	routeBlob:     {"GET": (*Registry).getBlob, "HEAD": (*Registry).getBlob, "DELETE": nil},
-	routeManifest: {"GET": (*Registry).getManifest, "HEAD": (*Registry).getManifest, "PUT": (*Registry).putManifest, "DELETE": nil},
+	routeBlob:     {"GET": (*Registry).getBlob, "HEAD": (*Registry).getBlob, "DELETE": (*Registry).deleteBlob},
+	routeManifest: {"GET": (*Registry).getManifest, "HEAD": (*Registry).getManifest, "PUT": (*Registry).putManifest, "DELETE": (*Registry).deleteManifest},
 	routeUploads:  {"POST": (*Registry).postUpload},
 	routeUpload: {"GET": (*Registry).getUpload, "HEAD": (*Registry).getUpload, "PATCH": (*Registry).patchUpload,
 		"PUT": (*Registry).putUpload, "DELETE": (*Registry).deleteUpload},
@@ -71,7 +70,7 @@ func (r *Registry) serve(a *answer, hr *http.Request, req *request) error {
 	if h != nil {
 		return h(r, a, hr, req)
 	}
-	r.pass(a, hr, req)
+	r.pass(a, hr)
 	return nil
 }
 
@@ -93,9 +92,9 @@ func (r *request) validReference() error {
 }
 
 // pass lets distribution's handlers answer.
-func (r *Registry) pass(a *answer, hr *http.Request, req *request) {
+func (r *Registry) pass(a *answer, hr *http.Request) {
 	a.passed = true
-	r.app.ServeHTTP(a, hr.WithContext(context.WithValue(r.context(hr.Context()), requestKey{}, req)))
+	r.app.ServeHTTP(a, hr.WithContext(r.context(hr.Context())))
 }
 
 // done tells who wants to know.
