@@ -227,18 +227,22 @@ func (u *Upload) receiveMany(r io.Reader) error {
 	return errors.Join(failure, err)
 }
 
-// feed hands on what it reads whenever the writer is free, or a piece is full.
+// flushAfter is how long bytes wait in memory while more of them come.
+const flushAfter = 100 * time.Millisecond
+
+// feed hands on what it reads when the writer is free and half of a piece is there, since each turn costs
+// as much as the hash of some kilobytes; or after a while.
 func feed(r io.Reader, b []byte, work chan<- []byte, free <-chan []byte, stopped *atomic.Bool) error {
-	for !stopped.Load() {
+	for last := time.Now(); !stopped.Load(); {
 		n, err := r.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
 		if len(b) == cap(b) || err != nil {
 			work <- b
 			b = <-free
-		} else if len(b) > 0 {
+		} else if len(b) >= cap(b)/2 || len(b) > 0 && time.Since(last) > flushAfter {
 			select {
 			case work <- b:
-				b = <-free
+				b, last = <-free, time.Now()
 			default:
 			}
 		}

@@ -2,10 +2,8 @@ package registry
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"net/http"
-	"os"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -142,10 +140,11 @@ func (a *answer) Write(p []byte) (int, error) {
 }
 
 // A file goes out in pieces of least to most bytes, so that a client that takes none is noticed. A fast one
-// gets larger pieces: on plain HTTP each is one sendfile.
+// gets larger pieces: on plain HTTP each is one sendfile. Each has to be taken within the patience, also by
+// a client that was fast and is slow now.
 const (
 	least = 64 << 10
-	most  = 4 << 20
+	most  = 1 << 20
 )
 
 // ReadFrom implements io.ReaderFrom, by which net/http sends files without reading them.
@@ -161,10 +160,6 @@ func (a *answer) ReadFrom(from io.Reader) (n int64, err error) {
 		began := time.Now()
 		got, err := a.copy(&io.LimitedReader{R: from, N: piece})
 		n, a.written = n+got, a.written+got
-		if errors.Is(err, os.ErrDeadlineExceeded) && got > 0 { // it took some, but not all of a piece for a fast client
-			piece, a.pace.written = least, time.Time{}
-			continue
-		}
 		if err != nil || got < piece {
 			return n, err
 		}
