@@ -283,7 +283,7 @@ func (s *Store) PutTag(ctx context.Context, repo, tag string, to digest.Digest) 
 // dropOtherEntries removes a tag's index entries but one. Stock registries keep one a push, for ever.
 func (s *Store) dropOtherEntries(keep layout.Path) {
 	dir := s.dir.File(layout.Path{Kind: layout.TagIndexDir, Repository: keep.Repository, Tag: keep.Tag})
-	for _, entry := range s.entries(dir) {
+	for _, entry := range entries(dir) {
 		if entry != keep.Digest {
 			failpoint.Step()
 			_ = os.RemoveAll(path.Join(dir, entry.Algorithm().String(), entry.Encoded())) // nothing depends on them; the next move tries again
@@ -292,7 +292,7 @@ func (s *Store) dropOtherEntries(keep layout.Path) {
 }
 
 // entries are the digests that have a directory in a tag's index.
-func (s *Store) entries(dir string) (all []digest.Digest) {
+func entries(dir string) (all []digest.Digest) {
 	algorithms, _ := os.ReadDir(dir)
 	for _, alg := range algorithms {
 		sums, _ := os.ReadDir(path.Join(dir, alg.Name()))

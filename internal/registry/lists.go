@@ -43,14 +43,7 @@ func (r *Registry) getTags(a *answer, hr *http.Request, req *request) error {
 	if err != nil {
 		return err
 	}
-	if !whole {
-		r.pass(a, hr)
-		return nil
-	}
-	if more != "" {
-		next(a, hr, n, more)
-	}
-	return a.json("application/json", struct {
+	return r.list(a, hr, whole, n, more, struct {
 		Name string   `json:"name"`
 		Tags []string `json:"tags"`
 	}{req.name, tags})
@@ -69,6 +62,13 @@ func (r *Registry) getCatalog(a *answer, hr *http.Request, req *request) error {
 	if err != nil {
 		return err
 	}
+	return r.list(a, hr, whole, n, more, struct {
+		Repositories []string `json:"repositories"`
+	}{names})
+}
+
+// list sends a page of a list that the index has whole; else distribution's handlers walk the tree for one.
+func (r *Registry) list(a *answer, hr *http.Request, whole bool, n int, more string, page any) error {
 	if !whole {
 		r.pass(a, hr)
 		return nil
@@ -76,9 +76,7 @@ func (r *Registry) getCatalog(a *answer, hr *http.Request, req *request) error {
 	if more != "" {
 		next(a, hr, n, more)
 	}
-	return a.json("application/json", struct {
-		Repositories []string `json:"repositories"`
-	}{names})
+	return a.json("application/json", page)
 }
 
 // next names the page that follows, relative to the registry, wherever a proxy has put it.
