@@ -57,7 +57,7 @@ var only = map[string][]string{
 	"github.com/dustin/go-humanize":                                   {"internal/ui"},
 	"github.com/distribution/distribution/v3/registry/handlers":       {"internal/registry"},
 	"github.com/distribution/distribution/v3/registry/storage/driver": {"internal/registry"},
-	"modernc.org/sqlite":                                              {"internal/index/sqlite"},
+	"zombiezen.com/go/sqlite":                                         {"internal/index/sqlite"},
 }
 
 func TestArrowsPointDown(t *testing.T) {

@@ -3,12 +3,12 @@
 package e2e
 
 import (
-	"database/sql"
 	"path/filepath"
 	"testing"
 	"time"
 
-	_ "modernc.org/sqlite" // the engine, as an operator's own tool would use it
+	"zombiezen.com/go/sqlite" // the engine, as an operator's own tool would use it
+	"zombiezen.com/go/sqlite/sqlitex"
 )
 
 // TestAnIndexThatSomebodyLocks holds that a foreign writer who does not let go of the index stops what has to be
@@ -17,13 +17,12 @@ func TestAnIndexThatSomebodyLocks(t *testing.T) {
 	dir, addr := open(t)
 	first := pushImage(t, addr+"/app:first", newImage(t, 1<<10))
 	mustPull(t, addr+"/app:first", first)
-	db, err := sql.Open("sqlite", filepath.Join(dir, ".metadata", "index.db"))
+	db, err := sqlite.OpenConn(filepath.Join(dir, ".metadata", "index.db"), sqlite.OpenReadWrite)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	db.SetMaxOpenConns(1)
-	if _, err := db.Exec("BEGIN IMMEDIATE"); err != nil {
+	if err := sqlitex.ExecuteTransient(db, "BEGIN IMMEDIATE", nil); err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
@@ -33,7 +32,7 @@ func TestAnIndexThatSomebodyLocks(t *testing.T) {
 	}
 	second := newImage(t, 1<<10)
 	fails(t, "the index is locked", addr+"/app:second", second)
-	if _, err := db.Exec("ROLLBACK"); err != nil {
+	if err := sqlitex.ExecuteTransient(db, "ROLLBACK", nil); err != nil {
 		t.Fatal(err)
 	}
 	pushImage(t, addr+"/app:second", second)

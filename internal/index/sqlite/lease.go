@@ -107,7 +107,7 @@ func (t *tx) lease(k index.Key) (found bool, err error) {
 		err = t.useSignatures(k.Repository, k.Digest, t.now)
 	case index.Tag:
 		var r *index.Row
-		if r, err = t.q().row(k); err == nil {
+		if r, err = t.row(k); err == nil {
 			err = t.useSignatures(k.Repository, r.Digest, t.now)
 		}
 	}

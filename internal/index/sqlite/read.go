@@ -2,8 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -13,33 +11,14 @@ import (
 
 // View implements index.Store.
 func (s *Store) View(ctx context.Context, read func(index.Reader) error) error {
-	return s.note(s.file.Load().view(ctx, func(q querier) error { return read(&reader{q}) }))
-}
-
-func (f *file) view(ctx context.Context, read func(querier) error) error {
-	t, err := f.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
-	if err != nil {
-		return wrap(err)
-	}
-	defer t.Rollback() // only reads
-	stmts := map[string]*sql.Stmt{}
-	return wrap(read(querier{ctx: ctx, prepare: func(query string) (*sql.Stmt, error) {
-		if st := stmts[query]; st != nil {
-			return st, nil
-		}
-		st, err := t.PrepareContext(ctx, query) // closed with the transaction
-		if err == nil {
-			stmts[query] = st
-		}
-		return st, err
-	}}))
+	return s.note(s.file.Load().read.view(ctx, func(q querier) error { return read(&reader{q}) }))
 }
 
 type reader struct{ q querier }
 
 // Totals implements index.Reader.
 func (r *reader) Totals() (t index.Totals, err error) {
-	err = r.q.one("SELECT tags, manifests, blobs, bytes FROM totals").Scan(&t.Tags, &t.Manifests, &t.Blobs, &t.Bytes)
+	_, err = r.q.one([]any{&t.Tags, &t.Manifests, &t.Blobs, &t.Bytes}, "SELECT tags, manifests, blobs, bytes FROM totals")
 	return t, err
 }
 
@@ -48,14 +27,16 @@ func (r *reader) Row(k index.Key) (*index.Row, error) { return r.q.row(k) }
 
 func (q querier) row(k index.Key) (*index.Row, error) {
 	table, cond, args := where(k)
-	row, err := scanKind(k.Kind)(q.one("SELECT "+columns(k.Kind)+" FROM "+table+" m WHERE "+cond, args...))
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, nil
-	}
+	a, err := q.query("SELECT "+columns(k.Kind)+" FROM "+table+" m WHERE "+cond, args...)
 	if err != nil {
 		return nil, err
 	}
-	return &row, nil
+	defer a.close()
+	if found, err := a.next(); err != nil || !found {
+		return nil, err
+	}
+	row, err := scanKind(k.Kind)(a)
+	return &row, err
 }
 
 const (
@@ -69,38 +50,38 @@ func columns(k index.Kind) string {
 	return [...]string{index.Blob: blobColumns, index.Layer: layerColumns, index.Manifest: manifestColumns, index.Tag: tagColumns}[k]
 }
 
-func scanKind(k index.Kind) func(scanner) (index.Row, error) {
-	return [...]func(scanner) (index.Row, error){index.Blob: scanBlob, index.Layer: scanLayer, index.Manifest: scanManifest, index.Tag: scanTag}[k]
+func scanKind(k index.Kind) func(*answer) (index.Row, error) {
+	return [...]func(*answer) (index.Row, error){index.Blob: scanBlob, index.Layer: scanLayer, index.Manifest: scanManifest, index.Tag: scanTag}[k]
 }
 
-func scanBlob(sc scanner) (r index.Row, err error) {
+func scanBlob(a *answer) (r index.Row, err error) {
 	var created, accessed int64
-	err = sc.Scan((*packed)(&r.Digest), &r.Size, &r.Placed, &created, &accessed)
+	err = a.scan((*packed)(&r.Digest), &r.Size, &r.Placed, &created, &accessed)
 	r.Key, r.CreatedAt, r.AccessedAt = index.BlobKey(r.Digest), millis(created), millis(accessed)
 	return r, err
 }
 
-func scanLayer(sc scanner) (r index.Row, err error) {
+func scanLayer(a *answer) (r index.Row, err error) {
 	var created, accessed int64
 	var repo string
-	err = sc.Scan((*packed)(&r.Digest), &repo, &r.Placed, &created, &accessed)
+	err = a.scan((*packed)(&r.Digest), &repo, &r.Placed, &created, &accessed)
 	r.Key, r.CreatedAt, r.AccessedAt = index.LayerKey(repo, r.Digest), millis(created), millis(accessed)
 	return r, err
 }
 
-func scanManifest(sc scanner) (r index.Row, err error) {
+func scanManifest(a *answer) (r index.Row, err error) {
 	var created, accessed int64
 	var repo string
-	err = sc.Scan((*packed)(&r.Digest), &repo, &r.MediaType, &r.Artifact, (*packed)(&r.Config), (*packed)(&r.Subject),
+	err = a.scan((*packed)(&r.Digest), &repo, &r.MediaType, &r.Artifact, (*packed)(&r.Config), (*packed)(&r.Subject),
 		&r.Size, &r.Placed, &created, &accessed)
 	r.Key, r.CreatedAt, r.AccessedAt = index.ManifestKey(repo, r.Digest), millis(created), millis(accessed)
 	return r, err
 }
 
-func scanTag(sc scanner) (r index.Row, err error) {
+func scanTag(a *answer) (r index.Row, err error) {
 	var created, accessed int64
 	var repo, name string
-	err = sc.Scan((*packed)(&r.Digest), &repo, &name, &created, &accessed)
+	err = a.scan((*packed)(&r.Digest), &repo, &name, &created, &accessed)
 	r.Key, r.Placed, r.CreatedAt, r.AccessedAt = index.TagKey(repo, name), true, millis(created), millis(accessed)
 	return r, err
 }
@@ -126,8 +107,8 @@ func (r *reader) Loose(kind index.Kind, cut index.Cutoffs, f func(index.Row) err
 
 func (q querier) rows(kind index.Kind, f func(index.Row) error, from string, args ...any) error {
 	scan := scanKind(kind)
-	return q.each(func(sc scanner) error {
-		row, err := scan(sc)
+	return q.each(func(a *answer) error {
+		row, err := scan(a)
 		if err != nil {
 			return err
 		}
@@ -145,9 +126,9 @@ func (q querier) list(kind index.Kind, from string, args ...any) (all []index.Ro
 
 // References implements index.Reader.
 func (r *reader) References(d digest.Digest) (all []digest.Digest, err error) {
-	err = r.q.each(func(sc scanner) error {
+	err = r.q.each(func(a *answer) error {
 		var child packed
-		err := sc.Scan(&child)
+		err := a.scan(&child)
 		all = append(all, digest.Digest(child))
 		return err
 	}, "SELECT DISTINCT child FROM refs WHERE parent = ?", packed(d))
@@ -205,37 +186,33 @@ func (r *reader) Latest(kind index.Kind) (index.Cursor, error) {
 		cond = ` WHERE m.held = 0 AND m.placed = 1
 			AND NOT EXISTS (SELECT 1 FROM layers l WHERE l.digest = m.digest) AND NOT EXISTS (SELECT 1 FROM manifests i WHERE i.digest = m.digest)`
 	}
-	st, err := r.q.prepare("SELECT " + columns(kind) + " FROM " + table + " m" + cond + " ORDER BY m.accessed_at DESC")
+	a, err := r.q.query("SELECT " + columns(kind) + " FROM " + table + " m" + cond + " ORDER BY m.accessed_at DESC")
 	if err != nil {
-		return nil, wrap(err)
+		return nil, err
 	}
-	rows, err := st.QueryContext(r.q.ctx)
-	if err != nil {
-		return nil, wrap(err)
-	}
-	return &cursor{rows: rows, scan: scanKind(kind)}, nil
+	return &cursor{a, scanKind(kind)}, nil
 }
 
 type cursor struct {
-	rows *sql.Rows
-	scan func(scanner) (index.Row, error)
+	*answer
+	read func(*answer) (index.Row, error)
 }
 
 func (c *cursor) Next() (row index.Row, ok bool, err error) {
-	if !c.rows.Next() {
-		return row, false, wrap(c.rows.Err())
+	if more, err := c.next(); err != nil || !more {
+		return row, false, err
 	}
-	row, err = c.scan(c.rows)
-	return row, err == nil, wrap(err)
+	row, err = c.read(c.answer)
+	return row, err == nil, err
 }
 
-func (c *cursor) Close() { c.rows.Close() }
+func (c *cursor) Close() { c.close() }
 
 // Namings implements index.Reader.
 func (r *reader) Namings(d digest.Digest, most int) (all []index.Naming, err error) {
-	err = r.q.each(func(sc scanner) error {
+	err = r.q.each(func(a *answer) error {
 		var n index.Naming
-		err := sc.Scan(&n.Repository, (*packed)(&n.Manifest))
+		err := a.scan(&n.Repository, (*packed)(&n.Manifest))
 		all = append(all, n)
 		return err
 	}, "SELECT repo, parent FROM refs WHERE child = ? ORDER BY repo, parent LIMIT ? + 0", packed(d), limit(most))
@@ -244,7 +221,7 @@ func (r *reader) Namings(d digest.Digest, most int) (all []index.Naming, err err
 
 // Named implements index.Reader.
 func (r *reader) Named(d digest.Digest) (n int, err error) {
-	err = r.q.one("SELECT count(DISTINCT parent) FROM refs WHERE child = ?", packed(d)).Scan(&n)
+	_, err = r.q.one([]any{&n}, "SELECT count(DISTINCT parent) FROM refs WHERE child = ?", packed(d))
 	return n, err
 }
 
@@ -268,9 +245,9 @@ func (r *reader) HasRepository(repo string) (bool, error) {
 }
 
 func (q querier) names(query string, args ...any) (all []string, err error) {
-	err = q.each(func(sc scanner) error {
+	err = q.each(func(a *answer) error {
 		var name string
-		err := sc.Scan(&name)
+		err := a.scan(&name)
 		all = append(all, name)
 		return err
 	}, query, args...)

@@ -84,7 +84,7 @@ func (t *tx) retireOne(k index.Key, cut index.Cutoffs, remove func([]index.Row) 
 
 func (t *tx) gate() error {
 	var g string
-	if _, err := t.q().setting("gate", &g); err != nil {
+	if _, err := t.setting("gate", &g); err != nil {
 		return err
 	}
 	if g != gateOpen {
@@ -114,7 +114,7 @@ func (t *tx) dead(k index.Key, cut index.Cutoffs) ([]index.Row, error) {
 	if k.Kind == index.Manifest {
 		return t.deadManifests(k, cut)
 	}
-	r, err := t.q().row(k)
+	r, err := t.row(k)
 	if err != nil || r == nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ func (t *tx) dead(k index.Key, cut index.Cutoffs) ([]index.Row, error) {
 
 // wanted says whether a tag, a link or a blob was used lately or is referred to.
 func (t *tx) wanted(r index.Row, cut index.Cutoffs) (bool, error) {
-	q := t.q()
+	q := t.querier
 	switch r.Key.Kind {
 	case index.Tag:
 		m, err := q.row(index.ManifestKey(r.Key.Repository, r.Digest))
@@ -150,17 +150,17 @@ func (t *tx) wanted(r index.Row, cut index.Cutoffs) (bool, error) {
 // deadManifests returns k with all that keeps it, if none of it is tagged or was used since its cutoff.
 // Its parents went before, as a rule, so this is k alone; it is more when they keep each other.
 func (t *tx) deadManifests(k index.Key, cut index.Cutoffs) ([]index.Row, error) {
-	if r, err := t.q().row(k); err != nil || r == nil {
+	if r, err := t.row(k); err != nil || r == nil {
 		return nil, err
 	}
-	alive, err := t.q().exists(keepersOf+`SELECT 1 FROM keepers JOIN manifests m ON m.digest = d AND m.repo = ?1
+	alive, err := t.exists(keepersOf+`SELECT 1 FROM keepers JOIN manifests m ON m.digest = d AND m.repo = ?1
 		WHERE m.accessed_at >= CASE WHEN m.placed THEN ?3 ELSE ?4 END
 			OR EXISTS (SELECT 1 FROM tags g WHERE g.repo = ?1 AND g.digest = m.digest) LIMIT 1`,
 		k.Repository, packed(k.Digest), cutoff(cut.Names), cutoff(cut.Content))
 	if err != nil || alive {
 		return nil, err
 	}
-	dead, err := t.q().list(index.Manifest, `FROM (`+keepersOf+`SELECT DISTINCT d FROM keepers)
+	dead, err := t.list(index.Manifest, `FROM (`+keepersOf+`SELECT DISTINCT d FROM keepers)
 		JOIN manifests m ON m.digest = d AND m.repo = ?1`, k.Repository, packed(k.Digest))
 	if err != nil || len(dead) == 1 {
 		return dead, err
@@ -182,7 +182,7 @@ func (t *tx) parentsFirst(rows []index.Row) (ordered []index.Row, err error) {
 			return nil
 		}
 		seen[r.Digest] = true
-		keepers, err := t.q().list(index.Manifest, "FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = f.repo WHERE f.repo = ? AND f.child = ?", r.Key.Repository, packed(r.Digest))
+		keepers, err := t.list(index.Manifest, "FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = f.repo WHERE f.repo = ? AND f.child = ?", r.Key.Repository, packed(r.Digest))
 		if err != nil {
 			return err
 		}
@@ -231,7 +231,7 @@ func (s *Store) OpenGate(ctx context.Context, token string) (opened bool, err er
 	s.checkpointEvery(checkpointPages)
 	err = s.begin(ctx, func(t *tx) error {
 		var g string
-		if _, err := t.q().setting("gate", &g); err != nil || g == "" || g != token {
+		if _, err := t.setting("gate", &g); err != nil || g == "" || g != token {
 			return err
 		}
 		opened = true
@@ -285,7 +285,7 @@ func (s *Store) owing(p promise) (grace, resolution time.Duration) {
 func (s *Store) Promise(ctx context.Context, p index.Policy) error {
 	return s.begin(ctx, func(t *tx) error {
 		var pr promise
-		if _, err := t.q().setting("promise", &pr); err != nil {
+		if _, err := t.setting("promise", &pr); err != nil {
 			return err
 		}
 		if pr.Policy.Grace > p.Grace || pr.Policy.Resolution > p.Resolution {
@@ -312,7 +312,7 @@ func (s *Store) beat(t *tx) error {
 		return err
 	}
 	var pr promise
-	if ok, err := t.q().setting("promise", &pr); err != nil || !ok || !s.serves { // who only looks after a store promises nothing
+	if ok, err := t.setting("promise", &pr); err != nil || !ok || !s.serves { // who only looks after a store promises nothing
 		return err
 	}
 	pr.Beat = hb.Time
@@ -322,7 +322,7 @@ func (s *Store) beat(t *tx) error {
 // owed is how long a lease lasts at most, by anyone's promise that still holds.
 func (s *Store) owed(t *tx) (time.Duration, error) {
 	var pr promise
-	if ok, err := t.q().setting("promise", &pr); err != nil || !ok {
+	if ok, err := t.setting("promise", &pr); err != nil || !ok {
 		return 0, err
 	}
 	grace, resolution := s.owing(pr)

@@ -9,11 +9,8 @@ package sqlite
 import (
 	"context"
 	"crypto/rand"
-	"database/sql"
-	"database/sql/driver"
 	_ "embed"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -24,8 +21,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	"modernc.org/sqlite"
-	lib "modernc.org/sqlite/lib"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/jc-lab/docker-cache-server/internal/failpoint"
 	"github.com/jc-lab/docker-cache-server/internal/index"
@@ -71,7 +68,7 @@ type Store struct {
 	file    atomic.Pointer[file]
 	damaged atomic.Bool // a page of the file could not be read
 
-	write   chan *writer  // holds the only writer while nobody uses it
+	write   chan *conn    // holds the only connection that writes while nobody uses it
 	closed  chan struct{} // closed with the store, or at once when it is opened for looking
 	leasing leasing
 	once    sync.Once // closes
@@ -81,24 +78,15 @@ type Store struct {
 type file struct {
 	id   string
 	node fs.FileInfo // of the file when it was opened
-	db   *sql.DB     // the writer's connection; nil when opened for looking
-	read *sql.DB
-}
-
-func (f *file) close() error {
-	errs := []error{f.read.Close()}
-	if f.db != nil {
-		errs = append(errs, f.db.Close())
-	}
-	return errors.Join(errs...)
+	read *pool
 }
 
 // ErrNoSharedMemory says that an index cannot be read where it is: it has a WAL, and the file that SQLite
 // needs beside it is missing and cannot be made. OpenCopy can.
 var ErrNoSharedMemory = errors.New("the index's directory cannot be written to, and a server was killed in it")
 
-// errClosed says that a store was closed, or was opened for looking only.
-var errClosed = errors.New("the index is not open for changes")
+// errClosed says that a store was closed, or, of a change, that it was opened for looking only.
+var errClosed = errors.New("the index is not open")
 
 var _ index.Store = (*Store)(nil)
 
@@ -107,7 +95,7 @@ func Open(ctx context.Context, path string, mode Mode, wall func() time.Time) (*
 	if err := checkFile(path, mode); err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, serves: mode == Serve, write: make(chan *writer, 1), closed: make(chan struct{})}
+	s := &Store{path: path, serves: mode == Serve, write: make(chan *conn, 1), closed: make(chan struct{})}
 	f, w, err := s.openFile(ctx, mode)
 	if err != nil {
 		return nil, fmt.Errorf("open index %s: %w", path, wrap(err))
@@ -140,7 +128,7 @@ func (s *Store) Lost() bool {
 // Reopen opens what is at the path now, or a new index. The caller closes the gate and rebuilds. A
 // change that was under way went to the lost file, and counts for nothing.
 func (s *Store) Reopen(ctx context.Context) error {
-	var old *writer
+	var old *conn
 	select {
 	case old = <-s.write:
 	case <-ctx.Done():
@@ -156,7 +144,7 @@ func (s *Store) Reopen(ctx context.Context) error {
 	lost := s.file.Swap(f)
 	s.damaged.Store(false)
 	s.write <- w
-	return errors.Join(old.close(), lost.close())
+	return errors.Join(old.Close(), lost.read.close())
 }
 
 func checkFile(path string, mode Mode) error {
@@ -173,75 +161,66 @@ func checkFile(path string, mode Mode) error {
 }
 
 // openFile opens the database, with its schema as this version has it. For looking there is no writer.
-func (s *Store) openFile(ctx context.Context, mode Mode) (_ *file, w *writer, err error) {
-	pragmas := []string{fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), "temp_store(memory)"}
-	f := &file{}
-	existing := url.Values{"mode": {"rw"}} // a file that was deleted is not made again by reading
-	options, create := existing, url.Values(nil)
-	switch mode {
-	case Look:
-		options = s.lookOptions()
-	case Beside:
-		create = existing
-	}
-	if f.read, err = sql.Open("sqlite", dsn(s.path, append(pragmas, "query_only(1)"), options)); err != nil {
+func (s *Store) openFile(ctx context.Context, mode Mode) (f *file, w *conn, err error) {
+	path, flags := uri(s.path, nil), sqlite.OpenReadWrite // who only reads takes part in the WAL, too
+	if mode == Look {
+		path, flags = s.lookURI(), sqlite.OpenReadOnly
+	} else if w, err = s.openWriter(mode); err != nil {
 		return nil, nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.close())
-		}
-	}()
-	if mode != Look {
-		if f.db, err = sql.Open("sqlite", dsn(s.path, append(pragmas, "journal_mode(WAL)", "synchronous(NORMAL)", fmt.Sprintf("wal_autocheckpoint(%d)", checkpointPages), fmt.Sprintf("journal_size_limit(%d)", checkpointPages*4096)), create)); err != nil {
-			return nil, nil, err
-		}
-		conn, err := f.db.Conn(ctx)
-		if err != nil {
-			return nil, nil, err
-		}
-		w = &writer{conn: conn, stmts: map[string]*sql.Stmt{}}
-		if err := s.change(ctx, w, (*tx).migrate); err != nil {
-			return nil, nil, errors.Join(err, w.close())
-		}
-	}
-	err = f.view(ctx, func(q querier) error {
+	f = &file{read: &pool{open: func() (*conn, error) { return connect(path, flags, inMemory, "query_only = 1") }}}
+	err = f.read.view(ctx, func(q querier) error {
 		if err := checkVersion(q); err != nil {
 			return err
 		}
 		_, err := q.setting("id", &f.id)
 		return err
 	})
+	if err == nil {
+		f.node, err = os.Stat(s.path)
+	}
 	if err != nil {
+		err = errors.Join(err, f.read.close())
 		if w != nil {
-			err = errors.Join(err, w.close())
+			err = errors.Join(err, w.Close())
 		}
 		return nil, nil, err
 	}
-	f.node, err = os.Stat(s.path)
-	return f, w, err
+	return f, w, nil
 }
 
-// lookOptions are for a database that this process may not be able to write beside. Without a WAL there
-// is nobody to share with, and SQLite may do without its lock and its shared memory file.
-func (s *Store) lookOptions() url.Values {
+const inMemory = "temp_store = memory"
+
+func (s *Store) openWriter(mode Mode) (*conn, error) {
+	flags := sqlite.OpenReadWrite
+	if mode != Beside {
+		flags |= sqlite.OpenCreate
+	}
+	w, err := connect(uri(s.path, nil), flags, inMemory, "journal_mode = WAL", "synchronous = NORMAL",
+		checkpointing(checkpointPages), fmt.Sprintf("journal_size_limit = %d", checkpointPages*4096))
+	if err != nil {
+		return nil, err
+	}
+	if err := s.change(w, (*tx).migrate); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return w, nil
+}
+
+func checkpointing(pages int) string { return fmt.Sprintf("wal_autocheckpoint = %d", pages) }
+
+// lookURI is for a database that this process may not be able to write beside. Without a WAL there is
+// nobody to share with, and SQLite may do without its lock and its shared memory file.
+func (s *Store) lookURI() string {
 	if fi, err := os.Stat(s.path + "-wal"); err != nil || fi.Size() == 0 {
-		return url.Values{"mode": {"ro"}, "immutable": {"1"}}
+		return uri(s.path, url.Values{"immutable": {"1"}})
 	}
-	return url.Values{"mode": {"ro"}}
-}
-
-func dsn(path string, pragmas []string, options url.Values) string {
-	q := url.Values{"_pragma": pragmas}
-	for k, v := range options {
-		q[k] = v
-	}
-	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode() // with two slashes a relative path would begin with a host
+	return uri(s.path, nil)
 }
 
 // setClock continues the time of the index.
 func (s *Store) setClock(ctx context.Context, mode Mode, wall func() time.Time) error {
-	return s.file.Load().view(ctx, func(q querier) error {
+	return s.file.Load().read.view(ctx, func(q querier) error {
 		var last *index.Heartbeat
 		var gaps []index.Gap
 		if ok, err := q.setting("heartbeat", &last); err != nil || !ok {
@@ -257,7 +236,7 @@ func (s *Store) setClock(ctx context.Context, mode Mode, wall func() time.Time) 
 
 func checkVersion(q querier) error {
 	var v int
-	if err := q.one("PRAGMA user_version").Scan(&v); err != nil {
+	if _, err := q.one([]any{&v}, "PRAGMA user_version"); err != nil {
 		return err
 	}
 	if v > version {
@@ -281,18 +260,18 @@ var migrations = []string{`
 
 // migrate brings an older schema to this one, and keeps what it knows.
 func (t *tx) migrate() error {
-	if err := checkVersion(t.q()); err != nil {
+	if err := checkVersion(t.querier); err != nil {
 		return err
 	}
 	var v int
-	if err := t.q().one("PRAGMA user_version").Scan(&v); err != nil || v == version {
+	if _, err := t.one([]any{&v}, "PRAGMA user_version"); err != nil || v == version {
 		return err
 	}
 	if v == 0 {
 		return t.create()
 	}
 	for _, step := range migrations[v-1:] {
-		if _, err := t.conn.ExecContext(t.ctx, step); err != nil {
+		if err := sqlitex.ExecuteScript(t.c.Conn, step, nil); err != nil {
 			return err
 		}
 	}
@@ -300,7 +279,7 @@ func (t *tx) migrate() error {
 }
 
 func (t *tx) create() error {
-	if _, err := t.conn.ExecContext(t.ctx, schema); err != nil {
+	if err := sqlitex.ExecuteScript(t.c.Conn, schema, nil); err != nil {
 		return err
 	}
 	id := make([]byte, 16)
@@ -314,8 +293,7 @@ func (t *tx) create() error {
 }
 
 func (t *tx) setVersion() error {
-	_, err := t.conn.ExecContext(t.ctx, fmt.Sprintf("PRAGMA user_version = %d", version))
-	return err
+	return t.exec(fmt.Sprintf("PRAGMA user_version = %d", version))
 }
 
 // ID implements index.Store.
@@ -334,42 +312,28 @@ func (s *Store) Due(t time.Time, d time.Duration) time.Time { return s.clock.Due
 // leaves no WAL behind.
 func (s *Store) Close() (err error) {
 	s.once.Do(func() {
-		var errs []error
 		f := s.file.Load()
-		if f.db != nil {
-			errs = append(errs, (<-s.write).close())
+		select {
+		case <-s.closed: // it was opened for looking
+		default:
+			err = (<-s.write).Close()
 			close(s.closed)
 		}
-		err = errors.Join(append(errs, f.close())...)
+		err = errors.Join(err, f.read.close())
 	})
 	return err
 }
 
-// writer is the one connection that changes the index, with its prepared statements.
-type writer struct {
-	conn  *sql.Conn
-	stmts map[string]*sql.Stmt
-}
-
-func (w *writer) close() error {
-	var errs []error
-	for _, st := range w.stmts {
-		errs = append(errs, st.Close())
-	}
-	return errors.Join(append(errs, w.conn.Close())...)
-}
-
 // tx is an immediate transaction: it excludes every other writer, and its now was read inside it.
 type tx struct {
-	*writer
-	ctx context.Context
+	querier
 	now int64 // milliseconds
 }
 
 // begin runs change in an immediate transaction. Waiting for the turn ends with ctx; once begun, the
 // transaction ends by itself, since a file may have been renamed in it.
 func (s *Store) begin(ctx context.Context, change func(*tx) error) error {
-	var w *writer
+	var w *conn
 	select {
 	case w = <-s.write:
 	case <-ctx.Done():
@@ -378,14 +342,14 @@ func (s *Store) begin(ctx context.Context, change func(*tx) error) error {
 		return errClosed
 	}
 	defer func() { s.write <- w }()
-	return s.note(s.change(ctx, w, change))
+	return s.note(s.change(w, change))
 }
 
 // checkpointEvery changes how long the WAL grows. It is a matter of speed: an error changes nothing.
 func (s *Store) checkpointEvery(pages int) {
 	select {
 	case w := <-s.write:
-		_, _ = w.conn.ExecContext(context.Background(), fmt.Sprintf("PRAGMA wal_autocheckpoint(%d)", pages))
+		_ = querier{w}.exec("PRAGMA " + checkpointing(pages))
 		s.write <- w
 	case <-s.closed:
 	}
@@ -399,11 +363,10 @@ func (s *Store) note(err error) error {
 	return err
 }
 
-func (s *Store) change(ctx context.Context, w *writer, change func(*tx) error) (err error) {
-	ctx = context.WithoutCancel(ctx)
-	t := &tx{writer: w, ctx: ctx}
+func (s *Store) change(w *conn, change func(*tx) error) (err error) {
+	t := &tx{querier: querier{w}}
 	if err := t.exec("BEGIN IMMEDIATE"); err != nil {
-		return wrap(err)
+		return err
 	}
 	if s.clock != nil {
 		t.now = s.clock.Now().UnixMilli()
@@ -425,145 +388,10 @@ func (s *Store) change(ctx context.Context, w *writer, change func(*tx) error) (
 }
 
 func (t *tx) rollback() error {
-	err := t.exec("ROLLBACK")
-	if err != nil && errorCode(err) == lib.SQLITE_ERROR {
+	if t.c.AutocommitEnabled() {
 		return nil // SQLite had rolled back by itself, as it does when the disk is full
 	}
-	return err
-}
-
-// stmt prepares each statement once for the life of the connection.
-func (t *tx) stmt(query string) (*sql.Stmt, error) {
-	if st := t.stmts[query]; st != nil {
-		return st, nil
-	}
-	st, err := t.conn.PrepareContext(t.ctx, query)
-	if err == nil {
-		t.stmts[query] = st
-	}
-	return st, err
-}
-
-func (t *tx) exec(query string, args ...any) error {
-	_, err := t.changed(query, args...)
-	return err
-}
-
-func (t *tx) changed(query string, args ...any) (bool, error) {
-	st, err := t.stmt(query)
-	if err != nil {
-		return false, err
-	}
-	res, err := st.ExecContext(t.ctx, args...)
-	if err != nil {
-		return false, err
-	}
-	n, err := res.RowsAffected()
-	return n > 0, err
-}
-
-func (t *tx) q() querier {
-	return querier{ctx: t.ctx, prepare: t.stmt}
-}
-
-// set stores a setting as JSON.
-func (t *tx) set(key string, value any) error {
-	data, err := json.Marshal(value)
-	if err != nil {
-		return err
-	}
-	return t.exec("INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", key, string(data))
-}
-
-// querier reads, inside a transaction of either sort.
-type querier struct {
-	ctx     context.Context
-	prepare func(query string) (*sql.Stmt, error)
-}
-
-// failed is a row whose statement could not be prepared.
-type scanner interface{ Scan(...any) error }
-type failed struct{ err error }
-
-func (f failed) Scan(...any) error { return f.err }
-
-func (q querier) one(query string, args ...any) scanner {
-	st, err := q.prepare(query)
-	if err != nil {
-		return failed{err}
-	}
-	return st.QueryRowContext(q.ctx, args...)
-}
-
-// each calls f for every row of the result.
-func (q querier) each(f func(scanner) error, query string, args ...any) error {
-	st, err := q.prepare(query)
-	if err != nil {
-		return wrap(err)
-	}
-	rows, err := st.QueryContext(q.ctx, args...)
-	if err != nil {
-		return wrap(err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := f(rows); err != nil {
-			return err
-		}
-	}
-	return wrap(rows.Err())
-}
-
-// setting reads a setting into value. False when it was never set.
-func (q querier) setting(key string, value any) (bool, error) {
-	var data string
-	err := q.one("SELECT value FROM settings WHERE key = ?", key).Scan(&data)
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	if err := json.Unmarshal([]byte(data), value); err != nil {
-		return false, fmt.Errorf("setting %s: %w", key, err)
-	}
-	return true, nil
-}
-
-// exists answers a query that selects something or nothing.
-func (q querier) exists(query string, args ...any) (bool, error) {
-	var one int
-	err := q.one(query, args...).Scan(&one)
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
-// wrap names the errors of SQLite that callers act on.
-func wrap(err error) error {
-	if errors.Is(err, index.ErrFull) || errors.Is(err, index.ErrCorrupt) {
-		return err
-	}
-	switch errorCode(err) & 0xff {
-	case lib.SQLITE_FULL:
-		return fmt.Errorf("%w: %w", index.ErrFull, err)
-	case lib.SQLITE_CANTOPEN:
-		return fmt.Errorf("%w: %w", ErrNoSharedMemory, err)
-	case lib.SQLITE_CORRUPT, lib.SQLITE_NOTADB:
-		return fmt.Errorf("%w: %w", index.ErrCorrupt, err)
-	case lib.SQLITE_BUSY:
-		return fmt.Errorf("another process has been changing the index for %s: %w", busyTimeout, err)
-	}
-	return err
-}
-
-func errorCode(err error) int {
-	var e *sqlite.Error
-	if errors.As(err, &e) {
-		return e.Code()
-	}
-	return 0
+	return t.exec("ROLLBACK")
 }
 
 // packed is a digest as it is stored. The empty digest is NULL.
@@ -571,8 +399,8 @@ type packed digest.Digest
 
 var algorithms = []digest.Algorithm{1: digest.SHA256, 2: digest.SHA384, 3: digest.SHA512}
 
-// Value implements driver.Valuer.
-func (p packed) Value() (driver.Value, error) {
+// pack returns the bytes that are stored, nil for NULL.
+func (p packed) pack() ([]byte, error) {
 	if p == "" {
 		return nil, nil
 	}
@@ -589,15 +417,14 @@ func (p packed) Value() (driver.Value, error) {
 	return nil, fmt.Errorf("digest %q: unknown algorithm", d)
 }
 
-// Scan implements sql.Scanner.
-func (p *packed) Scan(v any) error {
-	if v == nil {
+// unpack is the inverse of pack.
+func (p *packed) unpack(b []byte) error {
+	if len(b) == 0 {
 		*p = ""
 		return nil
 	}
-	b, ok := v.([]byte)
-	if !ok || len(b) < 2 || b[0] == 0 || int(b[0]) >= len(algorithms) {
-		return fmt.Errorf("%w: digest %x", index.ErrCorrupt, v)
+	if len(b) < 2 || b[0] == 0 || int(b[0]) >= len(algorithms) {
+		return fmt.Errorf("%w: digest %x", index.ErrCorrupt, b)
 	}
 	text := make([]byte, 0, len("sha512:")+2*64) // most of what a listing costs is here
 	text = append(append(text, algorithms[b[0]]...), ':')

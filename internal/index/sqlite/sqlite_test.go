@@ -79,11 +79,11 @@ func TestNothingOfARemovedRepositoryRemains(t *testing.T) {
 	sweep(t, s, index.Cutoffs{Names: s.Now(), Content: s.Now()})
 	for _, table := range tables(t, s) {
 		var n int
-		must(s.file.Load().read.QueryRowContext(ctx, "SELECT count(*) FROM "+table).Scan(&n))
+		ask(t, s, []any{&n}, "SELECT count(*) FROM "+table)
 		switch table {
 		case "settings":
 		case "totals":
-			must(s.file.Load().read.QueryRowContext(ctx, "SELECT tags + manifests + blobs + bytes FROM totals").Scan(&n))
+			ask(t, s, []any{&n}, "SELECT tags + manifests + blobs + bytes FROM totals")
 			fallthrough
 		default:
 			if n != 0 {
@@ -92,7 +92,7 @@ func TestNothingOfARemovedRepositoryRemains(t *testing.T) {
 		}
 	}
 	var named int
-	must(s.file.Load().read.QueryRowContext(ctx, "SELECT count(*) FROM settings WHERE key LIKE '%app%' OR value LIKE '%app%'").Scan(&named))
+	ask(t, s, []any{&named}, "SELECT count(*) FROM settings WHERE key LIKE '%app%' OR value LIKE '%app%'")
 	if named != 0 {
 		t.Errorf("%d settings name the repository", named)
 	}
@@ -130,22 +130,26 @@ func sweep(t *testing.T, s *Store, cut index.Cutoffs) {
 
 func tables(t *testing.T, s *Store) (names []string) {
 	t.Helper()
-	rows, err := s.file.Load().read.QueryContext(t.Context(), "SELECT name FROM sqlite_master WHERE type = 'table'")
+	err := s.file.Load().read.view(t.Context(), func(q querier) (err error) {
+		names, err = q.names("SELECT name FROM sqlite_master WHERE type = 'table'")
+		return err
+	})
+	if err != nil || len(names) < 6 {
+		t.Fatalf("tables %v, %v", names, err)
+	}
+	return names
+}
+
+// ask scans the first row that the index answers to a query.
+func ask(t *testing.T, s *Store, into []any, query string, args ...any) {
+	t.Helper()
+	err := s.file.Load().read.view(t.Context(), func(q querier) error {
+		_, err := q.one(into, query, args...)
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
-			t.Fatal(err)
-		}
-		names = append(names, name)
-	}
-	if rows.Err() != nil || len(names) < 6 {
-		t.Fatalf("tables %v, %v", names, rows.Err())
-	}
-	return names
 }
 
 // An index of the first schema is brought to this one, and keeps what it knows.
@@ -160,8 +164,7 @@ func TestAnOlderSchemaIsMigrated(t *testing.T) {
 		err = errors.Join(err, s.MoveTag(t.Context(), "app", tag, digest.FromString("s"), func() error { return nil }))
 	}
 	for _, q := range []string{"DROP INDEX tags_subject", "ALTER TABLE tags DROP COLUMN subject", "ALTER TABLE layers DROP COLUMN own_at", "DROP INDEX layers_latest", "DROP INDEX manifests_latest", "DROP INDEX manifests_repo", "PRAGMA user_version = 1"} {
-		_, failed := s.file.Load().db.ExecContext(t.Context(), q)
-		err = errors.Join(err, failed)
+		err = errors.Join(err, s.begin(t.Context(), func(t *tx) error { return t.exec(q) }))
 	}
 	if err := errors.Join(err, s.Close()); err != nil {
 		t.Fatal(err)
@@ -190,12 +193,12 @@ func TestAnOlderSchemaIsMigrated(t *testing.T) {
 			t.Errorf("mode %d: index %s has %v", mode, s.ID(), rows)
 		}
 		var indexes int
-		err := s.file.Load().read.QueryRowContext(t.Context(), "SELECT count(*) FROM sqlite_master WHERE name IN ('layers_latest', 'manifests_latest', 'manifests_repo')").Scan(&indexes)
+		ask(t, s, []any{&indexes}, "SELECT count(*) FROM sqlite_master WHERE name IN ('layers_latest', 'manifests_latest', 'manifests_repo')")
 		var about string
 		if mode == Serve {
-			err = errors.Join(err, s.file.Load().read.QueryRowContext(t.Context(), "SELECT group_concat(name) FROM tags WHERE subject = ?", packed(digest.FromString("m"))).Scan(&about))
+			ask(t, s, []any{&about}, "SELECT group_concat(name) FROM tags WHERE subject = ?", packed(digest.FromString("m")))
 		}
-		if err := errors.Join(err, s.Close()); err != nil {
+		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
 		if mode == Serve && about != sig {
@@ -235,8 +238,7 @@ func TestAnIndexOfANewerVersionIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = s.begin(t.Context(), func(t *tx) error {
-		_, err := t.conn.ExecContext(t.ctx, fmt.Sprintf("PRAGMA user_version = %d", version+1))
-		return err
+		return t.exec(fmt.Sprintf("PRAGMA user_version = %d", version+1))
 	})
 	if err := errors.Join(err, s.Close()); err != nil {
 		t.Fatal(err)

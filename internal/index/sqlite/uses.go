@@ -1,8 +1,6 @@
 package sqlite
 
 import (
-	"database/sql"
-
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
@@ -11,9 +9,9 @@ import (
 // Nested implements index.Reader.
 func (r *reader) Nested(f func(parent, child digest.Digest) error) error {
 	// CROSS JOIN: the manifests are few, so they go first.
-	return r.q.each(func(sc scanner) error {
+	return r.q.each(func(a *answer) error {
 		var parent, child packed
-		if err := sc.Scan(&parent, &child); err != nil {
+		if err := a.scan(&parent, &child); err != nil {
 			return err
 		}
 		return f(digest.Digest(parent), digest.Digest(child))
@@ -46,51 +44,47 @@ func (r *reader) Uses(f func(index.Use) error) error {
 	}, "FROM blobs m WHERE m.placed = 1 ORDER BY m.digest")
 }
 
-func scanLink(sc scanner) (d digest.Digest, l index.Link, err error) {
+func scanLink(a *answer) (d digest.Digest, l index.Link, err error) {
 	var accessed int64
-	err = sc.Scan((*packed)(&d), &l.Repository, &l.Placed, &accessed)
+	err = a.scan((*packed)(&d), &l.Repository, &l.Placed, &accessed)
 	l.AccessedAt = millis(accessed)
 	return d, l, err
 }
 
-func scanNaming(sc scanner) (d digest.Digest, n index.Naming, err error) {
-	err = sc.Scan((*packed)(&d), &n.Repository, (*packed)(&n.Manifest))
+func scanNaming(a *answer) (d digest.Digest, n index.Naming, err error) {
+	err = a.scan((*packed)(&d), &n.Repository, (*packed)(&n.Manifest))
 	return d, n, err
 }
 
 // walker reads rows that come in the order of a digest, one ahead. Packed digests are in the same order
 // as written ones.
 type walker[T any] struct {
-	rows *sql.Rows
-	scan func(scanner) (digest.Digest, T, error)
+	*answer
+	read func(*answer) (digest.Digest, T, error)
 	at   digest.Digest // empty at the end
 	head T
 }
 
-func walk[T any](q querier, scan func(scanner) (digest.Digest, T, error), query string) (*walker[T], error) {
-	st, err := q.prepare(query)
+func walk[T any](q querier, read func(*answer) (digest.Digest, T, error), query string) (*walker[T], error) {
+	a, err := q.query(query)
 	if err != nil {
 		return nil, err
 	}
-	rows, err := st.QueryContext(q.ctx)
-	if err != nil {
-		return nil, err
-	}
-	w := &walker[T]{rows: rows, scan: scan}
-	if err := w.next(); err != nil {
+	w := &walker[T]{answer: a, read: read}
+	if err := w.step(); err != nil {
 		w.close()
 		return nil, err
 	}
 	return w, nil
 }
 
-func (w *walker[T]) next() (err error) {
+func (w *walker[T]) step() error {
 	w.at = ""
-	if w.rows.Next() {
-		w.at, w.head, err = w.scan(w.rows)
-		return err
+	more, err := w.next()
+	if err == nil && more {
+		w.at, w.head, err = w.read(w.answer)
 	}
-	return w.rows.Err()
+	return err
 }
 
 // take appends the rows of d, and skips those before.
@@ -99,11 +93,9 @@ func (w *walker[T]) take(d digest.Digest, into []T) ([]T, error) {
 		if w.at == d {
 			into = append(into, w.head)
 		}
-		if err := w.next(); err != nil {
+		if err := w.step(); err != nil {
 			return into, err
 		}
 	}
 	return into, nil
 }
-
-func (w *walker[T]) close() { w.rows.Close() }

@@ -2,9 +2,7 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -145,7 +143,7 @@ func (t *tx) putManifest(c index.Claim, placed bool, at int64) error {
 
 // findCircle notes whether a manifest keeps itself alive, through its children and their referrers.
 func (t *tx) findCircle(k index.Key) error {
-	circle, err := t.q().exists(keepersOf+`SELECT 1 FROM keepers WHERE d = ?2 AND depth > 0 LIMIT 1`, k.Repository, packed(k.Digest))
+	circle, err := t.exists(keepersOf+`SELECT 1 FROM keepers WHERE d = ?2 AND depth > 0 LIMIT 1`, k.Repository, packed(k.Digest))
 	if err != nil {
 		return err
 	}
@@ -154,7 +152,7 @@ func (t *tx) findCircle(k index.Key) error {
 
 // brokenCircles looks again at the manifests of a repository that closed a circle, now that one went.
 func (t *tx) brokenCircles(repo string) error {
-	closers, err := t.q().list(index.Manifest, "FROM manifests m WHERE m.repo = ? AND m.loop = 1", repo)
+	closers, err := t.list(index.Manifest, "FROM manifests m WHERE m.repo = ? AND m.loop = 1", repo)
 	if err != nil {
 		return err
 	}
@@ -202,7 +200,7 @@ func (t *tx) holdBlob(d digest.Digest) error {
 // Unclaim implements index.Store.
 func (s *Store) Unclaim(ctx context.Context, k index.Key) error {
 	return s.begin(ctx, func(t *tx) error {
-		r, err := t.q().row(k)
+		r, err := t.row(k)
 		if err != nil || r == nil || r.Placed {
 			return err
 		}
@@ -224,7 +222,7 @@ func (s *Store) MoveTag(ctx context.Context, repo, tag string, to digest.Digest,
 }
 
 func (t *tx) moveTag(repo, tag string, to digest.Digest, at int64) error {
-	old, err := t.q().row(index.TagKey(repo, tag))
+	old, err := t.row(index.TagKey(repo, tag))
 	if err != nil {
 		return err
 	}
@@ -292,7 +290,7 @@ func subjectOf(tag string) []byte {
 // useSignatures counts the use of a manifest for the tags that are about it, and about what it consists
 // of, what refers to it, and so on: such a tag lives and goes with its image.
 func (t *tx) useSignatures(repo string, d digest.Digest, at int64) error {
-	some, err := t.q().exists("SELECT 1 FROM tags WHERE repo = ? AND subject IS NOT NULL LIMIT 1", repo)
+	some, err := t.exists("SELECT 1 FROM tags WHERE repo = ? AND subject IS NOT NULL LIMIT 1", repo)
 	if err != nil || !some {
 		return err
 	}
@@ -325,7 +323,7 @@ func (s *Store) Adopt(ctx context.Context, looks ...index.Look) error {
 }
 
 func (t *tx) adopt(a index.Adoption, there bool) error {
-	known, err := t.q().row(a.Key)
+	known, err := t.row(a.Key)
 	if err != nil {
 		return err
 	}
@@ -416,7 +414,7 @@ func (t *tx) dropReferences(r index.Row) error {
 // DeleteTag implements index.Store.
 func (s *Store) DeleteTag(ctx context.Context, repo, tag string, remove func() error) error {
 	return s.begin(ctx, func(t *tx) error {
-		r, err := t.q().row(index.TagKey(repo, tag))
+		r, err := t.row(index.TagKey(repo, tag))
 		if err != nil {
 			return err
 		}
@@ -437,7 +435,7 @@ func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest
 			return err
 		}
 		var names []string
-		tags, err := t.q().tags(repo, d)
+		tags, err := t.tags(repo, d)
 		if err != nil {
 			return err
 		}
@@ -447,7 +445,7 @@ func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest
 				return err
 			}
 		}
-		r, err := t.q().row(k) // now, since it inherited from its tags
+		r, err := t.row(k) // now, since it inherited from its tags
 		if err != nil {
 			return err
 		}
@@ -467,7 +465,7 @@ func (s *Store) DeleteLayer(ctx context.Context, repo string, d digest.Digest, r
 		if err := t.mayDelete(k); err != nil {
 			return err
 		}
-		r, err := t.q().row(k)
+		r, err := t.row(k)
 		if err != nil {
 			return err
 		}
@@ -486,12 +484,9 @@ func (t *tx) mayDelete(k index.Key) error {
 		return err
 	}
 	var by packed
-	err := t.q().one(`SELECT f.parent FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = f.repo WHERE f.repo = ? AND f.child = ? LIMIT 1`,
-		k.Repository, packed(k.Digest)).Scan(&by)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
-	}
-	if err != nil {
+	referenced, err := t.one([]any{&by}, `SELECT f.parent FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = f.repo WHERE f.repo = ? AND f.child = ? LIMIT 1`,
+		k.Repository, packed(k.Digest))
+	if err != nil || !referenced {
 		return err
 	}
 	return &index.ReferencedError{Key: k, By: digest.Digest(by)}

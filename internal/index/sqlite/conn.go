@@ -1,0 +1,313 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"sync"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+)
+
+// conn is a connection, for one goroutine at a time. It keeps its statements prepared.
+type conn struct {
+	*sqlite.Conn
+	reading map[string]bool // the statements whose rows are being read: asked for again, they are prepared once more
+}
+
+// connect opens a connection to the file of a URI.
+func connect(uri string, flags sqlite.OpenFlags, pragmas ...string) (*conn, error) {
+	opened, err := sqlite.OpenConn(uri, flags|sqlite.OpenURI)
+	if err != nil {
+		return nil, err
+	}
+	opened.SetBusyTimeout(busyTimeout)
+	c := &conn{opened, map[string]bool{}}
+	for _, p := range pragmas {
+		if err := (querier{c}).exec("PRAGMA " + p); err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+	}
+	return c, nil
+}
+
+// uri names a file to SQLite; with two slashes a relative path would begin with a host.
+func uri(path string, options url.Values) string {
+	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + options.Encode()
+}
+
+// pool keeps connections that read, which are costly to open.
+type pool struct {
+	open func() (*conn, error)
+
+	mu     sync.Mutex // guards the rest
+	idle   []*conn
+	closed bool
+}
+
+// maxIdle is how many connections that nobody uses stay open.
+const maxIdle = 4
+
+func (p *pool) take() (*conn, error) {
+	p.mu.Lock()
+	n, closed := len(p.idle), p.closed
+	if n == 0 {
+		p.mu.Unlock()
+		if closed {
+			return nil, errClosed
+		}
+		return p.open()
+	}
+	defer p.mu.Unlock()
+	c := p.idle[n-1]
+	p.idle = p.idle[:n-1]
+	return c, nil
+}
+
+func (p *pool) give(c *conn) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || len(p.idle) == maxIdle {
+		return c.Close()
+	}
+	p.idle = append(p.idle, c)
+	return nil
+}
+
+// close closes what is idle; what is in use is closed when it is given back.
+func (p *pool) close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	var errs []error
+	for _, c := range p.idle {
+		errs = append(errs, c.Close())
+	}
+	p.idle = nil
+	return errors.Join(errs...)
+}
+
+// view reads one state of the file.
+func (p *pool) view(ctx context.Context, read func(querier) error) (err error) {
+	c, err := p.take()
+	if err != nil {
+		return wrap(err)
+	}
+	defer func() {
+		c.SetInterrupt(nil)
+		if !c.AutocommitEnabled() {
+			err = errors.Join(err, wrap(querier{c}.exec("ROLLBACK"))) // it only read
+		}
+		err = errors.Join(err, p.give(c))
+	}()
+	c.SetInterrupt(ctx.Done())
+	err = querier{c}.exec("BEGIN")
+	if err == nil {
+		err = read(querier{c})
+	}
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err() // SQLite says that it was interrupted
+	}
+	return wrap(err)
+}
+
+// querier runs statements on a connection, inside a transaction of either sort.
+type querier struct{ c *conn }
+
+// answer is that to a query, one row at a time.
+type answer struct {
+	st    *sqlite.Stmt
+	c     *conn
+	query string
+	own   bool // the statement was prepared for this answer alone
+}
+
+// query begins a query. The caller closes the answer before the transaction ends.
+func (q querier) query(query string, args ...any) (*answer, error) {
+	a := &answer{c: q.c, query: query, own: q.c.reading[query]}
+	var err error
+	if a.own {
+		a.st, _, err = q.c.PrepareTransient(query)
+	} else {
+		a.st, err = q.c.Prepare(query)
+	}
+	if err != nil {
+		return nil, wrap(err)
+	}
+	if !a.own {
+		q.c.reading[query] = true
+	}
+	for i, arg := range args {
+		if err := bind(a.st, i+1, arg); err != nil {
+			a.close()
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+func (a *answer) next() (bool, error) {
+	more, err := a.st.Step()
+	return more, wrap(err)
+}
+
+// close lets the statement be used again. An error of it was one of a step before.
+func (a *answer) close() {
+	if a.own {
+		_ = a.st.Finalize()
+		return
+	}
+	_ = a.st.Reset()
+	delete(a.c.reading, a.query)
+}
+
+// exec runs a statement to its end.
+func (q querier) exec(query string, args ...any) error {
+	a, err := q.query(query, args...)
+	if err != nil {
+		return err
+	}
+	defer a.close()
+	for more := true; more && err == nil; {
+		more, err = a.next()
+	}
+	return err
+}
+
+// changed runs a statement, and says whether it changed a row.
+func (q querier) changed(query string, args ...any) (bool, error) {
+	err := q.exec(query, args...)
+	return err == nil && q.c.Changes() > 0, err
+}
+
+// each calls f for every row of the result.
+func (q querier) each(f func(*answer) error, query string, args ...any) error {
+	a, err := q.query(query, args...)
+	if err != nil {
+		return err
+	}
+	defer a.close()
+	for {
+		if more, err := a.next(); err != nil || !more {
+			return err
+		}
+		if err := f(a); err != nil {
+			return err
+		}
+	}
+}
+
+// one scans the first row of the result into variables. False: there is none.
+func (q querier) one(into []any, query string, args ...any) (bool, error) {
+	a, err := q.query(query, args...)
+	if err != nil {
+		return false, err
+	}
+	defer a.close()
+	if more, err := a.next(); err != nil || !more {
+		return false, err
+	}
+	return true, a.scan(into...)
+}
+
+// exists answers a query that selects something or nothing.
+func (q querier) exists(query string, args ...any) (bool, error) { return q.one(nil, query, args...) }
+
+// setting reads a setting into value. False when it was never set.
+func (q querier) setting(key string, value any) (bool, error) {
+	var data string
+	if ok, err := q.one([]any{&data}, "SELECT value FROM settings WHERE key = ?", key); err != nil || !ok {
+		return false, err
+	}
+	if err := json.Unmarshal([]byte(data), value); err != nil {
+		return false, fmt.Errorf("setting %s: %w", key, err)
+	}
+	return true, nil
+}
+
+// set stores a setting as JSON.
+func (q querier) set(key string, value any) error {
+	data, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return q.exec("INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", key, string(data))
+}
+
+func bind(st *sqlite.Stmt, i int, value any) error {
+	switch v := value.(type) {
+	case int64:
+		st.BindInt64(i, v)
+	case int:
+		st.BindInt64(i, int64(v))
+	case bool:
+		st.BindBool(i, v)
+	case string:
+		st.BindText(i, v)
+	case []byte:
+		if v == nil {
+			st.BindNull(i)
+			return nil
+		}
+		st.BindBytes(i, v)
+	case packed:
+		b, err := v.pack()
+		if err != nil {
+			return err
+		}
+		return bind(st, i, b)
+	default:
+		return fmt.Errorf("parameter %d: %T cannot be stored", i, value)
+	}
+	return nil
+}
+
+// scan reads the columns of the row, the first into the first variable. A NULL is zero.
+func (a *answer) scan(into ...any) error {
+	for i, v := range into {
+		switch v := v.(type) {
+		case *int64:
+			*v = a.st.ColumnInt64(i)
+		case *int:
+			*v = a.st.ColumnInt(i)
+		case *bool:
+			*v = a.st.ColumnBool(i)
+		case *string:
+			*v = a.st.ColumnText(i)
+		case *packed:
+			var b [1 + 64]byte
+			n := a.st.ColumnLen(i)
+			if n > len(b) {
+				return fmt.Errorf("%w: a digest of %d bytes", index.ErrCorrupt, n)
+			}
+			if err := v.unpack(b[:a.st.ColumnBytes(i, b[:n])]); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("column %d: cannot be read into a %T", i, v)
+		}
+	}
+	return nil
+}
+
+// wrap names the errors of SQLite that callers act on.
+func wrap(err error) error {
+	if errors.Is(err, index.ErrFull) || errors.Is(err, index.ErrCorrupt) || errors.Is(err, ErrNoSharedMemory) {
+		return err
+	}
+	switch sqlite.ErrCode(err).ToPrimary() {
+	case sqlite.ResultFull:
+		return fmt.Errorf("%w: %w", index.ErrFull, err)
+	case sqlite.ResultCantOpen:
+		return fmt.Errorf("%w: %w", ErrNoSharedMemory, err)
+	case sqlite.ResultCorrupt, sqlite.ResultNotADB:
+		return fmt.Errorf("%w: %w", index.ErrCorrupt, err)
+	case sqlite.ResultBusy:
+		return fmt.Errorf("another process has been changing the index for %s: %w", busyTimeout, err)
+	}
+	return err
+}
