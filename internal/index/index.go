@@ -158,6 +158,9 @@ var (
 	ErrGateClosed = errors.New("the index is being rebuilt from disk")
 	// ErrNewer says that the index was written by a newer dcs.
 	ErrNewer = errors.New("the index was written by a newer version of dcs")
+	// ErrOlder says that the index was written by an older dcs, and cannot be read before one that may change
+	// it has brought it up to date.
+	ErrOlder = errors.New("the index was written by an older version of dcs")
 	// ErrCorrupt says that the index cannot be read. It can be deleted: it is rebuilt from disk.
 	ErrCorrupt = errors.New("the index is damaged")
 	// ErrFull says that the disk has no room for the index to write.

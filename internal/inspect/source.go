@@ -58,6 +58,11 @@ func (s Source) open(ctx context.Context) (index.Store, error) {
 	if errors.Is(err, sqlite.ErrNoSharedMemory) {
 		return s.copied(ctx)
 	}
+	if errors.Is(err, index.ErrOlder) {
+		if live, failed := s.Dir.Live(); failed == nil && live == nil { // nobody writes while it is copied
+			return s.copied(ctx)
+		}
+	}
 	return ix, err
 }
 
@@ -70,7 +75,7 @@ type passing struct {
 func (p passing) Close() error { return errors.Join(p.Store.Close(), os.RemoveAll(p.dir)) }
 
 // copied is for a directory that cannot be written to, and in which a server was killed: what it wrote
-// last can only be read with a file beside it.
+// last can only be read with a file beside it. And for an index that an older version left.
 func (s Source) copied(ctx context.Context) (index.Store, error) {
 	tmp, err := os.MkdirTemp("", "dcs-inspect-*")
 	if err != nil {

@@ -17,6 +17,10 @@ import (
 type conn struct {
 	*sqlite.Conn
 	reading map[string]bool // the statements whose rows are being read: asked for again, they are prepared once more
+
+	// The numbers of repositories that were looked up in this transaction, and their names.
+	numbers map[string]int64
+	names   map[int64]string
 }
 
 // connect opens a connection to the file of a URI.
@@ -26,7 +30,7 @@ func connect(uri string, flags sqlite.OpenFlags, pragmas ...string) (*conn, erro
 		return nil, err
 	}
 	opened.SetBusyTimeout(busyTimeout)
-	c := &conn{opened, map[string]bool{}}
+	c := &conn{opened, map[string]bool{}, map[string]int64{}, map[int64]string{}}
 	for _, p := range pragmas {
 		if err := (querier{c}).exec("PRAGMA " + p); err != nil {
 			return nil, errors.Join(err, c.Close())
@@ -105,7 +109,7 @@ func (p *pool) view(ctx context.Context, read func(querier) error) (err error) {
 		err = errors.Join(err, p.give(c))
 	}()
 	c.SetInterrupt(ctx.Done())
-	err = querier{c}.exec("BEGIN")
+	err = querier{c}.begin("BEGIN")
 	if err == nil {
 		err = read(querier{c})
 	}
@@ -118,17 +122,23 @@ func (p *pool) view(ctx context.Context, read func(querier) error) (err error) {
 // querier runs statements on a connection, inside a transaction of either sort.
 type querier struct{ c *conn }
 
+func (q querier) begin(how string) error {
+	clear(q.c.numbers)
+	clear(q.c.names)
+	return q.exec(how)
+}
+
 // answer is that to a query, one row at a time.
 type answer struct {
 	st    *sqlite.Stmt
-	c     *conn
+	q     querier
 	query string
 	own   bool // the statement was prepared for this answer alone
 }
 
 // query begins a query. The caller closes the answer before the transaction ends.
 func (q querier) query(query string, args ...any) (*answer, error) {
-	a := &answer{c: q.c, query: query, own: q.c.reading[query]}
+	a := &answer{q: q, query: query, own: q.c.reading[query]}
 	var err error
 	if a.own {
 		a.st, _, err = q.c.PrepareTransient(query)
@@ -142,7 +152,7 @@ func (q querier) query(query string, args ...any) (*answer, error) {
 		q.c.reading[query] = true
 	}
 	for i, arg := range args {
-		if err := bind(a.st, i+1, arg); err != nil {
+		if err := q.bind(a.st, i+1, arg); err != nil {
 			a.close()
 			return nil, err
 		}
@@ -162,7 +172,7 @@ func (a *answer) close() {
 		return
 	}
 	_ = a.st.Reset()
-	delete(a.c.reading, a.query)
+	delete(a.q.c.reading, a.query)
 }
 
 // exec runs a statement to its end.
@@ -238,7 +248,7 @@ func (q querier) set(key string, value any) error {
 	return q.exec("INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", key, string(data))
 }
 
-func bind(st *sqlite.Stmt, i int, value any) error {
+func (q querier) bind(st *sqlite.Stmt, i int, value any) error {
 	switch v := value.(type) {
 	case int64:
 		st.BindInt64(i, v)
@@ -259,7 +269,11 @@ func bind(st *sqlite.Stmt, i int, value any) error {
 		if err != nil {
 			return err
 		}
-		return bind(st, i, b)
+		return q.bind(st, i, b)
+	case repository:
+		id, err := q.number(string(v))
+		st.BindInt64(i, id)
+		return err
 	default:
 		return fmt.Errorf("parameter %d: %T cannot be stored", i, value)
 	}
@@ -287,11 +301,65 @@ func (a *answer) scan(into ...any) error {
 			if err := v.unpack(b[:a.st.ColumnBytes(i, b[:n])]); err != nil {
 				return err
 			}
+		case *repository:
+			name, err := a.q.name(a.st.ColumnInt64(i))
+			if err != nil {
+				return err
+			}
+			*v = repository(name)
 		default:
 			return fmt.Errorf("column %d: cannot be read into a %T", i, v)
 		}
 	}
 	return nil
+}
+
+// repository is the name of one, which is stored as a number.
+type repository string
+
+// number is that of a repository, 0 when it has none.
+func (q querier) number(name string) (id int64, err error) {
+	if id, known := q.c.numbers[name]; known {
+		return id, nil
+	}
+	if found, err := q.one([]any{&id}, "SELECT id FROM repositories WHERE name = ?", name); err != nil || !found {
+		return 0, err
+	}
+	q.c.numbers[name] = id
+	return id, nil
+}
+
+func (q querier) name(id int64) (name string, err error) {
+	if name, known := q.c.names[id]; known {
+		return name, nil
+	}
+	found, err := q.one([]any{&name}, "SELECT name FROM repositories WHERE id = ?", id)
+	if err == nil && !found {
+		err = fmt.Errorf("%w: no repository has the number %d", index.ErrCorrupt, id)
+	}
+	if err == nil {
+		q.c.names[id] = name
+	}
+	return name, err
+}
+
+// enter gives a repository a number, if it has none.
+func (q querier) enter(name string) error {
+	id, err := q.number(name)
+	if err != nil || id != 0 {
+		return err
+	}
+	return q.exec("INSERT INTO repositories (name) VALUES (?)", name)
+}
+
+// leave takes the number of a repository back that has nothing any more.
+func (q querier) leave(name string) error {
+	gone, err := q.changed(`DELETE FROM repositories WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM tags WHERE repo = ?1)
+		AND NOT EXISTS (SELECT 1 FROM manifests WHERE repo = ?1) AND NOT EXISTS (SELECT 1 FROM layers WHERE repo = ?1)`, repository(name))
+	if gone {
+		delete(q.c.numbers, name)
+	}
+	return err
 }
 
 // wrap names the errors of SQLite that callers act on.

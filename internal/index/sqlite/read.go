@@ -64,7 +64,7 @@ func scanBlob(a *answer) (r index.Row, err error) {
 func scanLayer(a *answer) (r index.Row, err error) {
 	var created, accessed int64
 	var repo string
-	err = a.scan((*packed)(&r.Digest), &repo, &r.Placed, &created, &accessed)
+	err = a.scan((*packed)(&r.Digest), (*repository)(&repo), &r.Placed, &created, &accessed)
 	r.Key, r.CreatedAt, r.AccessedAt = index.LayerKey(repo, r.Digest), millis(created), millis(accessed)
 	return r, err
 }
@@ -72,7 +72,7 @@ func scanLayer(a *answer) (r index.Row, err error) {
 func scanManifest(a *answer) (r index.Row, err error) {
 	var created, accessed int64
 	var repo string
-	err = a.scan((*packed)(&r.Digest), &repo, &r.MediaType, &r.Artifact, (*packed)(&r.Config), (*packed)(&r.Subject),
+	err = a.scan((*packed)(&r.Digest), (*repository)(&repo), &r.MediaType, &r.Artifact, (*packed)(&r.Config), (*packed)(&r.Subject),
 		&r.Size, &r.Placed, &created, &accessed)
 	r.Key, r.CreatedAt, r.AccessedAt = index.ManifestKey(repo, r.Digest), millis(created), millis(accessed)
 	return r, err
@@ -81,7 +81,7 @@ func scanManifest(a *answer) (r index.Row, err error) {
 func scanTag(a *answer) (r index.Row, err error) {
 	var created, accessed int64
 	var repo, name string
-	err = a.scan((*packed)(&r.Digest), &repo, &name, &created, &accessed)
+	err = a.scan((*packed)(&r.Digest), (*repository)(&repo), &name, &created, &accessed)
 	r.Key, r.Placed, r.CreatedAt, r.AccessedAt = index.TagKey(repo, name), true, millis(created), millis(accessed)
 	return r, err
 }
@@ -125,13 +125,17 @@ func (q querier) list(kind index.Kind, from string, args ...any) (all []index.Ro
 }
 
 // References implements index.Reader.
-func (r *reader) References(d digest.Digest) (all []digest.Digest, err error) {
-	err = r.q.each(func(a *answer) error {
+func (r *reader) References(d digest.Digest) ([]digest.Digest, error) {
+	return r.q.children("SELECT DISTINCT child FROM refs WHERE parent = ?", packed(d))
+}
+
+func (q querier) children(query string, args ...any) (all []digest.Digest, err error) {
+	err = q.each(func(a *answer) error {
 		var child packed
 		err := a.scan(&child)
 		all = append(all, digest.Digest(child))
 		return err
-	}, "SELECT DISTINCT child FROM refs WHERE parent = ?", packed(d))
+	}, query, args...)
 	return all, err
 }
 
@@ -139,12 +143,12 @@ func (r *reader) References(d digest.Digest) (all []digest.Digest, err error) {
 func (r *reader) Tags(repo string, d digest.Digest) ([]index.Row, error) { return r.q.tags(repo, d) }
 
 func (q querier) tags(repo string, d digest.Digest) ([]index.Row, error) {
-	return q.list(index.Tag, "FROM tags m WHERE m.digest = ? AND m.repo = ? ORDER BY m.name", packed(d), repo)
+	return q.list(index.Tag, "FROM tags m WHERE m.digest = ? AND m.repo = ? ORDER BY m.name", packed(d), repository(repo))
 }
 
 // Parents implements index.Reader.
 func (r *reader) Parents(repo string, d digest.Digest, most int) ([]index.Row, error) {
-	return r.q.list(index.Manifest, "FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = f.repo WHERE f.repo = ? AND f.child = ? LIMIT ? + 0", repo, packed(d), limit(most))
+	return r.q.list(index.Manifest, "FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = f.repo WHERE f.repo = ? AND f.child = ? LIMIT ? + 0", repository(repo), packed(d), limit(most))
 }
 
 // limit is the number that SQLite takes for "at most": negative for all. It is written as ? + 0, since SQLite
@@ -158,7 +162,7 @@ func limit(most int) int {
 
 // Referrers implements index.Reader.
 func (r *reader) Referrers(repo string, d digest.Digest) ([]index.Row, error) {
-	return r.q.list(index.Manifest, "FROM manifests m WHERE m.subject = ? AND m.repo = ?", packed(d), repo)
+	return r.q.list(index.Manifest, "FROM manifests m WHERE m.subject = ? AND m.repo = ?", packed(d), repository(repo))
 }
 
 // Holders implements index.Reader.
@@ -171,18 +175,26 @@ func (r *reader) Holders(d digest.Digest, most int) ([]index.Row, error) {
 	return append(links, manifests...), err
 }
 
-// Each implements index.Reader.
+// Each implements index.Reader. CROSS JOIN: the rows come in the order of digests, so only those of one are sorted.
 func (r *reader) Each(kind index.Kind, f func(index.Row) error) error {
-	order := [...]string{index.Blob: "m.digest", index.Layer: "m.digest, m.repo", index.Manifest: "m.digest, m.repo", index.Tag: "m.digest, m.repo, m.name"}[kind]
 	table, _, _ := where(index.Key{Kind: kind})
-	return r.q.rows(kind, f, "FROM "+table+" m ORDER BY "+order)
+	order := [...]string{index.Blob: "", index.Layer: ", r.name", index.Manifest: ", r.name", index.Tag: ", r.name, m.name"}[kind]
+	if order != "" {
+		table += " m CROSS JOIN repositories r ON r.id = m.repo"
+	} else {
+		table += " m"
+	}
+	return r.q.rows(kind, f, "FROM "+table+" ORDER BY m.digest"+order)
 }
 
 // Latest implements index.Reader.
 func (r *reader) Latest(kind index.Kind) (index.Cursor, error) {
 	table, _, _ := where(index.Key{Kind: kind})
 	cond := ""
-	if kind == index.Blob {
+	switch kind {
+	case index.Layer:
+		return r.q.latestLayers()
+	case index.Blob:
 		cond = ` WHERE m.held = 0 AND m.placed = 1
 			AND NOT EXISTS (SELECT 1 FROM layers l WHERE l.digest = m.digest) AND NOT EXISTS (SELECT 1 FROM manifests i WHERE i.digest = m.digest)`
 	}
@@ -208,14 +220,25 @@ func (c *cursor) Next() (row index.Row, ok bool, err error) {
 
 func (c *cursor) Close() { c.close() }
 
-// Namings implements index.Reader.
+// Namings implements index.Reader. It goes from one repository to the next: thousands of manifests may name
+// a thing, of which few are asked for.
 func (r *reader) Namings(d digest.Digest, most int) (all []index.Naming, err error) {
-	err = r.q.each(func(a *answer) error {
-		var n index.Naming
-		err := a.scan(&n.Repository, (*packed)(&n.Manifest))
-		all = append(all, n)
-		return err
-	}, "SELECT repo, parent FROM refs WHERE child = ? ORDER BY repo, parent LIMIT ? + 0", packed(d), limit(most))
+	repos, err := r.q.names(`WITH RECURSIVE naming (id) AS (
+			SELECT min(repo) FROM refs WHERE child = ?1
+			UNION ALL
+			SELECT (SELECT min(repo) FROM refs WHERE child = ?1 AND repo > id) FROM naming WHERE id IS NOT NULL
+		) SELECT name FROM naming JOIN repositories USING (id) ORDER BY name`, packed(d))
+	for _, repo := range repos {
+		if err != nil || most > 0 && len(all) == most {
+			break
+		}
+		err = r.q.each(func(a *answer) error {
+			n := index.Naming{Repository: repo}
+			err := a.scan((*packed)(&n.Manifest))
+			all = append(all, n)
+			return err
+		}, "SELECT parent FROM refs WHERE child = ? AND repo = ? ORDER BY parent LIMIT ? + 0", packed(d), repository(repo), limit(most)-len(all))
+	}
 	return all, err
 }
 
@@ -227,21 +250,18 @@ func (r *reader) Named(d digest.Digest) (n int, err error) {
 
 // Names implements index.Reader.
 func (r *reader) Names(repo, after string, most int) ([]string, error) {
-	return r.q.names("SELECT name FROM tags WHERE repo = ? AND name > ? ORDER BY name LIMIT ? + 0", repo, after, limit(most))
+	return r.q.names("SELECT name FROM tags WHERE repo = ? AND name > ? ORDER BY name LIMIT ? + 0", repository(repo), after, limit(most))
 }
 
-// Repositories implements index.Reader. It goes from one repository to the next, whatever they hold.
+// Repositories implements index.Reader.
 func (r *reader) Repositories(after string, most int) ([]string, error) {
-	return r.q.names(`WITH RECURSIVE repos (name, n) AS (
-			SELECT (SELECT min(repo) FROM manifests WHERE repo > ?1), 1
-			UNION ALL
-			SELECT (SELECT min(repo) FROM manifests WHERE repo > name), n + 1 FROM repos WHERE name IS NOT NULL AND (?2 < 0 OR n < ?2)
-		) SELECT name FROM repos WHERE name IS NOT NULL`, after, limit(most))
+	return r.q.names(`SELECT name FROM repositories r WHERE name > ? AND EXISTS (SELECT 1 FROM manifests WHERE repo = r.id)
+		ORDER BY name LIMIT ? + 0`, after, limit(most))
 }
 
 // HasRepository implements index.Reader.
 func (r *reader) HasRepository(repo string) (bool, error) {
-	return r.q.exists("SELECT 1 WHERE EXISTS (SELECT 1 FROM manifests WHERE repo = ?1) OR EXISTS (SELECT 1 FROM layers WHERE repo = ?1)", repo)
+	return r.q.exists("SELECT 1 WHERE EXISTS (SELECT 1 FROM manifests WHERE repo = ?1) OR EXISTS (SELECT 1 FROM layers WHERE repo = ?1)", repository(repo))
 }
 
 func (q querier) names(query string, args ...any) (all []string, err error) {

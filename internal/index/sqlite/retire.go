@@ -111,12 +111,18 @@ func (s *Store) floor(t *tx, cut *index.Cutoffs) error {
 
 // dead returns what goes with k, parents first, or nothing when k is wanted.
 func (t *tx) dead(k index.Key, cut index.Cutoffs) ([]index.Row, error) {
-	if k.Kind == index.Manifest {
-		return t.deadManifests(k, cut)
-	}
 	r, err := t.row(k)
 	if err != nil || r == nil {
 		return nil, err
+	}
+	if k.Kind == index.Manifest {
+		kept, err := t.isKept(k)
+		if err != nil {
+			return nil, err
+		}
+		if kept {
+			return t.deadManifests(k, cut)
+		}
 	}
 	wanted, err := t.wanted(*r, cut)
 	if err != nil || wanted {
@@ -125,43 +131,40 @@ func (t *tx) dead(k index.Key, cut index.Cutoffs) ([]index.Row, error) {
 	return []index.Row{*r}, nil
 }
 
-// wanted says whether a tag, a link or a blob was used lately or is referred to.
+// wanted says whether a row was used lately or is referred to; of a manifest, by a tag.
 func (t *tx) wanted(r index.Row, cut index.Cutoffs) (bool, error) {
-	q := t.querier
-	switch r.Key.Kind {
-	case index.Tag:
-		m, err := q.row(index.ManifestKey(r.Key.Repository, r.Digest))
-		if err != nil {
-			return true, err
-		}
-		return !r.AccessedAt.Before(cut.Names) || (m != nil && !m.AccessedAt.Before(cut.Names)), nil
-	case index.Layer:
-		if !r.AccessedAt.Before(cut.Content) {
-			return true, nil
-		}
-		return q.exists("SELECT 1 FROM layers WHERE digest = ? AND repo = ? AND "+layerHeld, packed(r.Key.Digest), r.Key.Repository)
+	d, repo := packed(r.Digest), repository(r.Key.Repository)
+	since := cut.Content
+	if r.Key.Kind == index.Tag || r.Key.Kind == index.Manifest && r.Placed {
+		since = cut.Names
 	}
-	if !r.AccessedAt.Before(cut.Content) {
+	if !r.AccessedAt.Before(since) {
 		return true, nil
 	}
-	return q.exists("SELECT 1 FROM blobs WHERE digest = ? AND "+blobHeld, packed(r.Key.Digest))
+	switch r.Key.Kind {
+	case index.Tag:
+		m, err := t.row(index.ManifestKey(r.Key.Repository, r.Digest))
+		return m != nil && !m.AccessedAt.Before(since), err
+	case index.Manifest:
+		return t.exists("SELECT 1 FROM tags WHERE digest = ? AND repo = ?", d, repo)
+	case index.Layer:
+		return t.exists("SELECT 1 FROM layers WHERE digest = ? AND repo = ? AND "+layerHeld, d, repo)
+	}
+	return t.exists("SELECT 1 FROM blobs WHERE digest = ? AND "+blobHeld, d)
 }
 
 // deadManifests returns k with all that keeps it, if none of it is tagged or was used since its cutoff.
-// Its parents went before, as a rule, so this is k alone; it is more when they keep each other.
+// Its parents went before, as a rule, so this is for manifests that keep each other.
 func (t *tx) deadManifests(k index.Key, cut index.Cutoffs) ([]index.Row, error) {
-	if r, err := t.row(k); err != nil || r == nil {
-		return nil, err
-	}
 	alive, err := t.exists(keepersOf+`SELECT 1 FROM keepers JOIN manifests m ON m.digest = d AND m.repo = ?1
 		WHERE m.accessed_at >= CASE WHEN m.placed THEN ?3 ELSE ?4 END
 			OR EXISTS (SELECT 1 FROM tags g WHERE g.repo = ?1 AND g.digest = m.digest) LIMIT 1`,
-		k.Repository, packed(k.Digest), cutoff(cut.Names), cutoff(cut.Content))
+		repository(k.Repository), packed(k.Digest), cutoff(cut.Names), cutoff(cut.Content))
 	if err != nil || alive {
 		return nil, err
 	}
 	dead, err := t.list(index.Manifest, `FROM (`+keepersOf+`SELECT DISTINCT d FROM keepers)
-		JOIN manifests m ON m.digest = d AND m.repo = ?1`, k.Repository, packed(k.Digest))
+		JOIN manifests m ON m.digest = d AND m.repo = ?1`, repository(k.Repository), packed(k.Digest))
 	if err != nil || len(dead) == 1 {
 		return dead, err
 	}
@@ -182,7 +185,7 @@ func (t *tx) parentsFirst(rows []index.Row) (ordered []index.Row, err error) {
 			return nil
 		}
 		seen[r.Digest] = true
-		keepers, err := t.list(index.Manifest, "FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = f.repo WHERE f.repo = ? AND f.child = ?", r.Key.Repository, packed(r.Digest))
+		keepers, err := t.list(index.Manifest, "FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = f.repo WHERE f.repo = ? AND f.child = ?", repository(r.Key.Repository), packed(r.Digest))
 		if err != nil {
 			return err
 		}

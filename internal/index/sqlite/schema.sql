@@ -4,6 +4,9 @@
 
 CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
+-- A repository is a number in the other tables, of which most trees repeat it. It has one as long as it has anything.
+CREATE TABLE repositories (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+
 CREATE TABLE blobs (
   digest BLOB PRIMARY KEY, size INTEGER NOT NULL, placed INTEGER NOT NULL, held INTEGER NOT NULL,
   created_at INTEGER NOT NULL, accessed_at INTEGER NOT NULL
@@ -12,15 +15,14 @@ CREATE INDEX blobs_loose ON blobs (accessed_at) WHERE held = 0;
 
 -- own_at: when it was last used itself, if the last use was the end of an upload of the same push.
 CREATE TABLE layers (
-  digest BLOB NOT NULL, repo TEXT NOT NULL, placed INTEGER NOT NULL, held INTEGER NOT NULL,
+  digest BLOB NOT NULL, repo INTEGER NOT NULL, placed INTEGER NOT NULL, held INTEGER NOT NULL,
   created_at INTEGER NOT NULL, accessed_at INTEGER NOT NULL, own_at INTEGER, PRIMARY KEY (digest, repo)
 ) WITHOUT ROWID;
 CREATE INDEX layers_loose ON layers (accessed_at) WHERE held = 0;
 CREATE INDEX layers_accessed ON layers (repo, accessed_at);
-CREATE INDEX layers_latest ON layers (accessed_at);
 
 CREATE TABLE manifests (
-  digest BLOB NOT NULL, repo TEXT NOT NULL, media_type TEXT NOT NULL, artifact_type TEXT NOT NULL,
+  digest BLOB NOT NULL, repo INTEGER NOT NULL, media_type TEXT NOT NULL, artifact_type TEXT NOT NULL,
   config BLOB, subject BLOB, size INTEGER NOT NULL,
   placed INTEGER NOT NULL, held INTEGER NOT NULL, loop INTEGER NOT NULL,
   created_at INTEGER NOT NULL, accessed_at INTEGER NOT NULL, PRIMARY KEY (digest, repo)
@@ -32,12 +34,12 @@ CREATE INDEX manifests_subject ON manifests (subject, repo) WHERE subject IS NOT
 
 CREATE INDEX manifests_loop ON manifests (repo) WHERE loop = 1;
 
-CREATE TABLE refs (parent BLOB NOT NULL, repo TEXT NOT NULL, child BLOB NOT NULL, PRIMARY KEY (parent, repo, child)) WITHOUT ROWID;
+CREATE TABLE refs (parent BLOB NOT NULL, repo INTEGER NOT NULL, child BLOB NOT NULL, PRIMARY KEY (parent, repo, child)) WITHOUT ROWID;
 CREATE INDEX refs_child ON refs (child, repo);
 
 -- subject: what a tag is about that is called sha256-HEX or sha256-HEX.sig, as the first 33 bytes of a digest.
 CREATE TABLE tags (
-  repo TEXT NOT NULL, name TEXT NOT NULL, digest BLOB NOT NULL,
+  repo INTEGER NOT NULL, name TEXT NOT NULL, digest BLOB NOT NULL,
   created_at INTEGER NOT NULL, accessed_at INTEGER NOT NULL, subject BLOB, PRIMARY KEY (repo, name)
 ) WITHOUT ROWID;
 CREATE INDEX tags_subject ON tags (repo, subject) WHERE subject IS NOT NULL;

@@ -32,7 +32,7 @@ import (
 var schema string
 
 // version is the schema's. An older one is migrated, a newer one refused.
-const version = 3
+const version = 4
 
 // busyTimeout is how long a writer waits for another process. Transactions take milliseconds.
 const busyTimeout = 10 * time.Second
@@ -201,6 +201,9 @@ func (s *Store) openWriter(mode Mode) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if mode == Beside { // a server of an older version would not know its index again
+		return w, nil
+	}
 	if err := s.change(w, (*tx).migrate); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
@@ -234,48 +237,23 @@ func (s *Store) setClock(ctx context.Context, mode Mode, wall func() time.Time) 
 	})
 }
 
-func checkVersion(q querier) error {
-	var v int
+// readVersion returns that of the schema, 0 of an empty file.
+func readVersion(q querier) (v int, err error) {
 	if _, err := q.one([]any{&v}, "PRAGMA user_version"); err != nil {
-		return err
+		return 0, err
 	}
 	if v > version {
-		return fmt.Errorf("%w (schema %d, this one knows %d)", index.ErrNewer, v, version)
+		return v, fmt.Errorf("%w (schema %d, this one knows %d)", index.ErrNewer, v, version)
 	}
-	return nil
+	return v, nil
 }
 
-// migrations bring a schema to the next: the first from 1 to 2, and so on.
-var migrations = []string{`
-	CREATE INDEX layers_latest ON layers (accessed_at);
-	CREATE INDEX manifests_latest ON manifests (accessed_at);`, `
-	CREATE INDEX manifests_repo ON manifests (repo);
-	ALTER TABLE layers ADD COLUMN own_at INTEGER;
-	ALTER TABLE tags ADD COLUMN subject BLOB;
-	CREATE INDEX tags_subject ON tags (repo, subject) WHERE subject IS NOT NULL;
-	UPDATE tags SET subject = unhex((CASE substr(name, 1, 7) WHEN 'sha256-' THEN '01' WHEN 'sha384-' THEN '02' ELSE '03' END) || substr(name, 8, 64))
-		WHERE substr(name, 1, 7) IN ('sha256-', 'sha384-', 'sha512-') AND length(unhex(substr(name, 8, 64))) = 32
-			AND lower(substr(name, 8, 64)) = substr(name, 8, 64) AND substr(name, 72, 1) IN ('', '.');`,
-}
-
-// migrate brings an older schema to this one, and keeps what it knows.
-func (t *tx) migrate() error {
-	if err := checkVersion(t.querier); err != nil {
-		return err
+func checkVersion(q querier) error {
+	v, err := readVersion(q)
+	if err == nil && v < version {
+		err = fmt.Errorf("%w (schema %d, this one has %d)", index.ErrOlder, v, version)
 	}
-	var v int
-	if _, err := t.one([]any{&v}, "PRAGMA user_version"); err != nil || v == version {
-		return err
-	}
-	if v == 0 {
-		return t.create()
-	}
-	for _, step := range migrations[v-1:] {
-		if err := sqlitex.ExecuteScript(t.c.Conn, step, nil); err != nil {
-			return err
-		}
-	}
-	return t.setVersion()
+	return err
 }
 
 func (t *tx) create() error {
@@ -365,7 +343,7 @@ func (s *Store) note(err error) error {
 
 func (s *Store) change(w *conn, change func(*tx) error) (err error) {
 	t := &tx{querier: querier{w}}
-	if err := t.exec("BEGIN IMMEDIATE"); err != nil {
+	if err := t.begin("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
 	if s.clock != nil {

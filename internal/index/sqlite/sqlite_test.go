@@ -3,12 +3,17 @@ package sqlite
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/index/indextest"
@@ -152,62 +157,165 @@ func ask(t *testing.T, s *Store, into []any, query string, args ...any) {
 	}
 }
 
-// An index of the first schema is brought to this one, and keeps what it knows.
+// An index of an older schema is brought to this one by who may change it, and keeps what it knows. Nobody
+// else reads it.
 func TestAnOlderSchemaIsMigrated(t *testing.T) {
-	path, now := filepath.Join(t.TempDir(), "index.db"), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	wall := func() time.Time { return now }
-	s := open(t, path, Serve, wall)
-	k, id, used := index.LayerKey("app", digest.FromString("l")), s.ID(), now
-	err := s.Place(t.Context(), index.Claim{Key: k}, func() error { return nil })
-	sig := "sha256-" + digest.FromString("m").Encoded() + ".sig"
-	for _, tag := range []string{sig, "sha256-" + strings.Repeat("x", 64), "v1"} {
-		err = errors.Join(err, s.MoveTag(t.Context(), "app", tag, digest.FromString("s"), func() error { return nil }))
+	for _, old := range []int{1, 3} {
+		t.Run(fmt.Sprint("from ", old), func(t *testing.T) {
+			path, now := filepath.Join(t.TempDir(), "index.db"), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+			wall := func() time.Time { return now }
+			sig := "sha256-" + digest.FromString("m").Encoded() + ".sig"
+			makeOld(t, path, old, now, sig)
+			for _, mode := range []Mode{Look, Beside} {
+				if s, err := Open(t.Context(), path, mode, wall); !errors.Is(err, index.ErrOlder) {
+					t.Errorf("mode %d: %v", mode, errors.Join(err, s.Close()))
+				}
+			}
+			s := open(t, path, Serve, wall)
+			defer s.Close()
+			if s.ID() != "0123" {
+				t.Errorf("its id is %s", s.ID())
+			}
+			blob := func(name string, size int64) index.Row {
+				return index.Row{Key: index.BlobKey(digest.FromString(name)), Digest: digest.FromString(name), Size: size, Placed: true, CreatedAt: now, AccessedAt: now}
+			}
+			tag := func(name string) index.Row {
+				return index.Row{Key: index.TagKey("web", name), Digest: digest.FromString("m"), Placed: true, CreatedAt: now, AccessedAt: now}
+			}
+			want := []index.Row{blob("l", 5), blob("m", 7),
+				{Key: index.LayerKey("app", digest.FromString("l")), Digest: digest.FromString("l"), Placed: true, CreatedAt: now, AccessedAt: now.Add(1 * time.Millisecond)},
+				{Key: index.LayerKey("web", digest.FromString("l")), Digest: digest.FromString("l"), CreatedAt: now, AccessedAt: now.Add(2 * time.Millisecond)},
+				{Key: index.ManifestKey("web", digest.FromString("m")), Digest: digest.FromString("m"), Size: 7, Placed: true, MediaType: "x", Artifact: "y",
+					Config: digest.FromString("l"), Subject: digest.FromString("s"), CreatedAt: now, AccessedAt: now.Add(3 * time.Millisecond)},
+				tag(sig), tag("v1")}
+			err := s.View(t.Context(), func(r index.Reader) error {
+				var got []index.Row
+				for _, kind := range []index.Kind{index.Blob, index.Layer, index.Manifest, index.Tag} {
+					if err := r.Each(kind, func(row index.Row) error {
+						got = append(got, row)
+						return nil
+					}); err != nil {
+						return err
+					}
+				}
+				slices.SortFunc(want[:2], func(a, b index.Row) int { return strings.Compare(a.Digest.String(), b.Digest.String()) })
+				if !reflect.DeepEqual(got, want) {
+					t.Errorf("it has\n%v\nwant\n%v", got, want)
+				}
+				totals, err := r.Totals()
+				if want := (index.Totals{Tags: 2, Manifests: 1, Blobs: 2, Bytes: 12}); totals != want {
+					t.Errorf("totals %v, want %v", totals, want)
+				}
+				namings, failed := r.Namings(digest.FromString("l"), 0)
+				if want := []index.Naming{{Repository: "web", Manifest: digest.FromString("m")}}; !slices.Equal(namings, want) {
+					t.Errorf("namings %v, want %v", namings, want)
+				}
+				return errors.Join(err, failed)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var about string
+			ask(t, s, []any{&about}, "SELECT group_concat(name) FROM tags WHERE subject = ?", packed(digest.FromString("m")))
+			if about != sig {
+				t.Errorf("tags about the manifest: %q", about)
+			}
+			fresh := open(t, path+"2", Serve, wall)
+			defer fresh.Close()
+			if got, want := schemaOf(t, s), schemaOf(t, fresh); !slices.Equal(got, want) {
+				t.Errorf("its schema is\n%v\nnot\n%v", got, want)
+			}
+		})
 	}
-	for _, q := range []string{"DROP INDEX tags_subject", "ALTER TABLE tags DROP COLUMN subject", "ALTER TABLE layers DROP COLUMN own_at", "DROP INDEX layers_latest", "DROP INDEX manifests_latest", "DROP INDEX manifests_repo", "PRAGMA user_version = 1"} {
-		err = errors.Join(err, s.begin(t.Context(), func(t *tx) error { return t.exec(q) }))
-	}
-	if err := errors.Join(err, s.Close()); err != nil {
+}
+
+// makeOld makes an index as an earlier version left it: of a repository with an image, and of one with a layer.
+func makeOld(t *testing.T, path string, schema int, now time.Time, sig string) {
+	t.Helper()
+	script, err := os.ReadFile(fmt.Sprintf("testdata/schema-%d.sql", schema))
+	if err != nil {
 		t.Fatal(err)
 	}
-	latest := func(s *Store) (rows []index.Row) {
-		err := s.View(t.Context(), func(r index.Reader) error {
-			c, err := r.Latest(index.Layer)
+	c, err := connect(uri(path, nil), sqlite.OpenReadWrite|sqlite.OpenCreate, "journal_mode = WAL")
+	if err == nil {
+		err = sqlitex.ExecuteScript(c.Conn, string(script), nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, at := querier{c}, now.UnixMilli()
+	l, m := packed(digest.FromString("l")), packed(digest.FromString("m"))
+	insert := func(query string, args ...any) { err = errors.Join(err, q.exec(query, args...)) }
+	insert(`INSERT INTO settings VALUES ('id', '"0123"'), ('gate', '"open"')`)
+	insert(`INSERT INTO blobs VALUES (?1, 5, 1, 1, ?3, ?3), (?2, 7, 1, 1, ?3, ?3)`, l, m, at)
+	insert(`INSERT INTO layers (digest, repo, placed, held, created_at, accessed_at) VALUES (?1, 'app', 1, 0, ?2, ?2 + 1), (?1, 'web', 0, 1, ?2, ?2 + 2)`, l, at)
+	insert(`INSERT INTO manifests VALUES (?1, 'web', 'x', 'y', ?2, ?3, 7, 1, 1, 0, ?4, ?4 + 3)`, m, l, packed(digest.FromString("s")), at)
+	insert(`INSERT INTO refs VALUES (?, 'web', ?)`, m, l)
+	insert(`INSERT INTO tags (repo, name, digest, created_at, accessed_at) VALUES ('web', ?1, ?3, ?4, ?4), ('web', ?2, ?3, ?4, ?4)`, sig, "v1", m, at)
+	if schema > 2 {
+		insert(`UPDATE tags SET subject = ? WHERE name = ?`, m, sig)
+	}
+	insert(fmt.Sprintf("PRAGMA user_version = %d", schema))
+	if err := errors.Join(err, c.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// schemaOf is what tables, indexes and triggers an index has.
+func schemaOf(t *testing.T, s *Store) (lines []string) {
+	t.Helper()
+	err := s.file.Load().read.view(t.Context(), func(q querier) (err error) {
+		lines, err = q.names("SELECT type || ' ' || name || ': ' || coalesce(sql, '') FROM sqlite_master ORDER BY type, name")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lines
+}
+
+// Links come by their last use whatever their repository, also when more were used at once than are read at once.
+func TestTheLatestLinksOfSeveralRepositories(t *testing.T) {
+	ctx, now := t.Context(), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := open(t, filepath.Join(t.TempDir(), "index.db"), Serve, func() time.Time { return now })
+	defer s.Close()
+	var looks []index.Look
+	for i := range 5 * linksAtOnce {
+		for j, repo := range []string{"app", "web", "job"} {
+			a := index.Adoption{Claim: index.Claim{Key: index.LayerKey(repo, digest.FromString(fmt.Sprint(i)))}, At: now.Add(-time.Duration(i/(2*linksAtOnce)*10+j) * time.Second)}
+			looks = append(looks, func() (index.Adoption, bool, error) { return a, true, nil })
+		}
+	}
+	if err := s.Adopt(ctx, looks...); err != nil {
+		t.Fatal(err)
+	}
+	err := s.View(ctx, func(r index.Reader) error {
+		c, err := r.Latest(index.Layer)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		seen, last := map[index.Key]bool{}, now
+		for {
+			row, ok, err := c.Next()
 			if err != nil {
 				return err
 			}
-			defer c.Close()
-			row, ok, err := c.Next()
-			if ok {
-				rows = append(rows, row)
+			if !ok {
+				break
 			}
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
+			if seen[row.Key] || row.AccessedAt.After(last) {
+				t.Fatalf("after %d rows, the last of %v: %v of %v", len(seen), last, row.Key, row.AccessedAt)
+			}
+			seen[row.Key], last = true, row.AccessedAt
 		}
-		return rows
-	}
-	for _, mode := range []Mode{Look, Serve, Look} { // who only looks takes it as it is
-		s := open(t, path, mode, wall)
-		if rows := latest(s); s.ID() != id || len(rows) != 1 || rows[0].Key != k || !rows[0].AccessedAt.Equal(used) {
-			t.Errorf("mode %d: index %s has %v", mode, s.ID(), rows)
+		if len(seen) != len(looks) {
+			t.Errorf("%d links, want %d", len(seen), len(looks))
 		}
-		var indexes int
-		ask(t, s, []any{&indexes}, "SELECT count(*) FROM sqlite_master WHERE name IN ('layers_latest', 'manifests_latest', 'manifests_repo')")
-		var about string
-		if mode == Serve {
-			ask(t, s, []any{&about}, "SELECT group_concat(name) FROM tags WHERE subject = ?", packed(digest.FromString("m")))
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if mode == Serve && about != sig {
-			t.Errorf("tags about the manifest: %q", about)
-		}
-		if want := 3; mode == Serve && indexes != want {
-			t.Errorf("%d indexes, want %d", indexes, want)
-		}
-		now = now.Add(time.Minute)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

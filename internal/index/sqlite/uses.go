@@ -1,6 +1,9 @@
 package sqlite
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
@@ -21,12 +24,12 @@ func (r *reader) Nested(f func(parent, child digest.Digest) error) error {
 // Uses implements index.Reader. The three tables are read side by side, each along a tree that is
 // ordered by digest, so that nothing is looked up, sorted or kept.
 func (r *reader) Uses(f func(index.Use) error) error {
-	links, err := walk(r.q, scanLink, "SELECT digest, repo, placed, accessed_at FROM layers ORDER BY digest, repo")
+	links, err := walk(r.q, scanLink, "SELECT digest, repo, placed, accessed_at FROM layers ORDER BY digest")
 	if err != nil {
 		return err
 	}
 	defer links.close()
-	namings, err := walk(r.q, scanNaming, "SELECT child, repo, parent FROM refs ORDER BY child, repo, parent")
+	namings, err := walk(r.q, scanNaming, "SELECT child, repo, parent FROM refs ORDER BY child")
 	if err != nil {
 		return err
 	}
@@ -40,19 +43,23 @@ func (r *reader) Uses(f func(index.Use) error) error {
 		if u.Named, err = namings.take(b.Digest, u.Named[:0]); err != nil {
 			return err
 		}
+		slices.SortFunc(u.Links, func(a, b index.Link) int { return cmp.Compare(a.Repository, b.Repository) })
+		slices.SortFunc(u.Named, func(a, b index.Naming) int {
+			return cmp.Or(cmp.Compare(a.Repository, b.Repository), cmp.Compare(a.Manifest, b.Manifest))
+		})
 		return f(u)
 	}, "FROM blobs m WHERE m.placed = 1 ORDER BY m.digest")
 }
 
 func scanLink(a *answer) (d digest.Digest, l index.Link, err error) {
 	var accessed int64
-	err = a.scan((*packed)(&d), &l.Repository, &l.Placed, &accessed)
+	err = a.scan((*packed)(&d), (*repository)(&l.Repository), &l.Placed, &accessed)
 	l.AccessedAt = millis(accessed)
 	return d, l, err
 }
 
 func scanNaming(a *answer) (d digest.Digest, n index.Naming, err error) {
-	err = a.scan((*packed)(&d), &n.Repository, (*packed)(&n.Manifest))
+	err = a.scan((*packed)(&d), (*repository)(&n.Repository), (*packed)(&n.Manifest))
 	return d, n, err
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 // What keeps a row: the truth behind its held column, as a condition on its table's columns, or on the
-// parameters of a statement that writes it.
+// parameters of a statement that writes it. A manifest's references come and go with its row.
 var (
 	layerHeld = layerHeldAs("layers.digest", "layers.repo")
 	blobHeld  = blobHeldAs("blobs.digest")
@@ -23,11 +23,11 @@ var (
 // A manifest that closed a circle counts as loose unless a tag holds it, so that the circle is looked at.
 const manifestHeld = `EXISTS (SELECT 1 FROM tags t WHERE t.repo = manifests.repo AND t.digest = manifests.digest)
 	OR manifests.loop = 0 AND (
-		EXISTS (SELECT 1 FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = f.repo WHERE f.child = manifests.digest AND f.repo = manifests.repo)
+		EXISTS (SELECT 1 FROM refs f WHERE f.child = manifests.digest AND f.repo = manifests.repo)
 		OR manifests.subject IS NOT NULL AND EXISTS (SELECT 1 FROM manifests s WHERE s.digest = manifests.subject AND s.repo = manifests.repo))`
 
 func layerHeldAs(digest, repo string) string {
-	return fmt.Sprintf(`EXISTS (SELECT 1 FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = f.repo WHERE f.child = %s AND f.repo = %s)`, digest, repo)
+	return fmt.Sprintf(`EXISTS (SELECT 1 FROM refs f WHERE f.child = %s AND f.repo = %s)`, digest, repo)
 }
 
 func blobHeldAs(digest string) string {
@@ -64,7 +64,7 @@ const longestPush = 12
 func (t *tx) renewPush(c index.Claim, lease time.Duration) error {
 	return t.exec(`UPDATE layers SET accessed_at = max(accessed_at, ?1), own_at = coalesce(own_at, accessed_at)
 		WHERE repo = ?2 AND accessed_at >= ?3 AND CASE held WHEN 0 THEN coalesce(own_at, accessed_at) >= ?4 ELSE own_at IS NULL END`,
-		t.now, c.Key.Repository, c.UploadStarted.UnixMilli()-lease.Milliseconds(), c.UploadStarted.UnixMilli()-longestPush*lease.Milliseconds())
+		t.now, repository(c.Key.Repository), c.UploadStarted.UnixMilli()-lease.Milliseconds(), c.UploadStarted.UnixMilli()-longestPush*lease.Milliseconds())
 }
 
 // Place implements index.Store.
@@ -112,16 +112,22 @@ func (t *tx) putBlob(c index.Claim, placed bool, at int64) error {
 }
 
 func (t *tx) putLayer(c index.Claim, placed bool, at int64) error {
-	if err := t.exec(putLayer, packed(c.Key.Digest), c.Key.Repository, placed, at); err != nil {
+	if err := t.enter(c.Key.Repository); err != nil {
+		return err
+	}
+	if err := t.exec(putLayer, packed(c.Key.Digest), repository(c.Key.Repository), placed, at); err != nil {
 		return err
 	}
 	return t.holdBlob(c.Key.Digest)
 }
 
 func (t *tx) putManifest(c index.Claim, placed bool, at int64) error {
-	d, repo, m := packed(c.Key.Digest), c.Key.Repository, c.Content
+	d, repo, m := packed(c.Key.Digest), repository(c.Key.Repository), c.Content
 	if m == nil {
 		return fmt.Errorf("%s: claimed without its content", c.Key)
+	}
+	if err := t.enter(c.Key.Repository); err != nil {
+		return err
 	}
 	err := t.exec(`INSERT INTO manifests (digest, repo, media_type, artifact_type, config, subject, size, placed, held, loop, created_at, accessed_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?)
@@ -143,16 +149,29 @@ func (t *tx) putManifest(c index.Claim, placed bool, at int64) error {
 
 // findCircle notes whether a manifest keeps itself alive, through its children and their referrers.
 func (t *tx) findCircle(k index.Key) error {
-	circle, err := t.exists(keepersOf+`SELECT 1 FROM keepers WHERE d = ?2 AND depth > 0 LIMIT 1`, k.Repository, packed(k.Digest))
+	circle, err := t.isKept(k)
 	if err != nil {
 		return err
 	}
-	return t.exec(`UPDATE manifests SET loop = ? WHERE digest = ? AND repo = ?`, circle, packed(k.Digest), k.Repository)
+	if circle {
+		circle, err = t.exists(keepersOf+`SELECT 1 FROM keepers WHERE d = ?2 AND depth > 0 LIMIT 1`, repository(k.Repository), packed(k.Digest))
+	}
+	if err != nil {
+		return err
+	}
+	return t.exec(`UPDATE manifests SET loop = ? WHERE digest = ? AND repo = ?`, circle, packed(k.Digest), repository(k.Repository))
+}
+
+// isKept says whether a manifest has a keeper at all. Most have none, and a recursive query costs twenty times
+// as much as one that finds nothing.
+func (t *tx) isKept(k index.Key) (bool, error) {
+	return t.exists(`SELECT 1 WHERE EXISTS (SELECT 1 FROM refs WHERE child = ?2 AND repo = ?1)
+		OR EXISTS (SELECT 1 FROM manifests WHERE digest = ?2 AND repo = ?1 AND subject IS NOT NULL)`, repository(k.Repository), packed(k.Digest))
 }
 
 // brokenCircles looks again at the manifests of a repository that closed a circle, now that one went.
 func (t *tx) brokenCircles(repo string) error {
-	closers, err := t.list(index.Manifest, "FROM manifests m WHERE m.repo = ? AND m.loop = 1", repo)
+	closers, err := t.list(index.Manifest, "FROM manifests m WHERE m.repo = ? AND m.loop = 1", repository(repo))
 	if err != nil {
 		return err
 	}
@@ -172,14 +191,14 @@ func (t *tx) brokenCircles(repo string) error {
 const keepersOf = `WITH RECURSIVE keepers (d, depth) AS (
 	SELECT ?2, 0
 	UNION
-	SELECT m.digest, 1 FROM keepers k JOIN refs f ON f.child = k.d AND f.repo = ?1 JOIN manifests m ON m.digest = f.parent AND m.repo = ?1
+	SELECT f.parent, 1 FROM keepers k JOIN refs f ON f.child = k.d AND f.repo = ?1
 	UNION
 	SELECT s.digest, 1 FROM keepers k JOIN manifests m ON m.digest = k.d AND m.repo = ?1 JOIN manifests s ON s.digest = m.subject AND s.repo = ?1
 ) `
 
-// rehold brings the held column of a manifest, and of all that its coming or going may hold or free, up to date.
+// rehold brings the held column of a manifest that came, and of all that it may hold, up to date.
 func (t *tx) rehold(k index.Key) error {
-	d, repo := packed(k.Digest), k.Repository
+	d, repo := packed(k.Digest), repository(k.Repository)
 	for _, q := range []string{
 		"UPDATE manifests SET held = " + manifestHeld + " WHERE digest = ?1 AND repo = ?2",
 		"UPDATE manifests SET held = " + manifestHeld + " WHERE subject = ?1 AND repo = ?2",
@@ -226,10 +245,13 @@ func (t *tx) moveTag(repo, tag string, to digest.Digest, at int64) error {
 	if err != nil {
 		return err
 	}
+	if err := t.enter(repo); err != nil {
+		return err
+	}
 	err = t.exec(`INSERT INTO tags (repo, name, digest, created_at, accessed_at, subject) VALUES (?, ?, ?, ?, ?, ?)
 		ON CONFLICT (repo, name) DO UPDATE SET accessed_at = max(accessed_at, excluded.accessed_at), digest = excluded.digest,
 			created_at = CASE WHEN digest = excluded.digest THEN created_at ELSE excluded.created_at END`,
-		repo, tag, packed(to), at, at, subjectOf(tag))
+		repository(repo), tag, packed(to), at, at, subjectOf(tag))
 	if err != nil {
 		return err
 	}
@@ -244,7 +266,7 @@ func (t *tx) moveTag(repo, tag string, to digest.Digest, at int64) error {
 // inheritTag gives the last use of a tag that goes or moves to what it pointed to.
 func (t *tx) inheritTag(tag index.Row) error {
 	err := t.exec("UPDATE manifests SET accessed_at = max(accessed_at, ?) WHERE digest = ? AND repo = ?",
-		tag.AccessedAt.UnixMilli(), packed(tag.Digest), tag.Key.Repository)
+		tag.AccessedAt.UnixMilli(), packed(tag.Digest), repository(tag.Key.Repository))
 	if err == nil {
 		err = t.useSignatures(tag.Key.Repository, tag.Digest, tag.AccessedAt.UnixMilli())
 	}
@@ -255,7 +277,7 @@ func (t *tx) inheritTag(tag index.Row) error {
 }
 
 func (t *tx) holdManifest(repo string, d digest.Digest) error {
-	return t.exec("UPDATE manifests SET held = "+manifestHeld+" WHERE digest = ? AND repo = ?", packed(d), repo)
+	return t.exec("UPDATE manifests SET held = "+manifestHeld+" WHERE digest = ? AND repo = ?", packed(d), repository(repo))
 }
 
 // table and where find the row of a key.
@@ -264,11 +286,11 @@ func where(k index.Key) (table, cond string, args []any) {
 	case index.Blob:
 		return "blobs", "digest = ?", []any{packed(k.Digest)}
 	case index.Layer:
-		return "layers", "digest = ? AND repo = ?", []any{packed(k.Digest), k.Repository}
+		return "layers", "digest = ? AND repo = ?", []any{packed(k.Digest), repository(k.Repository)}
 	case index.Manifest:
-		return "manifests", "digest = ? AND repo = ?", []any{packed(k.Digest), k.Repository}
+		return "manifests", "digest = ? AND repo = ?", []any{packed(k.Digest), repository(k.Repository)}
 	}
-	return "tags", "repo = ? AND name = ?", []any{k.Repository, k.Tag}
+	return "tags", "repo = ? AND name = ?", []any{repository(k.Repository), k.Tag}
 }
 
 var signature = regexp.MustCompile(`^(sha256|sha384|sha512)-([a-f0-9]{64})(\..*)?$`)
@@ -290,7 +312,7 @@ func subjectOf(tag string) []byte {
 // useSignatures counts the use of a manifest for the tags that are about it, and about what it consists
 // of, what refers to it, and so on: such a tag lives and goes with its image.
 func (t *tx) useSignatures(repo string, d digest.Digest, at int64) error {
-	some, err := t.exists("SELECT 1 FROM tags WHERE repo = ? AND subject IS NOT NULL LIMIT 1", repo)
+	some, err := t.exists("SELECT 1 FROM tags WHERE repo = ? AND subject IS NOT NULL LIMIT 1", repository(repo))
 	if err != nil || !some {
 		return err
 	}
@@ -303,7 +325,7 @@ func (t *tx) useSignatures(repo string, d digest.Digest, at int64) error {
 			UNION
 			SELECT g.digest FROM below JOIN tags g ON g.repo = ?1 AND g.subject = substr(below.d, 1, 33)
 		) UPDATE tags SET accessed_at = max(accessed_at, ?3) WHERE repo = ?1 AND subject IN (SELECT substr(d, 1, 33) FROM below)`,
-		repo, packed(d), at)
+		repository(repo), packed(d), at)
 }
 
 // Adopt implements index.Store.
@@ -367,15 +389,21 @@ func (t *tx) drop(r index.Row) error {
 	if err := t.exec("DELETE FROM "+table+" WHERE "+cond, args...); err != nil {
 		return err
 	}
+	var err error
 	switch r.Key.Kind {
+	case index.Blob:
+		return nil
 	case index.Tag:
-		return t.inheritTag(r)
+		err = t.inheritTag(r)
 	case index.Layer:
-		return t.inheritBlob(r)
+		err = t.inheritBlob(r)
 	case index.Manifest:
-		return t.dropReferences(r)
+		err = t.dropReferences(r)
 	}
-	return nil
+	if err != nil {
+		return err
+	}
+	return t.leave(r.Key.Repository)
 }
 
 func (t *tx) inheritBlob(r index.Row) error {
@@ -386,27 +414,36 @@ func (t *tx) inheritBlob(r index.Row) error {
 	return t.holdBlob(r.Key.Digest)
 }
 
-// dropReferences lets what a manifest named inherit, and forgets the names.
+// dropReferences forgets what a manifest named, which inherits and may be loose now.
 func (t *tx) dropReferences(r index.Row) error {
-	d, repo, at := packed(r.Key.Digest), r.Key.Repository, r.AccessedAt.UnixMilli()
+	d, repo, at := packed(r.Key.Digest), repository(r.Key.Repository), r.AccessedAt.UnixMilli()
+	children, err := t.children("SELECT child FROM refs WHERE parent = ? AND repo = ?", d, repo)
+	if err != nil {
+		return err
+	}
+	if err := t.exec("DELETE FROM refs WHERE parent = ? AND repo = ?", d, repo); err != nil {
+		return err
+	}
+	if err := t.brokenCircles(r.Key.Repository); err != nil {
+		return err
+	}
+	for _, child := range children {
+		for _, q := range []string{
+			"UPDATE layers SET accessed_at = max(accessed_at, ?1), held = " + layerHeld + " WHERE digest = ?3 AND repo = ?2",
+			"UPDATE manifests SET accessed_at = max(accessed_at, ?1), held = " + manifestHeld + " WHERE digest = ?3 AND repo = ?2",
+		} {
+			if err := t.exec(q, at, repo, packed(child)); err != nil {
+				return err
+			}
+		}
+	}
 	for _, q := range []string{
-		"UPDATE layers SET accessed_at = max(accessed_at, ?1) WHERE repo = ?2 AND digest IN (SELECT child FROM refs WHERE parent = ?3 AND repo = ?2)",
-		"UPDATE manifests SET accessed_at = max(accessed_at, ?1) WHERE repo = ?2 AND digest IN (SELECT child FROM refs WHERE parent = ?3 AND repo = ?2)",
-		"UPDATE manifests SET accessed_at = max(accessed_at, ?1) WHERE repo = ?2 AND subject = ?3",
+		"UPDATE manifests SET accessed_at = max(accessed_at, ?1), held = " + manifestHeld + " WHERE subject = ?3 AND repo = ?2",
 		"UPDATE tags SET accessed_at = max(accessed_at, ?1) WHERE repo = ?2 AND subject = substr(?3, 1, 33)",
 	} {
 		if err := t.exec(q, at, repo, d); err != nil {
 			return err
 		}
-	}
-	if err := t.brokenCircles(repo); err != nil {
-		return err
-	}
-	if err := t.rehold(r.Key); err != nil {
-		return err
-	}
-	if err := t.exec("DELETE FROM refs WHERE parent = ? AND repo = ?", d, repo); err != nil {
-		return err
 	}
 	return t.inheritBlob(r)
 }
@@ -484,8 +521,8 @@ func (t *tx) mayDelete(k index.Key) error {
 		return err
 	}
 	var by packed
-	referenced, err := t.one([]any{&by}, `SELECT f.parent FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = f.repo WHERE f.repo = ? AND f.child = ? LIMIT 1`,
-		k.Repository, packed(k.Digest))
+	referenced, err := t.one([]any{&by}, "SELECT parent FROM refs WHERE repo = ? AND child = ? LIMIT 1",
+		repository(k.Repository), packed(k.Digest))
 	if err != nil || !referenced {
 		return err
 	}
