@@ -109,7 +109,7 @@ func (l *look) see(k index.Key, exists func() (bool, error)) (bool, error) {
 			return false, err
 		}
 		var err error
-		if known, err = l.leases.take(l.ctx, k); err != nil {
+		if known, err = l.leases.take(l.ctx, l.together(k)...); err != nil {
 			if err := l.unrecorded(k, err); err != nil {
 				return false, err
 			}
@@ -125,6 +125,18 @@ func (l *look) see(k index.Key, exists func() (bool, error)) (bool, error) {
 		return true, l.unrecorded(k, err)
 	}
 	return there, nil
+}
+
+// together are the uses that are recorded with that of k: whoever asks for a tag gets what it points to. That
+// is looked up again when the use is recorded, and leased by itself if it is something else then.
+func (l *look) together(k index.Key) []index.Key {
+	ks := []index.Key{k}
+	if k.Kind == index.Tag {
+		if to, err := adopt.Link(l.dir, adopt.Path(k)); err == nil && !l.leases.fresh(index.ManifestKey(k.Repository, to)) {
+			ks = append(ks, index.ManifestKey(k.Repository, to))
+		}
+	}
+	return ks
 }
 
 // unrecorded is for a use that cannot be written down. Bytes that are in hand are served all the same.

@@ -35,15 +35,19 @@ func (l *leases) fresh(k index.Key) bool {
 	return ok && now.Sub(at) < l.resolution
 }
 
-// take records a use. False: the index has no such row.
-func (l *leases) take(ctx context.Context, k index.Key) (bool, error) {
+// take records a use, and others along with it. False: the index has no row for the first.
+func (l *leases) take(ctx context.Context, ks ...index.Key) (bool, error) {
 	now := l.store.Now() // before the write, so that memory is never younger than the row
-	found, err := l.store.Lease(ctx, k)
-	if err != nil || !found {
+	found, err := l.store.Lease(ctx, ks...)
+	if err != nil {
 		return false, err
 	}
-	l.remember(k, now)
-	return true, nil
+	for i, k := range ks {
+		if found[i] {
+			l.remember(k, now)
+		}
+	}
+	return found[0], nil
 }
 
 func (l *leases) remember(k index.Key, at time.Time) {

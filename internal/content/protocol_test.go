@@ -293,7 +293,7 @@ func TestAManifestThatStallsBetweenClaimAndPlaceIsLookedAtAgain(t *testing.T) {
 				b.missing("manifest without its layer", b.PutManifest(t.Context(), "a", m))
 			})
 			b.wantFile(index.ManifestKey("a", m.Digest), false)
-			if known, err := b.index.Lease(t.Context(), index.ManifestKey("a", m.Digest)); known || err != nil {
+			if known, err := b.index.Lease(t.Context(), index.ManifestKey("a", m.Digest)); err != nil || known[0] {
 				t.Errorf("the claim of a refused manifest stays (%v), and holds what it names", err)
 			}
 		})
@@ -339,7 +339,7 @@ func TestAUseLaterThanTheResolutionIsWritten(t *testing.T) {
 // full is an index on a disk that takes no more.
 type full struct{ index.Store }
 
-func (full) Lease(context.Context, index.Key) (bool, error) { return false, index.ErrFull }
+func (full) Lease(context.Context, ...index.Key) ([]bool, error) { return nil, index.ErrFull }
 
 // TestAPromiseThatCannotBeRecordedIsNotMade: bytes that are in hand are served all the same.
 func TestAPromiseThatCannotBeRecordedIsNotMade(t *testing.T) {
@@ -374,7 +374,7 @@ func TestWhatTheIndexDoesNotKnowIsAdoptedWhenItIsRead(t *testing.T) {
 	}
 	b.use("a", d, Read)
 	found, err := b.index.Lease(t.Context(), index.LayerKey("a", d))
-	if !found || err != nil {
+	if err != nil || !found[0] {
 		t.Errorf("a link that was read is unknown: %v", err)
 	}
 }

@@ -178,7 +178,9 @@ type hung struct {
 	cancel func()
 }
 
-func (hung) Lease(context.Context, index.Key) (bool, error) { return false, nil }
+func (hung) Lease(_ context.Context, ks ...index.Key) ([]bool, error) {
+	return make([]bool, len(ks)), nil
+}
 func (h hung) Adopt(ctx context.Context, _ ...index.Look) error {
 	h.cancel()
 	return ctx.Err()

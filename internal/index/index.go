@@ -192,10 +192,10 @@ type Store interface {
 	// inherits its last use.
 	MoveTag(ctx context.Context, repo, tag string, to digest.Digest, rename func() error) error
 
-	// Lease records a use. False: no such row, so look, and Adopt what is there. Whatever counts as a use of a
-	// manifest, here and above, is one of the tags that are about it by their name, such as sha256-HEX.sig,
+	// Lease records uses, and says of which keys there is a row. Where there is none: look, and Adopt what is
+	// there. Whatever counts as a use of a manifest, here and above, is one of the tags that are about it by their name, such as sha256-HEX.sig,
 	// and about its parts and referrers: a signature lives and goes with its image.
-	Lease(ctx context.Context, k Key) (bool, error)
+	Lease(ctx context.Context, ks ...Key) (found []bool, err error)
 	// Adopt records content found on disk. For each adoption look runs inside the transaction and
 	// returns it as it is now; false: it is gone, and the row of a tag goes too while that of content
 	// becomes a claim whose file never came.

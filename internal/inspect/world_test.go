@@ -104,7 +104,7 @@ func (w *world) tag(repo, tag, name string) {
 
 func (w *world) use(k index.Key) {
 	w.t.Helper()
-	if found, err := w.Lease(context.Background(), k); !found || err != nil {
+	if found, err := w.Lease(context.Background(), k); err != nil || !found[0] {
 		w.t.Fatalf("lease %s: %v, %v", k, found, err)
 	}
 }

@@ -104,7 +104,7 @@ func (c *client) see(k index.Key) (since time.Time, there bool) {
 	if !known {
 		found, err := c.Lease(c.Context(), k)
 		c.ok(err)
-		if known = found; found {
+		if known = found[0]; known {
 			c.memory.note(k, since)
 		}
 	}

@@ -208,7 +208,7 @@ func (s *scene) lease(k index.Key) bool {
 	s.Helper()
 	found, err := s.Lease(s.Context(), k)
 	s.must(err)
-	return found
+	return found[0]
 }
 
 func (s *scene) adopt(as ...index.Adoption) {

@@ -306,14 +306,19 @@ func (p *player) step() {
 			p.m.drop(k)
 		}
 	case n < 56:
-		k := p.key(pick(p.rand, kinds))
-		p.say("lease %v", k)
-		found, err := st.Lease(ctx, k)
-		p.ok(err)
-		if _, want := p.m.rows[k]; found != want {
-			p.fail("lease of %v found %v, want %v", k, found, want)
+		var ks []index.Key
+		for range 1 + p.rand.IntN(3) {
+			ks = append(ks, p.key(pick(p.rand, kinds)))
 		}
-		p.m.use(k, p.now())
+		p.say("lease %v", ks)
+		found, err := st.Lease(ctx, ks...)
+		p.ok(err)
+		for i, k := range ks {
+			if _, want := p.m.rows[k]; found[i] != want {
+				p.fail("lease of %v found %v, want %v", k, found[i], want)
+			}
+			p.m.use(k, p.now())
+		}
 	case n < 68:
 		k, to := p.key(index.Tag), pick(p.rand, p.mans)
 		p.say("move %v to %v", k, to)

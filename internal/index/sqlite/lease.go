@@ -16,10 +16,10 @@ type leasing struct {
 	busy    bool // somebody writes, or is about to
 }
 
-// lease is one use that is to be recorded.
+// lease is what one caller wants to be recorded.
 type lease struct {
-	key   index.Key
-	found bool
+	keys  []index.Key
+	found []bool
 	err   error
 	turn  chan bool // true: it is recorded; false: its caller writes all that wait
 }
@@ -28,8 +28,8 @@ type lease struct {
 const maxLeases = 128
 
 // Lease implements index.Store. It does not end with ctx: others may wait for the same transaction.
-func (s *Store) Lease(ctx context.Context, k index.Key) (bool, error) {
-	l := &lease{key: k, turn: make(chan bool, 1)}
+func (s *Store) Lease(ctx context.Context, ks ...index.Key) (found []bool, err error) {
+	l := &lease{keys: ks, found: make([]bool, len(ks)), turn: make(chan bool, 1)}
 	if !s.leasing.join(l) || !<-l.turn {
 		s.writeLeases(ctx)
 	}
@@ -70,7 +70,7 @@ func (s *Store) writeLeases(ctx context.Context) {
 	defer func() { // also after a panic: nobody waits for ever
 		for i, l := range batch {
 			if l.err = err; err != nil {
-				l.found = false
+				clear(l.found)
 			}
 			if i > 0 { // who is first writes
 				l.turn <- true
@@ -80,9 +80,11 @@ func (s *Store) writeLeases(ctx context.Context) {
 	}()
 	err = s.begin(context.WithoutCancel(ctx), func(t *tx) error {
 		for _, l := range batch {
-			var err error
-			if l.found, err = t.lease(l.key); err != nil {
-				return err
+			for i, k := range l.keys {
+				var err error
+				if l.found[i], err = t.lease(k); err != nil {
+					return err
+				}
 			}
 		}
 		return nil
