@@ -105,11 +105,11 @@ type look struct {
 func (l *look) see(k index.Key, exists func() (bool, error)) (bool, error) {
 	known := true
 	if l.use != Maintenance && !l.failed && !l.leases.fresh(k) {
-		if there, err := adopt.Exists(l.dir, adopt.Path(k)); err != nil || !there {
+		uses, err := l.together(k)
+		if err != nil || uses == nil {
 			return false, err
 		}
-		var err error
-		if known, err = l.leases.take(l.ctx, l.together(k)...); err != nil {
+		if known, err = l.leases.take(l.ctx, uses...); err != nil {
 			if err := l.unrecorded(k, err); err != nil {
 				return false, err
 			}
@@ -127,16 +127,26 @@ func (l *look) see(k index.Key, exists func() (bool, error)) (bool, error) {
 	return there, nil
 }
 
-// together are the uses that are recorded with that of k: whoever asks for a tag gets what it points to. That
-// is looked up again when the use is recorded, and leased by itself if it is something else then.
-func (l *look) together(k index.Key) []index.Key {
-	ks := []index.Key{k}
-	if k.Kind == index.Tag {
-		if to, err := adopt.Link(l.dir, adopt.Path(k)); err == nil && !l.leases.fresh(index.ManifestKey(k.Repository, to)) {
-			ks = append(ks, index.ManifestKey(k.Repository, to))
+// together are the uses that are recorded with that of k, or nothing when it has no file: whoever asks for a
+// tag gets what it points to. That is read again when the use is recorded, and leased by itself if it is
+// something else then.
+func (l *look) together(k index.Key) ([]index.Key, error) {
+	if k.Kind != index.Tag {
+		there, err := adopt.Exists(l.dir, adopt.Path(k))
+		if err != nil || !there {
+			return nil, err
 		}
+		return []index.Key{k}, nil
 	}
-	return ks
+	to, err := l.link(adopt.Path(k))
+	if err != nil || to == "" {
+		return nil, err
+	}
+	m := index.ManifestKey(k.Repository, to)
+	if l.leases.fresh(m) {
+		return []index.Key{k}, nil
+	}
+	return []index.Key{k, m}, nil
 }
 
 // unrecorded is for a use that cannot be written down. Bytes that are in hand are served all the same.

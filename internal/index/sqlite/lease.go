@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
@@ -65,6 +66,7 @@ func (g *leasing) pass() {
 
 // writeLeases records what waits, the caller's own first, in one transaction.
 func (s *Store) writeLeases(ctx context.Context) {
+	runtime.Gosched() // who is about to ask comes along
 	batch := s.leasing.take()
 	err := errLost
 	defer func() { // also after a panic: nobody waits for ever
