@@ -263,6 +263,16 @@ func (t *Tree) Trash(path string) (bool, error) {
 	return err == nil, err
 }
 
+// Remove removes a file for good. False when it is not there.
+func (t *Tree) Remove(path string) (bool, error) {
+	failpoint.Step()
+	err := os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // undecided is how the name of a moved path begins that may be moved back. EmptyTrash leaves it for a
 // while; older ones were left by a process that was killed.
 const undecided = "undecided-"
@@ -310,21 +320,36 @@ func removeEntries(dir string, keep func(fs.DirEntry) bool) error {
 	for _, e := range entries {
 		if !keep(e) {
 			failpoint.Step()
-			errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
+			errs = append(errs, removeEntry(filepath.Join(dir, e.Name()), e))
 		}
 	}
 	return errors.Join(errs...)
 }
 
+// removeEntry: os.RemoveAll asks the kernel three times for what is a file as a rule.
+func removeEntry(path string, e fs.DirEntry) error {
+	if e.IsDir() {
+		return os.RemoveAll(path)
+	}
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 // Prune removes dir and then its parents, as long as they are empty, up to but not including stop.
 func (t *Tree) Prune(dir, stop string) {
-	for len(dir) > len(stop) {
-		failpoint.Step()
-		// Not empty, gone, or not ours to remove: in each case there is nothing more to do upwards.
-		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return
-		}
-		t.forget(dir)
+	for len(dir) > len(stop) && t.RemoveEmpty(dir) {
 		dir = filepath.Dir(dir)
 	}
+}
+
+// RemoveEmpty removes a directory. False: it is not empty, or not ours to remove.
+func (t *Tree) RemoveEmpty(dir string) bool {
+	failpoint.Step()
+	if err := syscall.Rmdir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	t.forget(dir)
+	return true
 }

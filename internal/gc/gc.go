@@ -7,7 +7,7 @@
 // finished by the next run.
 //
 // A run goes from names to content: tags, manifests (parents before children), layer links, blobs. The
-// directories of one level are synced before the next begins, so that a power loss cannot bring back a
+// directories of a level are synced before the next begins, so that a power loss cannot bring back a
 // manifest whose blobs are gone. What it costs follows what it removes.
 package gc
 
@@ -101,8 +101,9 @@ func (x *execution) run() error {
 	for _, level := range []struct {
 		rows   []index.Row
 		remove func([]index.Row) error
+		last   bool // a blob that a power loss brings back is adopted, and goes again
 	}{
-		{x.plan.Tags, x.removeTag}, {x.plan.Manifests, x.removeManifests}, {x.plan.Layers, x.removeLayer}, {x.plan.Blobs, x.removeBlob},
+		{x.plan.Tags, x.removeTag, false}, {x.plan.Manifests, x.removeManifests, false}, {x.plan.Layers, x.removeLayer, false}, {x.plan.Blobs, x.removeBlob, true},
 	} {
 		for rows := level.rows; len(rows) > 0; { // what names something goes before it, from a level of its own
 			depth := x.plan.depth[rows[0].Key]
@@ -111,7 +112,7 @@ func (x *execution) run() error {
 				n = len(rows)
 			}
 			err := x.retireLevel(rows[:n], level.remove)
-			errs = append(errs, err, x.endLevel())
+			errs = append(errs, err, x.endLevel(level.last))
 			if hopeless(err) {
 				return errors.Join(errs...)
 			}
@@ -232,7 +233,7 @@ func (x *execution) removeTag(rows []index.Row) error {
 
 func (x *execution) removeManifests(rows []index.Row) error {
 	for _, r := range rows {
-		_, there, err := x.trash(r.Key)
+		there, err := x.removeLink(r.Key)
 		if err != nil {
 			return err
 		}
@@ -247,48 +248,59 @@ func (x *execution) removeLayer(rows []index.Row) error {
 	if x.plan.waitsForUpload(rows[0]) {
 		return index.ErrSkip
 	}
-	_, _, err := x.trash(rows[0].Key)
+	_, err := x.removeLink(rows[0].Key)
 	return err
+}
+
+// removeLink says whether the link was there. It is so small that to remove it takes no longer than to
+// move it away.
+func (x *execution) removeLink(k index.Key) (there bool, err error) {
+	return x.remove(x.Dir.File(adopt.Path(k)), x.Tree.Remove)
 }
 
 func (x *execution) removeBlob(rows []index.Row) error {
-	size, there, err := x.trash(rows[0].Key)
+	file := x.Dir.File(adopt.Path(rows[0].Key))
+	fi, err := os.Stat(file)
+	if err == nil && !fi.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", file)
+	}
+	if err != nil && !adopt.Missing(err) {
+		return err
+	}
+	there, err := x.remove(file, x.Tree.Trash)
 	if err == nil && there {
 		x.removed[rows[0].Key] = true
 		x.result.Removed.Blobs++
-		x.result.FreedBytes += size
+		x.result.FreedBytes += fi.Size()
 	}
 	return err
 }
 
-// trash takes the directory of a link or a blob away, which holds nothing else: so one sync of what held
-// them makes the removal of many sure. Not there: a claim whose file never came.
-func (x *execution) trash(k index.Key) (size int64, there bool, err error) {
-	file := x.Dir.File(adopt.Path(k))
+// remove takes a link or a blob away, with its directory, which holds nothing else: so one sync of what held
+// the directories makes the removal of many sure. False: a claim whose file never came.
+func (x *execution) remove(file string, how func(string) (bool, error)) (there bool, err error) {
 	dir := filepath.Dir(file)
-	fi, err := os.Stat(file)
-	if adopt.Missing(err) {
-		x.levels[dir] = true // which may be empty
-		return 0, false, nil
+	there, err = how(file)
+	if err != nil && !adopt.Missing(err) {
+		return false, err
 	}
-	if err == nil && !fi.Mode().IsRegular() {
-		err = fmt.Errorf("%s is no regular file", file)
+	if x.Tree.RemoveEmpty(dir) {
+		dir = filepath.Dir(dir)
 	}
-	if err != nil {
-		return 0, false, err
-	}
-	x.levels[filepath.Dir(dir)] = true
-	there, err = x.Tree.Trash(dir)
-	return fi.Size(), there, err
+	x.levels[dir] = true
+	return there, nil
 }
 
-// endLevel makes the removals of a level durable, and removes the directories that they left empty.
-func (x *execution) endLevel() error {
+// endLevel makes the removals of a level durable if others depend on that, and removes the directories that
+// they left empty.
+func (x *execution) endLevel(last bool) error {
 	var errs []error
 	for dir := range x.levels {
-		errs = append(errs, disk.SyncDir(dir))
+		if !last {
+			errs = append(errs, disk.SyncDir(dir))
+			x.tell(Progress{Phase: Syncing, Done: int64(len(errs)), Total: int64(len(x.levels)), Bytes: x.result.FreedBytes})
+		}
 		x.pruneFrom(dir)
-		x.tell(Progress{Phase: Syncing, Done: int64(len(errs)), Total: int64(len(x.levels)), Bytes: x.result.FreedBytes})
 	}
 	clear(x.levels)
 	return errors.Join(errs...)

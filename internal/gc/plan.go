@@ -1,6 +1,7 @@
 package gc
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -280,6 +281,7 @@ func (x *planner) layers() error {
 			return err
 		}
 	}
+	x.Layers = byDigest(x.Layers)
 	return nil
 }
 
@@ -358,7 +360,14 @@ func (x *planner) blobs() error {
 			x.die(*r, &x.Blobs)
 		}
 	}
+	x.Blobs = byDigest(x.Blobs)
 	return nil
+}
+
+// byDigest puts neighbours in the index and on disk next to each other, which share a write.
+func byDigest(rows []index.Row) []index.Row {
+	slices.SortFunc(rows, func(a, b index.Row) int { return cmp.Compare(a.Digest, b.Digest) })
+	return rows
 }
 
 // uploads finds those to which nothing was written for the grace.

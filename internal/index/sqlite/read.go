@@ -1,7 +1,9 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -124,9 +126,9 @@ func (q querier) list(kind index.Kind, from string, args ...any) (all []index.Ro
 	return all, err
 }
 
-// References implements index.Reader.
+// References implements index.Reader. They are the same in all repositories.
 func (r *reader) References(d digest.Digest) ([]digest.Digest, error) {
-	return r.q.children("SELECT DISTINCT child FROM refs WHERE parent = ?", packed(d))
+	return r.q.children("SELECT child FROM refs WHERE parent = ?1 AND repo = (SELECT repo FROM refs WHERE parent = ?1 LIMIT 1)", packed(d))
 }
 
 func (q querier) children(query string, args ...any) (all []digest.Digest, err error) {
@@ -143,12 +145,20 @@ func (q querier) children(query string, args ...any) (all []digest.Digest, err e
 func (r *reader) Tags(repo string, d digest.Digest) ([]index.Row, error) { return r.q.tags(repo, d) }
 
 func (q querier) tags(repo string, d digest.Digest) ([]index.Row, error) {
-	return q.list(index.Tag, "FROM tags m WHERE m.digest = ? AND m.repo = ? ORDER BY m.name", packed(d), repository(repo))
+	rows, err := q.list(index.Tag, "FROM tags m WHERE m.digest = ? AND m.repo = ?", packed(d), repository(repo))
+	slices.SortFunc(rows, func(a, b index.Row) int { return cmp.Compare(a.Key.Tag, b.Key.Tag) }) // SQLite takes ten times as long to sort nothing
+	return rows, err
 }
 
 // Parents implements index.Reader.
 func (r *reader) Parents(repo string, d digest.Digest, most int) ([]index.Row, error) {
-	return r.q.list(index.Manifest, "FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = f.repo WHERE f.repo = ? AND f.child = ? LIMIT ? + 0", repository(repo), packed(d), limit(most))
+	return r.q.parents(repo, d, most)
+}
+
+// parents: a join takes five times as long to find nothing.
+func (q querier) parents(repo string, d digest.Digest, most int) ([]index.Row, error) {
+	return q.list(index.Manifest, "FROM manifests m WHERE m.repo = ?1 AND m.digest IN (SELECT parent FROM refs WHERE repo = ?1 AND child = ?2 LIMIT ?3 + 0)",
+		repository(repo), packed(d), limit(most))
 }
 
 // limit is the number that SQLite takes for "at most": negative for all. It is written as ? + 0, since SQLite

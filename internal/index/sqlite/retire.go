@@ -185,7 +185,7 @@ func (t *tx) parentsFirst(rows []index.Row) (ordered []index.Row, err error) {
 			return nil
 		}
 		seen[r.Digest] = true
-		keepers, err := t.list(index.Manifest, "FROM refs f JOIN manifests m ON m.digest = f.parent AND m.repo = f.repo WHERE f.repo = ? AND f.child = ?", repository(r.Key.Repository), packed(r.Digest))
+		keepers, err := t.parents(r.Key.Repository, r.Digest, 0)
 		if err != nil {
 			return err
 		}

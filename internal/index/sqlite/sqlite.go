@@ -189,14 +189,17 @@ func (s *Store) openFile(ctx context.Context, mode Mode) (f *file, w *conn, err 
 	return f, w, nil
 }
 
-const inMemory = "temp_store = memory"
+const (
+	inMemory    = "temp_store = memory"
+	writerCache = "cache_size = -8000" // KiB; SQLite's 2 MB hold the pages that all changes share, and hardly more
+)
 
 func (s *Store) openWriter(mode Mode) (*conn, error) {
 	flags := sqlite.OpenReadWrite
 	if mode != Beside {
 		flags |= sqlite.OpenCreate
 	}
-	w, err := connect(uri(s.path, nil), flags, inMemory, "journal_mode = WAL", "synchronous = NORMAL",
+	w, err := connect(uri(s.path, nil), flags, inMemory, writerCache, "journal_mode = WAL", "synchronous = NORMAL",
 		checkpointing(checkpointPages), fmt.Sprintf("journal_size_limit = %d", checkpointPages*4096))
 	if err != nil {
 		return nil, err
