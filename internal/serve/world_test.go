@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -323,6 +324,9 @@ func (w *world) files() (files []string) {
 	err := filepath.WalkDir(w.dir, func(path string, e fs.DirEntry, err error) error {
 		if e != nil && e.Name() == ".metadata" {
 			return fs.SkipDir
+		}
+		if errors.Is(err, fs.ErrNotExist) && path != w.dir {
+			return nil // it was removed a moment ago
 		}
 		if path != w.dir {
 			files = append(files, strings.TrimPrefix(path, w.dir))
