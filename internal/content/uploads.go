@@ -8,13 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/adopt"
+	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/failpoint"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
@@ -39,6 +39,7 @@ type Upload struct {
 	began   time.Time
 	file    *os.File
 	session *session
+	begun   int64 // up to here BeginSync was called
 }
 
 func (s *Store) uploadFile(kind layout.Kind, repo, id string) string {
@@ -174,8 +175,10 @@ func (u *Upload) Close() {
 	u.s.uploads.give(u.dir, u.session)
 }
 
-// piece is in how large steps an upload is hashed and written.
-const piece = 256 << 10
+// piece is in how large steps an upload is hashed and written, and how much of it is lost with a server that
+// dies. It is no power of two: for 128 or 256 KiB Linux takes as large a block of memory, which may have been
+// free for long, so that a virtual machine has to get it back from its host. That costs more than the hash.
+const piece = 160 << 10
 
 // pieces are the buffers for that.
 var pieces = sync.Pool{New: func() any { b := make([]byte, piece); return &b }}
@@ -200,51 +203,28 @@ func (u *Upload) receive(r io.Reader, announced int64) error {
 	return u.receiveMany(r)
 }
 
-// receiveMany reads the next piece while the last one is hashed and written. Clients send little at a time:
-// as much goes together as came meanwhile.
-func (u *Upload) receiveMany(r io.Reader) error {
-	work, free := make(chan []byte), make(chan []byte, 1)
-	var failure error // of the writer; read by the reader once stopped is set, or work is done
-	var stopped atomic.Bool
-	var writer sync.WaitGroup
-	writer.Go(func() {
-		for b := range work {
-			if failure == nil {
-				if failure = u.append(b); failure != nil {
-					stopped.Store(true)
-				}
-			}
-			free <- b[:0]
-		}
-	})
-	one, two := pieces.Get().(*[]byte), pieces.Get().(*[]byte)
-	defer pieces.Put(one)
-	defer pieces.Put(two)
-	free <- (*two)[:0]
-	err := feed(r, (*one)[:0], work, free, &stopped)
-	close(work)
-	writer.Wait()
-	return errors.Join(failure, err)
-}
-
 // flushAfter is how long bytes wait in memory while more of them come.
 const flushAfter = 100 * time.Millisecond
 
-// feed hands on what it reads when the writer is free and half of a piece is there, since each turn costs
-// as much as the hash of some kilobytes; or after a while.
-func feed(r io.Reader, b []byte, work chan<- []byte, free <-chan []byte, stopped *atomic.Bool) error {
-	for last := time.Now(); !stopped.Load(); {
-		n, err := r.Read(b[len(b):cap(b)])
-		b = b[:len(b)+n]
-		if len(b) == cap(b) || err != nil {
-			work <- b
-			b = <-free
-		} else if len(b) >= cap(b)/2 || len(b) > 0 && time.Since(last) > flushAfter {
-			select {
-			case work <- b:
-				b, last = <-free, time.Now()
-			default:
+// receiveMany hashes and writes a piece once it is full, or after a while. Bytes have the place in their
+// buffer that they get in a piece of the file: what lies alike in its pages is copied several times as fast.
+//
+// One goroutine does it all. Two that hand pieces to each other cost more, since each turn wakes a thread,
+// and on two cores, where the client may be, too, they are no sooner done.
+func (u *Upload) receiveMany(r io.Reader) error {
+	buf := pieces.Get().(*[]byte)
+	defer pieces.Put(buf)
+	n := int(u.Size % piece)
+	written, last := n, time.Now()
+	for {
+		more, err := r.Read((*buf)[n:])
+		n += more
+		if n == piece || err != nil || time.Since(last) > flushAfter {
+			if failure := u.append((*buf)[written:n]); failure != nil {
+				return failure
 			}
+			n %= piece
+			written, last = n, time.Now()
 		}
 		if err == io.EOF {
 			return nil
@@ -253,7 +233,6 @@ func feed(r io.Reader, b []byte, work chan<- []byte, free <-chan []byte, stopped
 			return err
 		}
 	}
-	return nil
 }
 
 // append writes and hashes bytes. Hashing goes on only where it had come to.
@@ -273,11 +252,19 @@ func (u *Upload) append(p []byte) error {
 		u.session.hashed += int64(n)
 	}
 	u.Size += int64(n)
+	if err == nil && u.Size-u.begun >= syncAhead {
+		err = disk.BeginSync(u.file, u.begun, u.Size-u.begun)
+		u.begun = u.Size
+	}
 	if err != nil {
 		return &WriteError{err}
 	}
 	return nil
 }
+
+// syncAhead is how much is left to the kernel before the disk begins to work, which then goes on while more
+// comes, and not all of it at the end while the client waits.
+const syncAhead = 8 << 20
 
 // WriteError says that what a client sent could not be written.
 type WriteError struct{ Err error }

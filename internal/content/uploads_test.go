@@ -51,6 +51,62 @@ func TestAnUploadIsWhatWasSent(t *testing.T) {
 	}
 }
 
+// TestAnUploadGoesOnWhereItWas, also in the middle of a piece.
+func TestAnUploadGoesOnWhereItWas(t *testing.T) {
+	data := make([]byte, syncAhead+2*piece)
+	_, _ = rand.NewChaCha8([32]byte{2}).Read(data) // never fails
+	b := newBench(t)
+	u := b.upload("a", "")
+	for rest := data; len(rest) > 0; {
+		n := min(len(rest), 1+len(rest)/2)
+		if err := u.Receive(&dribble{bytes.NewReader(rest[:n]), 5000}, -1); err != nil {
+			t.Fatal(err)
+		}
+		rest = rest[n:]
+		u.Close()
+		var err error
+		if u, err = b.Resume("a", u.ID); err != nil || u.Size != int64(len(data)-len(rest)) {
+			t.Fatalf("%+v, %v", u, err)
+		}
+	}
+	d := digest.FromBytes(data)
+	if err := u.Finish(t.Context(), d); err != nil {
+		t.Error(err)
+	}
+	u.Close()
+	if got, err := os.ReadFile(b.dir.File(adopt.Path(index.BlobKey(d)))); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d other bytes on disk, %v", len(got), err)
+	}
+}
+
+// TestBytesOfASlowClientDoNotWaitForAPiece lets them come one by one.
+func TestBytesOfASlowClientDoNotWaitForAPiece(t *testing.T) {
+	b := newBench(t)
+	u := b.upload("a", "")
+	r, w := io.Pipe()
+	received := make(chan error)
+	go func() { received <- u.Receive(r, -1) }()
+	for n := 1; ; n++ {
+		if _, err := w.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if size, err := b.UploadSize("a", u.ID); err != nil {
+			t.Fatal(err)
+		} else if size > 0 {
+			break
+		}
+		if n > 1000 {
+			t.Fatalf("none of %d bytes is in the file", n)
+		}
+		time.Sleep(flushAfter / 10)
+	}
+	w.Close()
+	if err := <-received; err != nil {
+		t.Error(err)
+	}
+	u.Close()
+}
+
 type dribble struct {
 	io.Reader
 	most int

@@ -2,6 +2,9 @@ package disk
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -64,5 +67,25 @@ func TestAFailedSyncIsToldToAllWhoWaitForIt(t *testing.T) {
 	all.Wait()
 	if syncs.Load() != 1 {
 		t.Errorf("%d syncs for all who waited; want 1", syncs.Load())
+	}
+}
+
+// TestABegunSyncIsOfAnOpenFile: what the disk refuses is told, and nothing else is.
+func TestABegunSyncIsOfAnOpenFile(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write(make([]byte, 10_000)); err != nil {
+		t.Fatal(err)
+	}
+	for _, length := range []int64{10_000, 1 << 20} {
+		if err := BeginSync(f, 0, length); err != nil {
+			t.Errorf("%d bytes: %v", length, err)
+		}
+	}
+	f.Close()
+	if err := BeginSync(f, 0, 1); runtime.GOOS == "linux" && err == nil {
+		t.Error("a file that is closed: no error")
 	}
 }

@@ -376,11 +376,11 @@ const idleTimeout = 3 * time.Minute
 func (s *Server) servers() {
 	s.flights = newFlights()
 	s.handler = s.flights.admit(s.metrics.inFlight(s.registry))
-	listener := func(h http.Handler) *http.Server {
+	server := func(h http.Handler) *http.Server {
 		return &http.Server{Handler: h, ReadHeaderTimeout: s.cfg.Limits.HeaderTimeout, MaxHeaderBytes: int(s.cfg.Limits.HeaderSize),
 			IdleTimeout: idleTimeout, ErrorLog: s.errorLog()}
 	}
-	s.main, s.debug = listener(s.handler), listener(s.debugHandler())
+	s.main, s.debug = server(s.handler), server(s.debugHandler())
 }
 
 var errStarted = errors.New("the server was started before")
@@ -446,7 +446,7 @@ func (s *Server) listen() (map[*http.Server]net.Listener, error) {
 		}
 		return nil, &ListenError{"server.port", address, err}
 	}
-	listeners[s.main] = s.certificate.wrap(l, s.main)
+	listeners[s.main] = s.certificate.wrap(listener{l}, s.main)
 	s.log.WithFields(logrus.Fields{"address": l.Addr().String(), "tls": s.certificate != nil, "directory": s.cfg.Storage.Directory,
 		"ttl": config.FormatDuration(s.cfg.Cache.TTL)}).Info("serving")
 	return listeners, nil

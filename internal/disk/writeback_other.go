@@ -1,0 +1,8 @@
+//go:build !linux
+
+package disk
+
+import "os"
+
+// BeginSync does nothing here; see Linux.
+func BeginSync(*os.File, int64, int64) error { return nil }

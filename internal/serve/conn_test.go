@@ -1,0 +1,88 @@
+package serve
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"testing"
+	"time"
+)
+
+// pair is a connection of a listener, and its client's end.
+func pair(t *testing.T) (*conn, net.Conn) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	c, err := listener{l}.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c.(*conn), client
+}
+
+// TestWhatIsReadAheadIsWhatWasSent, however much is sent and asked for at once.
+func TestWhatIsReadAheadIsWhatWasSent(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	sent := make([]byte, 8*gulp+12345)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(sent) // never fails
+	c, client := pair(t)
+	go func() {
+		for rest := sent; len(rest) > 0; {
+			n := min(1+random.IntN(2*gulp), len(rest))
+			_, _ = client.Write(rest[:n]) // the reader misses what is not written
+			rest = rest[n:]
+		}
+		client.Close()
+	}()
+	var got bytes.Buffer
+	ahead := 0
+	for sizes := rand.New(rand.NewPCG(3, 4)); ; {
+		p := make([]byte, []int{1, 4096, 28 << 10, 100_000}[sizes.IntN(4)])
+		n, err := c.Read(p)
+		got.Write(p[:n])
+		ahead = max(ahead, len(c.ahead))
+		if err == io.EOF {
+			break
+		}
+		if err != nil || n == 0 {
+			t.Fatalf("%d bytes, %v", n, err)
+		}
+	}
+	if !bytes.Equal(got.Bytes(), sent) {
+		t.Errorf("%d other bytes; %d were sent", got.Len(), len(sent))
+	}
+	if ahead == 0 || c.buf != nil {
+		t.Errorf("at most %d bytes were read ahead; a buffer is left: %v", ahead, c.buf != nil)
+	}
+}
+
+// TestAClientThatPausesHoldsNoBuffer, and its deadline holds.
+func TestAClientThatPausesHoldsNoBuffer(t *testing.T) {
+	c, client := pair(t)
+	if _, err := client.Write(make([]byte, 2*eager)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, eager)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, eager)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.SetReadDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.Read(make([]byte, 4096)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) || c.buf != nil {
+		t.Errorf("%d bytes, %v; a buffer is held: %v", n, err, c.buf != nil)
+	}
+}
