@@ -26,7 +26,7 @@ func (s *Store) Retire(ctx context.Context, k index.Key, cut index.Cutoffs, remo
 }
 
 // retireTime is how long a transaction may retire one thing after another.
-const retireTime = 2 * time.Millisecond
+const retireTime = time.Millisecond
 
 // RetireAll implements index.Store. What one key fails for is undone by itself.
 func (s *Store) RetireAll(ctx context.Context, ks []index.Key, cut index.Cutoffs, remove func([]index.Row) error) (all []index.Retired, err error) {

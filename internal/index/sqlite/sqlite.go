@@ -204,6 +204,7 @@ func (s *Store) openWriter(mode Mode) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	w.SetBusyTimeout(0) // see await
 	if mode == Beside { // a server of an older version would not know its index again
 		return w, nil
 	}
@@ -346,7 +347,7 @@ func (s *Store) note(err error) error {
 
 func (s *Store) change(w *conn, change func(*tx) error) (err error) {
 	t := &tx{querier: querier{w}}
-	if err := t.begin("BEGIN IMMEDIATE"); err != nil {
+	if err := t.await(); err != nil {
 		return err
 	}
 	if s.clock != nil {
@@ -366,6 +367,20 @@ func (s *Store) change(w *conn, change func(*tx) error) (err error) {
 	failpoint.Step()
 	committed = err == nil
 	return err
+}
+
+// busyPoll is how often a writer asks whether another process is done. SQLite's own waiting pauses longer each
+// time, and so misses the moments that a run of gc leaves to others.
+const busyPoll = 500 * time.Microsecond
+
+// await begins the transaction when it is this process's turn.
+func (t *tx) await() error {
+	for began := time.Now(); ; time.Sleep(busyPoll) {
+		err := t.begin("BEGIN IMMEDIATE")
+		if sqlite.ErrCode(err).ToPrimary() != sqlite.ResultBusy || time.Since(began) > busyTimeout {
+			return err
+		}
+	}
 }
 
 func (t *tx) rollback() error {
