@@ -41,7 +41,7 @@ type Collector struct {
 	OnDelete func(digest.Digest)
 	// OnProgress is called, often, by the goroutine that runs. Nil: nobody looks.
 	OnProgress func(Progress)
-	// Yield is how long to wait between two steps, so that writers of another process get their turn.
+	// Yield is how long to wait between two steps at least, so that writers of another process get their turn.
 	Yield time.Duration
 	// Batch is how many things one transaction retires at most. 0: 64, which take a few milliseconds.
 	Batch int
@@ -136,6 +136,7 @@ func (x *execution) retireLevel(rows []index.Row, remove func([]index.Row) error
 	}
 	whole := cmp.Or(x.Batch, 64)
 	for size, failed := whole, 0; len(keys) > 0; {
+		began := time.Now()
 		n, err := x.retire(keys[:min(size, len(keys))], remove)
 		switch {
 		case n > 0:
@@ -154,8 +155,8 @@ func (x *execution) retireLevel(rows []index.Row, remove func([]index.Row) error
 		for range n {
 			x.step()
 		}
-		if x.Yield > 0 {
-			time.Sleep(x.Yield)
+		if x.Yield > 0 { // on a busy machine a step takes longer, and so do those who wait
+			time.Sleep(max(x.Yield, 2*time.Since(began)))
 		}
 	}
 	return errors.Join(errs...)

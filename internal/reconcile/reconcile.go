@@ -8,8 +8,10 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -223,41 +225,54 @@ func (r *rebuild) age(k index.Kind) adopt.Age {
 	return adopt.Now
 }
 
-// missing finds the rows whose files are not there.
+// missing finds the rows whose files are not there: all of them where a disk was not mounted.
 func (r *rebuild) missing() error {
-	var gone []index.Key
-	err := r.Index.View(r.ctx, func(ix index.Reader) error {
-		for _, kind := range []index.Kind{index.Blob, index.Layer, index.Manifest, index.Tag} {
-			err := ix.Each(kind, func(row index.Row) error {
-				if !row.Placed {
-					return r.ctx.Err()
-				}
-				there, err := adopt.Exists(r.Dir, adopt.Path(row.Key))
-				if err == nil && !there {
-					gone = append(gone, row.Key)
-				}
-				return err
-			})
+	for _, kind := range []index.Kind{index.Blob, index.Layer, index.Manifest, index.Tag} {
+		for more := true; more; {
+			gone, err := r.findMissing(kind)
 			if err != nil {
 				return err
 			}
+			r.Missing += len(gone)
+			more = len(gone) == maxMissing
+			for part := range slices.Chunk(gone, batch) {
+				var looks []index.Look
+				for _, k := range part {
+					looks = append(looks, adopt.Look(r.Dir, k, r.age(k.Kind)))
+				}
+				if err := r.Index.Adopt(r.ctx, looks...); err != nil {
+					return err
+				}
+			}
 		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	r.Missing = len(gone)
-	for len(gone) > 0 {
-		n := min(batch, len(gone))
-		var looks []index.Look
-		for _, k := range gone[:n] {
-			looks = append(looks, adopt.Look(r.Dir, k, r.age(k.Kind)))
-		}
-		if err := r.Index.Adopt(r.ctx, looks...); err != nil {
-			return err
-		}
-		gone = gone[n:]
 	}
 	return nil
+}
+
+// maxMissing is how many keys are kept in memory. Those that were found are not found again: their rows say
+// that there is no file.
+const maxMissing = 50_000
+
+var errEnough = errors.New("enough were found")
+
+func (r *rebuild) findMissing(kind index.Kind) (gone []index.Key, err error) {
+	err = r.Index.View(r.ctx, func(ix index.Reader) error {
+		return ix.Each(kind, func(row index.Row) error {
+			if !row.Placed {
+				return r.ctx.Err()
+			}
+			there, err := adopt.Exists(r.Dir, adopt.Path(row.Key))
+			if err == nil && !there {
+				gone = append(gone, row.Key)
+			}
+			if err == nil && len(gone) == maxMissing {
+				return errEnough
+			}
+			return err
+		})
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return gone, err
 }
