@@ -360,8 +360,9 @@ func TestWhoTriesManyPasswordsWaitsForHimself(t *testing.T) {
 			if !v.Verify(t.Context(), "somebody else", "bob", "secret") {
 				t.Error("who knows the password is out")
 			}
-			// The one who was first in his queue is before him; nobody else is.
-			if runs := v.runs.Load(); runs > 3 {
+			// The one who was first in his queue is before him; nobody else is. Some more may run until
+			// this goroutine gets a processor to look; without queues it would be all 50.
+			if runs := v.runs.Load(); runs > 20 {
 				t.Errorf("bcrypt ran %d times before somebody else was in", runs)
 			}
 		})
