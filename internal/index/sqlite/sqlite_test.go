@@ -171,6 +171,13 @@ func TestAnOlderSchemaIsMigrated(t *testing.T) {
 					t.Errorf("mode %d: %v", mode, errors.Join(err, s.Close()))
 				}
 			}
+			copied, err := OpenCopy(t.Context(), path, t.TempDir(), wall) // as inspect does where no server runs
+			if err != nil || copied.ID() != "0123" {
+				t.Fatalf("its copy: %v", err)
+			}
+			if err := copied.Close(); err != nil {
+				t.Fatal(err)
+			}
 			s := open(t, path, Serve, wall)
 			defer s.Close()
 			if s.ID() != "0123" {
@@ -188,7 +195,7 @@ func TestAnOlderSchemaIsMigrated(t *testing.T) {
 				{Key: index.ManifestKey("web", digest.FromString("m")), Digest: digest.FromString("m"), Size: 7, Placed: true, MediaType: "x", Artifact: "y",
 					Config: digest.FromString("l"), Subject: digest.FromString("s"), CreatedAt: now, AccessedAt: now.Add(3 * time.Millisecond)},
 				tag(sig), tag("v1")}
-			err := s.View(t.Context(), func(r index.Reader) error {
+			err = s.View(t.Context(), func(r index.Reader) error {
 				var got []index.Row
 				for _, kind := range []index.Kind{index.Blob, index.Layer, index.Manifest, index.Tag} {
 					if err := r.Each(kind, func(row index.Row) error {
