@@ -125,6 +125,9 @@ func (x *execution) run() error {
 // maxFailed is after how many failures of the index in a row a level is given up.
 const maxFailed = 3
 
+// maxYield bounds how long a run waits for others: a step may have taken seconds because it waited itself.
+const maxYield = 100 * time.Millisecond
+
 // retireLevel retires rows of which none keeps another.
 func (x *execution) retireLevel(rows []index.Row, remove func([]index.Row) error) error {
 	var errs []error
@@ -156,7 +159,7 @@ func (x *execution) retireLevel(rows []index.Row, remove func([]index.Row) error
 			x.step()
 		}
 		if x.Yield > 0 { // on a busy machine a step takes longer, and so do those who wait
-			time.Sleep(max(x.Yield, 2*time.Since(began)))
+			time.Sleep(max(x.Yield, min(2*time.Since(began), maxYield)))
 		}
 	}
 	return errors.Join(errs...)
@@ -277,15 +280,19 @@ func (x *execution) removeBlob(rows []index.Row) error {
 	return err
 }
 
-// remove takes a link or a blob away, with its directory, which holds nothing else: so one sync of what held
-// the directories makes the removal of many sure. False: a claim whose file never came.
+// remove takes a link or a blob away, with its directory, which holds nothing else as a rule: so one sync of
+// what held the directories makes the removal of many sure. False: a claim whose file never came.
 func (x *execution) remove(file string, how func(string) (bool, error)) (there bool, err error) {
 	dir := filepath.Dir(file)
 	there, err = how(file)
 	if err != nil && !adopt.Missing(err) {
 		return false, err
 	}
-	if x.Tree.RemoveEmpty(dir) {
+	removed := x.Tree.RemoveEmpty(dir)
+	if !removed && there { // stock registries kept the signatures of a schema 1 manifest there, for one
+		removed, _ = x.Tree.Trash(dir) // the name is gone in any case
+	}
+	if removed {
 		dir = filepath.Dir(dir)
 	}
 	x.levels[dir] = true

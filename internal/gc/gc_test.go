@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 )
 
@@ -90,6 +93,22 @@ func TestAStopBeforeThePlanRemovesNothing(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || rep.Removed.Any() || rep.Remaining.Tags != 5 {
 		t.Errorf("%v, %+v; want the five tags to remain", err, rep)
 	}
+}
+
+// Whatever else lies beside a link or a blob goes with it: stock registries kept signatures of schema 1 manifests there.
+func TestWhatLiesBesideALinkOrABlobGoesWithIt(t *testing.T) {
+	w := newWorld(t)
+	d := w.image("app", "v1", "l")
+	for _, k := range []index.Key{index.ManifestKey("app", d), index.BlobKey(d)} {
+		beside := filepath.Join(filepath.Dir(w.Dir.File(adopt.Path(k))), "signatures", "sha256", "x")
+		w.must(os.MkdirAll(beside, 0o755))
+		w.must(os.WriteFile(filepath.Join(beside, "link"), []byte("x"), 0o644))
+	}
+	w.adopt(false)
+	w.pass(1000 * time.Hour)
+	_, err := w.run(0)
+	w.must(err)
+	w.empty()
 }
 
 func TestProgressAddsUp(t *testing.T) {

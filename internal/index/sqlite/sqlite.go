@@ -254,7 +254,10 @@ func readVersion(q querier) (v int, err error) {
 
 func checkVersion(q querier) error {
 	v, err := readVersion(q)
-	if err == nil && v < version {
+	switch {
+	case err == nil && v == 0:
+		err = fmt.Errorf("%w: it is empty", index.ErrCorrupt) // somebody died who was about to create it
+	case err == nil && v < version:
 		err = fmt.Errorf("%w (schema %d, this one has %d)", index.ErrOlder, v, version)
 	}
 	return err

@@ -236,6 +236,21 @@ func TestAnOlderSchemaIsMigrated(t *testing.T) {
 	}
 }
 
+// Who died before an index had its tables left a file that knows nothing, not an index without content.
+func TestAnEmptyFileIsNoIndexToLookAt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "index.db")
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := Open(t.Context(), path, Look, time.Now); !errors.Is(err, index.ErrCorrupt) {
+		t.Errorf("%v", errors.Join(err, s.Close()))
+	}
+	s := open(t, path, Serve, time.Now)
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // makeOld makes an index as an earlier version left it: of a repository with an image, and of one with a layer.
 func makeOld(t *testing.T, path string, schema int, now time.Time, sig string) {
 	t.Helper()
