@@ -3,6 +3,7 @@ package serve
 import (
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -13,8 +14,12 @@ const (
 	eager = 64 << 10
 )
 
-// gulps are the buffers for that.
-var gulps = sync.Pool{New: func() any { b := make([]byte, gulp); return &b }}
+// gulps are the buffers for that, of which so many may be in use: whoever sends a lot and is not listened to,
+// since he has not logged in yet, for one, keeps his.
+var (
+	gulps   = sync.Pool{New: func() any { b := make([]byte, gulp); return &b }}
+	gulping = make(chan struct{}, 64)
+)
 
 // listener gives connections that read in gulps.
 type listener struct{ net.Listener }
@@ -38,9 +43,11 @@ func (l listener) Accept() (net.Conn, error) {
 type conn struct {
 	*net.TCPConn // also for sendfile
 	raw          syscall.RawConn
-	buf          *[]byte // nil unless there is something ahead
-	ahead        []byte  // of buf: was read and not asked for yet
-	came         int     // bytes of reads in a row that brought all they asked for
+	buf          *[]byte     // nil unless there is something ahead
+	counted      atomic.Bool // in gulping
+	closed       atomic.Bool
+	ahead        []byte // of buf: was read and not asked for yet
+	came         int    // bytes of reads in a row that brought all they asked for
 }
 
 // Read implements net.Conn.
@@ -53,6 +60,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
 			gulps.Put(c.buf)
 			c.buf = nil
+			c.uncount()
 		}
 		return n, nil
 	}
@@ -67,6 +75,12 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // gulp takes what is there. Where nothing is, or an error, the next read waits for it or says so.
 func (c *conn) gulp() {
+	select {
+	case gulping <- struct{}{}:
+		c.counted.Store(true)
+	default:
+		return
+	}
 	buf := gulps.Get().(*[]byte)
 	var n int
 	_ = c.raw.Read(func(fd uintptr) bool {
@@ -75,7 +89,24 @@ func (c *conn) gulp() {
 	})
 	if n <= 0 {
 		gulps.Put(buf)
+		c.uncount()
 		return
 	}
 	c.buf, c.ahead = buf, (*buf)[:n]
+	if c.closed.Load() { // meanwhile
+		c.uncount()
+	}
+}
+
+func (c *conn) uncount() {
+	if c.counted.CompareAndSwap(true, false) {
+		<-gulping
+	}
+}
+
+// Close implements net.Conn. What is ahead is never asked for now.
+func (c *conn) Close() error {
+	c.closed.Store(true)
+	c.uncount()
+	return c.TCPConn.Close()
 }

@@ -86,3 +86,34 @@ func TestAClientThatPausesHoldsNoBuffer(t *testing.T) {
 		t.Errorf("%d bytes, %v; a buffer is held: %v", n, err, c.buf != nil)
 	}
 }
+
+// TestWhoIsNotReadKeepsNoGulpFromOthers: a buffer is given up with its connection, and there are not many.
+func TestWhoIsNotReadKeepsNoGulpFromOthers(t *testing.T) {
+	before := len(gulping)
+	var ahead int
+	var all []*conn
+	for range cap(gulping) + 3 {
+		c, client := pair(t)
+		go func() { _, _ = client.Write(make([]byte, 4*eager)) }() // some of it is never read
+		if _, err := io.ReadFull(c, make([]byte, eager)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if c.buf != nil {
+			ahead++
+		}
+		all = append(all, c)
+	}
+	if ahead == 0 || ahead > cap(gulping)-before {
+		t.Errorf("%d connections have read ahead; at most %d may", ahead, cap(gulping))
+	}
+	for _, c := range all {
+		c.Close()
+		c.Close()
+	}
+	if len(gulping) != before {
+		t.Errorf("%d buffers are counted", len(gulping))
+	}
+}
