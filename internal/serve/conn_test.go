@@ -94,7 +94,9 @@ func TestWhoIsNotReadKeepsNoGulpFromOthers(t *testing.T) {
 	var all []*conn
 	for range cap(gulping) + 3 {
 		c, client := pair(t)
-		go func() { _, _ = client.Write(make([]byte, 4*eager)) }() // some of it is never read
+		if _, err := client.Write(make([]byte, 2*eager)); err != nil { // some of it is never read
+			t.Fatal(err)
+		}
 		if _, err := io.ReadFull(c, make([]byte, eager)); err != nil {
 			t.Fatal(err)
 		}
