@@ -35,7 +35,9 @@ func TestPowerLossDuringAnExpiry(t *testing.T) {
 				g.synced(m[1], c)
 			}
 		case "unlinkat", "renameat", "renameat2":
-			if !strings.Contains(c.args, "AT_REMOVEDIR") {
+			if strings.Contains(c.args, "AT_REMOVEDIR") {
+				g.emptied(paths[0][1], c)
+			} else {
 				g.removed(paths[0][1], c)
 			}
 		}
@@ -207,6 +209,15 @@ func (g *graph) removed(path string, c call) {
 		}
 	}
 	g.unsure[thing], g.place[thing] = c, filepath.Dir(path)
+}
+
+// emptied is for a directory that is removed: what went from it is sure when that is.
+func (g *graph) emptied(dir string, c call) {
+	for thing := range g.unsure {
+		if g.place[thing] == dir {
+			g.unsure[thing], g.place[thing] = c, filepath.Dir(dir)
+		}
+	}
 }
 
 func (g *graph) synced(dir string, c call) {
