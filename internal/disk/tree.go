@@ -320,21 +320,10 @@ func removeEntries(dir string, keep func(fs.DirEntry) bool) error {
 	for _, e := range entries {
 		if !keep(e) {
 			failpoint.Step()
-			errs = append(errs, removeEntry(filepath.Join(dir, e.Name()), e))
+			errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// removeEntry: os.RemoveAll asks the kernel three times for what is a file as a rule.
-func removeEntry(path string, e fs.DirEntry) error {
-	if e.IsDir() {
-		return os.RemoveAll(path)
-	}
-	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
 }
 
 // Prune removes dir and then its parents, as long as they are empty, up to but not including stop.

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 )
@@ -27,7 +28,7 @@ type conn struct {
 func connect(uri string, flags sqlite.OpenFlags, pragmas ...string) (*conn, error) {
 	opened, err := sqlite.OpenConn(uri, flags|sqlite.OpenURI)
 	if err != nil {
-		return nil, err
+		return nil, wrap(err)
 	}
 	opened.SetBusyTimeout(busyTimeout)
 	c := &conn{opened, map[string]bool{}, map[string]int64{}, map[int64]string{}}
@@ -99,12 +100,12 @@ func (p *pool) close() error {
 func (p *pool) view(ctx context.Context, read func(querier) error) (err error) {
 	c, err := p.take()
 	if err != nil {
-		return wrap(err)
+		return err
 	}
 	defer func() {
 		c.SetInterrupt(nil)
 		if !c.AutocommitEnabled() {
-			err = errors.Join(err, wrap(querier{c}.exec("ROLLBACK"))) // it only read
+			err = errors.Join(err, querier{c}.exec("ROLLBACK")) // it only read
 		}
 		err = errors.Join(err, p.give(c))
 	}()
@@ -116,7 +117,7 @@ func (p *pool) view(ctx context.Context, read func(querier) error) (err error) {
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err() // SQLite says that it was interrupted
 	}
-	return wrap(err)
+	return err
 }
 
 // querier runs statements on a connection, inside a transaction of either sort.
@@ -186,6 +187,11 @@ func (q querier) exec(query string, args ...any) error {
 		more, err = a.next()
 	}
 	return err
+}
+
+// script runs statements, one after another.
+func (q querier) script(statements string) error {
+	return wrap(sqlitex.ExecuteScript(q.c.Conn, statements, nil))
 }
 
 // changed runs a statement, and says whether it changed a row.
@@ -363,11 +369,8 @@ func (q querier) leave(name string) error {
 	return err
 }
 
-// wrap names the errors of SQLite that callers act on.
+// wrap names the errors of SQLite that callers act on, once, where SQLite is called.
 func wrap(err error) error {
-	if errors.Is(err, index.ErrFull) || errors.Is(err, index.ErrCorrupt) || errors.Is(err, ErrNoSharedMemory) {
-		return err
-	}
 	switch sqlite.ErrCode(err).ToPrimary() {
 	case sqlite.ResultFull:
 		return fmt.Errorf("%w: %w", index.ErrFull, err)

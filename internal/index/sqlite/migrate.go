@@ -1,7 +1,5 @@
 package sqlite
 
-import "zombiezen.com/go/sqlite/sqlitex"
-
 // migrations bring a schema to the next: the first from 1 to 2, and so on.
 var migrations = []string{`
 	CREATE INDEX layers_latest ON layers (accessed_at);
@@ -50,7 +48,7 @@ func (t *tx) migrate() error {
 		return t.create()
 	}
 	for _, step := range migrations[v-1:] {
-		if err := sqlitex.ExecuteScript(t.c.Conn, step, nil); err != nil {
+		if err := t.script(step); err != nil {
 			return err
 		}
 	}

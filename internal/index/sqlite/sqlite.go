@@ -22,7 +22,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/jc-lab/docker-cache-server/internal/failpoint"
 	"github.com/jc-lab/docker-cache-server/internal/index"
@@ -98,7 +97,7 @@ func Open(ctx context.Context, path string, mode Mode, wall func() time.Time) (*
 	s := &Store{path: path, serves: mode == Serve, write: make(chan *conn, 1), closed: make(chan struct{})}
 	f, w, err := s.openFile(ctx, mode)
 	if err != nil {
-		return nil, fmt.Errorf("open index %s: %w", path, wrap(err))
+		return nil, fmt.Errorf("open index %s: %w", path, err)
 	}
 	s.file.Store(f)
 	if w == nil {
@@ -107,7 +106,7 @@ func Open(ctx context.Context, path string, mode Mode, wall func() time.Time) (*
 		s.write <- w
 	}
 	if err := s.setClock(ctx, mode, wall); err != nil {
-		return nil, errors.Join(fmt.Errorf("open index %s: %w", path, wrap(err)), s.Close())
+		return nil, errors.Join(fmt.Errorf("open index %s: %w", path, err), s.Close())
 	}
 	return s, nil
 }
@@ -139,7 +138,7 @@ func (s *Store) Reopen(ctx context.Context) error {
 	f, w, err := s.openFile(ctx, Serve)
 	if err != nil {
 		s.write <- old
-		return fmt.Errorf("open index %s again: %w", s.path, wrap(err))
+		return fmt.Errorf("open index %s again: %w", s.path, err)
 	}
 	lost := s.file.Swap(f)
 	s.damaged.Store(false)
@@ -264,7 +263,7 @@ func checkVersion(q querier) error {
 }
 
 func (t *tx) create() error {
-	if err := sqlitex.ExecuteScript(t.c.Conn, schema, nil); err != nil {
+	if err := t.script(schema); err != nil {
 		return err
 	}
 	id := make([]byte, 16)
@@ -359,7 +358,7 @@ func (s *Store) change(w *conn, change func(*tx) error) (err error) {
 	committed := false
 	defer func() { // also when change panics: the writer must not stay inside a transaction
 		if !committed {
-			err = errors.Join(wrap(err), t.rollback())
+			err = errors.Join(err, t.rollback())
 		}
 	}()
 	if err := change(t); err != nil {

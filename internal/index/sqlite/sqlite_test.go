@@ -133,16 +133,26 @@ func sweep(t *testing.T, s *Store, cut index.Cutoffs) {
 	}
 }
 
-func tables(t *testing.T, s *Store) (names []string) {
+func tables(t *testing.T, s *Store) []string {
 	t.Helper()
-	err := s.file.Load().read.view(t.Context(), func(q querier) (err error) {
-		names, err = q.names("SELECT name FROM sqlite_master WHERE type = 'table'")
-		return err
-	})
-	if err != nil || len(names) < 6 {
-		t.Fatalf("tables %v, %v", names, err)
+	names := list(t, s, "SELECT name FROM sqlite_master WHERE type = 'table'")
+	if len(names) < 6 {
+		t.Fatalf("tables %v", names)
 	}
 	return names
+}
+
+// list is the first column of all rows that the index answers to a query.
+func list(t *testing.T, s *Store, query string) (lines []string) {
+	t.Helper()
+	err := s.file.Load().read.view(t.Context(), func(q querier) (err error) {
+		lines, err = q.names(query)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lines
 }
 
 // ask scans the first row that the index answers to a query.
@@ -284,16 +294,9 @@ func makeOld(t *testing.T, path string, schema int, now time.Time, sig string) {
 }
 
 // schemaOf is what tables, indexes and triggers an index has.
-func schemaOf(t *testing.T, s *Store) (lines []string) {
+func schemaOf(t *testing.T, s *Store) []string {
 	t.Helper()
-	err := s.file.Load().read.view(t.Context(), func(q querier) (err error) {
-		lines, err = q.names("SELECT type || ' ' || name || ': ' || coalesce(sql, '') FROM sqlite_master ORDER BY type, name")
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return lines
+	return list(t, s, "SELECT type || ' ' || name || ': ' || coalesce(sql, '') FROM sqlite_master ORDER BY type, name")
 }
 
 // Links come by their last use whatever their repository, also when more were used at once than are read at once.
