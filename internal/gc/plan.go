@@ -69,9 +69,9 @@ func (p *Plan) Result() Result {
 		if b.Placed {
 			r.Removed.Blobs++
 			r.FreedBytes += b.Size
-		}
-		if fi, err := os.Lstat(p.dir.File(adopt.Path(b.Key))); err == nil && fi.Mode()&fs.ModeSymlink != 0 {
-			r.elsewhere += b.Size
+			if fi, err := os.Lstat(p.dir.File(adopt.Path(b.Key))); err == nil && fi.Mode()&fs.ModeSymlink != 0 {
+				r.elsewhere += b.Size
+			}
 		}
 	}
 	r.FreedBytes -= r.elsewhere
