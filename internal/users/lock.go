@@ -18,7 +18,7 @@ import (
 const metadataDir = ".metadata"
 
 // ensureDir returns an error that wraps os.ErrNotExist unless dir is there, or is a ".metadata" that it could
-// make: mode 0755, owned by the owner of the directory above it.
+// make: for its owner alone, who is the owner of the directory above it.
 func ensureDir(dir string) error {
 	err := checkDir(dir)
 	if !errors.Is(err, os.ErrNotExist) || filepath.Base(dir) != metadataDir {
@@ -28,7 +28,7 @@ func ensureDir(dir string) error {
 	if err := checkDir(parent); err != nil {
 		return err
 	}
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := disk.MkdirPrivate(dir); err != nil {
 		if errors.Is(err, os.ErrExist) { // somebody else was faster
 			return checkDir(dir)
 		}
