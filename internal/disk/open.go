@@ -17,7 +17,7 @@ var ErrNotRegular = errors.New("not a regular file")
 type File struct {
 	Path string
 	fd   int
-	size int64
+	st   Version // when it was opened
 }
 
 // Open opens a regular file and nothing else: it never waits, as for somebody who writes to a pipe. The errors
@@ -36,7 +36,7 @@ func open(path string, flags int) (*File, error) {
 	if err := regular(fd, &st); err != nil {
 		return nil, errors.Join(&fs.PathError{Op: "open", Path: path, Err: err}, unix.Close(fd))
 	}
-	return &File{path, fd, st.Size}, nil
+	return &File{path, fd, versionOf(&st)}, nil
 }
 
 func openRegular(path string, flags int, perm uint32) (fd int, err error) {
@@ -72,7 +72,7 @@ func ReadFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return f.readAll()
+	return f.ReadAll()
 }
 
 // OpenFile is os.OpenFile for a regular file.
@@ -100,7 +100,10 @@ func CheckRegular(path string) error {
 }
 
 // Size is how long the file was when it was opened.
-func (f *File) Size() int64 { return f.size }
+func (f *File) Size() int64 { return f.st.size }
+
+// Version is the one that was opened.
+func (f *File) Version() Version { return f.st }
 
 // Read reads from where the last Read ended, until p is full or the file ends: an end is no error.
 func (f *File) Read(p []byte) (n int, err error) {
@@ -115,16 +118,16 @@ func (f *File) Read(p []byte) (n int, err error) {
 			return n, nil
 		}
 		n += got
-		if n < len(p) && int64(n) == f.size {
+		if n < len(p) && int64(n) == f.st.size {
 			return n, nil
 		}
 	}
 	return n, nil
 }
 
-// readAll reads the whole file, which may have grown meanwhile.
-func (f *File) readAll() ([]byte, error) {
-	data := make([]byte, f.size+1)
+// ReadAll reads the whole file, which may have grown meanwhile.
+func (f *File) ReadAll() ([]byte, error) {
+	data := make([]byte, f.st.size+1)
 	n, err := f.Read(data)
 	if err != nil || n < len(data) {
 		return data[:n], err

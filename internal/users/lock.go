@@ -59,6 +59,9 @@ func lockFile(path string, patience time.Duration) (unlock func(), err error) {
 	if err := createLock(path); err != nil {
 		return nil, fmt.Errorf("create lock: %w", err)
 	}
+	if err := disk.CheckRegular(path); err != nil { // to open a pipe would wait for somebody who writes to it
+		return nil, fmt.Errorf("take lock: %w", err)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 
