@@ -88,6 +88,9 @@ func (f gcFlags) collect(ctx context.Context, env *environment, cfg *config.Conf
 	if err != nil {
 		return err
 	}
+	if err := becomeOwner(cfg); err != nil {
+		return err
+	}
 	bar := ui.NewProgress(env.stderr, env.get)
 	defer bar.Close()
 	log.SetOutput(bar)

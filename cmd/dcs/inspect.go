@@ -185,6 +185,9 @@ func newSource(env *environment, cmd *cobra.Command) (*inspect.Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := becomeOwner(cfg); err != nil {
+		return nil, err
+	}
 	dir, err := layout.At(cfg.Storage.Directory)
 	return &inspect.Source{Dir: dir, Log: log, Asked: asked(cfg, origins), NameAge: serve.NameAge(cfg)}, err
 }

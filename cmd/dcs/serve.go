@@ -38,6 +38,9 @@ EXIT STATUS
 			if err != nil {
 				return err
 			}
+			if err := becomeOwner(cfg); err != nil {
+				return err
+			}
 			return runServer(cmd.Context(), env, cfg, log)
 		},
 	}

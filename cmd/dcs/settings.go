@@ -9,6 +9,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/jc-lab/docker-cache-server/internal/expiry"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/owner"
 	"github.com/jc-lab/docker-cache-server/internal/serve"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
@@ -73,6 +75,15 @@ func loadConfig(env *environment, cmd *cobra.Command) (*config.Config, config.Or
 		file = env.get("DCS_CONFIG")
 	}
 	return config.Load(config.Sources{File: file, Env: env.environ, Flags: cmd.Flags()})
+}
+
+// becomeOwner makes root work as the owner of the data directory, before anything in it is looked at.
+func becomeOwner(cfg *config.Config) error {
+	dir, err := layout.At(cfg.Storage.Directory)
+	if err != nil {
+		return err
+	}
+	return owner.Become(string(dir))
 }
 
 // asked is the policy that was configured on purpose. The rest is left to what the server promised.

@@ -7,11 +7,14 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/owner"
 	"github.com/jc-lab/docker-cache-server/internal/serve"
 	"github.com/jc-lab/docker-cache-server/internal/users"
 )
@@ -180,7 +183,12 @@ func usersFile(env *environment, cmd *cobra.Command) (*users.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return users.Open(serve.Htpasswd(cfg)), nil
+	file := serve.Htpasswd(cfg)
+	dir := filepath.Dir(file)
+	if filepath.Base(dir) == filepath.Base(layout.Dir(dir).Metadata()) { // whose owner is that of the data directory
+		dir = filepath.Dir(dir)
+	}
+	return users.Open(file), owner.Become(dir)
 }
 
 // readPassword asks twice on a terminal. From standard input one trailing newline is cut.

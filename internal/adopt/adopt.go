@@ -15,6 +15,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
@@ -74,7 +75,7 @@ func Look(dir layout.Dir, k index.Key, age Age) index.Look {
 // lookManifest reads the manifest that a revision link makes part of its repository.
 func lookManifest(dir layout.Dir, a index.Adoption) (index.Adoption, bool, error) {
 	data, err := Content(dir, a.Key.Digest)
-	if Missing(err) {
+	if Missing(err) || errors.Is(err, disk.ErrNotRegular) {
 		return a, false, nil
 	}
 	if err != nil {
@@ -90,20 +91,22 @@ func lookManifest(dir layout.Dir, a index.Adoption) (index.Adoption, bool, error
 
 // Content reads a manifest's bytes, of which there are never many.
 func Content(dir layout.Dir, d digest.Digest) ([]byte, error) {
-	path := dir.File(layout.Path{Kind: layout.BlobData, Digest: d})
-	fi, err := os.Stat(path)
+	f, err := disk.Open(dir.File(layout.Path{Kind: layout.BlobData, Digest: d}))
 	if err != nil {
 		return nil, err
 	}
-	if fi.Size() > index.MaxManifest {
+	defer f.Close()
+	if f.Size() > index.MaxManifest {
 		return make([]byte, index.MaxManifest+1), nil // not a manifest, and not worth reading
 	}
-	return os.ReadFile(path)
+	data := make([]byte, f.Size())
+	n, err := f.Read(data)
+	return data[:n], err
 }
 
 // Link reads the digest that a link file holds.
 func Link(dir layout.Dir, p layout.Path) (digest.Digest, error) {
-	f, err := Open(dir.File(p))
+	f, err := disk.Open(dir.File(p))
 	if err != nil {
 		return "", err
 	}

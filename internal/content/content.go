@@ -172,14 +172,11 @@ func (s *Store) Blob(ctx context.Context, repo string, d digest.Digest, use Use)
 }
 
 // Open opens a layer of a repository for a reader. ErrUnknown.
-func (s *Store) Open(ctx context.Context, repo string, d digest.Digest) (f *adopt.File, err error) {
+func (s *Store) Open(ctx context.Context, repo string, d digest.Digest) (f *disk.File, err error) {
 	err = s.layer(ctx, repo, d, Read, func(d digest.Digest) (bool, error) {
-		f, err = adopt.Open(s.dir.File(adopt.Path(index.BlobKey(d))))
+		f, err = disk.Open(s.dir.File(adopt.Path(index.BlobKey(d))))
 		if adopt.Missing(err) {
 			return false, nil
-		}
-		if err == nil {
-			_, err = f.Size()
 		}
 		return err == nil, err
 	})

@@ -36,7 +36,7 @@ func newBench(t *testing.T) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tree, err := disk.OpenTree(string(dir), dir.Temp(), dir.Trash())
+	tree, err := disk.OpenTree(string(dir), dir.Metadata(), dir.Reached()...)
 	if err != nil {
 		t.Fatal(err)
 	}

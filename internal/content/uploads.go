@@ -78,7 +78,7 @@ func (u *Upload) path(kind layout.Kind) string { return u.s.uploadFile(kind, u.R
 
 func (u *Upload) open() (*os.File, error) {
 	failpoint.Step()
-	f, err := os.OpenFile(u.path(layout.UploadData), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
+	f, err := disk.OpenFile(u.path(layout.UploadData), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +135,7 @@ func (s *Store) Resume(repo, id string) (_ *Upload, err error) {
 			s.uploads.give(u.dir, u.session)
 		}
 	}()
-	data, err := os.ReadFile(started)
+	data, err := disk.ReadFile(started)
 	if adopt.Missing(err) {
 		return nil, ErrUnknown
 	}

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -21,8 +22,12 @@ const (
 	fileMode fs.FileMode = 0o644
 )
 
+// privateMode is that of the directory that holds temp and trash, whatever the umask. Who can open an index
+// only to read it can hold up all who write, by a lock on it.
+const privateMode fs.FileMode = 0o700
+
 // Tree is a data directory with a place for files on their way in (temp) and on their way out
-// (trash). All three are on one file system, so that a rename moves between them.
+// (trash), in a private directory. All are on one file system, so that a rename moves between them.
 // Its methods may be called concurrently, and by several processes on one directory.
 type Tree struct {
 	root, temp, trash string
@@ -35,43 +40,102 @@ type Tree struct {
 // maxSynced bounds the memory of durable directories: about 20 MB of paths. A forgotten one costs one fsync.
 const maxSynced = 100_000
 
-// OpenTree opens the data directory root, which must exist, and creates temp and trash below it.
-func OpenTree(root, temp, trash string) (*Tree, error) {
+// OpenTree opens the data directory root, which must exist, and creates private below it, with temp and trash
+// in it. reached are directories below the root that renames must reach from there, as far as they exist.
+// *FileSystemError.
+func OpenTree(root, private string, reached ...string) (*Tree, error) {
 	own, err := ownerOf(root)
 	if err != nil {
 		return nil, err
 	}
-	t := &Tree{root: root, temp: temp, trash: trash, own: own, synced: map[string]uint64{}}
-	for _, dir := range []string{temp, trash} {
+	t := &Tree{root: root, temp: filepath.Join(private, "tmp"), trash: filepath.Join(private, "trash"), own: own, synced: map[string]uint64{}}
+	if err := t.makePrivate(private); err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{t.temp, t.trash} {
 		if err := t.MkdirAll(dir); err != nil {
 			return nil, err
 		}
 	}
-	return t, t.sameFileSystem(trash)
+	return t, t.sameFileSystem(append([]string{root, t.temp}, reached...))
 }
 
-// sameFileSystem refuses a metadata directory that a rename cannot reach.
-func (t *Tree) sameFileSystem(dir string) error {
-	a, err := device(t.root)
+// makePrivate makes a directory that nobody else may enter. One that is there is closed to others if that is
+// ours to do.
+func (t *Tree) makePrivate(dir string) error {
+	err := MkdirPrivate(dir)
+	if err == nil {
+		err = t.Own(dir)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		err = closeToOthers(dir)
+	}
 	if err != nil {
 		return err
 	}
-	b, err := device(dir)
+	return t.MkdirAll(dir) // durable
+}
+
+// MkdirPrivate makes a directory that only its owner may enter, whatever the umask.
+func MkdirPrivate(dir string) error {
+	failpoint.Step()
+	if err := os.Mkdir(dir, privateMode); err != nil {
+		return err
+	}
+	return os.Chmod(dir, privateMode)
+}
+
+// closeToOthers takes the rights of others on a directory away. What a link leads to is not ours.
+func closeToOthers(dir string) error {
+	d, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+	if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENOTDIR) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	if a != b {
-		return fmt.Errorf("%s is on another file system than %s: expired content cannot be moved there", dir, t.root)
+	defer d.Close()
+	fi, err := d.Stat()
+	if err != nil {
+		return err
+	}
+	if fi.Mode().Perm()&^privateMode == 0 || int(fi.Sys().(*syscall.Stat_t).Uid) != os.Geteuid() {
+		return nil
+	}
+	return d.Chmod(fi.Mode() &^ 0o077)
+}
+
+// FileSystemError says that a directory cannot be reached by a rename.
+type FileSystemError struct{ Directory, Trash string }
+
+func (e *FileSystemError) Error() string {
+	return fmt.Sprintf("%s is on another file system than %s, or mounted: files cannot be renamed between the two", e.Directory, e.Trash)
+}
+
+// Hint says what the operator can do.
+func (e *FileSystemError) Hint() string {
+	return "mount one file system for the whole data directory, or choose another one: --storage.directory DIR"
+}
+
+// sameFileSystem refuses directories that a rename cannot reach from the trash, as far as they exist.
+func (t *Tree) sameFileSystem(dirs []string) error {
+	trash, err := mountOf(t.trash)
+	if err != nil {
+		return err
+	}
+	for _, dir := range dirs {
+		m, err := mountOf(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if m != trash {
+			return &FileSystemError{dir, t.trash}
+		}
 	}
 	return nil
-}
-
-func device(path string) (uint64, error) {
-	fi, err := os.Stat(path)
-	if err != nil {
-		return 0, err
-	}
-	return uint64(fi.Sys().(*syscall.Stat_t).Dev), nil
 }
 
 // Own gives path to the owner of the data directory.
@@ -256,7 +320,11 @@ func (t *Tree) Sync(path string) error {
 
 // Trash moves path out of the tree; EmptyTrash removes it for good. False when it is not there.
 func (t *Tree) Trash(path string) (bool, error) {
-	err := t.Rename(path, filepath.Join(t.trash, unique()))
+	moved := filepath.Join(t.trash, unique())
+	err := t.Rename(path, moved)
+	if errors.Is(err, syscall.EXDEV) {
+		err = t.movePieces(path, moved, nil)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -281,17 +349,32 @@ const undecided = "undecided-"
 // and when it says yes the path is moved back.
 func (t *Tree) TrashIf(path string, fresh func(moved string) (bool, error)) (bool, error) {
 	moved := filepath.Join(t.trash, undecided+unique())
-	if err := t.Rename(path, moved); errors.Is(err, fs.ErrNotExist) {
+	err := t.Rename(path, moved)
+	if errors.Is(err, syscall.EXDEV) {
+		err = t.movePieces(path, moved, fresh)
+	} else if err == nil {
+		err = t.decide(path, moved, fresh)
+	}
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errFresh) {
 		return false, nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return false, err
 	}
+	return t.Trash(moved)
+}
+
+// errFresh says that what was moved is in use.
+var errFresh = errors.New("it is in use")
+
+// decide moves a path back when it is fresh.
+func (t *Tree) decide(path, moved string, fresh func(string) (bool, error)) error {
 	back, err := fresh(moved)
 	failpoint.Step()
-	if err != nil || back {
-		return false, errors.Join(err, os.Rename(moved, path))
+	if err == nil && !back {
+		return nil
 	}
-	return t.Trash(moved)
+	return errors.Join(cmp.Or(err, errFresh), os.Rename(moved, path))
 }
 
 // unique is a name that nothing has.

@@ -11,7 +11,7 @@ import (
 func newTree(t *testing.T) (*Tree, string) {
 	t.Helper()
 	root := t.TempDir()
-	tree, err := OpenTree(root, filepath.Join(root, ".m", "tmp"), filepath.Join(root, ".m", "trash"))
+	tree, err := OpenTree(root, filepath.Join(root, ".m"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -405,7 +405,7 @@ func lastWrite(dir string) (last time.Time, err error) {
 // started is when an upload began. One that does not say cannot be finished, and is part of no push.
 func started(dir layout.Dir, u layout.Path) (time.Time, bool) {
 	u.Kind = layout.UploadStartedAt
-	data, err := os.ReadFile(dir.File(u))
+	data, err := disk.ReadFile(dir.File(u))
 	if err != nil {
 		return time.Time{}, false
 	}

@@ -78,7 +78,7 @@ func (o Once) Run(ctx context.Context) (rep Report, err error) {
 	if o.DryRun {
 		return o.rehearse(ctx)
 	}
-	tree, err := disk.OpenTree(string(o.Dir), o.Dir.Temp(), o.Dir.Trash())
+	tree, err := disk.OpenTree(string(o.Dir), o.Dir.Metadata(), o.Dir.Reached()...)
 	if err != nil {
 		return rep, err
 	}

@@ -36,7 +36,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 	dir := layout.Dir(t.TempDir())
-	tree, err := disk.OpenTree(string(dir), dir.Temp(), dir.Trash())
+	tree, err := disk.OpenTree(string(dir), dir.Metadata(), dir.Reached()...)
 	w.must(err)
 	ix, err := sqlite.Open(t.Context(), dir.Index(), sqlite.Serve, func() time.Time { return w.now })
 	w.must(err)

@@ -401,6 +401,12 @@ func (d Dir) Htpasswd() string { return filepath.Join(d.Metadata(), "htpasswd") 
 func (d Dir) Ballast() string  { return filepath.Join(d.Metadata(), "ballast") }
 func (d Dir) LockFile() string { return filepath.Join(d.Metadata(), "lock") }
 
+// Reached are the directories of the tree that a file may be renamed into, and out of: what is below them is
+// theirs.
+func (d Dir) Reached() []string {
+	return []string{d.Native("/docker"), d.Native("/docker/registry"), d.Native(Root), d.Native(blobs), d.Native(repositories)}
+}
+
 // Quarantine is where a repair puts blobs whose bytes are not what their name says.
 func (d Dir) Quarantine() string { return filepath.Join(d.Metadata(), "quarantine") }
 func (d Dir) GCLock() string     { return filepath.Join(d.Metadata(), "gc.lock") }

@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"github.com/jc-lab/docker-cache-server/internal/disk"
 )
 
 // Holder is what the holder of the root lock says about itself. Only the lock tells whether it lives:
@@ -17,6 +20,10 @@ import (
 type Holder struct {
 	PID   int    `json:"pid"`
 	Index string `json:"index,omitempty"` // id of the index that it uses
+	// Directory is the data directory by the holder's name for it, and Inode that of its metadata directory:
+	// a lock that is a hard link to another directory's says so. A directory has no second name.
+	Directory string `json:"directory,omitempty"`
+	Inode     uint64 `json:"inode,omitempty"`
 }
 
 // ErrLocked is any LockedError, for those who cannot name that type.
@@ -40,29 +47,61 @@ func (e *LockedError) Hint() string {
 	return "stop that server, or give this one another --storage.directory"
 }
 
+// ElsewhereError says that a lock, and with it the index, is a hard link to that of another directory.
+type ElsewhereError struct{ LockedError }
+
+func (e *ElsewhereError) Error() string {
+	return fmt.Sprintf("the index of %s is a hard link to that of %s, which a dcs serve uses (pid %d)",
+		e.Directory, e.Holder.Directory, e.Holder.PID)
+}
+
+// Unwrap makes every ElsewhereError a LockedError.
+func (e *ElsewhereError) Unwrap() error { return &e.LockedError }
+
+// Hint says what the operator can do.
+func (e *ElsewhereError) Hint() string {
+	return fmt.Sprintf("name %s; or give the copy an index of its own, which is made from its tree: rm %s/.metadata/lock %s/.metadata/gc.lock %s/.metadata/index.db*",
+		e.Holder.Directory, e.Directory, e.Directory, e.Directory)
+}
+
 // probeTime is how long a probe by gc may stand in the way of a server that starts; a probe takes microseconds.
 const probeTime = time.Second
 
 // RootLock is the lock that a server holds on its data directory for as long as it lives.
-type RootLock struct{ fl *flock.Flock }
+type RootLock struct {
+	dir Dir
+	fl  *flock.Flock
+}
 
 // Lock takes the root lock of d, which must have its metadata directory. A *LockedError names the holder.
 func (d Dir) Lock(ctx context.Context) (*RootLock, error) {
+	if err := disk.CheckRegular(d.LockFile()); err != nil {
+		return nil, lockError(d.LockFile(), err)
+	}
 	fl := flock.New(d.LockFile())
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
 	ok, err := fl.TryLockContext(ctx, 20*time.Millisecond)
 	if errors.Is(err, context.DeadlineExceeded) || (err == nil && !ok) {
-		return nil, &LockedError{Directory: string(d), Holder: d.readHolder()}
+		h, err := d.holder()
+		if err == nil {
+			err = &LockedError{string(d), *h}
+		}
+		return nil, err
 	}
 	if err != nil {
 		return nil, lockError(d.LockFile(), err)
 	}
-	return &RootLock{fl: fl}, nil
+	return &RootLock{d, fl}, nil
 }
 
-// Announce writes who holds the lock.
+// Announce writes who holds the lock, and where.
 func (l *RootLock) Announce(h Holder) error {
+	inode, err := l.dir.inode()
+	if err != nil {
+		return err
+	}
+	h.Directory, h.Inode = string(l.dir), inode
 	data, err := json.Marshal(h)
 	if err != nil {
 		return err
@@ -74,8 +113,11 @@ func (l *RootLock) Announce(h Holder) error {
 // Unlock gives the data directory back.
 func (l *RootLock) Unlock() error { return l.fl.Unlock() }
 
-// Live returns the server that holds d's root lock, or nil when none does.
+// Live returns the server that holds d's root lock, or nil when none does. *ElsewhereError.
 func (d Dir) Live() (*Holder, error) {
+	if err := disk.CheckRegular(d.LockFile()); err != nil {
+		return nil, lockError(d.LockFile(), err)
+	}
 	if _, err := os.Stat(d.LockFile()); errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
@@ -87,12 +129,36 @@ func (d Dir) Live() (*Holder, error) {
 	if ok {
 		return nil, fl.Unlock()
 	}
+	return d.holder()
+}
+
+// holder reads who holds the lock. *ElsewhereError.
+func (d Dir) holder() (*Holder, error) {
 	h := d.readHolder()
-	return &h, nil
+	if h.Inode == 0 {
+		return &h, nil // not announced yet, or by an older version
+	}
+	here, err := d.inode()
+	if err == nil && here != h.Inode {
+		err = &ElsewhereError{LockedError{string(d), h}}
+	}
+	return &h, err
+}
+
+// inode is that of the metadata directory.
+func (d Dir) inode() (uint64, error) {
+	fi, err := os.Stat(d.Metadata())
+	if err != nil {
+		return 0, err
+	}
+	return fi.Sys().(*syscall.Stat_t).Ino, nil
 }
 
 // LockGC waits until no other gc works on d. Two would be safe, but each would rebuild the index.
 func (d Dir) LockGC(ctx context.Context) (unlock func() error, err error) {
+	if err := disk.CheckRegular(d.GCLock()); err != nil {
+		return nil, lockError(d.GCLock(), err)
+	}
 	fl := flock.New(d.GCLock())
 	if _, err := fl.TryLockContext(ctx, 50*time.Millisecond); err != nil {
 		return nil, lockError(d.GCLock(), err)
@@ -102,7 +168,7 @@ func (d Dir) LockGC(ctx context.Context) (unlock func() error, err error) {
 
 func (d Dir) readHolder() Holder {
 	var h Holder
-	data, err := os.ReadFile(d.LockFile())
+	data, err := disk.ReadFile(d.LockFile())
 	if err == nil {
 		err = json.Unmarshal(data, &h)
 	}

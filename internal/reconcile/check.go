@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/adopt"
+	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
@@ -290,7 +291,7 @@ func (c *checker) blob(k index.Key, deep bool) (s sight, there bool, err error) 
 // Verify reads a blob to its end and says whether its bytes are what its name says, and which file that
 // was. read is told of bytes as they come.
 func Verify(ctx context.Context, dir layout.Dir, d digest.Digest, read func(n int)) (right bool, fi fs.FileInfo, err error) {
-	f, err := os.Open(dir.File(layout.Path{Kind: layout.BlobData, Digest: d}))
+	f, err := disk.OpenFile(dir.File(layout.Path{Kind: layout.BlobData, Digest: d}), os.O_RDONLY, 0)
 	if err != nil {
 		return false, nil, err
 	}

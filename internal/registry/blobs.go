@@ -51,7 +51,7 @@ func (r *Registry) getBlob(a *answer, hr *http.Request, req *request) error {
 		return err
 	}
 	defer f.Close()
-	size, _ := f.Size() // which was asked before
+	size := f.Size()
 	req.access(d, size)
 	blobHeader(a.Header(), d)
 	if conditional(hr) {

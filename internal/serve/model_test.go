@@ -443,7 +443,7 @@ func (m *model) expireHere(string) {
 func (m *model) expireBeside(string) {
 	m.doubt()
 	dir := layout.Dir(m.dir)
-	tree, err := disk.OpenTree(m.dir, dir.Temp(), dir.Trash())
+	tree, err := disk.OpenTree(m.dir, dir.Metadata(), dir.Reached()...)
 	if err != nil {
 		m.Fatal(err)
 	}

@@ -119,21 +119,21 @@ func New(opts Options) (_ *Server, err error) {
 			cancel()
 		}
 	}()
-	authenticate, err := s.authenticator()
+	dir, err := layout.At(s.cfg.Storage.Directory)
+	if err != nil {
+		return nil, err
+	}
+	authenticate, err := s.authenticator(reachFrom(dir))
 	if err != nil {
 		return nil, err
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	if s.certificate, err = newCertificate(s.cfg.Server.TLS); err != nil {
+	if s.certificate, err = newCertificate(s.cfg.Server.TLS, reachFrom(dir)); err != nil {
 		return nil, err
 	}
 	policy := Policy(s.cfg)
-	dir, err := layout.At(s.cfg.Storage.Directory)
-	if err != nil {
-		return nil, err
-	}
 	if s.store, err = openStore(ctx, dir, policy, opts.Now, s.log); err != nil {
 		return nil, err
 	}
@@ -177,14 +177,14 @@ func Htpasswd(cfg *config.Config) string {
 	return layout.Dir(cfg.Storage.Directory).Htpasswd()
 }
 
-func (s *Server) authenticator() (registry.Authenticate, error) {
+func (s *Server) authenticator(reach reach) (registry.Authenticate, error) {
 	if f := s.opts.Authenticate; f != nil {
 		return func(_ context.Context, _, user, password string) bool { return f(user, password) }, nil
 	}
 	if !s.cfg.Auth.Enabled {
 		return nil, nil
 	}
-	o := users.VerifierOptions{Path: Htpasswd(s.cfg)}
+	o := users.VerifierOptions{Path: Htpasswd(s.cfg), Access: reach}
 	for _, u := range s.cfg.Auth.Users {
 		o.Users = append(o.Users, users.Credential{Name: u.Username, Password: u.Password})
 	}
@@ -447,7 +447,7 @@ func (s *Server) Start() error {
 func (s *Server) listen() (map[*http.Server]net.Listener, error) {
 	listeners := map[*http.Server]net.Listener{}
 	if s.opts.Debug && s.cfg.Debug.Address != "" {
-		l, err := net.Listen("tcp", s.cfg.Debug.Address)
+		l, err := listen("tcp", s.cfg.Debug.Address)
 		if err != nil {
 			return nil, &ListenError{"debug.address", s.cfg.Debug.Address, err}
 		}
@@ -459,7 +459,7 @@ func (s *Server) listen() (map[*http.Server]net.Listener, error) {
 	if ip := net.ParseIP(s.cfg.Server.Address); ip.To4() != nil {
 		network = "tcp4" // else Go listens on IPv6 for 0.0.0.0, too
 	}
-	l, err := net.Listen(network, address)
+	l, err := listen(network, address)
 	if err != nil {
 		if d := listeners[s.debug]; d != nil {
 			err = errors.Join(err, d.Close())

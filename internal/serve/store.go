@@ -38,7 +38,7 @@ func openStore(ctx context.Context, dir layout.Dir, policy index.Policy, now fun
 		return nil, directoryError(dir, err)
 	}
 	s := &store{dir: dir}
-	if s.tree, err = disk.OpenTree(string(dir), dir.Temp(), dir.Trash()); err != nil {
+	if s.tree, err = disk.OpenTree(string(dir), dir.Metadata(), dir.Reached()...); err != nil {
 		return nil, directoryError(dir, err)
 	}
 	if s.lock, err = dir.Lock(ctx); err != nil {
@@ -138,7 +138,7 @@ func (s *store) putAside(suffixes ...string) error {
 // readSecret reads the key that signs upload states, or makes one. It outlives restarts, so that a
 // client can go on with its upload.
 func (s *store) readSecret() (string, error) {
-	data, err := os.ReadFile(s.dir.Secret())
+	data, err := disk.ReadFile(s.dir.Secret())
 	if secret := strings.TrimSpace(string(data)); err == nil && len(secret) >= 32 {
 		return secret, nil
 	}

@@ -2,32 +2,35 @@ package serve
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"sync"
 	"time"
 
+	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
 // certificate follows its files. A renewal that cannot be read leaves the old one in use.
 type certificate struct {
 	files config.TLS
+	reach reach
 
 	mu      sync.Mutex // guards the rest; held over the reading of two small files, once a renewal
 	current *tls.Certificate
-	seen    [2]time.Time // modification times
+	seen    [2]disk.Version
+	settled bool // they were old enough then that seen tells them from all later ones
 	checked time.Time
 }
 
 // newCertificate returns nil when TLS is off.
-func newCertificate(files config.TLS) (*certificate, error) {
+func newCertificate(files config.TLS, reach reach) (*certificate, error) {
 	if files.Certificate == "" {
 		return nil, nil
 	}
-	c := &certificate{files: files}
+	c := &certificate{files: files, reach: reach}
 	if err := c.loadLocked(); err != nil {
 		return nil, &CertificateError{files, err}
 	}
@@ -73,24 +76,56 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 
 func (c *certificate) changedLocked() bool {
 	c.checked = time.Now()
-	return c.modified() != c.seen
-}
-
-func (c *certificate) modified() (at [2]time.Time) {
-	for i, name := range []string{c.files.Certificate, c.files.Key} {
-		if fi, err := os.Stat(name); err == nil {
-			at[i] = fi.ModTime()
+	if !c.settled {
+		return true
+	}
+	for i, name := range c.names() {
+		err := c.reach(name, func() error {
+			now, err := disk.VersionOf(name)
+			if err == nil && now != c.seen[i] {
+				err = errChanged
+			}
+			return err
+		})
+		if err != nil {
+			return true
 		}
 	}
-	return at
+	return false
 }
 
+var errChanged = errors.New("the file has changed")
+
+func (c *certificate) names() [2]string { return [2]string{c.files.Certificate, c.files.Key} }
+
 func (c *certificate) loadLocked() error {
-	at := c.modified()
-	cert, err := tls.LoadX509KeyPair(c.files.Certificate, c.files.Key)
+	var text [2][]byte
+	var seen [2]disk.Version
+	settled := true
+	for i, name := range c.names() {
+		err := c.reach(name, func() (err error) {
+			text[i], seen[i], err = read(name)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		settled = settled && seen[i].Settled(c.checked)
+	}
+	cert, err := tls.X509KeyPair(text[0], text[1])
 	if err != nil {
 		return err
 	}
-	c.current, c.seen = &cert, at
+	c.current, c.seen, c.settled = &cert, seen, settled
 	return nil
+}
+
+func read(name string) ([]byte, disk.Version, error) {
+	f, err := disk.Open(name)
+	if err != nil {
+		return nil, disk.Version{}, err
+	}
+	defer f.Close()
+	text, err := f.ReadAll()
+	return text, f.Version(), err
 }

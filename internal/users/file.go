@@ -3,7 +3,6 @@ package users
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -144,24 +143,13 @@ func readTable(path string) (table, error) {
 	return parse(text), nil
 }
 
-// readFile returns the text and the identity that the file had just before it was read.
-func readFile(path string) (string, os.FileInfo, error) {
-	info, err := os.Stat(path)
+// readFile returns the text, and the version that the file had just before it was read.
+func readFile(path string) (string, disk.Version, error) {
+	file, err := disk.Open(path)
 	if err != nil {
-		return "", nil, err
-	}
-	if !info.Mode().IsRegular() { // opening a named pipe would wait for a writer
-		return "", nil, &os.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return "", nil, err
+		return "", disk.Version{}, err
 	}
 	defer file.Close()
-
-	if info, err = file.Stat(); err != nil {
-		return "", nil, err
-	}
-	text, err := io.ReadAll(file)
-	return string(text), info, err
+	text, err := file.ReadAll()
+	return string(text), file.Version(), err
 }

@@ -18,7 +18,7 @@ import (
 const metadataDir = ".metadata"
 
 // ensureDir returns an error that wraps os.ErrNotExist unless dir is there, or is a ".metadata" that it could
-// make: mode 0755, owned by the owner of the directory above it.
+// make: for its owner alone, who is the owner of the directory above it.
 func ensureDir(dir string) error {
 	err := checkDir(dir)
 	if !errors.Is(err, os.ErrNotExist) || filepath.Base(dir) != metadataDir {
@@ -28,7 +28,7 @@ func ensureDir(dir string) error {
 	if err := checkDir(parent); err != nil {
 		return err
 	}
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := disk.MkdirPrivate(dir); err != nil {
 		if errors.Is(err, os.ErrExist) { // somebody else was faster
 			return checkDir(dir)
 		}
@@ -58,6 +58,9 @@ func checkDir(dir string) error {
 func lockFile(path string, patience time.Duration) (unlock func(), err error) {
 	if err := createLock(path); err != nil {
 		return nil, fmt.Errorf("create lock: %w", err)
+	}
+	if err := disk.CheckRegular(path); err != nil { // to open a pipe would wait for somebody who writes to it
+		return nil, fmt.Errorf("take lock: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

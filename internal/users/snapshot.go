@@ -4,14 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
+
+	"github.com/jc-lab/docker-cache-server/internal/disk"
 )
 
 // A snapshot is the file as it was at one moment. It is never changed.
 type snapshot struct {
-	info    os.FileInfo // of the file that was read
-	settled bool        // it was old enough then that info tells it from every later one
-	err     error       // why nobody is known
+	version disk.Version // of the file that was read
+	settled bool         // it was old enough then that its version tells it from every later one
+	err     error        // why nobody is known
 
 	hashes   map[string]string // by name; "" when it is not bcrypt
 	costs    []int             // of the bcrypt hashes, in the order of the file
@@ -20,36 +21,44 @@ type snapshot struct {
 
 type unusable struct{ name, label string }
 
-// resolution is the coarsest clock of a file system worth following: NFS and FAT, 2s. Two files of equal size
-// (all hashes of bcrypt have one length) and inode (it is reused) can carry one time when they were written
-// within it, so a file that was read so young is read every time until it is older.
-const resolution = 2 * time.Second
-
-// current returns the users of the file as it is now. It reads the file only if that could have changed.
+// current returns the users of the file as it is now. It reads the file only if that could have changed: two
+// files of equal size (all hashes of bcrypt have one length) and inode (it is reused) can carry the same times,
+// so a file that was read young is read every time until it is older.
 func (v *Verifier) current() *snapshot {
 	if v.path == "" {
 		return &snapshot{}
 	}
 	// Two that read at the same time may store the older one last. The next one sees that and reads again.
-	if last := v.seen.Load(); last != nil && last.describes(v.path) {
+	if last := v.seen.Load(); last != nil && v.describes(last) {
 		return last
 	}
-	s := load(v.path, v.now())
+	s := v.load()
 	v.seen.Store(s)
 	return s
 }
 
-func (s *snapshot) describes(path string) bool {
+// describes says whether the file is still the one of a snapshot.
+func (v *Verifier) describes(s *snapshot) (same bool) {
 	if !s.settled {
 		return false
 	}
-	info, err := os.Stat(path)
-	return err == nil && os.SameFile(info, s.info) && info.Size() == s.info.Size() && info.ModTime().Equal(s.info.ModTime())
+	err := v.access(v.path, func() error {
+		version, err := disk.VersionOf(v.path)
+		same = version == s.version
+		return err
+	})
+	return err == nil && same
 }
 
 // load reads the file. Nobody is known from a file that cannot be read: who was removed there must not stay in.
-func load(path string, now time.Time) *snapshot {
-	text, info, err := readFile(path)
+func (v *Verifier) load() *snapshot {
+	now := v.now()
+	var text string
+	var version disk.Version
+	err := v.access(v.path, func() (err error) {
+		text, version, err = readFile(v.path)
+		return err
+	})
 	if errors.Is(err, os.ErrNotExist) {
 		return &snapshot{}
 	}
@@ -57,8 +66,7 @@ func load(path string, now time.Time) *snapshot {
 		return &snapshot{err: fmt.Errorf("read users: %w", err)}
 	}
 	s := newSnapshot(parse(text))
-	s.info = info
-	s.settled = now.Sub(info.ModTime()) > resolution
+	s.version, s.settled = version, version.Settled(now)
 	return s
 }
 

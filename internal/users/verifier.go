@@ -22,6 +22,8 @@ import (
 type VerifierOptions struct {
 	// Path is the htpasswd file. Default "": none.
 	Path string
+	// Access calls what looks at the file, with the rights for it. Nil: with those of the process.
+	Access func(path string, look func() error) error
 	// Users come from the configuration. One of them hides a user of the same name in the file.
 	Users []Credential
 	// TTL is how long a verified answer spares bcrypt. Default 5m: longer than most pulls, which ask some 20
@@ -42,6 +44,7 @@ type Credential struct{ Name, Password string }
 // of the known users, chosen by the name.
 type Verifier struct {
 	path       string
+	access     func(path string, look func() error) error
 	configured map[string]account
 	costs      []int // of the configured hashes
 	key        [32]byte
@@ -72,8 +75,12 @@ func NewVerifier(o VerifierOptions) (*Verifier, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Access == nil {
+		o.Access = func(_ string, look func() error) error { return look() }
+	}
 	v := &Verifier{
 		path:       o.Path,
+		access:     o.Access,
 		configured: make(map[string]account, len(o.Users)),
 		now:        o.Now,
 		verified:   memory{ttl: o.TTL, limit: 4096},

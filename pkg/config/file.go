@@ -12,6 +12,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/nearest"
 )
 
@@ -22,7 +23,7 @@ func (l *loader) readFile(path string) error {
 		return nil
 	}
 	l.file = Origin{File, path}
-	data, err := os.ReadFile(path)
+	data, err := disk.ReadFile(path)
 	if err != nil {
 		return l.whole(err, "name a file that dcs may read with --config or "+fileVariable, "cannot be read")
 	}

@@ -1,0 +1,25 @@
+package serve
+
+import (
+	"net"
+
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/owner"
+)
+
+// reach calls what looks at a file that the operator named, with the rights for it: those of the process, and
+// those of root where a process of root's works as the owner of its data directory.
+type reach func(path string, look func() error) error
+
+func reachFrom(dir layout.Dir) reach {
+	return func(path string, look func() error) error { return owner.Outside(string(dir), path, look) }
+}
+
+// listen opens a listener, as root where that is possible: ports below 1024 are root's.
+func listen(network, address string) (l net.Listener, err error) {
+	err = owner.AsRoot(func() (err error) {
+		l, err = net.Listen(network, address)
+		return err
+	})
+	return l, err
+}
