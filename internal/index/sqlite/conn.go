@@ -22,7 +22,12 @@ type conn struct {
 	// The numbers of repositories that were looked up in this transaction, and their names.
 	numbers map[string]int64
 	names   map[int64]string
+
+	renewed map[string]renewal // by repository, see renewPush; what is not known costs another renewal
 }
+
+// maxRenewed is how many renewals are remembered.
+const maxRenewed = 1000
 
 // connect opens a connection to the file of a URI.
 func connect(uri string, flags sqlite.OpenFlags, pragmas ...string) (*conn, error) {
@@ -31,7 +36,7 @@ func connect(uri string, flags sqlite.OpenFlags, pragmas ...string) (*conn, erro
 		return nil, wrap(err)
 	}
 	opened.SetBusyTimeout(busyTimeout)
-	c := &conn{opened, map[string]bool{}, map[string]int64{}, map[int64]string{}}
+	c := &conn{opened, map[string]bool{}, map[string]int64{}, map[int64]string{}, map[string]renewal{}}
 	for _, p := range pragmas {
 		if err := (querier{c}).exec("PRAGMA " + p); err != nil {
 			return nil, errors.Join(err, c.Close())
@@ -137,8 +142,14 @@ type answer struct {
 	own   bool // the statement was prepared for this answer alone
 }
 
+// told, in tests, hears of each statement that is run.
+var told func(statement string)
+
 // query begins a query. The caller closes the answer before the transaction ends.
 func (q querier) query(query string, args ...any) (*answer, error) {
+	if told != nil {
+		told(query)
+	}
 	a := &answer{q: q, query: query, own: q.c.reading[query]}
 	var err error
 	if a.own {

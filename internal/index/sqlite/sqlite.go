@@ -386,6 +386,7 @@ func (t *tx) await() error {
 }
 
 func (t *tx) rollback() error {
+	clear(t.c.renewed) // some may not have been
 	if t.c.AutocommitEnabled() {
 		return nil // SQLite had rolled back by itself, as it does when the disk is full
 	}
