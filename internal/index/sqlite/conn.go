@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"sync"
+	"syscall"
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
@@ -52,17 +54,41 @@ func uri(path string, options url.Values) string {
 
 // pool keeps connections that read, which are costly to open.
 type pool struct {
-	open func() (*conn, error)
+	open  func() (*conn, error)
+	turns chan struct{} // one for each reader, of maxReaders
 
 	mu     sync.Mutex // guards the rest
 	idle   []*conn
 	closed bool
 }
 
-// maxIdle is how many connections that nobody uses stay open.
-const maxIdle = 4
+const (
+	// maxReaders is how many read at once; others wait. Each has memory and open files, and SQLite closes no
+	// file before the last connection to it: the most that were ever open stay.
+	maxReaders = 16
+	// maxIdle is how many connections that nobody uses stay open.
+	maxIdle = 4
+)
 
-func (p *pool) take() (*conn, error) {
+func newPool(open func() (*conn, error)) *pool {
+	return &pool{open: open, turns: make(chan struct{}, maxReaders)}
+}
+
+// take waits for a connection. Waiting ends with ctx.
+func (p *pool) take(ctx context.Context) (*conn, error) {
+	select {
+	case p.turns <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	c, err := p.connect()
+	if err != nil {
+		<-p.turns
+	}
+	return c, err
+}
+
+func (p *pool) connect() (*conn, error) {
 	p.mu.Lock()
 	n, closed := len(p.idle), p.closed
 	if n == 0 {
@@ -79,6 +105,7 @@ func (p *pool) take() (*conn, error) {
 }
 
 func (p *pool) give(c *conn) error {
+	defer func() { <-p.turns }()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed || len(p.idle) == maxIdle {
@@ -103,7 +130,7 @@ func (p *pool) close() error {
 
 // view reads one state of the file.
 func (p *pool) view(ctx context.Context, read func(querier) error) (err error) {
-	c, err := p.take()
+	c, err := p.take(ctx)
 	if err != nil {
 		return err
 	}
@@ -385,12 +412,23 @@ func wrap(err error) error {
 	switch sqlite.ErrCode(err).ToPrimary() {
 	case sqlite.ResultFull:
 		return fmt.Errorf("%w: %w", index.ErrFull, err)
-	case sqlite.ResultCantOpen:
-		return fmt.Errorf("%w: %w", ErrNoSharedMemory, err)
+	case sqlite.ResultCantOpen: // SQLite does not say why
+		return fmt.Errorf("%w: %w", cantOpen(), err)
 	case sqlite.ResultCorrupt, sqlite.ResultNotADB:
 		return fmt.Errorf("%w: %w", index.ErrCorrupt, err)
 	case sqlite.ResultBusy:
 		return fmt.Errorf("another process has been changing the index for %s: %w", busyTimeout, err)
 	}
 	return err
+}
+
+// cantOpen is why SQLite cannot open a file.
+func cantOpen() error {
+	f, err := os.Open(os.DevNull)
+	if err == nil {
+		return errors.Join(ErrNoSharedMemory, f.Close())
+	}
+	var why syscall.Errno // without the name of a file that nobody asked for
+	errors.As(err, &why)
+	return why
 }

@@ -167,7 +167,7 @@ func (s *Store) openFile(ctx context.Context, mode Mode) (f *file, w *conn, err 
 	} else if w, err = s.openWriter(mode); err != nil {
 		return nil, nil, err
 	}
-	f = &file{read: &pool{open: func() (*conn, error) { return connect(path, flags, inMemory, "query_only = 1") }}}
+	f = &file{read: newPool(func() (*conn, error) { return connect(path, flags, inMemory, "query_only = 1") })}
 	err = f.read.view(ctx, func(q querier) error {
 		if err := checkVersion(q); err != nil {
 			return err
