@@ -103,7 +103,7 @@ func (f gcFlags) collect(ctx context.Context, env *environment, cfg *config.Conf
 // print prints a report. stopped is why the run did not come to its end, if it did not.
 func (f gcFlags) print(env *environment, rep gc.Report, stopped error) error {
 	switch {
-	case rep.Repairs == nil && (time.Time(rep.StartedAt).IsZero() || (rep.DryRun && stopped != nil)):
+	case rep.Repairs == nil && (time.Time(rep.StartedAt).IsZero() || (rep.DryRun && stopped != nil && rep.Planned == 0)):
 		return nil // the run did not come so far
 	case f.format == "json":
 		return json.NewEncoder(env.stdout).Encode(rep)

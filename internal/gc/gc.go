@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -66,6 +67,8 @@ type Result struct {
 	Removed    Counts
 	FreedBytes int64 // sizes of the blob files removed
 	Images     []Image
+
+	elsewhere int64 // sizes of files to which only links are removed; of a plan
 }
 
 // Execute removes what the plan lists, as far as it is still unwanted. When ctx ends it stops between
@@ -264,8 +267,8 @@ func (x *execution) removeLink(k index.Key) (there bool, err error) {
 
 func (x *execution) removeBlob(rows []index.Row) error {
 	file := x.Dir.File(adopt.Path(rows[0].Key))
-	fi, err := os.Stat(file)
-	if err == nil && !fi.Mode().IsRegular() {
+	fi, err := os.Lstat(file)
+	if err == nil && !fi.Mode().IsRegular() && fi.Mode()&fs.ModeSymlink == 0 {
 		err = fmt.Errorf("%s is no regular file", file)
 	}
 	if err != nil && !adopt.Missing(err) {
@@ -275,7 +278,9 @@ func (x *execution) removeBlob(rows []index.Row) error {
 	if err == nil && there {
 		x.removed[rows[0].Key] = true
 		x.result.Removed.Blobs++
-		x.result.FreedBytes += fi.Size()
+		if fi.Mode().IsRegular() { // what a link leads to stays, as it belongs to who made the link
+			x.result.FreedBytes += fi.Size()
+		}
 	}
 	return err
 }
@@ -324,13 +329,14 @@ func (x *execution) pruneFrom(dir string) {
 func (x *execution) pruneUploads(dir string) {
 	for ; len(dir) > len(x.Dir); dir = filepath.Dir(dir) {
 		if base := filepath.Base(dir); base == "_layers" || base == "_manifests" {
-			_ = os.Remove(filepath.Join(filepath.Dir(dir), "_uploads")) // not empty: stays
+			x.Tree.RemoveEmpty(filepath.Join(filepath.Dir(dir), "_uploads")) // what is not empty stays, and so does a link
 			return
 		}
 	}
 }
 
 func (x *execution) removeUploads() error {
+	var errs []error
 	for _, u := range x.plan.Uploads {
 		if err := x.ctx.Err(); err != nil {
 			return err
@@ -340,7 +346,7 @@ func (x *execution) removeUploads() error {
 			return !last.Before(x.plan.uploadCutoff), err
 		})
 		if err != nil {
-			return fmt.Errorf("remove upload %s of %s: %w", u.Upload, u.Repository, err)
+			errs = append(errs, fmt.Errorf("remove upload %s of %s: %w", u.Upload, u.Repository, err))
 		}
 		if moved {
 			x.result.Removed.Uploads++
@@ -348,17 +354,20 @@ func (x *execution) removeUploads() error {
 		}
 		x.step()
 	}
-	return x.Tree.EmptyTrash()
+	return errors.Join(append(errs, x.Tree.EmptyTrash())...)
 }
 
 // oldestUpload is when the first of the uploads began that are under way in a repository; ok: there is
 // one. One that begins after the plan cannot be part of a push whose links are old enough to go.
 func (x *planner) oldestUpload(repo string) (oldest time.Time, ok bool, err error) {
-	err = x.Dir.Uploads(x.ctx, repo, func(id string) error {
+	err = x.walk.Uploads(x.ctx, repo, func(id string) error {
 		u := layout.Path{Kind: layout.UploadDir, Repository: repo, Upload: id}
 		last, err := lastWrite(x.Dir.File(u))
-		if err != nil || last.Before(x.uploadCutoff) {
-			return err
+		if err != nil {
+			return x.walk.Pass(repo, err)
+		}
+		if last.Before(x.uploadCutoff) {
+			return nil
 		}
 		if began, says := started(x.Dir, u); says && (!ok || began.Before(oldest)) {
 			oldest, ok = began, true

@@ -56,6 +56,16 @@ func (e *WrongIndexError) Hint() string {
 	return "try again in a few seconds: the server opens the index again and rebuilds it from disk"
 }
 
+// BarredError says why nothing can be removed before somebody has mended something.
+type BarredError struct{ index.Bar }
+
+func (e *BarredError) Error() string {
+	return "the server could not compare its index with the disk, so nothing may be removed: " + e.Why
+}
+
+// Hint says what the operator can do.
+func (e *BarredError) Hint() string { return e.Bar.Hint }
+
 // gatePoll is how often a run looks whether a server has rebuilt its index.
 const gatePoll = 200 * time.Millisecond
 
@@ -188,6 +198,13 @@ func (o Once) awaitGate(ctx context.Context, ix index.Store) error {
 		if open || err != nil {
 			return err
 		}
+		bar, err := ix.Barred(ctx)
+		if err != nil {
+			return err
+		}
+		if bar != nil {
+			return &BarredError{*bar}
+		}
 		if !told {
 			o.Log.Info("waiting until the server has rebuilt its index from disk")
 			o.tell(Progress{Phase: Waiting})
@@ -213,7 +230,10 @@ func (o Once) rebuild(ctx context.Context, ix index.Store) error {
 		o.Log.WithField("objects", res.Adopted).Info("adopted content that the index did not know; this run removes nothing")
 		return nil
 	}
-	_, err = ix.OpenGate(ctx, res.Token)
+	for _, u := range res.Unread {
+		o.Log.WithError(u.Err).Error("a part of the tree cannot be read")
+	}
+	_, err = ix.OpenGate(ctx, res.Token, res.Repositories()...)
 	return err
 }
 

@@ -3,8 +3,12 @@ package gc
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -44,10 +48,13 @@ type Plan struct {
 	Uploads   []layout.Path
 	Images    []Image // oldest first
 
+	dir          layout.Dir
 	uploadCutoff time.Time // files know the wall clock only
 	lease        time.Duration
 	uploading    map[string]time.Time // repository -> when its oldest upload under way began
 	depth        map[index.Key]int    // of manifests: how many are above it that go as well
+	unread       index.Unread         // repositories of which nothing goes, nor any blob
+	failed       error                // what could not be looked at, and is passed over
 }
 
 // Result is what Execute would return if nobody used anything meanwhile.
@@ -62,8 +69,12 @@ func (p *Plan) Result() Result {
 		if b.Placed {
 			r.Removed.Blobs++
 			r.FreedBytes += b.Size
+			if fi, err := os.Lstat(p.dir.File(adopt.Path(b.Key))); err == nil && fi.Mode()&fs.ModeSymlink != 0 {
+				r.elsewhere += b.Size
+			}
 		}
 	}
+	r.FreedBytes -= r.elsewhere
 	return r
 }
 
@@ -78,12 +89,20 @@ func (p *Plan) imagesOf(gone map[index.Key]bool) (images []Image) {
 
 // NewPlan decides what to remove under a policy. It changes nothing. Its cost follows what it lists.
 func (c *Collector) NewPlan(ctx context.Context, policy index.Policy) (*Plan, error) {
-	x := planner{Collector: c, ctx: ctx, Plan: &Plan{uploading: map[string]time.Time{}, depth: map[index.Key]int{}}, asked: map[string]bool{}, dead: map[index.Key]bool{}, above: map[index.Key][]index.Key{}}
+	x := planner{Collector: c, ctx: ctx, Plan: &Plan{dir: c.Dir, uploading: map[string]time.Time{}, depth: map[index.Key]int{}}, asked: map[string]bool{}, dead: map[index.Key]bool{}, above: map[index.Key][]index.Key{}}
 	x.Cutoffs = c.cutoffs(policy)
 	x.lease = policy.Grace + policy.Resolution
 	x.uploadCutoff = time.Now().Add(-policy.Grace)
-	err := c.Index.View(ctx, func(r index.Reader) error {
+	walk, err := c.Dir.Walk()
+	if err != nil {
+		return nil, fmt.Errorf("plan an expiry: %w", err)
+	}
+	x.walk = walk
+	err = c.Index.View(ctx, func(r index.Reader) (err error) {
 		x.Reader = r
+		if x.unread, err = r.Unread(); err != nil {
+			return err
+		}
 		for _, step := range []func() error{x.tags, x.manifests, x.layers, x.blobs} {
 			if err := step(); err != nil {
 				return err
@@ -100,7 +119,29 @@ func (c *Collector) NewPlan(ctx context.Context, policy index.Policy) (*Plan, er
 	if err != nil {
 		return nil, fmt.Errorf("plan an expiry: %w", err)
 	}
+	if len(x.unread) > 0 {
+		x.failed = &UnreadError{x.unread}
+	}
+	for _, u := range walk.Unread() {
+		x.failed = errors.Join(x.failed, u.Err)
+	}
 	return x.Plan, nil
+}
+
+// UnreadError names the repositories that could not be read when the index was compared with the disk.
+type UnreadError struct{ Repositories index.Unread }
+
+func (e *UnreadError) Error() string {
+	s := "repository " + strings.TrimSuffix(e.Repositories[0], "/")
+	if n := len(e.Repositories) - 1; n > 0 {
+		s += fmt.Sprintf(" (and %d more)", n)
+	}
+	return s + " could not be read as a whole: nothing of it is removed, and no blob, since it may need that"
+}
+
+// Hint says what the operator can do.
+func (e *UnreadError) Hint() string {
+	return "dcs inspect --check names what cannot be read; see to its permissions and to the disk"
 }
 
 // cutoffs are those of the policy, but none is later than the beginning of the run.
@@ -121,6 +162,7 @@ type planner struct {
 	index.Reader
 	*Plan
 	ctx  context.Context
+	walk *layout.Walk
 	dead map[index.Key]bool
 	// above are the keepers of each manifest that was looked at.
 	above map[index.Key][]index.Key
@@ -131,7 +173,7 @@ type planner struct {
 }
 
 func (x *planner) die(r index.Row, list *[]index.Row) bool {
-	if x.dead[r.Key] {
+	if x.dead[r.Key] || x.unread.Spares(r.Key) {
 		return false
 	}
 	x.dead[r.Key] = true
@@ -198,6 +240,9 @@ func (x *planner) findDepth(m index.Key) {
 
 // deadGroup returns a manifest with all that keeps it and is not planned yet, if none of it is wanted.
 func (x *planner) deadGroup(k index.Key) (group []index.Row, err error) {
+	if x.unread.Spares(k) {
+		return nil, nil
+	}
 	seen := map[index.Key]bool{k: true}
 	for queue := []index.Key{k}; len(queue) > 0; queue = queue[1:] {
 		m, err := x.Row(queue[0])
@@ -312,10 +357,15 @@ func (x *planner) layer(k index.Key) error {
 	if err := x.findUploads(k.Repository); err != nil {
 		return err
 	}
-	if !x.waitsForUpload(*r) {
+	if !x.waitsForUpload(*r) && !x.hidden(k.Repository) {
 		x.die(*r, &x.Layers)
 	}
 	return nil
+}
+
+// hidden says whether not all uploads of a repository could be looked at.
+func (x *planner) hidden(repo string) bool {
+	return slices.ContainsFunc(x.walk.Unread(), func(u layout.Unread) bool { return index.Unread{u.Repositories}.Has(repo) })
 }
 
 // findUploads looks once at what is being uploaded into a repository.
@@ -336,6 +386,9 @@ func (x *planner) anyAlive(rows []index.Row) bool {
 }
 
 func (x *planner) blobs() error {
+	if len(x.unread) > 0 {
+		return nil
+	}
 	var queue []index.Key
 	for _, list := range [][]index.Row{x.Manifests, x.Layers} {
 		for _, r := range list {
@@ -377,17 +430,23 @@ func byDigest(rows []index.Row) []index.Row {
 
 // uploads finds those to which nothing was written for the grace.
 func (x *planner) uploads() error {
-	return x.Dir.Repositories(x.ctx, func(repo string) error {
-		return x.Dir.Uploads(x.ctx, repo, func(id string) error {
+	err := x.walk.Repositories(x.ctx, func(repo string) error {
+		return x.walk.Uploads(x.ctx, repo, func(id string) error {
 			u := layout.Path{Kind: layout.UploadDir, Repository: repo, Upload: id}
 			last, err := lastWrite(x.Dir.File(u))
-			if adopt.Missing(err) || !last.Before(x.uploadCutoff) {
-				return nil
+			if err != nil {
+				return x.walk.Pass(repo, err)
 			}
-			x.Uploads = append(x.Uploads, u)
-			return err
+			if last.Before(x.uploadCutoff) {
+				x.Uploads = append(x.Uploads, u)
+			}
+			return nil
 		})
 	})
+	if layout.OfOnePath(err) {
+		return nil // it is among those of the walk
+	}
+	return err
 }
 
 // images says which of what goes people know: tags, and top-level manifests that have none.

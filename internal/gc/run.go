@@ -46,7 +46,7 @@ func (c *Collector) Run(ctx context.Context, policy index.Policy, dryRun bool) (
 		began = c.Index.Now()
 	}
 	rep := Report{DryRun: dryRun, StartedAt: stamp.Time(began), Images: []ReportImage{}}
-	err := c.collect(ctx, policy, &rep)
+	elsewhere, err := c.collect(ctx, policy, &rep)
 	verr := c.Index.View(context.WithoutCancel(ctx), func(r index.Reader) (err error) {
 		rep.Remaining, err = r.Totals()
 		return err
@@ -55,18 +55,18 @@ func (c *Collector) Run(ctx context.Context, policy index.Policy, dryRun bool) (
 		rep.Remaining.Tags -= rep.Removed.Tags
 		rep.Remaining.Manifests -= rep.Removed.Manifests
 		rep.Remaining.Blobs -= rep.Removed.Blobs
-		rep.Remaining.Bytes -= rep.FreedBytes
+		rep.Remaining.Bytes -= rep.FreedBytes + elsewhere
 	}
 	rep.DurationMS = time.Since(start).Milliseconds()
 	return rep, errors.Join(err, verr)
 }
 
 // collect plans, and unless it is a dry run does what was planned.
-func (c *Collector) collect(ctx context.Context, policy index.Policy, rep *Report) error {
+func (c *Collector) collect(ctx context.Context, policy index.Policy, rep *Report) (elsewhere int64, err error) {
 	c.tell(Progress{Phase: Planning})
 	plan, err := c.NewPlan(ctx, policy)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	rep.Cutoff, rep.Planned = stamp.Time(plan.Cutoffs.Names), len(plan.Images)
 	do := c.Execute
@@ -78,7 +78,7 @@ func (c *Collector) collect(ctx context.Context, policy index.Policy, rep *Repor
 	for _, i := range result.Images {
 		rep.Images = append(rep.Images, ReportImage{i.Repository, i.Tag, i.Digest, stamp.Time(i.LastAccess), i.Reason, i.UniqueBytes})
 	}
-	return err
+	return result.elsewhere, errors.Join(err, plan.failed)
 }
 
 // rehearse says what Execute would do. While the gate is shut that is nothing, but for uploads.

@@ -168,8 +168,10 @@ func (w *world) fill() {
 // whole wants that everything that a manifest on disk names is there.
 func (w *world) whole() {
 	w.t.Helper()
-	w.must(w.Dir.Repositories(w.t.Context(), func(repo string) error {
-		return w.Dir.Links(w.t.Context(), layout.RevisionsDir, repo, func(d digest.Digest) error {
+	walk, err := w.Dir.Walk()
+	w.must(err)
+	w.must(walk.Repositories(w.t.Context(), func(repo string) error {
+		return walk.Links(w.t.Context(), layout.RevisionsDir, repo, func(d digest.Digest) error {
 			data, err := adopt.Content(w.Dir, d)
 			if err != nil {
 				return err

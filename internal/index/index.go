@@ -18,6 +18,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -152,7 +154,7 @@ type Totals struct {
 }
 
 var (
-	// ErrSkip is returned by a function passed to Retire: the row stays.
+	// ErrSkip is returned by a function passed to Retire, or by a Look: the row stays as it is.
 	ErrSkip = errors.New("skipped")
 	// ErrGateClosed says that references are not complete yet, so nothing that may be needed can go.
 	ErrGateClosed = errors.New("the index is being rebuilt from disk")
@@ -218,10 +220,16 @@ type Store interface {
 	DeleteLayer(ctx context.Context, repo string, d digest.Digest, remove func() error) error
 
 	// CloseGate begins a rebuild: nothing is retired until OpenGate is called with the same token. A
-	// later CloseGate, by any process, makes the token void: OpenGate then returns false.
+	// later CloseGate, by any process, makes the token void: OpenGate then returns false. Of the unread
+	// repositories nothing is retired by the open gate and no content deleted, nor any blob: a link that
+	// nobody has seen may need it.
 	CloseGate(ctx context.Context) (token string, err error)
-	OpenGate(ctx context.Context, token string) (bool, error)
+	OpenGate(ctx context.Context, token string, unread ...string) (bool, error)
 	GateOpen(ctx context.Context) (bool, error)
+	// BarGate says why a rebuild came to no end, unless its token is void. Barred returns that until the
+	// next CloseGate, and nil at other times.
+	BarGate(ctx context.Context, token string, b Bar) error
+	Barred(ctx context.Context) (*Bar, error)
 
 	// Promise registers the policy of a server that begins to serve. What earlier servers promised and
 	// still owe stays in force.
@@ -247,6 +255,23 @@ type Store interface {
 	ID() string
 	Close() error
 }
+
+// Unread are repositories of which a rebuild could not read everything: each by its name, or with a slash at
+// its end together with all below it.
+type Unread []string
+
+// Has says whether a repository is one of them.
+func (u Unread) Has(repo string) bool {
+	return slices.ContainsFunc(u, func(name string) bool {
+		return repo == name || strings.HasSuffix(name, "/") && strings.HasPrefix(repo+"/", name)
+	})
+}
+
+// Spares says whether a row stays for their sake: one of theirs, or any blob.
+func (u Unread) Spares(k Key) bool { return len(u) > 0 && (k.Kind == Blob || u.Has(k.Repository)) }
+
+// Bar is why the gate stays shut, and what somebody can do.
+type Bar struct{ Why, Hint string }
 
 // Retired is what became of one key: the rows that went, none when it is wanted, or why it could not go.
 type Retired struct {
@@ -298,6 +323,8 @@ type Reader interface {
 	Names(repo, after string, most int) ([]string, error)
 	Repositories(after string, most int) ([]string, error)
 	HasRepository(repo string) (bool, error)
+	// Unread are the repositories of which the last rebuild could not read everything.
+	Unread() (Unread, error)
 	// Each calls f with every row of a kind: manifests in the order of digest and repository, tags in that
 	// of digest, repository and name.
 	Each(kind Kind, f func(Row) error) error

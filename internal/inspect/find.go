@@ -98,7 +98,11 @@ func (f finder) matches(kind layout.Kind, ref Reference) (found []digest.Digest,
 	if d, whole := ref.whole(); whole {
 		return []digest.Digest{d}, nil
 	}
-	err = f.dir.Links(f.ctx, kind, ref.Repository, func(d digest.Digest) error {
+	w, err := f.dir.Walk()
+	if err != nil {
+		return nil, err
+	}
+	err = w.Links(f.ctx, kind, ref.Repository, func(d digest.Digest) error {
 		if strings.HasPrefix(d.String(), ref.Digest) {
 			found = append(found, d)
 		}

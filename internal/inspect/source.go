@@ -100,8 +100,13 @@ func (s Source) index(ctx context.Context) (_ index.Store, err error) {
 	}
 	made := passing{ix, tmp}
 	res, err := reconcile.Rebuild(ctx, reconcile.Options{Dir: s.Dir, Index: ix, Log: s.Log, NameAge: s.NameAge})
-	if err == nil {
-		_, err = ix.OpenGate(ctx, res.Token) // it knows everything now
+	var refused *layout.LinksError
+	switch {
+	case err == nil:
+		_, err = ix.OpenGate(ctx, res.Token, res.Repositories()...) // it knows everything now
+	case errors.As(err, &refused):
+		s.Log.WithError(refused).Warn("not everything is shown")
+		err = nil
 	}
 	if err != nil {
 		return nil, errors.Join(err, made.Close())

@@ -33,7 +33,7 @@ func list(names []string, more bool) string {
 }
 
 func (f finder) unknownTag(ref Reference) error {
-	tags, err := walked(func(add func(string) error) error { return f.dir.Tags(f.ctx, ref.Repository, add) })
+	tags, err := f.walked(func(w *layout.Walk, add func(string) error) error { return w.Tags(f.ctx, ref.Repository, add) })
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (f finder) unknownRepository(ref Reference) error {
 	if bare := ref.Repository + ":" + ref.Tag; digestStart.MatchString(bare) {
 		return &NotFoundError{what, "a digest needs its repository: dcs inspect NAME@" + bare}
 	}
-	names, err := walked(func(add func(string) error) error { return f.dir.Repositories(f.ctx, add) })
+	names, err := f.walked(func(w *layout.Walk, add func(string) error) error { return w.Repositories(f.ctx, add) })
 	if err != nil {
 		return err
 	}
@@ -100,8 +100,12 @@ func (f finder) unknownRepository(ref Reference) error {
 }
 
 // walked collects names, as far as that takes no time.
-func walked(walk func(add func(string) error) error) (names []string, err error) {
-	err = walk(func(name string) error {
+func (f finder) walked(walk func(w *layout.Walk, add func(string) error) error) (names []string, err error) {
+	w, err := f.dir.Walk()
+	if err != nil {
+		return nil, err
+	}
+	err = walk(w, func(name string) error {
 		names = append(names, name)
 		if len(names) == searched {
 			return errEnough

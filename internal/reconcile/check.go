@@ -32,6 +32,7 @@ const (
 	Nowhere     Flaw = "tag to nowhere"      // a tag whose manifest is not in its repository
 	Stale       Flaw = "stale row"           // the index knows it, or knows it otherwise, and the disk is right
 	Orphan      Flaw = "orphan file"         // the disk has it and the index does not: it would never expire
+	Refused     Flaw = "refused link"        // a symbolic link that cannot be followed safely: nothing expires
 	Unknown     Flaw = "unknown file"        // nothing that a registry writes
 )
 
@@ -116,21 +117,23 @@ func (c *checker) check() (err error) {
 
 // tree looks at every file below distribution's tree.
 func (c *checker) tree() error {
-	root := c.Dir.Native(layout.Root)
-	return filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
-		switch {
-		case c.ctx.Err() != nil:
-			return c.ctx.Err()
-		case adopt.Missing(err):
-			return nil // went while we walked
-		case err != nil:
-			c.found(Problem{Flaw: Unreadable, File: c.relative(path), Detail: reason(err)})
-			return nil
-		case e.IsDir():
-			return nil
+	w, err := c.Dir.Walk()
+	if err == nil {
+		err = w.Files(c.ctx, c.file)
+	}
+	if err != nil {
+		return err
+	}
+	for _, u := range w.Unread() {
+		c.found(Problem{Flaw: Unreadable, File: c.relative(u.Path), Detail: reason(u.Err)})
+	}
+	var refused *layout.LinksError
+	if errors.As(w.Refused(), &refused) {
+		for _, l := range refused.Links {
+			c.found(Problem{Flaw: Refused, File: c.relative(l.Link), Detail: l.Why + ": " + l.Hint()})
 		}
-		return c.file(path, e)
-	})
+	}
+	return nil
 }
 
 // relative is how a file is called below the data directory.
@@ -138,11 +141,11 @@ func (c *checker) relative(path string) string {
 	return strings.TrimPrefix(path, string(c.Dir)+string(filepath.Separator))
 }
 
-func (c *checker) file(path string, e fs.DirEntry) error {
+func (c *checker) file(path string, regular bool) error {
 	p, ok := layout.Parse("/" + filepath.ToSlash(c.relative(path)))
 	k, known := keyOf(p)
 	switch {
-	case !ok || !e.Type().IsRegular() || !(known || bookkeeping(p.Kind)):
+	case !ok || !regular || !(known || bookkeeping(p.Kind)):
 		c.found(Problem{Flaw: Unknown, File: c.relative(path), Detail: "a registry writes no such file"})
 		return nil
 	case !known:

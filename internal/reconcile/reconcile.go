@@ -4,6 +4,10 @@
 // not there, beside all traffic: each change looks at the disk again inside the index transaction that
 // makes it. While it runs the gate is closed, so nothing is retired by any process: a manifest that was
 // not read yet cannot protect its blobs. It removes no content.
+//
+// What is served is seen: the walk follows symbolic links as serving does. Where it may not follow one, or where the
+// system does not give out what a repository has, things may be needed of which it does not know. Then the gate
+// stays shut, or does so for that repository and for all blobs.
 package reconcile
 
 import (
@@ -42,6 +46,17 @@ type Result struct {
 	Adopted int // of those, unknown to the index or known otherwise
 	Missing int // known to the index and not on disk
 	Token   string
+	Unread  []layout.Unread // what the system did not give out
+}
+
+// Repositories are those of which something was not read, as the gate wants to know it.
+func (r Result) Repositories() (names []string) {
+	for _, u := range r.Unread {
+		if u.Repositories != "" && !slices.Contains(names, u.Repositories) {
+			names = append(names, u.Repositories)
+		}
+	}
+	return names
 }
 
 // batch is how many objects one index transaction looks at: some twenty milliseconds, since a request's
@@ -51,7 +66,11 @@ const batch = 250
 // progressEvery is how often a long rebuild says how far it is.
 const progressEvery = 10 * time.Second
 
-// Rebuild closes the gate and makes the index whole. The gate is opened by the caller, with the token.
+// maxUnread is how much may be unreadable before that is no matter of single repositories any more.
+const maxUnread = 256
+
+// Rebuild closes the gate and makes the index whole. The gate is opened by the caller, with the token and with the
+// repositories that could not be read. A *layout.LinksError bars it.
 func Rebuild(ctx context.Context, o Options) (Result, error) {
 	if o.NameAge == nil {
 		o.NameAge = adopt.Now
@@ -70,40 +89,65 @@ func Rebuild(ctx context.Context, o Options) (Result, error) {
 	if err != nil {
 		return r.Result, fmt.Errorf("rebuild the index of %s: %w", o.Dir, err)
 	}
-	for _, step := range []func() error{r.repositories, r.blobs, r.flush, r.missing} {
+	if r.walk, err = o.Dir.Walk(); err != nil {
+		return r.Result, fmt.Errorf("rebuild the index of %s: %w", o.Dir, err)
+	}
+	for _, step := range []func() error{r.repositories, r.blobs, r.flush, r.walk.Refused, r.missing, r.unread} {
 		if err := step(); err != nil {
-			return r.Result, fmt.Errorf("rebuild the index of %s: %w", o.Dir, err)
+			return r.Result, r.bar(fmt.Errorf("rebuild the index of %s: %w", o.Dir, err))
 		}
 	}
 	return r.Result, nil
+}
+
+// bar says in the index why the gate stays shut, if that is for somebody to mend.
+func (r *rebuild) bar(err error) error {
+	var refused *layout.LinksError
+	if !errors.As(err, &refused) {
+		return err
+	}
+	return errors.Join(err, r.Index.BarGate(r.ctx, r.Token, index.Bar{Why: refused.Error(), Hint: refused.Hint()}))
+}
+
+// unread is what was passed over, as long as that is little.
+func (r *rebuild) unread() error {
+	r.Unread = r.walk.Unread()
+	if len(r.Unread) > maxUnread {
+		return fmt.Errorf("more than %d paths cannot be read, such as: %w", maxUnread, r.Unread[0].Err)
+	}
+	return nil
 }
 
 type rebuild struct {
 	Options
 	Result
 	ctx    context.Context
+	walk   *layout.Walk
 	blank  bool // the index knew nothing: no need to ask it first
 	logged time.Time
 	keys   []index.Key // seen and not yet compared
 }
 
 func (r *rebuild) blobs() error {
-	return r.Dir.Blobs(r.ctx, func(d digest.Digest) error { return r.saw(index.BlobKey(d)) })
+	return r.walk.Blobs(r.ctx, func(d digest.Digest) error { return r.saw(index.BlobKey(d)) })
 }
 
 // repositories come before the blobs, and manifests before layers: what holds a row is known when it is
 // written, and is written once.
 func (r *rebuild) repositories() error {
-	return r.Dir.Repositories(r.ctx, func(name string) error {
+	return r.walk.Repositories(r.ctx, func(name string) error {
 		manifest := func(d digest.Digest) error { return r.saw(index.ManifestKey(name, d)) }
-		if err := r.Dir.Links(r.ctx, layout.RevisionsDir, name, manifest); err != nil {
+		if err := r.walk.Uploads(r.ctx, name, nil); err != nil {
+			return err
+		}
+		if err := r.walk.Links(r.ctx, layout.RevisionsDir, name, manifest); err != nil {
 			return err
 		}
 		layer := func(d digest.Digest) error { return r.saw(index.LayerKey(name, d)) }
-		if err := r.Dir.Links(r.ctx, layout.LayersDir, name, layer); err != nil {
+		if err := r.walk.Links(r.ctx, layout.LayersDir, name, layer); err != nil {
 			return err
 		}
-		return r.Dir.Tags(r.ctx, name, func(tag string) error { return r.saw(index.TagKey(name, tag)) })
+		return r.walk.Tags(r.ctx, name, func(tag string) error { return r.saw(index.TagKey(name, tag)) })
 	})
 }
 
@@ -125,14 +169,18 @@ func (r *rebuild) saw(k index.Key) error {
 
 // found is a look, and what it saw when the index last took it.
 type found struct {
-	key   index.Key
-	look  index.Look
-	there bool
+	key    index.Key
+	look   index.Look
+	there  bool
+	unread error // of the look: its row stays as it is
 }
 
 func (f *found) take() (index.Adoption, bool, error) {
 	a, there, err := f.look()
-	f.there = there
+	f.there, f.unread = there, err
+	if err != nil {
+		err = index.ErrSkip
+	}
 	return a, there, err
 }
 
@@ -175,6 +223,9 @@ func (r *rebuild) differing() (differ []found, err error) {
 			look := adopt.Look(r.Dir, k, r.age(k.Kind))
 			same, err := r.same(row, look)
 			if err != nil {
+				same, err = true, r.walk.Pass(k.Repository, err)
+			}
+			if err != nil {
 				return err
 			}
 			if !same {
@@ -188,6 +239,9 @@ func (r *rebuild) differing() (differ []found, err error) {
 
 // count tells what was adopted from a directory without its file.
 func (r *rebuild) count(f found) error {
+	if f.unread != nil {
+		return r.walk.Pass(f.key.Repository, f.unread)
+	}
 	if f.there {
 		r.Adopted++
 		return nil
@@ -196,7 +250,10 @@ func (r *rebuild) count(f found) error {
 	if err == nil && !there && r.Prune != nil {
 		r.Prune(filepath.Dir(r.Dir.File(adopt.Path(f.key))))
 	}
-	return err
+	if err != nil {
+		return r.walk.Pass(f.key.Repository, err)
+	}
+	return nil
 }
 
 // same says whether a row is as the disk has it. What a manifest refers to follows from its digest, so
@@ -238,7 +295,8 @@ func (r *rebuild) missing() error {
 			for part := range slices.Chunk(gone, batch) {
 				var looks []index.Look
 				for _, k := range part {
-					looks = append(looks, adopt.Look(r.Dir, k, r.age(k.Kind)))
+					f := found{key: k, look: adopt.Look(r.Dir, k, r.age(k.Kind))}
+					looks = append(looks, f.take) // what cannot be read now is found again
 				}
 				if err := r.Index.Adopt(r.ctx, looks...); err != nil {
 					return err
@@ -262,13 +320,16 @@ func (r *rebuild) findMissing(kind index.Kind) (gone []index.Key, err error) {
 				return r.ctx.Err()
 			}
 			there, err := adopt.Exists(r.Dir, adopt.Path(row.Key))
-			if err == nil && !there {
+			if err != nil && !layout.OfOnePath(err) {
+				return err
+			}
+			if err == nil && !there { // what cannot be read may be there: the walk has told of that
 				gone = append(gone, row.Key)
 			}
-			if err == nil && len(gone) == maxMissing {
+			if len(gone) == maxMissing {
 				return errEnough
 			}
-			return err
+			return r.ctx.Err()
 		})
 	})
 	if errors.Is(err, errEnough) {

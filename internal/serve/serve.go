@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -68,13 +69,14 @@ type Server struct {
 
 	background sync.WaitGroup // everything that cancel ends
 	cancel     context.CancelFunc
-	starting   atomic.Bool   // Start listens, or has listened
-	ending     atomic.Bool   // Shutdown was called
-	stopping   chan struct{} // closed when Shutdown begins
-	stopped    chan struct{} // closed when Shutdown is done
-	failure    error         // of Shutdown; read once stopped is closed
-	rebuilding sync.Mutex    // held by the one comparison of the index with the disk at a time
-	rebuilt    time.Time     // when watch began the last one; only watch uses it
+	starting   atomic.Bool     // Start listens, or has listened
+	ending     atomic.Bool     // Shutdown was called
+	stopping   chan struct{}   // closed when Shutdown begins
+	stopped    chan struct{}   // closed when Shutdown is done
+	failure    error           // of Shutdown; read once stopped is closed
+	rebuilding sync.Mutex      // held by the one comparison of the index with the disk at a time
+	rebuilt    time.Time       // when watch began the last one; only watch uses it
+	unread     []layout.Unread // what the last comparison could not read; guarded by rebuilding
 }
 
 // ErrLocked and ErrNoUsers are what callers of the library can tell apart, whose types they cannot name.
@@ -279,13 +281,17 @@ func (s *Server) rebuild(ctx context.Context, policy index.Policy) {
 	}
 	opened := false
 	if err == nil {
-		opened, err = s.store.index.OpenGate(ctx, res.Token)
+		opened, err = s.store.index.OpenGate(ctx, res.Token, res.Repositories()...)
 	}
+	s.unread = res.Unread
 	if err != nil {
 		if ctx.Err() == nil {
-			s.log.WithError(err).Error("the index could not be compared with the disk: nothing expires until that is done; trying again in a minute")
+			s.complain(err, "the index could not be compared with the disk: nothing expires until that is done; trying again in a minute")
 		}
 		return
+	}
+	for _, u := range res.Unread {
+		s.complain(u.Err, "a part of the tree cannot be read; until it can, nothing of its repository expires, nor any blob")
 	}
 	if !opened {
 		return // another process began to compare after us; watch sees to it
@@ -293,6 +299,16 @@ func (s *Server) rebuild(ctx context.Context, policy index.Policy) {
 	s.gate(true)
 	s.log.WithFields(logrus.Fields{"objects": res.Seen, "adopted": res.Adopted, "missing": res.Missing,
 		"took": time.Since(start).Round(time.Millisecond).String()}).Info("index is in line with the disk")
+}
+
+// complain logs an error, and what the operator can do if somebody knows that.
+func (s *Server) complain(err error, message string) {
+	log := s.log.WithError(err)
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) {
+		log = log.WithField("hint", hinted.Hint())
+	}
+	log.Error(message)
 }
 
 func (s *Server) gate(open bool) {
@@ -341,14 +357,18 @@ func (s *Server) watch(ctx context.Context, policy index.Policy) {
 // rebuildPause is how long a comparison that failed is not tried again.
 const rebuildPause = time.Minute
 
-// watchGate compares again when nobody does and the gate is shut: because it failed, or because a gc that
-// began one was interrupted.
+// watchGate compares again when nobody does and the gate is shut, because it failed, or because a gc that
+// began one was interrupted; and when what could not be read can be.
 func (s *Server) watchGate(ctx context.Context, policy index.Policy) {
 	open, err := s.store.index.GateOpen(ctx)
-	if err != nil || open || time.Since(s.rebuilt) < rebuildPause || !s.rebuilding.TryLock() {
+	if err != nil || time.Since(s.rebuilt) < rebuildPause || !s.rebuilding.TryLock() {
 		return
 	}
+	whole := !slices.ContainsFunc(s.unread, layout.Unread.Readable)
 	s.rebuilding.Unlock()
+	if open && whole {
+		return
+	}
 	s.rebuilt = time.Now()
 	s.background.Go(func() { s.rebuild(ctx, policy) })
 }

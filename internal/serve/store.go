@@ -34,6 +34,9 @@ func openStore(ctx context.Context, dir layout.Dir, policy index.Policy, now fun
 	if err := os.MkdirAll(string(dir), 0o755); err != nil {
 		return nil, directoryError(dir, err)
 	}
+	if err := dir.CheckLinks(); err != nil {
+		return nil, directoryError(dir, err)
+	}
 	s := &store{dir: dir}
 	if s.tree, err = disk.OpenTree(string(dir), dir.Temp(), dir.Trash()); err != nil {
 		return nil, directoryError(dir, err)

@@ -274,6 +274,9 @@ func (r *reader) HasRepository(repo string) (bool, error) {
 	return r.q.exists("SELECT 1 WHERE EXISTS (SELECT 1 FROM manifests WHERE repo = ?1) OR EXISTS (SELECT 1 FROM layers WHERE repo = ?1)", repository(repo))
 }
 
+// Unread implements index.Reader.
+func (r *reader) Unread() (index.Unread, error) { return r.q.unread() }
+
 func (q querier) names(query string, args ...any) (all []string, err error) {
 	err = q.each(func(a *answer) error {
 		var name string

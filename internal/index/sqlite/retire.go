@@ -32,7 +32,8 @@ const retireTime = time.Millisecond
 func (s *Store) RetireAll(ctx context.Context, ks []index.Key, cut index.Cutoffs, remove func([]index.Row) error) (all []index.Retired, err error) {
 	err = s.begin(ctx, func(t *tx) error {
 		all = nil
-		if err := t.gate(); err != nil {
+		unread, err := t.gate()
+		if err != nil {
 			return err
 		}
 		if err := s.floor(t, &cut); err != nil {
@@ -40,9 +41,11 @@ func (s *Store) RetireAll(ctx context.Context, ks []index.Key, cut index.Cutoffs
 		}
 		began := time.Now()
 		for _, k := range ks {
-			r, err := t.retireOne(k, cut, remove)
-			if err != nil {
-				return err
+			var r index.Retired
+			if !unread.Spares(k) {
+				if r, err = t.retireOne(k, cut, remove); err != nil {
+					return err
+				}
 			}
 			all = append(all, r)
 			if time.Since(began) > retireTime {
@@ -82,15 +85,21 @@ func (t *tx) retireOne(k index.Key, cut index.Cutoffs, remove func([]index.Row) 
 	return r, t.exec("RELEASE one")
 }
 
-func (t *tx) gate() error {
+// gate wants the gate to be open, and says what stays all the same.
+func (t *tx) gate() (index.Unread, error) {
 	var g string
 	if _, err := t.setting("gate", &g); err != nil {
-		return err
+		return nil, err
 	}
 	if g != gateOpen {
-		return index.ErrGateClosed
+		return nil, index.ErrGateClosed
 	}
-	return nil
+	return t.unread()
+}
+
+func (q querier) unread() (u index.Unread, err error) {
+	_, err = q.setting("unread", &u)
+	return u, err
 }
 
 // floor lowers the cutoffs to what servers have promised, whatever the caller believes.
@@ -226,21 +235,53 @@ func (s *Store) CloseGate(ctx context.Context) (string, error) {
 	}
 	token := hex.EncodeToString(b)
 	s.checkpointEvery(rebuildPages)
-	return token, s.begin(ctx, func(t *tx) error { return t.set("gate", token) })
+	return token, s.begin(ctx, func(t *tx) error {
+		if err := t.set("barred", nil); err != nil {
+			return err
+		}
+		return t.set("gate", token)
+	})
 }
 
 // OpenGate implements index.Store.
-func (s *Store) OpenGate(ctx context.Context, token string) (opened bool, err error) {
+func (s *Store) OpenGate(ctx context.Context, token string, unread ...string) (opened bool, err error) {
 	s.checkpointEvery(checkpointPages)
 	err = s.begin(ctx, func(t *tx) error {
-		var g string
-		if _, err := t.setting("gate", &g); err != nil || g == "" || g != token {
+		if opened, err = t.closedBy(token); err != nil || !opened {
 			return err
 		}
-		opened = true
+		if err := t.set("unread", unread); err != nil {
+			return err
+		}
 		return t.set("gate", gateOpen)
 	})
 	return opened && err == nil, err
+}
+
+// closedBy says whether the gate is shut by a token, and by no later one.
+func (t *tx) closedBy(token string) (bool, error) {
+	var g string
+	_, err := t.setting("gate", &g)
+	return g != "" && g == token && g != gateOpen, err
+}
+
+// BarGate implements index.Store.
+func (s *Store) BarGate(ctx context.Context, token string, b index.Bar) error {
+	return s.begin(ctx, func(t *tx) error {
+		if mine, err := t.closedBy(token); err != nil || !mine {
+			return err
+		}
+		return t.set("barred", b)
+	})
+}
+
+// Barred implements index.Store.
+func (s *Store) Barred(ctx context.Context) (b *index.Bar, err error) {
+	err = s.View(ctx, func(r index.Reader) error {
+		_, err := r.(*reader).q.setting("barred", &b)
+		return err
+	})
+	return b, err
 }
 
 // GateOpen implements index.Store.

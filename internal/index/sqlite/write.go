@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math"
 	"regexp"
@@ -375,6 +376,9 @@ func (s *Store) Adopt(ctx context.Context, looks ...index.Look) error {
 	return s.begin(ctx, func(t *tx) error {
 		for _, look := range looks {
 			a, ok, err := look()
+			if errors.Is(err, index.ErrSkip) {
+				continue
+			}
 			if err != nil {
 				return err
 			}
@@ -565,8 +569,12 @@ func (s *Store) DeleteLayer(ctx context.Context, repo string, d digest.Digest, r
 
 // mayDelete refuses to take what a manifest of the repository needs, or may need for all we know yet.
 func (t *tx) mayDelete(k index.Key) error {
-	if err := t.gate(); err != nil {
+	unread, err := t.gate()
+	if err != nil {
 		return err
+	}
+	if unread.Has(k.Repository) {
+		return fmt.Errorf("%w: not all of repository %s could be read", index.ErrGateClosed, k.Repository)
 	}
 	var by packed
 	referenced, err := t.one([]any{&by}, "SELECT parent FROM refs WHERE repo = ? AND child = ? LIMIT 1",

@@ -1,0 +1,102 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+)
+
+// TestADirectoryThatCannotBeReadHoldsUpNothingElse starts a server without an index on a tree of which it may not read
+// one directory. Lists, deletes and the expiry of everything else work, no blob goes, and whoever asks is told what to
+// look at. Once it may, all is as it should be within the minute, without a restart.
+func TestADirectoryThatCannotBeReadHoldsUpNothingElse(t *testing.T) {
+	const uid = 65532
+	home, dir := tempDir(t), tempDir(t)
+	if err := os.Chown(dir, uid, uid); err != nil {
+		t.Fatal(err)
+	}
+	dcs := foreignCommand(t, home, dir)
+	begin := func(more ...string) (string, *process) {
+		addr, serve := foreignServe(t, dcs, uid)
+		serve.Args = append(serve.Args, append(more, "--auth.enabled=false", "--cache.grace", "1s")...)
+		return addr, startServer(t, addr, 10*time.Second, serve)
+	}
+	addr, server := begin()
+	hidden := pushImage(t, addr+"/team/hidden:v1", newImage(t, 1<<10))
+	open := pushImage(t, addr+"/open:v1", newImage(t, 1<<10))
+	pushImage(t, addr+"/idle:v1", newImage(t, 1<<10))
+	server.stop(t)
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if err := os.RemoveAll(filepath.Join(dir, ".metadata/index.db"+suffix)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	layers := filepath.Join(dir, "docker/registry/v2/repositories/team/hidden/_layers")
+	if err := os.Chmod(layers, 0); err != nil {
+		t.Fatal(err)
+	}
+
+	addr, server = begin("--cache.ttl", "4s", "--cache.cleanup_interval", "500ms")
+	eventually(t, 10*time.Second, "the log to name the directory", func() error {
+		if log := server.output.String(); !strings.Contains(log, layers) || !strings.Contains(log, "in line with the disk") {
+			return fmt.Errorf("it says\n%s", log)
+		}
+		return nil
+	})
+	for path, want := range map[string]string{"/v2/_catalog": "open", "/v2/team/hidden/tags/list": "v1"} {
+		resp, err := http.Get("http://" + addr + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != 200 || !strings.Contains(string(body), want) {
+			t.Errorf("%s: %d %s", path, resp.StatusCode, body)
+		}
+	}
+	blobs := len(filesOf(t, filepath.Join(dir, "docker/registry/v2/blobs")))
+	idle := filepath.Join(dir, "docker/registry/v2/repositories/idle")
+	eventually(t, 20*time.Second, "what is idle to go", func() error {
+		mustPull(t, addr+"/open:v1", open, once())
+		if _, err := os.Stat(idle); !os.IsNotExist(err) {
+			return fmt.Errorf("%s: %v", idle, err)
+		}
+		return nil
+	})
+	if left := len(filesOf(t, filepath.Join(dir, "docker/registry/v2/blobs"))); left != blobs {
+		t.Errorf("%d of %d blobs are left", left, blobs)
+	}
+	if err := remote.Delete(reference(t, addr+"/open@"+open.String())); err != nil {
+		t.Errorf("a DELETE: %v", err)
+	}
+	out, err := dcs(uid, "gc").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "team/hidden") || !strings.Contains(string(out), "hint: ") {
+		t.Errorf("dcs gc: %v\n%s", err, out)
+	}
+	if out, err := dcs(uid, "inspect", "--check").CombinedOutput(); err == nil || !strings.Contains(string(out), "unreadable: ") {
+		t.Errorf("dcs inspect --check: %v\n%s", err, out)
+	}
+
+	if err := os.Chmod(layers, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	_ = hidden // by now nobody used it for the ttl
+	eventually(t, 90*time.Second, "everything to go", func() error {
+		if left := filesOf(t, filepath.Join(dir, "docker")); len(left) > 0 {
+			return fmt.Errorf("left: %v", left)
+		}
+		return nil
+	})
+	run(t, dcs(uid, "gc"))
+	server.end(syscall.SIGTERM)
+}
