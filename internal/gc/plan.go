@@ -103,13 +103,16 @@ func (c *Collector) NewPlan(ctx context.Context, policy index.Policy) (*Plan, er
 		if x.unread, err = r.Unread(); err != nil {
 			return err
 		}
-		for _, step := range []func() error{x.tags, x.manifests, x.layers, x.blobs, x.images} {
+		for _, step := range []func() error{x.tags, x.manifests, x.layers, x.blobs} {
 			if err := step(); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+	if err == nil {
+		err = x.images()
+	}
 	if err == nil {
 		err = x.uploads()
 	}
@@ -163,6 +166,8 @@ type planner struct {
 	dead map[index.Key]bool
 	// above are the keepers of each manifest that was looked at.
 	above map[index.Key][]index.Key
+	// measured are the manifests of images.
+	measured map[index.Key]measure
 	// asked are the repositories whose uploads were looked at.
 	asked map[string]bool
 }
@@ -447,6 +452,7 @@ func (x *planner) uploads() error {
 // images says which of what goes people know: tags, and top-level manifests that have none.
 func (x *planner) images() error {
 	tagged := map[index.Key]bool{}
+	x.measured = map[index.Key]measure{}
 	for _, t := range x.Plan.Tags {
 		m := index.ManifestKey(t.Key.Repository, t.Digest)
 		tagged[m] = true
@@ -471,14 +477,39 @@ func (x *planner) images() error {
 
 func (x *planner) image(r index.Row, manifest index.Key, reason string) error {
 	i := Image{Repository: manifest.Repository, Tag: r.Key.Tag, Digest: manifest.Digest, LastAccess: r.AccessedAt, Reason: reason, key: r.Key}
-	m, err := x.Row(manifest)
-	if err != nil {
-		return err
+	m, err := x.measure(manifest)
+	if m.used.After(i.LastAccess) {
+		i.LastAccess = m.used
 	}
-	if m != nil && m.AccessedAt.After(i.LastAccess) {
-		i.LastAccess = m.AccessedAt
-	}
-	i.UniqueBytes, err = image.UniqueBytes(x.Reader, manifest)
+	i.UniqueBytes = m.bytes
 	x.Images = append(x.Images, i)
 	return err
+}
+
+// measure is what a manifest says of an image.
+type measure struct {
+	used  time.Time // zero: there is none
+	bytes int64     // that no other image holds
+}
+
+// measure asks about a manifest once, whatever the number of its tags, and in a state of its own: as long as one
+// is read, the index's WAL grows.
+func (x *planner) measure(manifest index.Key) (m measure, err error) {
+	m, known := x.measured[manifest]
+	if known {
+		return m, nil
+	}
+	err = x.Index.View(x.ctx, func(r index.Reader) error {
+		row, err := r.Row(manifest)
+		if err != nil {
+			return err
+		}
+		if row != nil {
+			m.used = row.AccessedAt
+		}
+		m.bytes, err = image.UniqueBytes(r, manifest)
+		return err
+	})
+	x.measured[manifest] = m
+	return m, err
 }

@@ -23,6 +23,8 @@ type recent struct {
 	blobs   map[digest.Digest]*recentBlob
 	group   []*recentBlob // found at the same time
 	pending []*recentBlob // found by a link alone
+
+	measured map[index.Key][2]int64 // of images: size, and what only they hold
 }
 
 type reached struct{ used, named bool }
@@ -68,7 +70,7 @@ func (o Options) isRecent() bool {
 
 // findRecent returns the rows in order.
 func findRecent(ctx context.Context, r index.Reader, l lifetimes, o Options) ([]Row, error) {
-	x := recent{lifetimes: l, r: &remembered{Reader: r, rows: map[index.Key]*index.Row{}}, cursors: map[index.Kind]*head{}, seen: map[index.Key]reached{}, covered: map[index.Key]bool{}, blobs: map[digest.Digest]*recentBlob{}}
+	x := recent{lifetimes: l, r: &remembered{Reader: r, rows: map[index.Key]*index.Row{}}, cursors: map[index.Kind]*head{}, seen: map[index.Key]reached{}, covered: map[index.Key]bool{}, blobs: map[digest.Digest]*recentBlob{}, measured: map[index.Key][2]int64{}}
 	defer x.close()
 	find := map[Kind]func(context.Context, int) ([]Row, error){Blobs: x.findBlobs, Images: x.findImages, Tags: x.findTags}[o.Kind]
 	return find(ctx, o.Limit)
@@ -604,14 +606,18 @@ func (x *recent) imageRow(m index.Row, used int64) (Image, error) {
 	return row, err
 }
 
-// sizes are those of an image: with everything it consists of, and what only it holds.
+// sizes are those of an image: with everything it consists of, and what only it holds. A thousand tags may be one.
 func (x *recent) sizes(m index.Row) (size, unique int64, err error) {
 	if !m.Placed {
 		return 0, 0, nil // not an image yet
+	}
+	if known, ok := x.measured[m.Key]; ok {
+		return known[0], known[1], nil
 	}
 	if size, err = image.Size(x.r, m.Key); err != nil {
 		return 0, 0, err
 	}
 	unique, err = image.UniqueBytes(x.r, m.Key)
+	x.measured[m.Key] = [2]int64{size, unique}
 	return size, unique, err
 }

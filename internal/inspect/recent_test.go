@@ -107,3 +107,35 @@ func TestADeepPileOfIndexes(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", text(first), text(all))
 	}
 }
+
+// asking counts how often the index is asked for the tags of a manifest.
+type asking struct {
+	index.Reader
+	n int
+}
+
+func (a *asking) Tags(repo string, d digest.Digest) ([]index.Row, error) {
+	a.n++
+	return a.Reader.Tags(repo, d)
+}
+
+func TestAnImageIsMeasuredOnceForAllItsTags(t *testing.T) {
+	w := newWorld(t)
+	var children []string
+	for i := range 40 {
+		children = append(children, fmt.Sprint("child ", i))
+		w.manifest("app", children[i], index.Content{})
+	}
+	w.manifest("app", "top", index.Content{}, children...)
+	for i := range 100 {
+		w.at(time.Duration(i)*time.Minute).tag("app", fmt.Sprint("v", i), "top")
+	}
+	w.must(w.View(t.Context(), func(r index.Reader) error {
+		a := &asking{Reader: r}
+		rows, err := findRecent(t.Context(), a, newLifetimes(w.Store, index.Policy{Grace: time.Hour}), Options{Kind: Tags, Limit: 100})
+		if len(rows) != 100 || a.n > 150 {
+			t.Errorf("%d rows, asked %d times", len(rows), a.n)
+		}
+		return err
+	}))
+}

@@ -39,6 +39,14 @@ func Run(t *testing.T, open Open) {
 		sweepForOthers(t, open, place)
 		return
 	}
+	Laws(t, open)
+	t.Run("random operations leave what a simple model says", func(t *testing.T) { testModel(t, open) })
+	t.Run("two processes keep every promise on real files", func(t *testing.T) { testRace(t, open) })
+	t.Run("a sweeper killed in its transaction takes no row", func(t *testing.T) { testKilled(t, open) })
+}
+
+// Laws is the part of Run that takes a moment: each law by itself.
+func Laws(t *testing.T, open Open) {
 	for _, part := range []struct {
 		name  string
 		tests []test
@@ -56,9 +64,6 @@ func Run(t *testing.T, open Open) {
 			}
 		})
 	}
-	t.Run("random operations leave what a simple model says", func(t *testing.T) { testModel(t, open) })
-	t.Run("two processes keep every promise on real files", func(t *testing.T) { testRace(t, open) })
-	t.Run("a sweeper killed in its transaction takes no row", func(t *testing.T) { testKilled(t, open) })
 }
 
 type test struct {

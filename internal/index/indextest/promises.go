@@ -227,6 +227,51 @@ var promises = []test{
 		}
 		s.check(s.row(first).AccessedAt.Before(used.Add(14*time.Hour)), "a layer that no manifest named was kept until %v, from %v on", s.row(first).AccessedAt, used)
 	}},
+	{"uploads that end within a resolution leave each link of their push its grace", func(s *scene) {
+		s.promise(time.Hour)
+		var links []index.Key
+		began := s.Now()
+		for i := range 200 {
+			s.later(2 * time.Second)
+			l := link("a", fmt.Sprint("l", i))
+			s.must(s.Claim(s.Context(), index.Claim{Key: l, UploadStarted: s.Now().Add(-time.Duration(i%7) * 30 * time.Second)}))
+			links = append(links, l)
+			for _, l := range links {
+				s.check(s.row(l).AccessedAt.After(s.Now().Add(-time.Minute)), "%s is of %v, at %v", l, s.row(l).AccessedAt, s.Now())
+			}
+		}
+		s.check(s.Now().After(began.Add(6*time.Minute)), "it took a moment")
+	}},
+	{"an upload that began before the others of its resolution renews what they did not", func(s *scene) {
+		s.promise(time.Hour)
+		first := s.layer("a", "first")
+		s.later(30 * time.Minute)
+		started := s.Now()
+		s.later(2 * time.Hour)
+		s.beat()
+		late := s.Now()
+		s.must(s.Claim(s.Context(), index.Claim{Key: link("a", "short"), UploadStarted: late}))
+		s.check(s.row(first).AccessedAt.Before(started), "what was out of lease was renewed")
+		s.later(time.Second)
+		s.must(s.Claim(s.Context(), index.Claim{Key: link("a", "long"), UploadStarted: started}))
+		s.used(first, s.Now())
+	}},
+	{"a link that loses its manifest is renewed by the next upload", func(s *scene) {
+		s.promise(time.Hour)
+		l := s.layer("a", "held")
+		m := s.image("a", "m", "held")
+		claim := func(name string) {
+			s.must(s.Claim(s.Context(), index.Claim{Key: link("a", name), UploadStarted: s.Now()}))
+		}
+		s.later(30 * time.Minute)
+		claim("new") // renews it, once
+		s.later(30 * time.Minute)
+		claim("newer")
+		s.later(time.Second)
+		s.must(s.DeleteManifest(s.Context(), "a", m.Digest, func([]string) error { return nil }))
+		claim("newest")
+		s.used(l, s.Now())
+	}},
 	{"a claim without an upload renews nothing else", func(s *scene) {
 		s.promise(time.Hour)
 		l := s.layer("a", "l")

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"sync"
+	"syscall"
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
@@ -22,7 +24,12 @@ type conn struct {
 	// The numbers of repositories that were looked up in this transaction, and their names.
 	numbers map[string]int64
 	names   map[int64]string
+
+	renewed map[string]renewal // by repository, see renewPush; what is not known costs another renewal
 }
+
+// maxRenewed is how many renewals are remembered.
+const maxRenewed = 1000
 
 // connect opens a connection to the file of a URI.
 func connect(uri string, flags sqlite.OpenFlags, pragmas ...string) (*conn, error) {
@@ -31,7 +38,7 @@ func connect(uri string, flags sqlite.OpenFlags, pragmas ...string) (*conn, erro
 		return nil, wrap(err)
 	}
 	opened.SetBusyTimeout(busyTimeout)
-	c := &conn{opened, map[string]bool{}, map[string]int64{}, map[int64]string{}}
+	c := &conn{opened, map[string]bool{}, map[string]int64{}, map[int64]string{}, map[string]renewal{}}
 	for _, p := range pragmas {
 		if err := (querier{c}).exec("PRAGMA " + p); err != nil {
 			return nil, errors.Join(err, c.Close())
@@ -47,17 +54,41 @@ func uri(path string, options url.Values) string {
 
 // pool keeps connections that read, which are costly to open.
 type pool struct {
-	open func() (*conn, error)
+	open  func() (*conn, error)
+	turns chan struct{} // one for each reader, of maxReaders
 
 	mu     sync.Mutex // guards the rest
 	idle   []*conn
 	closed bool
 }
 
-// maxIdle is how many connections that nobody uses stay open.
-const maxIdle = 4
+const (
+	// maxReaders is how many read at once; others wait. Each has memory and open files, and SQLite closes no
+	// file before the last connection to it: the most that were ever open stay.
+	maxReaders = 16
+	// maxIdle is how many connections that nobody uses stay open.
+	maxIdle = 4
+)
 
-func (p *pool) take() (*conn, error) {
+func newPool(open func() (*conn, error)) *pool {
+	return &pool{open: open, turns: make(chan struct{}, maxReaders)}
+}
+
+// take waits for a connection. Waiting ends with ctx.
+func (p *pool) take(ctx context.Context) (*conn, error) {
+	select {
+	case p.turns <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	c, err := p.connect()
+	if err != nil {
+		<-p.turns
+	}
+	return c, err
+}
+
+func (p *pool) connect() (*conn, error) {
 	p.mu.Lock()
 	n, closed := len(p.idle), p.closed
 	if n == 0 {
@@ -74,6 +105,7 @@ func (p *pool) take() (*conn, error) {
 }
 
 func (p *pool) give(c *conn) error {
+	defer func() { <-p.turns }()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed || len(p.idle) == maxIdle {
@@ -98,7 +130,7 @@ func (p *pool) close() error {
 
 // view reads one state of the file.
 func (p *pool) view(ctx context.Context, read func(querier) error) (err error) {
-	c, err := p.take()
+	c, err := p.take(ctx)
 	if err != nil {
 		return err
 	}
@@ -137,8 +169,14 @@ type answer struct {
 	own   bool // the statement was prepared for this answer alone
 }
 
+// told, in tests, hears of each statement that is run.
+var told func(statement string)
+
 // query begins a query. The caller closes the answer before the transaction ends.
 func (q querier) query(query string, args ...any) (*answer, error) {
+	if told != nil {
+		told(query)
+	}
 	a := &answer{q: q, query: query, own: q.c.reading[query]}
 	var err error
 	if a.own {
@@ -374,12 +412,23 @@ func wrap(err error) error {
 	switch sqlite.ErrCode(err).ToPrimary() {
 	case sqlite.ResultFull:
 		return fmt.Errorf("%w: %w", index.ErrFull, err)
-	case sqlite.ResultCantOpen:
-		return fmt.Errorf("%w: %w", ErrNoSharedMemory, err)
+	case sqlite.ResultCantOpen: // SQLite does not say why
+		return fmt.Errorf("%w: %w", cantOpen(), err)
 	case sqlite.ResultCorrupt, sqlite.ResultNotADB:
 		return fmt.Errorf("%w: %w", index.ErrCorrupt, err)
 	case sqlite.ResultBusy:
 		return fmt.Errorf("another process has been changing the index for %s: %w", busyTimeout, err)
 	}
 	return err
+}
+
+// cantOpen is why SQLite cannot open a file.
+func cantOpen() error {
+	f, err := os.Open(os.DevNull)
+	if err == nil {
+		return errors.Join(ErrNoSharedMemory, f.Close())
+	}
+	var why syscall.Errno // without the name of a file that nobody asked for
+	errors.As(err, &why)
+	return why
 }

@@ -145,7 +145,7 @@ func (q querier) children(query string, args ...any) (all []digest.Digest, err e
 func (r *reader) Tags(repo string, d digest.Digest) ([]index.Row, error) { return r.q.tags(repo, d) }
 
 func (q querier) tags(repo string, d digest.Digest) ([]index.Row, error) {
-	rows, err := q.list(index.Tag, "FROM tags m WHERE m.digest = ? AND m.repo = ?", packed(d), repository(repo))
+	rows, err := q.list(index.Tag, "FROM tags m INDEXED BY tags_digest WHERE m.digest = ? AND m.repo = ?", packed(d), repository(repo))
 	slices.SortFunc(rows, func(a, b index.Row) int { return cmp.Compare(a.Key.Tag, b.Key.Tag) }) // SQLite takes ten times as long to sort nothing
 	return rows, err
 }

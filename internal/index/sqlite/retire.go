@@ -104,11 +104,11 @@ func (q querier) unread() (u index.Unread, err error) {
 
 // floor lowers the cutoffs to what servers have promised, whatever the caller believes.
 func (s *Store) floor(t *tx, cut *index.Cutoffs) error {
-	owed, err := s.owed(t)
+	grace, resolution, err := s.owed(t)
 	if err != nil {
 		return err
 	}
-	floor := s.clock.Back(owed)
+	floor := s.clock.Back(grace + resolution)
 	if cut.Content.After(floor) {
 		cut.Content = floor
 	}
@@ -165,7 +165,7 @@ func (t *tx) wanted(r index.Row, cut index.Cutoffs) (bool, error) {
 // deadManifests returns k with all that keeps it, if none of it is tagged or was used since its cutoff.
 // Its parents went before, as a rule, so this is for manifests that keep each other.
 func (t *tx) deadManifests(k index.Key, cut index.Cutoffs) ([]index.Row, error) {
-	alive, err := t.exists(keepersOf+`SELECT 1 FROM keepers JOIN manifests m ON m.digest = d AND m.repo = ?1
+	alive, err := t.exists(keepersOf+`SELECT 1 FROM keepers CROSS JOIN manifests m ON m.digest = d AND m.repo = ?1
 		WHERE m.accessed_at >= CASE WHEN m.placed THEN ?3 ELSE ?4 END
 			OR EXISTS (SELECT 1 FROM tags g WHERE g.repo = ?1 AND g.digest = m.digest) LIMIT 1`,
 		repository(k.Repository), packed(k.Digest), cutoff(cut.Names), cutoff(cut.Content))
@@ -173,7 +173,7 @@ func (t *tx) deadManifests(k index.Key, cut index.Cutoffs) ([]index.Row, error) 
 		return nil, err
 	}
 	dead, err := t.list(index.Manifest, `FROM (`+keepersOf+`SELECT DISTINCT d FROM keepers)
-		JOIN manifests m ON m.digest = d AND m.repo = ?1`, repository(k.Repository), packed(k.Digest))
+		CROSS JOIN manifests m ON m.digest = d AND m.repo = ?1`, repository(k.Repository), packed(k.Digest))
 	if err != nil || len(dead) == 1 {
 		return dead, err
 	}
@@ -363,14 +363,15 @@ func (s *Store) beat(t *tx) error {
 	return t.set("promise", pr)
 }
 
-// owed is how long a lease lasts at most, by anyone's promise that still holds.
-func (s *Store) owed(t *tx) (time.Duration, error) {
+// owed is the largest grace and the largest resolution of anyone's promise that still holds: a lease lasts as
+// long as both.
+func (s *Store) owed(t *tx) (grace, resolution time.Duration, err error) {
 	var pr promise
 	if ok, err := t.setting("promise", &pr); err != nil || !ok {
-		return 0, err
+		return 0, 0, err
 	}
-	grace, resolution := s.owing(pr)
-	return grace + resolution, nil
+	grace, resolution = s.owing(pr)
+	return grace, resolution, nil
 }
 
 // Promised implements index.Store.

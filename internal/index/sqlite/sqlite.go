@@ -167,7 +167,7 @@ func (s *Store) openFile(ctx context.Context, mode Mode) (f *file, w *conn, err 
 	} else if w, err = s.openWriter(mode); err != nil {
 		return nil, nil, err
 	}
-	f = &file{read: &pool{open: func() (*conn, error) { return connect(path, flags, inMemory, "query_only = 1") }}}
+	f = &file{read: newPool(func() (*conn, error) { return connect(path, flags, inMemory, "query_only = 1") })}
 	err = f.read.view(ctx, func(q querier) error {
 		if err := checkVersion(q); err != nil {
 			return err
@@ -386,6 +386,7 @@ func (t *tx) await() error {
 }
 
 func (t *tx) rollback() error {
+	clear(t.c.renewed) // some may not have been
 	if t.c.AutocommitEnabled() {
 		return nil // SQLite had rolled back by itself, as it does when the disk is full
 	}

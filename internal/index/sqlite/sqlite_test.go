@@ -20,11 +20,13 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	indextest.Run(t, func(t *testing.T, place string, mode indextest.Mode, wall func() time.Time) index.Store {
-		t.Helper()
-		modes := map[indextest.Mode]Mode{indextest.Serve: Serve, indextest.Beside: Beside}
-		return open(t, filepath.Join(place, "index.db"), modes[mode], wall)
-	})
+	indextest.Run(t, openFor)
+}
+
+func openFor(t *testing.T, place string, mode indextest.Mode, wall func() time.Time) index.Store {
+	t.Helper()
+	modes := map[indextest.Mode]Mode{indextest.Serve: Serve, indextest.Beside: Beside}
+	return open(t, filepath.Join(place, "index.db"), modes[mode], wall)
 }
 
 func open(t *testing.T, path string, mode Mode, wall func() time.Time) *Store {
@@ -140,6 +142,38 @@ func tables(t *testing.T, s *Store) []string {
 		t.Fatalf("tables %v", names)
 	}
 	return names
+}
+
+// What a push of thousands of layers writes follows how many they are.
+func TestAnUploadCostsTheSameHoweverManyCameBefore(t *testing.T) {
+	ctx, now := t.Context(), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := open(t, filepath.Join(t.TempDir(), "index.db"), Serve, func() time.Time { return now })
+	defer s.Close()
+	if err := s.Promise(ctx, index.Policy{Grace: time.Hour, Resolution: time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	written := func() (n int) {
+		err := s.begin(ctx, func(t *tx) error {
+			_, err := t.one([]any{&n}, "SELECT total_changes()")
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	const uploads = 600
+	before := written()
+	for i := range uploads {
+		now = now.Add(100 * time.Millisecond) // all within a resolution
+		c := index.Claim{Key: index.LayerKey("cache", digest.FromString(fmt.Sprint(i))), Blob: true, UploadStarted: now.Add(-time.Second)}
+		if err := errors.Join(s.Claim(ctx, c), s.Place(ctx, c, func() error { return nil })); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := written() - before; n > 12*uploads { // 2 claims of 2 rows, what they hold, counters; and one renewal of all
+		t.Errorf("%d uploads wrote %d rows", uploads, n)
+	}
 }
 
 // list is the first column of all rows that the index answers to a query.

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"time"
@@ -47,25 +48,50 @@ func (s *Store) Claim(ctx context.Context, c index.Claim) error {
 		if c.UploadStarted.IsZero() {
 			return nil
 		}
-		lease, err := s.owed(t)
+		grace, resolution, err := s.owed(t)
 		if err != nil {
 			return err
 		}
-		return t.renewPush(c, lease)
+		return t.renewPush(c, grace+resolution, resolution)
 	})
 }
 
 // longestPush is for how many leases a push may go on, by its uploads, before its first links are given up.
 const longestPush = 12
 
+// renewal is that of the links of a repository at the end of an upload.
+type renewal struct {
+	at   int64 // all in lease are not older than this
+	from int64 // in lease were those last used since then
+}
+
 // renewPush renews the links of the repository that were in lease when the upload began: among them the
 // other layers of one push, of which the manifest comes last. A link that a manifest holds may lose it
 // before that. A renewal is no use of its own: what a manifest holds is renewed once for each use, and what
 // nothing names for the longest push, or the uploads of a busy repository would keep all that it ever had.
-func (t *tx) renewPush(c index.Claim, lease time.Duration) error {
+//
+// What an upload renewed is younger than the resolution to those that end within it, and so has its grace:
+// they renew only what was in lease when they began and not before the other did. Else a push of thousands
+// of layers would renew all of them with each.
+func (t *tx) renewPush(c index.Claim, lease, resolution time.Duration) error {
+	from, before := c.UploadStarted.UnixMilli()-lease.Milliseconds(), int64(math.MaxInt64)
+	last, known := t.c.renewed[c.Key.Repository]
+	if known && last.at > t.now-resolution.Milliseconds() {
+		before = last.from
+	} else {
+		last.at = t.now
+	}
+	if from >= before {
+		return nil
+	}
+	last.from = from
+	if len(t.c.renewed) >= maxRenewed {
+		clear(t.c.renewed)
+	}
+	t.c.renewed[c.Key.Repository] = last
 	return t.exec(`UPDATE layers SET accessed_at = max(accessed_at, ?1), own_at = coalesce(own_at, accessed_at)
-		WHERE repo = ?2 AND accessed_at >= ?3 AND CASE held WHEN 0 THEN coalesce(own_at, accessed_at) >= ?4 ELSE own_at IS NULL END`,
-		t.now, repository(c.Key.Repository), c.UploadStarted.UnixMilli()-lease.Milliseconds(), c.UploadStarted.UnixMilli()-longestPush*lease.Milliseconds())
+		WHERE repo = ?2 AND accessed_at >= ?3 AND accessed_at < ?5 AND CASE held WHEN 0 THEN coalesce(own_at, accessed_at) >= ?4 ELSE own_at IS NULL END`,
+		t.now, repository(c.Key.Repository), from, c.UploadStarted.UnixMilli()-longestPush*lease.Milliseconds(), before)
 }
 
 // Place implements index.Store.
@@ -130,7 +156,11 @@ func (t *tx) putManifest(c index.Claim, placed bool, at int64) error {
 	if err := t.enter(c.Key.Repository); err != nil {
 		return err
 	}
-	err := t.exec(`INSERT INTO manifests (digest, repo, media_type, artifact_type, config, subject, size, placed, held, loop, created_at, accessed_at)
+	known, err := t.exists("SELECT 1 FROM manifests WHERE digest = ? AND repo = ?", d, repo)
+	if err != nil {
+		return err
+	}
+	err = t.exec(`INSERT INTO manifests (digest, repo, media_type, artifact_type, config, subject, size, placed, held, loop, created_at, accessed_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?)
 		ON CONFLICT (digest, repo) DO UPDATE SET accessed_at = max(accessed_at, excluded.accessed_at), placed = max(placed, excluded.placed)`,
 		d, repo, m.MediaType, m.ArtifactType, packed(m.Config), packed(m.Subject), c.Size, placed, at, at)
@@ -138,9 +168,14 @@ func (t *tx) putManifest(c index.Claim, placed bool, at int64) error {
 		return err
 	}
 	for _, child := range m.References {
-		if err := t.exec("INSERT INTO refs (parent, repo, child) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", d, repo, packed(child)); err != nil {
+		more, err := t.changed("INSERT INTO refs (parent, repo, child) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", d, repo, packed(child))
+		if err != nil {
 			return err
 		}
+		known = known && !more
+	}
+	if known { // so nothing is held that was not before; thousands may refer to it
+		return t.holdBlob(c.Key.Digest)
 	}
 	if err := t.findCircle(c.Key); err != nil {
 		return err
@@ -170,17 +205,23 @@ func (t *tx) isKept(k index.Key) (bool, error) {
 		OR EXISTS (SELECT 1 FROM manifests WHERE digest = ?2 AND repo = ?1 AND subject IS NOT NULL)`, repository(k.Repository), packed(k.Digest))
 }
 
-// brokenCircles looks again at the manifests of a repository that closed a circle, now that one went.
-func (t *tx) brokenCircles(repo string) error {
-	closers, err := t.list(index.Manifest, "FROM manifests m WHERE m.repo = ? AND m.loop = 1", repository(repo))
-	if err != nil {
-		return err
+// closers are the manifests that closed a circle which another one may be a part of: they keep it.
+func (t *tx) closers(k index.Key) ([]index.Row, error) {
+	some, err := t.exists("SELECT 1 FROM manifests WHERE repo = ? AND loop = 1 LIMIT 1", repository(k.Repository))
+	if err != nil || !some {
+		return nil, err
 	}
+	return t.list(index.Manifest, `FROM (`+keepersOf+`SELECT DISTINCT d FROM keepers WHERE depth > 0)
+		CROSS JOIN manifests m ON m.digest = d AND m.repo = ?1 WHERE m.loop = 1`, repository(k.Repository), packed(k.Digest))
+}
+
+// brokenCircles looks again at manifests that closed a circle, now that a part of it went.
+func (t *tx) brokenCircles(closers []index.Row) error {
 	for _, r := range closers {
 		if err := t.findCircle(r.Key); err != nil {
 			return err
 		}
-		if err := t.holdManifest(repo, r.Digest); err != nil {
+		if err := t.holdManifest(r.Key.Repository, r.Digest); err != nil {
 			return err
 		}
 	}
@@ -188,13 +229,14 @@ func (t *tx) brokenCircles(repo string) error {
 }
 
 // keepersOf lists the manifests that keep manifest ?2 of repository ?1: itself at depth 0, and what
-// names it or is its subject, and so on upwards. Depth only tells the first from the others.
+// names it or is its subject, and so on upwards. Depth only tells the first from the others. CROSS JOIN:
+// SQLite would rather begin with all manifests of the repository.
 const keepersOf = `WITH RECURSIVE keepers (d, depth) AS (
 	SELECT ?2, 0
 	UNION
-	SELECT f.parent, 1 FROM keepers k JOIN refs f ON f.child = k.d AND f.repo = ?1
+	SELECT f.parent, 1 FROM keepers k CROSS JOIN refs f ON f.child = k.d AND f.repo = ?1
 	UNION
-	SELECT s.digest, 1 FROM keepers k JOIN manifests m ON m.digest = k.d AND m.repo = ?1 JOIN manifests s ON s.digest = m.subject AND s.repo = ?1
+	SELECT s.digest, 1 FROM keepers k CROSS JOIN manifests m ON m.digest = k.d AND m.repo = ?1 CROSS JOIN manifests s ON s.digest = m.subject AND s.repo = ?1
 ) `
 
 // rehold brings the held column of a manifest that came, and of all that it may hold, up to date.
@@ -320,12 +362,12 @@ func (t *tx) useSignatures(repo string, d digest.Digest, at int64) error {
 	return t.exec(`WITH RECURSIVE below (d) AS (
 			SELECT ?2
 			UNION
-			SELECT f.child FROM below JOIN refs f ON f.parent = below.d AND f.repo = ?1
+			SELECT f.child FROM below CROSS JOIN refs f ON f.parent = below.d AND f.repo = ?1
 			UNION
-			SELECT m.digest FROM below JOIN manifests m ON m.subject = below.d AND m.repo = ?1
+			SELECT m.digest FROM below CROSS JOIN manifests m ON m.subject = below.d AND m.repo = ?1
 			UNION
-			SELECT g.digest FROM below JOIN tags g ON g.repo = ?1 AND g.subject = substr(below.d, 1, 33)
-		) UPDATE tags SET accessed_at = max(accessed_at, ?3) WHERE repo = ?1 AND subject IN (SELECT substr(d, 1, 33) FROM below)`,
+			SELECT g.digest FROM below CROSS JOIN tags g INDEXED BY tags_subject ON g.repo = ?1 AND g.subject = substr(below.d, 1, 33)
+		) UPDATE tags INDEXED BY tags_subject SET accessed_at = max(accessed_at, ?3) WHERE repo = ?1 AND subject IN (SELECT substr(d, 1, 33) FROM below)`,
 		repository(repo), packed(d), at)
 }
 
@@ -388,12 +430,17 @@ func (t *tx) missing(k index.Key, known *index.Row) error {
 }
 
 // drop removes a row; what it referred to inherits its last use and may be loose now.
-func (t *tx) drop(r index.Row) error {
+func (t *tx) drop(r index.Row) (err error) {
+	var closers []index.Row
+	if r.Key.Kind == index.Manifest {
+		if closers, err = t.closers(r.Key); err != nil {
+			return err
+		}
+	}
 	table, cond, args := where(r.Key)
 	if err := t.exec("DELETE FROM "+table+" WHERE "+cond, args...); err != nil {
 		return err
 	}
-	var err error
 	switch r.Key.Kind {
 	case index.Blob:
 		return nil
@@ -402,7 +449,7 @@ func (t *tx) drop(r index.Row) error {
 	case index.Layer:
 		err = t.inheritBlob(r)
 	case index.Manifest:
-		err = t.dropReferences(r)
+		err = t.dropReferences(r, closers)
 	}
 	if err != nil {
 		return err
@@ -419,7 +466,7 @@ func (t *tx) inheritBlob(r index.Row) error {
 }
 
 // dropReferences forgets what a manifest named, which inherits and may be loose now.
-func (t *tx) dropReferences(r index.Row) error {
+func (t *tx) dropReferences(r index.Row, closers []index.Row) error {
 	d, repo, at := packed(r.Key.Digest), repository(r.Key.Repository), r.AccessedAt.UnixMilli()
 	children, err := t.children("SELECT child FROM refs WHERE parent = ? AND repo = ?", d, repo)
 	if err != nil {
@@ -428,7 +475,8 @@ func (t *tx) dropReferences(r index.Row) error {
 	if err := t.exec("DELETE FROM refs WHERE parent = ? AND repo = ?", d, repo); err != nil {
 		return err
 	}
-	if err := t.brokenCircles(r.Key.Repository); err != nil {
+	delete(t.c.renewed, r.Key.Repository) // what it held is renewed as what nothing names is
+	if err := t.brokenCircles(closers); err != nil {
 		return err
 	}
 	for _, child := range children {
@@ -443,7 +491,7 @@ func (t *tx) dropReferences(r index.Row) error {
 	}
 	for _, q := range []string{
 		"UPDATE manifests SET accessed_at = max(accessed_at, ?1), held = " + manifestHeld + " WHERE subject = ?3 AND repo = ?2",
-		"UPDATE tags SET accessed_at = max(accessed_at, ?1) WHERE repo = ?2 AND subject = substr(?3, 1, 33)",
+		"UPDATE tags INDEXED BY tags_subject SET accessed_at = max(accessed_at, ?1) WHERE repo = ?2 AND subject = substr(?3, 1, 33)",
 	} {
 		if err := t.exec(q, at, repo, d); err != nil {
 			return err

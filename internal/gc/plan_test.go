@@ -1,0 +1,93 @@
+package gc
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+)
+
+// asked counts what the index is asked, and how much of it in one state.
+type asked struct {
+	index.Store
+	all, most int
+}
+
+func (a *asked) View(ctx context.Context, read func(index.Reader) error) error {
+	return a.Store.View(ctx, func(r index.Reader) error {
+		q := &asking{Reader: r}
+		defer func() { a.all, a.most = a.all+q.n, max(a.most, q.n) }()
+		return read(q)
+	})
+}
+
+type asking struct {
+	index.Reader
+	n int
+}
+
+func (a *asking) Row(k index.Key) (*index.Row, error) {
+	a.n++
+	return a.Reader.Row(k)
+}
+
+func (a *asking) Holders(d digest.Digest, most int) ([]index.Row, error) {
+	a.n++
+	return a.Reader.Holders(d, most)
+}
+
+func (a *asking) Tags(repo string, d digest.Digest) ([]index.Row, error) {
+	a.n++
+	return a.Reader.Tags(repo, d)
+}
+
+// planned is what a plan asks for a large index with so many tags, and for so many images of a few layers.
+func planned(t *testing.T, tags, images int) *asked {
+	t.Helper()
+	w := newWorld(t)
+	var children []digest.Digest
+	for i := range 40 {
+		children = append(children, w.image("multi", "", fmt.Sprint("layer ", i)))
+	}
+	top := w.manifest("multi", "manifests", children, "")
+	for i := range tags {
+		w.tag("multi", fmt.Sprint("v", i), top)
+	}
+	for i := range images {
+		w.image("app", fmt.Sprint("v", i), "base", fmt.Sprint("layer ", i), fmt.Sprint("another ", i))
+	}
+	w.adopt(false)
+	w.pass(policy.TTL + time.Hour)
+	a := &asked{Store: w.Index}
+	w.Index = a
+	p, err := w.NewPlan(t.Context(), policy)
+	w.must(err)
+	if len(p.Images) != tags+images {
+		t.Fatalf("%d images go, want %d", len(p.Images), tags+images)
+	}
+	for _, i := range p.Images {
+		if i.UniqueBytes == 0 || i.LastAccess.IsZero() {
+			t.Errorf("%s:%s would free %d bytes, last used %v", i.Repository, i.Tag, i.UniqueBytes, i.LastAccess)
+		}
+	}
+	return a
+}
+
+func TestAPlanAsksWhatAManifestFreesOnceForAllItsTags(t *testing.T) {
+	one, many := planned(t, 1, 0), planned(t, 101, 0)
+	if more := many.all - one.all; more > 3*100 { // a row or so for each tag
+		t.Errorf("a hundred tags more ask %d times more, one asks %d times", more, one.all)
+	}
+}
+
+// Whoever reads one state of the index for long keeps its WAL from being written back, which grows meanwhile.
+func TestWhatImagesFreeIsReadInAStateForEach(t *testing.T) {
+	few, many := planned(t, 1, 0), planned(t, 1, 200)
+	if more := many.most - few.most; more > 200*15 { // four rows go for each, with what keeps them
+		t.Errorf("200 images more ask %d times more of one state", more)
+	}
+}
