@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/distribution/distribution/v3"
@@ -152,8 +153,11 @@ func parseManifest(contentType string, data []byte) (*index.Content, error) {
 	case len(c.References) > maxReferences:
 		return nil, fmt.Errorf("manifest refers to %d others, more than %d", len(c.References), maxReferences)
 	}
-	mediaType, _, _ := strings.Cut(contentType, ";")
-	m, _, err := distribution.UnmarshalManifest(strings.TrimSpace(mediaType), data)
+	mediaType, err := manifestType(contentType, c)
+	if err != nil {
+		return nil, err
+	}
+	m, _, err := distribution.UnmarshalManifest(mediaType, data)
 	if err != nil {
 		return nil, err
 	}
@@ -165,6 +169,24 @@ func parseManifest(contentType string, data []byte) (*index.Content, error) {
 		}
 	}
 	return c, nil
+}
+
+// untyped are what a request has whose client says no type: curl calls everything a form.
+var untyped = []string{"", "application/x-www-form-urlencoded"}
+
+// manifestType is the type that a client says of a manifest, or else the manifest itself.
+func manifestType(contentType string, c *index.Content) (string, error) {
+	said, _, _ := strings.Cut(contentType, ";")
+	said = strings.ToLower(strings.TrimSpace(said))
+	if slices.Contains(untyped, said) {
+		said = c.MediaType
+	}
+	if taken := distribution.ManifestMediaTypes(); !slices.Contains(taken, said) {
+		slices.Sort(taken)
+		return "", fmt.Errorf("the registry takes no manifests of the type %q; send one of these as Content-Type, and as mediaType of the manifest: %s",
+			said, strings.Join(taken, ", "))
+	}
+	return said, nil
 }
 
 // checkURL wants a place where a layer may be. Whoever pulls the image goes there.
