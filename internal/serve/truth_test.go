@@ -13,6 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/jc-lab/docker-cache-server/internal/gc"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/reconcile"
 )
@@ -162,6 +163,41 @@ func TestAnImageThatWasCopiedInLivesWhenOthersWithItsLayersGo(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestWhatWasCopiedInIsListedAfterARepair runs the command of docs/operations.md beside the server.
+func TestWhatWasCopiedInIsListedAfterARepair(t *testing.T) {
+	w, from := newWorld(t), newWorld(t)
+	w.imageOf("other", "v1", "the layer of both")
+	d, _ := from.imageOf("team/app", "v1", "the layer of both", "own")
+	from.indexOf("team/app", "all", "the layer of both")
+	sbom := from.artifact("team/app", "", "application/sbom", d)
+	w.copyFrom(from)
+	w.want(404, "GET", "/v2/team/app/tags/list", nil, "")
+	c := gc.Collector{Dir: w.s.store.dir, Tree: w.s.store.tree, Index: w.s.store.index, Log: w.s.log}
+	done, err := c.Repair(t.Context(), false)
+	for _, r := range done {
+		if r.Problem != reconcile.Orphan || !r.Mended {
+			t.Errorf("the repair does %+v", r)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{"team/app/tags/list": `["all","v1"]`, "_catalog": `["other","team/app"]`} {
+		if list := w.read(w.want(200, "GET", "/v2/"+path, nil, "")); !strings.Contains(string(list), want) {
+			t.Errorf("%s is %s, want %s", path, list, want)
+		}
+	}
+	if got, _ := w.referrers("team/app", d, ""); !slices.Equal(got, []string{sbom}) {
+		t.Errorf("the referrers are %v, want %s", got, sbom)
+	}
+	w.keepUsing(3, func() { w.head("team/app:v1"); w.head("team/app:all") })
+	w.gone("other:v1")
+	w.pull("team/app:v1")
+	w.pull("team/app:all")
+	w.pull("team/app@" + sbom)
+	w.clean()
 }
 
 func must[T any](v T, err error) T {
