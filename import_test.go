@@ -32,7 +32,7 @@ var arrows = []struct {
 	{"internal/gc", []string{"internal/adopt", "internal/disk", "internal/failpoint", "internal/expiry", "internal/image", "internal/index", "internal/index/sqlite", "internal/layout", "internal/reconcile", "internal/stamp", "pkg/config"}},
 	{"internal/registry", []string{"internal/adopt", "internal/content", "internal/disk", "internal/index", "internal/layout"}},
 	{"internal/content", []string{"internal/adopt", "internal/disk", "internal/failpoint", "internal/index", "internal/layout"}},
-	{"internal/reconcile", []string{"internal/adopt", "internal/disk", "internal/index", "internal/layout"}},
+	{"internal/reconcile", []string{"internal/adopt", "internal/index", "internal/layout"}},
 	{"internal/adopt", []string{"internal/disk", "internal/index", "internal/layout"}},
 	{"internal/expiry", []string{"internal/index"}},
 	{"internal/image", []string{"internal/index"}},
