@@ -378,7 +378,9 @@ func (s *Server) servers() {
 	s.handler = s.flights.admit(s.metrics.inFlight(s.registry))
 	server := func(h http.Handler) *http.Server {
 		return &http.Server{Handler: h, ReadHeaderTimeout: s.cfg.Limits.HeaderTimeout, MaxHeaderBytes: int(s.cfg.Limits.HeaderSize),
-			IdleTimeout: idleTimeout, ErrorLog: s.errorLog()}
+			IdleTimeout: idleTimeout, ErrorLog: s.errorLog(),
+			// The end of a stream waits behind what was sent before, which nobody may be taking.
+			HTTP2: &http.HTTP2Config{WriteByteTimeout: s.cfg.Limits.StallTimeout}}
 	}
 	s.main, s.debug = server(s.handler), server(s.debugHandler())
 }
