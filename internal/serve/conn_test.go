@@ -23,7 +23,7 @@ func pair(t *testing.T) (*conn, net.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	c, err := listener{l}.Accept()
+	c, err := listener{l, newDoor(1)}.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
