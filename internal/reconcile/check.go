@@ -27,6 +27,7 @@ const (
 	WrongDigest Flaw = "wrong digest"        // content that is not what its name says; where the size is right deep checks find it only
 	Missing     Flaw = "missing blob"        // a manifest whose blob, or anything it needs, is not there
 	WrongSize   Flaw = "wrong size"          // a manifest that says another size of what it names than that has: some clients cannot pull it
+	Partial     Flaw = "partial index"       // an index of which a part is not there, and another can be pulled
 	Unparsable  Flaw = "unparsable manifest" // a manifest that cannot be understood, and so not be pulled
 	Dangling    Flaw = "dangling link"       // a link whose blob is not there, or that says something else than its name
 	Nowhere     Flaw = "tag to nowhere"      // a tag whose manifest is not in its repository
@@ -294,11 +295,12 @@ func (c *checker) blob(k index.Key, row *index.Row, deep bool) (s sight, there b
 	return s, true, err
 }
 
-// Broken says whether a thing that is on disk is wrong there, whatever the index says. It does not read blobs.
+// Broken says whether a thing that is on disk is wrong there and cannot be pulled at all, whatever the index says. It
+// does not read blobs.
 func Broken(dir layout.Dir, k index.Key) (bool, error) {
 	c := checker{CheckOptions: CheckOptions{Dir: dir}, ctx: context.Background(), disk: adopt.On(dir)}
 	seen, there, err := c.onDisk(k, nil, false)
-	return there && len(seen.problems) > 0, err
+	return there && slices.ContainsFunc(seen.problems, func(p Problem) bool { return p.Flaw != Partial && p.Flaw != WrongSize }), err
 }
 
 func (c *checker) exists(kind layout.Kind, repo string, d digest.Digest) (bool, error) {
@@ -335,6 +337,14 @@ func (c *checker) manifest(s *sight, k index.Key) error {
 		s.add(Unparsable, k, "%v", err)
 		return nil
 	}
+	if err := c.parts(s, k, content); err != nil {
+		return err
+	}
+	return c.partial(s, k, content)
+}
+
+// parts says what a manifest misses of what it names.
+func (c *checker) parts(s *sight, k index.Key, content *index.Content) error {
 	for _, p := range content.Parts {
 		if p.Foreign {
 			continue
@@ -344,6 +354,68 @@ func (c *checker) manifest(s *sight, k index.Key) error {
 		}
 	}
 	return nil
+}
+
+// partial says so of what an index misses of which another part can be pulled.
+func (c *checker) partial(s *sight, k index.Key, content *index.Content) error {
+	if !s.misses() || !content.IsIndex() {
+		return nil
+	}
+	usable, err := c.anyUsable(k.Repository, content, map[digest.Digest]bool{k.Digest: true})
+	for i := range s.problems {
+		if p := &s.problems[i]; usable && p.Flaw == Missing {
+			p.Flaw, p.Detail = Partial, p.Detail+"; other parts of it can be pulled"
+		}
+	}
+	return err
+}
+
+func (s *sight) misses() bool {
+	return slices.ContainsFunc(s.problems, func(p Problem) bool { return p.Flaw == Missing })
+}
+
+// Usable says whether somebody can pull a manifest: all of an image, or at least one that an index lists.
+func Usable(dir layout.Dir, k index.Key) (bool, error) {
+	c := checker{CheckOptions: CheckOptions{Dir: dir}, ctx: context.Background(), disk: adopt.On(dir)}
+	return c.usable(k, map[digest.Digest]bool{})
+}
+
+func (c *checker) usable(k index.Key, seen map[digest.Digest]bool) (bool, error) {
+	if seen[k.Digest] {
+		return false, nil
+	}
+	seen[k.Digest] = true
+	if there, err := c.exists(layout.RevisionLink, k.Repository, k.Digest); err != nil || !there {
+		return false, err
+	}
+	data, err := adopt.Content(c.Dir, k.Digest)
+	if adopt.Missing(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	content, err := index.ParseContent(data)
+	if err != nil {
+		return false, nil // it is unparsable
+	}
+	if content.IsIndex() {
+		if usable, err := c.anyUsable(k.Repository, content, seen); usable || err != nil {
+			return usable, err
+		}
+	}
+	var s sight
+	err = c.parts(&s, k, content)
+	return !s.misses(), err
+}
+
+func (c *checker) anyUsable(repo string, content *index.Content, seen map[digest.Digest]bool) (bool, error) {
+	for _, d := range content.References {
+		if usable, err := c.usable(index.ManifestKey(repo, d), seen); usable || err != nil {
+			return usable, err
+		}
+	}
+	return false, nil
 }
 
 // part says what a manifest misses of something that it names.
