@@ -118,8 +118,11 @@ func (a *answer) failed(err error) error {
 		return errcode.ErrorCodeNameInvalid
 	}
 	a.errorf("cannot answer: %v", err)
-	if full {
+	switch {
+	case full:
 		return errNoSpace
+	case errors.Is(err, index.ErrBusy):
+		return errcode.ErrorCodeUnavailable.WithMessage("the registry's index is busy; try again")
 	}
 	return errcode.ErrorCodeUnknown.WithMessage("the registry's storage failed; its log says why")
 }
