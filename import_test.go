@@ -36,7 +36,7 @@ var arrows = []struct {
 	{"internal/adopt", []string{"internal/disk", "internal/index", "internal/layout"}},
 	{"internal/expiry", []string{"internal/index"}},
 	{"internal/image", []string{"internal/index"}},
-	{"internal/index/sqlite", []string{"internal/failpoint", "internal/index"}},
+	{"internal/index/sqlite", []string{"internal/disk", "internal/failpoint", "internal/index"}},
 	{"internal/index/indextest", []string{"internal/index"}},
 	{"internal/index", nil},
 	{"internal/users", []string{"internal/disk"}},

@@ -195,6 +195,8 @@ var (
 	ErrOlder = errors.New("the index was written by an older version of dcs")
 	// ErrCorrupt says that the index cannot be read. It can be deleted: it is rebuilt from disk.
 	ErrCorrupt = errors.New("the index is damaged")
+	// ErrBusy says that another process holds the index, and did for as long as it was waited for.
+	ErrBusy = errors.New("another process has held the index")
 	// ErrFull says that the disk has no room for the index to write.
 	ErrFull = errors.New("no space left for the index")
 )

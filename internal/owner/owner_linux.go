@@ -38,7 +38,7 @@ func become(dir string, fi fs.FileInfo) error {
 	}
 	if err != nil { // root may not, or its user namespace does not know the owner, or the owner gets there by no means
 		undone := root.take()
-		if os.Geteuid() != 0 || os.Getegid() != root.gid {
+		if os.Geteuid() != 0 || os.Getegid() != root.gid || errors.Is(err, errCgo) {
 			return fmt.Errorf("work as the owner of %s (uid %d): %w", dir, owner.uid, errors.Join(err, undone))
 		}
 		return nil
@@ -79,12 +79,19 @@ func reach(dir string) error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	rights[0].Effective = rights[0].Permitted & (1 << unix.CAP_DAC_READ_SEARCH)
 	_, _, errno := syscall.AllThreadsSyscall(syscall.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&rights[0])), 0)
-	if errno != 0 { // ENOTSUP with cgo
+	switch errno {
+	case 0:
+	case syscall.ENOTSUP:
+		return errCgo
+	default:
 		return errno
 	}
 	_, err = os.Stat(dir)
 	return err
 }
+
+// errCgo says what only a build without cgo can do: Go changes the capabilities of its own threads alone.
+var errCgo = errors.New("the owner cannot get there, and this dcs was built with cgo; build it with CGO_ENABLED=0")
 
 // What AsRoot changes belongs to one thread. No other goroutine gets the thread meanwhile, and Go makes new
 // threads after the pattern of one that nobody has locked.

@@ -121,11 +121,13 @@ func (a *answer) failed(err error) error {
 		return errcode.ErrorCodeNameInvalid
 	}
 	a.errorf("cannot answer: %v", err)
-	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
-		return errcode.ErrorCodeUnavailable.WithMessage("the registry has no file descriptor left; try again soon")
-	}
-	if full {
+	switch {
+	case full:
 		return errNoSpace
+	case errors.Is(err, index.ErrBusy):
+		return errcode.ErrorCodeUnavailable.WithMessage("the registry's index is busy; try again")
+	case errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE):
+		return errcode.ErrorCodeUnavailable.WithMessage("the registry has no file descriptor left; try again soon")
 	}
 	return errcode.ErrorCodeUnknown.WithMessage("the registry's storage failed; its log says why")
 }

@@ -94,7 +94,7 @@ func (f *File) Remove(name string) error {
 
 // List returns the names in the order of the file, each once. A missing file has none.
 func (f *File) List() ([]string, error) {
-	t, err := readTable(f.path)
+	t, err := readTable(f.path, disk.Open)
 	if err != nil {
 		return nil, fmt.Errorf("list users: %w", err)
 	}
@@ -110,7 +110,7 @@ func (f *File) edit(change func(table) (table, error)) error {
 	}
 	defer unlock()
 
-	t, err := readTable(path)
+	t, err := readTable(path, disk.OpenNoFollow) // what it became since target looked is not to be read
 	if err != nil {
 		return err
 	}
@@ -132,8 +132,8 @@ func target(path string) string {
 	return path
 }
 
-func readTable(path string) (table, error) {
-	text, _, err := readFile(path)
+func readTable(path string, open func(string) (*disk.File, error)) (table, error) {
+	text, _, err := readFile(path, open)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
@@ -144,8 +144,8 @@ func readTable(path string) (table, error) {
 }
 
 // readFile returns the text, and the version that the file had just before it was read.
-func readFile(path string) (string, disk.Version, error) {
-	file, err := disk.Open(path)
+func readFile(path string, open func(string) (*disk.File, error)) (string, disk.Version, error) {
+	file, err := open(path)
 	if err != nil {
 		return "", disk.Version{}, err
 	}

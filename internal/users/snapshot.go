@@ -56,7 +56,7 @@ func (v *Verifier) load() *snapshot {
 	var text string
 	var version disk.Version
 	err := v.access(v.path, func() (err error) {
-		text, version, err = readFile(v.path)
+		text, version, err = readFile(v.path, disk.Open)
 		return err
 	})
 	if errors.Is(err, os.ErrNotExist) {

@@ -416,8 +416,8 @@ func wrap(err error) error {
 		return fmt.Errorf("%w: %w", cantOpen(), err)
 	case sqlite.ResultCorrupt, sqlite.ResultNotADB:
 		return fmt.Errorf("%w: %w", index.ErrCorrupt, err)
-	case sqlite.ResultBusy:
-		return fmt.Errorf("another process has been changing the index for %s: %w", busyTimeout, err)
+	case sqlite.ResultBusy, sqlite.ResultProtocol: // which is that a lock of the shared memory could not be had
+		return fmt.Errorf("%w for %s (fuser names who has index.db or the files beside it open): %w", index.ErrBusy, busyTimeout, err)
 	}
 	return err
 }

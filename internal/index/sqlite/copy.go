@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/jc-lab/docker-cache-server/internal/disk"
 )
 
 // OpenCopy opens a copy of the index at path, made in dir, for changes that nobody else sees. Without an
@@ -24,10 +26,11 @@ func OpenCopy(ctx context.Context, path, dir string, wall func() time.Time) (*St
 }
 
 func copyFile(to, from string) error {
-	src, err := os.Open(from)
+	f, err := disk.OpenNoFollow(from) // the copy may be another's to read than what a link leads to
 	if err != nil {
 		return err
 	}
+	src := f.OS()
 	defer src.Close()
 	dst, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {

@@ -23,6 +23,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"zombiezen.com/go/sqlite"
 
+	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/failpoint"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 )
@@ -147,6 +148,11 @@ func (s *Store) Reopen(ctx context.Context) error {
 }
 
 func checkFile(path string, mode Mode) error {
+	for _, suffix := range []string{"-wal", "-shm", "-journal"} { // SQLite would read a pipe, and wait
+		if err := disk.CheckRegular(path + suffix); err != nil {
+			return fmt.Errorf("open index %s: %w", path, err)
+		}
+	}
 	fi, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && mode != Beside && mode != Look:
