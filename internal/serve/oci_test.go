@@ -433,6 +433,61 @@ func TestACatalogInPages(t *testing.T) {
 	}
 }
 
+// Pages of a list go on where the last one ended, in one order and by the same rules, also when the index becomes
+// whole in between.
+func TestListsAreTheSameWhileTheGateIsShut(t *testing.T) {
+	w := newWorld(t)
+	data := []byte(`{"schemaVersion":2,"mediaType":"` + ociIndex + `","manifests":[]}`)
+	repos := []string{"math", "math-voila", "math.z", "math/x", "math/x/y", "math0"}
+	tags := []string{"A", "_", "a", "a-b", "a.b"}
+	for _, repo := range repos {
+		w.want(201, "PUT", "/v2/"+repo+"/manifests/v1", data, ociIndex)
+	}
+	for _, tag := range tags {
+		w.want(201, "PUT", "/v2/tagged/manifests/"+tag, data, ociIndex)
+	}
+	w.upload("uploads/only", []byte("a layer"))
+	repos = append(repos, "tagged")
+	shut := func() {
+		if _, err := w.s.store.index.CloseGate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open := func() {
+		token, err := w.s.store.index.CloseGate(t.Context())
+		if err == nil {
+			_, err = w.s.store.index.OpenGate(t.Context(), token)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, before := range map[string][]func(){"open": {open, open}, "shut": {shut, shut}, "opens": {shut, open}, "shuts": {open, shut}} {
+		for path, want := range map[string][]string{"/v2/_catalog": repos, "/v2/tagged/tags/list": tags} {
+			var got []string
+			for next, page := path+"?n=2", 0; next != ""; page++ {
+				before[page%2]()
+				resp := w.want(200, "GET", next, nil, "")
+				var list struct{ Repositories, Tags []string }
+				if err := json.Unmarshal(w.read(resp), &list); err != nil {
+					t.Fatal(err)
+				}
+				got = append(append(got, list.Repositories...), list.Tags...)
+				link, _, _ := strings.Cut(resp.Header.Get("Link"), ">")
+				next = strings.TrimPrefix(link, "<")
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s, %s: listed %v, want %v", path, name, got, want)
+			}
+		}
+		before[0]()
+		w.want(200, "GET", "/v2/_catalog?n=5000", nil, "")
+		w.want(200, "GET", "/v2/uploads/only/tags/list", nil, "")
+		w.want(404, "GET", "/v2/none/tags/list", nil, "")
+		w.want(200, "GET", "/v2/_catalog?n=0", nil, "")
+	}
+}
+
 // TestEveryErrorIsInTheProtocolsForm asks for what nobody offers, by every method.
 func TestEveryErrorIsInTheProtocolsForm(t *testing.T) {
 	w := newWorld(t)
