@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -234,7 +235,7 @@ func TestATagParameterMovesSeveralTags(t *testing.T) {
 	data := []byte(`{"schemaVersion":2,"mediaType":"` + ociIndex + `","manifests":[]}`)
 	d := digestOf(data)
 	resp := w.want(201, "PUT", "/v2/app/manifests/"+d+"?tag=a&tag=b", data, ociIndex)
-	if got := resp.Header.Values("OCI-Tag"); !slices.Equal(got, []string{"a", "b"}) {
+	if got := resp.Header.Values("OCI-Tag"); !slices.Equal(got, []string{"a, b"}) {
 		t.Errorf("OCI-Tag %q", got)
 	}
 	w.pull("app:a")
@@ -243,7 +244,35 @@ func TestATagParameterMovesSeveralTags(t *testing.T) {
 		t.Errorf("%+v", errs)
 	}
 	w.gone("app:c")
-	w.want(400, "PUT", "/v2/app/manifests/"+d+"?"+strings.Repeat("tag=x&", 101), data, ociIndex)
+	w.want(414, "PUT", "/v2/app/manifests/"+d+"?"+strings.Repeat("tag=x&", 101), data, ociIndex)
+}
+
+// Clients and proxies bound the header of an answer: 100 fields, 4 KiB.
+func TestTheAnswerToManyTagsHasASmallHeader(t *testing.T) {
+	w := newWorld(t)
+	data := []byte(`{"schemaVersion":2,"mediaType":"` + ociIndex + `","manifests":[]}`)
+	put := func(status, n int, name string) *http.Response {
+		q := url.Values{}
+		for i := range n {
+			q.Add("tag", fmt.Sprintf("%s%03d", name, i))
+		}
+		return w.want(status, "PUT", "/v2/app/manifests/"+digestOf(data)+"?"+q.Encode(), data, ociIndex)
+	}
+	for _, resp := range []*http.Response{put(201, 100, "a-tag-of-version-"), put(201, 20, strings.Repeat("x", 125))} {
+		fields, size := 0, 0
+		for name, values := range resp.Header {
+			for _, v := range values {
+				fields, size = fields+1, size+len(name)+len(v)+4
+			}
+		}
+		if fields > 20 || size > 4000 {
+			t.Errorf("%d fields, %d bytes", fields, size)
+		}
+	}
+	put(414, 101, "v")
+	if errs := errorsOf(t, put(414, 30, strings.Repeat("x", 125))); errs[0].Code != "TOO_MANY_TAGS" {
+		t.Errorf("%+v", errs)
+	}
 }
 
 func TestAnUploadGoesOnAfterARestart(t *testing.T) {
