@@ -153,14 +153,14 @@ func (s *store) dcs(ctx context.Context, args ...string) (code int, output strin
 	return cmd.ProcessState.ExitCode(), string(out), nil
 }
 
-// files are those below directories of the store, without the index and what else has to stay.
+// files are those below directories of the store, without the index and what else has to stay, such as links.
 func (s *store) files(dirs ...string) (all []string, err error) {
 	for _, dir := range dirs {
 		err := filepath.WalkDir(filepath.Join(s.dir, dir), func(path string, e fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil
 			}
-			if err == nil && !e.IsDir() {
+			if err == nil && !e.IsDir() && e.Type()&fs.ModeSymlink == 0 {
 				all = append(all, strings.TrimPrefix(path, s.dir))
 			}
 			return err

@@ -16,7 +16,7 @@ var (
 )
 
 // storms is how many tests share the duration.
-const storms = 2
+const storms = 3
 
 // dcsBinary is the program under test, built from this tree; mortalBinary the same with failpoints.
 var dcsBinary, mortalBinary string

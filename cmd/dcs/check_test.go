@@ -116,7 +116,7 @@ func TestCheckFindsAndRepairMends(t *testing.T) {
 	s.push("bad/tag:v1")
 	relinked := layersOf(t, s.push("relinked:v1"))
 	torn := layersOf(t, s.push("torn:v1"))
-	idx, child := pushedIndex(t, s.ref("multi:v1"))
+	idx, children := pushedIndex(t, s.ref("multi:v1"))
 	if found := w.problems("--deep"); len(found) > 0 {
 		t.Fatalf("problems in a sound store: %v", found)
 	}
@@ -131,7 +131,9 @@ func TestCheckFindsAndRepairMends(t *testing.T) {
 	unknown := filepath.Join("docker/registry/v2/repositories/good/_manifests/.DS_Store")
 	w.write(filepath.Join(s.dir, unknown), "")
 	w.write(w.blob(torn[3]), "{")
-	w.remove(w.blob(child))
+	for _, child := range children {
+		w.remove(w.blob(child))
+	}
 
 	at := func(flaw, repo string, d digest.Digest) string { return fmt.Sprintf("%s %s@%s", flaw, repo, d) }
 	shallow := []string{
@@ -143,7 +145,9 @@ func TestCheckFindsAndRepairMends(t *testing.T) {
 		"orphan file " + orphan.String(),
 		"unknown file " + unknown,
 		at("unparsable manifest", "torn", torn[3]), "stale row " + torn[3].String(),
-		at("missing blob", "multi", idx), at("missing blob", "multi", child), "stale row " + child.String(),
+		at("missing blob", "multi", idx), at("missing blob", "multi", idx), // one for each
+		at("missing blob", "multi", children[0]), "stale row " + children[0].String(),
+		at("missing blob", "multi", children[1]), "stale row " + children[1].String(),
 	}
 	slices.Sort(shallow)
 	if got := w.problems(); !slices.Equal(got, shallow) {
@@ -196,8 +200,18 @@ func TestCheckFindsAndRepairMends(t *testing.T) {
 	}
 }
 
-// pushedIndex pushes an index of two images and returns its digest and that of one of them.
-func pushedIndex(t *testing.T, ref name.Reference) (idx, child digest.Digest) {
+// pushedIndex pushes an index of two images and returns its digest and theirs.
+func pushedIndex(t *testing.T, ref name.Reference) (idx digest.Digest, children []digest.Digest) {
+	t.Helper()
+	made := indexOf(t)
+	if err := remote.WriteIndex(ref, made); err != nil {
+		t.Fatal(err)
+	}
+	return digestOfIndex(t, made), childrenOf(t, made)
+}
+
+// indexOf is an index of two images, and of more that are given.
+func indexOf(t *testing.T, more ...mutate.Appendable) v1.ImageIndex {
 	t.Helper()
 	var made v1.ImageIndex = empty.Index
 	for range 2 {
@@ -205,15 +219,100 @@ func pushedIndex(t *testing.T, ref name.Reference) (idx, child digest.Digest) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		child = layersOf(t, img)[2]
 		made = mutate.AppendManifests(made, mutate.IndexAddendum{Add: img})
 	}
-	if err := remote.WriteIndex(ref, made); err != nil {
-		t.Fatal(err)
+	for _, m := range more {
+		made = mutate.AppendManifests(made, mutate.IndexAddendum{Add: m})
 	}
-	d, err := made.Digest()
+	return made
+}
+
+func digestOfIndex(t *testing.T, idx v1.ImageIndex) digest.Digest {
+	t.Helper()
+	d, err := idx.Digest()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return digest.Digest(d.String()), child
+	return digest.Digest(d.String())
+}
+
+func childrenOf(t *testing.T, idx v1.ImageIndex) (all []digest.Digest) {
+	t.Helper()
+	m, err := idx.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range m.Manifests {
+		all = append(all, digest.Digest(d.Digest.String()))
+	}
+	return all
+}
+
+// TestARepairKeepsWhatSomebodyCanPull takes parts from indexes, as tools that copy one platform do, and repairs
+// quarantine, beside a live server. What is left of an index is served as before, and said in the words of a part; what
+// nobody can pull goes, whatever names it.
+func TestARepairKeepsWhatSomebodyCanPull(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, t.TempDir(), "--cache.cleanup_interval", "0")
+	w := wreck{t, s.dir}
+	link := func(repo string, d digest.Digest) string {
+		return w.file(layout.Path{Kind: layout.RevisionLink, Repository: repo, Digest: d})
+	}
+	sparse, sparseParts := pushedIndex(t, s.ref("sparse:v1"))
+	w.remove(w.blob(sparseParts[1]))
+	w.remove(link("sparse", sparseParts[1]))
+
+	hollow, hollowParts := pushedIndex(t, s.ref("hollow:v1")) // one of its images has lost its layer
+	image, err := remote.Image(s.ref("hollow@" + hollowParts[1].String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer := layersOf(t, image)[0]
+	if err := remote.Tag(s.ref("hollow:part").Context().Tag("part"), image); err != nil {
+		t.Fatal(err)
+	}
+	w.remove(w.blob(layer))
+
+	inner := indexOf(t)
+	outer := indexOf(t, inner)
+	if err := remote.WriteIndex(s.ref("nested:v1"), outer); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range childrenOf(t, inner) { // nothing of the inner index can be pulled
+		w.remove(w.blob(d))
+	}
+
+	_, lost := pushedIndex(t, s.ref("lost:v1"))
+	for _, d := range lost {
+		w.remove(w.blob(d))
+		w.remove(link("lost", d))
+	}
+	if found := w.problems(); !slices.Contains(found, "partial index sparse@"+sparse.String()) || slices.Contains(found, "missing blob sparse@"+sparse.String()) {
+		t.Errorf("problems: %v", found)
+	}
+	if code, stdout := w.repair(); code != 3 || !strings.Contains(stdout, "other parts of it can be pulled") {
+		t.Errorf("repair: exit %d\n%s", code, stdout)
+	}
+	want := []string{"partial index hollow@" + hollow.String(), "partial index nested@" + digestOfIndex(t, outer).String(), "partial index sparse@" + sparse.String()}
+	if got := w.problems("--deep"); !slices.Equal(got, want) {
+		t.Errorf("left are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	for _, ref := range []string{"sparse:v1", "hollow:v1", "nested:v1"} {
+		if s.gone(ref) {
+			t.Errorf("%s can be pulled in part, and is gone", ref)
+		}
+	}
+	for _, ref := range []string{"sparse@" + sparseParts[0].String(), "hollow@" + hollowParts[0].String(), "nested@" + childrenOf(t, outer)[0].String()} {
+		if err := s.pull(ref); err != nil {
+			t.Errorf("%s is whole: %v", ref, err)
+		}
+	}
+	for _, ref := range []string{"hollow@" + hollowParts[1].String(), "hollow:part", "nested@" + digestOfIndex(t, inner).String(), "lost:v1"} {
+		if !s.gone(ref) {
+			t.Errorf("nobody can pull %s, and it is not gone", ref)
+		}
+	}
+	if err := remote.Write(s.ref("hollow@"+hollowParts[1].String()), image); err == nil {
+		t.Error("the layer of an image was read though it is gone")
+	}
 }

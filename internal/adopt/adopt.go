@@ -58,9 +58,12 @@ func Look(dir layout.Dir, k index.Key, age Age) index.Look {
 			a.Size = fi.Size()
 		case index.Tag:
 			a.Digest, err = Link(dir, Path(k))
-			if err != nil {
-				return a, false, nil // a tag to nowhere is no tag
-			}
+			switch {
+			case Missing(err):
+				return a, false, nil
+			case errors.As(err, new(*fs.PathError)):
+				return a, false, err
+			} // else it says no digest: nobody can pull it, and it expires as if that were not there
 		case index.Manifest:
 			return lookManifest(dir, a)
 		}

@@ -33,6 +33,7 @@ type Repair struct {
 const (
 	quarantines = "moved to .metadata/quarantine"
 	drops       = "dropped the image, which cannot be pulled"
+	keeps       = "left alone: a part of it can be pulled, and a push brings the rest back"
 	unlinks     = "removed the link"
 	rewrites    = "wrote the link again"
 	untags      = "removed the tag"
@@ -110,6 +111,8 @@ func (c *Collector) mend(ctx context.Context, p reconcile.Problem, dryRun bool) 
 		r.Action, do = c.danglingRepair(p.Key)
 	case reconcile.Stale, reconcile.Orphan:
 		r.Action, do = indexes, c.index
+	case reconcile.Partial:
+		r.Action, r.Mended = keeps, false
 	default:
 		r.Action, r.Mended = leaves, false
 	}
@@ -121,8 +124,8 @@ func (c *Collector) mend(ctx context.Context, p reconcile.Problem, dryRun bool) 
 	switch {
 	case errors.Is(err, errWell):
 		r.Action, err = heals, nil
-	case errors.As(err, &held):
-		r.Action, r.Mended, err = "left alone: "+held.Error(), false, nil
+	case errors.As(err, &held), layout.OfOnePath(err): // the next problem may be mended all the same
+		r.Action, r.Mended, err = "left alone: "+err.Error(), false, nil
 	}
 	return r, err
 }
@@ -171,8 +174,8 @@ func (c *Collector) settle(dir string) error {
 	return err
 }
 
-// dropImage removes a manifest that cannot be pulled, with its tags, and before it the indexes that
-// name it: they cannot be pulled completely either.
+// dropImage removes a manifest that cannot be pulled, with its tags, and before it the indexes that name it and
+// nothing else that could be pulled. From those with another part that can be it goes as a part that is not there.
 func (c *Collector) dropImage(ctx context.Context, k index.Key) error {
 	return c.dropBecause(ctx, k, k, map[digest.Digest]bool{})
 }
@@ -184,6 +187,13 @@ func (c *Collector) dropBecause(ctx context.Context, k, cause index.Key, tried m
 		var held *index.ReferencedError
 		if !errors.As(err, &held) || tried[held.By] {
 			return err
+		}
+		usable, err := reconcile.Usable(c.Dir, index.ManifestKey(k.Repository, held.By))
+		if err != nil {
+			return err
+		}
+		if usable {
+			return c.unlinkPart(ctx, k, cause)
 		}
 		if err := c.dropBecause(ctx, index.ManifestKey(k.Repository, held.By), cause, tried); err != nil {
 			return err
@@ -197,6 +207,9 @@ func (c *Collector) deleteBroken(ctx context.Context, k, cause index.Key) error 
 		if err := c.stillBroken(cause); err != nil {
 			return err
 		}
+		if usable, err := reconcile.Usable(c.Dir, k); k != cause && (err != nil || usable) {
+			return cmp.Or(err, errWell)
+		}
 		for _, tag := range tags {
 			if _, err := c.Tree.Trash(c.Dir.File(layout.Path{Kind: layout.TagDir, Repository: k.Repository, Tag: tag})); err != nil {
 				return err
@@ -204,6 +217,23 @@ func (c *Collector) deleteBroken(ctx context.Context, k, cause index.Key) error 
 		}
 		return removeIfThere(link)
 	})
+	return errors.Join(err, c.settle(filepath.Dir(link)))
+}
+
+// unlinkPart removes the link of a manifest that an index still names. Its row is a claim then, and is taken back, so
+// that it holds nothing any more; its tags lead nowhere.
+func (c *Collector) unlinkPart(ctx context.Context, k, cause index.Key) error {
+	link := c.Dir.File(adopt.Path(k))
+	err := c.Index.Adopt(ctx, func() (index.Adoption, bool, error) {
+		gone := index.Adoption{Claim: index.Claim{Key: k}}
+		if err := c.stillBroken(cause); err != nil {
+			return gone, false, err
+		}
+		return gone, false, removeIfThere(link)
+	})
+	if err == nil {
+		err = c.Index.Unclaim(ctx, k)
+	}
 	return errors.Join(err, c.settle(filepath.Dir(link)))
 }
 

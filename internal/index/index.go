@@ -94,7 +94,7 @@ type Claim struct {
 // Adoption is content found on disk that the index does not know, or knows otherwise.
 type Adoption struct {
 	Claim
-	Digest digest.Digest // what a tag points to
+	Digest digest.Digest // what a tag points to; empty: its link says nothing, and it waits for its end
 	At     time.Time     // last use; zero: now
 }
 
@@ -320,7 +320,7 @@ type Reader interface {
 	// Uses calls f with each blob whose file came, in the order of digests, in one pass. The slices are
 	// only valid until f returns.
 	Uses(f func(Use) error) error
-	// Names returns the tags of a repository that come after one in the order of bytes, at most so many;
+	// Names returns the tags of a repository that point to something and come after one in the order of bytes, at most so many;
 	// Repositories does so with the repositories that have a manifest. HasRepository says whether
 	// a repository has anything.
 	Names(repo, after string, most int) ([]string, error)

@@ -110,6 +110,11 @@ func ParseContent(data []byte) (*Content, error) {
 	return c, nil
 }
 
+// IsIndex says whether a manifest lists others of which a client needs one.
+func (c *Content) IsIndex() bool {
+	return c.MediaType == impliedType(true) || c.MediaType == "application/vnd.docker.distribution.manifest.list.v2+json"
+}
+
 // foreign are the types of layers that may live elsewhere, and come with URLs then.
 var foreign = map[string]bool{
 	"application/vnd.oci.image.layer.nondistributable.v1.tar":      true,

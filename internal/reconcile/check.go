@@ -27,6 +27,7 @@ const (
 	Unreadable  Flaw = "unreadable"          // a file that the system does not give out
 	WrongDigest Flaw = "wrong digest"        // content that is not what its name says; deep checks only
 	Missing     Flaw = "missing blob"        // a manifest whose blob, or anything it needs, is not there
+	Partial     Flaw = "partial index"       // an index of which a part is not there, and another can be pulled
 	Unparsable  Flaw = "unparsable manifest" // a manifest that cannot be understood, and so not be pulled
 	Dangling    Flaw = "dangling link"       // a link whose blob is not there, or that says something else than its name
 	Nowhere     Flaw = "tag to nowhere"      // a tag whose manifest is not in its repository
@@ -319,11 +320,12 @@ func (r reading) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Broken says whether a thing that is on disk is wrong there, whatever the index says. It does not read blobs.
+// Broken says whether a thing that is on disk is wrong there and cannot be pulled at all, whatever the index says. It
+// does not read blobs.
 func Broken(dir layout.Dir, k index.Key) (bool, error) {
 	c := checker{CheckOptions: CheckOptions{Dir: dir}, ctx: context.Background()}
 	seen, there, err := c.onDisk(k, false)
-	return there && len(seen.problems) > 0, err
+	return there && slices.ContainsFunc(seen.problems, func(p Problem) bool { return p.Flaw != Partial }), err
 }
 
 func (c *checker) exists(kind layout.Kind, repo string, d digest.Digest) (bool, error) {
@@ -360,19 +362,74 @@ func (c *checker) manifest(s *sight, k index.Key) error {
 		s.add(Unparsable, k, "%v", err)
 		return nil
 	}
+	var missing []string
+	err = c.eachLack(k.Repository, content, func(d digest.Digest, lacks string) { missing = append(missing, d.String()+" "+lacks) })
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	usable, err := c.usable(k, map[digest.Digest]bool{})
+	for _, lack := range missing {
+		if usable {
+			s.add(Partial, k, "%s; other parts of it can be pulled", lack)
+		} else {
+			s.add(Missing, k, "%s", lack)
+		}
+	}
+	return err
+}
+
+// eachLack calls f with each part of a manifest that is not in its repository.
+func (c *checker) eachLack(repo string, content *index.Content, f func(d digest.Digest, lacks string)) error {
 	for _, d := range content.References {
 		if slices.Contains(content.Foreign, d) {
 			continue
 		}
-		lacks, err := c.lacks(k.Repository, d)
+		lacks, err := c.lacks(repo, d)
 		if err != nil {
 			return err
 		}
 		if lacks != "" {
-			s.add(Missing, k, "%s %s", d, lacks)
+			f(d, lacks)
 		}
 	}
 	return nil
+}
+
+// Usable says whether somebody can pull a manifest: all of an image, or at least one that an index lists.
+func Usable(dir layout.Dir, k index.Key) (bool, error) {
+	c := checker{CheckOptions: CheckOptions{Dir: dir}, ctx: context.Background()}
+	return c.usable(k, map[digest.Digest]bool{})
+}
+
+func (c *checker) usable(k index.Key, seen map[digest.Digest]bool) (bool, error) {
+	if seen[k.Digest] {
+		return false, nil
+	}
+	seen[k.Digest] = true
+	if there, err := c.exists(layout.RevisionLink, k.Repository, k.Digest); err != nil || !there {
+		return false, err
+	}
+	data, err := adopt.Content(c.Dir, k.Digest)
+	if adopt.Missing(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	content, err := index.ParseContent(data)
+	if err != nil {
+		return false, nil // it is unparsable
+	}
+	if content.IsIndex() {
+		for _, d := range content.References {
+			if usable, err := c.usable(index.ManifestKey(k.Repository, d), seen); err != nil || usable {
+				return usable, err
+			}
+		}
+	}
+	whole := true
+	err = c.eachLack(k.Repository, content, func(digest.Digest, string) { whole = false })
+	return whole, err
 }
 
 // lacks says what a manifest misses of something that it names; nothing: "".

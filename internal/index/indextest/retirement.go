@@ -75,6 +75,94 @@ var gate = []test{
 		_, err = s.Retire(s.Context(), k, s.idle(time.Minute), noRows)
 		s.check(errors.Is(err, index.ErrGateClosed), "retiring: %v", err)
 	}},
+	{"of repositories that could not be read nothing goes, nor any blob, and all else does", func(s *scene) {
+		for _, repo := range []string{"a", "b/c", "b/cd", "d"} {
+			s.layer(repo, "l")
+			s.image(repo, "m", "x")
+			s.tag(repo, "v1", "m")
+			s.layer(repo, "y")
+			s.image(repo, "n", "y")
+		}
+		s.layer("d", "free")
+		s.later(time.Hour)
+		token, err := s.CloseGate(s.Context())
+		s.must(err)
+		ok, err := s.OpenGate(s.Context(), token, "a", "b/c/")
+		s.must(err)
+		open, err := s.GateOpen(s.Context())
+		s.must(err)
+		s.check(ok && open, "the gate is shut")
+		for _, repo := range []string{"a", "b/c"} {
+			s.unchanged(func() {
+				for _, k := range []index.Key{tagged(repo, "v1"), link(repo, "l"), man(repo, "m"), man(repo, "n")} {
+					s.check(s.retire(k, s.idle(time.Minute)) == nil, "%v went", k)
+				}
+				err := s.DeleteLayer(s.Context(), repo, dg("l"), nothing)
+				s.check(errors.Is(err, index.ErrGateClosed), "deleting a layer of %s: %v", repo, err)
+				err = s.DeleteManifest(s.Context(), repo, dg("n"), noTags)
+				s.check(errors.Is(err, index.ErrGateClosed), "deleting a manifest of %s: %v", repo, err)
+			})
+		}
+		for _, repo := range []string{"b/cd", "d"} {
+			s.must(s.DeleteManifest(s.Context(), repo, dg("n"), noTags))
+			s.dies(tagged(repo, "v1"))
+			s.dies(man(repo, "m"))
+			s.dies(link(repo, "l"))
+		}
+		s.dies(link("d", "free"))
+		s.check(s.retire(blob("free"), s.idle(time.Minute)) == nil, "a blob went that an unknown link may need")
+		s.must(s.DeleteTag(s.Context(), "a", "v1", nothing))
+		s.openGate()
+		s.dies(blob("free"))
+		s.dies(link("a", "l"))
+	}},
+	{"who bars the gate says why until it is closed again", func(s *scene) {
+		bar := index.Bar{Why: "a link", Hint: "remove it"}
+		barred := func(want *index.Bar) {
+			got, err := s.second().Barred(s.Context())
+			s.must(err)
+			s.check(got == want || got != nil && want != nil && *got == *want, "barred: %v, want %v", got, want)
+		}
+		s.must(s.BarGate(s.Context(), "open", bar))
+		barred(nil)
+		void, err := s.CloseGate(s.Context())
+		s.must(err)
+		token, err := s.CloseGate(s.Context())
+		s.must(err)
+		s.must(s.BarGate(s.Context(), void, bar))
+		barred(nil)
+		s.must(s.BarGate(s.Context(), token, bar))
+		barred(&bar)
+		open, err := s.GateOpen(s.Context())
+		s.must(err)
+		s.check(!open, "a barred gate is open")
+		_, err = s.CloseGate(s.Context())
+		s.must(err)
+		barred(nil)
+	}},
+	{"a tag that points to nothing is in no list and expires", func(s *scene) {
+		s.image("a", "m")
+		s.tag("a", "v1", "m")
+		look := func() (index.Adoption, bool, error) {
+			return index.Adoption{Claim: index.Claim{Key: tagged("a", "bad")}}, true, nil
+		}
+		s.must(s.Adopt(s.Context(), look, look))
+		s.must(s.View(s.Context(), func(r index.Reader) error {
+			names, err := r.Names("a", "", 0)
+			s.check(len(names) == 1 && names[0] == "v1", "names: %q", names)
+			return err
+		}))
+		s.later(time.Hour)
+		s.dies(tagged("a", "bad"))
+	}},
+	{"what cannot be looked at stays as it is", func(s *scene) {
+		k := s.layer("a", "l")
+		s.unchanged(func() {
+			s.must(s.Adopt(s.Context(), func() (index.Adoption, bool, error) {
+				return index.Adoption{Claim: index.Claim{Key: k}}, false, fmt.Errorf("cannot be read: %w", index.ErrSkip)
+			}))
+		})
+	}},
 	{"an open gate is open after a restart", func(s *scene) {
 		s.must(s.Close())
 		s.Store = s.open(Serve, s.wall)

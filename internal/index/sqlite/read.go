@@ -273,7 +273,7 @@ func (r *reader) Named(d digest.Digest) (n int, err error) {
 
 // Names implements index.Reader.
 func (r *reader) Names(repo, after string, most int) ([]string, error) {
-	return r.q.names("SELECT name FROM tags WHERE repo = ? AND name > ? ORDER BY name LIMIT ? + 0", repository(repo), after, limit(most))
+	return r.q.names("SELECT name FROM tags WHERE repo = ? AND name > ? AND digest <> x'' ORDER BY name LIMIT ? + 0", repository(repo), after, limit(most))
 }
 
 // Repositories implements index.Reader.

@@ -291,7 +291,7 @@ func (t *tx) moveTag(repo, tag string, to digest.Digest, at int64) error {
 	if err := t.enter(repo); err != nil {
 		return err
 	}
-	err = t.exec(`INSERT INTO tags (repo, name, digest, created_at, accessed_at, subject) VALUES (?, ?, ?, ?, ?, ?)
+	err = t.exec(`INSERT INTO tags (repo, name, digest, created_at, accessed_at, subject) VALUES (?, ?, coalesce(?, x''), ?, ?, ?)
 		ON CONFLICT (repo, name) DO UPDATE SET accessed_at = max(accessed_at, excluded.accessed_at), digest = excluded.digest,
 			created_at = CASE WHEN digest = excluded.digest THEN created_at ELSE excluded.created_at END`,
 		repository(repo), tag, packed(to), at, at, subjectOf(tag))
