@@ -61,7 +61,7 @@ func Look(dir layout.Dir, k index.Key, age Age) index.Look {
 			switch {
 			case Missing(err):
 				return a, false, nil
-			case errors.As(err, new(*fs.PathError)):
+			case Failed(err):
 				return a, false, err
 			} // else it says no digest: nobody can pull it, and it expires as if that were not there
 		case index.Manifest:
@@ -134,3 +134,7 @@ func Exists(dir layout.Dir, p layout.Path) (bool, error) {
 func Missing(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ENAMETOOLONG)
 }
+
+// Failed says that a file may be there, whole or damaged, and could not be looked at: no descriptor was
+// free, the disk failed, access was denied.
+func Failed(err error) bool { return errors.As(err, new(*fs.PathError)) && !Missing(err) }

@@ -33,6 +33,7 @@ func (e *DigestError) Error() string {
 type Upload struct {
 	Repository, ID string
 	Size           int64 // of what is there
+	Over           bool  // it is finished or cancelled: there is nothing to go on with
 
 	s       *Store
 	dir     string
@@ -326,7 +327,7 @@ func (u *Upload) Finish(ctx context.Context, d digest.Digest) error {
 
 // Cancel removes the upload. Nobody can go on with it.
 func (u *Upload) Cancel() {
-	u.session = nil
+	u.session, u.Over = nil, true
 	u.s.remove(u.dir)
 }
 

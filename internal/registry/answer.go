@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -17,16 +16,19 @@ import (
 // answer is the response on its way out. Whatever writes it, an error leaves in the protocol's form.
 type answer struct {
 	http.ResponseWriter
-	req     *request
-	body    *body
-	pace    *pace
-	left    func() error // not nil once the client left
-	log     *logrus.Logger
-	path    string
-	status  int
-	written int64
-	passed  bool // distribution's handlers write it
-	refused bool // what somebody goes on to write is dropped
+	req       *request
+	body      *body
+	pace      *pace
+	left      func() error // not nil once the client left
+	log       *logrus.Logger
+	path      string
+	status    int
+	written   int64
+	files     lane // in which it has files open; nil: it has none
+	transfers bool // it has them until its end
+	refused   bool // what somebody goes on to write is dropped
+	early     bool // it was sent before all of the body was there
+	cut       bool // it ends with the connection
 }
 
 // Unwrap is for http.ResponseController.
@@ -49,31 +51,75 @@ const unsaid = -1
 
 // begin sends the header of an answer with a body of so many bytes.
 func (a *answer) begin(status int, length int64) {
+	h := a.Header()
+	h.Set("Docker-Distribution-Api-Version", "registry/2.0")
 	if length != unsaid {
-		a.Header().Set("Content-Length", strconv.FormatInt(length, 10))
+		h.Set("Content-Length", strconv.FormatInt(length, 10))
+	}
+	if a.body.rest != 0 && !a.pace.stream {
+		a.beforeTheBody()
+	}
+	if !a.transfers {
+		a.close() // what is left to do waits for the client
 	}
 	a.status = status
 	a.pace.send()
 	a.ResponseWriter.WriteHeader(status)
 }
 
-// betterReason is for the errors that libraries write: where we know better, the client is told.
+// mostDrained is how much of a body net/http reads after the answer, to use the connection again.
+const mostDrained = 256 << 10
+
+// beforeTheBody sends an answer at once, though more of the body is to come: who sends it may wait for the answer.
+func (a *answer) beforeTheBody() {
+	if a.body.rest < 0 || a.body.rest > mostDrained {
+		a.Header().Set("Connection", "close")
+		return
+	}
+	a.early = a.pace.conn.EnableFullDuplex() == nil // where there is none, net/http reads the body first
+}
+
+// whole sends an answer that is in memory.
+func (a *answer) whole(contentType string, data []byte) error {
+	a.Header().Set("Content-Type", contentType)
+	a.begin(http.StatusOK, int64(len(data)))
+	if a.req.method == http.MethodHead {
+		return nil
+	}
+	_, err := a.Write(data)
+	return a.brokenOff(err)
+}
+
+// end sends what is buffered while there is a deadline, and ends that. What is left of a body that was answered
+// early is read here: net/http would do so, and wait for the client at the same time, which it takes for a bug.
+func (a *answer) end() {
+	defer a.pace.end()
+	if a.cut {
+		return
+	}
+	if a.early || a.pace.stream && a.written > 0 {
+		_ = a.pace.conn.Flush() // to a client that may have left
+	}
+	if a.early {
+		if _, err := io.Copy(io.Discard, a.body); err != nil {
+			panic(http.ErrAbortHandler) // what follows would be taken for a request
+		}
+	}
+}
+
+// betterReason is for the errors that net/http writes: where we know better, the client is told.
 func (a *answer) betterReason(status int) error {
 	switch {
 	case status < http.StatusBadRequest:
 		return nil
-	case status == http.StatusMethodNotAllowed:
-		return errcode.ErrorCodeUnsupported
-	case status == http.StatusNotFound && !strings.HasPrefix(a.Header().Get("Content-Type"), "application/json"):
-		return errNotFound // from distribution's router
-	case status == http.StatusRequestedRangeNotSatisfiable && !a.passed:
-		return errRangeUnsatisfiable // from net/http
+	case status == http.StatusRequestedRangeNotSatisfiable:
+		return errRangeUnsatisfiable
 	case status < statusClientLeft:
 		return nil
 	case a.left() != nil:
 		return errClientLeft
 	}
-	a.errorf("a request failed with status %d and no reason that distribution's handlers gave", status)
+	a.errorf("a request failed with status %d and no reason", status)
 	return errcode.ErrorCodeUnknown
 }
 
@@ -91,7 +137,6 @@ func (a *answer) refuse(err error) {
 	for _, name := range []string{"Content-Length", "Location", "Etag", "Docker-Content-Digest", "Cache-Control", "Accept-Ranges", "Oci-Tag"} {
 		h.Del(name)
 	}
-	h.Set("Docker-Distribution-Api-Version", "registry/2.0")
 	rec := &recorder{header: h}
 	if serr := errcode.ServeJSON(rec, err); serr != nil {
 		a.errorf("write error answer: %v", serr)
@@ -210,10 +255,12 @@ func (a *answer) recover() {
 		}
 		return
 	case http.ErrAbortHandler:
+		a.cut = true
 		panic(p)
 	}
 	a.errorf("a request failed inside the registry: %v\n%s", p, debug.Stack())
 	if a.status != 0 {
+		a.cut = true
 		panic(http.ErrAbortHandler) // half an answer was sent
 	}
 	a.refuse(errcode.ErrorCodeUnknown)

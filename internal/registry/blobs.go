@@ -33,6 +33,7 @@ var smalls = sync.Pool{New: func() any { b := make([]byte, small); return &b }}
 // getBlob sends a layer, or news of it.
 func (r *Registry) getBlob(a *answer, hr *http.Request, req *request) error {
 	d := digest.Digest(req.reference)
+	onlyBytes(hr)
 	if req.method == http.MethodHead || hr.Header["If-None-Match"] != nil { // a client that is told that a blob exists does not send it
 		size, err := r.content.Blob(hr.Context(), req.name, d, content.Promise)
 		if err != nil {
@@ -96,6 +97,20 @@ func blobHeader(h http.Header, d digest.Digest) {
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Docker-Content-Digest", string(d))
 	h.Set("Etag", `"`+string(d)+`"`)
+}
+
+// onlyBytes lets nobody see a range that means nothing here: of news of a blob, or in another unit than bytes.
+func onlyBytes(hr *http.Request) {
+	said := hr.Header["Range"]
+	if said == nil {
+		return
+	}
+	unit, set, _ := strings.Cut(said[0], "=")
+	if hr.Method != http.MethodGet || !strings.EqualFold(strings.TrimSpace(unit), "bytes") {
+		hr.Header.Del("Range")
+		return
+	}
+	hr.Header.Set("Range", "bytes="+set) // as net/http spells it
 }
 
 // conditional says whether a request may be answered with anything but the whole.

@@ -92,14 +92,7 @@ func (a *answer) json(contentType string, v any) error {
 	if err != nil {
 		return err
 	}
-	h := a.Header()
-	h.Set("Content-Type", contentType)
-	a.begin(http.StatusOK, int64(len(data)+1))
-	if a.req.method == http.MethodHead {
-		return nil
-	}
-	_, err = a.Write(append(data, '\n'))
-	return a.brokenOff(err)
+	return a.whole(contentType, append(data, '\n'))
 }
 
 // descriptor names a manifest to who follows the list of referrers.

@@ -12,6 +12,7 @@ import (
 type pace struct {
 	conn     *http.ResponseController
 	patience time.Duration // 0: none
+	stream   bool          // of HTTP/2, where each deadline is a timer of its own
 	read     time.Time     // when the deadline of the body was set; zero: there is none
 	written  time.Time     // when that of the answer was
 }
@@ -40,11 +41,20 @@ func (p *pace) received() {
 
 // send is called before some of the answer goes out.
 func (p *pace) send() {
-	wait := p.patience
-	if !p.read.IsZero() {
-		wait *= 2 // net/http waits for the rest of the body before it sends
-	}
-	if now, due := p.due(p.written); due && p.conn.SetWriteDeadline(now.Add(wait)) == nil {
+	if now, due := p.due(p.written); due && p.conn.SetWriteDeadline(now.Add(p.patience)) == nil {
 		p.written = now
+	}
+}
+
+// end takes the deadlines back. A timer that net/http starts for a stream which was reset meanwhile would keep
+// all of the request for the whole patience. A connection of HTTP/1 has deadlines, not each request of it, and
+// needs them until net/http has sent what it buffers.
+func (p *pace) end() {
+	if !p.stream {
+		return
+	}
+	p.received()
+	if !p.written.IsZero() && p.conn.SetWriteDeadline(time.Time{}) == nil {
+		p.written = time.Time{}
 	}
 }

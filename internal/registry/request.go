@@ -56,6 +56,7 @@ type route struct {
 
 // The kinds of routes, as they are named in metrics; an upload that is to begin is an upload there.
 const (
+	routeRoot     = "root"
 	routeBase     = "base"
 	routeCatalog  = "catalog"
 	routeTags     = "tags"
@@ -69,8 +70,11 @@ const (
 
 // label is the kind as metrics know it.
 func (r route) label() string {
-	if r.kind == routeUploads {
+	switch r.kind {
+	case routeUploads:
 		return routeUpload
+	case routeRoot:
+		return routeOther
 	}
 	return r.kind
 }
@@ -79,6 +83,8 @@ func (r route) label() string {
 func parseRoute(path string) route {
 	rest, ok := strings.CutPrefix(path, "/v2/")
 	switch {
+	case path == "/":
+		return route{kind: routeRoot}
 	case path == "/v2" || path == "/v2/":
 		return route{kind: routeBase}
 	case rest == "_catalog":
@@ -126,14 +132,19 @@ func clientOf(hr *http.Request) string {
 type body struct {
 	io.ReadCloser
 	pace *pace
+	rest int64 // what is still to come; negative: nobody said how much
 	err  error // read after the handler is done with the body
 }
 
 func (b *body) Read(p []byte) (int, error) {
 	b.pace.receive()
 	n, err := b.ReadCloser.Read(p)
+	if b.rest > 0 {
+		b.rest -= int64(n)
+	}
 	switch {
 	case err == io.EOF:
+		b.rest = 0
 		b.pace.received()
 	case err != nil:
 		b.err = err

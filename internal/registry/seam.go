@@ -13,9 +13,10 @@ import (
 // handler answers a request, or says why it cannot.
 type handler func(r *Registry, a *answer, hr *http.Request, req *request) error
 
-// routes are what each kind of route answers to which method; nil: distribution's handlers.
+// routes are what each kind of route answers to which method.
 var routes = map[string]map[string]handler{
-	routeBase:     {"GET": nil, "HEAD": nil},
+	routeRoot:     {"GET": (*Registry).getRoot, "HEAD": (*Registry).getRoot},
+	routeBase:     {"GET": (*Registry).getBase, "HEAD": (*Registry).getBase},
 	routeCatalog:  {"GET": (*Registry).getCatalog, "HEAD": (*Registry).getCatalog},
 	routeTags:     {"GET": (*Registry).getTags, "HEAD": (*Registry).getTags},
 	routeReferrer: {"GET": (*Registry).getReferrers, "HEAD": (*Registry).getReferrers},
@@ -30,14 +31,17 @@ var routes = map[string]map[string]handler{
 func (r *Registry) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	start := time.Now()
 	req := &request{route: parseRoute(hr.URL.Path), method: hr.Method, plain: hr.TLS == nil && hr.ProtoMajor == 1}
-	pace := &pace{conn: http.NewResponseController(w), patience: r.opts.Limits.Stall}
-	received := &body{ReadCloser: hr.Body, pace: pace}
+	pace := &pace{conn: http.NewResponseController(w), patience: r.opts.Limits.Stall, stream: hr.ProtoMajor == 2}
+	received := &body{ReadCloser: hr.Body, pace: pace, rest: hr.ContentLength}
 	a := &answer{ResponseWriter: w, req: req, body: received, pace: pace, left: hr.Context().Err, log: r.opts.Log, path: hr.URL.Path}
-	if hr.Body != http.NoBody {
-		pace.receive() // also for what nobody reads of it, for which net/http waits
+	if hr.ContentLength != 0 {
+		pace.receive()                    // also for what nobody reads of it, for which net/http waits after the answer
+		hr = hr.WithContext(hr.Context()) // net/http looks at the type of the body in its own
 		hr.Body = received
 	}
 	defer func() { r.done(hr, a, time.Since(start)) }()
+	defer a.end()
+	defer a.close()
 	defer a.recover()
 	if err := r.serve(a, hr, req); err != nil {
 		a.refuse(a.told(err))
@@ -45,7 +49,6 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 }
 
 func (r *Registry) serve(a *answer, hr *http.Request, req *request) error {
-	a.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 	methods := routes[req.kind]
 	h, known := methods[req.method]
 	switch {
@@ -62,16 +65,30 @@ func (r *Registry) serve(a *answer, hr *http.Request, req *request) error {
 	if err := req.validReference(); err != nil {
 		return err
 	}
-	if r.opts.Authenticate != nil && !req.login.check(hr, r.opts.Authenticate) {
+	if !safe(req.method) && fromElsewhere(hr) {
+		return errElsewhere
+	}
+	if req.kind != routeRoot && r.opts.Authenticate != nil && !req.login.check(hr, r.opts.Authenticate) {
 		// The same for a missing, an unknown and a wrong login.
 		a.Header().Set("WWW-Authenticate", `Basic realm="dcs"`)
 		return errcode.ErrorCodeUnauthorized
 	}
-	if h != nil {
-		return h(r, a, hr, req)
+	if req.kind != routeManifest || req.method != http.MethodPut { // which first waits for its body
+		if err := r.open(hr.Context(), a); err != nil {
+			return err
+		}
 	}
-	r.pass(a, hr)
-	return nil
+	return h(r, a, hr, req)
+}
+
+// getRoot is for people who look, and for balancers that probe: it needs no login.
+func (*Registry) getRoot(a *answer, _ *http.Request, _ *request) error {
+	return a.whole("text/plain; charset=utf-8", []byte("This is dcs, a registry of container images. Its API is at /v2/.\n"))
+}
+
+// getBase says that this is a registry.
+func (*Registry) getBase(a *answer, _ *http.Request, _ *request) error {
+	return a.whole("application/json", []byte("{}"))
 }
 
 // validReference refuses what cannot be the name of anything.
@@ -89,12 +106,6 @@ func (r *request) validReference() error {
 		return errcode.ErrorCodeTagInvalid.WithDetail(r.reference)
 	}
 	return nil
-}
-
-// pass lets distribution's handlers answer.
-func (r *Registry) pass(a *answer, hr *http.Request) {
-	a.passed = true
-	r.app.ServeHTTP(a, hr.WithContext(r.context(hr.Context())))
 }
 
 // done tells who wants to know.

@@ -33,32 +33,40 @@ func (r *Registry) postUpload(a *answer, hr *http.Request, req *request) error {
 			return err
 		}
 	}
-	client := req.login.user + "@" + clientOf(hr)
-	if !r.uploads.begin(client) {
+	w := req.uploader(hr)
+	if !r.uploads.begin(w) {
 		return errcode.ErrorCodeTooManyRequests.WithMessage(fmt.Sprintf("there are %d unfinished uploads of this client; finish or cancel some", r.opts.Limits.Uploads))
 	}
 	u, err := r.content.Begin(req.name, algorithmOf(whole, q.Get("digest-algorithm")))
-	r.uploads.began(client, upload{req.name, idOf(u)}, err == nil && whole == "")
 	if err != nil {
+		r.uploads.failed(w)
 		return err
 	}
-	defer u.Close()
+	r.uploads.began(w, upload{req.name, u.ID})
+	defer r.leave(u)
 	if whole == "" {
 		a.accepted(r, hr, u)
 		return nil
 	}
-	if err := r.receive(u, hr); err != nil {
-		u.Cancel() // nobody knows its name
-		return err
+	err = r.receive(u, hr)
+	if err == nil {
+		err = r.finish(a, hr, req, u, whole)
 	}
-	return r.finish(a, hr, req, u, whole)
+	if err != nil && !u.Over {
+		u.Cancel() // nobody knows its name
+	}
+	return err
 }
 
-func idOf(u *content.Upload) string {
-	if u == nil {
-		return ""
+// uploader is who a request's uploads are counted for.
+func (r *request) uploader(hr *http.Request) uploader { return uploader{r.login.user, clientOf(hr)} }
+
+// leave lets others have an upload, and counts it no more once it is over.
+func (r *Registry) leave(u *content.Upload) {
+	u.Close()
+	if u.Over {
+		r.uploads.ended(upload{u.Repository, u.ID})
 	}
-	return u.ID
 }
 
 // algorithmOf is by what an upload is hashed on its way: as the digest that it will have, or as the client
@@ -124,12 +132,18 @@ func (r *Registry) state(repo, id string, size int64) string {
 	return strconv.FormatInt(size, 10) + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// resume gives an upload to who carries its state.
-func (r *Registry) resume(hr *http.Request, req *request) (*content.Upload, error) {
+// believed is how far a client who carries an upload's state believes to be. False: it carries none.
+func (r *Registry) believed(hr *http.Request, req *request) (size int64, ok bool) {
 	state := hr.URL.Query().Get("_state")
 	number, _, _ := strings.Cut(state, ".")
 	size, err := strconv.ParseInt(number, 10, 64)
-	if err != nil || !hmac.Equal([]byte(state), []byte(r.state(req.name, req.reference, size))) {
+	return size, err == nil && hmac.Equal([]byte(state), []byte(r.state(req.name, req.reference, size)))
+}
+
+// resume gives an upload to who carries its state.
+func (r *Registry) resume(hr *http.Request, req *request) (*content.Upload, error) {
+	size, ok := r.believed(hr, req)
+	if !ok {
 		return nil, errcode.ErrorCodeBlobUploadInvalid
 	}
 	u, err := r.content.Resume(req.name, req.reference)
@@ -140,10 +154,16 @@ func (r *Registry) resume(hr *http.Request, req *request) (*content.Upload, erro
 		u.Close()
 		return nil, errcode.ErrorCodeRangeInvalid.WithMessage(fmt.Sprintf("the upload has %d bytes, not %d; ask for its status, and go on from there", u.Size, size))
 	}
+	r.uploads.resumed(req.uploader(hr), upload{req.name, req.reference})
 	return u, nil
 }
 
+// getUpload says how far an upload is, and so lets the client go on with it: one that carries its state, though
+// it may be an old one, or whose user began it. To others it is unknown.
 func (r *Registry) getUpload(a *answer, hr *http.Request, req *request) error {
+	if _, ok := r.believed(hr, req); !ok && !r.uploads.ownedBy(req.login.user, upload{req.name, req.reference}) {
+		return content.ErrUnknown
+	}
 	size, err := r.content.UploadSize(req.name, req.reference)
 	if err != nil {
 		return err
@@ -158,7 +178,7 @@ func (r *Registry) patchUpload(a *answer, hr *http.Request, req *request) error 
 	if err != nil {
 		return err
 	}
-	defer u.Close()
+	defer r.leave(u)
 	if err := r.receive(u, hr); err != nil {
 		return err
 	}
@@ -172,7 +192,7 @@ func (r *Registry) putUpload(a *answer, hr *http.Request, req *request) error {
 	if rerr != nil {
 		return rerr
 	}
-	defer u.Close()
+	defer r.leave(u)
 	if err != nil {
 		return err // it may try again
 	}
@@ -188,9 +208,8 @@ func (r *Registry) deleteUpload(a *answer, hr *http.Request, req *request) error
 	if err != nil {
 		return err
 	}
-	defer u.Close()
+	defer r.leave(u)
 	u.Cancel()
-	r.uploads.ended(upload{req.name, req.reference})
 	a.begin(http.StatusNoContent, unsaid)
 	return nil
 }
@@ -212,7 +231,6 @@ func (r *Registry) finish(a *answer, hr *http.Request, req *request, u *content.
 	if err := u.Finish(hr.Context(), d); err != nil {
 		return err
 	}
-	r.uploads.ended(upload{req.name, u.ID})
 	req.access(d, size)
 	a.created(hr, req.name, d)
 	return nil

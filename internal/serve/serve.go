@@ -62,6 +62,7 @@ type Server struct {
 	metrics     *metrics
 	events      *events
 	flights     *flights
+	door        *door
 	handler     http.Handler
 	certificate *certificate // nil: plain HTTP
 	main        *http.Server
@@ -142,15 +143,15 @@ func New(opts Options) (_ *Server, err error) {
 	}
 	s.metrics = newMetrics(s.store.index)
 	s.events = newEvents(s.observe, s.log, maxEvents)
-	s.registry, err = registry.New(ctx, registry.Options{
+	connections, files := descriptors()
+	s.door = newDoor(connections)
+	s.registry = registry.New(registry.Options{
 		Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log,
 		Resolution: policy.Resolution, Secret: s.store.secret, Authenticate: authenticate,
-		Limits:   registry.Limits{Manifest: s.cfg.Limits.ManifestSize, Uploads: s.cfg.Limits.UploadsPerClient, Stall: s.cfg.Limits.StallTimeout},
+		Limits: registry.Limits{Manifest: s.cfg.Limits.ManifestSize, Uploads: s.cfg.Limits.UploadsPerClient,
+			Stall: s.cfg.Limits.StallTimeout, Files: files},
 		OnAccess: s.accessed(), OnRequest: s.requested,
 	})
-	if err != nil {
-		return nil, errors.Join(err, s.store.close())
-	}
 	s.servers()
 	s.keep(ctx, policy)
 	return s, nil
@@ -398,9 +399,12 @@ func (s *Server) servers() {
 	s.handler = s.flights.admit(s.metrics.inFlight(s.registry))
 	server := func(h http.Handler) *http.Server {
 		return &http.Server{Handler: h, ReadHeaderTimeout: s.cfg.Limits.HeaderTimeout, MaxHeaderBytes: int(s.cfg.Limits.HeaderSize),
-			IdleTimeout: idleTimeout, ErrorLog: s.errorLog()}
+			IdleTimeout: idleTimeout, ErrorLog: s.errorLog(),
+			// The end of a stream waits behind what was sent before, which nobody may be taking.
+			HTTP2: &http.HTTP2Config{WriteByteTimeout: s.cfg.Limits.StallTimeout}}
 	}
 	s.main, s.debug = server(s.handler), server(s.debugHandler())
+	s.main.ConnState = s.door.state
 }
 
 var errStarted = errors.New("the server was started before")
@@ -466,7 +470,7 @@ func (s *Server) listen() (map[*http.Server]net.Listener, error) {
 		}
 		return nil, &ListenError{"server.port", address, err}
 	}
-	listeners[s.main] = s.certificate.wrap(listener{l}, s.main)
+	listeners[s.main] = s.certificate.wrap(listener{l, s.door}, s.main)
 	s.log.WithFields(logrus.Fields{"address": l.Addr().String(), "tls": s.certificate != nil, "directory": s.cfg.Storage.Directory,
 		"ttl": config.FormatDuration(s.cfg.Cache.TTL)}).Info("serving")
 	return listeners, nil
@@ -507,7 +511,7 @@ func (s *Server) stop(timeout time.Duration) error {
 	if n := s.flights.drain(max(time.Until(end), lastWords)); n > 0 {
 		err = errors.Join(err, fmt.Errorf("not all requests came to an end (%d left)", n))
 	}
-	err = errors.Join(err, s.debug.Close(), s.registry.Close())
+	err = errors.Join(err, s.debug.Close())
 	s.cancel()
 	s.background.Wait()
 	err = errors.Join(err, s.events.finish(max(time.Until(end), lastWords)))

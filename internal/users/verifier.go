@@ -48,12 +48,26 @@ type Verifier struct {
 	now        func() time.Time
 
 	seen     atomic.Pointer[snapshot] // the file as last read
-	verified memory
-	flights  singleflight.Group // by fingerprint
-	slots    chan struct{}      // one for each bcrypt that may run now; the rest of the machine serves
+	verified memory[fingerprint]      // spares bcrypt
+	flights  singleflight.Group       // by fingerprint and lane
+	width    int                      // how many bcrypts may run at a time; the rest of the machine serves
+	turns    turns
 	queues   queues
 	runs     atomic.Int64 // how many times bcrypt ran
+
+	// By these everybody is told his lane.
+	right memory[fingerprint] // what bcrypt has verified
+	in    memory[string]      // addresses of who logged in
+	wrong memory[string]      // addresses of who could not
 }
+
+// lately is how long who logged in does not wait behind who never did: longer than from one weekly build to the
+// next. A wrong password is forgotten sooner, since everybody mistypes one.
+const (
+	lately       = 8 * 24 * time.Hour
+	wrongFor     = 10 * time.Minute
+	mostRemember = 4096 // of each kind; a few hundred kilobytes
+)
 
 // An account is what a password is compared with. The zero account refuses everybody.
 type account struct {
@@ -72,12 +86,17 @@ func NewVerifier(o VerifierOptions) (*Verifier, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	width := max(1, runtime.GOMAXPROCS(0)-1)
 	v := &Verifier{
 		path:       o.Path,
 		configured: make(map[string]account, len(o.Users)),
 		now:        o.Now,
-		verified:   memory{ttl: o.TTL, limit: 4096},
-		slots:      make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)),
+		verified:   memory[fingerprint]{ttl: o.TTL, limit: mostRemember},
+		width:      width,
+		turns:      turns{free: width},
+		right:      memory[fingerprint]{ttl: lately, limit: mostRemember},
+		in:         memory[string]{ttl: lately, limit: mostRemember},
+		wrong:      memory[string]{ttl: wrongFor, limit: mostRemember},
 	}
 	rand.Read(v.key[:]) // never fails, see crypto/rand
 	for _, c := range o.Users {
@@ -116,8 +135,17 @@ func (v *Verifier) configure(c Credential) error {
 
 // Verify reports whether password is the one of name. It may wait for other verifications; when ctx ends
 // first, the answer is no. Each client has a queue of its own, whatever names it tries: one that tries many
-// passwords waits for itself, and has at most half of what the machine gives to bcrypt.
+// passwords waits for itself, and has at most half of what the machine gives to bcrypt. Where many clients guess,
+// who logged in lately is before them, and so is who did not guess yet.
 func (v *Verifier) Verify(ctx context.Context, client, name, password string) bool {
+	ok := v.verify(ctx, client, name, password)
+	if now := v.now(); ok && !v.in.has(client, now) {
+		v.in.add(client, now)
+	}
+	return ok
+}
+
+func (v *Verifier) verify(ctx context.Context, client, name, password string) bool {
 	users := v.current()
 	acct, ok := v.configured[name]
 	if !ok {
@@ -135,12 +163,29 @@ func (v *Verifier) Verify(ctx context.Context, client, name, password string) bo
 	if q.hash == "" {
 		q.cost = v.costFor(name, users)
 	}
-	return v.verified.has(q.id, v.now()) || v.ask(ctx, q)
+	if v.verified.has(q.id, v.now()) {
+		return true
+	}
+	q.lane = v.laneOf(q)
+	return v.ask(ctx, q)
+}
+
+func (v *Verifier) laneOf(q query) lane {
+	switch now := v.now(); {
+	case v.right.has(q.id, now):
+		return verifiedLately
+	case v.in.has(q.client, now):
+		return knownAddress
+	case v.wrong.has(q.client, now):
+		return guesser
+	}
+	return stranger
 }
 
 // A query is one question to bcrypt. Without a hash the answer is no, after a run of the given cost.
 type query struct {
 	client   string
+	lane     lane
 	id       fingerprint
 	hash     string
 	cost     int
@@ -151,7 +196,7 @@ type query struct {
 // up while others wait for it: one of those starts it again.
 func (v *Verifier) ask(ctx context.Context, q query) bool {
 	for ctx.Err() == nil {
-		flight := v.flights.DoChan(string(q.id[:]), func() (any, error) { return v.run(ctx, q) })
+		flight := v.flights.DoChan(string(append(q.id[:], byte(q.lane))), func() (any, error) { return v.run(ctx, q) })
 		select {
 		case <-ctx.Done(): // a bcrypt that has begun ends by itself, and is remembered
 		case answer := <-flight:
@@ -165,31 +210,34 @@ func (v *Verifier) ask(ctx context.Context, q query) bool {
 
 // run waits for its turn and asks bcrypt. Its error is the one of ctx.
 func (v *Verifier) run(ctx context.Context, q query) (bool, error) {
-	leave, err := v.queues.enter(ctx, q.client, max(1, cap(v.slots)/2))
-	if err != nil {
+	if q.lane != verifiedLately { // behind a proxy, guessers may have the same address
+		leave, err := v.queues.enter(ctx, q.client, max(1, v.width/2))
+		if err != nil {
+			return false, err
+		}
+		defer leave()
+	}
+	if err := v.turns.take(ctx, q.lane); err != nil {
 		return false, err
 	}
-	defer leave()
-	select {
-	case <-ctx.Done():
-		return false, ctx.Err()
-	case v.slots <- struct{}{}:
-	}
-	defer func() { <-v.slots }()
+	defer v.turns.done()
 
 	if v.verified.has(q.id, v.now()) { // by a flight that ended after Verify had looked
 		return true, nil
 	}
 	v.runs.Add(1)
+	hash := []byte(q.hash)
 	if q.hash == "" {
-		_ = bcrypt.CompareHashAndPassword(dummyHash(q.cost), []byte(q.password))
-		return false, nil
+		hash = dummyHash(q.cost)
 	}
-	if bcrypt.CompareHashAndPassword([]byte(q.hash), []byte(q.password)) != nil {
-		return false, nil
+	ok := bcrypt.CompareHashAndPassword(hash, []byte(q.password)) == nil && q.hash != ""
+	if now := v.now(); ok {
+		v.verified.add(q.id, now)
+		v.right.add(q.id, now)
+	} else {
+		v.wrong.add(q.client, now)
 	}
-	v.verified.add(q.id, v.now())
-	return true, nil
+	return ok, nil
 }
 
 // costFor chooses the cost for a name that has no hash among those of the users who have one, always the same

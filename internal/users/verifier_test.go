@@ -273,7 +273,7 @@ func TestFlightThatComesTooLateUsesWhatIsRemembered(t *testing.T) {
 }
 
 func TestMemoryIsBounded(t *testing.T) {
-	m := memory{ttl: time.Minute, limit: 3}
+	m := memory[fingerprint]{ttl: time.Minute, limit: 3}
 	now := time.Unix(0, 0)
 	id := func(i byte) fingerprint { return fingerprint{i} }
 
@@ -349,7 +349,7 @@ func TestWhoGivesUpWaitingIsRefusedAndOthersAreNot(t *testing.T) {
 func TestWhoTriesManyPasswordsWaitsForHimself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := newVerifier(t, VerifierOptions{Users: []Credential{{"bob", hashOf(t, "secret")}}})
-		v.slots = make(chan struct{}, 1)
+		v.width, v.turns.free = 1, 1
 		free := occupy(v)
 		var all sync.WaitGroup
 		for i := range 50 {
@@ -375,14 +375,98 @@ func TestWhoTriesManyPasswordsWaitsForHimself(t *testing.T) {
 	})
 }
 
-// occupy takes every slot for bcrypt, until free is called.
+// TestWhoLoggedInLatelyDoesNotWaitBehindGuessers counts how many bcrypts of 300 addresses that guess run before an
+// answer that has to be found anew: those that had begun, at most.
+func TestWhoLoggedInLatelyDoesNotWaitBehindGuessers(t *testing.T) {
+	const guessers, width = 300, 2
+	for _, c := range []struct {
+		who, from, name, password string
+		again                     time.Duration // after the login that was remembered
+	}{
+		{"the same login, which is no longer remembered", "10.1.1.1", "bob", "secret", time.Hour},
+		{"the same login, from an address of guessers", "10.0.0.7", "bob", "secret", time.Hour},
+		{"the same login a week later", "10.9.9.9", "bob", "secret", 7 * 24 * time.Hour},
+		{"another login from an address that is known", "10.1.1.1", "eve", "other", time.Hour},
+		{"who comes for the first time, and did not guess", "10.2.2.2", "eve", "other", time.Hour},
+	} {
+		t.Run(c.who, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				v := newVerifier(t, VerifierOptions{Users: []Credential{{"bob", hashOf(t, "secret")}, {"eve", hashOf(t, "other")}}})
+				v.width, v.turns.free = width, width
+				if !v.Verify(t.Context(), "10.1.1.1", "bob", "secret") {
+					t.Fatal("bob is out")
+				}
+				time.Sleep(c.again) // on synctest's clock
+				guess := func(i, n int) { v.Verify(t.Context(), fmt.Sprint("10.0.0.", i), "bob", fmt.Sprint(i, " ", n)) }
+				for i := range guessers { // each has guessed before
+					guess(i, 0)
+				}
+				free := occupy(v)
+				var all sync.WaitGroup
+				for i := range guessers {
+					all.Go(func() { guess(i, 1) })
+				}
+				synctest.Wait()
+				before := v.runs.Load()
+				var ran int64
+				all.Go(func() {
+					if !v.Verify(t.Context(), c.from, c.name, c.password) {
+						t.Error("who knows the password is out")
+					}
+					ran = v.runs.Load() - before
+				})
+				synctest.Wait()
+				free()
+				all.Wait()
+				if ran > 20 { // some run until the goroutine gets a processor to look
+					t.Errorf("bcrypt ran %d times first", ran)
+				}
+			})
+		})
+	}
+}
+
+func TestATurnThatNobodyWaitsForAnyMoreGoesToTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turn := turns{free: 1}
+		if err := turn.take(t.Context(), stranger); err != nil {
+			t.Fatal(err)
+		}
+		var order []string
+		wait := func(ctx context.Context, who string, l lane) {
+			if turn.take(ctx, l) == nil {
+				order = append(order, who)
+				turn.done()
+			}
+		}
+		leaving, leave := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		for _, w := range []struct {
+			ctx context.Context
+			who string
+			l   lane
+		}{{t.Context(), "fourth", guesser}, {leaving, "nobody", verifiedLately}, {t.Context(), "third", stranger},
+			{t.Context(), "first", verifiedLately}, {t.Context(), "second", knownAddress}} {
+			all.Go(func() { wait(w.ctx, w.who, w.l) })
+			synctest.Wait()
+		}
+		leave()
+		turn.done() // whether who leaves was given it or not
+		all.Wait()
+		if got := strings.Join(order, " "); got != "first second third fourth" || turn.free != 1 {
+			t.Errorf("%s; %d are free", got, turn.free)
+		}
+	})
+}
+
+// occupy takes every turn of bcrypt, until free is called.
 func occupy(v *Verifier) (free func()) {
-	for range cap(v.slots) {
-		v.slots <- struct{}{}
+	for range v.width {
+		_ = v.turns.take(context.Background(), verifiedLately) // they are free
 	}
 	return func() {
-		for range cap(v.slots) {
-			<-v.slots
+		for range v.width {
+			v.turns.done()
 		}
 	}
 }
