@@ -3,98 +3,179 @@ package content
 import (
 	"context"
 	"errors"
-	"slices"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// Lists come from the index, and are held against the disk. While the index is not whole they say so:
-// who wants all then has to walk. Listing is no use. What is gone or damaged is left out; what cannot be
-// looked at is an error, since a list that is short looks like one that is whole.
+// Lists come from the index, and are held against the disk; as long as the index is not whole they come from the
+// disk, in the same order and by the same rules. Listing is no use. What is gone or damaged is left out; what
+// cannot be looked at is an error, since a list that is short looks like one that is whole.
 
 // Tags lists the tags of a repository after one, in the order of bytes: at most so many, all for -1.
 // More is the tag after which the next page begins; empty: there is none. ErrUnknown.
-func (s *Store) Tags(ctx context.Context, repo, after string, most int) (tags []string, more string, whole bool, err error) {
+func (s *Store) Tags(ctx context.Context, repo, after string, most int) (tags []string, more string, err error) {
 	known := false
-	names, more, whole, err := s.names(ctx, most, func(r index.Reader, n int) (names []string, err error) {
+	exists := func(tag string) (bool, error) { return adopt.Exists(s.dir, adopt.Path(index.TagKey(repo, tag))) }
+	names, more, err := s.names(ctx, most, func(r index.Reader, n int) (names []string, err error) {
 		if known, err = r.HasRepository(repo); err != nil || !known {
 			return nil, err
 		}
 		return r.Names(repo, after, n)
+	}, func(w *layout.Walk, list func(string) error) error {
+		for _, kind := range []layout.Kind{layout.RevisionsDir, layout.LayersDir} {
+			any, err := s.hasLink(ctx, w, kind, repo)
+			if err != nil {
+				return err
+			}
+			known = known || any
+		}
+		return w.Tags(ctx, repo, func(tag string) error {
+			if there, err := exists(tag); err != nil || !there || tag <= after {
+				return err
+			}
+			return list(tag)
+		})
 	})
-	if err == nil && whole && !known {
+	if err == nil && !known {
 		err = ErrUnknown
+	}
+	if err != nil {
+		return nil, "", err
 	}
 	tags = []string{}
 	for _, name := range names {
-		there, err := adopt.Exists(s.dir, adopt.Path(index.TagKey(repo, name)))
+		there, err := exists(name)
 		if err != nil {
-			return nil, "", whole, err
+			return nil, "", err
 		}
 		if there {
 			tags = append(tags, name)
 		}
 	}
-	return tags, more, whole, err
+	return tags, more, nil
 }
 
 // Repositories lists those that have a manifest, as Tags does.
-func (s *Store) Repositories(ctx context.Context, after string, most int) (names []string, more string, whole bool, err error) {
-	names, more, whole, err = s.names(ctx, most, func(r index.Reader, n int) ([]string, error) { return r.Repositories(after, n) })
-	return append([]string{}, names...), more, whole, err
+func (s *Store) Repositories(ctx context.Context, after string, most int) (names []string, more string, err error) {
+	names, more, err = s.names(ctx, most, func(r index.Reader, n int) ([]string, error) {
+		return r.Repositories(after, n)
+	}, func(w *layout.Walk, list func(string) error) error {
+		return w.NamesAfter(ctx, after, func(repo string) error {
+			if any, err := s.hasLink(ctx, w, layout.RevisionsDir, repo); err != nil || !any {
+				return err
+			}
+			return list(repo)
+		})
+	})
+	return append([]string{}, names...), more, err
 }
 
-// names reads one more than is wanted, to know whether there is more.
-func (s *Store) names(ctx context.Context, most int, read func(r index.Reader, n int) ([]string, error)) (names []string, more string, whole bool, err error) {
-	if whole, err = s.index.GateOpen(ctx); err != nil || !whole {
-		return nil, "", whole, err
+// errEnough ends a walk that found what it was sent for.
+var errEnough = errors.New("enough were found")
+
+// names reads one more than is wanted, to know whether there is more: from the index, or by a walk that lists them.
+func (s *Store) names(ctx context.Context, most int, indexed func(r index.Reader, n int) ([]string, error),
+	walked func(w *layout.Walk, list func(string) error) error) (names []string, more string, err error) {
+	whole, err := s.index.GateOpen(ctx)
+	if err != nil {
+		return nil, "", err
 	}
-	err = s.index.View(ctx, func(r index.Reader) error {
-		names, err = read(r, max(most+1, 0)) // 0 is all
-		return err
-	})
+	if n := max(most+1, 0); whole { // 0 is all
+		err = s.index.View(ctx, func(r index.Reader) error {
+			names, err = indexed(r, n)
+			return err
+		})
+	} else {
+		err = s.walk(func(w *layout.Walk) error {
+			return walked(w, func(name string) error {
+				if names = append(names, name); len(names) == n {
+					return errEnough
+				}
+				return nil
+			})
+		})
+	}
 	if most >= 0 && len(names) > most {
 		if names = names[:most]; most > 0 {
 			more = names[most-1]
 		}
 	}
-	return names, more, true, err
+	return names, more, err
 }
 
-// Referrers calls f with each manifest of a repository whose subject is d, in the order of digests after
-// one, until f returns false. Those that are damaged are left out.
-func (s *Store) Referrers(ctx context.Context, repo string, d, after digest.Digest, f func(*Manifest) bool) (whole bool, err error) {
+// walk walks through the tree, and fails where something could not be read.
+func (s *Store) walk(through func(*layout.Walk) error) error {
+	w, err := s.dir.Walk()
+	if err != nil {
+		return err
+	}
+	if err := through(w); err != nil && !errors.Is(err, errEnough) {
+		return err
+	}
+	for _, u := range w.Unread() {
+		return u.Err
+	}
+	return nil
+}
+
+// hasLink says whether a repository has any link of a kind.
+func (s *Store) hasLink(ctx context.Context, w *layout.Walk, kind layout.Kind, repo string) (bool, error) {
+	path := map[layout.Kind]func(string, digest.Digest) index.Key{layout.RevisionsDir: index.ManifestKey, layout.LayersDir: index.LayerKey}[kind]
+	err := w.Links(ctx, kind, repo, func(d digest.Digest) error {
+		there, err := adopt.Exists(s.dir, adopt.Path(path(repo, d)))
+		if err == nil && there {
+			err = errEnough
+		}
+		return err
+	})
+	if errors.Is(err, errEnough) {
+		return true, nil
+	}
+	return false, err
+}
+
+// referrersAtOnce are read of the index at a time.
+const referrersAtOnce = 100
+
+// Referrers calls f with each manifest of a repository whose subject is d, and whose artifact type is the one
+// asked for, unless that is empty: in the order of digests after one, until f returns false. Those that are
+// damaged are left out. Whole is false as long as there may be more than the index knows.
+func (s *Store) Referrers(ctx context.Context, repo string, d, after digest.Digest, artifactType string, f func(*Manifest) bool) (whole bool, err error) {
 	if whole, err = s.index.GateOpen(ctx); err != nil {
 		return false, err
 	}
-	var rows []index.Row
-	err = s.index.View(ctx, func(r index.Reader) error {
-		rows, err = r.Referrers(repo, d)
-		return err
-	})
-	if err != nil {
-		return whole, err
-	}
-	slices.SortFunc(rows, func(a, b index.Row) int { return strings.Compare(a.Digest.String(), b.Digest.String()) })
 	l := &look{Store: s, ctx: ctx, use: Maintenance}
-	for _, r := range rows {
-		if r.Digest <= after || !r.Placed {
-			continue
-		}
-		m, err := l.manifest(repo, r.Digest)
-		if errors.Is(err, ErrUnknown) || errors.Is(err, ErrUnreadable) {
-			continue // it is going, or damaged
-		}
+	for {
+		var rows []index.Row
+		err := s.index.View(ctx, func(r index.Reader) (err error) {
+			rows, err = r.ReferrersAfter(repo, d, after, artifactType, referrersAtOnce)
+			return err
+		})
 		if err != nil {
 			return whole, err
 		}
-		if !f(m) {
-			break
+		for _, r := range rows {
+			after = r.Digest
+			if err := ctx.Err(); err != nil {
+				return whole, err
+			}
+			m, err := l.manifest(repo, r.Digest)
+			if errors.Is(err, ErrUnknown) || errors.Is(err, ErrUnreadable) {
+				continue // it is going, or damaged
+			}
+			if err != nil {
+				return whole, err
+			}
+			if !f(m) {
+				return whole, nil
+			}
+		}
+		if len(rows) < referrersAtOnce {
+			return whole, nil
 		}
 	}
-	return whole, ctx.Err()
 }

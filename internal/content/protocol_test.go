@@ -2,7 +2,9 @@ package content
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -485,9 +487,52 @@ func TestATagIsListedOnlyWithACurrentLink(t *testing.T) {
 		}
 	}
 	b.remove(b.dir.File(adopt.Path(index.TagKey("a", "half"))))
-	tags, _, whole, err := b.Tags(t.Context(), "a", "", -1)
-	if err != nil || !whole || len(tags) != 1 || tags[0] != "whole" {
-		t.Errorf("listed %v, %v, %v", tags, whole, err)
+	for range 2 { // by the index, and from the disk
+		tags, _, err := b.Tags(t.Context(), "a", "", -1)
+		if err != nil || len(tags) != 1 || tags[0] != "whole" {
+			t.Errorf("listed %v, %v", tags, err)
+		}
+		if _, err := b.index.CloseGate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestReferrersOfAnotherTypeAreNotRead: their rows say what type they are of. Who leaves has no more read for him.
+func TestReferrersOfAnotherTypeAreNotRead(t *testing.T) {
+	b := newBench(t)
+	subject := digest.FromString("subject")
+	for i := range 3 * referrersAtOnce / 2 {
+		data, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "artifactType": "a/signature",
+			"annotations": map[string]string{"number": fmt.Sprint(i)},
+			"subject":     map[string]any{"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": subject, "size": 1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := index.ParseContent(data)
+		if err == nil {
+			err = b.PutManifest(t.Context(), "a", Manifest{Digest: digest.FromBytes(data), Data: data, Content: c})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(ctx context.Context, artifactType string, f func() bool) (files int, err error) {
+		b.manifests.Purge()
+		_, err = b.Referrers(ctx, "a", subject, "", artifactType, func(*Manifest) bool { return f() })
+		return b.manifests.Len(), err
+	}
+	listed := 0
+	all := func() bool { listed++; return true }
+	if files, err := read(t.Context(), "a/signature", all); err != nil || listed != 3*referrersAtOnce/2 || files != listed {
+		t.Errorf("%d of the type, %d read, %v", listed, files, err)
+	}
+	if files, err := read(t.Context(), "an/sbom", all); err != nil || files != 0 {
+		t.Errorf("%d of another type were read, %v", files, err)
+	}
+	ctx, leave := context.WithCancel(t.Context())
+	if files, err := read(ctx, "", func() bool { leave(); return true }); !errors.Is(err, context.Canceled) || files != 1 {
+		t.Errorf("%d were read for a client that left, %v", files, err)
 	}
 }
 

@@ -334,6 +334,9 @@ type Reader interface {
 	Tags(repo string, d digest.Digest) ([]Row, error)
 	Parents(repo string, d digest.Digest, most int) ([]Row, error)
 	Referrers(repo string, d digest.Digest) ([]Row, error)
+	// ReferrersAfter returns the referrers whose file came, and whose artifact type is the one asked for, unless
+	// that is empty: in the order of digests after one, at most so many; 0 for all.
+	ReferrersAfter(repo string, d, after digest.Digest, artifactType string, most int) ([]Row, error)
 	// Holders returns the layer links and manifests of all repositories that keep a blob, at most so many
 	// of each; 0 for all.
 	Holders(d digest.Digest, most int) ([]Row, error)

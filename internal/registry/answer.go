@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -27,7 +26,6 @@ type answer struct {
 	written   int64
 	files     lane // in which it has files open; nil: it has none
 	transfers bool // it has them until its end
-	passed    bool // distribution's handlers write it
 	refused   bool // what somebody goes on to write is dropped
 	early     bool // it was sent before all of the body was there
 	cut       bool // it ends with the connection
@@ -54,7 +52,7 @@ const unsaid = -1
 // begin sends the header of an answer with a body of so many bytes.
 func (a *answer) begin(status int, length int64) {
 	h := a.Header()
-	h.Set("Docker-Distribution-Api-Version", "registry/2.0") // once, also where distribution's handlers added it
+	h.Set("Docker-Distribution-Api-Version", "registry/2.0")
 	if length != unsaid {
 		h.Set("Content-Length", strconv.FormatInt(length, 10))
 	}
@@ -109,23 +107,19 @@ func (a *answer) end() {
 	}
 }
 
-// betterReason is for the errors that libraries write: where we know better, the client is told.
+// betterReason is for the errors that net/http writes: where we know better, the client is told.
 func (a *answer) betterReason(status int) error {
 	switch {
 	case status < http.StatusBadRequest:
 		return nil
-	case status == http.StatusMethodNotAllowed:
-		return errcode.ErrorCodeUnsupported
-	case status == http.StatusNotFound && !strings.HasPrefix(a.Header().Get("Content-Type"), "application/json"):
-		return errNotFound // from distribution's router
-	case status == http.StatusRequestedRangeNotSatisfiable && !a.passed:
-		return errRangeUnsatisfiable // from net/http
+	case status == http.StatusRequestedRangeNotSatisfiable:
+		return errRangeUnsatisfiable
 	case status < statusClientLeft:
 		return nil
 	case a.left() != nil:
 		return errClientLeft
 	}
-	a.errorf("a request failed with status %d and no reason that distribution's handlers gave", status)
+	a.errorf("a request failed with status %d and no reason", status)
 	return errcode.ErrorCodeUnknown
 }
 

@@ -39,11 +39,11 @@ func (r *Registry) getTags(a *answer, hr *http.Request, req *request) error {
 	if err != nil {
 		return err
 	}
-	tags, more, whole, err := r.content.Tags(hr.Context(), req.name, last, n)
+	tags, more, err := r.content.Tags(hr.Context(), req.name, last, n)
 	if err != nil {
 		return err
 	}
-	return r.list(a, hr, whole, n, more, struct {
+	return r.list(a, hr, n, more, struct {
 		Name string   `json:"name"`
 		Tags []string `json:"tags"`
 	}{req.name, tags})
@@ -58,21 +58,17 @@ func (r *Registry) getCatalog(a *answer, hr *http.Request, req *request) error {
 	if err != nil {
 		return err
 	}
-	names, more, whole, err := r.content.Repositories(hr.Context(), last, n)
+	names, more, err := r.content.Repositories(hr.Context(), last, n)
 	if err != nil {
 		return err
 	}
-	return r.list(a, hr, whole, n, more, struct {
+	return r.list(a, hr, n, more, struct {
 		Repositories []string `json:"repositories"`
 	}{names})
 }
 
-// list sends a page of a list that the index has whole; else distribution's handlers walk the tree for one.
-func (r *Registry) list(a *answer, hr *http.Request, whole bool, n int, more string, page any) error {
-	if !whole {
-		r.pass(a, hr)
-		return nil
-	}
+// list sends a page of a list.
+func (r *Registry) list(a *answer, hr *http.Request, n int, more string, page any) error {
 	if more != "" {
 		next(a, hr, n, more)
 	}
@@ -115,6 +111,9 @@ const maxReferrers = 3 << 20
 func (r *Registry) getReferrers(a *answer, hr *http.Request, req *request) error {
 	q := hr.URL.Query()
 	n, last, err := page(q, maxEntries)
+	if err == nil && last != "" {
+		_, err = parseDigest(last)
+	}
 	if err != nil {
 		return err
 	}
@@ -122,10 +121,7 @@ func (r *Registry) getReferrers(a *answer, hr *http.Request, req *request) error
 	list := []descriptor{}
 	size := 0
 	more := ""
-	whole, err := r.content.Referrers(hr.Context(), req.name, digest.Digest(req.reference), digest.Digest(last), func(m *content.Manifest) bool {
-		if artifactType != "" && m.ArtifactType != artifactType {
-			return true
-		}
+	whole, err := r.content.Referrers(hr.Context(), req.name, digest.Digest(req.reference), digest.Digest(last), artifactType, func(m *content.Manifest) bool {
 		if len(list) == n || size > maxReferrers {
 			if len(list) > 0 {
 				more = list[len(list)-1].Digest.String()

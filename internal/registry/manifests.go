@@ -86,11 +86,11 @@ func (r *Registry) putManifest(a *answer, hr *http.Request, req *request) error 
 	if err := r.content.PutManifest(hr.Context(), req.name, m); err != nil {
 		return err
 	}
-	for _, tag := range tags {
+	for i, tag := range tags {
 		if err := r.content.PutTag(hr.Context(), req.name, tag, m.Digest); err != nil {
 			return err
 		}
-		a.Header().Add("OCI-Tag", tag)
+		a.Header().Set("OCI-Tag", strings.Join(tags[:i+1], ", ")) // one field: many clients take no more than 100
 	}
 	req.access(m.Digest, int64(len(data)))
 	h := a.Header()
@@ -116,13 +116,23 @@ func (r *Registry) deleteManifest(a *answer, hr *http.Request, req *request) (er
 	return err
 }
 
-// maxTags bounds how many tags one PUT moves.
-const maxTags = 100
+// What one PUT moves at most: so many tags, of so many bytes. The answer names them in its header, of which proxies
+// take 4 KiB as a rule.
+const (
+	maxTags     = 100
+	maxTagBytes = 3000
+)
+
+var errTooManyTags = errcode.Register("dcs", errcode.ErrorDescriptor{
+	Value:          "TOO_MANY_TAGS",
+	Message:        fmt.Sprintf("a manifest gets at most %d tags at once, of %d bytes together; send the others in another request", maxTags, maxTagBytes),
+	HTTPStatusCode: http.StatusRequestURITooLong,
+})
 
 func tagParameters(q url.Values) ([]string, error) {
 	tags := q["tag"]
-	if len(tags) > maxTags {
-		return nil, errcode.ErrorCodeTagInvalid.WithMessage(fmt.Sprintf("a manifest gets at most %d tags at once", maxTags))
+	if len(tags) > maxTags || len(strings.Join(tags, ", ")) > maxTagBytes {
+		return nil, errTooManyTags
 	}
 	for _, tag := range tags {
 		if !layout.ValidTag(tag) {

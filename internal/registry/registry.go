@@ -1,10 +1,7 @@
 // Package registry speaks the registry protocol over a store of content.
 //
-// What is asked often, or what distribution's handlers cannot do, it answers itself: blobs, manifests,
-// uploads, referrers, lists and deletes. The rest goes to distribution's handlers, of which it is the only
-// importer, over a driver that shows them the tree: the base, and lists while the index is not whole. Each rule of the protocol stands
-// once: names, logins, errors and limits in the seam around both, promises and recency in
-// internal/content below both.
+// Each rule of the protocol stands once: names, logins, errors and limits in the seam around the handlers, promises
+// and recency in internal/content below them. Of distribution it takes what manifests and errors look like.
 package registry
 
 import (
@@ -12,7 +9,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/distribution/distribution/v3/registry/handlers"
 	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
 
@@ -72,21 +68,14 @@ type Exchange struct {
 type Registry struct {
 	opts    Options
 	content *content.Store
-	app     *handlers.App
 	uploads *uploads
 	files   files
-	quiet
 }
 
-// New makes a registry. It starts nothing that Close does not end.
-func New(ctx context.Context, opts Options) (*Registry, error) {
-	r := &Registry{opts: opts, quiet: newQuiet(opts.Log), files: newFiles(opts.Limits.Files)}
+// New makes a registry. It starts nothing.
+func New(opts Options) *Registry {
+	r := &Registry{opts: opts, files: newFiles(opts.Limits.Files)}
 	r.content = content.New(content.Options{Dir: opts.Dir, Tree: opts.Tree, Index: opts.Index, Log: opts.Log, Resolution: opts.Resolution})
 	r.uploads = newUploads(opts.Limits.Uploads, func(u upload) bool { return r.content.HasUpload(u.repo, u.id) })
-	var err error
-	r.app, err = newApp(r.context(ctx), newDriver(opts.Dir))
-	return r, err
+	return r
 }
-
-// Close ends what New started. Requests in flight are the caller's to wait for.
-func (r *Registry) Close() error { return r.app.Shutdown() }

@@ -108,12 +108,6 @@ func (r *request) validReference() error {
 	return nil
 }
 
-// pass lets distribution's handlers answer.
-func (r *Registry) pass(a *answer, hr *http.Request) {
-	a.passed = true
-	r.app.ServeHTTP(a, hr.WithContext(r.context(hr.Context())))
-}
-
 // done tells who wants to know.
 func (r *Registry) done(hr *http.Request, a *answer, took time.Duration) {
 	if r.opts.OnAccess != nil && a.status < http.StatusBadRequest {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -235,7 +236,7 @@ func TestATagParameterMovesSeveralTags(t *testing.T) {
 	data := []byte(`{"schemaVersion":2,"mediaType":"` + ociIndex + `","manifests":[]}`)
 	d := digestOf(data)
 	resp := w.want(201, "PUT", "/v2/app/manifests/"+d+"?tag=a&tag=b", data, ociIndex)
-	if got := resp.Header.Values("OCI-Tag"); !slices.Equal(got, []string{"a", "b"}) {
+	if got := resp.Header.Values("OCI-Tag"); !slices.Equal(got, []string{"a, b"}) {
 		t.Errorf("OCI-Tag %q", got)
 	}
 	w.pull("app:a")
@@ -244,7 +245,35 @@ func TestATagParameterMovesSeveralTags(t *testing.T) {
 		t.Errorf("%+v", errs)
 	}
 	w.gone("app:c")
-	w.want(400, "PUT", "/v2/app/manifests/"+d+"?"+strings.Repeat("tag=x&", 101), data, ociIndex)
+	w.want(414, "PUT", "/v2/app/manifests/"+d+"?"+strings.Repeat("tag=x&", 101), data, ociIndex)
+}
+
+// Clients and proxies bound the header of an answer: 100 fields, 4 KiB.
+func TestTheAnswerToManyTagsHasASmallHeader(t *testing.T) {
+	w := newWorld(t)
+	data := []byte(`{"schemaVersion":2,"mediaType":"` + ociIndex + `","manifests":[]}`)
+	put := func(status, n int, name string) *http.Response {
+		q := url.Values{}
+		for i := range n {
+			q.Add("tag", fmt.Sprintf("%s%03d", name, i))
+		}
+		return w.want(status, "PUT", "/v2/app/manifests/"+digestOf(data)+"?"+q.Encode(), data, ociIndex)
+	}
+	for _, resp := range []*http.Response{put(201, 100, "a-tag-of-version-"), put(201, 20, strings.Repeat("x", 125))} {
+		fields, size := 0, 0
+		for name, values := range resp.Header {
+			for _, v := range values {
+				fields, size = fields+1, size+len(name)+len(v)+4
+			}
+		}
+		if fields > 20 || size > 4000 {
+			t.Errorf("%d fields, %d bytes", fields, size)
+		}
+	}
+	put(414, 101, "v")
+	if errs := errorsOf(t, put(414, 30, strings.Repeat("x", 125))); errs[0].Code != "TOO_MANY_TAGS" {
+		t.Errorf("%+v", errs)
+	}
 }
 
 func TestAnUploadGoesOnAfterARestart(t *testing.T) {
@@ -431,6 +460,61 @@ func TestACatalogInPages(t *testing.T) {
 		if err := json.Unmarshal(w.read(resp), &list); err != nil || len(list.Repositories) != n || list.Repositories == nil || resp.Header.Get("Link") != "" {
 			t.Errorf("%s: %v %v, Link %q", query, list.Repositories, err, resp.Header.Get("Link"))
 		}
+	}
+}
+
+// Pages of a list go on where the last one ended, in one order and by the same rules, also when the index becomes
+// whole in between.
+func TestListsAreTheSameWhileTheGateIsShut(t *testing.T) {
+	w := newWorld(t)
+	data := []byte(`{"schemaVersion":2,"mediaType":"` + ociIndex + `","manifests":[]}`)
+	repos := []string{"math", "math-voila", "math.z", "math/x", "math/x/y", "math0"}
+	tags := []string{"A", "_", "a", "a-b", "a.b"}
+	for _, repo := range repos {
+		w.want(201, "PUT", "/v2/"+repo+"/manifests/v1", data, ociIndex)
+	}
+	for _, tag := range tags {
+		w.want(201, "PUT", "/v2/tagged/manifests/"+tag, data, ociIndex)
+	}
+	w.upload("uploads/only", []byte("a layer"))
+	repos = append(repos, "tagged")
+	shut := func() {
+		if _, err := w.s.store.index.CloseGate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open := func() {
+		token, err := w.s.store.index.CloseGate(t.Context())
+		if err == nil {
+			_, err = w.s.store.index.OpenGate(t.Context(), token)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, before := range map[string][]func(){"open": {open, open}, "shut": {shut, shut}, "opens": {shut, open}, "shuts": {open, shut}} {
+		for path, want := range map[string][]string{"/v2/_catalog": repos, "/v2/tagged/tags/list": tags} {
+			var got []string
+			for next, page := path+"?n=2", 0; next != ""; page++ {
+				before[page%2]()
+				resp := w.want(200, "GET", next, nil, "")
+				var list struct{ Repositories, Tags []string }
+				if err := json.Unmarshal(w.read(resp), &list); err != nil {
+					t.Fatal(err)
+				}
+				got = append(append(got, list.Repositories...), list.Tags...)
+				link, _, _ := strings.Cut(resp.Header.Get("Link"), ">")
+				next = strings.TrimPrefix(link, "<")
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s, %s: listed %v, want %v", path, name, got, want)
+			}
+		}
+		before[0]()
+		w.want(200, "GET", "/v2/_catalog?n=5000", nil, "")
+		w.want(200, "GET", "/v2/uploads/only/tags/list", nil, "")
+		w.want(404, "GET", "/v2/none/tags/list", nil, "")
+		w.want(200, "GET", "/v2/_catalog?n=0", nil, "")
 	}
 }
 

@@ -145,16 +145,13 @@ func New(opts Options) (_ *Server, err error) {
 	s.events = newEvents(s.observe, s.log, maxEvents)
 	connections, files := descriptors()
 	s.door = newDoor(connections)
-	s.registry, err = registry.New(ctx, registry.Options{
+	s.registry = registry.New(registry.Options{
 		Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log,
 		Resolution: policy.Resolution, Secret: s.store.secret, Authenticate: authenticate,
 		Limits: registry.Limits{Manifest: s.cfg.Limits.ManifestSize, Uploads: s.cfg.Limits.UploadsPerClient,
 			Stall: s.cfg.Limits.StallTimeout, Files: files},
 		OnAccess: s.accessed(), OnRequest: s.requested,
 	})
-	if err != nil {
-		return nil, errors.Join(err, s.store.close())
-	}
 	s.servers()
 	s.keep(ctx, policy)
 	return s, nil
@@ -514,7 +511,7 @@ func (s *Server) stop(timeout time.Duration) error {
 	if n := s.flights.drain(max(time.Until(end), lastWords)); n > 0 {
 		err = errors.Join(err, fmt.Errorf("not all requests came to an end (%d left)", n))
 	}
-	err = errors.Join(err, s.debug.Close(), s.registry.Close())
+	err = errors.Join(err, s.debug.Close())
 	s.cancel()
 	s.background.Wait()
 	err = errors.Join(err, s.events.finish(max(time.Until(end), lastWords)))

@@ -175,6 +175,19 @@ func (r *reader) Referrers(repo string, d digest.Digest) ([]index.Row, error) {
 	return r.q.list(index.Manifest, "FROM manifests m WHERE m.subject = ? AND m.repo = ?", packed(d), repository(repo))
 }
 
+// ReferrersAfter implements index.Reader.
+func (r *reader) ReferrersAfter(repo string, d, after digest.Digest, artifactType string, most int) ([]index.Row, error) {
+	from, err := packed(after).pack()
+	if err != nil {
+		return nil, err
+	}
+	if from == nil {
+		from = []byte{} // before all, as NULL is not
+	}
+	return r.q.list(index.Manifest, `FROM manifests m WHERE m.subject = ?1 AND m.repo = ?2 AND m.digest > ?3 AND m.placed = 1
+		AND (?4 = '' OR m.artifact_type = ?4) ORDER BY m.digest LIMIT ?5 + 0`, packed(d), repository(repo), from, artifactType, limit(most))
+}
+
 // Holders implements index.Reader.
 func (r *reader) Holders(d digest.Digest, most int) ([]index.Row, error) {
 	links, err := r.q.list(index.Layer, "FROM layers m WHERE m.digest = ? LIMIT ? + 0", packed(d), limit(most))
