@@ -84,13 +84,22 @@ type descriptor struct {
 	Size      int           `json:"size"`
 }
 
+// size is how long a blob is; one that is not stored has a byte.
+func (w *world) size(d digest.Digest) int {
+	fi, err := os.Stat(w.Dir.File(layout.Path{Kind: layout.BlobData, Digest: d}))
+	if err != nil {
+		return 1
+	}
+	return int(fi.Size())
+}
+
 // manifest stores a manifest that names things in the list called so, with a subject unless that is "".
 func (w *world) manifest(repo, list string, names []digest.Digest, subject digest.Digest) digest.Digest {
 	w.t.Helper()
 	m := map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json"}
 	var named []descriptor
 	for _, d := range names {
-		named = append(named, descriptor{"application/octet-stream", d, 1})
+		named = append(named, descriptor{"application/octet-stream", d, w.size(d)})
 	}
 	m[list] = named
 	if subject != "" {
