@@ -38,14 +38,17 @@ NGINX  ?= $(or $(shell PATH=$$PATH:/usr/sbin:/sbin command -v nginx),nginx)
 T    ?= 60s
 SEED ?= 0
 
+# Where make run listens.
+PORT ?= 5000
+
 .PHONY: build run test race torture fuzz breakages conformance lint docs e2e clients bench clean help
 
 build: ## build the static binary bin/dcs (what plain `make` does)
 	go build -trimpath -o $(BIN) ./cmd/dcs
 
-run: build ## start dcs on 127.0.0.1:5000, data in ./data, no login
+run: build ## start dcs on localhost:5000 (PORT=n: another one), data in ./data, no login
 	@mkdir -p data
-	@$(BIN) serve --server.address 127.0.0.1 --server.port 5000 --storage.directory data --auth.enabled=false
+	@$(BIN) serve --server.address localhost --server.port $(PORT) --storage.directory data --auth.enabled=false
 
 test: ## run the tests; needs nothing but Go
 	go test ./...

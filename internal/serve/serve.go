@@ -10,10 +10,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -65,6 +63,7 @@ type Server struct {
 	certificate *certificate // nil: plain HTTP
 	main        *http.Server
 	debug       *http.Server
+	addr        atomic.Pointer[net.Addr] // of the registry's first listener
 
 	background sync.WaitGroup // everything that cancel ends
 	cancel     context.CancelFunc
@@ -402,9 +401,9 @@ func (s *Server) Start() error {
 	}
 	failed := make(chan error, len(listeners))
 	var serving sync.WaitGroup
-	for srv, l := range listeners {
+	for _, l := range listeners {
 		serving.Go(func() {
-			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			if err := l.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				failed <- err
 			}
 		})
@@ -422,34 +421,6 @@ func (s *Server) Start() error {
 		serving.Wait()
 		return nil
 	}
-}
-
-func (s *Server) listen() (map[*http.Server]net.Listener, error) {
-	listeners := map[*http.Server]net.Listener{}
-	if s.opts.Debug && s.cfg.Debug.Address != "" {
-		l, err := net.Listen("tcp", s.cfg.Debug.Address)
-		if err != nil {
-			return nil, &ListenError{"debug.address", s.cfg.Debug.Address, err}
-		}
-		listeners[s.debug] = l
-		s.log.WithField("address", l.Addr().String()).Info("metrics and health")
-	}
-	address := net.JoinHostPort(s.cfg.Server.Address, strconv.Itoa(s.cfg.Server.Port))
-	network := "tcp"
-	if ip := net.ParseIP(s.cfg.Server.Address); ip.To4() != nil {
-		network = "tcp4" // else Go listens on IPv6 for 0.0.0.0, too
-	}
-	l, err := net.Listen(network, address)
-	if err != nil {
-		if d := listeners[s.debug]; d != nil {
-			err = errors.Join(err, d.Close())
-		}
-		return nil, &ListenError{"server.port", address, err}
-	}
-	listeners[s.main] = s.certificate.wrap(listener{l}, s.main)
-	s.log.WithFields(logrus.Fields{"address": l.Addr().String(), "tls": s.certificate != nil, "directory": s.cfg.Storage.Directory,
-		"ttl": config.FormatDuration(s.cfg.Cache.TTL)}).Info("serving")
-	return listeners, nil
 }
 
 // lastWords is what is left at least, once the timeout of Shutdown is over, to handlers whose connections
@@ -492,30 +463,4 @@ func (s *Server) stop(timeout time.Duration) error {
 	s.background.Wait()
 	err = errors.Join(err, s.events.finish(max(time.Until(end), lastWords)))
 	return errors.Join(err, s.store.index.Beat(context.Background()), s.store.close()) // watched until now
-}
-
-// ListenError says that an address cannot be listened on.
-type ListenError struct {
-	Key, Address string
-	Err          error
-}
-
-func (e *ListenError) Error() string { return fmt.Sprintf("listen on %s: %v", e.Address, e.Err) }
-
-// Unwrap is for errors.As.
-func (e *ListenError) Unwrap() error { return e.Err }
-
-// Hint says what the operator can do.
-func (e *ListenError) Hint() string {
-	another := "choose another --server.port (or --server.address)"
-	if e.Key == "debug.address" {
-		another = "choose another --debug.address, or turn it off: --debug.address ''"
-	}
-	switch {
-	case errors.Is(e.Err, syscall.EACCES):
-		return "low ports are for root and for who has CAP_NET_BIND_SERVICE; " + another
-	case errors.Is(e.Err, syscall.EADDRINUSE):
-		return "stop what listens there, or " + another
-	}
-	return another
 }
