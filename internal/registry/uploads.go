@@ -33,7 +33,7 @@ func (r *Registry) postUpload(a *answer, hr *http.Request, req *request) error {
 			return err
 		}
 	}
-	client := req.login.user + "@" + clientOf(hr)
+	client := req.login.user + "@" + NetworkOf(req.client)
 	if !r.uploads.begin(client) {
 		return errcode.ErrorCodeTooManyRequests.WithMessage(fmt.Sprintf("there are %d unfinished uploads of this client; finish or cancel some", r.opts.Limits.Uploads))
 	}

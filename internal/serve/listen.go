@@ -53,7 +53,7 @@ func (s *Server) listen() (all []bound, err error) {
 	}
 	addr := found[0].Addr()
 	s.addr.Store(&addr)
-	s.log.WithFields(logrus.Fields{"address": addressesIn(found), "tls": s.certificate != nil, "directory": s.cfg.Storage.Directory,
+	s.log.WithFields(logrus.Fields{"address": addressesIn(found), "version": buildOf().version, "tls": s.certificate != nil, "directory": s.cfg.Storage.Directory,
 		"ttl": config.FormatDuration(s.cfg.Cache.TTL)}).Info("serving")
 	return all, nil
 }

@@ -75,7 +75,7 @@ func (m *metrics) request(method string, e registry.Exchange) {
 	s := m.seriesOf(kind{e.Route, method, e.Status})
 	s.requests.Inc()
 	s.seconds.Observe(e.Took.Seconds())
-	s.bytes.Add(float64(e.Bytes))
+	s.bytes.Add(float64(e.Sent))
 }
 
 func (m *metrics) seriesOf(k kind) series {

@@ -34,8 +34,9 @@ type Options struct {
 	Log    *logrus.Logger
 	// Debug opens debug.address. A library leaves it off.
 	Debug bool
-	// Authenticate replaces all configured users. Nil: those of the configuration and the htpasswd file.
-	Authenticate func(user, password string) bool
+	// Authenticate replaces all configured users. It is asked once by each request that brings a name and a
+	// password. Nil: those of the configuration and the htpasswd file.
+	Authenticate func(r *http.Request, user, password string) bool
 	// OnBlobAccess and OnBlobDelete are called once an event, one after another, in a goroutine of
 	// their own: they may take their time, and call any method. Nil: nobody wants to know.
 	OnBlobAccess func(digest string, size int64)
@@ -59,6 +60,8 @@ type Server struct {
 	metrics     *metrics
 	events      *events
 	flights     *flights
+	failures    failures
+	users       atomic.Pointer[users.Verifier] // nil: somebody else says who may log in
 	handler     http.Handler
 	certificate *certificate // nil: plain HTTP
 	main        *http.Server
@@ -142,6 +145,7 @@ func New(opts Options) (_ *Server, err error) {
 	s.registry, err = registry.New(ctx, registry.Options{
 		Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log,
 		Resolution: policy.Resolution, Secret: s.store.secret, Authenticate: authenticate,
+		Proxies:  s.cfg.Server.Proxies(),
 		Limits:   registry.Limits{Manifest: s.cfg.Limits.ManifestSize, Uploads: s.cfg.Limits.UploadsPerClient, Stall: s.cfg.Limits.StallTimeout},
 		OnAccess: s.accessed(), OnRequest: s.requested,
 	})
@@ -176,12 +180,13 @@ func Htpasswd(cfg *config.Config) string {
 
 func (s *Server) authenticator() (registry.Authenticate, error) {
 	if f := s.opts.Authenticate; f != nil {
-		return func(_ context.Context, _, user, password string) bool { return f(user, password) }, nil
+		return asking(f), nil
 	}
 	if !s.cfg.Auth.Enabled {
 		return nil, nil
 	}
 	o := users.VerifierOptions{Path: Htpasswd(s.cfg)}
+	o.OnChange = func(n int, err error) { s.usersChanged(o.Path, n, err) }
 	for _, u := range s.cfg.Auth.Users {
 		o.Users = append(o.Users, users.Credential{Name: u.Username, Password: u.Password})
 	}
@@ -201,7 +206,8 @@ func (s *Server) authenticator() (registry.Authenticate, error) {
 	for _, name := range v.Unusable() {
 		s.log.WithField("user", name).Warn("this entry of the htpasswd file has no bcrypt hash and cannot log in")
 	}
-	return v.Verify, nil
+	s.users.Store(v)
+	return verifying(v), nil
 }
 
 // accessed passes what was served or stored on to who wants to know.
@@ -226,25 +232,6 @@ func (s *Server) observe(e event) {
 	} else {
 		s.opts.OnBlobAccess(e.digest.String(), e.size)
 	}
-}
-
-// requested measures a request and writes its access line.
-func (s *Server) requested(r *http.Request, e registry.Exchange) {
-	s.metrics.request(r.Method, e)
-	if !s.cfg.Log.Access {
-		return
-	}
-	s.log.WithFields(logrus.Fields{"method": short(r.Method), "path": short(r.URL.Path), "status": e.Status, "bytes": e.Bytes,
-		"took": e.Took.Round(time.Microsecond).String(), "remote": r.RemoteAddr, "user": e.User, "agent": short(r.UserAgent())}).Info("request")
-}
-
-// short bounds what a client can write into the log with one request. Paths of the API stay below it.
-func short(s string) string {
-	const most = 512
-	if len(s) <= most {
-		return s
-	}
-	return s[:most] + "…"
 }
 
 // keep starts what runs beside the requests.
@@ -291,7 +278,7 @@ func (s *Server) rebuild(ctx context.Context, policy index.Policy) {
 	}
 	s.gate(true)
 	s.log.WithFields(logrus.Fields{"objects": res.Seen, "adopted": res.Adopted, "missing": res.Missing,
-		"took": time.Since(start).Round(time.Millisecond).String()}).Info("index is in line with the disk")
+		"duration_ms": milliseconds(time.Since(start))}).Info("index is in line with the disk")
 }
 
 func (s *Server) gate(open bool) {
@@ -315,6 +302,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 func (s *Server) beat(ctx context.Context, policy index.Policy) {
 	for sleep(ctx, index.BeatInterval) == nil {
 		s.watch(ctx, policy)
+		s.watchLogins(time.Now())
 	}
 }
 
@@ -461,6 +449,7 @@ func (s *Server) stop(timeout time.Duration) error {
 	err = errors.Join(err, s.debug.Close(), s.registry.Close())
 	s.cancel()
 	s.background.Wait()
+	s.watchLogins(time.Now().Add(failureWindow)) // which ends now
 	err = errors.Join(err, s.events.finish(max(time.Until(end), lastWords)))
 	return errors.Join(err, s.store.index.Beat(context.Background()), s.store.close()) // watched until now
 }

@@ -29,6 +29,9 @@ type VerifierOptions struct {
 	TTL time.Duration
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
+	// OnChange is called when the file says something else than when it was read before, with the number of users in
+	// it who could log in, or with why it cannot be read. It must not call the Verifier. Nil: nobody wants to know.
+	OnChange func(users int, err error)
 }
 
 // Credential is a user of the configuration. Password is plain, or a bcrypt hash.
@@ -48,6 +51,7 @@ type Verifier struct {
 	now        func() time.Time
 
 	seen     atomic.Pointer[snapshot] // the file as last read
+	told     told
 	verified memory
 	flights  singleflight.Group // by fingerprint
 	slots    chan struct{}      // one for each bcrypt that may run now; the rest of the machine serves
@@ -76,6 +80,7 @@ func NewVerifier(o VerifierOptions) (*Verifier, error) {
 		path:       o.Path,
 		configured: make(map[string]account, len(o.Users)),
 		now:        o.Now,
+		told:       told{onChange: o.OnChange},
 		verified:   memory{ttl: o.TTL, limit: 4096},
 		slots:      make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)),
 	}
@@ -136,6 +141,12 @@ func (v *Verifier) Verify(ctx context.Context, client, name, password string) bo
 		q.cost = v.costFor(name, users)
 	}
 	return v.verified.has(q.id, v.now()) || v.ask(ctx, q)
+}
+
+// Knows says whether there is a user of that name who could log in.
+func (v *Verifier) Knows(name string) bool {
+	_, configured := v.configured[name]
+	return configured || v.current().hashes[name] != ""
 }
 
 // A query is one question to bcrypt. Without a hash the answer is no, after a run of the given cost.

@@ -48,6 +48,11 @@ type Options struct {
 	// request fails.
 	AuthValidator func(username, password string) bool
 
+	// AuthorizeRequest is asked in place of AuthValidator when it is set, in the same manner, and sees the request:
+	// method and path say what is to be done to which repository. It must not change the request nor read its body.
+	// False is answered with 401.
+	AuthorizeRequest func(r *http.Request, username, password string) bool
+
 	// OnBlobAccess is called once for each blob that a request served (GET, HEAD) or stored (upload,
 	// mount), manifests included, with the size in bytes of the whole. It is not called for what was
 	// refused or not found.
@@ -86,7 +91,7 @@ func New(opts *Options) (*Server, error) {
 	if log == nil {
 		log = logrus.New()
 	}
-	s, err := serve.New(serve.Options{Config: clone(opts.Config), Log: log, Authenticate: opts.AuthValidator,
+	s, err := serve.New(serve.Options{Config: clone(opts.Config), Log: log, Authenticate: opts.authenticate(),
 		OnBlobAccess: opts.OnBlobAccess, OnBlobDelete: opts.OnBlobDelete})
 	if err != nil {
 		return nil, err
@@ -94,9 +99,22 @@ func New(opts *Options) (*Server, error) {
 	return &Server{s}, nil
 }
 
+// authenticate is who decides about logins; nil: the configuration.
+func (o *Options) authenticate() func(r *http.Request, username, password string) bool {
+	ask := o.AuthValidator
+	switch {
+	case o.AuthorizeRequest != nil:
+		return o.AuthorizeRequest
+	case ask != nil:
+		return func(_ *http.Request, username, password string) bool { return ask(username, password) }
+	}
+	return nil
+}
+
 // clone is for programs that go on to change their configuration, for a second server.
 func clone(cfg *config.Config) *config.Config {
 	c := *cfg
+	c.Server.TrustedProxies = slices.Clone(cfg.Server.TrustedProxies)
 	c.Auth.Users, c.Cache.Rules = slices.Clone(cfg.Auth.Users), slices.Clone(cfg.Cache.Rules)
 	return &c
 }
