@@ -116,5 +116,9 @@ func New(ctx context.Context, opts Options) (*Registry, error) {
 	return r, err
 }
 
+// Uploads counts the unfinished uploads: those in the hands of a request, and those that wait for a client who was
+// there since.
+func (r *Registry) Uploads(since time.Time) (active, waiting int) { return r.content.Uploads(since) }
+
 // Close ends what New started. Requests in flight are the caller's to wait for.
 func (r *Registry) Close() error { return r.app.Shutdown() }

@@ -61,6 +61,8 @@ type Server struct {
 	events      *events
 	flights     *flights
 	failures    failures
+	calls       calls
+	outlook     outlook
 	users       atomic.Pointer[users.Verifier] // nil: somebody else says who may log in
 	handler     http.Handler
 	certificate *certificate // nil: plain HTTP
@@ -140,7 +142,9 @@ func New(opts Options) (_ *Server, err error) {
 	if _, owed, _, err := s.store.index.Promised(ctx); err == nil && owed.Grace > policy.Grace {
 		s.log.WithField("owed", config.FormatDuration(owed.Grace)).Info("an earlier server of this directory promised a longer grace; until it is over nothing goes sooner")
 	}
-	s.metrics = newMetrics(s.store.index)
+	s.metrics = newMetrics()
+	s.calls.ctx = ctx
+	s.outlook = outlook{look: s.sum, calls: &s.calls}
 	s.events = newEvents(s.observe, s.log, maxEvents)
 	s.registry, err = registry.New(ctx, registry.Options{
 		Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log,
@@ -152,6 +156,7 @@ func New(opts Options) (_ *Server, err error) {
 	if err != nil {
 		return nil, errors.Join(err, s.store.close())
 	}
+	s.metrics.registry.MustRegister(gauges{s})
 	s.servers()
 	s.keep(ctx, policy)
 	return s, nil
@@ -448,6 +453,7 @@ func (s *Server) stop(timeout time.Duration) error {
 	}
 	err = errors.Join(err, s.debug.Close(), s.registry.Close())
 	s.cancel()
+	s.calls.end()
 	s.background.Wait()
 	s.watchLogins(time.Now().Add(failureWindow)) // which ends now
 	err = errors.Join(err, s.events.finish(max(time.Until(end), lastWords)))
