@@ -2,11 +2,13 @@ package layout
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -17,7 +19,12 @@ import (
 type Holder struct {
 	PID   int    `json:"pid"`
 	Index string `json:"index,omitempty"` // id of the index that it uses
+	// Process tells the holder's process from others.
+	Process string `json:"process,omitempty"`
 }
+
+// process is random: a pid may be that of a process in another container, too.
+var process = sync.OnceValue(rand.Text)
 
 // ErrLocked is any LockedError, for those who cannot name that type.
 var ErrLocked = errors.New("data root is in use by another server")
@@ -29,14 +36,23 @@ type LockedError struct {
 }
 
 func (e *LockedError) Error() string {
+	if e.here() {
+		return fmt.Sprintf("data root %s is in use by another server of this process", e.Directory)
+	}
 	return fmt.Sprintf("data root %s is in use by another dcs serve (pid %d)", e.Directory, e.Holder.PID)
 }
+
+// here says whether this process holds the lock itself, for another server.
+func (e *LockedError) here() bool { return e.Holder.Process == process() }
 
 // Is makes every LockedError an ErrLocked.
 func (e *LockedError) Is(target error) bool { return target == ErrLocked }
 
 // Hint says what the operator can do.
 func (e *LockedError) Hint() string {
+	if e.here() {
+		return "shut that server down first, or give this one another Config.Storage.Directory"
+	}
 	return "stop that server, or give this one another --storage.directory"
 }
 
@@ -63,6 +79,9 @@ func (d Dir) Lock(ctx context.Context) (*RootLock, error) {
 
 // Announce writes who holds the lock.
 func (l *RootLock) Announce(h Holder) error {
+	if h.PID != 0 { // else nobody holds it any more
+		h.Process = process()
+	}
 	data, err := json.Marshal(h)
 	if err != nil {
 		return err

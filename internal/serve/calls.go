@@ -14,6 +14,9 @@ func (ClosedError) Error() string { return "the server was shut down" }
 // Is makes it what net/http's servers return.
 func (ClosedError) Is(target error) bool { return target == http.ErrServerClosed }
 
+// ErrClosed is any ClosedError.
+var ErrClosed error = ClosedError{}
+
 // calls are what runs on the store beside the requests because somebody asked for it. Shutdown ends them.
 type calls struct {
 	ctx    context.Context // ends with the server

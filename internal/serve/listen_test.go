@@ -157,3 +157,41 @@ func TestAnAddressThatIsNotOfThisMachineIsPassedOver(t *testing.T) {
 		t.Errorf("listen on nothing but that = %v", err)
 	}
 }
+
+// TestAServerThatCannotListenDoesNothingElse: it begins no comparison of its index, says nothing of one, and gives
+// its directory back.
+func TestAServerThatCannotListenDoesNothingElse(t *testing.T) {
+	taken, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := config.DefaultConfig()
+	cfg.Storage.Directory, cfg.Auth.Enabled = t.TempDir(), false
+	cfg.Server.Address, cfg.Server.Port = "127.0.0.1", taken.Addr().(*net.TCPAddr).Port
+	opts := Options{Config: cfg, Listen: true, OnGate: func(bool) { t.Error("the index is compared with the disk") }}
+	log := newJournal(&opts)
+	var failed *ListenError
+	if _, err := New(opts); !errors.As(err, &failed) || !errors.Is(err, syscall.EADDRINUSE) {
+		t.Fatalf("New = %v; want a ListenError", err)
+	}
+	if text := log.String(); text != "" {
+		t.Errorf("a start that failed says\n%s", text)
+	}
+	taken.Close()
+	opts.OnGate = nil
+	s, err := New(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Shutdown(time.Second); err != nil { // before Start
+		t.Error(err)
+	}
+	if err := s.Start(); !errors.Is(err, ErrClosed) {
+		t.Errorf("Start after Shutdown = %v", err)
+	}
+	l, err := net.Listen("tcp4", taken.Addr().String())
+	if err != nil {
+		t.Fatalf("a server that never started still listens: %v", err)
+	}
+	l.Close()
+}

@@ -187,7 +187,10 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 		set(diskDesc, float64(size))
 	}
 	t, err := g.s.Stats()
-	if err != nil {
+	switch {
+	case err != nil && g.s.ending.Load():
+		return // the index is closed
+	case err != nil:
 		ch <- prometheus.NewInvalidMetric(bytesDesc, err)
 		return
 	}

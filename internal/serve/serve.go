@@ -15,12 +15,14 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
 	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/expiry"
 	"github.com/jc-lab/docker-cache-server/internal/gc"
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/inspect"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/reconcile"
 	"github.com/jc-lab/docker-cache-server/internal/registry"
@@ -34,6 +36,8 @@ type Options struct {
 	Log    *logrus.Logger
 	// Debug opens debug.address. A library leaves it off.
 	Debug bool
+	// Listen lets New listen, in place of Start: a server that cannot does nothing else, either.
+	Listen bool
 	// Authenticate replaces all configured users. It is asked once by each request that brings a name and a
 	// password. Nil: those of the configuration and the htpasswd file.
 	Authenticate func(r *http.Request, user, password string) bool
@@ -68,6 +72,7 @@ type Server struct {
 	certificate *certificate // nil: plain HTTP
 	main        *http.Server
 	debug       *http.Server
+	listeners   []bound                  // of New
 	addr        atomic.Pointer[net.Addr] // of the registry's first listener
 
 	background sync.WaitGroup // everything that cancel ends
@@ -81,10 +86,11 @@ type Server struct {
 	rebuilt    time.Time     // when watch began the last one; only watch uses it
 }
 
-// ErrLocked and ErrNoUsers are what callers of the library can tell apart, whose types they cannot name.
+// ErrLocked, ErrNoUsers and ErrIncomplete are what callers of the library can tell apart, whose types they cannot name.
 var (
-	ErrLocked  = layout.ErrLocked
-	ErrNoUsers = errors.New("there is no user who could log in")
+	ErrLocked     = layout.ErrLocked
+	ErrIncomplete = index.ErrGateClosed
+	ErrNoUsers    = errors.New("there is no user who could log in")
 )
 
 // NoUsersError says that nobody could log in.
@@ -158,6 +164,11 @@ func New(opts Options) (_ *Server, err error) {
 	}
 	s.metrics.registry.MustRegister(gauges{s})
 	s.servers()
+	if opts.Listen {
+		if s.listeners, err = s.listen(); err != nil {
+			return nil, errors.Join(err, s.registry.Close(), s.store.close())
+		}
+	}
 	s.keep(ctx, policy)
 	return s, nil
 }
@@ -246,11 +257,15 @@ func (s *Server) keep(ctx context.Context, policy index.Policy) {
 	s.background.Go(func() { s.beat(ctx, policy) })
 	if s.cfg.Cache.CleanupInterval > 0 {
 		sweeper := gc.Sweeper{
-			Collector: &gc.Collector{Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log, OnDelete: s.deleted()},
+			Collector: s.collector(),
 			Policy:    policy, Interval: s.cfg.Cache.CleanupInterval, OnRun: s.metrics.run,
 		}
 		s.background.Go(func() { sweeper.Sweep(ctx) })
 	}
+}
+
+func (s *Server) collector() *gc.Collector {
+	return &gc.Collector{Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log, OnDelete: s.deleted()}
 }
 
 // rebuild makes the index whole, and lets things be retired from then on.
@@ -345,6 +360,48 @@ func (s *Server) watchGate(ctx context.Context, policy index.Policy) {
 	s.background.Go(func() { s.rebuild(ctx, policy) })
 }
 
+// Inspect lists what is stored. whole is false while the index is compared with the disk: there may be more.
+func (s *Server) Inspect(ctx context.Context, o inspect.Options) (list inspect.Listing, whole bool, err error) {
+	ctx, leave, err := s.calls.begin(ctx)
+	if err != nil {
+		return list, false, err
+	}
+	defer leave()
+	if whole, err = s.store.index.GateOpen(ctx); err == nil {
+		list, err = inspect.List(ctx, s.store.index, Policy(s.cfg), o)
+	}
+	return list, whole, reason(ctx, err)
+}
+
+// Expire does one expiry run now. A ttl of 0 is the server's own.
+func (s *Server) Expire(ctx context.Context, ttl time.Duration, dryRun bool) (gc.Report, error) {
+	ctx, leave, err := s.calls.begin(ctx)
+	if err != nil {
+		return gc.Report{}, err
+	}
+	defer leave()
+	policy := Policy(s.cfg)
+	if ttl != 0 {
+		policy.TTL = ttl
+	}
+	rep, err := s.collector().Run(ctx, policy, dryRun)
+	if !dryRun && ctx.Err() == nil && !errors.Is(err, index.ErrGateClosed) {
+		s.metrics.run(rep, err)
+	}
+	return rep, reason(ctx, err)
+}
+
+// reason is why a call failed: the end of its context says it best.
+func reason(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// Collector has the metrics of this server.
+func (s *Server) Collector() prometheus.Collector { return s.metrics.registry }
+
 // Handler answers requests below /v2/, for those who own their listener.
 func (s *Server) Handler() http.Handler { return s.handler }
 
@@ -377,20 +434,23 @@ func (s *Server) servers() {
 
 var errStarted = errors.New("the server was started before")
 
-// Start listens and serves until Shutdown, which makes it return nil; at once if that was called before.
-// It may be tried again after a *ListenError.
+// Start listens and serves until Shutdown, which makes it return nil. It may be tried again after a *ListenError.
+// ClosedError: Shutdown was called before.
 func (s *Server) Start() error {
 	if s.ending.Load() {
 		<-s.stopped
-		return nil
+		return ClosedError{}
 	}
 	if !s.starting.CompareAndSwap(false, true) {
 		return errStarted
 	}
-	listeners, err := s.listen()
-	if err != nil {
-		s.starting.Store(false)
-		return err
+	listeners := s.listeners
+	if listeners == nil {
+		var err error
+		if listeners, err = s.listen(); err != nil {
+			s.starting.Store(false)
+			return err
+		}
 	}
 	failed := make(chan error, len(listeners))
 	var serving sync.WaitGroup
@@ -416,20 +476,28 @@ func (s *Server) Start() error {
 	}
 }
 
-// lastWords is what is left at least, once the timeout of Shutdown is over, to handlers whose connections
-// were cut, and to observers of what was done until then.
-const lastWords = time.Second
-
-// Shutdown lets transfers in flight go on for the timeout, then cuts them; and ends everything that New
-// and Start began. It may be called more than once: all calls wait for the end, and return the same. Called
-// by an observer it does not wait, since the end waits for the observers.
+// Shutdown is ShutdownContext with a context that ends after the timeout.
 func (s *Server) Shutdown(timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	return s.shutdown(ctx, cancel)
+}
+
+// ShutdownContext lets transfers in flight go on until ctx ends, then cuts them; and ends everything that New and
+// Start began. It may be called more than once: all calls wait for the end, and return the same. Called by an
+// observer it does not wait, since the end waits for the observers.
+func (s *Server) ShutdownContext(ctx context.Context) error { return s.shutdown(ctx, func() {}) }
+
+// shutdown calls release when ctx is needed no more.
+func (s *Server) shutdown(ctx context.Context, release func()) error {
 	if s.ending.CompareAndSwap(false, true) {
 		close(s.stopping)
 		go func() {
 			defer close(s.stopped)
-			s.failure = s.stop(timeout)
+			defer release()
+			s.failure = s.stop(ctx)
 		}()
+	} else {
+		release()
 	}
 	if s.events.calling() {
 		return nil
@@ -439,16 +507,14 @@ func (s *Server) Shutdown(timeout time.Duration) error {
 }
 
 // stop goes against the order of New: no more requests, no more background, no more to tell, no store.
-func (s *Server) stop(timeout time.Duration) error {
-	end := time.Now().Add(timeout)
-	ctx, cancel := context.WithDeadline(context.Background(), end)
-	defer cancel()
+func (s *Server) stop(ctx context.Context) error {
 	err := s.main.Shutdown(ctx)
-	if errors.Is(err, context.DeadlineExceeded) {
-		s.log.WithField("timeout", timeout.String()).Warn("transfers were still in flight at the end of the drain timeout, and are cut")
+	if err != nil && ctx.Err() != nil {
+		s.log.Warn("transfers were still in flight at the end of the drain timeout, and are cut")
 		err = s.main.Close()
 	}
-	if n := s.flights.drain(max(time.Until(end), lastWords)); n > 0 {
+	closeAll(s.listeners) // unless Start took them
+	if n := s.flights.drain(ctx); n > 0 {
 		err = errors.Join(err, fmt.Errorf("not all requests came to an end (%d left)", n))
 	}
 	err = errors.Join(err, s.debug.Close(), s.registry.Close())
@@ -456,6 +522,6 @@ func (s *Server) stop(timeout time.Duration) error {
 	s.calls.end()
 	s.background.Wait()
 	s.watchLogins(time.Now().Add(failureWindow)) // which ends now
-	err = errors.Join(err, s.events.finish(max(time.Until(end), lastWords)))
+	err = errors.Join(err, s.events.finish(ctx))
 	return errors.Join(err, s.store.index.Beat(context.Background()), s.store.close()) // watched until now
 }
