@@ -36,10 +36,14 @@ http {
     ssl_certificate_key key.pem;
     client_max_body_size 0;
     proxy_request_buffering off;
+    proxy_buffering off;
+    proxy_max_temp_file_size 0;
     proxy_http_version 1.1;
     location / {
       proxy_pass http://BACK;
       proxy_set_header X-Forwarded-Proto $scheme;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+      proxy_set_header Forwarded "";
       HOST
     }
   }

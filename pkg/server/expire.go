@@ -46,15 +46,15 @@ type ExpiredImage struct {
 	UniqueBytes int64  // that were freed with it
 }
 
-// Expire does one expiry run now and returns what it did, also together with an error: what was removed by then is
-// removed, and the next run goes on. Nothing needs to stop for it. It may be called at any time, also while another
+// Expire does one expiry run now and returns what it did, never nil, also together with an error: what was removed by
+// then is removed, and the next run goes on. Nothing needs to stop for it. It may be called at any time, also while another
 // run is under way; a run stops between two steps when ctx ends, and returns its error.
 //
 // While the index is compared with the disk, after a start, nothing but unfinished uploads can be removed: that is
 // ErrIncomplete. A server that was shut down is ErrClosed.
 func (s *Server) Expire(ctx context.Context, o ExpireOptions) (*Expiry, error) {
 	if o.TTL < 0 {
-		return nil, fmt.Errorf("server.Expire: the ttl %s is negative; 0 is that of the configuration", o.TTL)
+		return &Expiry{}, fmt.Errorf("server.Expire: the ttl %s is negative; 0 is that of the configuration", o.TTL)
 	}
 	rep, err := s.s.Expire(ctx, o.TTL, o.DryRun)
 	if err != nil {
