@@ -29,19 +29,18 @@ func (s *Server) listen() (all []bound, err error) {
 			closeAll(all)
 		}
 	}()
+	var debug []net.Listener
 	if s.opts.Debug && s.cfg.Debug.Address != "" {
 		host, port, err := net.SplitHostPort(s.cfg.Debug.Address)
+		if err == nil {
+			debug, err = listenOn(host, port)
+		}
 		if err != nil {
 			return nil, &ListenError{"debug.address", s.cfg.Debug.Address, err}
 		}
-		found, err := listenOn(host, port)
-		if err != nil {
-			return nil, &ListenError{"debug.address", s.cfg.Debug.Address, err}
-		}
-		for _, l := range found {
+		for _, l := range debug {
 			all = append(all, bound{l, s.debug})
 		}
-		s.log.WithField("address", addressesIn(found)).Info("metrics and health")
 	}
 	host, port := s.cfg.Server.Address, strconv.Itoa(s.cfg.Server.Port)
 	found, err := listenOn(host, port)
@@ -53,6 +52,9 @@ func (s *Server) listen() (all []bound, err error) {
 	}
 	addr := found[0].Addr()
 	s.addr.Store(&addr)
+	if len(debug) > 0 {
+		s.log.WithField("address", addressesIn(debug)).Info("metrics and health")
+	}
 	s.log.WithFields(logrus.Fields{"address": addressesIn(found), "version": buildOf().version, "tls": s.certificate != nil, "directory": s.cfg.Storage.Directory,
 		"ttl": config.FormatDuration(s.cfg.Cache.TTL)}).Info("serving")
 	return all, nil

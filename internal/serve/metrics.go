@@ -174,7 +174,7 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 	set := func(d *prometheus.Desc, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
-	policy := Policy(g.s.cfg)
+	policy := g.s.policy()
 	set(ttlDesc, policy.TTL.Seconds())
 	set(graceDesc, policy.Grace.Seconds())
 	active, waiting := g.s.registry.Uploads(time.Now().Add(-policy.Grace))

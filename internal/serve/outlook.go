@@ -78,6 +78,6 @@ func (s *Server) sum(ctx context.Context) (figures inspect.Figures, whole bool, 
 	if whole, err = s.store.index.GateOpen(ctx); err != nil || !whole {
 		return figures, false, err
 	}
-	figures, err = inspect.Sum(ctx, s.store.index, Policy(s.cfg))
+	figures, err = inspect.Sum(ctx, s.store.index, s.policy())
 	return figures, true, err
 }

@@ -115,7 +115,7 @@ func (e *NoUsersError) Hint() string {
 	return fmt.Sprintf("add one (dcs users add NAME --auth.htpasswd %s), or serve without login: --auth.enabled=false", e.Htpasswd)
 }
 
-// New opens the store and begins to keep it: rebuild, heartbeat, expiry. It does not listen.
+// New opens the store and begins to keep it: rebuild, heartbeat, expiry. It listens only where Options.Listen is set.
 func New(opts Options) (_ *Server, err error) {
 	if err := opts.Config.Validate(); err != nil {
 		return nil, err
@@ -137,7 +137,7 @@ func New(opts Options) (_ *Server, err error) {
 	if s.certificate, err = newCertificate(s.cfg.Server.TLS); err != nil {
 		return nil, err
 	}
-	policy := Policy(s.cfg)
+	policy := s.policy()
 	dir, err := layout.At(s.cfg.Storage.Directory)
 	if err != nil {
 		return nil, err
@@ -177,6 +177,8 @@ func New(opts Options) (_ *Server, err error) {
 func Policy(cfg *config.Config) index.Policy {
 	return index.Policy{TTL: cfg.Cache.TTL, Grace: cfg.Cache.Grace, Resolution: expiry.Resolution(cfg.Cache.Grace)}
 }
+
+func (s *Server) policy() index.Policy { return Policy(s.cfg) }
 
 // NameAge is the age that a configuration gives to names that the index does not know; nil: used now.
 func NameAge(cfg *config.Config) adopt.Age {
@@ -368,7 +370,7 @@ func (s *Server) Inspect(ctx context.Context, o inspect.Options) (list inspect.L
 	}
 	defer leave()
 	if whole, err = s.store.index.GateOpen(ctx); err == nil {
-		list, err = inspect.List(ctx, s.store.index, Policy(s.cfg), o)
+		list, err = inspect.List(ctx, s.store.index, s.policy(), o)
 	}
 	return list, whole, reason(ctx, err)
 }
@@ -380,7 +382,7 @@ func (s *Server) Expire(ctx context.Context, ttl time.Duration, dryRun bool) (gc
 		return gc.Report{}, err
 	}
 	defer leave()
-	policy := Policy(s.cfg)
+	policy := s.policy()
 	if ttl != 0 {
 		policy.TTL = ttl
 	}
