@@ -35,8 +35,8 @@ type Server struct {
 	// TLS is off by default: behind a proxy, or on localhost, docker needs none.
 	TLS TLS
 
-	// TrustedProxies are the networks (10.0.0.0/8) and addresses of proxies whose X-Forwarded-For or Forwarded names the
-	// client, for the log and the limits. Default the loopbacks, 127.0.0.0/8 and ::1/128; none: every peer is the
+	// TrustedProxies are the networks (10.0.0.0/8) and addresses of proxies whose X-Forwarded-For or Forwarded names
+	// the client, for the log and the limits. Default the loopbacks, 127.0.0.0/8 and ::1/128; none: every peer is the
 	// client. Only the file can give them.
 	TrustedProxies []string
 

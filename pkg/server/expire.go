@@ -47,8 +47,8 @@ type ExpiredImage struct {
 }
 
 // Expire does one expiry run now and returns what it did, never nil, also together with an error: what was removed by
-// then is removed, and the next run goes on. Nothing needs to stop for it. It may be called at any time, also while another
-// run is under way; a run stops between two steps when ctx ends, and returns its error.
+// then is removed, and the next run goes on. Nothing needs to stop for it. It may be called at any time, also while
+// another run is under way. When ctx ends, a run stops between two steps and returns the error of ctx.
 //
 // While the index is compared with the disk, after a start, nothing but unfinished uploads can be removed: that is
 // ErrIncomplete. A server that was shut down is ErrClosed.
