@@ -136,7 +136,7 @@ func networkOf(address string) string {
 // addressesOf are the addresses that a host stands for. That localhost is both loopbacks does not depend on
 // the machine's files: clients take either.
 func addressesOf(host string) ([]string, error) {
-	if host == "localhost" {
+	if strings.EqualFold(host, "localhost") {
 		return []string{"127.0.0.1", "::1"}, nil
 	}
 	if _, err := netip.ParseAddr(host); err == nil || host == "" {

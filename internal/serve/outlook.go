@@ -13,6 +13,8 @@ import (
 type outlook struct {
 	look  func(context.Context) (figures inspect.Figures, whole bool, err error)
 	calls *calls
+	// patience is how long a reader waits for the first figures. Small stores have them by then.
+	patience time.Duration
 
 	mu      sync.Mutex // guards the rest; held over no look
 	figures inspect.Figures
@@ -25,8 +27,6 @@ type outlook struct {
 const (
 	outlookPause = time.Minute
 	outlookShare = 100
-	// outlookPatience is how long a reader waits for figures, the first time. Small stores have them by then.
-	outlookPatience = time.Second
 )
 
 // last returns the figures of a while ago; false: there are none yet.
@@ -35,14 +35,14 @@ func (o *outlook) last() (inspect.Figures, bool) {
 	if o.looking == nil && time.Now().After(o.stale) {
 		o.beginLocked()
 	}
-	looking, known := o.looking, o.known
+	looking, known, patience := o.looking, o.known, o.patience
 	o.mu.Unlock()
 	if !known && looking != nil {
-		patience := time.NewTimer(outlookPatience)
-		defer patience.Stop()
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
 		select {
 		case <-looking:
-		case <-patience.C:
+		case <-timer.C:
 		}
 	}
 	o.mu.Lock()

@@ -150,7 +150,7 @@ func New(opts Options) (_ *Server, err error) {
 	}
 	s.metrics = newMetrics()
 	s.calls.ctx = ctx
-	s.outlook = outlook{look: s.sum, calls: &s.calls}
+	s.outlook = outlook{look: s.sum, calls: &s.calls, patience: time.Second}
 	s.events = newEvents(s.observe, s.log, maxEvents)
 	s.registry, err = registry.New(ctx, registry.Options{
 		Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log,
