@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +24,14 @@ func TestMakeRun(t *testing.T) {
 	makeRun := exec.Command("make", "run")
 	makeRun.Dir = clone
 	server := startServer(t, "127.0.0.1:5000", 30*time.Second, makeRun)
+
+	for _, host := range []string{"localhost:5000", "[::1]:5000"} { // a client may try either loopback
+		resp, err := http.Get("http://" + host + "/v2/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	}
 
 	const ref = "127.0.0.1:5000/x"
 	docker := startDocker(t)

@@ -9,9 +9,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -21,6 +24,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
+// nginxConfig is what has to be around the server of the documentation.
 const nginxConfig = `
 daemon off;
 user root;
@@ -30,21 +34,34 @@ events {}
 http {
   access_log off;
   client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-  server {
-    listen FRONT ssl;
-    ssl_certificate cert.pem;
-    ssl_certificate_key key.pem;
-    client_max_body_size 0;
-    proxy_request_buffering off;
-    proxy_http_version 1.1;
-    location / {
-      proxy_pass http://BACK;
-      proxy_set_header X-Forwarded-Proto $scheme;
-      HOST
-    }
-  }
+  SERVER
 }
 `
+
+// nginxServer is the server that the documentation shows, with this test's addresses, certificate and way to say
+// which host the client asked for.
+func nginxServer(t *testing.T, front, back, hostHeader string) string {
+	t.Helper()
+	page, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(page), "\n```nginx\n")
+	block, _, _ = strings.Cut(block, "\n```\n")
+	for theirs, ours := range map[string]string{
+		"listen 443 ssl;":                   "listen " + front + " ssl;",
+		"/etc/ssl/registry.pem":             "cert.pem",
+		"/etc/ssl/registry.key":             "key.pem",
+		"http://127.0.0.1:5000":             "http://" + back,
+		"proxy_set_header Host $http_host;": hostHeader,
+	} {
+		if strings.Count(block, theirs) != 1 {
+			t.Fatalf("the documentation's server does not have %q once:\n%s", theirs, block)
+		}
+		block = strings.Replace(block, theirs, ours, 1)
+	}
+	return block
+}
 
 // nginx ends TLS, dcs behind it speaks plain HTTP and must still send clients to the right place.
 func TestBehindNginx(t *testing.T) {
@@ -78,6 +95,58 @@ func TestBehindNginx(t *testing.T) {
 	}
 }
 
+// TestASlowPullThroughNginxLeavesItsDiskAlone, and the log names the client, not nginx.
+func TestASlowPullThroughNginxLeavesItsDiskAlone(t *testing.T) {
+	addr, serve := openCommand(t, t.TempDir())
+	server := startServer(t, addr, 10*time.Second, serve)
+	dir := t.TempDir()
+	front, client := startNginxIn(t, dir, addr, "proxy_set_header Host $http_host;")
+	img := newImage(t, 64<<20)
+	pushImage(t, front+"/app:v1", img, remote.WithTransport(client.Transport))
+	layers, err := img.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, err := layers[0].Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+front+"/v2/app/blobs/"+digest.String(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Forwarded-For", "198.51.100.1, 203.0.113.7") // this test comes from where trusted proxies are
+	req.Header.Set("Forwarded", "for=198.51.100.1")
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	pulled := func() (line string) {
+		for line := range strings.Lines(server.output.String()) {
+			if strings.Contains(line, "method=GET") && strings.Contains(line, digest.String()) {
+				return line
+			}
+		}
+		return ""
+	}
+	// A proxy that buffers has all of it in a second, whoever takes it.
+	for deadline := time.Now().Add(3 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if line := pulled(); line != "" {
+			t.Fatalf("nginx took the layer, of which nobody took a byte yet: %s", line)
+		}
+	}
+	if n, err := io.Copy(io.Discard, resp.Body); n < 64<<20 || err != nil {
+		t.Errorf("pulled %d bytes: %v", n, err)
+	}
+	eventually(t, 10*time.Second, "a line with the client's address", func() error {
+		if line := pulled(); !strings.Contains(line, "remote=203.0.113.7 ") {
+			return fmt.Errorf("it is %q", line)
+		}
+		return nil
+	})
+}
+
 // open starts a dcs without login and returns its data directory and address.
 func open(t *testing.T) (dir, addr string) {
 	t.Helper()
@@ -97,11 +166,16 @@ func openCommand(t *testing.T, dir string) (addr string, serve *exec.Cmd) {
 // startNginx returns where nginx listens and a client that trusts its certificate.
 func startNginx(t *testing.T, back, hostHeader string) (front string, client *http.Client) {
 	t.Helper()
-	dir := t.TempDir()
+	return startNginxIn(t, t.TempDir(), back, hostHeader)
+}
+
+// startNginxIn keeps its temporary files in a directory.
+func startNginxIn(t *testing.T, dir, back, hostHeader string) (front string, client *http.Client) {
+	t.Helper()
 	front = "127.0.0.1:" + freePort(t)
 	certificate := selfSigned(t, dir)
 	writeFile(t, filepath.Join(dir, "nginx.conf"),
-		strings.NewReplacer("FRONT", front, "BACK", back, "HOST", hostHeader).Replace(nginxConfig))
+		strings.Replace(nginxConfig, "SERVER", nginxServer(t, front, back, hostHeader), 1))
 	start(t, exec.Command("nginx", "-p", dir, "-c", "nginx.conf", "-e", "stderr"))
 
 	trusted := x509.NewCertPool()

@@ -97,6 +97,8 @@ func settings(cmd *cobra.Command, cfg *config.Config, origins config.Origins) ma
 // value is what a key holds, as a YAML file would: durations are text, lists are lists.
 func value(cmd *cobra.Command, cfg *config.Config, key string) any {
 	switch key {
+	case "server.trusted_proxies":
+		return append([]string{}, cfg.Server.TrustedProxies...)
 	case "auth.users":
 		users := []map[string]string{}
 		for _, u := range cfg.Auth.Users {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
@@ -59,7 +60,7 @@ func runServer(ctx context.Context, env *environment, cfg *config.Config, log *l
 	logrus.SetLevel(log.Level)
 	manager := newServiceManager(log)
 	manager.opening(cfg.Storage.Directory)
-	srv, err := serve.New(serve.Options{Config: cfg, Log: log, Debug: true, OnReady: manager.ready, OnGate: manager.gate})
+	srv, err := serve.New(serve.Options{Config: cfg, Log: log, Debug: true, Listen: true, OnReady: manager.ready, OnGate: manager.gate})
 	if err != nil {
 		return err
 	}
@@ -69,7 +70,7 @@ func runServer(ctx context.Context, env *environment, cfg *config.Config, log *l
 		log.WithField("timeout", cfg.Server.DrainTimeout.String()).Info("stopping: transfers in flight may finish")
 		stopped <- srv.Shutdown(cfg.Server.DrainTimeout)
 	})
-	if err := srv.Start(); err != nil {
+	if err := srv.Start(); err != nil && !errors.Is(err, serve.ErrClosed) { // the signal came first
 		_ = srv.Shutdown(0) // what failed is told already
 		return err
 	}

@@ -107,6 +107,9 @@ func (env *environment) get(name string) string {
 	return ""
 }
 
+// logTime is RFC 3339 with microseconds, always as many digits.
+const logTime = "2006-01-02T15:04:05.000000Z07:00"
+
 // newLogger makes the logger that a configuration asks for. Logs are not results: standard error.
 func newLogger(env *environment, cfg *config.Config) (*logrus.Logger, error) {
 	level, err := logrus.ParseLevel(cfg.Log.Level)
@@ -116,9 +119,9 @@ func newLogger(env *environment, cfg *config.Config) (*logrus.Logger, error) {
 	log := logrus.New()
 	log.SetOutput(env.stderr)
 	log.SetLevel(level)
-	log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, DisableColors: !ui.Colour(env.stderr, env.get)})
+	log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, TimestampFormat: logTime, DisableColors: !ui.Colour(env.stderr, env.get)})
 	if cfg.Log.Format == "json" {
-		log.SetFormatter(&logrus.JSONFormatter{})
+		log.SetFormatter(&logrus.JSONFormatter{TimestampFormat: logTime})
 	}
 	return log, nil
 }

@@ -63,6 +63,22 @@ func (s *sessions) give(dir string, is *session) {
 	}
 }
 
+// count says how many uploads are in the hands of a request, and how many wait for their client that was there since.
+func (s *sessions) count(since time.Time) (active, waiting int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for dir, is := range s.by {
+		if !s.busy[dir] && is.used.After(since) {
+			waiting++
+		}
+	}
+	return len(s.busy), waiting
+}
+
+// Uploads counts the unfinished uploads that this process knows: those in the hands of a request, and those whose
+// client went on with them since.
+func (s *Store) Uploads(since time.Time) (active, waiting int) { return s.uploads.count(since) }
+
 // brokenOff makes all uploads the caller's whose clients hung up.
 func (s *sessions) brokenOff() (dirs []string) {
 	s.mu.Lock()

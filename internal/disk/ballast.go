@@ -19,15 +19,15 @@ func (t *Tree) KeepBallast(path string) error {
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(t.root, &st); err != nil {
+	free, whole, err := t.Space()
+	if err != nil {
 		return err
 	}
-	size := min(maxBallast, int64(st.Blocks)*int64(st.Bsize)/100)
-	if free := int64(st.Bavail) * int64(st.Bsize); size == 0 || free < 4*size {
+	size := min(maxBallast, whole/100)
+	if size == 0 || free < 4*size {
 		return nil
 	}
-	err := t.writeBallast(path, size)
+	err = t.writeBallast(path, size)
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return os.Remove(path) // somebody else was faster
 	}

@@ -125,7 +125,7 @@ func (s *Sweeper) once(ctx context.Context) {
 		s.Log.WithError(err).Error("expiry run failed; the next one goes on")
 	case rep.Removed.Any():
 		s.Log.WithFields(logrus.Fields{"tags": rep.Removed.Tags, "manifests": rep.Removed.Manifests, "blobs": rep.Removed.Blobs,
-			"uploads": rep.Removed.Uploads, "bytes": rep.FreedBytes, "took": (time.Duration(rep.DurationMS) * time.Millisecond).String()}).Info("expired unused images")
+			"uploads": rep.Removed.Uploads, "bytes": rep.FreedBytes, "duration_ms": rep.DurationMS}).Info("expired unused images")
 	}
 	if s.OnRun != nil {
 		s.OnRun(rep, err)

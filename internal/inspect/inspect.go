@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -131,6 +132,15 @@ func Write(ctx context.Context, store index.Store, p index.Policy, o Options, ou
 	return errors.Join(err, buffered.Flush())
 }
 
+// compare orders rows by their ranks and, where those are equal, by their names.
+func (o Options) compare(rankA, rankB int64, nameA, nameB string) int {
+	order := cmp.Or(cmp.Compare(rankB, rankA), strings.Compare(nameA, nameB))
+	if o.Reverse {
+		return -order
+	}
+	return order
+}
+
 func (o *Options) setDefaults() {
 	if o.Kind == "" {
 		o.Kind = Blobs
@@ -191,23 +201,11 @@ func writeSurvey(ctx context.Context, l lifetimes, o Options, to printer) (err e
 	}
 	var f Figures
 	err = l.store.View(ctx, func(r index.Reader) error {
-		s, err := takeSurvey(ctx, r, l, o, func(s *survey, b *blobUse) error {
-			if o.Kind != Blobs {
-				return nil
-			}
-			return add(s.row(b))
-		})
-		if err != nil {
-			return err
+		s, err := surveyRows(ctx, r, l, o, add)
+		if err == nil {
+			f = s.figures
 		}
-		f = s.figures
-		switch o.Kind {
-		case Images:
-			return s.accounts.imageRows(r, add)
-		case Tags:
-			return s.accounts.tagRows(r, add)
-		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return err

@@ -2,14 +2,12 @@ package inspect
 
 import (
 	"bufio"
-	"cmp"
 	"container/heap"
 	"encoding/gob"
 	"errors"
 	"io"
 	"os"
 	"slices"
-	"strings"
 )
 
 // SortError says that the temporary file in which a long listing is sorted does not work.
@@ -46,13 +44,7 @@ type spool struct {
 const spoolSize = 8 << 20
 
 func newSpool(o Options, stays func(*line)) *spool {
-	compare := func(a, b *line) int {
-		return cmp.Or(cmp.Compare(b.Rank, a.Rank), strings.Compare(a.Name, b.Name))
-	}
-	if o.Reverse {
-		return &spool{limit: o.Limit, most: spoolSize, stays: stays, compare: func(a, b *line) int { return compare(b, a) }}
-	}
-	return &spool{limit: o.Limit, most: spoolSize, stays: stays, compare: compare}
+	return &spool{limit: o.Limit, most: spoolSize, stays: stays, compare: func(a, b *line) int { return o.compare(a.Rank, b.Rank, a.Name, b.Name) }}
 }
 
 func (s *spool) add(l line) error {

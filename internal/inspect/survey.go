@@ -26,6 +26,7 @@ var indexTypes = []string{
 // Figures sum up a store, or those of its repositories that were asked for.
 type Figures struct {
 	index.Totals
+	Files     int64 // blobs that are manifests; a manifest of several repositories is one
 	Images    int64 // counted for lists of images only
 	Day, Week int64 // bytes that go within a day and a week if nobody uses them
 	Untagged  int64 // bytes that no tag holds
@@ -151,6 +152,9 @@ func (b *blobUse) use(used, expires int64) {
 func (s *survey) count(b *blobUse) {
 	f, size := &s.figures, b.Blob.Size
 	f.Blobs++
+	if len(b.files) > 0 {
+		f.Files++
+	}
 	f.Bytes += size
 	left := time.Duration(never)
 	if b.expires != never {

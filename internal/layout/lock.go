@@ -2,11 +2,13 @@ package layout
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -24,7 +26,12 @@ type Holder struct {
 	// a lock that is a hard link to another directory's says so. A directory has no second name.
 	Directory string `json:"directory,omitempty"`
 	Inode     uint64 `json:"inode,omitempty"`
+	// Process tells the holder's process from others.
+	Process string `json:"process,omitempty"`
 }
+
+// process is random: a pid may be that of a process in another container, too.
+var process = sync.OnceValue(rand.Text)
 
 // ErrLocked is any LockedError, for those who cannot name that type.
 var ErrLocked = errors.New("data root is in use by another server")
@@ -36,14 +43,23 @@ type LockedError struct {
 }
 
 func (e *LockedError) Error() string {
+	if e.here() {
+		return fmt.Sprintf("data root %s is in use by another server of this process", e.Directory)
+	}
 	return fmt.Sprintf("data root %s is in use by another dcs serve (pid %d)", e.Directory, e.Holder.PID)
 }
+
+// here says whether this process holds the lock itself, for another server.
+func (e *LockedError) here() bool { return e.Holder.Process == process() }
 
 // Is makes every LockedError an ErrLocked.
 func (e *LockedError) Is(target error) bool { return target == ErrLocked }
 
 // Hint says what the operator can do.
 func (e *LockedError) Hint() string {
+	if e.here() {
+		return "shut that server down first, or give this one another Config.Storage.Directory"
+	}
 	return "stop that server, or give this one another --storage.directory"
 }
 
@@ -102,6 +118,9 @@ func (l *RootLock) Announce(h Holder) error {
 		return err
 	}
 	h.Directory, h.Inode = string(l.dir), inode
+	if h.PID != 0 { // else nobody holds it any more
+		h.Process = process()
+	}
 	data, err := json.Marshal(h)
 	if err != nil {
 		return err

@@ -5,8 +5,8 @@
 package registry
 
 import (
-	"context"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -32,6 +32,8 @@ type Options struct {
 	Secret string
 	// Authenticate is nil where everybody may use the registry.
 	Authenticate Authenticate
+	// Proxies are those that are believed for whom they ask. None: every peer is a client.
+	Proxies Proxies
 	// Limits bound what one client can ask for.
 	Limits Limits
 	// OnAccess is called with each blob or manifest that was served or stored. It must not block.
@@ -40,8 +42,32 @@ type Options struct {
 	OnRequest func(r *http.Request, e Exchange)
 }
 
-// Authenticate answers whether a user may use the registry. Client tells who asks, by address.
-type Authenticate func(ctx context.Context, client, user, password string) bool
+// Authenticate answers whether a user may use the registry. Client tells who asks: an address, or the network
+// of one.
+type Authenticate func(r *http.Request, client, user, password string) Login
+
+// Login is what became of the login of a request, in a word for metrics and log.
+type Login string
+
+// What may become of it. A Challenged request brought none: clients ask first, to hear how. A Malformed one is no
+// Basic login. Rejected is the answer of another program's check. An Abandoned one was not waited for.
+const (
+	LoggedIn      Login = "ok"
+	Challenged    Login = "challenged"
+	Malformed     Login = "malformed"
+	UnknownUser   Login = "unknown_user"
+	WrongPassword Login = "wrong_password"
+	Rejected      Login = "rejected"
+	Abandoned     Login = "abandoned"
+)
+
+// Logins are all that may become of a login.
+var Logins = []Login{LoggedIn, Challenged, Malformed, UnknownUser, WrongPassword, Rejected, Abandoned}
+
+// Failed says whether somebody was refused who gave a login.
+func (l Login) Failed() bool {
+	return l == Malformed || l == UnknownUser || l == WrongPassword || l == Rejected
+}
 
 // Limits bound what one client can ask for.
 type Limits struct {
@@ -57,11 +83,15 @@ type Limits struct {
 
 // Exchange is what is worth telling about a request that was answered.
 type Exchange struct {
-	Route  string // base, catalog, tags, manifest, blob, upload, other
-	User   string
-	Status int
-	Bytes  int64 // of the answer's body
-	Took   time.Duration
+	Route    string     // base, catalog, tags, manifest, blob, upload, other
+	Client   netip.Addr // who asked; invalid when that has no address
+	Login    Login      // empty where nobody needs one, and for what no route answers
+	User     string     // who was let in
+	Tried    string     // who was not
+	Status   int
+	Received int64 // bytes of the request's body that were read
+	Sent     int64 // bytes of the answer's body
+	Took     time.Duration
 }
 
 // Registry is an http.Handler for /v2/.
@@ -79,3 +109,7 @@ func New(opts Options) *Registry {
 	r.uploads = newUploads(opts.Limits.Uploads, func(u upload) bool { return r.content.HasUpload(u.repo, u.id) })
 	return r
 }
+
+// Uploads counts the unfinished uploads: those in the hands of a request, and those that wait for a client who was
+// there since.
+func (r *Registry) Uploads(since time.Time) (active, waiting int) { return r.content.Uploads(since) }

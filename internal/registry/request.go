@@ -14,6 +14,7 @@ import (
 // request is one request.
 type request struct {
 	route
+	client   netip.Addr // who asks; invalid when that has no address
 	method   string
 	plain    bool // not encrypted: the kernel can send files
 	login    login
@@ -32,19 +33,27 @@ func (r *request) access(d digest.Digest, size int64) {
 
 // login is what was found out about who asks. It is asked once a request.
 type login struct {
-	asked, ok bool
-	user      string
+	result Login
+	user   string // who was let in
+	tried  string // who was not
 }
 
-func (l *login) check(r *http.Request, authenticate Authenticate) bool {
-	if !l.asked {
-		l.asked = true
-		user, password, given := r.BasicAuth()
-		if l.ok = given && authenticate(r.Context(), clientOf(r), user, password); l.ok {
-			l.user = user
-		}
+func (l *login) check(r *http.Request, client netip.Addr, authenticate Authenticate) bool {
+	user, password, given := r.BasicAuth()
+	switch {
+	case given:
+		l.result = authenticate(r, NetworkOf(client), user, password)
+	case r.Header.Get("Authorization") == "":
+		l.result = Challenged
+	default:
+		l.result = Malformed
 	}
-	return l.ok
+	if l.result != LoggedIn {
+		l.tried = user
+		return false
+	}
+	l.user = user
+	return true
 }
 
 // route is what a path below /v2/ asks for.
@@ -114,24 +123,11 @@ func parseRoute(path string) route {
 	return route{kind: routeOther}
 }
 
-// clientOf is what counts as one client: an address, or the network of IPv6 addresses that a site hands
-// out to itself.
-func clientOf(hr *http.Request) string {
-	from, err := netip.ParseAddrPort(hr.RemoteAddr)
-	if err != nil {
-		return hr.RemoteAddr
-	}
-	ip := from.Addr().Unmap().WithZone("")
-	if ip.Is6() {
-		return netip.PrefixFrom(ip, 64).Masked().String()
-	}
-	return ip.String()
-}
-
 // body remembers whether a client failed to send what it announced.
 type body struct {
 	io.ReadCloser
 	pace *pace
+	got  int64 // bytes
 	rest int64 // what is still to come; negative: nobody said how much
 	err  error // read after the handler is done with the body
 }
@@ -139,6 +135,7 @@ type body struct {
 func (b *body) Read(p []byte) (int, error) {
 	b.pace.receive()
 	n, err := b.ReadCloser.Read(p)
+	b.got += int64(n)
 	if b.rest > 0 {
 		b.rest -= int64(n)
 	}

@@ -18,7 +18,9 @@ func TestWhatCountsAsOneClient(t *testing.T) {
 		{"two /64s", "[2001:db8:1:2::1]:1000", "[2001:db8:1:3::1]:1000", false},
 		{"an address on two interfaces", "[fe80::1%eth0]:1000", "[fe80::1%eth1]:1000", true},
 	} {
-		if one, other := clientOf(&http.Request{RemoteAddr: c.one}), clientOf(&http.Request{RemoteAddr: c.other}); (one == other) != c.same {
+		one := NetworkOf(Proxies(nil).Client(&http.Request{RemoteAddr: c.one}))
+		other := NetworkOf(Proxies(nil).Client(&http.Request{RemoteAddr: c.other}))
+		if (one == other) != c.same {
 			t.Errorf("%s: %s and %s", c.what, one, other)
 		}
 	}

@@ -30,7 +30,7 @@ var routes = map[string]map[string]handler{
 // ServeHTTP implements http.Handler.
 func (r *Registry) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	start := time.Now()
-	req := &request{route: parseRoute(hr.URL.Path), method: hr.Method, plain: hr.TLS == nil && hr.ProtoMajor == 1}
+	req := &request{route: parseRoute(hr.URL.Path), client: r.opts.Proxies.Client(hr), method: hr.Method, plain: hr.TLS == nil && hr.ProtoMajor == 1}
 	pace := &pace{conn: http.NewResponseController(w), patience: r.opts.Limits.Stall, stream: hr.ProtoMajor == 2}
 	received := &body{ReadCloser: hr.Body, pace: pace, rest: hr.ContentLength}
 	a := &answer{ResponseWriter: w, req: req, body: received, pace: pace, left: hr.Context().Err, log: r.opts.Log, path: hr.URL.Path}
@@ -68,7 +68,7 @@ func (r *Registry) serve(a *answer, hr *http.Request, req *request) error {
 	if !safe(req.method) && fromElsewhere(hr) {
 		return errElsewhere
 	}
-	if req.kind != routeRoot && r.opts.Authenticate != nil && !req.login.check(hr, r.opts.Authenticate) {
+	if req.kind != routeRoot && r.opts.Authenticate != nil && !req.login.check(hr, req.client, r.opts.Authenticate) {
 		// The same for a missing, an unknown and a wrong login.
 		a.Header().Set("WWW-Authenticate", `Basic realm="dcs"`)
 		return errcode.ErrorCodeUnauthorized
@@ -116,6 +116,7 @@ func (r *Registry) done(hr *http.Request, a *answer, took time.Duration) {
 		}
 	}
 	if r.opts.OnRequest != nil {
-		r.opts.OnRequest(hr, Exchange{Route: a.req.label(), User: a.req.login.user, Status: a.status, Bytes: a.written, Took: took})
+		r.opts.OnRequest(hr, Exchange{Route: a.req.label(), Client: a.req.client, Login: a.req.login.result, User: a.req.login.user,
+			Tried: a.req.login.tried, Status: a.status, Received: a.body.got, Sent: a.written, Took: took})
 	}
 }

@@ -33,7 +33,7 @@ func (r *Registry) postUpload(a *answer, hr *http.Request, req *request) error {
 			return err
 		}
 	}
-	w := req.uploader(hr)
+	w := req.uploader()
 	if !r.uploads.begin(w) {
 		return errcode.ErrorCodeTooManyRequests.WithMessage(fmt.Sprintf("there are %d unfinished uploads of this client; finish or cancel some", r.opts.Limits.Uploads))
 	}
@@ -59,7 +59,7 @@ func (r *Registry) postUpload(a *answer, hr *http.Request, req *request) error {
 }
 
 // uploader is who a request's uploads are counted for.
-func (r *request) uploader(hr *http.Request) uploader { return uploader{r.login.user, clientOf(hr)} }
+func (r *request) uploader() uploader { return uploader{r.login.user, NetworkOf(r.client)} }
 
 // leave lets others have an upload, and counts it no more once it is over.
 func (r *Registry) leave(u *content.Upload) {
@@ -154,7 +154,7 @@ func (r *Registry) resume(hr *http.Request, req *request) (*content.Upload, erro
 		u.Close()
 		return nil, errcode.ErrorCodeRangeInvalid.WithMessage(fmt.Sprintf("the upload has %d bytes, not %d; ask for its status, and go on from there", u.Size, size))
 	}
-	r.uploads.resumed(req.uploader(hr), upload{req.name, req.reference})
+	r.uploads.resumed(req.uploader(), upload{req.name, req.reference})
 	return u, nil
 }
 

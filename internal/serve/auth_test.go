@@ -20,7 +20,7 @@ import (
 // cheapest is the bcrypt cost of tests.
 const cheapest = 4
 
-func guarded(t *testing.T, change func(*config.Config, *Options)) (url string, cfg *config.Config) {
+func guarded(t *testing.T, change func(*config.Config, *Options), made ...func(*Server)) (url string, cfg *config.Config) {
 	t.Helper()
 	cfg = config.DefaultConfig()
 	cfg.Storage.Directory, cfg.Log.Access = t.TempDir(), false
@@ -34,6 +34,9 @@ func guarded(t *testing.T, change func(*config.Config, *Options)) (url string, c
 	s, err := New(opts)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range made {
+		f(s)
 	}
 	srv := httptest.NewServer(s.Handler())
 	t.Cleanup(func() {
@@ -111,7 +114,7 @@ func TestOnlyUsersGetIn(t *testing.T) {
 func TestAnAuthValidatorIsAskedOnceARequest(t *testing.T) {
 	var asked atomic.Int64
 	url, _ := guarded(t, func(_ *config.Config, o *Options) {
-		o.Authenticate = func(user, password string) bool {
+		o.Authenticate = func(_ *http.Request, user, password string) bool {
 			asked.Add(1)
 			return user == "custom" && password == "pass"
 		}

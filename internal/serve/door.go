@@ -54,7 +54,7 @@ func newDoor(limit int) *door {
 	return &door{limit: limit, in: map[*conn]*list.Element{}, waiting: list.New(), changed: make(chan struct{}, 1)}
 }
 
-// pass waits until there is room for one more. False: the door was closed.
+// pass waits until there is room for one more. False: the door was closed. Several listeners may wait.
 func (d *door) pass() bool {
 	for {
 		tired, wait := d.look(time.Now())
@@ -83,6 +83,7 @@ func (d *door) look(now time.Time) (tired *conn, wait time.Duration) {
 	defer d.mu.Unlock()
 	switch first := d.waiting.Front(); {
 	case d.closed:
+		d.changedLocked() // for the next listener that waits
 		return nil, -1
 	case len(d.in) < d.limit:
 		return nil, 0

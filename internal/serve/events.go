@@ -2,11 +2,11 @@ package serve
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"runtime"
 	"runtime/debug"
 	"sync"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
@@ -106,18 +106,14 @@ func (e *events) tell(ev event) {
 	e.observe(ev)
 }
 
-// finish waits so long until everything was told. What is left then is told to nobody.
-func (e *events) finish(wait time.Duration) error {
+// finish waits until everything was told, as long as ctx lasts. What is left then is told to nobody.
+func (e *events) finish(ctx context.Context) error {
 	e.mu.Lock()
 	e.closed = true
 	e.more.Broadcast()
 	e.mu.Unlock()
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-e.done:
+	if wait(ctx, e.done) {
 		return nil
-	case <-timer.C:
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -30,7 +31,7 @@ func TestEventsAreToldInOrderEachOnce(t *testing.T) {
 		e.add(numbered(i))
 		want = append(want, int64(i))
 	}
-	if err := e.finish(time.Minute); err != nil || !slices.Equal(told, want) {
+	if err := e.finish(within(t, time.Minute)); err != nil || !slices.Equal(told, want) {
 		t.Errorf("told %d events of 10000, %v", len(told), err)
 	}
 	e.add(numbered(1)) // of a request that outlived the server: nothing happens
@@ -52,7 +53,7 @@ func TestEventsBeyondTheLimitAreLostAndCounted(t *testing.T) {
 	}
 	e.add(numbered(10)) // half of the queue is free again
 	close(proceed)
-	if err := e.finish(time.Minute); err != nil {
+	if err := e.finish(within(t, time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if want := []int64{0, 1, 2, 3, 10}; !slices.Equal(told, want) {
@@ -78,7 +79,7 @@ func TestAnObserverThatPanicsIsLoggedAndTheNextCallIsMade(t *testing.T) {
 	for i := range 3 {
 		e.add(numbered(i))
 	}
-	if err := e.finish(time.Minute); err != nil || !slices.Equal(told, []int64{0, 2}) {
+	if err := e.finish(within(t, time.Minute)); err != nil || !slices.Equal(told, []int64{0, 2}) {
 		t.Errorf("told %v, %v; want all but the one that panicked", told, err)
 	}
 	if !strings.Contains(out.String(), "level=error") || !strings.Contains(out.String(), "observer is broken") || !strings.Contains(out.String(), "events_test.go") {
@@ -104,7 +105,7 @@ func TestAnObserverThatDoesNotReturnIsGivenUp(t *testing.T) {
 			t.Fatal("the first event is not told")
 		}
 	}
-	if err := e.finish(time.Millisecond); err == nil || !strings.Contains(err.Error(), "2 more events") {
+	if err := e.finish(within(t, time.Millisecond)); err == nil || !strings.Contains(err.Error(), "2 more events") {
 		t.Errorf("finish = %v; want to hear of two events", err)
 	}
 	close(proceed)
@@ -128,7 +129,13 @@ func TestOnlyAnObserverIsCalling(t *testing.T) {
 	}
 	go e.deliver()
 	e.add(numbered(0))
-	if err := e.finish(time.Minute); err != nil || !inside || beside || e.calling() {
+	if err := e.finish(within(t, time.Minute)); err != nil || !inside || beside || e.calling() {
 		t.Errorf("calling: in the observer %t, in its goroutine %t, outside %t; %v", inside, beside, e.calling(), err)
 	}
+}
+
+func within(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
 }

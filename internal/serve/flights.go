@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"context"
 	"net/http"
 	"sync"
 	"time"
@@ -54,19 +55,35 @@ func (f *flights) endLocked() {
 	}
 }
 
-// drain lets nobody in any more, and waits so long for who is in. It says how many are left.
-func (f *flights) drain(wait time.Duration) int {
+// drain lets nobody in any more, and waits for who is in. It says how many are left.
+func (f *flights) drain(ctx context.Context) int {
 	f.mu.Lock()
 	f.closed = true
 	f.endLocked()
 	f.mu.Unlock()
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-f.landed:
-	case <-timer.C:
-	}
+	wait(ctx, f.landed)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.n
+}
+
+// lastWords is what is left, once ctx of a Shutdown is over, to handlers whose connections were cut, and to observers
+// of what was done until then.
+const lastWords = time.Second
+
+// wait waits for something to be done as long as ctx lasts, and a little longer. It says whether it was.
+func wait(ctx context.Context, done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(lastWords)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+		return false
+	}
 }

@@ -321,7 +321,7 @@ func TestAPushTellsWhatItDid(t *testing.T) {
 
 func TestObserversHearNothingOfWhoIsTurnedAway(t *testing.T) {
 	o := newObserved(t, func(_ *config.Config, opts *Options) {
-		opts.Authenticate = func(user, password string) bool { return user == "ci" && password == "pass" }
+		opts.Authenticate = func(_ *http.Request, user, password string) bool { return user == "ci" && password == "pass" }
 	})
 	data := []byte("a layer")
 	loc := o.send("POST", "/v2/app/blobs/uploads/", nil, "Authorization", "Basic Y2k6cGFzcw==").Header.Get("Location")

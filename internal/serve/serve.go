@@ -11,19 +11,19 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
 	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/expiry"
 	"github.com/jc-lab/docker-cache-server/internal/gc"
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/inspect"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/reconcile"
 	"github.com/jc-lab/docker-cache-server/internal/registry"
@@ -37,8 +37,11 @@ type Options struct {
 	Log    *logrus.Logger
 	// Debug opens debug.address. A library leaves it off.
 	Debug bool
-	// Authenticate replaces all configured users. Nil: those of the configuration and the htpasswd file.
-	Authenticate func(user, password string) bool
+	// Listen lets New listen, in place of Start: a server that cannot does nothing else, either.
+	Listen bool
+	// Authenticate replaces all configured users. It is asked once by each request that brings a name and a
+	// password. Nil: those of the configuration and the htpasswd file.
+	Authenticate func(r *http.Request, user, password string) bool
 	// OnBlobAccess and OnBlobDelete are called once an event, one after another, in a goroutine of
 	// their own: they may take their time, and call any method. Nil: nobody wants to know.
 	OnBlobAccess func(digest string, size int64)
@@ -63,10 +66,16 @@ type Server struct {
 	events      *events
 	flights     *flights
 	door        *door
+	failures    failures
+	calls       calls
+	outlook     outlook
+	users       atomic.Pointer[users.Verifier] // nil: somebody else says who may log in
 	handler     http.Handler
 	certificate *certificate // nil: plain HTTP
 	main        *http.Server
 	debug       *http.Server
+	listeners   []bound                  // of New
+	addr        atomic.Pointer[net.Addr] // of the registry's first listener
 
 	background sync.WaitGroup // everything that cancel ends
 	cancel     context.CancelFunc
@@ -80,10 +89,11 @@ type Server struct {
 	unread     []layout.Unread // what the last comparison could not read; guarded by rebuilding
 }
 
-// ErrLocked and ErrNoUsers are what callers of the library can tell apart, whose types they cannot name.
+// ErrLocked, ErrNoUsers and ErrIncomplete are what callers of the library can tell apart, whose types they cannot name.
 var (
-	ErrLocked  = layout.ErrLocked
-	ErrNoUsers = errors.New("there is no user who could log in")
+	ErrLocked     = layout.ErrLocked
+	ErrIncomplete = index.ErrGateClosed
+	ErrNoUsers    = errors.New("there is no user who could log in")
 )
 
 // NoUsersError says that nobody could log in.
@@ -108,7 +118,7 @@ func (e *NoUsersError) Hint() string {
 	return fmt.Sprintf("add one (dcs users add NAME --auth.htpasswd %s), or serve without login: --auth.enabled=false", e.Htpasswd)
 }
 
-// New opens the store and begins to keep it: rebuild, heartbeat, expiry. It does not listen.
+// New opens the store and begins to keep it: rebuild, heartbeat, expiry. It listens only where Options.Listen is set.
 func New(opts Options) (_ *Server, err error) {
 	if err := opts.Config.Validate(); err != nil {
 		return nil, err
@@ -134,25 +144,34 @@ func New(opts Options) (_ *Server, err error) {
 	if s.certificate, err = newCertificate(s.cfg.Server.TLS, reachFrom(dir)); err != nil {
 		return nil, err
 	}
-	policy := Policy(s.cfg)
+	policy := s.policy()
 	if s.store, err = openStore(ctx, dir, policy, opts.Now, s.log); err != nil {
 		return nil, err
 	}
 	if _, owed, _, err := s.store.index.Promised(ctx); err == nil && owed.Grace > policy.Grace {
 		s.log.WithField("owed", config.FormatDuration(owed.Grace)).Info("an earlier server of this directory promised a longer grace; until it is over nothing goes sooner")
 	}
-	s.metrics = newMetrics(s.store.index)
+	s.metrics = newMetrics()
+	s.calls.ctx = ctx
+	s.outlook = outlook{look: s.sum, calls: &s.calls, patience: time.Second}
 	s.events = newEvents(s.observe, s.log, maxEvents)
 	connections, files := descriptors()
 	s.door = newDoor(connections)
 	s.registry = registry.New(registry.Options{
 		Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log,
 		Resolution: policy.Resolution, Secret: s.store.secret, Authenticate: authenticate,
+		Proxies: s.cfg.Server.Proxies(),
 		Limits: registry.Limits{Manifest: s.cfg.Limits.ManifestSize, Uploads: s.cfg.Limits.UploadsPerClient,
 			Stall: s.cfg.Limits.StallTimeout, Files: files},
 		OnAccess: s.accessed(), OnRequest: s.requested,
 	})
+	s.metrics.registry.MustRegister(gauges{s})
 	s.servers()
+	if opts.Listen {
+		if s.listeners, err = s.listen(); err != nil {
+			return nil, errors.Join(err, s.store.close())
+		}
+	}
 	s.keep(ctx, policy)
 	return s, nil
 }
@@ -161,6 +180,8 @@ func New(opts Options) (_ *Server, err error) {
 func Policy(cfg *config.Config) index.Policy {
 	return index.Policy{TTL: cfg.Cache.TTL, Grace: cfg.Cache.Grace, Resolution: expiry.Resolution(cfg.Cache.Grace)}
 }
+
+func (s *Server) policy() index.Policy { return Policy(s.cfg) }
 
 // NameAge is the age that a configuration gives to names that the index does not know; nil: used now.
 func NameAge(cfg *config.Config) adopt.Age {
@@ -180,12 +201,13 @@ func Htpasswd(cfg *config.Config) string {
 
 func (s *Server) authenticator(reach reach) (registry.Authenticate, error) {
 	if f := s.opts.Authenticate; f != nil {
-		return func(_ context.Context, _, user, password string) bool { return f(user, password) }, nil
+		return asking(f), nil
 	}
 	if !s.cfg.Auth.Enabled {
 		return nil, nil
 	}
 	o := users.VerifierOptions{Path: Htpasswd(s.cfg), Access: reach}
+	o.OnChange = func(n int, err error) { s.usersChanged(o.Path, n, err) }
 	for _, u := range s.cfg.Auth.Users {
 		o.Users = append(o.Users, users.Credential{Name: u.Username, Password: u.Password})
 	}
@@ -205,7 +227,8 @@ func (s *Server) authenticator(reach reach) (registry.Authenticate, error) {
 	for _, name := range v.Unusable() {
 		s.log.WithField("user", name).Warn("this entry of the htpasswd file has no bcrypt hash and cannot log in")
 	}
-	return v.Verify, nil
+	s.users.Store(v)
+	return verifying(v), nil
 }
 
 // accessed passes what was served or stored on to who wants to know.
@@ -232,25 +255,6 @@ func (s *Server) observe(e event) {
 	}
 }
 
-// requested measures a request and writes its access line.
-func (s *Server) requested(r *http.Request, e registry.Exchange) {
-	s.metrics.request(r.Method, e)
-	if !s.cfg.Log.Access {
-		return
-	}
-	s.log.WithFields(logrus.Fields{"method": short(r.Method), "path": short(r.URL.Path), "status": e.Status, "bytes": e.Bytes,
-		"took": e.Took.Round(time.Microsecond).String(), "remote": r.RemoteAddr, "user": e.User, "agent": short(r.UserAgent())}).Info("request")
-}
-
-// short bounds what a client can write into the log with one request. Paths of the API stay below it.
-func short(s string) string {
-	const most = 512
-	if len(s) <= most {
-		return s
-	}
-	return s[:most] + "…"
-}
-
 // keep starts what runs beside the requests.
 func (s *Server) keep(ctx context.Context, policy index.Policy) {
 	go s.events.deliver() // awaited by finish
@@ -258,11 +262,15 @@ func (s *Server) keep(ctx context.Context, policy index.Policy) {
 	s.background.Go(func() { s.beat(ctx, policy) })
 	if s.cfg.Cache.CleanupInterval > 0 {
 		sweeper := gc.Sweeper{
-			Collector: &gc.Collector{Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log, OnDelete: s.deleted()},
+			Collector: s.collector(),
 			Policy:    policy, Interval: s.cfg.Cache.CleanupInterval, OnRun: s.metrics.run,
 		}
 		s.background.Go(func() { sweeper.Sweep(ctx) })
 	}
+}
+
+func (s *Server) collector() *gc.Collector {
+	return &gc.Collector{Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log, OnDelete: s.deleted()}
 }
 
 // rebuild makes the index whole, and lets things be retired from then on.
@@ -299,7 +307,7 @@ func (s *Server) rebuild(ctx context.Context, policy index.Policy) {
 	}
 	s.gate(true)
 	s.log.WithFields(logrus.Fields{"objects": res.Seen, "adopted": res.Adopted, "missing": res.Missing,
-		"took": time.Since(start).Round(time.Millisecond).String()}).Info("index is in line with the disk")
+		"duration_ms": milliseconds(time.Since(start))}).Info("index is in line with the disk")
 }
 
 // complain logs an error, and what the operator can do if somebody knows that.
@@ -333,6 +341,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 func (s *Server) beat(ctx context.Context, policy index.Policy) {
 	for sleep(ctx, index.BeatInterval) == nil {
 		s.watch(ctx, policy)
+		s.watchLogins(time.Now())
 	}
 }
 
@@ -374,6 +383,48 @@ func (s *Server) watchGate(ctx context.Context, policy index.Policy) {
 	s.background.Go(func() { s.rebuild(ctx, policy) })
 }
 
+// Inspect lists what is stored. whole is false while the index is compared with the disk: there may be more.
+func (s *Server) Inspect(ctx context.Context, o inspect.Options) (list inspect.Listing, whole bool, err error) {
+	ctx, leave, err := s.calls.begin(ctx)
+	if err != nil {
+		return list, false, err
+	}
+	defer leave()
+	if whole, err = s.store.index.GateOpen(ctx); err == nil {
+		list, err = inspect.List(ctx, s.store.index, s.policy(), o)
+	}
+	return list, whole, reason(ctx, err)
+}
+
+// Expire does one expiry run now. A ttl of 0 is the server's own.
+func (s *Server) Expire(ctx context.Context, ttl time.Duration, dryRun bool) (gc.Report, error) {
+	ctx, leave, err := s.calls.begin(ctx)
+	if err != nil {
+		return gc.Report{}, err
+	}
+	defer leave()
+	policy := s.policy()
+	if ttl != 0 {
+		policy.TTL = ttl
+	}
+	rep, err := s.collector().Run(ctx, policy, dryRun)
+	if !dryRun && ctx.Err() == nil && !errors.Is(err, index.ErrGateClosed) {
+		s.metrics.run(rep, err)
+	}
+	return rep, reason(ctx, err)
+}
+
+// reason is why a call failed: the end of its context says it best.
+func reason(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// Collector has the metrics of this server.
+func (s *Server) Collector() prometheus.Collector { return s.metrics.registry }
+
 // Handler answers requests below /v2/, for those who own their listener.
 func (s *Server) Handler() http.Handler { return s.handler }
 
@@ -409,26 +460,29 @@ func (s *Server) servers() {
 
 var errStarted = errors.New("the server was started before")
 
-// Start listens and serves until Shutdown, which makes it return nil; at once if that was called before.
-// It may be tried again after a *ListenError.
+// Start listens and serves until Shutdown, which makes it return nil. It may be tried again after a *ListenError.
+// ClosedError: Shutdown was called before.
 func (s *Server) Start() error {
 	if s.ending.Load() {
 		<-s.stopped
-		return nil
+		return ClosedError{}
 	}
 	if !s.starting.CompareAndSwap(false, true) {
 		return errStarted
 	}
-	listeners, err := s.listen()
-	if err != nil {
-		s.starting.Store(false)
-		return err
+	listeners := s.listeners
+	if listeners == nil {
+		var err error
+		if listeners, err = s.listen(); err != nil {
+			s.starting.Store(false)
+			return err
+		}
 	}
 	failed := make(chan error, len(listeners))
 	var serving sync.WaitGroup
-	for srv, l := range listeners {
+	for _, l := range listeners {
 		serving.Go(func() {
-			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			if err := l.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				failed <- err
 			}
 		})
@@ -448,48 +502,28 @@ func (s *Server) Start() error {
 	}
 }
 
-func (s *Server) listen() (map[*http.Server]net.Listener, error) {
-	listeners := map[*http.Server]net.Listener{}
-	if s.opts.Debug && s.cfg.Debug.Address != "" {
-		l, err := listen("tcp", s.cfg.Debug.Address)
-		if err != nil {
-			return nil, &ListenError{"debug.address", s.cfg.Debug.Address, err}
-		}
-		listeners[s.debug] = l
-		s.log.WithField("address", l.Addr().String()).Info("metrics and health")
-	}
-	address := net.JoinHostPort(s.cfg.Server.Address, strconv.Itoa(s.cfg.Server.Port))
-	network := "tcp"
-	if ip := net.ParseIP(s.cfg.Server.Address); ip.To4() != nil {
-		network = "tcp4" // else Go listens on IPv6 for 0.0.0.0, too
-	}
-	l, err := listen(network, address)
-	if err != nil {
-		if d := listeners[s.debug]; d != nil {
-			err = errors.Join(err, d.Close())
-		}
-		return nil, &ListenError{"server.port", address, err}
-	}
-	listeners[s.main] = s.certificate.wrap(listener{l, s.door}, s.main)
-	s.log.WithFields(logrus.Fields{"address": l.Addr().String(), "tls": s.certificate != nil, "directory": s.cfg.Storage.Directory,
-		"ttl": config.FormatDuration(s.cfg.Cache.TTL)}).Info("serving")
-	return listeners, nil
+// Shutdown is ShutdownContext with a context that ends after the timeout.
+func (s *Server) Shutdown(timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	return s.shutdown(ctx, cancel)
 }
 
-// lastWords is what is left at least, once the timeout of Shutdown is over, to handlers whose connections
-// were cut, and to observers of what was done until then.
-const lastWords = time.Second
+// ShutdownContext lets transfers in flight go on until ctx ends, then cuts them; and ends everything that New and
+// Start began. It may be called more than once: all calls wait for the end, and return the same. Called by an
+// observer it does not wait, since the end waits for the observers.
+func (s *Server) ShutdownContext(ctx context.Context) error { return s.shutdown(ctx, func() {}) }
 
-// Shutdown lets transfers in flight go on for the timeout, then cuts them; and ends everything that New
-// and Start began. It may be called more than once: all calls wait for the end, and return the same. Called
-// by an observer it does not wait, since the end waits for the observers.
-func (s *Server) Shutdown(timeout time.Duration) error {
+// shutdown calls release when ctx is needed no more.
+func (s *Server) shutdown(ctx context.Context, release func()) error {
 	if s.ending.CompareAndSwap(false, true) {
 		close(s.stopping)
 		go func() {
 			defer close(s.stopped)
-			s.failure = s.stop(timeout)
+			defer release()
+			s.failure = s.stop(ctx)
 		}()
+	} else {
+		release()
 	}
 	if s.events.calling() {
 		return nil
@@ -499,47 +533,21 @@ func (s *Server) Shutdown(timeout time.Duration) error {
 }
 
 // stop goes against the order of New: no more requests, no more background, no more to tell, no store.
-func (s *Server) stop(timeout time.Duration) error {
-	end := time.Now().Add(timeout)
-	ctx, cancel := context.WithDeadline(context.Background(), end)
-	defer cancel()
+func (s *Server) stop(ctx context.Context) error {
 	err := s.main.Shutdown(ctx)
-	if errors.Is(err, context.DeadlineExceeded) {
-		s.log.WithField("timeout", timeout.String()).Warn("transfers were still in flight at the end of the drain timeout, and are cut")
+	if err != nil && ctx.Err() != nil {
+		s.log.Warn("transfers were still in flight at the end of the drain timeout, and are cut")
 		err = s.main.Close()
 	}
-	if n := s.flights.drain(max(time.Until(end), lastWords)); n > 0 {
+	closeAll(s.listeners) // unless Start took them
+	if n := s.flights.drain(ctx); n > 0 {
 		err = errors.Join(err, fmt.Errorf("not all requests came to an end (%d left)", n))
 	}
 	err = errors.Join(err, s.debug.Close())
 	s.cancel()
+	s.calls.end()
 	s.background.Wait()
-	err = errors.Join(err, s.events.finish(max(time.Until(end), lastWords)))
+	s.watchLogins(time.Now().Add(failureWindow)) // which ends now
+	err = errors.Join(err, s.events.finish(ctx))
 	return errors.Join(err, s.store.index.Beat(context.Background()), s.store.close()) // watched until now
-}
-
-// ListenError says that an address cannot be listened on.
-type ListenError struct {
-	Key, Address string
-	Err          error
-}
-
-func (e *ListenError) Error() string { return fmt.Sprintf("listen on %s: %v", e.Address, e.Err) }
-
-// Unwrap is for errors.As.
-func (e *ListenError) Unwrap() error { return e.Err }
-
-// Hint says what the operator can do.
-func (e *ListenError) Hint() string {
-	another := "choose another --server.port (or --server.address)"
-	if e.Key == "debug.address" {
-		another = "choose another --debug.address, or turn it off: --debug.address ''"
-	}
-	switch {
-	case errors.Is(e.Err, syscall.EACCES):
-		return "low ports are for root and for who has CAP_NET_BIND_SERVICE; " + another
-	case errors.Is(e.Err, syscall.EADDRINUSE):
-		return "stop what listens there, or " + another
-	}
-	return another
 }

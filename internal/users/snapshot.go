@@ -3,7 +3,9 @@ package users
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"sync"
 
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 )
@@ -34,7 +36,33 @@ func (v *Verifier) current() *snapshot {
 	}
 	s := v.load()
 	v.seen.Store(s)
+	v.told.tell(s)
 	return s
+}
+
+// told is what was last told about the file.
+type told struct {
+	onChange func(users int, err error)
+	mu       sync.Mutex // guards last; held over onChange, so that changes are told in their order
+	last     *snapshot
+}
+
+// tell tells a snapshot that says something else than the last one. The first one is no change.
+func (t *told) tell(s *snapshot) {
+	if t.onChange == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.last != nil && !t.last.says(s) {
+		t.onChange(len(s.costs), s.err)
+	}
+	t.last = s
+}
+
+// says tells whether two snapshots have the same users.
+func (s *snapshot) says(other *snapshot) bool {
+	return fmt.Sprint(s.err) == fmt.Sprint(other.err) && maps.Equal(s.hashes, other.hashes)
 }
 
 // describes says whether the file is still the one of a snapshot.

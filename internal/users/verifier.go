@@ -31,6 +31,9 @@ type VerifierOptions struct {
 	TTL time.Duration
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
+	// OnChange is called when the file says something else than when it was read before, with the number of users in
+	// it who could log in, or with why it cannot be read. It must not call the Verifier. Nil: nobody wants to know.
+	OnChange func(users int, err error)
 }
 
 // Credential is a user of the configuration. Password is plain, or a bcrypt hash.
@@ -51,9 +54,10 @@ type Verifier struct {
 	now        func() time.Time
 
 	seen     atomic.Pointer[snapshot] // the file as last read
-	verified memory[fingerprint]      // spares bcrypt
-	flights  singleflight.Group       // by fingerprint and lane
-	width    int                      // how many bcrypts may run at a time; the rest of the machine serves
+	told     told
+	verified memory[fingerprint] // spares bcrypt
+	flights  singleflight.Group  // by fingerprint and lane
+	width    int                 // how many bcrypts may run at a time; the rest of the machine serves
 	turns    turns
 	queues   queues
 	runs     atomic.Int64 // how many times bcrypt ran
@@ -98,6 +102,7 @@ func NewVerifier(o VerifierOptions) (*Verifier, error) {
 		access:     o.Access,
 		configured: make(map[string]account, len(o.Users)),
 		now:        o.Now,
+		told:       told{onChange: o.OnChange},
 		verified:   memory[fingerprint]{ttl: o.TTL, limit: mostRemember},
 		width:      width,
 		turns:      turns{free: width},
@@ -187,6 +192,12 @@ func (v *Verifier) laneOf(q query) lane {
 		return guesser
 	}
 	return stranger
+}
+
+// Knows says whether there is a user of that name who could log in.
+func (v *Verifier) Knows(name string) bool {
+	_, configured := v.configured[name]
+	return configured || v.current().hashes[name] != ""
 }
 
 // A query is one question to bcrypt. Without a hash the answer is no, after a run of the given cost.

@@ -26,7 +26,7 @@ type Config struct {
 // Server is the registry's listener.
 type Server struct {
 	// Address is the IP address or host name to listen on. Default 0.0.0.0, every IPv4 interface; "::" or "" is
-	// every interface.
+	// every interface, IPv4 and IPv6. localhost is both loopbacks; another name is every address that it has here.
 	Address string
 
 	// Port is the TCP port to listen on, 0 to 65535. Default 5000, where registries are looked for; 0 is any free one.
@@ -34,6 +34,11 @@ type Server struct {
 
 	// TLS is off by default: behind a proxy, or on localhost, docker needs none.
 	TLS TLS
+
+	// TrustedProxies are the networks (10.0.0.0/8) and addresses of proxies whose X-Forwarded-For or Forwarded names
+	// the client, for the log and the limits. Default the loopbacks, 127.0.0.0/8 and ::1/128; none: every peer is the
+	// client. Only the file can give them.
+	TrustedProxies []string
 
 	// DrainTimeout is how long transfers in flight may go on after SIGTERM. Default 30s, at least 0 (cut at once).
 	DrainTimeout time.Duration
@@ -164,7 +169,7 @@ type Log struct {
 // DefaultConfig returns a new Config that holds the default of every key. It is valid.
 func DefaultConfig() *Config {
 	return &Config{
-		Server:  Server{Address: "0.0.0.0", Port: 5000, DrainTimeout: 30 * time.Second},
+		Server:  Server{Address: "0.0.0.0", Port: 5000, TrustedProxies: []string{"127.0.0.0/8", "::1/128"}, DrainTimeout: 30 * time.Second},
 		Storage: Storage{Directory: "/var/cache/docker-cache-server"},
 		Auth:    Auth{Enabled: true},
 		Cache:   Cache{TTL: 30 * day, CleanupInterval: time.Hour, Grace: time.Hour, AdoptAge: "now"},

@@ -101,6 +101,8 @@ func candidates(value *yaml.Node) []string {
 // value reads a key, or a field of a list's element.
 func (l *loader) value(path string, field any, n *yaml.Node) error {
 	switch p := field.(type) {
+	case *[]string:
+		return l.words(path, n, p)
 	case *[]User:
 		return list(l, path, n, p, (*User).fields)
 	case *[]Rule:
@@ -110,8 +112,19 @@ func (l *loader) value(path string, field any, n *yaml.Node) error {
 	}
 }
 
-// list reads a sequence of mappings. A list with nothing in it, as when every element is commented out, is empty.
-func list[T any](l *loader, path string, n *yaml.Node, into *[]T, fields func(*T) map[string]any) error {
+// words reads a sequence of single values, in place of what the list holds. One with nothing in it is empty.
+func (l *loader) words(path string, n *yaml.Node, into *[]string) error {
+	*into = nil
+	return l.sequence(path, n, func(at string, item *yaml.Node) error {
+		var word string
+		err := l.scalar(at, &word, item)
+		*into = append(*into, word)
+		return err
+	})
+}
+
+// sequence calls visit for every element. A list with nothing in it, as when every element is commented out, is empty.
+func (l *loader) sequence(path string, n *yaml.Node, visit func(at string, item *yaml.Node) error) error {
 	n = target(n)
 	if isNull(n) {
 		return nil
@@ -120,22 +133,29 @@ func list[T any](l *loader, path string, n *yaml.Node, into *[]T, fields func(*T
 		return l.at(path, n, "", problem("begin every element with a dash", "is %s, where a list is expected", form(n)))
 	}
 	for i, item := range n.Content {
-		var element T
-		known := fields(&element)
 		at := fmt.Sprintf("%s[%d]", path, i)
 		l.lines[at] = item.Line
+		if err := visit(at, item); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// list reads a sequence of mappings.
+func list[T any](l *loader, path string, n *yaml.Node, into *[]T, fields func(*T) map[string]any) error {
+	return l.sequence(path, n, func(at string, item *yaml.Node) error {
+		var element T
+		known := fields(&element)
 		err := l.mapping(at, item, func(path, name string, value *yaml.Node) error {
 			if field, ok := known[name]; ok {
 				return l.scalar(path, field, value)
 			}
 			return l.unknown(path, slices.Sorted(maps.Keys(known)))
 		})
-		if err != nil {
-			return err
-		}
 		*into = append(*into, element)
-	}
-	return nil
+		return err
+	})
 }
 
 // scalar reads a single value. A true or false is no text: who writes "address: false" means something that dcs would

@@ -24,6 +24,7 @@ func keys() []key {
 		{"server.port", func(c *Config) any { return &c.Server.Port }, "`port` to listen on, 0 = any free one"},
 		{"server.tls.certificate", func(c *Config) any { return &c.Server.TLS.Certificate }, "PEM `file` of the certificate chain; reloaded when it changes"},
 		{"server.tls.key", func(c *Config) any { return &c.Server.TLS.Key }, "PEM `file` of the private key; reloaded when it changes"},
+		{"server.trusted_proxies", func(c *Config) any { return &c.Server.TrustedProxies }, "networks of proxies that may name the client"},
 		{"server.drain_timeout", func(c *Config) any { return &c.Server.DrainTimeout }, "how long transfers in flight may go on after SIGTERM"},
 		{"storage.directory", func(c *Config) any { return &c.Storage.Directory }, "`directory` of the data root"},
 		{"auth.enabled", func(c *Config) any { return &c.Auth.Enabled }, "ask for Basic authentication"},
@@ -141,6 +142,8 @@ func text(field any) string {
 		return *p
 	case *time.Duration:
 		return FormatDuration(*p)
+	case *[]string:
+		return strings.Join(*p, ", ")
 	case *[]User:
 		return join(*p, func(u User) string { return u.Username })
 	case *[]Rule:

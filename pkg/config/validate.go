@@ -68,7 +68,39 @@ func (s *Server) validate() error {
 	case s.TLS.Key != "" && s.TLS.Certificate == "":
 		return refuse(key, s.TLS.Key, "give both or none", "needs %s beside it", certificate)
 	}
+	for i, proxy := range s.TrustedProxies {
+		if _, err := parseNetwork(proxy); err != nil {
+			return about(err, fmt.Sprintf("server.trusted_proxies[%d]", i), proxy)
+		}
+	}
 	return notNegative("server.drain_timeout", s.DrainTimeout, "0 cuts transfers at once")
+}
+
+// Proxies are the networks of TrustedProxies. Validate says which are none.
+func (s *Server) Proxies() (networks []netip.Prefix) {
+	for _, proxy := range s.TrustedProxies {
+		if network, err := parseNetwork(proxy); err == nil {
+			networks = append(networks, network)
+		}
+	}
+	return networks
+}
+
+// parseNetwork reads a network, or the one of an address alone.
+func parseNetwork(text string) (netip.Prefix, error) {
+	const hint = "write it like 10.0.0.0/8, 2001:db8::/32 or 192.0.2.1"
+	network, err := netip.ParsePrefix(text)
+	if err != nil {
+		address, err := netip.ParseAddr(text)
+		if err != nil || address.Zone() != "" {
+			return network, problem(hint, "is neither a network nor an IP address")
+		}
+		network = netip.PrefixFrom(address, address.BitLen())
+	}
+	if network.Addr().Is4In6() {
+		return network, problem(hint, "is an IPv4 network in the form of IPv6")
+	}
+	return network.Masked(), nil
 }
 
 func isHost(s string) bool {

@@ -7,10 +7,15 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strings"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 	"github.com/jc-lab/docker-cache-server/pkg/server"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 )
 
@@ -88,21 +93,179 @@ func ExampleServer_ServeHTTP() {
 	// shut down: <nil>
 }
 
-// Start blocks. The end of a context, of which signals are one source, ends it.
-func ExampleServer_Shutdown() {
+// Start blocks until Shutdown. Where the configuration says port 0, Addr tells the port that was free.
+func ExampleServer_Start() {
 	cfg, logger, remove := exampleConfig()
 	defer remove()
 	srv, err := server.New(&server.Options{Config: cfg, Logger: logger})
 	if err != nil {
 		panic(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond) // or signal.NotifyContext
+	ended := make(chan error)
+	go func() { ended <- srv.Start() }()
+	for srv.Addr() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	resp, err := http.Get("http://" + srv.Addr().String() + "/v2/")
+	if err != nil {
+		panic(err)
+	}
+	resp.Body.Close()
+	fmt.Println("ping:", resp.Status)
+	fmt.Println("shut down:", srv.Shutdown(30*time.Second))
+	fmt.Println("Start returned:", <-ended)
+	fmt.Println("Start again:", srv.Start())
+	// Output:
+	// ping: 200 OK
+	// shut down: <nil>
+	// Start returned: <nil>
+	// Start again: the server was shut down
+}
+
+// A context that ends cuts what is still in flight. Signals are one source of contexts (signal.NotifyContext).
+func ExampleServer_ShutdownContext() {
+	cfg, logger, remove := exampleConfig()
+	defer remove()
+	srv, err := server.New(&server.Options{Config: cfg, Logger: logger})
+	if err != nil {
+		panic(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	context.AfterFunc(ctx, func() {
-		if err := srv.Shutdown(30 * time.Second); err != nil {
-			logger.WithError(err).Error("not all came to an end")
+	fmt.Println("shut down:", srv.ShutdownContext(ctx))
+	// Output: shut down: <nil>
+}
+
+// pushed is a registry with an image of one layer, behind a listener of the program.
+func pushed(cfg *config.Config, logger *logrus.Logger) (srv *server.Server, web *httptest.Server) {
+	srv, err := server.New(&server.Options{Config: cfg, Logger: logger})
+	if err != nil {
+		panic(err)
+	}
+	web = httptest.NewServer(srv)
+	ref, err := name.ParseReference(strings.TrimPrefix(web.URL, "http://") + "/team/app:v1")
+	if err != nil {
+		panic(err)
+	}
+	image, err := random.Image(1<<20, 1)
+	if err != nil {
+		panic(err)
+	}
+	if err := remote.Write(ref, image); err != nil {
+		panic(err)
+	}
+	for { // until the index was compared with the disk
+		if found, err := srv.Inspect(context.Background(), server.InspectOptions{Limit: 1}); err != nil || found.Complete {
+			return srv, web
 		}
-	})
-	fmt.Println("ended:", srv.Start())
-	// Output: ended: <nil>
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// What is stored, largest first.
+func ExampleServer_Inspect() {
+	cfg, logger, remove := exampleConfig()
+	defer remove()
+	srv, web := pushed(cfg, logger)
+
+	found, err := srv.Inspect(context.Background(), server.InspectOptions{Sort: server.BySize, Repository: "team/**", Limit: 10})
+	if err != nil {
+		panic(err)
+	}
+	for _, i := range found.Images {
+		fmt.Println(i.Repository, i.Tags, i.Size > 1<<20, i.ExpiresAt.Sub(i.LastAccess).Round(time.Hour))
+	}
+	fmt.Println(found.Summary.Blobs, "blobs")
+
+	web.Close()
+	fmt.Println("shut down:", srv.Shutdown(30*time.Second))
+	// Output:
+	// team/app [v1] true 720h0m0s
+	// 3 blobs
+	// shut down: <nil>
+}
+
+// A dry run tells what a shorter ttl would remove. What is inside its grace, here an hour, stays.
+func ExampleServer_Expire() {
+	cfg, logger, remove := exampleConfig()
+	defer remove()
+	srv, web := pushed(cfg, logger)
+
+	would, err := srv.Expire(context.Background(), server.ExpireOptions{TTL: 24 * time.Hour, DryRun: true})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(len(would.Images), "images,", would.FreedBytes, "bytes;", would.Remaining.Tags, "tag stays")
+
+	web.Close()
+	fmt.Println("shut down:", srv.Shutdown(30*time.Second))
+	// Output:
+	// 0 images, 0 bytes; 1 tag stays
+	// shut down: <nil>
+}
+
+// The metrics of a server belong to a registry of the program.
+func ExampleServer_Collector() {
+	cfg, logger, remove := exampleConfig()
+	defer remove()
+	srv, web := pushed(cfg, logger)
+
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(srv.Collector()) // and for http: promhttp.HandlerFor(metrics, promhttp.HandlerOpts{})
+	families, err := metrics.Gather()
+	if err != nil {
+		panic(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "dcs_store_objects" {
+			for _, m := range f.Metric {
+				fmt.Println(m.Label[0].GetValue(), m.Gauge.GetValue())
+			}
+		}
+	}
+
+	web.Close()
+	fmt.Println("shut down:", srv.Shutdown(30*time.Second))
+	// Output:
+	// blob 2
+	// manifest 1
+	// tag 1
+	// shut down: <nil>
+}
+
+// A check that sees the request can tell readers from writers, and repositories apart.
+func ExampleOptions() {
+	cfg, logger, remove := exampleConfig()
+	defer remove()
+	srv, err := server.New(&server.Options{Config: cfg, Logger: logger,
+		AuthorizeRequest: func(r *http.Request, username, password string) bool {
+			if password != "pass" {
+				return false
+			}
+			reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+			return username == "ci" || reads
+		}})
+	if err != nil {
+		panic(err)
+	}
+	web := httptest.NewServer(srv)
+	for _, user := range []string{"ci", "reader"} {
+		req, err := http.NewRequest(http.MethodPost, web.URL+"/v2/team/app/blobs/uploads/", nil)
+		if err != nil {
+			panic(err)
+		}
+		req.SetBasicAuth(user, "pass")
+		resp, err := web.Client().Do(req)
+		if err != nil {
+			panic(err)
+		}
+		resp.Body.Close()
+		fmt.Println(user, "pushes:", resp.Status)
+	}
+	web.Close()
+	fmt.Println("shut down:", srv.Shutdown(30*time.Second))
+	// Output:
+	// ci pushes: 202 Accepted
+	// reader pushes: 401 Unauthorized
+	// shut down: <nil>
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -66,8 +67,8 @@ func TestStartReturnsNilAfterShutdown(t *testing.T) {
 	}
 	shutdown(t, srv)
 	wantEnd(t, "Start", ended)
-	if err := srv.Start(); err != nil {
-		t.Errorf("Start after Shutdown = %v", err)
+	if err := srv.Start(); !errors.Is(err, server.ErrClosed) || !errors.Is(err, http.ErrServerClosed) {
+		t.Errorf("Start after Shutdown = %v; want ErrClosed", err)
 	}
 	if _, err := net.Dial("tcp", strings.TrimPrefix(url, "http://")); err == nil {
 		t.Error("somebody still listens")
@@ -84,8 +85,8 @@ func TestShutdownAtAnyTime(t *testing.T) {
 		opts.Config.Server.Port = port
 		srv := newServer(t, opts)
 		shutdown(t, srv)
-		if err := srv.Start(); err != nil {
-			t.Errorf("Start = %v", err)
+		if err := srv.Start(); !errors.Is(err, server.ErrClosed) {
+			t.Errorf("Start = %v; want ErrClosed", err)
 		}
 	})
 	t.Run("while Start begins", func(t *testing.T) {
@@ -93,7 +94,9 @@ func TestShutdownAtAnyTime(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- srv.Start() }()
 		shutdown(t, srv)
-		wantEnd(t, "Start", ended)
+		if err := <-ended; err != nil && !errors.Is(err, server.ErrClosed) { // by who came first
+			t.Errorf("Start = %v", err)
+		}
 	})
 	t.Run("from several sides", func(t *testing.T) {
 		srv, _, ended := started(t, options(t))
@@ -184,8 +187,9 @@ func TestADirectoryHasOneServerAtATime(t *testing.T) {
 	front := httptest.NewServer(first)
 	client := newClient(t)
 	push(t, client, front.URL, "app:v1", newImage(t, 1))
-	if _, err := server.New(opts); !errors.Is(err, server.ErrLocked) || !strings.Contains(err.Error(), opts.Config.Storage.Directory) {
-		t.Errorf("a second server = %v; want ErrLocked that names the directory", err)
+	if _, err := server.New(opts); !errors.Is(err, server.ErrLocked) || !strings.Contains(err.Error(), opts.Config.Storage.Directory) ||
+		!strings.Contains(err.Error(), "another server of this process") || strings.Contains(err.Error(), "pid") {
+		t.Errorf("a second server = %v; want ErrLocked that names the directory, and says who holds it", err)
 	}
 	pull(t, client, front.URL, "app:v1") // undisturbed
 	front.Close()

@@ -3,7 +3,7 @@
 //	srv, err := server.New(&server.Options{Config: config.DefaultConfig()})
 //	if err != nil { ... }
 //	go func() { <-ctx.Done(); srv.Shutdown(30 * time.Second) }()
-//	err = srv.Start()
+//	err = srv.Start() // nil after Shutdown, ErrClosed when that came first
 //
 // A Server takes no signals, starts no global, touches neither logrus's standard logger nor the default
 // metrics registry. After Shutdown it leaves no goroutine of its own; distribution's event broadcaster, of
@@ -14,23 +14,30 @@
 package server
 
 import (
+	"context"
 	"errors"
+	"net"
 	"net/http"
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
 	"github.com/jc-lab/docker-cache-server/internal/serve"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
-// What New may find, for errors.Is. A configuration that cannot be honoured is a *config.Error.
+// What the functions may find, for errors.Is. A configuration that cannot be honoured is a *config.Error.
 var (
 	// ErrLocked: another server holds the data directory, in this process or in another one.
 	ErrLocked = serve.ErrLocked
 	// ErrNoUsers: a login is wanted, and nobody could log in.
 	ErrNoUsers = serve.ErrNoUsers
+	// ErrIncomplete, of Expire: the index is compared with the disk, and until then nobody knows what is needed.
+	ErrIncomplete = serve.ErrIncomplete
+	// ErrClosed: the server was shut down before. It is an http.ErrServerClosed, too.
+	ErrClosed = serve.ErrClosed
 )
 
 // Options say what to serve.
@@ -47,6 +54,11 @@ type Options struct {
 	// from the request's goroutine, so concurrently; its answers are not cached. When it panics, that
 	// request fails.
 	AuthValidator func(username, password string) bool
+
+	// AuthorizeRequest is asked in place of AuthValidator when it is set, in the same manner, and sees the request:
+	// method and path say what is to be done to which repository. It must not change the request nor read its body.
+	// False is answered with 401.
+	AuthorizeRequest func(r *http.Request, username, password string) bool
 
 	// OnBlobAccess is called once for each blob that a request served (GET, HEAD) or stored (upload,
 	// mount), manifests included, with the size in bytes of the whole. It is not called for what was
@@ -86,7 +98,7 @@ func New(opts *Options) (*Server, error) {
 	if log == nil {
 		log = logrus.New()
 	}
-	s, err := serve.New(serve.Options{Config: clone(opts.Config), Log: log, Authenticate: opts.AuthValidator,
+	s, err := serve.New(serve.Options{Config: clone(opts.Config), Log: log, Authenticate: opts.authenticate(),
 		OnBlobAccess: opts.OnBlobAccess, OnBlobDelete: opts.OnBlobDelete})
 	if err != nil {
 		return nil, err
@@ -94,17 +106,34 @@ func New(opts *Options) (*Server, error) {
 	return &Server{s}, nil
 }
 
+// authenticate is who decides about logins; nil: the configuration.
+func (o *Options) authenticate() func(r *http.Request, username, password string) bool {
+	ask := o.AuthValidator
+	switch {
+	case o.AuthorizeRequest != nil:
+		return o.AuthorizeRequest
+	case ask != nil:
+		return func(_ *http.Request, username, password string) bool { return ask(username, password) }
+	}
+	return nil
+}
+
 // clone is for programs that go on to change their configuration, for a second server.
 func clone(cfg *config.Config) *config.Config {
 	c := *cfg
+	c.Server.TrustedProxies = slices.Clone(cfg.Server.TrustedProxies)
 	c.Auth.Users, c.Cache.Rules = slices.Clone(cfg.Auth.Users), slices.Clone(cfg.Cache.Rules)
 	return &c
 }
 
-// Start listens where the configuration says and serves until Shutdown is done, which makes it return nil;
-// at once when that was called before. It may be called once, but again after it could not listen. A
-// server that cannot listen still holds its data directory: call Shutdown.
+// Start listens where the configuration says and serves until Shutdown is done, which makes it return nil. It may
+// be called once, but again after it could not listen. A server that cannot listen still holds its data directory:
+// call Shutdown. Where Shutdown was called before Start, there is nothing to serve: that is ErrClosed.
 func (s *Server) Start() error { return s.s.Start() }
+
+// Addr returns where Start listens, with the port that it got where the configuration says 0; nil before that. Of
+// several addresses, such as those of localhost, it is the first; all have the same port.
+func (s *Server) Addr() net.Addr { return s.s.Addr() }
 
 // ServeHTTP implements http.Handler, for programs that own their listener: it answers what is below /v2/.
 // After Shutdown it answers 503.
@@ -119,6 +148,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.s.Handler
 // an observer it does not wait: the end waits for the observer.
 func (s *Server) Shutdown(timeout time.Duration) error { return s.s.Shutdown(timeout) }
 
+// ShutdownContext is Shutdown that cuts requests when ctx ends, in place of a timeout. Without an end of ctx it waits
+// for all of them.
+func (s *Server) ShutdownContext(ctx context.Context) error { return s.s.ShutdownContext(ctx) }
+
 // Config returns the configuration that the server was made with. It must not be changed.
 func (s *Server) Config() *config.Config { return s.s.Config() }
 
@@ -127,3 +160,8 @@ func (s *Server) Stats() (Stats, error) {
 	t, err := s.s.Stats()
 	return Stats(t), err
 }
+
+// Collector returns the metrics of this server, those of docs/operations.md, for a registry of the program. Nothing
+// is registered by itself. Two servers have the same names: prometheus.WrapRegistererWith tells them apart by a label.
+// It may be called, and collected from, at any time.
+func (s *Server) Collector() prometheus.Collector { return s.s.Collector() }

@@ -1,0 +1,19 @@
+package inspect
+
+import (
+	"context"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+)
+
+// Sum sums up a store as it would live under a policy, in one pass over it.
+func Sum(ctx context.Context, store index.Store, p index.Policy) (f Figures, err error) {
+	err = store.View(ctx, func(r index.Reader) error {
+		s, err := takeSurvey(ctx, r, newLifetimes(store, p), Options{Kind: Blobs}, func(*survey, *blobUse) error { return nil })
+		if err == nil {
+			f = s.figures
+		}
+		return err
+	})
+	return f, err
+}

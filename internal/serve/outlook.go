@@ -1,0 +1,83 @@
+package serve
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/jc-lab/docker-cache-server/internal/inspect"
+)
+
+// outlook keeps what can only be found by a pass over the whole store: what is due when. Whoever reads metrics gets
+// the last figures, and has newer ones made when they are old.
+type outlook struct {
+	look  func(context.Context) (figures inspect.Figures, whole bool, err error)
+	calls *calls
+	// patience is how long a reader waits for the first figures. Small stores have them by then.
+	patience time.Duration
+
+	mu      sync.Mutex // guards the rest; held over no look
+	figures inspect.Figures
+	known   bool
+	stale   time.Time     // when newer ones are made
+	looking chan struct{} // closed when the look that is under way ends; nil: there is none
+}
+
+// A pass is made at most once a minute, and takes a hundredth of the time at most.
+const (
+	outlookPause = time.Minute
+	outlookShare = 100
+)
+
+// last returns the figures of a while ago; false: there are none yet.
+func (o *outlook) last() (inspect.Figures, bool) {
+	o.mu.Lock()
+	if o.looking == nil && time.Now().After(o.stale) {
+		o.beginLocked()
+	}
+	looking, known, patience := o.looking, o.known, o.patience
+	o.mu.Unlock()
+	if !known && looking != nil {
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		select {
+		case <-looking:
+		case <-timer.C:
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.figures, o.known
+}
+
+func (o *outlook) beginLocked() {
+	ctx, leave, err := o.calls.begin(context.Background())
+	if err != nil {
+		return // the server ends
+	}
+	looking := make(chan struct{})
+	o.looking = looking
+	go func() {
+		defer leave()
+		defer close(looking)
+		began := time.Now()
+		figures, whole, err := o.look(ctx)
+		took := time.Since(began)
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.looking = nil
+		if err != nil || !whole {
+			return // the next reader tries again
+		}
+		o.figures, o.known, o.stale = figures, true, time.Now().Add(max(outlookPause, outlookShare*took))
+	}()
+}
+
+// sum is a pass over the store. It says nothing while the index is not whole.
+func (s *Server) sum(ctx context.Context) (figures inspect.Figures, whole bool, err error) {
+	if whole, err = s.store.index.GateOpen(ctx); err != nil || !whole {
+		return figures, false, err
+	}
+	figures, err = inspect.Sum(ctx, s.store.index, s.policy())
+	return figures, true, err
+}
