@@ -107,7 +107,7 @@ func (s *Store) names(ctx context.Context, most int, indexed func(r index.Reader
 	return names, more, err
 }
 
-// walk walks through the tree, and fails where something could not be read.
+// walk walks through the tree, and fails where something could not be read or may not be followed.
 func (s *Store) walk(through func(*layout.Walk) error) error {
 	w, err := s.dir.Walk()
 	if err != nil {
@@ -119,7 +119,7 @@ func (s *Store) walk(through func(*layout.Walk) error) error {
 	for _, u := range w.Unread() {
 		return u.Err
 	}
-	return nil
+	return w.Refused()
 }
 
 // hasLink says whether a repository has any link of a kind.
