@@ -134,6 +134,10 @@ type body struct {
 
 func (b *body) Read(p []byte) (int, error) {
 	b.pace.receive()
+	if b.pace.stopped.Load() {
+		b.err = os.ErrDeadlineExceeded
+		return 0, b.err
+	}
 	n, err := b.ReadCloser.Read(p)
 	b.got += int64(n)
 	if b.rest > 0 {
