@@ -6,6 +6,9 @@ export CGO_ENABLED := 0
 
 BIN := bin/dcs
 
+# Where make run listens.
+PORT := 5000
+
 # Tools live outside the tree, one folder for each version, so that a new pin never meets an old binary.
 TOOLS         := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dcs-tools
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-v2.15.0/golangci-lint
@@ -43,9 +46,9 @@ SEED ?= 0
 build: ## build the static binary bin/dcs (what plain `make` does)
 	go build -trimpath -o $(BIN) ./cmd/dcs
 
-run: build ## start dcs on 127.0.0.1:5000, data in ./data, no login
+run: build ## start dcs on 127.0.0.1:5000 (PORT=N: another port, metrics on the next), data in ./data, no login
 	@mkdir -p data
-	@$(BIN) serve --server.address 127.0.0.1 --server.port 5000 --storage.directory data --auth.enabled=false
+	@$(BIN) serve --server.address 127.0.0.1 --server.port $(PORT) --debug.address 127.0.0.1:$$(($(PORT) + 1)) --storage.directory data --auth.enabled=false
 
 test: ## run the tests; needs nothing but Go
 	go test ./...

@@ -65,6 +65,7 @@ EXIT STATUS
 		},
 	}
 	addConfigFlags(cmd, "storage.*", "cache.*", "log.*")
+	hideFlags(cmd, "cache.cleanup_interval", "log.access")
 	addAlias(cmd, "ttl", "cache.ttl")
 	addAlias(cmd, "grace", "cache.grace")
 	addAlias(cmd, "max-size", "cache.max_size")

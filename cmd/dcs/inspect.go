@@ -87,6 +87,7 @@ EXIT STATUS
 		},
 	}
 	addConfigFlags(cmd, "storage.*", "cache.*", "log.*")
+	hideFlags(cmd, "cache.cleanup_interval", "log.access")
 	cmd.Flags().BoolVar(&f.images, "images", false, "one row for each repository and top-level manifest")
 	cmd.Flags().BoolVar(&f.tags, "tags", false, "one row for each tag")
 	cmd.Flags().BoolVar(&f.histogram, "histogram", false, "bytes by the age of their last access, as bars")

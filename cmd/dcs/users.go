@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/jc-lab/docker-cache-server/internal/nearest"
 	"github.com/jc-lab/docker-cache-server/internal/serve"
 	"github.com/jc-lab/docker-cache-server/internal/users"
 )
@@ -143,7 +144,7 @@ type unknownUser struct {
 func (e *unknownUser) Unwrap() error { return e.error }
 func (e *unknownUser) Hint() string {
 	if names, err := e.file.List(); err == nil {
-		if meant := near(e.name, names); meant != "" {
+		if meant := nearest.Name(e.name, names); meant != "" {
 			return "did you mean " + meant + "?"
 		}
 	}

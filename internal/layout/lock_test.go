@@ -2,7 +2,10 @@ package layout
 
 import (
 	"errors"
+	"io/fs"
 	"os"
+	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -38,5 +41,17 @@ func TestRootLockNamesItsHolder(t *testing.T) {
 	}
 	if err := again.Unlock(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestOnlyALockThatDoesNotWorkBlamesTheFileSystem(t *testing.T) {
+	for _, tt := range []struct {
+		err    error
+		blamed bool
+	}{{syscall.EACCES, false}, {syscall.EPERM, false}, {syscall.ENOLCK, true}, {syscall.EINVAL, true}} {
+		err := lockError("/data/.metadata/lock", &fs.PathError{Op: "open", Path: "/data/.metadata/lock", Err: tt.err})
+		if blamed := strings.Contains(err.Error(), "locks must work"); blamed != tt.blamed || !errors.Is(err, tt.err) {
+			t.Errorf("%v: %v", tt.err, err)
+		}
 	}
 }
