@@ -6,6 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/jc-lab/docker-cache-server/internal/nearest"
 )
 
 var shells = []string{"bash", "zsh", "fish", "powershell"}
@@ -59,7 +61,7 @@ EXIT STATUS
 
 func unknownShell(name string) error {
 	err := fmt.Errorf("unknown shell %q", name)
-	if meant := near(name, shells); meant != "" {
+	if meant := nearest.Name(name, shells); meant != "" {
 		return &usageError{err, "did you mean dcs completion " + meant + "?"}
 	}
 	return &usageError{err, "it may be " + sentence(shells)}

@@ -94,7 +94,7 @@ func settings(cmd *cobra.Command, cfg *config.Config, origins config.Origins) ma
 	return all
 }
 
-// value is what a key holds, as a YAML file would: durations are text, lists are lists.
+// value is what a key holds: durations are text, sizes are bytes, lists are lists.
 func value(cmd *cobra.Command, cfg *config.Config, key string) any {
 	switch key {
 	case "server.trusted_proxies":
@@ -105,16 +105,17 @@ func value(cmd *cobra.Command, cfg *config.Config, key string) any {
 			users = append(users, map[string]string{"username": u.Username, "password": mask})
 		}
 		return users
-	case "cache.rules":
-		rules := []map[string]any{}
-		for _, r := range cfg.Cache.Rules {
-			rules = append(rules, map[string]any{"repository": r.Repository, "tag": r.Tag, "ttl": config.FormatDuration(r.TTL), "keep": r.Keep})
-		}
-		return rules
 	}
+	text := cfg.Text(key)
 	switch cmd.Flags().Lookup(key).Value.Type() {
-	case "bool", "int", "size":
-		return json.RawMessage(cfg.Text(key))
+	case "bool", "int":
+		return json.RawMessage(text)
+	case "size":
+		bytes, err := config.ParseSize(text)
+		if err != nil {
+			panic(err) // it is the text of a size
+		}
+		return bytes
 	}
-	return cfg.Text(key)
+	return text
 }

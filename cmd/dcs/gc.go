@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
 	"github.com/jc-lab/docker-cache-server/internal/gc"
@@ -18,7 +19,10 @@ import (
 // gcFlags are the flags of dcs gc as they were typed, but for those of the configuration.
 type gcFlags struct {
 	dryRun, repair bool
+	quiet          bool
 	format         string
+	limit          int // of the images that are printed; 0: all
+	limited        bool
 }
 
 func newGCCommand(env *environment) *cobra.Command {
@@ -33,9 +37,13 @@ gets mail only when something was removed. Without --ttl and --grace the policy 
 the last server of the directory holds. Durations are like 30d, 12h or 1w2d; a ttl
 of 0 is never.
 
-ONLY ITS OWN is what no other image holds. "Freed" counts the files of blobs, each
-once; the bytes that images share go with the last of them. Ctrl-C stops between
-two steps and says what was done; the next run goes on.
+FREES is what removing an image frees: the bytes that no other image holds. The bytes
+that images share are freed with the last of them. Ctrl-C stops between two steps and
+says what was done; the next run goes on.
+
+On a terminal the images that were not used for the longest are shown, 50 of them, and
+the totals last; elsewhere all are, unless --limit says how many. JSON has all without
+--limit, too. --quiet prints nothing but errors.
 
 With --repair every blob is read and held against its digest first, which takes as
 long as reading the disk does. Blobs with wrong bytes go to .metadata/quarantine;
@@ -54,6 +62,7 @@ EXIT STATUS
   dcs gc --config /etc/dcs.yaml --format json | jq .freed_bytes`,
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			f.limited = cmd.Flags().Changed("limit")
 			if err := f.check(); err != nil {
 				return err
 			}
@@ -65,16 +74,22 @@ EXIT STATUS
 		},
 	}
 	addConfigFlags(cmd, "storage.*", "cache.*", "log.*")
+	hideFlags(cmd, "cache.cleanup_interval", "log.access")
 	addAlias(cmd, "ttl", "cache.ttl")
 	addAlias(cmd, "grace", "cache.grace")
 	addAlias(cmd, "max-size", "cache.max_size")
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "show what would be removed and change nothing")
 	cmd.Flags().BoolVar(&f.repair, "repair", false, "before the run, read every blob and mend what is broken; says each step")
+	cmd.Flags().IntVar(&f.limit, "limit", 0, "print `N` images; 0: all (default: 50 on a terminal, all when piped)")
+	cmd.Flags().BoolVar(&f.quiet, "quiet", false, "print nothing but errors")
 	cmd.Flags().StringVar(&f.format, "format", "table", "form of the output: `table|json`")
 	return cmd
 }
 
 func (f gcFlags) check() error {
+	if f.limit < 0 {
+		return &usageError{fmt.Errorf("--limit %d is negative", f.limit), "0 prints all"}
+	}
 	return oneOf("format", f.format, "table", "json")
 }
 
@@ -91,11 +106,17 @@ func (f gcFlags) collect(ctx context.Context, env *environment, cfg *config.Conf
 	if err := becomeOwner(cfg); err != nil {
 		return err
 	}
+	if f.quiet {
+		log.SetLevel(min(log.GetLevel(), logrus.ErrorLevel)) // lower levels say more serious things
+	}
 	bar := ui.NewProgress(env.stderr, env.get)
 	defer bar.Close()
 	log.SetOutput(bar)
 	once := gc.Once{Dir: dir, Log: log, DryRun: f.dryRun, Repair: f.repair, Asked: asked(cfg, origins), NameAge: serve.NameAge(cfg),
 		OnProgress: func(p gc.Progress) {
+			if f.quiet {
+				return
+			}
 			bar.Show(ui.Step{What: p.Phase.String(), Done: p.Done, Total: p.Total, Bytes: p.Bytes})
 		}}
 	rep, err := once.Run(ctx)
@@ -108,10 +129,25 @@ func (f gcFlags) print(env *environment, rep gc.Report, stopped error) error {
 	switch {
 	case rep.Repairs == nil && (time.Time(rep.StartedAt).IsZero() || (rep.DryRun && stopped != nil && rep.Planned == 0)):
 		return nil // the run did not come so far
+	case f.quiet:
+		return nil
 	case f.format == "json":
+		rep.Images = rep.Images[:f.printed(len(rep.Images), false)]
 		return json.NewEncoder(env.stdout).Encode(rep)
 	}
-	return printReport(env, rep, stopped)
+	return printReport(env, rep, f.printed(len(rep.Images), ui.Terminal(env.stdout)), stopped)
+}
+
+// printed is how many of the images are printed. People on a terminal would see the last rows only of what does not fit.
+func (f gcFlags) printed(images int, terminal bool) int {
+	most := f.limit
+	if terminal && !f.limited {
+		most = screenful
+	}
+	if most == 0 {
+		return images
+	}
+	return min(images, most)
 }
 
 // unmended is the error of a repair that left something.

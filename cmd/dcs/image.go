@@ -11,7 +11,7 @@ import (
 )
 
 // listFlags are the flags of dcs inspect that say which rows to list. One image has none.
-var listFlags = []string{"images", "tags", "sort", "reverse", "limit", "repository", "histogram"}
+var listFlags = []string{"images", "tags", "sort", "reverse", "limit", "repository", "histogram", "expiring"}
 
 // atMostOne wants at most one argument.
 func atMostOne(cmd *cobra.Command, args []string) error {

@@ -103,7 +103,7 @@ func TestInspectAnImage(t *testing.T) {
 		{[]string{"team/app@" + layer}, 1, "is a layer or a config, not an image", "team/app:"},
 		{[]string{"team/app@sha256:0000000"}, 1, "has no manifest sha256:0000000", "dcs inspect --images --repository team/app"},
 		{[]string{"Team/App"}, 2, "is no name of a repository", "lower case"},
-		{[]string{"team/app@1a2b3c4d5e6f"}, 2, "is no digest", "NAME@sha256:"},
+		{[]string{"team/app@1a2b"}, 2, "is no digest", "NAME@sha256:"},
 		{[]string{"team/app:1.0", "other"}, 2, `unexpected argument "other"`, "one image at a time"},
 		{[]string{"team/app:1.0", "--tags"}, 2, "--tags does not go with an image", "leave it out"},
 		{[]string{"team/app:1.0", "--limit", "3"}, 2, "--limit does not go with an image", "leave it out"},

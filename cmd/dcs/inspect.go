@@ -10,6 +10,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/serve"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
+	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
 // screenful is how many rows people get on a terminal unless they ask for more.
@@ -20,6 +21,7 @@ type inspectFlags struct {
 	images, tags, histogram  bool
 	check, deep              bool
 	sort, repository, format string
+	expiring                 string
 	reverse                  bool
 	limit                    int
 }
@@ -28,10 +30,15 @@ func newInspectCommand(env *environment) *cobra.Command {
 	var f inspectFlags
 	cmd := &cobra.Command{
 		Use:   "inspect [NAME[:TAG|@DIGEST]]",
-		Short: "Show what is stored, by last access, and what goes when",
-		Long: `Show what is stored, by last access, and what goes when: blobs, or images, or tags,
-or how many bytes were not used for how long. An image was used when it was pushed,
-pulled or asked for, and all that it consists of with it.
+		Short: "Show what is stored, when it was used, and when it expires",
+		Long: `Show what is stored, when it was used last, and when it expires: blobs, or images, or
+tags, or how many bytes were not used for how long. An image was used when it was
+pushed, pulled or asked for, and all that it consists of with it.
+
+EXPIRES is when it is removed if nobody uses it any more; what is due is removed at
+the next clean-up. FREES is what removing an image frees: the bytes that no other
+image holds. REASON says why an image is there; a tagged one expires all the same.
+--sort expires and --expiring 7d show what is removed next.
 
 Works beside a running server, without one, and on a read-only directory. Looking
 never counts as use. Without cache.ttl and cache.grace in the configuration the
@@ -39,7 +46,8 @@ policy of the last server of the directory holds.
 
 With a name, show that image as a tree: what it consists of, what refers to it, and
 what of it other images hold too. The tag is latest unless there is one; a digest may
-be shortened as dcs shows it, and decides when there is a tag as well.
+be shortened as dcs shows it, and decides when there is a tag as well. A digest alone
+is looked for in all repositories.
 
 --check verifies the store and changes nothing: missing blob, partial index, dangling
 link, orphan file, unparsable manifest, tag to nowhere, stale row, refused link,
@@ -54,6 +62,7 @@ EXIT STATUS
   130  interrupted`,
 		Example: `  dcs inspect --images --storage.directory /var/cache/docker-cache-server
   dcs inspect team/app:1.0
+  dcs inspect --images --expiring 7d
   dcs inspect --tags --repository 'team/**' --sort size --limit 10
   dcs inspect --histogram
   dcs inspect --format json | jq -r '.blobs[] | select(.manifests == 0) | .digest'`,
@@ -65,7 +74,7 @@ EXIT STATUS
 			if f.check {
 				return f.verify(env, cmd)
 			}
-			opts, err := f.options(ui.Terminal(env.stdout), cmd.Flags().Changed("limit"))
+			opts, err := f.options(ui.Terminal(env.stdout), cmd.Flags().Changed)
 			if err != nil {
 				return err
 			}
@@ -76,6 +85,7 @@ EXIT STATUS
 			bar := ui.NewProgress(env.stderr, env.get)
 			defer bar.Close()
 			out := newOutput(env, f.format)
+			out.To = bar.Above(env.stdout)
 			out.OnProgress = func(done, total int64) {
 				if done == total {
 					bar.Show(ui.Step{})
@@ -87,13 +97,15 @@ EXIT STATUS
 		},
 	}
 	addConfigFlags(cmd, "storage.*", "cache.*", "log.*")
+	hideFlags(cmd, "cache.cleanup_interval", "log.access")
 	cmd.Flags().BoolVar(&f.images, "images", false, "one row for each repository and top-level manifest")
 	cmd.Flags().BoolVar(&f.tags, "tags", false, "one row for each tag")
 	cmd.Flags().BoolVar(&f.histogram, "histogram", false, "bytes by the age of their last access, as bars")
-	cmd.Flags().StringVar(&f.sort, "sort", string(inspect.ByAccess), "order of the rows: accessed or created (newest first), size (largest first), name (A to Z)")
+	cmd.Flags().StringVar(&f.sort, "sort", string(inspect.ByAccess), "order of the rows: accessed or created (newest first), size (largest first), name (A to Z), expires (soonest first)")
 	completeValues(cmd, "sort", words(inspect.Sorts)...)
+	cmd.Flags().StringVar(&f.expiring, "expiring", "", "only what is removed within this `DURATION` if nobody uses it, soonest first")
 	cmd.Flags().BoolVar(&f.reverse, "reverse", false, "turn the order round")
-	cmd.Flags().IntVar(&f.limit, "limit", 0, "show `N` rows after sorting; 0: all (without the flag 50 on a terminal, else all)")
+	cmd.Flags().IntVar(&f.limit, "limit", 0, "show `N` rows after sorting; 0: all (default: 50 on a terminal, all when piped)")
 	cmd.Flags().StringVar(&f.repository, "repository", "", "only repositories that match this `GLOB`; * does not cross a slash, ** does")
 	cmd.Flags().StringVar(&f.format, "format", string(inspect.Table), "form of the output: `table|json|csv`")
 	cmd.Flags().BoolVar(&f.check, "check", false, "verify the store, every link and reference; exit 3 when there are problems, a line each")
@@ -101,10 +113,21 @@ EXIT STATUS
 	return cmd
 }
 
-func (f inspectFlags) options(terminal, limited bool) (inspect.Options, error) {
+func (f inspectFlags) options(terminal bool, given func(flag string) bool) (inspect.Options, error) {
 	o := inspect.Options{Kind: inspect.Blobs, Sort: inspect.Sort(f.sort), Reverse: f.reverse, Limit: f.limit, Repository: f.repository, Histogram: f.histogram}
-	if err := f.conflict(limited); err != nil {
+	limited := given("limit")
+	if err := f.conflict(limited, given("expiring")); err != nil {
 		return o, err
+	}
+	if given("expiring") {
+		d, err := config.ParseDuration(f.expiring)
+		if err != nil {
+			return o, &usageError{fmt.Errorf("--expiring: %w", err), ""}
+		}
+		o.Expiring = &d
+		if !given("sort") {
+			o.Sort = inspect.ByExpiry
+		}
 	}
 	switch {
 	case f.images:
@@ -128,7 +151,7 @@ func (f inspectFlags) options(terminal, limited bool) (inspect.Options, error) {
 }
 
 // conflict says which flags do not go together, or do not exist yet.
-func (f inspectFlags) conflict(limited bool) error {
+func (f inspectFlags) conflict(limited, expiring bool) error {
 	switch {
 	case f.deep && !f.check:
 		return &usageError{errors.New("--deep goes with --check"), "dcs inspect --check --deep reads every blob"}
@@ -136,8 +159,8 @@ func (f inspectFlags) conflict(limited bool) error {
 		return &usageError{errors.New("--images and --tags exclude each other"), "run dcs inspect once for each"}
 	case f.histogram && (f.images || f.tags):
 		return &usageError{errors.New("--histogram counts blobs"), "leave out --images and --tags"}
-	case f.histogram && (f.reverse || limited || f.sort != string(inspect.ByAccess)):
-		return &usageError{errors.New("--histogram has no rows to sort and to limit"), "leave out --sort, --reverse and --limit"}
+	case f.histogram && (f.reverse || limited || expiring || f.sort != string(inspect.ByAccess)):
+		return &usageError{errors.New("--histogram has no rows to sort and to limit"), "leave out --sort, --reverse, --limit and --expiring"}
 	}
 	return nil
 }
@@ -158,6 +181,7 @@ func (f inspectFlags) verify(env *environment, cmd *cobra.Command) error {
 	}
 	bar := ui.NewProgress(env.stderr, env.get)
 	out := newOutput(env, f.format)
+	out.To = bar.Above(env.stdout)
 	out.OnProgress = func(done, _ int64) { bar.Show(ui.Step{What: "checking the store", Done: done}) }
 	found, err := source.Check(cmd.Context(), f.deep, out)
 	bar.Close()

@@ -20,6 +20,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/serve"
+	"github.com/jc-lab/docker-cache-server/internal/ui"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -64,11 +65,30 @@ func run(ctx context.Context, env *environment, args []string) int {
 		fmt.Fprintln(env.stderr, "dcs: interrupted")
 		return code
 	}
-	fmt.Fprintf(env.stderr, "dcs: error: %v\n", err)
-	if h := hint(err); h != "" {
-		fmt.Fprintf(env.stderr, "dcs: hint: %s\n", h)
-	}
+	explain(env.stderr, err)
 	return code
+}
+
+// mostMistakes is how many mistakes of a configuration are told: more is a file of something else.
+const mostMistakes = 20
+
+// explain says what went wrong, and after it what people can do. Of a configuration it says all that is wrong.
+func explain(stderr io.Writer, err error) {
+	all := []error{err}
+	if mistakes, ok := errors.AsType[config.Errors](err); ok {
+		all = mistakes.Unwrap()
+	}
+	told := all[:min(len(all), mostMistakes)]
+	for i, err := range told {
+		fmt.Fprintf(stderr, "dcs: error: %v\n", err)
+		h := hint(err)
+		if h != "" && (i == len(told)-1 || hint(told[i+1]) != h) { // what several need is said once, after them
+			fmt.Fprintf(stderr, "dcs: hint: %s\n", h)
+		}
+	}
+	if more := len(all) - mostMistakes; more > 0 {
+		fmt.Fprintf(stderr, "dcs: error: and %s\n", ui.Count(int64(more), "more mistake"))
+	}
 }
 
 // remembering is a writer that keeps its first error. cobra prints help and has no way to say that it could not.

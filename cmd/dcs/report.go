@@ -11,10 +11,10 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 )
 
-// printReport prints what a run removed for people: the images, and one line that sums up. From cron a
-// run that removed nothing says nothing, so that no mail is sent. stopped is why the run did not come to
-// its end, if it did not.
-func printReport(env *environment, rep gc.Report, stopped error) error {
+// printReport prints what a run removed for people: the images, or the first of them, and one line that
+// sums up. From cron a run that removed nothing says nothing, so that no mail is sent. stopped is why the
+// run did not come to its end, if it did not.
+func printReport(env *environment, rep gc.Report, images int, stopped error) error {
 	if err := printRepairs(env, rep); err != nil || time.Time(rep.StartedAt).IsZero() {
 		return err
 	}
@@ -22,8 +22,11 @@ func printReport(env *environment, rep gc.Report, stopped error) error {
 		return nil
 	}
 	if len(rep.Images) > 0 {
-		if err := imageTable(rep).Write(env.stdout, ui.Width(env.stdout, env.get), ui.Colour(env.stdout, env.get)); err != nil {
+		if err := imageTable(rep, rep.Images[:images]).Write(env.stdout, ui.Width(env.stdout, env.get), ui.Colour(env.stdout, env.get)); err != nil {
 			return err
+		}
+		if more := len(rep.Images) - images; more > 0 {
+			fmt.Fprintf(env.stdout, "… and %s more (use --limit 0 to see all)\n", ui.Number(int64(more)))
 		}
 		fmt.Fprintln(env.stdout)
 	}
@@ -45,12 +48,13 @@ func printRepairs(env *environment, rep gc.Report) error {
 	return nil
 }
 
-func imageTable(rep gc.Report) ui.Table {
+func imageTable(rep gc.Report, images []gc.ReportImage) ui.Table {
 	t := ui.Table{Columns: []ui.Column{
-		{Title: "IMAGE", Flexible: true, Min: 36}, {Title: "DIGEST", Drop: 2}, {Title: "LAST ACCESS", Drop: 1}, {Title: "WHY"}, {Title: "ONLY ITS OWN", Right: true},
+		{Title: "IMAGE", Flexible: true, Min: 36, Cut: ui.CutName}, {Title: "DIGEST", Drop: 2, First: true}, {Title: "LAST ACCESS", Drop: 1},
+		{Title: "WHY"}, {Title: "FREES", Right: true},
 	}}
 	now := time.Time(rep.StartedAt)
-	for _, i := range rep.Images {
+	for _, i := range images {
 		dgst := ui.ShortDigest(i.Digest.String(), 12)
 		name := i.Repository + ":" + i.Tag
 		if i.Tag == "" {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
 
@@ -51,19 +52,19 @@ func TestTablesOfARemoval(t *testing.T) {
 		if width > 0 {
 			env.environ = []string{fmt.Sprintf("COLUMNS=%d", width)}
 		}
-		if err := printReport(env, removal(), nil); err != nil {
+		if err := printReport(env, removal(), len(removal().Images), nil); err != nil {
 			t.Fatal(err)
 		}
 		table, _, _ := strings.Cut(out.String(), "\n\n") // the summary is for mails and logs too
 		for _, line := range strings.Split(table, "\n") {
-			if width > 0 && len(line) > width {
+			if width > 0 && utf8.RuneCountInString(line) > width {
 				t.Errorf("width %d: %q has %d columns", width, line, len(line))
 			}
 		}
 		golden(t, fmt.Sprintf("table-%d.txt", width), out.String())
 	}
 	var out bytes.Buffer
-	if err := imageTable(removal()).Write(&out, 80, true); err != nil {
+	if err := imageTable(removal(), removal().Images).Write(&out, 80, true); err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "coloured.txt", out.String())
@@ -115,11 +116,11 @@ func TestCronIsToldOnlyWhatHappened(t *testing.T) {
 	env := &environment{stdout: &out}
 	rep := removal()
 	rep.Images, rep.Removed = nil, gc.Counts{}
-	if err := printReport(env, rep, nil); err != nil || out.Len() > 0 || ui.Terminal(&out) {
+	if err := printReport(env, rep, len(rep.Images), nil); err != nil || out.Len() > 0 || ui.Terminal(&out) {
 		t.Errorf("nothing was removed: %q, %v", out.String(), err)
 	}
 	rep.Removed.Blobs = 2
-	if err := printReport(env, rep, nil); err != nil || out.String() != "removed 0 images, 2 blobs, 17 GiB; 12,345 tags and 3.0 TiB remain\n" {
+	if err := printReport(env, rep, len(rep.Images), nil); err != nil || out.String() != "removed 0 images, 2 blobs, 17 GiB; 12,345 tags and 3.0 TiB remain\n" {
 		t.Errorf("blobs without an image were removed: %q, %v", out.String(), err)
 	}
 }

@@ -27,6 +27,14 @@ type screen struct {
 // onScreen runs dcs on a terminal of so many columns that can colour, with these variables besides.
 func onScreen(t *testing.T, columns uint16, variables []string, args ...string) *screen {
 	t.Helper()
+	s := onFrozenScreen(t, columns, variables, args...)
+	s.thaw()
+	return s
+}
+
+// onFrozenScreen is a screen that takes as little as a terminal does behind a stuck connection, until thaw.
+func onFrozenScreen(t *testing.T, columns uint16, variables []string, args ...string) *screen {
+	t.Helper()
 	cmd := command(args...)
 	cmd.Env = append(append(cmd.Env, "TERM=xterm", "COLUMNS=", "NO_COLOR="), variables...)
 	master, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 50, Cols: columns})
@@ -34,9 +42,12 @@ func onScreen(t *testing.T, columns uint16, variables []string, args ...string) 
 		t.Fatal(err)
 	}
 	s := &screen{t: t, cmd: cmd, master: master}
-	s.read.Go(func() { _, _ = io.Copy(&s.out, master) }) // ends with an error when the last process has gone
 	t.Cleanup(func() { master.Close() })
 	return s
+}
+
+func (s *screen) thaw() {
+	s.read.Go(func() { _, _ = io.Copy(&s.out, s.master) }) // ends with an error when the last process has gone
 }
 
 // expect waits until text stands on the screen.

@@ -25,6 +25,16 @@ func addConfigFlags(cmd *cobra.Command, keys ...string) {
 	}
 }
 
+// hideFlags keeps flags out of help, manual and completion that do nothing in a command. It takes them all the same:
+// one set of flags may be given to every command.
+func hideFlags(cmd *cobra.Command, names ...string) {
+	for _, name := range names {
+		if err := cmd.Flags().MarkHidden(name); err != nil {
+			panic(err) // there is no such flag
+		}
+	}
+}
+
 // valuesAnnotation marks a flag that takes one of a few words.
 const valuesAnnotation = "dcs_values"
 
@@ -41,6 +51,7 @@ func addAlias(cmd *cobra.Command, short, key string) {
 	own := pflag.NewFlagSet(short, pflag.ContinueOnError)
 	config.AddFlags(own, key)
 	cmd.Flags().Var(own.Lookup(key).Value, short, "short for --"+key)
+	cmd.Flags().Lookup(short).Hidden = own.Lookup(key).Hidden
 	cmd.Flags().Lookup(short).DefValue = "" // the help says it at the long one
 	cmd.PreRunE = chain(cmd.PreRunE, func(cmd *cobra.Command, _ []string) error {
 		given, long := cmd.Flags().Lookup(short), cmd.Flags().Lookup(key)

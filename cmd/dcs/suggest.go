@@ -23,6 +23,14 @@ var otherWords = map[string][]string{
 	"list":    {"ls", "show"},
 }
 
+// elsewhere says how to do what other programs have a command for and dcs has not, by all its names.
+var elsewhere = []struct{ words, how string }{
+	{"rm rmi delete del remove", "dcs gc removes what nobody used for the ttl; a client deletes one image by DELETE /v2/NAME/manifests/DIGEST"},
+	{"status health ps info", "dcs inspect shows what is stored; whether a server is ready says http://127.0.0.1:5001/readyz (debug.address)"},
+	{"stop down kill shutdown", "a server stops after SIGTERM: systemctl stop dcs, docker stop, or Ctrl-C"},
+	{"stats metrics top du", "dcs inspect sums up what is stored; the figures of a server are at http://127.0.0.1:5001/metrics (debug.address)"},
+}
+
 // groupStatus is the exit status of a command that only has verbs, unless it says more itself.
 const groupStatus = `
   0  done
@@ -52,8 +60,13 @@ func asGroup(cmd *cobra.Command) {
 // unknownCommand is the error for a verb that cmd does not have; help is "help " when it was asked for help.
 func unknownCommand(cmd *cobra.Command, name, help string) error {
 	err := fmt.Errorf("unknown command %q", strings.TrimPrefix(cmd.CommandPath()+" "+name, "dcs "))
-	if near := nearestVerb(cmd, name); near != "" {
-		path := strings.TrimPrefix(cmd.CommandPath()+" "+near, "dcs ")
+	for _, e := range elsewhere {
+		if !cmd.HasParent() && slices.Contains(strings.Fields(e.words), name) {
+			return &usageError{err, e.how}
+		}
+	}
+	if meant := nearestVerb(cmd, name); meant != "" {
+		path := strings.TrimPrefix(cmd.CommandPath()+" "+meant, "dcs ")
 		return &usageError{err, "did you mean dcs " + help + path + "?"}
 	}
 	if !cmd.HasAvailableSubCommands() {
@@ -70,22 +83,7 @@ func nearestVerb(cmd *cobra.Command, name string) string {
 		}
 		names = append(names, sub.Name())
 	}
-	return near(name, names)
-}
-
-// near is the one that was probably meant, or "": a few edits away, or all of which only this begins so.
-func near(name string, candidates []string) string {
-	if len(name) < 2 {
-		return ""
-	}
-	if meant, edits := nearest.Name(name, candidates); edits >= 0 && edits <= min(3, (len(name)+1)/3) {
-		return meant
-	}
-	begin := slices.DeleteFunc(slices.Clone(candidates), func(c string) bool { return !strings.HasPrefix(c, name) })
-	if len(begin) == 1 {
-		return begin[0]
-	}
-	return ""
+	return nearest.Name(name, names)
 }
 
 // flagError says what is wrong with a flag in words of ours, and what was meant.
@@ -143,7 +141,7 @@ func unknownFlag(cmd *cobra.Command, unknown *pflag.NotExistError) error {
 			return &usageError{fmt.Errorf("flag %s without a command", written), hint}
 		}
 	}
-	if meant := near(name, flagNames(cmd)); meant != "" {
+	if meant := nearest.Name(name, flagNames(cmd)); meant != "" {
 		return &usageError{err, "did you mean --" + meant + "?"}
 	}
 	if of := having(cmd.Root(), name); of != nil {
@@ -152,9 +150,19 @@ func unknownFlag(cmd *cobra.Command, unknown *pflag.NotExistError) error {
 	return &usageError{err, cmd.CommandPath() + " --help lists the flags"}
 }
 
-// flagNames are the flags of a command, and of those below it.
+// flagNames are the flags of a command that are not hidden, and of those below it. Keys of the configuration come in
+// the order of the documentation, in which the server's address is before that for its operator.
 func flagNames(cmd *cobra.Command) (names []string) {
-	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	for _, key := range config.Keys() {
+		if cmd.Flags().Lookup(key) != nil {
+			names = append(names, key)
+		}
+	}
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden && !slices.Contains(names, f.Name) {
+			names = append(names, f.Name)
+		}
+	})
 	for _, sub := range cmd.Commands() {
 		names = append(names, flagNames(sub)...)
 	}

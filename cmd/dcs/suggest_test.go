@@ -9,38 +9,6 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/serve"
 )
 
-func TestNearSuggestsOnlyWhatIsNear(t *testing.T) {
-	verbs := []string{"completion", "config", "gc", "help", "inspect", "serve", "users", "version"}
-	flags := []string{"ttl", "tags", "images", "repository", "dry-run", "storage.directory", "server.port", "cache.ttl"}
-	for _, tt := range []struct {
-		name       string
-		candidates []string
-		want       string
-	}{
-		{"serv", verbs, "serve"},
-		{"user", verbs, "users"},
-		{"inspcet", verbs, "inspect"},
-		{"comp", verbs, "completion"}, // only it begins so
-		{"co", verbs, ""},             // two begin so
-		{"cg", verbs, ""},             // as near to many others
-		{"push", verbs, ""},
-		{"g", verbs, ""},
-		{"", verbs, ""},
-		{"tll", flags, "ttl"},
-		{"all", flags, ""},
-		{"repo", flags, "repository"},
-		{"dry_run", flags, "dry-run"},
-		{"directory", flags, "storage.directory"}, // the front left out
-		{"cache.port", flags, "server.port"},      // another front
-		{"password-stdin", flags, ""},
-		{"anything", nil, ""},
-	} {
-		if got := near(tt.name, tt.candidates); got != tt.want {
-			t.Errorf("%q: got %q, want %q", tt.name, got, tt.want)
-		}
-	}
-}
-
 // Where a server cannot listen, the hint is about the port, and not about who owns the data directory.
 func TestHintsForAPortThatCannotBeHad(t *testing.T) {
 	for _, tt := range []struct {

@@ -8,15 +8,18 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/nearest"
 	"github.com/jc-lab/docker-cache-server/internal/owner"
 	"github.com/jc-lab/docker-cache-server/internal/serve"
 	"github.com/jc-lab/docker-cache-server/internal/users"
+	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
 func newUsersCommand(env *environment) *cobra.Command {
@@ -61,12 +64,16 @@ server, which checks a login once in five minutes. 10 takes about 60 ms of CPU.`
   printf %s "$CI_PASSWORD" | dcs users add ci --password-stdin`,
 		Args: exactArgs("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			file, err := usersFile(env, cmd)
+			file, cfg, err := usersFile(env, cmd)
 			if err != nil {
 				return err
 			}
 			if err := users.CheckName(args[0]); err != nil {
 				return &usageError{err, "choose a name of letters, digits and the like: it is what docker login asks for"}
+			}
+			if slices.Contains(configured(cfg), args[0]) {
+				return &usageError{fmt.Errorf("user %s is in auth.users of the configuration, which wins over the file", args[0]),
+					"change the password there; or remove the user from auth.users, restart the server, and add it here"}
 			}
 			if cost < minCost || cost > maxCost {
 				return &usageError{fmt.Errorf("--cost %d is not between %d and %d", cost, minCost, maxCost), "leave it out to have 10"}
@@ -87,6 +94,9 @@ server, which checks a login once in five minutes. 10 takes about 60 ms of CPU.`
 				done = "changed the password of user"
 			}
 			fmt.Fprintf(env.stderr, "%s %s\n", done, args[0])
+			if !cfg.Auth.Enabled {
+				fmt.Fprintln(env.stderr, "dcs: warning: auth.enabled is false in the configuration: nobody is asked for a login")
+			}
 			return nil
 		},
 	}
@@ -106,7 +116,7 @@ type missingDirectory struct{ error }
 func (e missingDirectory) Unwrap() error { return e.error }
 
 func (missingDirectory) Hint() string {
-	return "make the directory first, for the user that runs dcs serve: install -d -o USER DIR"
+	return "name the directory of the server (--storage.directory), or make it for the user that runs dcs serve: install -d -o USER DIR"
 }
 
 func newUsersRemoveCommand(env *environment) *cobra.Command {
@@ -117,18 +127,24 @@ func newUsersRemoveCommand(env *environment) *cobra.Command {
 		Example: "  dcs users remove ci",
 		Args:    exactArgs("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			file, err := usersFile(env, cmd)
+			file, cfg, err := usersFile(env, cmd)
 			if err != nil {
+				return err
+			}
+			if err := checkFile(file); err != nil {
 				return err
 			}
 			err = file.Remove(args[0])
 			if errors.Is(err, users.ErrNotFound) {
-				return &unknownUser{err, args[0], file}
+				return &unknownUser{err, args[0], file, configured(cfg)}
 			}
 			if err != nil {
 				return err
 			}
 			fmt.Fprintf(env.stderr, "removed user %s\n", args[0])
+			if slices.Contains(configured(cfg), args[0]) {
+				fmt.Fprintf(env.stderr, "dcs: warning: user %s is in auth.users of the configuration too, and can still log in\n", args[0])
+			}
 			return nil
 		},
 	}
@@ -139,56 +155,100 @@ func newUsersRemoveCommand(env *environment) *cobra.Command {
 // unknownUser is a user whom the file does not have.
 type unknownUser struct {
 	error
-	name string
-	file *users.File
+	name       string
+	file       *users.File
+	configured []string
 }
 
 func (e *unknownUser) Unwrap() error { return e.error }
 func (e *unknownUser) Hint() string {
+	if slices.Contains(e.configured, e.name) {
+		return "it is in auth.users of the configuration: remove it there, and restart the server"
+	}
 	if names, err := e.file.List(); err == nil {
-		if meant := near(e.name, names); meant != "" {
+		if meant := nearest.Name(e.name, names); meant != "" {
 			return "did you mean " + meant + "?"
 		}
 	}
-	return "dcs users list shows who is in the file; users of the configuration (auth.users) are not"
+	return "dcs users list shows who is in the file"
 }
 
 func newUsersListCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "list",
-		Short:   "List the users of the htpasswd file, one name a line",
-		Long:    "List the users of the htpasswd file, one name a line." + usersStatus,
+		Use:   "list",
+		Short: "List the users, one name a line",
+		Long: `List the users of the htpasswd file, one name a line, and after them those of
+auth.users when a configuration is given. Which these are is said on standard error.` + usersStatus,
 		Example: "  dcs users list --auth.htpasswd /etc/dcs.htpasswd",
 		Args:    exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			file, err := usersFile(env, cmd)
+			file, cfg, err := usersFile(env, cmd)
 			if err != nil {
 				return err
 			}
-			names, err := file.List()
-			for _, name := range names {
-				if _, err := fmt.Fprintln(env.stdout, name); err != nil {
-					return err
-				}
+			if err := checkFile(file); err != nil {
+				return err
 			}
-			return err
+			return listUsers(env, file, configured(cfg))
 		},
 	}
 	addConfigFlags(cmd, "storage.directory", "auth.htpasswd")
 	return cmd
 }
 
-func usersFile(env *environment, cmd *cobra.Command) (*users.File, error) {
+// listUsers prints each name once, those of the file first.
+func listUsers(env *environment, file *users.File, configured []string) error {
+	names, err := file.List()
+	if err != nil {
+		return err
+	}
+	for _, name := range configured {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	for _, name := range names {
+		if _, err := fmt.Fprintln(env.stdout, name); err != nil {
+			return err
+		}
+	}
+	if len(names) == 0 {
+		fmt.Fprintf(env.stderr, "dcs: no users in %s: dcs users add NAME adds one\n", file.Path())
+	}
+	if len(configured) > 0 {
+		fmt.Fprintf(env.stderr, "dcs: in auth.users of the configuration, which wins over the file: %s\n", strings.Join(configured, ", "))
+	}
+	return nil
+}
+
+// checkFile refuses a path at which no file of users can be.
+func checkFile(file *users.File) error {
+	err := file.Check()
+	if errors.Is(err, fs.ErrNotExist) {
+		return &missingDirectory{err}
+	}
+	return err
+}
+
+// configured are the users of the configuration, by name.
+func configured(cfg *config.Config) (names []string) {
+	for _, u := range cfg.Auth.Users {
+		names = append(names, u.Username)
+	}
+	return names
+}
+
+func usersFile(env *environment, cmd *cobra.Command) (*users.File, *config.Config, error) {
 	cfg, _, err := loadConfig(env, cmd)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	file := serve.Htpasswd(cfg)
 	dir := filepath.Dir(file)
 	if filepath.Base(dir) == filepath.Base(layout.Dir(dir).Metadata()) { // whose owner is that of the data directory
 		dir = filepath.Dir(dir)
 	}
-	return users.Open(file), owner.Become(dir)
+	return users.Open(file), cfg, owner.Become(dir)
 }
 
 // readPassword asks twice on a terminal. From standard input one trailing newline is cut.

@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -46,13 +47,79 @@ func (f finder) find(ref Reference) (*index.Row, error) {
 		return nil, err
 	}
 	if tag == nil {
-		return nil, f.unknown(ref)
+		return f.anywhere(ref)
 	}
 	m, err := f.manifest(ref.Repository, tag.Digest)
 	if err == nil && m == nil {
 		err = &NotFoundError{fmt.Sprintf("tag %s points at manifest %s, which is missing", ref, tag.Digest), "push the image again, or remove the tag"}
 	}
 	return m, err
+}
+
+// anywhere looks in all repositories for what may be a digest alone.
+func (f finder) anywhere(ref Reference) (*index.Row, error) {
+	start := ref.digestAlone()
+	known, err := f.known(ref.Repository)
+	if err != nil || known || start == "" {
+		return nil, errors.Join(err, f.unknown(ref))
+	}
+	short := ui.ShortDigest(start, shortDigest)
+	found, err := f.blobsLike(start)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case len(found) == 0:
+		return nil, &NotFoundError{"no blob has a digest that begins with " + short, "dcs inspect lists all blobs, dcs inspect --images the images"}
+	case len(found) > 1:
+		var candidates []string
+		for _, d := range found[:min(len(found), suggestions)] {
+			candidates = append(candidates, d.String())
+		}
+		return nil, &NotFoundError{fmt.Sprintf("%d blobs have a digest that begins with %s", len(found), short),
+			"name one of them: " + list(candidates, len(found) > suggestions)}
+	}
+	return f.holder(found[0])
+}
+
+func (f finder) blobsLike(start string) (found []digest.Digest, err error) {
+	w, err := f.dir.Walk()
+	if err != nil {
+		return nil, err
+	}
+	err = w.BlobsLike(f.ctx, start, func(d digest.Digest) error { found = append(found, d); return nil })
+	return found, err
+}
+
+// holder returns the manifest of that digest if one repository has it, or says who holds the blob.
+func (f finder) holder(d digest.Digest) (*index.Row, error) {
+	holders, err := f.Holders(d, suggestions+1)
+	if err != nil {
+		return nil, err
+	}
+	var manifests []*index.Row
+	var names, layers []string
+	for _, h := range holders {
+		switch {
+		case !h.Placed:
+		case h.Key.Kind == index.Manifest:
+			manifests = append(manifests, &h)
+			names = append(names, byDigest(h.Key.Repository, d))
+		default:
+			layers = append(layers, h.Key.Repository)
+		}
+	}
+	short := ui.ShortDigest(d.String(), shortDigest)
+	switch {
+	case len(manifests) == 1:
+		return manifests[0], nil
+	case len(manifests) > 1:
+		return nil, &NotFoundError{short + " is a manifest of several repositories",
+			"name one of them: dcs inspect " + list(names[:min(len(names), suggestions)], len(names) > suggestions)}
+	case len(layers) > 0:
+		return nil, f.isLayer(short, layers, d)
+	}
+	return nil, &NotFoundError{"no repository holds " + short, "nothing can be pulled that uses it; dcs gc removes it once its grace is over"}
 }
 
 // manifest returns the row of a manifest that is there, or nil.
@@ -125,7 +192,7 @@ func (f finder) noManifest(ref Reference) error {
 			return err
 		}
 		if link != nil && link.Placed {
-			return f.isLayer(ref.Repository, d)
+			return f.isLayer(ui.ShortDigest(d.String(), shortDigest)+" in repository "+ref.Repository, []string{ref.Repository}, d)
 		}
 	}
 	d, whole := ref.whole()
@@ -144,11 +211,16 @@ func (f finder) noManifest(ref Reference) error {
 	return f.unknown(ref)
 }
 
-func (f finder) isLayer(repo string, d digest.Digest) error {
-	what := fmt.Sprintf("%s in repository %s is a layer or a config, not an image", ui.ShortDigest(d.String(), shortDigest), repo)
-	users, err := f.Parents(repo, d, 4*suggestions)
-	if err != nil {
-		return err
+// isLayer explains a digest that is a layer or a config in some repositories.
+func (f finder) isLayer(what string, repos []string, d digest.Digest) error {
+	what += " is a layer or a config, not an image"
+	var users []index.Row
+	for _, repo := range repos {
+		of, err := f.Parents(repo, d, 4*suggestions)
+		if err != nil {
+			return err
+		}
+		users = append(users, of...)
 	}
 	n := namer{Reader: f.Reader}
 	names, err := n.images(users)
@@ -156,9 +228,9 @@ func (f finder) isLayer(repo string, d digest.Digest) error {
 		return err
 	}
 	if len(names) == 0 {
-		return &NotFoundError{what, "no image uses it yet; dcs inspect --repository " + repo + " lists it"}
+		return &NotFoundError{what, "no image uses it yet; dcs inspect --repository " + repos[0] + " lists it"}
 	}
-	more := len(names) > suggestions || len(users) == 4*suggestions
+	more := len(names) > suggestions || len(users) >= 4*suggestions
 	return &NotFoundError{what, "it is a part of " + list(names[:min(len(names), suggestions)], more) + ": dcs inspect " + names[0]}
 }
 

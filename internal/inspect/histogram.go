@@ -72,13 +72,16 @@ func writeHistogram(ctx context.Context, l lifetimes, o Options, out Output, w *
 	switch out.Format {
 	case JSON:
 		return json.NewEncoder(w).Encode(struct {
-			Summary   index.Totals `json:"summary"`
-			Histogram []Age        `json:"histogram"`
-		}{f.Totals, f.histogram()})
+			Summary   Figures `json:"summary"`
+			Histogram []Age   `json:"histogram"`
+		}{f, f.histogram()})
 	case CSV:
 		return csvHistogram(csv.NewWriter(w), f)
 	}
-	return tableHistogram(w, f, out)
+	if f.nothing(o) {
+		return writeNothing(w, o)
+	}
+	return tableHistogram(w, f, o, out)
 }
 
 func csvHistogram(w *csv.Writer, f Figures) error {
@@ -99,7 +102,7 @@ const (
 )
 
 // tableHistogram draws a bar for each age, the longest as long as there is room.
-func tableHistogram(w *bufio.Writer, f Figures, out Output) error {
+func tableHistogram(w *bufio.Writer, f Figures, o Options, out Output) error {
 	room := longestBar
 	if out.Width > 0 {
 		room = min(longestBar, max(shortestBar, out.Width-besideBar))
@@ -116,7 +119,7 @@ func tableHistogram(w *bufio.Writer, f Figures, out Output) error {
 	if err := t.Write(w, out.Width, out.Colour); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\n%s\n", summary(f, "", 0))
+	_, err := fmt.Fprintf(w, "\n%s\n", summary(f, o, 0))
 	return err
 }
 

@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -48,22 +49,25 @@ const (
 	ByCreated Sort = "created"  // newest first
 	BySize    Sort = "size"     // largest first
 	ByName    Sort = "name"     // A to Z
+	ByExpiry  Sort = "expires"  // what goes next first, what never goes last
 )
 
 // Sorts and Formats are what --sort and --format take.
 var (
-	Sorts   = []Sort{ByAccess, ByCreated, BySize, ByName}
+	Sorts   = []Sort{ByAccess, ByCreated, BySize, ByName, ByExpiry}
 	Formats = []Format{Table, JSON, CSV}
 )
 
 // Options say what to list. The zero value lists all blobs, last used first.
 type Options struct {
 	Kind       Kind   // default Blobs
-	Sort       Sort   // default ByAccess
+	Sort       Sort   // default ByAccess, with Expiring ByExpiry
 	Reverse    bool   // turns the order round
 	Limit      int    // rows after sorting; 0: all
 	Repository string // a glob; only what is in such repositories. Empty: everything
 	Histogram  bool   // bytes by age in place of rows; of Blobs only, in no other order
+
+	Expiring *time.Duration // only what goes within it if nobody uses it; 0: with the next clean-up. Nil: everything
 
 	onProgress func(done, total int64)
 }
@@ -90,6 +94,9 @@ func (o Options) Check() error {
 	if o.Sort != "" && !slices.Contains(Sorts, o.Sort) {
 		return &OptionError{"sort", string(o.Sort), oneOf(Sorts)}
 	}
+	if o.Expiring != nil && *o.Expiring < 0 {
+		return &OptionError{"expiring", o.Expiring.String(), "is in the past; 0 is what goes with the next clean-up"}
+	}
 	if o.Limit < 0 {
 		return &OptionError{"limit", fmt.Sprint(o.Limit), "is negative; 0 lists all"}
 	}
@@ -106,6 +113,7 @@ type Row interface {
 	rank(Sort) int64 // the larger comes first
 	name() string    // decides between equal ranks, A to Z
 	dgst() digest.Digest
+	expires() time.Time // zero: never
 	record() []string
 }
 
@@ -125,7 +133,7 @@ func Write(ctx context.Context, store index.Store, p index.Policy, o Options, ou
 	case o.Histogram:
 		err = writeHistogram(ctx, l, o, out, buffered)
 	case o.isRecent():
-		err = writeRecent(ctx, l, o, to)
+		err = writeRecent(ctx, l, o, out.Format == JSON, to)
 	default:
 		err = writeSurvey(ctx, l, o, to)
 	}
@@ -145,20 +153,45 @@ func (o *Options) setDefaults() {
 	if o.Kind == "" {
 		o.Kind = Blobs
 	}
+	if o.Sort == "" && o.Expiring != nil {
+		o.Sort = ByExpiry
+	}
 	if o.Sort == "" {
 		o.Sort = ByAccess
 	}
 }
 
-// writeRecent writes the rows at once; what sums them up takes longer, and comes from a later state.
-func writeRecent(ctx context.Context, l lifetimes, o Options, to printer) error {
-	var totals index.Totals
+// lists says whether a row is asked for.
+func (o Options) lists(row Row, now int64) bool {
+	if o.Expiring == nil {
+		return true
+	}
+	due := row.expires()
+	return !due.IsZero() && !due.After(time.UnixMilli(now).Add(*o.Expiring))
+}
+
+// writeRecent writes the rows at once; what sums them up takes longer, and comes from a later state. Where the summary is
+// written first it has to wait for that.
+func writeRecent(ctx context.Context, l lifetimes, o Options, sumFirst bool, to printer) error {
+	var f Figures
 	var rows []Row
-	err := l.store.View(ctx, func(r index.Reader) (err error) {
-		if totals, err = r.Totals(); err != nil {
-			return err
+	sum := func(r index.Reader) error {
+		s, err := takeSurvey(ctx, r, l, o, func(*survey, *blobUse) error { return nil })
+		if err == nil {
+			f = s.figures
+			f.Rows = map[Kind]int64{Blobs: f.Blobs, Images: f.Images, Tags: f.Tags}[o.Kind]
 		}
-		rows, err = findRecent(ctx, r, l, o)
+		return err
+	}
+	err := l.store.View(ctx, func(r index.Reader) (err error) {
+		if sumFirst {
+			err = sum(r)
+		} else {
+			f.Totals, err = r.Totals()
+		}
+		if err == nil {
+			rows, err = findRecent(ctx, r, l, o)
+		}
 		return err
 	})
 	if err != nil {
@@ -168,7 +201,7 @@ func writeRecent(ctx context.Context, l lifetimes, o Options, to printer) error 
 	if err != nil {
 		return err
 	}
-	if err := to.begin(totals); err != nil {
+	if err := to.begin(f); err != nil {
 		return err
 	}
 	for i := range lines {
@@ -176,14 +209,8 @@ func writeRecent(ctx context.Context, l lifetimes, o Options, to printer) error 
 			return err
 		}
 	}
-	return to.end(func() (f Figures, err error) {
-		err = l.store.View(ctx, func(r index.Reader) error {
-			s, err := takeSurvey(ctx, r, l, o, func(*survey, *blobUse) error { return nil })
-			if err == nil {
-				f = s.figures
-			}
-			return err
-		})
+	return to.end(func() (Figures, error) {
+		err := l.store.View(ctx, sum)
 		return f, err
 	})
 }
@@ -192,7 +219,12 @@ func writeRecent(ctx context.Context, l lifetimes, o Options, to printer) error 
 func writeSurvey(ctx context.Context, l lifetimes, o Options, to printer) (err error) {
 	rows := newSpool(o, to.measure)
 	defer func() { err = errors.Join(err, rows.close()) }()
+	var listed int64
 	add := func(row Row) error {
+		if !o.lists(row, l.now) {
+			return nil
+		}
+		listed++
 		l, err := newLine(row, o, to)
 		if err != nil {
 			return err
@@ -211,7 +243,8 @@ func writeSurvey(ctx context.Context, l lifetimes, o Options, to printer) (err e
 		return err
 	}
 	rows.settle()
-	if err := to.begin(f.Totals); err != nil {
+	f.Rows = listed
+	if err := to.begin(f); err != nil {
 		return err
 	}
 	if err := rows.deliver(to.line); err != nil {

@@ -22,7 +22,7 @@ func (t *Tree) tell(r index.Reader, m index.Row, l lifetimes) error {
 	}
 	expires := l.nameDue(used)
 	row := imageRow(m, tags, used, expires)
-	t.Tag, t.LastAccess, t.ExpiresAt, t.keeper = row.Tag, row.LastAccess, row.ExpiresAt, name
+	t.Tag, t.Tags, t.LastAccess, t.ExpiresAt, t.keeper = row.Tag, row.Tags, row.LastAccess, row.ExpiresAt, name
 	t.KeptBy = l.keptBy(used, expires, hold{tagged: len(tags) > 0, parent: how == KeptByParent, subject: how == KeptBySubject})
 	return nil
 }

@@ -65,7 +65,7 @@ const mostRecent = 1000
 
 // isRecent says whether the rows can be found without a survey.
 func (o Options) isRecent() bool {
-	return (o.Sort == "" || o.Sort == ByAccess) && !o.Reverse && o.Limit > 0 && o.Limit <= mostRecent && o.Repository == "" && !o.Histogram
+	return (o.Sort == "" || o.Sort == ByAccess) && !o.Reverse && o.Limit > 0 && o.Limit <= mostRecent && o.Repository == "" && o.Expiring == nil && !o.Histogram
 }
 
 // findRecent returns the rows in order.

@@ -22,6 +22,7 @@ type Reference struct {
 const defaultTag = "latest"
 
 var (
+	bareSum     = regexp.MustCompile(`^[0-9a-f]{6,64}$`) // of sha256, as a narrow table shows it
 	digestStart = regexp.MustCompile(`^(sha256|sha512):[0-9a-f]{1,128}$`)
 	host        = regexp.MustCompile(`^(localhost|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+|[A-Za-z0-9.-]+:[0-9]+|\[[0-9A-Fa-f:]+\](:[0-9]+)?)$`)
 )
@@ -52,9 +53,13 @@ func ParseReference(text string) (Reference, error) {
 	if !layout.ValidName(ref.Repository) && !layout.ValidName(withoutHost(ref.Repository)) {
 		return fail(fmt.Sprintf("%q is no name of a repository", ref.Repository), "names are lower case, such as team/app: dcs inspect NAME[:TAG|@DIGEST]")
 	}
+	if bareSum.MatchString(dgst) {
+		ref.Digest = "sha256:" + dgst
+		dgst = ref.Digest
+	}
 	switch {
 	case pinned && !digestStart.MatchString(dgst):
-		return fail(fmt.Sprintf("%q is no digest", dgst), "a digest names its algorithm and may be shortened: NAME@sha256:1a2b3c4d5e6f")
+		return fail(fmt.Sprintf("%q is no digest", dgst), "a digest may be shortened: NAME@sha256:1a2b3c4d5e6f")
 	case pinned:
 		ref.Tag = ""
 	case ref.Tag == "":
@@ -68,6 +73,18 @@ func (r Reference) String() string {
 		return r.Repository + "@" + ui.ShortDigest(r.Digest, shortDigest)
 	}
 	return r.Repository + ":" + r.Tag
+}
+
+// digestAlone returns the digest that somebody typed without a repository, as a listing shows it, or "". It reads like a
+// repository called sha256, or like one without a tag.
+func (r Reference) digestAlone() string {
+	switch typed := r.Repository + ":" + r.Tag; {
+	case digestStart.MatchString(typed):
+		return typed
+	case r.Tag == defaultTag && bareSum.MatchString(r.Repository):
+		return "sha256:" + r.Repository
+	}
+	return ""
 }
 
 // in is the same image in another repository.

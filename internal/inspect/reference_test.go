@@ -13,6 +13,7 @@ func TestParseReference(t *testing.T) {
 		"team/app:1.0":                   {"team/app", "1.0", ""},
 		"a/b/c_d/e-2":                    {"a/b/c_d/e-2", "latest", ""},
 		"app@sha256:1a2b3c4d5e6f":        {"app", "", "sha256:1a2b3c4d5e6f"},
+		"app@1a2b3c4d5e6f":               {"app", "", "sha256:1a2b3c4d5e6f"},
 		"app@" + whole:                   {"app", "", whole},
 		"app:1.0@" + whole:               {"app", "", whole}, // as docker: the digest decides
 		"127.0.0.1:5000/team/app":        {"127.0.0.1:5000/team/app", "latest", ""},
@@ -24,7 +25,7 @@ func TestParseReference(t *testing.T) {
 			t.Errorf("%s: %+v, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"", ":", "@", "App", "app:", "app:a b", "app:.x", "a//b", "/app", "app/", "../app/x:1", "app@", "app@1a2b3c4d5e6f",
+	for _, text := range []string{"", ":", "@", "App", "app:", "app:a b", "app:.x", "a//b", "/app", "app/", "../app/x:1", "app@", "app@1a2b", "app@xyz",
 		"app@sha256:", "app@sha256:XY", "app@md5:1a", "app@sha256:1a@sha256:1a", "*", "team/*", "127.0.0.1:5000"} {
 		ref, err := ParseReference(text)
 		var wrong *ReferenceError

@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,8 +33,9 @@ type Image struct {
 	Size        int64         `json:"size"`         // with everything it consists of, each blob once
 	UniqueBytes int64         `json:"unique_bytes"` // what would go from the disk with it
 	LastAccess  stamp.Time    `json:"last_access"`
-	ExpiresAt   stamp.Time    `json:"expires_at"` // null: never
-	KeptBy      string        `json:"kept_by"`    // one of the Kept constants
+	ExpiresAt   stamp.Time    `json:"expires_at"`    // null: never
+	KeptBy      string        `json:"kept_by"`       // one of the Kept constants
+	Tags        []string      `json:"tags,omitzero"` // of an image, A to Z; nil for a tag
 
 	created time.Time
 }
@@ -50,7 +52,8 @@ const (
 
 var (
 	blobColumns  = []string{"digest", "size", "kind", "created_at", "last_access", "expires_at", "repositories", "manifests"}
-	imageColumns = []string{"repository", "tag", "digest", "media_type", "size", "unique_bytes", "last_access", "expires_at", "kept_by"}
+	tagColumns   = []string{"repository", "tag", "digest", "media_type", "size", "unique_bytes", "last_access", "expires_at", "kept_by"}
+	imageColumns = append(slices.Clip(tagColumns), "tags")
 )
 
 func (b Blob) record() []string {
@@ -59,17 +62,26 @@ func (b Blob) record() []string {
 }
 
 func (i Image) record() []string {
-	return []string{i.Repository, i.Tag, i.Digest.String(), i.MediaType, decimal(i.Size), decimal(i.UniqueBytes),
+	record := []string{i.Repository, i.Tag, i.Digest.String(), i.MediaType, decimal(i.Size), decimal(i.UniqueBytes),
 		i.LastAccess.String(), i.ExpiresAt.String(), i.KeptBy}
+	if i.Tags != nil {
+		record = append(record, strings.Join(i.Tags, " "))
+	}
+	return record
 }
 
 func decimal(n int64) string { return strconv.FormatInt(n, 10) }
 
-func (b Blob) rank(s Sort) int64 { return rank(s, b.LastAccess, time.Time(b.CreatedAt), b.Size) }
+func (b Blob) rank(s Sort) int64 {
+	return rank(s, b.LastAccess, time.Time(b.CreatedAt), b.Size, b.expires())
+}
 
-func (i Image) rank(s Sort) int64 { return rank(s, i.LastAccess, i.created, i.Size) }
+func (i Image) rank(s Sort) int64 { return rank(s, i.LastAccess, i.created, i.Size, i.expires()) }
 
-func rank(s Sort, accessed stamp.Time, created time.Time, size int64) int64 {
+func (b Blob) expires() time.Time  { return time.Time(b.ExpiresAt) }
+func (i Image) expires() time.Time { return time.Time(i.ExpiresAt) }
+
+func rank(s Sort, accessed stamp.Time, created time.Time, size int64, expires time.Time) int64 {
 	switch s {
 	case ByAccess:
 		return time.Time(accessed).UnixMilli()
@@ -77,6 +89,11 @@ func rank(s Sort, accessed stamp.Time, created time.Time, size int64) int64 {
 		return created.UnixMilli()
 	case BySize:
 		return size
+	case ByExpiry:
+		if expires.IsZero() {
+			return -never
+		}
+		return -expires.UnixMilli()
 	}
 	return 0 // the name decides
 }
@@ -90,11 +107,11 @@ func (i Image) name() string { return i.Repository + "\x00" + i.Tag + "\x00" + i
 
 // imageRow makes a row of a manifest with its tags, without its sizes.
 func imageRow(m index.Row, tags []index.Row, used, expires int64) Image {
-	var names []string
+	names := []string{}
 	for _, t := range tags {
 		names = append(names, t.Key.Tag)
 	}
-	return Image{Repository: m.Key.Repository, Tag: strings.Join(names, " "), Digest: m.Digest, MediaType: m.MediaType,
+	return Image{Repository: m.Key.Repository, Tag: strings.Join(names, " "), Tags: names, Digest: m.Digest, MediaType: m.MediaType,
 		LastAccess: stampOf(used), ExpiresAt: stampOf(expires), created: m.CreatedAt}
 }
 
@@ -107,6 +124,26 @@ func (l lifetimes) tagRow(t, manifest index.Row) Image {
 	}
 	return Image{Repository: t.Key.Repository, Tag: t.Key.Tag, Digest: t.Digest, MediaType: manifest.MediaType,
 		LastAccess: stampOf(used.UnixMilli()), ExpiresAt: stampOf(l.nameDue(used.UnixMilli())), KeptBy: KeptByTag, created: t.CreatedAt}
+}
+
+// reason says in words why an image is there. What is tagged expires all the same.
+func (i Image) reason() string {
+	switch i.KeptBy {
+	case KeptByTag:
+		return "tagged"
+	case KeptByParent:
+		return "part of an index"
+	case KeptBySubject:
+		return "attached to an image"
+	case KeptByGrace:
+		if time.Time(i.LastAccess).Sub(i.created) < time.Minute {
+			return "just pushed"
+		}
+		return "just used"
+	case KeptByTTL:
+		return "used within the ttl"
+	}
+	return ""
 }
 
 // hold says what there is that could keep an image.

@@ -16,6 +16,8 @@ import (
 const (
 	// suggestions is how many names a hint has at most: it is one line.
 	suggestions = 3
+	// tagsTold is how many tags a hint has when the repository was named without one.
+	tagsTold = 10
 	// searched is how many names are looked at for a hint. It must not take longer than an answer.
 	searched = 5000
 )
@@ -38,9 +40,13 @@ func (f finder) unknownTag(ref Reference) error {
 		return err
 	}
 	what := fmt.Sprintf("repository %s has no tag %s", ref.Repository, ref.Tag)
-	shown := nearestOf(ref.Tag, tags)
+	var shown []string
+	most := tagsTold
+	if ref.Tag != defaultTag {
+		shown, most = nearestOf(ref.Tag, tags), suggestions
+	}
 	if len(shown) == 0 {
-		if shown, err = f.latestTags(ref.Repository, tags); err != nil {
+		if shown, err = f.latestTags(ref.Repository, tags, most); err != nil {
 			return err
 		}
 	}
@@ -50,8 +56,8 @@ func (f finder) unknownTag(ref Reference) error {
 	return &NotFoundError{what, fmt.Sprintf("it has %s: dcs inspect %s:%s", list(shown, len(tags) > len(shown)), ref.Repository, shown[0])}
 }
 
-// latestTags are those of the tags that were used or pushed last.
-func (f finder) latestTags(repo string, tags []string) ([]string, error) {
+// latestTags are those of the tags that were used or pushed last, at most so many.
+func (f finder) latestTags(repo string, tags []string, most int) ([]string, error) {
 	used := map[string]time.Time{}
 	for _, t := range tags {
 		row, err := f.Row(index.TagKey(repo, t))
@@ -64,7 +70,7 @@ func (f finder) latestTags(repo string, tags []string) ([]string, error) {
 	}
 	tags = slices.DeleteFunc(tags, func(t string) bool { return used[t].IsZero() })
 	slices.SortFunc(tags, func(a, b string) int { return cmp.Or(used[b].Compare(used[a]), strings.Compare(a, b)) })
-	return tags[:min(len(tags), suggestions)], nil
+	return tags[:min(len(tags), most)], nil
 }
 
 func (f finder) unknownRepository(ref Reference) error {
@@ -79,12 +85,12 @@ func (f finder) unknownRepository(ref Reference) error {
 			return &NotFoundError{what, "repository names carry no host: dcs inspect " + ref.in(rest).String()}
 		}
 	}
-	if bare := ref.Repository + ":" + ref.Tag; digestStart.MatchString(bare) {
-		return &NotFoundError{what, "a digest needs its repository: dcs inspect NAME@" + bare}
-	}
 	names, err := f.walked(func(w *layout.Walk, add func(string) error) error { return w.Repositories(f.ctx, add) })
 	if err != nil {
 		return err
+	}
+	if slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, ref.Repository+"/") }) {
+		return &NotFoundError{what, "there are repositories below it: dcs inspect --images --repository '" + ref.Repository + "/**'"}
 	}
 	near := nearestOf(ref.Repository, names)
 	if len(near) == 0 && rest != "" {

@@ -26,11 +26,14 @@ var indexTypes = []string{
 // Figures sum up a store, or those of its repositories that were asked for.
 type Figures struct {
 	index.Totals
-	Files     int64 // blobs that are manifests; a manifest of several repositories is one
-	Images    int64 // counted for lists of images only
-	Day, Week int64 // bytes that go within a day and a week if nobody uses them
-	Untagged  int64 // bytes that no tag holds
-	Ages      [len(ages) + 1]Age
+	Day      int64 `json:"expiring_1d_bytes"` // go within a day if nobody uses them
+	Week     int64 `json:"expiring_7d_bytes"`
+	Untagged int64 `json:"untagged_bytes"` // no tag holds them
+
+	Files  int64              `json:"-"` // blobs that are manifests; a manifest of several repositories is one
+	Images int64              `json:"-"` // counted for lists of images only
+	Rows   int64              `json:"-"` // that were asked for, before a limit
+	Ages   [len(ages) + 1]Age `json:"-"`
 }
 
 // survey is one pass over everything: names in memory, as few bytes as will do, and blobs as a stream.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,12 +16,15 @@ import (
 // shortDigest is how many characters of a digest a table shows, as docker does, if these tell them apart.
 const shortDigest = 12
 
+// digestTitle is the first to become shorter: it leaves out the algorithm then.
+var digestTitle = ui.Column{Title: "DIGEST", Flexible: true, Cut: ui.CutDigest, First: true}
+
 var (
-	blobTable = []ui.Column{{Title: "DIGEST"}, {Title: "KIND"}, {Title: "SIZE", Right: true}, {Title: "LAST ACCESS"}, {Title: "EXPIRES"},
-		{Title: "USED BY", Flexible: true, Min: 10}}
-	imageTable = []ui.Column{{Title: "REPOSITORY", Flexible: true, Min: 10}, {Title: "TAG", Flexible: true, Min: 8},
-		{Title: "DIGEST"}, {Title: "SIZE", Right: true}, {Title: "UNIQUE", Right: true, Drop: 1}, {Title: "LAST ACCESS"}, {Title: "EXPIRES"},
-		{Title: "KEPT BY", Drop: 2}}
+	blobTable = []ui.Column{digestTitle, {Title: "KIND"}, {Title: "SIZE", Right: true}, {Title: "LAST ACCESS"}, {Title: "EXPIRES"},
+		{Title: "USED BY", Flexible: true, Min: 10, Cut: ui.CutList}}
+	imageTable = []ui.Column{{Title: "REPOSITORY", Flexible: true, Min: 10, Cut: ui.CutName}, {Title: "TAG", Flexible: true, Min: 8, Cut: ui.CutList},
+		digestTitle, {Title: "SIZE", Right: true}, {Title: "FREES", Right: true, Drop: 1, First: true}, {Title: "LAST ACCESS"}, {Title: "EXPIRES"},
+		{Title: "REASON", Drop: 2, First: true}}
 )
 
 // digestColumn is where the digests are.
@@ -31,7 +35,7 @@ var digestColumn = map[Kind]int{Blobs: 0, Images: 2, Tags: 2}
 type tablePrinter struct {
 	w       *bufio.Writer
 	out     Output
-	kind    Kind
+	o       Options
 	now     time.Time
 	columns []ui.Column
 	table   *ui.TableWriter
@@ -40,8 +44,8 @@ type tablePrinter struct {
 }
 
 func newTablePrinter(w *bufio.Writer, out Output, o Options, l lifetimes) *tablePrinter {
-	p := &tablePrinter{w: w, out: out, kind: o.Kind, now: time.UnixMilli(l.now), digests: telling{length: shortDigest},
-		columns: map[Kind][]ui.Column{Blobs: blobTable, Images: imageTable, Tags: imageTable[:len(imageTable)-1]}[o.Kind]} // a tag is kept by itself
+	p := &tablePrinter{w: w, out: out, o: o, now: time.UnixMilli(l.now), digests: telling{length: shortDigest},
+		columns: slices.Clone(map[Kind][]ui.Column{Blobs: blobTable, Images: imageTable, Tags: imageTable[:len(imageTable)-1]}[o.Kind])} // a tag is kept by itself
 	p.table = ui.NewTableWriter(p.columns)
 	return p
 }
@@ -53,7 +57,7 @@ func (p *tablePrinter) render(r Row) ([]byte, error) {
 
 func (p *tablePrinter) measure(l *line) {
 	cells := unpackCells(l.Text)
-	cells[digestColumn[p.kind]].Text = "" // how long they must be is not known yet
+	cells[digestColumn[p.o.Kind]].Text = "" // how long they must be is not known yet
 	p.table.Measure(cells)
 }
 
@@ -61,24 +65,28 @@ func (p *tablePrinter) cells(r Row) []ui.Cell {
 	switch r := r.(type) {
 	case Blob:
 		return []ui.Cell{{Text: r.Digest.String()}, {Text: r.Kind}, {Text: ui.Bytes(r.Size)},
-			ago(r.LastAccess, p.now), in(r.ExpiresAt, p.now), orDash(strings.Join(r.Repositories, ", "))}
+			ago(r.LastAccess, p.now), in(r.ExpiresAt, p.now), orDash(ui.JoinList(r.Repositories))}
 	case Image:
-		return []ui.Cell{{Text: r.Repository}, orDash(r.Tag), {Text: r.Digest.String()}, {Text: ui.Bytes(r.Size)},
-			{Text: ui.Bytes(r.UniqueBytes)}, ago(r.LastAccess, p.now), in(r.ExpiresAt, p.now), orDash(r.KeptBy)}[:len(p.columns)]
+		return []ui.Cell{{Text: r.Repository}, orDash(ui.JoinList(strings.Fields(r.Tag))), {Text: r.Digest.String()}, {Text: ui.Bytes(r.Size)},
+			{Text: ui.Bytes(r.UniqueBytes)}, ago(r.LastAccess, p.now), in(r.ExpiresAt, p.now), orDash(r.reason())}[:len(p.columns)]
 	}
 	return nil
 }
 
-func (p *tablePrinter) begin(index.Totals) error {
+func (p *tablePrinter) begin(f Figures) error {
+	if f.nothing(p.o) {
+		return nil
+	}
+	p.columns[digestColumn[p.o.Kind]].Min = p.digests.length
 	widest := make([]ui.Cell, len(p.columns))
-	widest[digestColumn[p.kind]].Text = p.digests.widest()
+	widest[digestColumn[p.o.Kind]].Text = p.digests.widest()
 	p.table.Measure(widest)
 	return p.table.Begin(p.w, p.out.Width, p.out.Colour)
 }
 
 func (p *tablePrinter) line(l *line) error {
 	cells := unpackCells(l.Text)
-	dgst := &cells[digestColumn[p.kind]]
+	dgst := &cells[digestColumn[p.o.Kind]]
 	dgst.Text = ui.ShortDigest(dgst.Text, p.digests.length)
 	p.shown++
 	return p.table.Row(cells)
@@ -93,7 +101,10 @@ func (p *tablePrinter) end(figures func() (Figures, error)) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(p.w, "\n%s\n", summary(f, p.kind, p.shown))
+	if f.nothing(p.o) {
+		return writeNothing(p.w, p.o)
+	}
+	_, err = fmt.Fprintf(p.w, "\n%s\n", summary(f, p.o, p.shown))
 	return err
 }
 
@@ -147,18 +158,37 @@ func (t *telling) widest() string {
 	return t.first + ":" + strings.Repeat("0", t.length)
 }
 
+// nothing says whether there is nothing where the options look.
+func (f Figures) nothing(o Options) bool { return o.Repository != "" && f.Totals == index.Totals{} }
+
+func writeNothing(w *bufio.Writer, o Options) error {
+	_, err := fmt.Fprintf(w, "no repository matches %q\n", o.Repository)
+	return err
+}
+
 // summary is what a store holds, and what of it will go if nobody uses it.
-func summary(f Figures, kind Kind, shown int64) string {
+func summary(f Figures, o Options, shown int64) string {
 	holds := []string{ui.Count(f.Tags, "tag"), ui.Count(f.Manifests, "manifest"), ui.Count(f.Blobs, "blob"), ui.Bytes(f.Bytes)}
 	text := strings.Join(holds, ", ")
-	if all := map[Kind]int64{Blobs: f.Blobs, Images: f.Images, Tags: f.Tags}[kind]; shown < all {
-		text += fmt.Sprintf("; %d of %s shown", shown, ui.Count(all, strings.TrimSuffix(string(kind), "s")))
+	rows := ui.Count(f.Rows, strings.TrimSuffix(string(o.Kind), "s"))
+	if o.Expiring != nil {
+		text += fmt.Sprintf("; %s due for removal %s", rows, within(*o.Expiring))
+	}
+	if shown < f.Rows {
+		text += fmt.Sprintf("; %d of %s shown", shown, rows)
 	}
 	if f.Bytes == 0 {
 		return text
 	}
-	return text + fmt.Sprintf("\nexpiring within a day: %s, within a week: %s; held by no tag: %s",
+	return text + fmt.Sprintf("\ndue for removal within 1 day: %s, within 7 days: %s; untagged: %s",
 		ui.Bytes(f.Day), ui.Bytes(f.Week), ui.Bytes(f.Untagged))
+}
+
+func within(d time.Duration) string {
+	if d == 0 {
+		return nextCleanUp
+	}
+	return "within " + ui.Span(d)
 }
 
 func orDash(text string) ui.Cell {
@@ -170,15 +200,20 @@ func orDash(text string) ui.Cell {
 
 func ago(t stamp.Time, now time.Time) ui.Cell { return ui.Cell{Text: ui.Ago(time.Time(t), now)} }
 
+// nextCleanUp is when that goes which is due.
+const nextCleanUp = "at next clean-up"
+
 // in says when something goes, the sooner the louder.
 func in(t stamp.Time, now time.Time) ui.Cell {
 	c := ui.Cell{Text: ui.In(time.Time(t), now)}
 	switch left := time.Time(t).Sub(now); {
 	case time.Time(t).IsZero():
 		c.Tone = ui.Faint
-	case left <= 24*time.Hour:
+	case left <= 0:
+		c = ui.Cell{Text: nextCleanUp, Tone: ui.Alert}
+	case left <= day:
 		c.Tone = ui.Alert
-	case left <= 7*24*time.Hour:
+	case left <= week:
 		c.Tone = ui.Warn
 	}
 	return c

@@ -63,7 +63,9 @@ func ReadTree(ctx context.Context, store index.Store, p index.Policy, dir layout
 		if err != nil {
 			return err
 		}
-		t.asked, t.now = ref, store.Now()
+		if t.asked, t.now = ref, store.Now(); top.Key.Repository != ref.Repository { // it was named by its digest alone
+			t.asked = Reference{Repository: top.Key.Repository, Digest: top.Digest.String()}
+		}
 		return t.tell(r, *top, newLifetimes(store, p))
 	})
 	var unknown *NotFoundError

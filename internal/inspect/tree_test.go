@@ -464,8 +464,14 @@ func TestHints(t *testing.T) {
 		{"127.0.0.1:5000/team/app:1.1", "repository 127.0.0.1:5000/team/app is unknown", "carry no host: dcs inspect team/app:1.1"},
 		{"localhost/team/app@sha256:1a", "is unknown", "carry no host: dcs inspect team/app@sha256:1a"},
 		{"127.0.0.1:5000/team/ap", "is unknown", "did you mean team/app?"},
-		{"sha256:1a2b3c", "repository sha256 is unknown", "dcs inspect NAME@sha256:1a2b3c"},
-		{"team/app", "repository team/app has no tag latest", "it has 1.2, 1.1, 1.1.0 and more: dcs inspect team/app:1.2"},
+		{"sha256:1a2b3c", "no blob has a digest that begins with sha256:1a2b3c", "dcs inspect --images"},
+		{"sha256:1", "no blob has a digest that begins with sha256:1", "dcs inspect --images"},
+		{"1a2b3c4d5e6f", "no blob has a digest that begins with sha256:1a2b3c4d5e6f", "dcs inspect --images"},
+		{short("base"), "is a layer or a config, not an image", "it is a part of "},
+		{short("base")[7:], short("base") + " is a layer or a config, not an image", "it is a part of "},
+		{short("alone"), "is a layer or a config, not an image", "no image uses it yet; dcs inspect --repository fresh"},
+		{"team", "repository team is unknown", "dcs inspect --images --repository 'team/**'"},
+		{"team/app", "repository team/app has no tag latest", "it has 1.2, 1.1, 1.1.0, 1.0: dcs inspect team/app:1.2"},
 		{"team/app:1.3", "repository team/app has no tag 1.3", "it has 1.0, 1.1, 1.2"},
 		{"fresh", "repository fresh has no tag latest", "it has none: dcs inspect --images --repository fresh"},
 		{"team/app@" + dgst("x").String(), "repository team/app has no manifest " + dgst("x").String(), "dcs inspect --images --repository team/app"},
@@ -479,6 +485,36 @@ func TestHints(t *testing.T) {
 		if !errors.As(err, &unknown) || !strings.Contains(err.Error(), tt.what) || !strings.Contains(unknown.Hint(), tt.hint) {
 			t.Errorf("%s: %v; hint %+v", tt.ref, err, unknown)
 		}
+	}
+}
+
+// The digest that a listing shows is enough, with its algorithm or without, where only one repository has it.
+func TestADigestAlone(t *testing.T) {
+	s := newShop(t)
+	top := s.fill()
+	for _, typed := range []string{top.String(), top.String()[:19], top.Encoded()[:12]} {
+		tree, err := s.tree(typed)
+		if err != nil || tree.Digest != top || tree.Repository != "team/app" || tree.asked.String() != "team/app@"+top.String()[:19] {
+			t.Errorf("%s: %+v, %v", typed, tree, err)
+		}
+	}
+	twice := s.push("one/app", "v", manifestOf("", "old-config", "old"))
+	s.push("other/app", "v", manifestOf("", "old-config", "old"))
+	_, err := s.tree(twice.String())
+	var unknown *NotFoundError
+	if !errors.As(err, &unknown) || !strings.Contains(err.Error(), "several repositories") {
+		t.Fatal(err)
+	}
+	for _, repo := range []string{"one/app", "other/app"} {
+		if name := repo + "@" + twice.String()[:19]; !strings.Contains(unknown.Hint(), name) {
+			t.Errorf("%s is not among %s", name, unknown.Hint())
+		} else if tree, err := s.tree(name); err != nil || tree.Repository != repo {
+			t.Errorf("the hint %s: %v", name, err)
+		}
+	}
+	s.push(top.Encoded()[:12], "latest", manifestOf("", "old-config", "old")) // a repository may be called like that
+	if tree, err := s.tree(top.Encoded()[:12]); err != nil || tree.Repository != top.Encoded()[:12] {
+		t.Errorf("%+v, %v", tree, err)
 	}
 }
 

@@ -52,11 +52,11 @@ func (t *Tree) writeTable(w io.Writer, out Output, branches ui.Branches) error {
 		{Name: "image", Cell: ui.Cell{Text: t.asked.String()}},
 		{Name: "tags", Cell: ui.Cell{Text: strings.ReplaceAll(t.Tag, " ", ", ")}},
 		{Name: "digest", Cell: ui.Cell{Text: t.digestIn(out.Width)}},
-		{Name: "size", Cell: ui.Cell{Text: ui.Bytes(t.Size) + ", " + ui.Bytes(t.UniqueBytes) + " only its own"}},
+		{Name: "size", Cell: ui.Cell{Text: ui.Bytes(t.Size) + "; frees " + ui.Bytes(t.UniqueBytes) + " when removed"}},
 		{Name: "pushed", Cell: ui.Cell{Text: ui.Ago(time.Time(t.CreatedAt), t.now)}},
 		{Name: "last access", Cell: ago(t.LastAccess, t.now)},
 		{Name: "expires", Cell: in(t.ExpiresAt, t.now)},
-		{Name: "kept by", Cell: orDash(t.keptBy())},
+		{Name: "reason", Cell: orDash(t.reason())},
 	}
 	if err := facts.Write(w, out.Width, out.Colour); err != nil {
 		return err
@@ -77,11 +77,15 @@ func (t *Tree) digestIn(width int) string {
 	return ui.ShortDigest(t.Digest.String(), shortDigest)
 }
 
-func (t *Tree) keptBy() string {
-	if t.KeptBy == KeptByParent || t.KeptBy == KeptBySubject {
-		return t.KeptBy + " " + t.keeper
+// reason names what keeps the image, if that is a manifest.
+func (t *Tree) reason() string {
+	switch t.KeptBy {
+	case KeptByParent:
+		return "part of index " + t.keeper
+	case KeptBySubject:
+		return "attached to image " + t.keeper
 	}
-	return t.KeptBy
+	return t.Image.reason()
 }
 
 func branchesOf(nodes []*Node) (trees []ui.Tree) {
@@ -128,7 +132,7 @@ func (n *Node) state() ui.Cell {
 	case n.Missing:
 		return ui.Cell{Text: "missing", Tone: ui.Alert}
 	case n.Foreign:
-		return ui.Cell{Text: "lives elsewhere", Tone: ui.Faint}
+		return ui.Cell{Text: "stored on another registry", Tone: ui.Faint}
 	case !n.Shared:
 		return ui.Cell{}
 	case len(n.SharedWith) == 0:

@@ -150,6 +150,9 @@ type listing struct {
 		Manifests *int64 `json:"manifests"`
 		Blobs     *int64 `json:"blobs"`
 		Bytes     *int64 `json:"bytes"`
+		Day       *int64 `json:"expiring_1d_bytes"`
+		Week      *int64 `json:"expiring_7d_bytes"`
+		Untagged  *int64 `json:"untagged_bytes"`
 	} `json:"summary"`
 	Blobs  []blobJSON  `json:"blobs"`
 	Images []imageJSON `json:"images"`
@@ -177,6 +180,7 @@ type imageJSON struct {
 	LastAccess  string        `json:"last_access"`
 	ExpiresAt   *string       `json:"expires_at"`
 	KeptBy      *string       `json:"kept_by"`
+	Tags        *[]string     `json:"tags"` // of images
 }
 
 func (w *world) list(p index.Policy, o Options) listing {

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-
-	"github.com/jc-lab/docker-cache-server/internal/index"
 )
 
 // Format says how the rows are written.
@@ -47,7 +45,8 @@ type printer interface {
 	render(Row) ([]byte, error)
 	// measure is called with each line that will be written, in no order, before begin.
 	measure(*line)
-	begin(index.Totals) error
+	// begin is told what is known by now: of a listing of the most recent the totals alone.
+	begin(Figures) error
 	line(*line) error
 	// end sums up. Figures are asked for by those who print them only, since they may take a while.
 	end(func() (Figures, error)) error
@@ -70,8 +69,8 @@ type jsonPrinter struct {
 	rows int
 }
 
-func (p *jsonPrinter) begin(t index.Totals) error {
-	summary, err := json.Marshal(t)
+func (p *jsonPrinter) begin(f Figures) error {
+	summary, err := json.Marshal(f)
 	if err != nil {
 		return err
 	}
@@ -115,12 +114,8 @@ func newCSVPrinter(w *bufio.Writer, kind Kind) *csvPrinter {
 	return p
 }
 
-func (p *csvPrinter) begin(index.Totals) error {
-	columns := imageColumns
-	if p.kind == Blobs {
-		columns = blobColumns
-	}
-	text, err := p.encode(columns)
+func (p *csvPrinter) begin(Figures) error {
+	text, err := p.encode(map[Kind][]string{Blobs: blobColumns, Images: imageColumns, Tags: tagColumns}[p.kind])
 	if err == nil {
 		_, err = p.w.Write(text)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -197,6 +198,10 @@ func (d Dir) readHolder() Holder {
 	return h
 }
 
+// lockError says what a lock needs. Where the file cannot even be opened, that is not the trouble.
 func lockError(path string, err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("lock %s: %w", path, err)
+	}
 	return fmt.Errorf("lock %s (locks must work on the file system of %s): %w", path, filepath.Dir(path), err)
 }

@@ -2,6 +2,7 @@ package layout
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"strings"
 	"syscall"
@@ -100,6 +101,18 @@ func TestALockThatIsNoFileIsRefusedAtOnce(t *testing.T) {
 	for name, err := range map[string]error{"Lock": locked, "Live": live, "LockGC": gc} {
 		if !errors.Is(err, disk.ErrNotRegular) || !strings.Contains(err.Error(), "lock") {
 			t.Errorf("%s of a pipe: %v", name, err)
+		}
+	}
+}
+
+func TestOnlyALockThatDoesNotWorkBlamesTheFileSystem(t *testing.T) {
+	for _, tt := range []struct {
+		err    error
+		blamed bool
+	}{{syscall.EACCES, false}, {syscall.EPERM, false}, {syscall.ENOLCK, true}, {syscall.EINVAL, true}} {
+		err := lockError("/data/.metadata/lock", &fs.PathError{Op: "open", Path: "/data/.metadata/lock", Err: tt.err})
+		if blamed := strings.Contains(err.Error(), "locks must work"); blamed != tt.blamed || !errors.Is(err, tt.err) {
+			t.Errorf("%v: %v", tt.err, err)
 		}
 	}
 }

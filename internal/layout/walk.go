@@ -158,6 +158,23 @@ func (w *Walk) Blobs(ctx context.Context, f func(digest.Digest) error) error {
 	})
 }
 
+// BlobsLike calls f with each blob that has a directory and whose digest begins like this: with its algorithm and at
+// least two characters of its sum, which name the only directory that is read.
+func (w *Walk) BlobsLike(ctx context.Context, start string, f func(digest.Digest) error) error {
+	algorithm, sum, _ := strings.Cut(start, ":")
+	if len(sum) < 2 {
+		return nil
+	}
+	dir := w.dir.File(Path{Kind: BlobsDir}) + "/" + algorithm + "/" + sum[:2]
+	return w.below(ctx, dir, "", []func(string) bool{isHex}, func(_ string, parts []string) error {
+		p, ok := parseBlob([]string{algorithm, sum[:2], parts[0]})
+		if !ok || !strings.HasPrefix(p.Digest.String(), start) {
+			return nil
+		}
+		return f(p.Digest)
+	})
+}
+
 // Links calls f with each digest that has a directory in the LayersDir or the RevisionsDir of a repository.
 func (w *Walk) Links(ctx context.Context, kind Kind, repo string, f func(digest.Digest) error) error {
 	rules := []func(string) bool{isAlgorithm, isHex}

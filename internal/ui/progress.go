@@ -67,17 +67,35 @@ func (p *Progress) Show(s Step) {
 }
 
 // Write writes lines above the one that is drawn.
-func (p *Progress) Write(b []byte) (int, error) {
+func (p *Progress) Write(b []byte) (int, error) { return p.writeTo(p.out, b) }
+
+func (p *Progress) writeTo(out io.Writer, b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	again := p.shown
 	p.wipeLocked()
-	n, err := p.out.Write(b)
+	n, err := out.Write(b)
 	if again && strings.HasSuffix(string(b), "\n") {
 		p.drawLocked()
 	}
 	return n, err
 }
+
+// Above returns a writer for what goes to another stream. Where that is a terminal it may be the one on which the line
+// is drawn, and so is written as Write does.
+func (p *Progress) Above(to io.Writer) io.Writer {
+	if p.stop == nil || !Terminal(to) {
+		return to
+	}
+	return above{p, to}
+}
+
+type above struct {
+	line *Progress
+	to   io.Writer
+}
+
+func (a above) Write(b []byte) (int, error) { return a.line.writeTo(a.to, b) }
 
 // Close wipes the line for good. It may be called more than once, and Write goes on working.
 func (p *Progress) Close() {

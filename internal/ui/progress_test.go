@@ -19,12 +19,12 @@ func TestProgressFitsTheScreen(t *testing.T) {
 		{removing, 100, "removing  [###################---------------------]   49%  1,234 of 2,500, 1.5 GiB"},
 		{removing, 60, "removing  [########---------]   49%  1,234 of 2,500, 1.5 GiB"},
 		{removing, 45, "removing   49%  1,234 of 2,500, 1.5 GiB"},
-		{removing, 20, "removing   49%  1..."},
+		{removing, 20, "removing   49%  1,2…"},
 		{Step{What: "removing", Total: 10}, 60, "removing  [---------------------------------]    0%  0 of 10"},
 		{Step{What: "removing", Done: 12, Total: 10}, 40, "removing  [############]  100%  12 of 10"},
 		{Step{What: "planning", Done: 12345}, 80, "planning  12,345"},
 		{Step{What: "waiting"}, 80, "waiting"},
-		{Step{What: "comparing the index with the disk", Done: 5}, 16, "comparing the..."},
+		{Step{What: "comparing the index with the disk", Done: 5}, 16, "comparing the i…"},
 	} {
 		p := Progress{step: tt.step}
 		got := p.line(tt.width)

@@ -12,13 +12,17 @@ import (
 type Column struct {
 	Title string
 	Right bool // aligned to the right
-	// Flexible columns become narrower when the table is too wide, down to Min, the widest first. What
-	// does not fit is cut, and ends with "...".
+	// Flexible columns become narrower when the table is too wide, down to Min, the widest first.
 	Flexible bool
 	Min      int // columns of the screen; default 8
+	// Cut shortens a text that does not fit. Nil: Cut, which leaves out its end.
+	Cut func(text string, width int) string
 	// Drop says that the table can do without the column when it is still too wide. The highest goes
 	// first; 0 stays.
 	Drop int
+	// First columns give way before any other becomes narrower: they are dropped, the highest Drop first,
+	// and then made as narrow as Min.
+	First bool
 }
 
 // Tone says how a cell is meant. Without colour it makes no difference.
@@ -56,7 +60,6 @@ type Table struct {
 
 const (
 	gap        = 2 // between columns
-	ellipsis   = "..."
 	defaultMin = 8
 )
 
@@ -120,6 +123,14 @@ func (w *TableWriter) Row(row []Cell) error { return w.line(row, nil) }
 
 // fit narrows flexible columns, and drops columns as long as that is not enough.
 func (w *TableWriter) fit(width int) {
+	first := func(c Column) bool { return c.First }
+	for w.total() > width && w.drop(first) {
+	}
+	for i, c := range w.columns {
+		if c.First && w.total() > width {
+			w.widths[i] -= w.slack(i)
+		}
+	}
 	for {
 		excess := w.total() - width
 		slack := 0
@@ -130,7 +141,7 @@ func (w *TableWriter) fit(width int) {
 			w.shrink(excess)
 			return
 		}
-		if !w.drop() {
+		if !w.drop(func(Column) bool { return true }) {
 			w.shrink(slack)
 			return
 		}
@@ -172,10 +183,11 @@ func (w *TableWriter) shrink(by int) {
 	}
 }
 
-func (w *TableWriter) drop() bool {
+// drop drops the column that the table can do without most easily, of those that may be.
+func (w *TableWriter) drop(may func(Column) bool) bool {
 	last := -1
 	for i, c := range w.columns {
-		if c.Drop > 0 && w.widths[i] >= 0 && (last < 0 || c.Drop > w.columns[last].Drop) {
+		if may(c) && c.Drop > 0 && w.widths[i] >= 0 && (last < 0 || c.Drop > w.columns[last].Drop) {
 			last = i
 		}
 	}
@@ -193,7 +205,7 @@ func (w *TableWriter) line(row []Cell, style func(...string) string) error {
 		if w.widths[i] < 0 {
 			continue
 		}
-		text := cut(row[i].Text, w.widths[i])
+		text := c.fitted(row[i].Text, w.widths[i])
 		pad := w.widths[i] - lipgloss.Width(text)
 		if c.Right {
 			blanks += pad
@@ -211,16 +223,14 @@ func (w *TableWriter) line(row []Cell, style func(...string) string) error {
 	return err
 }
 
-// cut shortens a text to a width.
-func cut(text string, width int) string {
-	if lipgloss.Width(text) <= width {
+func (c Column) fitted(text string, width int) string {
+	switch {
+	case lipgloss.Width(text) <= width:
 		return text
+	case c.Cut != nil:
+		return c.Cut(text, width)
 	}
-	runes := []rune(text)
-	for len(runes) > 0 && lipgloss.Width(string(runes))+len(ellipsis) > width {
-		runes = runes[:len(runes)-1]
-	}
-	return string(runes) + ellipsis
+	return cut(text, width)
 }
 
 // styleSet renders plain text when it is empty.

@@ -30,7 +30,7 @@ func TestFacts(t *testing.T) {
 	facts := Facts{{"digest", Cell{Text: "sha256:1a2b3c"}}, {"tags", Cell{}}, {"expires", Cell{"in 3 hours", Alert}}}
 	for width, want := range map[int]string{
 		0:  "digest   sha256:1a2b3c\nexpires  in 3 hours\n",
-		20: "digest   sha256:1...\nexpires  in 3 hours\n",
+		20: "digest   sha256:1a2…\nexpires  in 3 hours\n",
 	} {
 		var out bytes.Buffer
 		if err := facts.Write(&out, width, false); err != nil || out.String() != want {

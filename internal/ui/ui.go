@@ -59,13 +59,13 @@ func Count(n int64, thing string) string {
 	return humanize.Comma(n) + " " + thing + "s"
 }
 
-// Ago is a time in the past: "3 days ago". The future is now, since clocks differ.
+// Ago is a time in the past: "3 days ago". The future is just now, since clocks differ.
 func Ago(t, now time.Time) string {
 	if t.IsZero() {
 		return "never"
 	}
 	if !now.After(t) {
-		return "now"
+		return justNow
 	}
 	return humanize.CustomRelTime(t, now, "", "", past)
 }
@@ -94,10 +94,13 @@ func Bar(part, whole int64, columns int) string {
 	return strings.Repeat("#", max(1, int(float64(columns)*float64(part)/float64(whole))))
 }
 
-var past, future, spans = magnitudes("%d ", " ago"), magnitudes("in %d ", ""), magnitudes("%d ", "")
+const justNow = "just now"
 
-// magnitudes keep two digits at least before they go on to the next unit: 47 hours, then 2 days.
-func magnitudes(before, after string) []humanize.RelTimeMagnitude {
+var past, future, spans = magnitudes("%d ", " ago", justNow), magnitudes("in %d ", "", "in a moment"), magnitudes("%d ", "", "a moment")
+
+// magnitudes keep two digits at least before they go on to the next unit: 47 hours, then 2 days. Less than a second
+// is a moment.
+func magnitudes(before, after, moment string) []humanize.RelTimeMagnitude {
 	const day = humanize.Day
 	units := []struct {
 		from, until, unit time.Duration
@@ -110,7 +113,7 @@ func magnitudes(before, after string) []humanize.RelTimeMagnitude {
 		{100 * day, 730 * day, 30 * day, "month"},
 		{730 * day, 1<<63 - 1, 365 * day, "year"},
 	}
-	all := []humanize.RelTimeMagnitude{{D: time.Second, Format: "now", DivBy: time.Second}}
+	all := []humanize.RelTimeMagnitude{{D: time.Second, Format: moment, DivBy: time.Second}}
 	for _, u := range units {
 		if u.from == u.unit { // the only place where there is one of it
 			all = append(all, humanize.RelTimeMagnitude{D: 2 * u.unit, Format: before + u.name + after, DivBy: u.unit})

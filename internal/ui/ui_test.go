@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,7 +19,7 @@ func TestAges(t *testing.T) {
 		d       time.Duration
 		ago, in string
 	}{
-		{-time.Hour, "now", "now"}, {0, "now", "now"}, {time.Millisecond, "now", "now"},
+		{-time.Hour, "just now", "now"}, {0, "just now", "now"}, {time.Millisecond, "just now", "in a moment"},
 		{time.Second, "1 second ago", "in 1 second"}, {59 * time.Second, "59 seconds ago", "in 59 seconds"},
 		{time.Minute, "1 minute ago", "in 1 minute"}, {2 * time.Minute, "2 minutes ago", "in 2 minutes"},
 		{time.Hour, "1 hour ago", "in 1 hour"}, {47 * time.Hour, "47 hours ago", "in 47 hours"},
@@ -54,9 +55,9 @@ func TestTableFits(t *testing.T) {
 	for width, want := range map[int]string{
 		0:  "NAME                SIZE  NOTE\na-very-long-name     1 B  noted\nb                 10 KiB\n",
 		31: "NAME                SIZE  NOTE\na-very-long-name     1 B  noted\nb                 10 KiB\n",
-		25: "NAME          SIZE  NOTE\na-very-...     1 B  noted\nb           10 KiB\n",
-		22: "NAME              SIZE\na-very-long...     1 B\nb               10 KiB\n",
-		1:  "NAME        SIZE\na-ver...     1 B\nb         10 KiB\n",
+		25: "NAME          SIZE  NOTE\na-very-lo…     1 B  noted\nb           10 KiB\n",
+		22: "NAME              SIZE\na-very-long-n…     1 B\nb               10 KiB\n",
+		1:  "NAME        SIZE\na-very-…     1 B\nb         10 KiB\n",
 	} {
 		var out bytes.Buffer
 		if err := table.Write(&out, width, false); err != nil {
@@ -66,7 +67,7 @@ func TestTableFits(t *testing.T) {
 			t.Errorf("width %d: got\n%swant\n%s", width, got, want)
 		}
 		for _, line := range strings.Split(out.String(), "\n") {
-			if width >= 16 && len(line) > width {
+			if width >= 16 && utf8.RuneCountInString(line) > width {
 				t.Errorf("width %d: %q has %d", width, line, len(line))
 			}
 		}
@@ -79,7 +80,7 @@ func TestWideCharactersAreAligned(t *testing.T) {
 	if err := table.Write(&out, 10, false); err != nil {
 		t.Fatal(err)
 	}
-	if want := "A        B\n이미...  x\nplain    y\n"; out.String() != want {
+	if want := "A        B\n이미지…  x\nplain    y\n"; out.String() != want {
 		t.Errorf("got\n%s", out.String())
 	}
 }

@@ -92,6 +92,23 @@ func (f *File) Remove(name string) error {
 	return nil
 }
 
+// Check returns an error that wraps os.ErrNotExist when there is no directory in which the file could be. A file that is
+// not there yet is one without users; a path that leads nowhere is a mistake.
+func (f *File) Check() error {
+	dir := filepath.Dir(f.path)
+	err := checkDir(dir)
+	if errors.Is(err, os.ErrNotExist) && filepath.Base(dir) == metadataDir {
+		err = checkDir(filepath.Dir(dir))
+	}
+	if err != nil {
+		return fmt.Errorf("users file %s: %w", f.path, err)
+	}
+	return nil
+}
+
+// Path is where the file is.
+func (f *File) Path() string { return f.path }
+
 // List returns the names in the order of the file, each once. A missing file has none.
 func (f *File) List() ([]string, error) {
 	t, err := readTable(f.path, disk.Open)

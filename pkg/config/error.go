@@ -53,6 +53,46 @@ func (e *Error) Hint() string { return e.hint }
 // Unwrap returns the cause, if there is one.
 func (e *Error) Unwrap() error { return e.Err }
 
+// Errors is everything that is wrong with a configuration, in the order in which it was found, so that a file is
+// mended in one go. There is at least one. errors.As finds the first.
+type Errors []*Error
+
+// Error has a line for each.
+func (e Errors) Error() string {
+	lines := make([]string, len(e))
+	for i, one := range e {
+		lines[i] = one.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap returns each.
+func (e Errors) Unwrap() []error {
+	all := make([]error, len(e))
+	for i, one := range e {
+		all[i] = one
+	}
+	return all
+}
+
+// collect leaves out what is nil. Every error is made by problem.
+func collect(errs ...error) (all Errors) {
+	for _, err := range errs {
+		if e, ok := errors.AsType[*Error](err); ok {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+// orNil is a nil error when nothing is wrong.
+func (e Errors) orNil() error {
+	if len(e) == 0 {
+		return nil
+	}
+	return e
+}
+
 // problem makes an Error that knows neither key nor value nor place.
 func problem(hint, format string, args ...any) error {
 	return &Error{Problem: fmt.Sprintf(format, args...), hint: hint}

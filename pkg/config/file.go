@@ -18,25 +18,28 @@ import (
 
 // readFile reads the YAML layer. The document is walked as nodes, not decoded into maps, because only a node knows its
 // line and the text as it was written: the password 0123 is "0123" and not 83.
-func (l *loader) readFile(path string) error {
+func (l *loader) readFile(path string) {
 	if path == "" {
-		return nil
+		return
 	}
 	l.file = Origin{File, path}
 	data, err := disk.ReadFile(path)
 	if err != nil {
-		return l.whole(err, "name a file that dcs may read with --config or "+fileVariable, "cannot be read")
+		l.whole(err, "name a file that dcs may read with --config or "+fileVariable, "cannot be read")
+		return
 	}
 	root, err := document(data)
 	switch {
 	case err != nil:
-		return l.whole(err, "see config.example.yaml for the form", "is not YAML")
+		l.whole(err, "see config.example.yaml for the form", "is not YAML")
 	case root == nil:
-		return nil
 	case root.Kind != yaml.MappingNode && !isNull(root):
-		return l.whole(nil, "begin with a section such as server:", "is %s, where sections such as server: are expected", form(root))
+		l.whole(nil, "begin with a section such as server:", "is %s, where sections such as server: are expected", form(root))
+	case isStock(root):
+		l.whole(nil, stockHint(root), "is the configuration of a stock registry, whose keys dcs does not have")
+	default:
+		l.section("", root)
 	}
-	return l.section("", root)
 }
 
 // document returns the root of the only document, or nil when there is none.
@@ -60,18 +63,20 @@ func document(data []byte) (*yaml.Node, error) {
 }
 
 // section reads the keys and sections under path; "" is the root.
-func (l *loader) section(path string, n *yaml.Node) error {
-	return l.mapping(path, n, func(path, _ string, value *yaml.Node) error {
+func (l *loader) section(path string, n *yaml.Node) {
+	l.mapping(path, n, func(path, _ string, value *yaml.Node) {
 		if isSection(path) {
-			return l.section(path, value)
+			l.section(path, value)
+			return
 		}
 		for _, k := range keys() {
 			if k.name == path {
 				l.origins[path] = l.file
-				return l.value(path, k.field(l.cfg), value)
+				l.value(path, k.field(l.cfg), value)
+				return
 			}
 		}
-		return l.unknown(path, candidates(value))
+		l.unknown(path, path, candidates(value))
 	})
 }
 
@@ -99,110 +104,109 @@ func candidates(value *yaml.Node) []string {
 }
 
 // value reads a key, or a field of a list's element.
-func (l *loader) value(path string, field any, n *yaml.Node) error {
+func (l *loader) value(path string, field any, n *yaml.Node) {
 	switch p := field.(type) {
 	case *[]string:
-		return l.words(path, n, p)
+		l.words(path, n, p)
 	case *[]User:
-		return list(l, path, n, p, (*User).fields)
+		list(l, path, n, p, (*User).fields)
 	case *[]Rule:
-		return list(l, path, n, p, (*Rule).fields)
+		list(l, path, n, p, (*Rule).fields)
 	default:
-		return l.scalar(path, field, n)
+		l.scalar(path, field, n)
 	}
 }
 
 // words reads a sequence of single values, in place of what the list holds. One with nothing in it is empty.
-func (l *loader) words(path string, n *yaml.Node, into *[]string) error {
+func (l *loader) words(path string, n *yaml.Node, into *[]string) {
 	*into = nil
-	return l.sequence(path, n, func(at string, item *yaml.Node) error {
+	l.sequence(path, n, func(at string, item *yaml.Node) {
 		var word string
-		err := l.scalar(at, &word, item)
+		l.scalar(at, &word, item)
 		*into = append(*into, word)
-		return err
+	})
+}
+
+// list reads a sequence of mappings.
+func list[T any](l *loader, path string, n *yaml.Node, into *[]T, fields func(*T) map[string]any) {
+	l.sequence(path, n, func(at string, item *yaml.Node) {
+		var element T
+		known := fields(&element)
+		l.mapping(at, item, func(path, name string, value *yaml.Node) {
+			if field, ok := known[name]; ok {
+				l.scalar(path, field, value)
+				return
+			}
+			l.unknown(path, name, slices.Sorted(maps.Keys(known)))
+		})
+		*into = append(*into, element)
 	})
 }
 
 // sequence calls visit for every element. A list with nothing in it, as when every element is commented out, is empty.
-func (l *loader) sequence(path string, n *yaml.Node, visit func(at string, item *yaml.Node) error) error {
+func (l *loader) sequence(path string, n *yaml.Node, visit func(at string, item *yaml.Node)) {
 	n = target(n)
 	if isNull(n) {
-		return nil
+		return
 	}
 	if n.Kind != yaml.SequenceNode {
-		return l.at(path, n, "", problem("begin every element with a dash", "is %s, where a list is expected", form(n)))
+		l.at(path, n, "", problem("begin every element with a dash", "is %s, where a list is expected", form(n)))
+		return
 	}
 	for i, item := range n.Content {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		l.lines[at] = item.Line
-		if err := visit(at, item); err != nil {
-			return err
-		}
+		visit(at, item)
 	}
-	return nil
-}
-
-// list reads a sequence of mappings.
-func list[T any](l *loader, path string, n *yaml.Node, into *[]T, fields func(*T) map[string]any) error {
-	return l.sequence(path, n, func(at string, item *yaml.Node) error {
-		var element T
-		known := fields(&element)
-		err := l.mapping(at, item, func(path, name string, value *yaml.Node) error {
-			if field, ok := known[name]; ok {
-				return l.scalar(path, field, value)
-			}
-			return l.unknown(path, slices.Sorted(maps.Keys(known)))
-		})
-		*into = append(*into, element)
-		return err
-	})
 }
 
 // scalar reads a single value. A true or false is no text: who writes "address: false" means something that dcs would
 // not do. A number is, since its text is as it was written.
-func (l *loader) scalar(path string, field any, n *yaml.Node) error {
+func (l *loader) scalar(path string, field any, n *yaml.Node) {
 	n = target(n)
 	switch {
 	case n.Kind != yaml.ScalarNode:
-		return l.at(path, n, "", problem("write it on the line of the key", "is %s, where a single value is expected", form(n)))
+		l.at(path, n, "", problem("write it on the line of the key", "is %s, where a single value is expected", form(n)))
 	case isNull(n):
-		return l.at(path, n, "", problem(`remove the line to have the default, or write "" for an empty text`, "has no value"))
+		l.at(path, n, "", problem(`remove the line to have the default, or write "" for an empty text`, "has no value"))
 	case n.ShortTag() == "!!bool" && kind(field) == "string":
-		return l.at(path, n, "", problem("put it in quotes if it is meant as text", "is true or false, where text is expected"))
+		l.at(path, n, "", problem("put it in quotes if it is meant as text", "is true or false, where text is expected"))
+	default:
+		l.at(path, n, n.Value, set(field, n.Value))
 	}
-	return l.at(path, n, n.Value, set(field, n.Value))
 }
 
 // mapping calls visit for every name under path, and sees to it that no name comes twice.
-func (l *loader) mapping(path string, n *yaml.Node, visit func(path, name string, value *yaml.Node) error) error {
+func (l *loader) mapping(path string, n *yaml.Node, visit func(path, name string, value *yaml.Node)) {
 	n = target(n)
 	if isNull(n) {
-		return nil // a section of which every line is commented out
+		return // a section of which every line is commented out
 	}
 	if n.Kind != yaml.MappingNode {
-		return l.at(path, n, "", problem("write its keys on lines of their own, indented", "is %s, where a section is expected", form(n)))
+		l.at(path, n, "", problem("write its keys on lines of their own, indented", "is %s, where a section is expected", form(n)))
+		return
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		name, value := target(n.Content[i]), n.Content[i+1]
 		if name.Kind != yaml.ScalarNode || name.Value == "" {
-			return l.at(path, name, "", problem("see config.example.yaml for the form", "has a key that is no name"))
+			l.at(path, name, "", problem("see config.example.yaml for the form", "has a key that is no name"))
+			continue
 		}
 		if name.ShortTag() == "!!merge" {
-			return l.at(path, name, "", problem("write the keys out", "has a merge key, which dcs does not read"))
+			l.at(path, name, "", problem("write the keys out", "has a merge key, which dcs does not read"))
+			continue
 		}
 		child := name.Value
 		if path != "" {
 			child = path + "." + child
 		}
 		if first, twice := l.lines[child]; twice {
-			return l.at(child, name, "", problem("keep one of them", "is already given on line %d", first))
+			l.at(child, name, "", problem("keep one of them", "is already given on line %d", first))
+			continue
 		}
 		l.lines[child] = name.Line
-		if err := visit(child, name.Value, value); err != nil {
-			return err
-		}
+		visit(child, name.Value, value)
 	}
-	return nil
 }
 
 // target follows an alias to what it stands for. Aliases cannot make the walk endless, because the known keys end.
@@ -227,33 +231,33 @@ func form(n *yaml.Node) string {
 	}
 }
 
-// unknown is the error for a path that is not among the keys.
-func (l *loader) unknown(path string, known []string) error {
-	meant, _ := nearest.Name(path, known)
-	return &Error{
-		Key: path, Origin: l.file, Line: l.lines[path],
-		Problem: fmt.Sprintf("is not a known key; did you mean %s?", meant),
-		hint:    "correct the line or remove it; config.example.yaml has every key",
+// unknown notes a path that is not among the keys. name is what the known names are held against.
+func (l *loader) unknown(path, name string, known []string) {
+	e := &Error{
+		Key: path, Origin: l.file, Line: l.lines[path], Problem: "is not a known key",
+		hint: "correct the line or remove it; config.example.yaml has every key",
+	}
+	if meant := nearest.Name(name, known); meant != "" {
+		e.Problem += "; did you mean " + meant + "?"
+	}
+	l.fail(e)
+}
+
+// at notes an error made by problem, if it is one, with the key, the value and the line.
+func (l *loader) at(path string, n *yaml.Node, value string, err error) {
+	if e, ok := errors.AsType[*Error](about(err, path, value)); ok {
+		e.Origin, e.Line = l.file, n.Line
+		l.fail(e)
 	}
 }
 
-// at adds the key, the value and the line to an error made by problem. A nil error stays nil.
-func (l *loader) at(path string, n *yaml.Node, value string, err error) error {
-	e, ok := errors.AsType[*Error](about(err, path, value))
-	if !ok {
-		return err
-	}
-	e.Origin, e.Line = l.file, n.Line
-	return e
-}
-
-// whole is the error for the file as such.
-func (l *loader) whole(cause error, hint, format string, args ...any) error {
+// whole notes what is wrong with the file as such.
+func (l *loader) whole(cause error, hint, format string, args ...any) {
 	e := &Error{Origin: l.file, Problem: fmt.Sprintf(format, args...), Err: cause, hint: hint}
 	if cause != nil {
 		e.Problem += ": " + reason(cause)
 	}
-	return e
+	l.fail(e)
 }
 
 // reason leaves out what the message has already said: the path, and that it is about YAML.

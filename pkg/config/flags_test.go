@@ -56,9 +56,11 @@ func TestAddFlagsPanicsOnAKeyThatThereIsNot(t *testing.T) {
 }
 
 func TestFlagsHaveTypesAndDefaults(t *testing.T) {
-	usage := allFlags(t).FlagUsages()
+	flags := allFlags(t)
+	AddFlags(flags, "limits.*")
+	usage := flags.FlagUsages()
 	for _, want := range []string{
-		"--cache.ttl duration ", "(default 30d)", "--server.port port ", "(default 5000)", "--cache.max_size size ",
+		"--cache.ttl duration ", "(default 30d)", "--server.port port ", "(default 5000)", "--limits.manifest_size size ", "(default 4MiB)",
 		"--log.format text|json ", "--auth.enabled  ", "(default true)", `--storage.directory directory `,
 	} {
 		if !strings.Contains(usage, want) {

@@ -15,37 +15,38 @@ type key struct {
 	name  string
 	field func(*Config) any // points at the value: *string, *bool, *int, *int64 (a size), *time.Duration, or a list
 	usage string
+	later bool // of a version to come: nobody is told of it, and whoever sets it is told that it is not there yet
 }
 
 // keys returns every key, in the order of the documentation.
 func keys() []key {
 	return []key{
-		{"server.address", func(c *Config) any { return &c.Server.Address }, "`address` to listen on"},
-		{"server.port", func(c *Config) any { return &c.Server.Port }, "`port` to listen on, 0 = any free one"},
-		{"server.tls.certificate", func(c *Config) any { return &c.Server.TLS.Certificate }, "PEM `file` of the certificate chain; reloaded when it changes"},
-		{"server.tls.key", func(c *Config) any { return &c.Server.TLS.Key }, "PEM `file` of the private key; reloaded when it changes"},
-		{"server.trusted_proxies", func(c *Config) any { return &c.Server.TrustedProxies }, "networks of proxies that may name the client"},
-		{"server.drain_timeout", func(c *Config) any { return &c.Server.DrainTimeout }, "how long transfers in flight may go on after SIGTERM"},
-		{"storage.directory", func(c *Config) any { return &c.Storage.Directory }, "`directory` of the data root"},
-		{"auth.enabled", func(c *Config) any { return &c.Auth.Enabled }, "ask for Basic authentication"},
-		{"auth.users", func(c *Config) any { return &c.Auth.Users }, "users beside those of the htpasswd file"},
-		{"auth.htpasswd", func(c *Config) any { return &c.Auth.Htpasswd }, "`file` that dcs users edits (default <storage.directory>/.metadata/htpasswd)"},
-		{"auth.anonymous_pull", func(c *Config) any { return &c.Auth.AnonymousPull }, "reads need no login (not available in this version yet)"},
-		{"cache.ttl", func(c *Config) any { return &c.Cache.TTL }, "an image is gone when unused for so long, 0 = never"},
-		{"cache.cleanup_interval", func(c *Config) any { return &c.Cache.CleanupInterval }, "time between two runs of the built-in cleaner, 0 = off"},
-		{"cache.grace", func(c *Config) any { return &c.Cache.Grace }, "how long anything stays that dcs said to exist; more than the longest push"},
-		{"cache.adopt_age", func(c *Config) any { return &c.Cache.AdoptAge }, "last access of content that dcs did not know: `now|mtime`"},
-		{"cache.max_size", func(c *Config) any { return &c.Cache.MaxSize }, "disk budget, 0 = none (not available in this version yet)"},
-		{"cache.rules", func(c *Config) any { return &c.Cache.Rules }, "exceptions to the ttl (not available in this version yet)"},
-		{"limits.manifest_size", func(c *Config) any { return &c.Limits.ManifestSize }, "largest manifest that is taken"},
-		{"limits.uploads_per_client", func(c *Config) any { return &c.Limits.UploadsPerClient }, "`number` of unfinished uploads that one client may have, 0 = no limit"},
-		{"limits.header_size", func(c *Config) any { return &c.Limits.HeaderSize }, "largest header of a request"},
-		{"limits.header_timeout", func(c *Config) any { return &c.Limits.HeaderTimeout }, "how long a client may take to send a header"},
-		{"limits.stall_timeout", func(c *Config) any { return &c.Limits.StallTimeout }, "how long a client may neither send nor take a byte of a body, 0 = no limit"},
-		{"debug.address", func(c *Config) any { return &c.Debug.Address }, "`host:port` of metrics and health, empty = off"},
-		{"log.level", func(c *Config) any { return &c.Log.Level }, "least `level` written: trace, debug, info, warn, error"},
-		{"log.format", func(c *Config) any { return &c.Log.Format }, "form of the log: `text|json`"},
-		{"log.access", func(c *Config) any { return &c.Log.Access }, "write a line for every request"},
+		{"server.address", func(c *Config) any { return &c.Server.Address }, "`address` to listen on", false},
+		{"server.port", func(c *Config) any { return &c.Server.Port }, "`port` to listen on, 0 = any free one", false},
+		{"server.tls.certificate", func(c *Config) any { return &c.Server.TLS.Certificate }, "PEM `file` of the certificate chain; reloaded when it changes", false},
+		{"server.tls.key", func(c *Config) any { return &c.Server.TLS.Key }, "PEM `file` of the private key; reloaded when it changes", false},
+		{"server.trusted_proxies", func(c *Config) any { return &c.Server.TrustedProxies }, "networks of proxies that may name the client", false},
+		{"server.drain_timeout", func(c *Config) any { return &c.Server.DrainTimeout }, "how long transfers in flight may go on after SIGTERM", false},
+		{"storage.directory", func(c *Config) any { return &c.Storage.Directory }, "`directory` of the data root", false},
+		{"auth.enabled", func(c *Config) any { return &c.Auth.Enabled }, "ask for Basic authentication", false},
+		{"auth.users", func(c *Config) any { return &c.Auth.Users }, "users beside those of the htpasswd file", false},
+		{"auth.htpasswd", func(c *Config) any { return &c.Auth.Htpasswd }, "`file` that dcs users edits (default <storage.directory>/.metadata/htpasswd)", false},
+		{"auth.anonymous_pull", func(c *Config) any { return &c.Auth.AnonymousPull }, "reads need no login", true},
+		{"cache.ttl", func(c *Config) any { return &c.Cache.TTL }, "an image is gone when unused for so long, 0 = never", false},
+		{"cache.cleanup_interval", func(c *Config) any { return &c.Cache.CleanupInterval }, "time between two runs of the built-in cleaner, 0 = off", false},
+		{"cache.grace", func(c *Config) any { return &c.Cache.Grace }, "how long anything stays that dcs said to exist; more than the longest push", false},
+		{"cache.adopt_age", func(c *Config) any { return &c.Cache.AdoptAge }, "last access of content that dcs did not know: `now|mtime`", false},
+		{"cache.max_size", func(c *Config) any { return &c.Cache.MaxSize }, "disk budget, 0 = none", true},
+		{"cache.rules", func(c *Config) any { return &c.Cache.Rules }, "exceptions to the ttl", true},
+		{"limits.manifest_size", func(c *Config) any { return &c.Limits.ManifestSize }, "largest manifest that is taken", false},
+		{"limits.uploads_per_client", func(c *Config) any { return &c.Limits.UploadsPerClient }, "`number` of unfinished uploads that one client may have, 0 = no limit", false},
+		{"limits.header_size", func(c *Config) any { return &c.Limits.HeaderSize }, "largest header of a request", false},
+		{"limits.header_timeout", func(c *Config) any { return &c.Limits.HeaderTimeout }, "how long a client may take to send a header", false},
+		{"limits.stall_timeout", func(c *Config) any { return &c.Limits.StallTimeout }, "how long a client may neither send nor take a byte of a body, 0 = no limit", false},
+		{"debug.address", func(c *Config) any { return &c.Debug.Address }, "`host:port` of metrics and health, empty = off", false},
+		{"log.level", func(c *Config) any { return &c.Log.Level }, "least `level` written: trace, debug, info, warn, error", false},
+		{"log.format", func(c *Config) any { return &c.Log.Format }, "form of the log: `text|json`", false},
+		{"log.access", func(c *Config) any { return &c.Log.Access }, "write a line for every request", false},
 	}
 }
 
@@ -153,7 +154,7 @@ func text(field any) string {
 	case *int:
 		return strconv.Itoa(*p)
 	case *int64:
-		return strconv.FormatInt(*p, 10)
+		return FormatSize(*p)
 	}
 	panic(fmt.Sprintf("config: no text for %T", field))
 }
@@ -166,11 +167,13 @@ func join[T any](list []T, name func(T) string) string {
 	return strings.Join(names, ", ")
 }
 
-// Keys returns the name of every key, in the order of the documentation.
+// Keys returns the name of every key that can be set, in the order of the documentation.
 func Keys() []string {
 	var names []string
 	for _, k := range keys() {
-		names = append(names, k.name)
+		if !k.later {
+			names = append(names, k.name)
+		}
 	}
 	return names
 }

@@ -21,15 +21,19 @@ type Sources struct {
 	Flags *pflag.FlagSet // only flags that were given and are called like a key count; may be nil
 }
 
-// Load reads the layers, the strongest last, and validates the result. On an error, which is an *Error, there is no
+// Load reads the layers, the strongest last, and validates the result. On an error, which is an Errors, there is no
 // configuration.
 func Load(src Sources) (*Config, Origins, error) {
 	l := &loader{cfg: DefaultConfig(), origins: Origins{}, lines: map[string]int{}}
 	for _, k := range keys() {
 		l.origins[k.name] = Origin{}
 	}
-	if err := l.load(src); err != nil {
-		return nil, nil, err
+	l.readFile(src.File)
+	l.readEnv(src.Env)
+	l.readFlags(src.Flags)
+	l.validate()
+	if len(l.errs) > 0 {
+		return nil, nil, l.errs
 	}
 	return l.cfg, l.origins, nil
 }
@@ -40,33 +44,42 @@ type loader struct {
 	origins Origins
 	file    Origin
 	lines   map[string]int // where the file has a path such as "auth.users[1].password"
+	errs    Errors         // found so far
 }
 
-func (l *loader) load(src Sources) error {
-	if err := l.readFile(src.File); err != nil {
-		return err
+// fail notes an error made by problem, if it is one.
+func (l *loader) fail(err error) { l.errs = append(l.errs, collect(err)...) }
+
+// validate looks at the result. What could not be read has its error already, and is no second one for being empty.
+func (l *loader) validate() {
+	read := l.errs
+	for _, e := range l.cfg.mistakes() {
+		placed := l.placed(e)
+		told := func(other *Error) bool { return other.Origin == placed.Origin && isIn(other.Key, placed.Key) }
+		if !slices.ContainsFunc(read, told) {
+			l.errs = append(l.errs, placed)
+		}
 	}
-	if err := l.readEnv(src.Env); err != nil {
-		return err
-	}
-	if err := l.readFlags(src.Flags); err != nil {
-		return err
-	}
-	return l.placed(l.cfg.Validate())
 }
 
-func (l *loader) readEnv(env []string) error {
+// isIn says whether a path is a key, or in the element of a list that the key is in.
+func isIn(path, key string) bool {
+	if end := strings.IndexByte(key, ']'); end >= 0 {
+		key = key[:end+1]
+	}
+	rest, within := strings.CutPrefix(path, key)
+	return within && (rest == "" || strings.ContainsAny(rest[:1], ".["))
+}
+
+func (l *loader) readEnv(env []string) {
 	given := variables(env)
 	for _, k := range keys() {
 		value, ok := given[k.env()]
 		if !ok {
 			continue
 		}
-		if err := l.set(k, value, Origin{Env, k.env()}); err != nil {
-			return hintServiceLink(err, value)
-		}
+		l.fail(hintServiceLink(l.set(k, value, Origin{Env, k.env()}), value))
 	}
-	return nil
 }
 
 // hintServiceLink explains a variable that nobody set: Kubernetes gives every pod DCS_SERVER_PORT=tcp://10.0.0.1:5000
@@ -90,32 +103,29 @@ func variables(env []string) map[string]string {
 	return given
 }
 
-func (l *loader) readFlags(fs *pflag.FlagSet) error {
+func (l *loader) readFlags(fs *pflag.FlagSet) {
 	if fs == nil {
-		return nil
+		return
 	}
 	for _, k := range keys() {
 		if f := fs.Lookup(k.name); f != nil && f.Changed {
-			if err := l.set(k, f.Value.String(), Origin{Flag, k.name}); err != nil {
-				return err
-			}
+			l.fail(l.set(k, f.Value.String(), Origin{Flag, k.name}))
 		}
 	}
-	return nil
 }
 
 // set gives a key the value that a variable or flag has.
 func (l *loader) set(k key, value string, from Origin) error {
 	l.origins[k.name] = from
-	return l.placed(about(set(k.field(l.cfg), value), k.name, value))
+	e, ok := errors.AsType[*Error](about(set(k.field(l.cfg), value), k.name, value))
+	if !ok {
+		return nil
+	}
+	return l.placed(e)
 }
 
 // placed adds to an error that knows its key where the value of that key came from.
-func (l *loader) placed(err error) error {
-	e, ok := errors.AsType[*Error](err)
-	if !ok {
-		return err
-	}
+func (l *loader) placed(e *Error) *Error {
 	name, _, _ := strings.Cut(e.Key, "[")
 	placed := *e
 	placed.Origin = l.origins[name]
@@ -136,16 +146,19 @@ func (l *loader) line(path string) int {
 // UnknownEnv returns the variables that begin with DCS_ and mean nothing to dcs, sorted, each with the variable that
 // was perhaps meant. Load ignores them, because container platforms set such names by themselves; a server may warn.
 func UnknownEnv(env []string) []string {
-	var known, unknown []string
+	var known, offered, unknown []string
 	for _, k := range keys() {
 		known = append(known, k.env())
+		if !k.later {
+			offered = append(offered, k.env())
+		}
 	}
 	given := variables(env)
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		if name == fileVariable || slices.Contains(known, name) {
 			continue
 		}
-		if meant := meantEnv(name, known); meant != "" && !strings.HasPrefix(given[name], "tcp://") {
+		if meant := meantEnv(name, offered); meant != "" && !strings.HasPrefix(given[name], "tcp://") {
 			name += " (did you mean " + meant + "?)"
 		}
 		unknown = append(unknown, name)
@@ -161,8 +174,5 @@ func meantEnv(name string, known []string) string {
 			return k
 		}
 	}
-	if meant, edits := nearest.Name(name, known); edits <= 2 {
-		return meant
-	}
-	return ""
+	return nearest.Name(name, known)
 }

@@ -83,8 +83,8 @@ func TestLoadWithoutSourcesIsTheDefault(t *testing.T) {
 	if !reflect.DeepEqual(cfg, DefaultConfig()) {
 		t.Errorf("got %+v", cfg)
 	}
-	if len(origins) != len(Keys()) {
-		t.Errorf("%d origins for %d keys", len(origins), len(Keys()))
+	if len(origins) != len(keys()) {
+		t.Errorf("%d origins for %d keys", len(origins), len(keys()))
 	}
 	for _, key := range Keys() {
 		if _, ok := origins[key]; !ok || origins.Explicit(key) {
@@ -100,9 +100,9 @@ func TestDefaultsAreThoseOfTheDesign(t *testing.T) {
 	want := map[string]string{
 		"server.address": "0.0.0.0", "server.port": "5000", "server.tls.certificate": "", "server.tls.key": "",
 		"server.trusted_proxies": "127.0.0.0/8, ::1/128", "server.drain_timeout": "30s", "storage.directory": "/var/cache/docker-cache-server", "auth.enabled": "true",
-		"auth.users": "", "auth.htpasswd": "", "auth.anonymous_pull": "false", "cache.ttl": "30d",
-		"cache.cleanup_interval": "1h", "cache.grace": "1h", "cache.adopt_age": "now", "cache.max_size": "0",
-		"cache.rules": "", "limits.manifest_size": "4194304", "limits.uploads_per_client": "1000", "limits.header_size": "65536",
+		"auth.users": "", "auth.htpasswd": "", "cache.ttl": "30d",
+		"cache.cleanup_interval": "1h", "cache.grace": "1h", "cache.adopt_age": "now",
+		"limits.manifest_size": "4MiB", "limits.uploads_per_client": "1000", "limits.header_size": "64KiB",
 		"limits.header_timeout": "30s", "limits.stall_timeout": "2m", "debug.address": "127.0.0.1:5001", "log.level": "info", "log.format": "text", "log.access": "true",
 	}
 	for _, key := range Keys() {

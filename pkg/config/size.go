@@ -71,4 +71,17 @@ func scaleFraction(number string, factor int64) (int64, error) {
 	return int64(f), nil
 }
 
+// FormatSize is the reverse of ParseSize, in the largest unit of which the size is a whole number: "4MiB", "1500MB",
+// "1001". Powers of 1024 come first.
+func FormatSize(n int64) string {
+	for _, units := range [][]string{{"EiB", "PiB", "TiB", "GiB", "MiB", "KiB"}, {"EB", "PB", "TB", "GB", "MB", "KB"}} {
+		for _, unit := range units {
+			if factor, _ := sizeFactor(unit); n != 0 && n%factor == 0 {
+				return strconv.FormatInt(n/factor, 10) + unit
+			}
+		}
+	}
+	return strconv.FormatInt(n, 10)
+}
+
 func tooLarge() error { return problem("0 means no limit", "is more than 8 EiB") }

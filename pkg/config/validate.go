@@ -34,17 +34,25 @@ const (
 	bcryptLength = 60
 )
 
-// Validate returns the first thing that dcs could not honour, as an *Error, or nil. It reads no file: whether there are
-// any users at all is for the server to say, which has read the htpasswd file.
-func (c *Config) Validate() error {
-	for _, validate := range []func() error{
-		c.Server.validate, c.Storage.validate, c.Auth.validate, c.Cache.validate, c.Limits.validate, c.Debug.validate, c.Log.validate,
+// Validate returns everything that dcs could not honour, as an Errors, or nil. It reads no file: whether there are any
+// users at all is for the server to say, which has read the htpasswd file.
+func (c *Config) Validate() error { return c.mistakes().orNil() }
+
+func (c *Config) mistakes() (all Errors) {
+	for _, of := range [][]error{
+		c.Server.mistakes(), c.Storage.mistakes(), c.Auth.mistakes(), c.Cache.mistakes(), c.Limits.mistakes(), c.Debug.mistakes(), c.Log.mistakes(),
 	} {
-		if err := validate(); err != nil {
-			return err
-		}
+		all = append(all, collect(of...)...)
 	}
-	return nil
+	return all
+}
+
+// unless is the error that something is not so.
+func unless(so bool, err error) error {
+	if so {
+		return nil
+	}
+	return err
 }
 
 // refuse is problem for a key whose value is known.
@@ -56,24 +64,22 @@ func notYet(key, value, hint string) error {
 	return refuse(key, value, hint, "is not available in this version yet")
 }
 
-func (s *Server) validate() error {
+func (s *Server) mistakes() []error {
 	const certificate, key = "server.tls.certificate", "server.tls.key"
-	switch {
-	case !isHost(s.Address):
-		return refuse("server.address", s.Address, "give the port as server.port", "is neither an IP address nor a host name")
-	case !isPort(s.Port):
-		return refuse("server.port", strconv.Itoa(s.Port), "0 takes any free one", "is not a port: those are 0 to 65535")
-	case s.TLS.Certificate != "" && s.TLS.Key == "":
-		return refuse(certificate, s.TLS.Certificate, "give both or none", "needs %s beside it", key)
-	case s.TLS.Key != "" && s.TLS.Certificate == "":
-		return refuse(key, s.TLS.Key, "give both or none", "needs %s beside it", certificate)
+	tls := s.TLS
+	mistakes := []error{
+		unless(isHost(s.Address), refuse("server.address", s.Address, "give the port as server.port", "is neither an IP address nor a host name")),
+		unless(isPort(s.Port), refuse("server.port", strconv.Itoa(s.Port), "0 takes any free one", "is not a port: those are 0 to 65535")),
+		unless(tls.Certificate == "" || tls.Key != "", refuse(certificate, tls.Certificate, "give both or none", "needs %s beside it", key)),
+		unless(tls.Key == "" || tls.Certificate != "", refuse(key, tls.Key, "give both or none", "needs %s beside it", certificate)),
+		notNegative("server.drain_timeout", s.DrainTimeout, "0 cuts transfers at once"),
 	}
 	for i, proxy := range s.TrustedProxies {
 		if _, err := parseNetwork(proxy); err != nil {
-			return about(err, fmt.Sprintf("server.trusted_proxies[%d]", i), proxy)
+			mistakes = append(mistakes, about(err, fmt.Sprintf("server.trusted_proxies[%d]", i), proxy))
 		}
 	}
-	return notNegative("server.drain_timeout", s.DrainTimeout, "0 cuts transfers at once")
+	return mistakes
 }
 
 // Proxies are the networks of TrustedProxies. Validate says which are none.
@@ -115,53 +121,52 @@ func isHost(s string) bool {
 func isPort(n int) bool { return 0 <= n && n <= 65535 }
 
 func notNegative(key string, d time.Duration, hint string) error {
-	if d < 0 {
-		return refuse(key, FormatDuration(d), hint, "is negative")
-	}
-	return nil
+	return unless(d >= 0, refuse(key, FormatDuration(d), hint, "is negative"))
 }
 
-func (s *Storage) validate() error {
-	if s.Directory == "" {
-		return refuse("storage.directory", "", "name the directory that dcs keeps everything in", "is empty")
-	}
-	return nil
+func (s *Storage) mistakes() []error {
+	return []error{unless(s.Directory != "", refuse("storage.directory", "", "name the directory that dcs keeps everything in", "is empty"))}
 }
 
-func (a *Auth) validate() error {
+func (a *Auth) mistakes() (all []error) {
 	names := map[string]bool{}
 	for i, u := range a.Users {
 		key := fmt.Sprintf("auth.users[%d]", i)
-		if err := u.validate(key); err != nil {
-			return err
-		}
-		if names[u.Username] {
-			return refuse(key+".username", u.Username, "remove one of the two", "is there already")
+		all = append(all, u.mistakes(key)...)
+		if u.Username != "" {
+			all = append(all, unless(!names[u.Username], refuse(key+".username", u.Username, "remove one of the two", "is there already")))
 		}
 		names[u.Username] = true
 	}
-	if a.AnonymousPull {
-		return notYet("auth.anonymous_pull", "true", "remove it, and log in to pull")
+	return append(all, unless(!a.AnonymousPull, notYet("auth.anonymous_pull", "true", "remove it, and log in to pull")))
+}
+
+// mistakes never puts the password into an error.
+func (u *User) mistakes(key string) []error {
+	return []error{u.nameMistake(key + ".username"), u.passwordMistake(key + ".password")}
+}
+
+func (u *User) nameMistake(key string) error {
+	switch {
+	case u.Username == "":
+		return refuse(key, "", "give every user a username", "is empty")
+	case strings.Contains(u.Username, ":"):
+		return refuse(key, u.Username, "Basic authentication ends the name at the colon: choose another", "contains a colon")
+	case strings.ContainsFunc(u.Username, unicode.IsControl):
+		return refuse(key, u.Username, "choose another", "contains a control character")
 	}
 	return nil
 }
 
-// validate never puts the password into an error.
-func (u *User) validate(key string) error {
+func (u *User) passwordMistake(key string) error {
 	switch {
-	case u.Username == "":
-		return refuse(key+".username", "", "give every user a username", "is empty")
-	case strings.Contains(u.Username, ":"):
-		return refuse(key+".username", u.Username, "Basic authentication ends the name at the colon: choose another", "contains a colon")
-	case strings.ContainsFunc(u.Username, unicode.IsControl):
-		return refuse(key+".username", u.Username, "choose another", "contains a control character")
 	case u.Password == "":
-		return refuse(key+".password", "", "give every user a password, or a bcrypt hash of one", "is empty")
+		return refuse(key, "", "give every user a password, or a bcrypt hash of one", "is empty")
 	case isBcrypt(u.Password) && len(u.Password) != bcryptLength:
-		return refuse(key+".password", "", "put it in single quotes, and write $$ for $ where a template is expanded",
+		return refuse(key, "", "put it in single quotes, and write $$ for $ where a template is expanded",
 			"looks like a bcrypt hash, but has %d characters and not %d", len(u.Password), bcryptLength)
 	case !isBcrypt(u.Password) && len(u.Password) > maxPassword:
-		return refuse(key+".password", "", "bcrypt reads no more: choose a shorter one", "is longer than %d bytes", maxPassword)
+		return refuse(key, "", "bcrypt reads no more: choose a shorter one", "is longer than %d bytes", maxPassword)
 	}
 	return nil
 }
@@ -172,72 +177,57 @@ func isBcrypt(password string) bool {
 	})
 }
 
-func (c *Cache) validate() error {
-	switch {
-	case c.CleanupInterval > 0 && c.CleanupInterval < minCleanupInterval:
-		return refuse("cache.cleanup_interval", FormatDuration(c.CleanupInterval), "0 switches the built-in cleaner off",
-			"is less than %s", FormatDuration(minCleanupInterval))
-	case c.Grace < minGrace:
-		return refuse("cache.grace", FormatDuration(c.Grace), "choose more than the longest push takes; the default is 1h",
-			"is less than %s: nothing that dcs says to exist could be relied on", FormatDuration(minGrace))
-	case c.AdoptAge != "now" && c.AdoptAge != "mtime":
-		return refuse("cache.adopt_age", c.AdoptAge, "write now or mtime", "is neither now nor mtime")
-	case c.MaxSize != 0:
-		return notYet("cache.max_size", strconv.FormatInt(c.MaxSize, 10), "remove it, and choose a cache.ttl that fits the disk")
-	case len(c.Rules) > 0:
-		return notYet("cache.rules", "", "remove them: cache.ttl is for all images")
+func (c *Cache) mistakes() []error {
+	const off = "0 switches the built-in cleaner off"
+	return []error{
+		notNegative("cache.ttl", c.TTL, "0 is for ever"),
+		notNegative("cache.cleanup_interval", c.CleanupInterval, off),
+		unless(c.CleanupInterval <= 0 || c.CleanupInterval >= minCleanupInterval,
+			refuse("cache.cleanup_interval", FormatDuration(c.CleanupInterval), off, "is less than %s", FormatDuration(minCleanupInterval))),
+		unless(c.Grace >= minGrace,
+			refuse("cache.grace", FormatDuration(c.Grace), "choose more than the longest push takes; the default is 1h",
+				"is less than %s: nothing that dcs says to exist could be relied on", FormatDuration(minGrace))),
+		unless(c.AdoptAge == "now" || c.AdoptAge == "mtime",
+			refuse("cache.adopt_age", c.AdoptAge, "write now or mtime", "is neither now nor mtime")),
+		unless(c.MaxSize == 0, notYet("cache.max_size", FormatSize(c.MaxSize), "remove it, and choose a cache.ttl that fits the disk")),
+		unless(len(c.Rules) == 0, notYet("cache.rules", "", "remove them: cache.ttl is for all images")),
 	}
-	if err := notNegative("cache.ttl", c.TTL, "0 is for ever"); err != nil {
-		return err
-	}
-	return notNegative("cache.cleanup_interval", c.CleanupInterval, "0 switches the built-in cleaner off")
 }
 
-func (l *Limits) validate() error {
+func (l *Limits) mistakes() []error {
 	size := func(key string, n, least, most int64) error {
-		if n < least || n > most {
-			return refuse(key, strconv.FormatInt(n, 10), "choose a size between the two", "is not between %d KiB and %d KiB", least>>10, most>>10)
-		}
-		return nil
+		return unless(least <= n && n <= most,
+			refuse(key, FormatSize(n), "choose a size between the two", "is not between %s and %s", FormatSize(least), FormatSize(most)))
 	}
-	if err := size("limits.manifest_size", l.ManifestSize, minManifestSize, maxManifestSize); err != nil {
-		return err
+	return []error{
+		size("limits.manifest_size", l.ManifestSize, minManifestSize, maxManifestSize),
+		unless(l.UploadsPerClient >= 0, refuse("limits.uploads_per_client", strconv.Itoa(l.UploadsPerClient), "0 is no limit", "is negative")),
+		size("limits.header_size", l.HeaderSize, minHeaderSize, maxHeaderSize),
+		unless(l.HeaderTimeout >= time.Millisecond,
+			refuse("limits.header_timeout", FormatDuration(l.HeaderTimeout), "the default is 30s", "is less than 1ms")),
+		notNegative("limits.stall_timeout", l.StallTimeout, "0 is no limit"),
 	}
-	if err := size("limits.header_size", l.HeaderSize, minHeaderSize, maxHeaderSize); err != nil {
-		return err
-	}
-	switch {
-	case l.UploadsPerClient < 0:
-		return refuse("limits.uploads_per_client", strconv.Itoa(l.UploadsPerClient), "0 is no limit", "is negative")
-	case l.HeaderTimeout < time.Millisecond:
-		return refuse("limits.header_timeout", FormatDuration(l.HeaderTimeout), "the default is 30s", "is less than 1ms")
-	}
-	return notNegative("limits.stall_timeout", l.StallTimeout, "0 is no limit")
 }
 
-func (d *Debug) validate() error {
+func (d *Debug) mistakes() []error {
 	if d.Address == "" {
 		return nil
 	}
 	const key, hint = "debug.address", "write it like 127.0.0.1:5001, or leave it empty for off"
 	host, port, err := net.SplitHostPort(d.Address)
 	if err != nil || !isHost(host) {
-		return refuse(key, d.Address, hint, "is not of the form host:port")
+		return []error{refuse(key, d.Address, hint, "is not of the form host:port")}
 	}
-	if n, err := strconv.Atoi(port); err != nil || !isPort(n) {
-		return refuse(key, d.Address, hint, "has no port between 0 and 65535")
-	}
-	return nil
+	n, err := strconv.Atoi(port)
+	return []error{unless(err == nil && isPort(n), refuse(key, d.Address, hint, "has no port between 0 and 65535"))}
 }
 
-func (l *Log) validate() error {
+func (l *Log) mistakes() []error {
 	// The words of logrus, which reads them in any case.
 	levels := []string{"trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"}
-	switch {
-	case !slices.Contains(levels, strings.ToLower(l.Level)):
-		return refuse("log.level", l.Level, "choose trace, debug, info, warn or error", "is not a log level")
-	case l.Format != "text" && l.Format != "json":
-		return refuse("log.format", l.Format, "write text or json", "is neither text nor json")
+	return []error{
+		unless(slices.Contains(levels, strings.ToLower(l.Level)),
+			refuse("log.level", l.Level, "choose trace, debug, info, warn or error", "is not a log level")),
+		unless(l.Format == "text" || l.Format == "json", refuse("log.format", l.Format, "write text or json", "is neither text nor json")),
 	}
-	return nil
 }

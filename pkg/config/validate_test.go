@@ -34,9 +34,9 @@ func TestValidateRefusesWhatCannotBeHonoured(t *testing.T) {
 		{"a proxy that no IPv4 address is in", func(c *Config) { c.Server.TrustedProxies = []string{"::ffff:10.0.0.0/104"} },
 			`server.trusted_proxies[0]: "::ffff:10.0.0.0/104" is an IPv4 network in the form of IPv6`},
 		{"a negative drain timeout", func(c *Config) { c.Server.DrainTimeout = -1 }, `server.drain_timeout: "-1ns" is negative`},
-		{"a manifest limit of nothing", func(c *Config) { c.Limits.ManifestSize = 0 }, `limits.manifest_size: "0" is not between 64 KiB and 4096 KiB`},
-		{"a manifest limit beyond distribution's", func(c *Config) { c.Limits.ManifestSize = 5 << 20 }, `limits.manifest_size: "5242880" is not between 64 KiB and 4096 KiB`},
-		{"a header limit of a byte", func(c *Config) { c.Limits.HeaderSize = 1 }, `limits.header_size: "1" is not between 4 KiB and 1024 KiB`},
+		{"a manifest limit of nothing", func(c *Config) { c.Limits.ManifestSize = 0 }, `limits.manifest_size: "0" is not between 64KiB and 4MiB`},
+		{"a manifest limit beyond distribution's", func(c *Config) { c.Limits.ManifestSize = 5 << 20 }, `limits.manifest_size: "5MiB" is not between 64KiB and 4MiB`},
+		{"a header limit of a byte", func(c *Config) { c.Limits.HeaderSize = 1 }, `limits.header_size: "1" is not between 4KiB and 1MiB`},
 		{"a negative number of uploads", func(c *Config) { c.Limits.UploadsPerClient = -1 }, `limits.uploads_per_client: "-1" is negative`},
 		{"no time for a header", func(c *Config) { c.Limits.HeaderTimeout = 0 }, `limits.header_timeout: "0" is less than 1ms`},
 		{"a negative stall timeout", func(c *Config) { c.Limits.StallTimeout = -1 }, `limits.stall_timeout: "-1ns" is negative`},
@@ -71,7 +71,16 @@ func TestValidateRefusesWhatCannotBeHonoured(t *testing.T) {
 		{"an unknown log level", func(c *Config) { c.Log.Level = "loud" }, `log.level: "loud" is not a log level`},
 		{"no log level", func(c *Config) { c.Log.Level = "" }, "log.level is not a log level"},
 		{"an unknown log format", func(c *Config) { c.Log.Format = "xml" }, `log.format: "xml" is neither text nor json`},
-		{"the zero value", func(c *Config) { *c = Config{} }, "storage.directory is empty"},
+		{"the zero value", func(c *Config) { *c = Config{} }, strings.Join([]string{
+			"storage.directory is empty",
+			`cache.grace: "0" is less than 1ms: nothing that dcs says to exist could be relied on`,
+			"cache.adopt_age is neither now nor mtime",
+			`limits.manifest_size: "0" is not between 64KiB and 4MiB`,
+			`limits.header_size: "0" is not between 4KiB and 1MiB`,
+			`limits.header_timeout: "0" is less than 1ms`,
+			"log.level is not a log level",
+			"log.format is neither text nor json",
+		}, "\n")},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -128,7 +137,8 @@ func TestLoadTellsWhereAnInvalidValueCameFrom(t *testing.T) {
 		{"from an empty variable", "", []string{"DCS_STORAGE_DIRECTORY="}, "storage.directory is empty (env DCS_STORAGE_DIRECTORY)", ""},
 		{"a user without a password has the line of the user", "auth: {users: [{username: a}]}", nil,
 			"auth.users[0].password is empty (file FILE, line 1)", ""},
-		{"a user with nothing in it", "auth: {users: [~]}", nil, "auth.users[0].username is empty (file FILE, line 1)", ""},
+		{"a user with nothing in it", "auth: {users: [~]}", nil,
+			"auth.users[0].username is empty (file FILE, line 1)\nauth.users[0].password is empty (file FILE, line 1)", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, tt.check)
