@@ -103,12 +103,23 @@ type sight func(said int64) (size int64, there bool, err error)
 // see leases a row, and then looks whether its thing is there. Where the index knows it otherwise it learns
 // what is there, in a transaction that looks again. What has no file needs no lease: that it is not there is
 // no promise.
-func (l *look) see(k index.Key, look sight) (bool, error) {
-	st, recorded, err := l.record(k)
-	if err != nil {
-		return false, err
+func (l *look) see(k index.Key, onDisk sight) (bool, error) {
+	st, recorded := l.leases.fresh(k)
+	if !recorded && l.use != Maintenance && !l.failed {
+		uses, err := l.together(k)
+		if err != nil {
+			return false, err
+		}
+		if uses == nil {
+			return false, l.missed(k)
+		}
+		if st, err = l.leases.take(l.ctx, uses...); err == nil {
+			recorded = true
+		} else if err := l.unrecorded(k, err); err != nil {
+			return false, err
+		}
 	}
-	size, there, err := look(st.size)
+	size, there, err := onDisk(st.size)
 	if err != nil || !recorded || there == st.placed && (!there || size == st.size) {
 		return there, err
 	}
@@ -124,27 +135,16 @@ func (l *look) see(k index.Key, look sight) (bool, error) {
 	return there, nil
 }
 
-// record writes a use down, and returns what the index knows. Not recorded: it is no use, or it cannot be.
-func (l *look) record(k index.Key) (st state, recorded bool, err error) {
-	st, fresh := l.leases.fresh(k)
-	if fresh || l.use == Maintenance || l.failed {
-		return st, fresh, nil
+// missed is for what has no file. Where the index takes it for placed it learns better.
+func (l *look) missed(k index.Key) error {
+	known, err := l.leases.known(l.ctx, k)
+	if err == nil && known[0].placed {
+		_, err = l.adopt(l.ctx, k)
 	}
-	uses, err := l.together(k)
-	if err != nil {
-		return state{}, false, err
+	if err != nil && l.ctx.Err() == nil {
+		l.log.WithError(err).WithField("object", k.String()).Error("cannot correct the index")
 	}
-	if uses == nil {
-		known, err := l.leases.known(l.ctx, k)
-		if err != nil {
-			return state{}, false, nil // the disk is right all the same
-		}
-		return known[0], true, nil
-	}
-	if st, err = l.leases.take(l.ctx, uses...); err != nil {
-		return state{}, false, l.unrecorded(k, err)
-	}
-	return st, true, nil
+	return l.ctx.Err()
 }
 
 // together are the uses that are recorded with that of k, or nothing when it has no file: whoever asks for a

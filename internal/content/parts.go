@@ -155,4 +155,14 @@ func (s *Store) part(repo string, p index.Part, blob measure) (size int64, there
 	return blob(to, p.Size)
 }
 
+// hasManifest looks for a manifest, with its blob.
+func (s *Store) hasManifest(repo string, d digest.Digest) (bool, error) {
+	linked, err := s.isLinked(index.ManifestKey(repo, d))
+	if err != nil || !linked {
+		return false, err
+	}
+	_, whole, err := s.stat(d, index.Unsaid)
+	return whole, err
+}
+
 func (s *Store) isLinked(k index.Key) (bool, error) { return adopt.Exists(s.dir, adopt.Path(k)) }

@@ -230,15 +230,10 @@ func (s *Store) PutTag(ctx context.Context, repo, tag string, to digest.Digest) 
 	}
 	now := s.index.Now()
 	err = s.index.MoveTag(ctx, repo, tag, to, func() error {
-		for _, look := range []func() (bool, error){
-			func() (bool, error) { return s.isLinked(index.ManifestKey(repo, to)) },
-			func() (there bool, err error) { _, there, err = s.stat(to, index.Unsaid); return there, err },
-		} {
-			if there, err := look(); err != nil {
-				return err
-			} else if !there {
-				return ErrUnknown
-			}
+		if there, err := s.hasManifest(repo, to); err != nil {
+			return err
+		} else if !there {
+			return ErrUnknown
 		}
 		for _, f := range files {
 			if err := s.tree.Rename(f.staged, s.native(f)); err != nil {

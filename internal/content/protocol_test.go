@@ -475,6 +475,32 @@ func TestBeingFoundIsNoUse(t *testing.T) {
 	b.wantFile(index.LayerKey("a", d), true)
 }
 
+// watched is an index after whose first view a test lets something happen.
+type watched struct {
+	index.Store
+	viewed func()
+}
+
+func (w watched) View(ctx context.Context, read func(index.Reader) error) error {
+	err := w.Store.View(ctx, read)
+	w.viewed()
+	return err
+}
+
+// TestAMissStaysOneWhenSomebodyBringsItMeanwhile: nobody wrote its lease down.
+func TestAMissStaysOneWhenSomebodyBringsItMeanwhile(t *testing.T) {
+	b := newBench(t)
+	d, sound := b.layer("l", "b"), b.index
+	b.leases.store = watched{sound, func() {
+		b.leases.store = sound
+		b.layer("l", "a")
+	}}
+	if _, err := b.Blob(t.Context(), "a", d, Promise); !errors.Is(err, ErrUnknown) {
+		t.Errorf("promised without a lease: %v", err)
+	}
+	b.use("a", d, Promise)
+}
+
 func TestATagIsListedOnlyWithACurrentLink(t *testing.T) {
 	b := newBench(t)
 	m := manifest(b.layer("l", "a"))
