@@ -99,6 +99,15 @@ func (w wreck) repair(args ...string) (code int, stdout string) {
 	return code, stdout
 }
 
+func (w wreck) size(path string) int {
+	w.Helper()
+	fi, err := os.Stat(path)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return int(fi.Size())
+}
+
 func hexOf(c byte) digest.Digest {
 	return digest.NewDigestFromEncoded("sha256", strings.Repeat(string(c), 64))
 }
@@ -112,7 +121,7 @@ func TestCheckFindsAndRepairMends(t *testing.T) {
 	w := wreck{t, s.dir}
 	s.push("good:v1")
 	s.push("good:v2")
-	rotten, hollow := layersOf(t, s.push("rotten:v1")), layersOf(t, s.push("hollow:v1"))
+	rotten, hollow, flipped := layersOf(t, s.push("rotten:v1")), layersOf(t, s.push("hollow:v1")), layersOf(t, s.push("flipped:v1"))
 	s.push("bad/tag:v1")
 	relinked := layersOf(t, s.push("relinked:v1"))
 	torn := layersOf(t, s.push("torn:v1"))
@@ -122,6 +131,7 @@ func TestCheckFindsAndRepairMends(t *testing.T) {
 	}
 
 	w.write(w.blob(rotten[0]), strings.Repeat("x", 100)) // its size is wrong as well
+	w.write(w.blob(flipped[0]), strings.Repeat("x", w.size(w.blob(flipped[0]))))
 	w.remove(w.blob(hollow[0]))
 	w.write(w.file(layout.Path{Kind: layout.TagLink, Repository: "bad/tag", Tag: "v2"}), hexOf('7').String())
 	w.write(w.file(layout.Path{Kind: layout.LayerLink, Repository: "good", Digest: hexOf('8')}), hexOf('8').String())
@@ -138,18 +148,18 @@ func TestCheckFindsAndRepairMends(t *testing.T) {
 		at("dangling link", "good", hexOf('8')), at("orphan file", "good", hexOf('8')),
 		at("dangling link", "hollow", hollow[0]), at("missing blob", "hollow", hollow[3]), "stale row " + hollow[0].String(),
 		at("dangling link", "relinked", relinked[0]),
-		"stale row " + rotten[0].String(),
+		"wrong digest " + rotten[0].String(), at("missing blob", "rotten", rotten[3]),
 		"tag to nowhere bad/tag:v2", "orphan file bad/tag:v2",
 		"orphan file " + orphan.String(),
 		"unknown file " + unknown,
-		at("unparsable manifest", "torn", torn[3]), "stale row " + torn[3].String(),
+		at("unparsable manifest", "torn", torn[3]), "wrong digest " + torn[3].String(),
 		at("missing blob", "multi", idx), at("missing blob", "multi", child), "stale row " + child.String(),
 	}
 	slices.Sort(shallow)
 	if got := w.problems(); !slices.Equal(got, shallow) {
 		t.Fatalf("--check found\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(shallow, "\n"))
 	}
-	deep := append([]string{"wrong digest " + rotten[0].String(), "wrong digest " + torn[3].String()}, shallow...)
+	deep := append([]string{"wrong digest " + flipped[0].String()}, shallow...)
 	slices.Sort(deep)
 	if got := w.problems("--deep"); !slices.Equal(got, deep) {
 		t.Fatalf("--check --deep found\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(deep, "\n"))
@@ -178,7 +188,7 @@ func TestCheckFindsAndRepairMends(t *testing.T) {
 			t.Errorf("%s was not broken: %v", ref, err)
 		}
 	}
-	for _, ref := range []string{"rotten:v1", "hollow:v1", "bad/tag:v2", "torn:v1", "multi:v1"} {
+	for _, ref := range []string{"rotten:v1", "flipped:v1", "hollow:v1", "bad/tag:v2", "torn:v1", "multi:v1"} {
 		if !s.gone(ref) {
 			t.Errorf("%s cannot be pulled, and is not gone", ref)
 		}

@@ -56,6 +56,7 @@ func Look(dir layout.Dir, k index.Key, age Age) index.Look {
 		switch k.Kind {
 		case index.Blob:
 			a.Size = fi.Size()
+			return a, a.Size > 0 || IsEmpty(k.Digest), nil
 		case index.Tag:
 			a.Digest, err = Link(dir, Path(k))
 			if err != nil {
@@ -84,6 +85,9 @@ func lookManifest(dir layout.Dir, a index.Adoption) (index.Adoption, bool, error
 	}
 	return a, true, nil
 }
+
+// IsEmpty says whether a digest is that of nothing.
+func IsEmpty(d digest.Digest) bool { return d == d.Algorithm().FromBytes(nil) }
 
 // Content reads a manifest's bytes, of which there are never many.
 func Content(dir layout.Dir, d digest.Digest) ([]byte, error) {

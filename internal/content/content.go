@@ -43,6 +43,7 @@ type Options struct {
 type Store struct {
 	dir       layout.Dir
 	tree      *disk.Tree
+	disk      *adopt.Disk
 	index     index.Store
 	log       logrus.FieldLogger
 	leases    *leases
@@ -52,7 +53,7 @@ type Store struct {
 
 // New makes a store. It starts nothing.
 func New(opts Options) *Store {
-	s := &Store{dir: opts.Dir, tree: opts.Tree, index: opts.Index, log: opts.Log, leases: newLeases(opts)}
+	s := &Store{dir: opts.Dir, tree: opts.Tree, disk: adopt.On(opts.Dir), index: opts.Index, log: opts.Log, leases: newLeases(opts)}
 	s.manifests, _ = lru.New[digest.Digest, cached](cachedManifests) // fails for sizes below 1 only
 	s.uploads = newSessions()
 	return s
@@ -77,13 +78,6 @@ var (
 	ErrUnreadable = errors.New("the manifest cannot be read")
 )
 
-// MissingError refuses a name for something whose parts are not in the repository.
-type MissingError struct{ Digests []digest.Digest }
-
-func (e *MissingError) Error() string {
-	return fmt.Sprintf("%d of the things referred to are not in the repository, such as %s", len(e.Digests), e.Digests[0])
-}
-
 // LeaseError says that a promise cannot be recorded, and so is not made.
 type LeaseError struct{ Err error }
 
@@ -100,31 +94,55 @@ type look struct {
 	failed bool // a lease could not be written; once is enough: each try waits for the index
 }
 
-// see leases a row, and then looks whether its thing is there. What is there and unknown is adopted, in
-// a transaction that looks again. What has no file needs no lease: that it is not there is no promise.
-func (l *look) see(k index.Key, exists func() (bool, error)) (bool, error) {
-	known := true
-	if l.use != Maintenance && !l.failed && !l.leases.fresh(k) {
+// sight is what is on disk of something: whether it is there with its blob, and how long that is. Said is how
+// long it should be, as far as the index knows.
+type sight func(said int64) (size int64, there bool, err error)
+
+// see leases a row, and then looks whether its thing is there. Where the index knows it otherwise it learns
+// what is there, in a transaction that looks again. What has no file needs no lease: that it is not there is
+// no promise.
+func (l *look) see(k index.Key, onDisk sight) (bool, error) {
+	st, recorded := l.leases.fresh(k)
+	if !recorded && l.use != Maintenance && !l.failed {
 		uses, err := l.together(k)
-		if err != nil || uses == nil {
+		if err != nil {
 			return false, err
 		}
-		if known, err = l.leases.take(l.ctx, uses...); err != nil {
-			if err := l.unrecorded(k, err); err != nil {
-				return false, err
-			}
-			known = true // nothing to adopt it into
+		if uses == nil {
+			return false, l.missed(k)
+		}
+		if st, err = l.leases.take(l.ctx, uses...); err == nil {
+			recorded = true
+		} else if err := l.unrecorded(k, err); err != nil {
+			return false, err
 		}
 	}
-	there, err := exists()
-	if err != nil || !there || known {
+	size, there, err := onDisk(st.size)
+	if err != nil || !recorded || there == st.placed && (!there || size == st.size) {
 		return there, err
 	}
-	there, err = l.leases.adopt(l.ctx, k)
+	now := l.index.Now()
+	adopted, err := l.adopt(l.ctx, k)
 	if err != nil {
-		return true, l.unrecorded(k, err)
+		return there, l.unrecorded(k, err)
 	}
+	if there = there && adopted; there {
+		st.size = size
+	}
+	l.leases.learn(k, now, state{there, st.size})
 	return there, nil
+}
+
+// missed is for what has no file. Where the index takes it for placed it learns better.
+func (l *look) missed(k index.Key) error {
+	known, err := l.leases.known(l.ctx, k)
+	if err == nil && known[0].placed {
+		_, err = l.adopt(l.ctx, k)
+	}
+	if err != nil && l.ctx.Err() == nil {
+		l.log.WithError(err).WithField("object", k.String()).Error("cannot correct the index")
+	}
+	return l.ctx.Err()
 }
 
 // together are the uses that are recorded with that of k, or nothing when it has no file: whoever asks for a
@@ -143,7 +161,7 @@ func (l *look) together(k index.Key) ([]index.Key, error) {
 		return nil, err
 	}
 	m := index.ManifestKey(k.Repository, to)
-	if l.leases.fresh(m) {
+	if _, fresh := l.leases.fresh(m); fresh {
 		return []index.Key{k}, nil
 	}
 	return []index.Key{k, m}, nil
@@ -164,24 +182,23 @@ func (l *look) unrecorded(k index.Key, err error) error {
 
 // Blob finds a layer of a repository, and returns its size. ErrUnknown, *LeaseError.
 func (s *Store) Blob(ctx context.Context, repo string, d digest.Digest, use Use) (size int64, err error) {
-	err = s.layer(ctx, repo, d, use, func(d digest.Digest) (there bool, err error) {
-		size, there, err = s.blob(d)
-		return there, err
-	})
-	return size, err
+	return s.layer(ctx, repo, d, use, func(d digest.Digest, said int64) (int64, bool, error) { return s.disk.Blob(ctx, d, said) })
 }
 
 // Open opens a layer of a repository for a reader. ErrUnknown.
 func (s *Store) Open(ctx context.Context, repo string, d digest.Digest) (f *adopt.File, err error) {
-	err = s.layer(ctx, repo, d, Read, func(d digest.Digest) (bool, error) {
+	_, err = s.layer(ctx, repo, d, Read, func(d digest.Digest, said int64) (size int64, whole bool, err error) {
 		f, err = adopt.Open(s.dir.File(adopt.Path(index.BlobKey(d))))
 		if adopt.Missing(err) {
-			return false, nil
+			return 0, false, nil
 		}
 		if err == nil {
-			_, err = f.Size()
+			size, err = f.Size()
 		}
-		return err == nil, err
+		if err == nil {
+			whole, err = s.disk.Whole(ctx, d, size, said)
+		}
+		return size, whole, err
 	})
 	if err != nil && f != nil {
 		_ = f.Close() // was only to be read
@@ -190,36 +207,42 @@ func (s *Store) Open(ctx context.Context, repo string, d digest.Digest) (f *adop
 	return f, err
 }
 
+// measure says how long a blob is, and whether it is whole. Said is how long it should be, as far as anybody
+// knows; nothing or less: nobody does.
+type measure func(d digest.Digest, said int64) (size int64, whole bool, err error)
+
 // layer leases a layer and looks at its link, then at its blob. A stock registry stores what was pushed
 // by sha512 under its sha256, and notes that in the link; the blob lives by the link of the sha256.
-func (s *Store) layer(ctx context.Context, repo string, d digest.Digest, use Use, blob func(digest.Digest) (bool, error)) error {
+func (s *Store) layer(ctx context.Context, repo string, d digest.Digest, use Use, blob measure) (size int64, err error) {
 	l := &look{Store: s, ctx: ctx, use: use}
 	k := index.LayerKey(repo, d)
-	there, err := l.see(k, func() (bool, error) {
+	there, err := l.see(k, func(said int64) (int64, bool, error) {
 		link := adopt.Path(k)
 		if there, err := adopt.Exists(s.dir, link); err != nil || !there {
-			return false, err
+			return 0, false, err
 		}
-		if there, err := blob(d); there || err != nil {
-			return there, err
+		var there bool
+		if size, there, err = blob(d, said); there || err != nil {
+			return size, there, err
 		}
 		to, err := s.link(link)
 		if err != nil || to == "" || to == d {
-			return false, err
+			return 0, false, err
 		}
-		if there, err := l.see(index.LayerKey(repo, to), s.exists(adopt.Path(index.LayerKey(repo, to)))); err != nil || !there {
-			return false, err
-		}
-		return blob(to)
+		of := index.LayerKey(repo, to)
+		there, err = l.see(of, func(said int64) (int64, bool, error) {
+			if there, err := adopt.Exists(s.dir, adopt.Path(of)); err != nil || !there {
+				return 0, false, err
+			}
+			size, there, err = blob(to, said)
+			return size, there, err
+		})
+		return size, there, err
 	})
 	if err == nil && !there {
 		err = ErrUnknown
 	}
-	return err
-}
-
-func (s *Store) exists(p layout.Path) func() (bool, error) {
-	return func() (bool, error) { return adopt.Exists(s.dir, p) }
+	return size, err
 }
 
 // link reads a link. Empty: it is not there, or is damaged and counts for nothing.
@@ -237,27 +260,12 @@ func (s *Store) link(p layout.Path) (digest.Digest, error) {
 	return "", nil
 }
 
-func (s *Store) blob(d digest.Digest) (size int64, there bool, err error) {
-	path := s.dir.File(adopt.Path(index.BlobKey(d)))
-	fi, err := os.Stat(path)
-	if adopt.Missing(err) {
-		return 0, false, nil
-	}
-	if err == nil && !fi.Mode().IsRegular() {
-		err = &fs.PathError{Op: "read blob", Path: path, Err: errors.New("not a regular file")}
-	}
-	if err != nil {
-		return 0, false, err
-	}
-	return fi.Size(), true, nil
-}
-
 // tagged finds what a tag points at. ErrUnknown.
 func (l *look) tagged(repo, tag string) (to digest.Digest, err error) {
 	k := index.TagKey(repo, tag)
-	there, err := l.see(k, func() (bool, error) {
+	there, err := l.see(k, func(int64) (int64, bool, error) {
 		to, err = l.link(adopt.Path(k))
-		return to != "", err
+		return 0, to != "", err
 	})
 	if err == nil && !there {
 		err = ErrUnknown
@@ -287,15 +295,18 @@ func (s *Store) Manifest(ctx context.Context, repo, reference string, use Use) (
 
 func (l *look) manifest(repo string, d digest.Digest) (m *Manifest, err error) {
 	k := index.ManifestKey(repo, d)
-	there, err := l.see(k, func() (bool, error) {
+	there, err := l.see(k, func(int64) (int64, bool, error) {
 		if there, err := adopt.Exists(l.dir, adopt.Path(k)); err != nil || !there {
-			return false, err
+			return 0, false, err
 		}
 		m, err = l.read(d)
 		if adopt.Missing(err) {
-			return false, nil
+			return 0, false, nil
 		}
-		return err == nil, err
+		if err != nil {
+			return 0, false, err
+		}
+		return int64(len(m.Data)), true, nil
 	})
 	if err == nil && !there {
 		err = ErrUnknown

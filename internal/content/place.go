@@ -3,6 +3,7 @@ package content
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -59,7 +60,7 @@ func (s *Store) put(ctx context.Context, c index.Claim, blob *file, link file, l
 		}
 		return err
 	}
-	s.leases.remember(c.Key, now)
+	s.leases.remember(c.Key, now, state{placed: true, size: c.Size})
 	return s.tree.Sync(s.native(link))
 }
 
@@ -82,12 +83,28 @@ func (s *Store) stage(content []byte, place layout.Path) (f file, remove func(),
 // isWhole says whether a blob is in its place as it was just brought. One of another size, which a power
 // loss cut short, would stay for ever if it were trusted.
 func (s *Store) isWhole(d digest.Digest, size int64) (bool, error) {
-	got, there, err := s.blob(d)
-	if there && got != size {
+	got, there, err := s.stat(d, size)
+	if err == nil && !there && got > 0 {
 		s.log.WithField("digest", d).Error("a blob on disk has another size than the same content that was just pushed; it is replaced")
-		there = false
 	}
 	return there, err
+}
+
+// stat measures a blob without reading it: one of another size is not whole.
+func (s *Store) stat(d digest.Digest, said int64) (size int64, whole bool, err error) {
+	path := s.dir.File(adopt.Path(index.BlobKey(d)))
+	fi, err := os.Stat(path)
+	if adopt.Missing(err) {
+		return 0, false, nil
+	}
+	if err == nil && !fi.Mode().IsRegular() {
+		err = &fs.PathError{Op: "read blob", Path: path, Err: errors.New("not a regular file")}
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	size = fi.Size()
+	return size, size == said || said < 0 && (size > 0 || adopt.IsEmpty(d)), nil
 }
 
 // errGone says that a blob went which was there a moment before.
@@ -131,8 +148,8 @@ func (s *Store) Mount(ctx context.Context, repo, from string, d digest.Digest) (
 	if err := s.tree.Sync(s.dir.File(adopt.Path(index.BlobKey(d)))); err != nil { // somebody may have placed it just now
 		return 0, err
 	}
-	err = s.put(ctx, index.Claim{Key: k}, nil, link, func() error {
-		_, there, err := s.blob(d)
+	err = s.put(ctx, index.Claim{Key: k, Size: size}, nil, link, func() error {
+		_, there, err := s.stat(d, size)
 		if err == nil && !there {
 			err = ErrUnknown
 		}
@@ -165,11 +182,10 @@ func (s *Store) MountFromAny(ctx context.Context, repo string, d digest.Digest) 
 	return 0, ErrUnknown
 }
 
-// PutManifest makes a manifest part of a repository. Everything that it needs must be there, by digest
-// whatever its type, both before the claim and under the write lock. *MissingError.
+// PutManifest makes a manifest part of a repository. Everything that it needs must be there as what it names
+// it, both before the claim and under the write lock. *MissingError, *SizeError.
 func (s *Store) PutManifest(ctx context.Context, repo string, m Manifest) error {
-	look := func() error { return s.lookForReferences(repo, m.Content) }
-	if err := look(); err != nil {
+	if err := s.readParts(ctx, repo, m.Content); err != nil {
 		return err
 	}
 	k, size := index.ManifestKey(repo, m.Digest), int64(len(m.Data))
@@ -188,46 +204,8 @@ func (s *Store) PutManifest(ctx context.Context, repo string, m Manifest) error 
 		if whole, err := s.isWhole(m.Digest, size); err != nil || !whole {
 			return errors.Join(err, errGone)
 		}
-		return look()
+		return s.lookForParts(repo, m.Content, s.stat)
 	})
-}
-
-// maxReported is how many missing references a refusal names.
-const maxReported = 100
-
-// lookForReferences refuses a manifest of which anything that it needs is not in the repository.
-func (s *Store) lookForReferences(repo string, c *index.Content) error {
-	var missing []digest.Digest
-	elsewhere := map[digest.Digest]bool{}
-	for _, f := range c.Foreign {
-		elsewhere[f] = true
-	}
-	for _, ref := range c.References {
-		if elsewhere[ref] || len(missing) >= maxReported {
-			continue
-		}
-		there, err := s.inRepository(repo, ref)
-		if err != nil {
-			return err
-		}
-		if !there {
-			missing = append(missing, ref)
-		}
-	}
-	if len(missing) > 0 {
-		return &MissingError{missing}
-	}
-	return nil
-}
-
-func (s *Store) inRepository(repo string, d digest.Digest) (bool, error) {
-	for _, k := range []index.Key{index.LayerKey(repo, d), index.ManifestKey(repo, d)} {
-		there, err := adopt.Exists(s.dir, adopt.Path(k))
-		if there || err != nil {
-			return there, err
-		}
-	}
-	return false, nil
 }
 
 // PutTag points a tag at a manifest of its repository. The tag's row, its current link and its index
@@ -252,7 +230,7 @@ func (s *Store) PutTag(ctx context.Context, repo, tag string, to digest.Digest) 
 	}
 	now := s.index.Now()
 	err = s.index.MoveTag(ctx, repo, tag, to, func() error {
-		if there, err := adopt.Exists(s.dir, adopt.Path(index.ManifestKey(repo, to))); err != nil {
+		if there, err := s.hasManifest(repo, to); err != nil {
 			return err
 		} else if !there {
 			return ErrUnknown
@@ -271,7 +249,7 @@ func (s *Store) PutTag(ctx context.Context, repo, tag string, to digest.Digest) 
 		}
 		return err
 	}
-	s.leases.remember(k, now)
+	s.leases.remember(k, now, state{placed: true})
 	for _, f := range files {
 		if err := s.tree.Sync(s.native(f)); err != nil {
 			return err

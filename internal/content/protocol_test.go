@@ -379,6 +379,126 @@ func TestWhatTheIndexDoesNotKnowIsAdoptedWhenItIsRead(t *testing.T) {
 	}
 }
 
+// counted is an index that counts what is asked of it.
+type counted struct {
+	index.Store
+	calls *int
+}
+
+func (c counted) Lease(ctx context.Context, ks ...index.Key) ([]bool, error) {
+	*c.calls++
+	return c.Store.Lease(ctx, ks...)
+}
+
+func (c counted) View(ctx context.Context, read func(index.Reader) error) error {
+	*c.calls++
+	return c.Store.View(ctx, read)
+}
+
+func (c counted) Adopt(ctx context.Context, looks ...index.Look) error {
+	*c.calls++
+	return c.Store.Adopt(ctx, looks...)
+}
+
+// TestTheHotPathAsksTheIndexNothing reads again what was just read, or pushed.
+func TestTheHotPathAsksTheIndexNothing(t *testing.T) {
+	b := newBench(t)
+	d := b.layer("l", "a")
+	m := manifest(d)
+	if err := b.PutManifest(t.Context(), "a", m); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.PutTag(t.Context(), "a", "v1", m.Digest); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Mount(t.Context(), "b", "a", d); err != nil {
+		t.Fatal(err)
+	}
+	alias := digest.SHA512.FromString("l")
+	if err := b.tree.Scratch(b.dir.File(adopt.Path(index.LayerKey("a", alias))), []byte(d)); err != nil { // see TestALinkOfAStockRegistryToAnotherDigest
+		t.Fatal(err)
+	}
+	read := func() {
+		t.Helper()
+		for _, of := range []index.Key{index.LayerKey("a", d), index.LayerKey("b", d), index.LayerKey("a", alias)} {
+			b.use(of.Repository, of.Digest, Promise)
+			f, err := b.Open(t.Context(), of.Repository, of.Digest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = f.Close() // was only to be read
+		}
+		for _, reference := range []string{"v1", m.Digest.String()} {
+			if _, err := b.Manifest(t.Context(), "a", reference, Promise); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	b.use("a", alias, Promise) // which is unknown
+	for _, later := range []time.Duration{0, 2 * policy.Resolution} {
+		if b.pass(later); later > 0 {
+			read()
+		}
+		var calls int
+		sound := b.index
+		b.index = counted{sound, &calls}
+		b.leases.store = b.index
+		read()
+		b.index, b.leases.store = sound, sound
+		if calls > 0 {
+			t.Errorf("%s later the index is asked %d times", later, calls)
+		}
+	}
+}
+
+// TestBeingFoundIsNoUse: what a miss and its end tell the index renews no lease in memory.
+func TestBeingFoundIsNoUse(t *testing.T) {
+	b := newBench(t)
+	d := b.layer("l", "a")
+	b.use("a", d, Promise)
+	b.pass(policy.Resolution - time.Second)
+	file := b.dir.File(adopt.Path(index.BlobKey(d)))
+	b.remove(file)
+	if _, err := b.Blob(t.Context(), "a", d, Promise); !errors.Is(err, ErrUnknown) {
+		t.Errorf("a blob that was removed by hand: %v", err)
+	}
+	if err := b.tree.Scratch(file, []byte("l")); err != nil {
+		t.Fatal(err)
+	}
+	b.use("a", d, Promise)
+	b.pass(2 * time.Second) // the lease in memory is over
+	b.use("a", d, Promise)
+	b.pass(policy.Grace + policy.Resolution - time.Second)
+	b.sweepBlob(d, "a")
+	b.wantFile(index.LayerKey("a", d), true)
+}
+
+// watched is an index after whose first view a test lets something happen.
+type watched struct {
+	index.Store
+	viewed func()
+}
+
+func (w watched) View(ctx context.Context, read func(index.Reader) error) error {
+	err := w.Store.View(ctx, read)
+	w.viewed()
+	return err
+}
+
+// TestAMissStaysOneWhenSomebodyBringsItMeanwhile: nobody wrote its lease down.
+func TestAMissStaysOneWhenSomebodyBringsItMeanwhile(t *testing.T) {
+	b := newBench(t)
+	d, sound := b.layer("l", "b"), b.index
+	b.leases.store = watched{sound, func() {
+		b.leases.store = sound
+		b.layer("l", "a")
+	}}
+	if _, err := b.Blob(t.Context(), "a", d, Promise); !errors.Is(err, ErrUnknown) {
+		t.Errorf("promised without a lease: %v", err)
+	}
+	b.use("a", d, Promise)
+}
+
 func TestATagIsListedOnlyWithACurrentLink(t *testing.T) {
 	b := newBench(t)
 	m := manifest(b.layer("l", "a"))

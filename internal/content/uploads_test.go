@@ -253,10 +253,11 @@ func TestAReaderWhoHangsUpLeavesNoFileOpen(t *testing.T) {
 		}
 		return len(fds)
 	}
-	before := open()
+	before, sound := open(), b.index
 	for range 50 {
 		ctx, cancel := context.WithCancel(t.Context())
-		b.leases.store = hung{b.index, cancel}
+		b.index = hung{sound, cancel}
+		b.leases.store = b.index
 		if _, err := b.Open(ctx, "a", d); !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}

@@ -142,7 +142,7 @@ func (c *Collector) danglingRepair(k index.Key) (string, func(context.Context, i
 // quarantine moves a blob out of the tree whose bytes are wrong. It is read once more, and only the
 // very file that was read is moved.
 func (c *Collector) quarantine(ctx context.Context, k index.Key) error {
-	right, read, err := reconcile.Verify(ctx, c.Dir, k.Digest, func(int) {})
+	right, read, err := adopt.Verify(ctx, c.Dir, k.Digest, func(int) {})
 	if right || adopt.Missing(err) {
 		return errWell
 	}
@@ -267,5 +267,19 @@ func (c *Collector) rewrite(ctx context.Context, k index.Key) error {
 
 // index brings one row in line with the disk.
 func (c *Collector) index(ctx context.Context, k index.Key) error {
-	return c.Index.Adopt(ctx, adopt.Look(c.Dir, k, adopt.Now))
+	look := adopt.Look(c.Dir, k, adopt.Now)
+	if k.Kind == index.Blob {
+		var row *index.Row
+		err := c.Index.View(ctx, func(r index.Reader) (err error) {
+			row, err = r.Row(k)
+			return err
+		})
+		if err == nil && row != nil {
+			look, err = adopt.On(c.Dir).LookAtBlob(ctx, k.Digest, row.Size, adopt.Now)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return c.Index.Adopt(ctx, look)
 }

@@ -73,8 +73,26 @@ type Content struct {
 	Config       digest.Digest   // empty when there is none
 	Subject      digest.Digest   // empty when there is none
 	References   []digest.Digest // everything it names but its subject, whatever the type
-	Foreign      []digest.Digest // those that may live elsewhere, since they come with URLs
+	Parts        []Part          // the same, each as what it is named
 }
+
+// Part is something that a manifest names, with what all its descriptors in the manifest say of it.
+type Part struct {
+	Digest digest.Digest
+	Size   int64 // in bytes; Unsaid, or Contradictory
+	// Blob and Manifest are as what clients ask for it. Neither: as one or the other, which depends on the client.
+	Blob, Manifest bool
+	Foreign        bool // all descriptors are those of a layer that may live elsewhere
+}
+
+// Sizes of a part that no file has.
+const (
+	Unsaid        int64 = -1 // no descriptor says a size
+	Contradictory int64 = -2 // a descriptor says what cannot be a size, or two say different ones
+)
+
+// Fits says whether a part may have so many bytes.
+func (p Part) Fits(size int64) bool { return p.Size == size || p.Size == Unsaid }
 
 // Claim announces content of a kind other than Tag that is about to be placed.
 type Claim struct {
@@ -94,7 +112,19 @@ type Adoption struct {
 	Claim
 	Digest digest.Digest // what a tag points to
 	At     time.Time     // last use; zero: now
+	Bytes  Bytes         // blobs only
 }
+
+// Bytes says whether those of a blob were read, and what they are.
+type Bytes uint8
+
+// A blob that was not read is damaged if the index knows another size. The size of a damaged one is what it
+// should be, in its row and in an adoption that says so.
+const (
+	Unread  Bytes = iota
+	Right         // they have its digest
+	Damaged       // they do not
+)
 
 // Policy is what a server promises, kept in the index so that other processes keep it too.
 type Policy struct {
@@ -198,7 +228,7 @@ type Store interface {
 	Lease(ctx context.Context, ks ...Key) (found []bool, err error)
 	// Adopt records content found on disk. For each adoption look runs inside the transaction and
 	// returns it as it is now; false: it is gone, and the row of a tag goes too while that of content
-	// becomes a claim whose file never came.
+	// becomes a claim whose file never came. So does that of a damaged blob.
 	Adopt(ctx context.Context, looks ...Look) error
 
 	// Retire removes the row of k and whatever is dead with it (tags and manifests that only refer to

@@ -1,14 +1,11 @@
 package index
 
 import (
-	"bytes"
 	_ "crypto/sha256" // go-digest knows an algorithm when it is linked in
 	_ "crypto/sha512"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"strings"
+	"strconv"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -23,7 +20,20 @@ const SchemaOne = "application/vnd.docker.distribution.manifest.v1+json"
 type descriptor struct {
 	MediaType string        `json:"mediaType"`
 	Digest    digest.Digest `json:"digest"`
+	Size      *size         `json:"size"`
 	URLs      []string      `json:"urls"`
+}
+
+// size is that of a descriptor. What is no size makes no manifest unreadable that is stored already.
+type size int64
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *size) UnmarshalJSON(data []byte) error {
+	n, err := strconv.ParseInt(string(data), 10, 64)
+	if *s = size(n); err != nil || n < 0 {
+		*s = size(Contradictory)
+	}
+	return nil
 }
 
 // config is a descriptor that may be missing. As in distribution null does not take it back.
@@ -76,38 +86,80 @@ func ParseContent(data []byte) (*Content, error) {
 	if c.MediaType == "" {
 		c.MediaType = impliedType(m.Manifests != nil)
 	}
-	if m.Config.given {
-		c.Config = m.Config.Digest
-		if c.ArtifactType == "" {
-			c.ArtifactType = m.Config.MediaType // OCI 1.1: the config's type stands in
-		}
-		m.Layers = append(m.Layers, m.Config.descriptor)
-	}
 	if m.Subject != nil {
 		c.Subject = m.Subject.Digest
 		if err := c.Subject.Validate(); err != nil {
 			return nil, fmt.Errorf("subject %q: %w", c.Subject, err)
 		}
 	}
-	seen := map[digest.Digest]bool{}
-	for _, list := range [][]descriptor{m.Layers, m.Blobs, m.Manifests} {
-		for _, d := range list {
+	var configs []descriptor
+	if m.Config.given {
+		c.Config = m.Config.Digest
+		if c.ArtifactType == "" {
+			c.ArtifactType = m.Config.MediaType // OCI 1.1: the config's type stands in
+		}
+		configs = append(configs, m.Config.descriptor)
+	}
+	parts := parts{Content: c, at: map[digest.Digest]int{}}
+	for _, list := range []struct {
+		descriptors         []descriptor
+		elsewhere, children bool // may be foreign; may be manifests
+	}{{m.Layers, true, false}, {configs, false, false}, {m.Blobs, true, false}, {m.Manifests, true, true}} {
+		for _, d := range list.descriptors {
 			if err := d.Digest.Validate(); err != nil {
 				return nil, fmt.Errorf("reference %q: %w", d.Digest, err)
 			}
-			if !seen[d.Digest] {
-				seen[d.Digest] = true
-				c.References = append(c.References, d.Digest)
-				if len(d.URLs) > 0 && foreign[d.MediaType] {
-					c.Foreign = append(c.Foreign, d.Digest)
-				}
-			}
+			parts.add(d, list.children, list.elsewhere && len(d.URLs) > 0 && foreign[d.MediaType])
 		}
 	}
-	if seen[c.Subject] {
+	if _, is := parts.at[c.Subject]; is {
 		c.Subject = "" // it is a part already: that each keeps the other would be a circle
 	}
 	return c, nil
+}
+
+// parts gathers what a manifest names, each digest once.
+type parts struct {
+	*Content
+	at map[digest.Digest]int
+}
+
+// add counts a descriptor, which lists its part among the children of an index, or among layers.
+func (ps *parts) add(d descriptor, child, foreign bool) {
+	i, known := ps.at[d.Digest]
+	if !known {
+		i = len(ps.Parts)
+		ps.at[d.Digest] = i
+		ps.References = append(ps.References, d.Digest)
+		ps.Parts = append(ps.Parts, Part{Digest: d.Digest, Size: Unsaid, Foreign: true})
+	}
+	p := &ps.Parts[i]
+	p.Foreign = p.Foreign && foreign
+	switch {
+	case child && isManifest[d.MediaType]:
+		p.Manifest = true
+	case child && d.MediaType != "", !child && !isManifest[d.MediaType]:
+		p.Blob = true // BuildKit's cache index lists layers among its children
+	}
+	switch {
+	case d.Size == nil || p.Size == int64(*d.Size):
+	case p.Size == Unsaid:
+		p.Size = int64(*d.Size)
+	default:
+		p.Size = Contradictory
+	}
+}
+
+// isManifest are the types of what clients ask for as manifests. Those that they find among the layers of an
+// image some ask for as blobs.
+var isManifest = map[string]bool{
+	"application/vnd.oci.image.manifest.v1+json":                true,
+	"application/vnd.oci.image.index.v1+json":                   true,
+	"application/vnd.oci.artifact.manifest.v1+json":             true,
+	"application/vnd.docker.distribution.manifest.v2+json":      true,
+	"application/vnd.docker.distribution.manifest.list.v2+json": true,
+	"application/vnd.docker.distribution.manifest.v1+prettyjws": true,
+	SchemaOne: true,
 }
 
 // foreign are the types of layers that may live elsewhere, and come with URLs then.
@@ -117,50 +169,6 @@ var foreign = map[string]bool{
 	"application/vnd.oci.image.layer.nondistributable.v1.tar+zstd": true,
 	"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip":    true,
 	"application/vnd.docker.image.rootfs.foreign.diff.tar":         true,
-}
-
-// CheckUnambiguous refuses JSON in which a name stands twice in one object, or once more in other letter
-// case. Readers differ in which of the two counts, and each must see the references that we saw.
-func CheckUnambiguous(data []byte) error {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	type object struct {
-		names map[string]bool // nil: an array
-		value bool            // a value comes next, not a name
-	}
-	var open []object
-	done := func() { // a value was read
-		if n := len(open); n > 0 && open[n-1].names != nil {
-			open[n-1].value = false
-		}
-	}
-	for {
-		t, err := dec.Token()
-		if errors.Is(err, io.EOF) && len(open) == 0 {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("manifest is not JSON: %w", err)
-		}
-		if n := len(open); n > 0 && open[n-1].names != nil && !open[n-1].value && t != json.Delim('}') {
-			name := strings.ToLower(t.(string)) // between names and values the decoder gives strings only
-			if open[n-1].names[name] {
-				return fmt.Errorf("manifest has the name %q twice in one object", name)
-			}
-			open[n-1].names[name], open[n-1].value = true, true
-			continue
-		}
-		switch t {
-		case json.Delim('{'):
-			open = append(open, object{names: map[string]bool{}})
-		case json.Delim('['):
-			open = append(open, object{})
-		case json.Delim('}'), json.Delim(']'):
-			open = open[:len(open)-1]
-			done()
-		default:
-			done()
-		}
-	}
 }
 
 // impliedType is the OCI media type of a manifest that does not name its own.

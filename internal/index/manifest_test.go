@@ -65,7 +65,7 @@ func TestParseContent(t *testing.T) {
 			`{"schemaVersion":2,"config":{"digest":"<c>"},"layers":[
 			{"mediaType":"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip","digest":"<f>","urls":["https://example.com/f"]},
 			{"digest":"<l>","urls":[]}]}`,
-			Content{MediaType: ociManifest, Config: dg("c"), References: dgs("f", "l", "c"), Foreign: dgs("f")}},
+			Content{MediaType: ociManifest, Config: dg("c"), References: dgs("f", "l", "c")}},
 		{"a referrer with an artifact type of its own",
 			`{"schemaVersion":2,"artifactType":"a","config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"<{}>"},
 			"layers":[{"digest":"<sig>"}],"subject":{"mediaType":"x","digest":"<image>","size":3}}`,
@@ -101,6 +101,7 @@ func TestParseContent(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			got.Parts = nil // see TestAPartIsWhatAllItsDescriptorsSay
 			if !reflect.DeepEqual(*got, tt.want) {
 				t.Errorf("got\n%+v, want\n%+v", *got, tt.want)
 			}
@@ -185,9 +186,9 @@ func FuzzParseContent(f *testing.F) {
 			}
 			seen[d] = true
 		}
-		for _, d := range c.Foreign {
-			if !seen[d] {
-				t.Errorf("%q may live elsewhere, but is no reference: %+v", d, c)
+		for i, p := range c.Parts {
+			if p.Digest != c.References[i] || p.Foreign && (p.Manifest || p.Digest == c.Config) {
+				t.Errorf("%+v is no reference, or may not live elsewhere: %+v", p, c)
 			}
 		}
 		if c.Config != "" && !seen[c.Config] {
@@ -199,15 +200,95 @@ func FuzzParseContent(f *testing.F) {
 	})
 }
 
+func TestAPartIsWhatAllItsDescriptorsSay(t *testing.T) {
+	const layer, foreign, urls = `"mediaType":"application/vnd.oci.image.layer.v1.tar"`,
+		`"mediaType":"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"`, `"urls":["https://example.com/f"]`
+	blob := func(size int64) Part { return Part{Digest: dg("x"), Size: size, Blob: true} }
+	for _, tt := range []struct {
+		name, members string
+		want          Part
+	}{
+		{"a layer", `"layers":[{` + layer + `,"digest":"<x>","size":7}]`, blob(7)},
+		{"a layer twice", `"layers":[{` + layer + `,"digest":"<x>","size":7},{"digest":"<x>","size":7}]`, blob(7)},
+		{"a layer of no size", `"layers":[{"digest":"<x>"},{"digest":"<x>","size":null}]`, blob(Unsaid)},
+		{"a layer whose size is said once", `"layers":[{"digest":"<x>"},{"digest":"<x>","size":8}]`, blob(8)},
+		{"a layer of two sizes", `"layers":[{"digest":"<x>","size":7},{"digest":"<x>","size":8},{"digest":"<x>","size":7}]`, blob(Contradictory)},
+		{"a layer of a size below nothing", `"layers":[{"digest":"<x>","size":-1}]`, blob(Contradictory)},
+		{"a layer whose size is a word", `"layers":[{"digest":"<x>","size":"7"}]`, blob(Contradictory)},
+		{"a blob of an artifact", `"blobs":[{"digest":"<x>","size":7}]`, blob(7)},
+		{"a child", `"manifests":[{"mediaType":"` + ociManifest + `","digest":"<x>","size":7}]`, Part{Digest: dg("x"), Size: 7, Manifest: true}},
+		{"a child without a type", `"manifests":[{"digest":"<x>","size":7}]`, Part{Digest: dg("x"), Size: 7}},
+		{"a layer of BuildKit's cache", `"manifests":[{` + layer + `,"digest":"<x>","size":7}]`, blob(7)},
+		{"a manifest among layers", `"layers":[{"mediaType":"` + ociManifest + `","digest":"<x>","size":7}]`, Part{Digest: dg("x"), Size: 7}},
+		{"a child that is a layer, too", `"layers":[{"digest":"<x>","size":7}],"manifests":[{"mediaType":"` + ociIndex + `","digest":"<x>","size":7}]`,
+			Part{Digest: dg("x"), Size: 7, Blob: true, Manifest: true}},
+		{"a foreign layer", `"layers":[{` + foreign + `,` + urls + `,"digest":"<x>","size":7}]`, Part{Digest: dg("x"), Size: 7, Blob: true, Foreign: true}},
+		{"a foreign layer without a place", `"layers":[{` + foreign + `,"digest":"<x>","size":7}]`, blob(7)},
+		{"a foreign layer that is a plain one, too", `"layers":[{` + foreign + `,` + urls + `,"digest":"<x>","size":7},{` + layer + `,"digest":"<x>","size":7}]`, blob(7)},
+		{"a plain layer that is a foreign one, too", `"layers":[{` + layer + `,"digest":"<x>","size":7},{` + foreign + `,` + urls + `,"digest":"<x>","size":7}]`, blob(7)},
+		{"a config that calls itself foreign", `"config":{` + foreign + `,` + urls + `,"digest":"<x>","size":7}`, blob(7)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, err := ParseContent(fill(`{"schemaVersion":2,` + tt.members + `}`))
+			if err != nil || len(c.Parts) != 1 || c.Parts[0] != tt.want {
+				t.Errorf("%+v, %v; want %+v", c, err, tt.want)
+			}
+		})
+	}
+}
+
 func TestCheckUnambiguous(t *testing.T) {
-	for _, good := range []string{`{}`, `{"a":1,"b":[{"a":1},{"a":{"a":[]}}]}`, `[]`, `{"a":"b","c":null}`} {
+	for _, good := range []string{
+		`{}`, `{"a":1,"b":[{"a":1},{"a":{"a":[]}}]}`, `[]`, `{"a":"b","c":null}`,
+		`{"annotations":{"team":"a","Team":"b","digest":"c","Digest":"d"}}`,
+		`{"layers":[{"digest":"x","annotations":{"size":"1","SIZE":"2"},"platform":{"os":"a","OS":"b"}}]}`,
+		`{"annotations":{},"Annotations":{}}`,
+	} {
 		if err := CheckUnambiguous([]byte(good)); err != nil {
 			t.Errorf("%s: %v", good, err)
 		}
 	}
-	for _, bad := range []string{`{"a":1,"a":2}`, `{"layers":[],"Layers":[]}`, `{"b":[{"digest":"x","Digest":"y"}]}`, `{"a":{},"c":[1],"a":null}`, `{"a"`} {
+	for _, bad := range []string{
+		`{"a":1,"a":2}`, `{"layers":[],"Layers":[]}`, `{"layers":[{"digest":"x","Digest":"y"}]}`, `{"a":{},"c":[1],"a":null}`, `{"a"`,
+		`{} {}`, `{"layers":[],"layerſ":[]}`, `{"layers":[],"layer` + "ſ" + `":[]}`, `{"blob` + "ſ" + `":[],"blobs":[]}`, `{"manife` + "ſ" + `ts":[],"manifestS":[]}`,
+		`{"subject":{"digest":"x","DIGEST":"y"}}`, `{"config":{"mediaType":"a","mediatype":"b"}}`, `{"manifests":[{"size":1,"` + "ſ" + `ize":2}]}`,
+		`{"fsLayers":[{"blobSum":"x","blob` + "ſ" + `um":"y"}]}`, `{"Config":{"digest":"x","Digest":"y"}}`, `{"annotations":{"a":"1","a":"2"}}`,
+		strings.Repeat("[", 1e6) + strings.Repeat("]", 1e6),
+	} {
 		if err := CheckUnambiguous([]byte(bad)); err == nil {
-			t.Errorf("%s is taken", bad)
+			t.Errorf("%.100s is taken", bad)
 		}
 	}
+}
+
+// TestNamesThatReadersTakeForOneAreRefused asks encoding/json itself, for each character that it may take
+// for a letter of a member.
+func TestNamesThatReadersTakeForOneAreRefused(t *testing.T) {
+	for member := range manifestObject {
+		for i := range member {
+			for c := rune(0x80); c < 0x20000; c++ {
+				if !strings.EqualFold(string(c), member[i:i+1]) {
+					continue
+				}
+				alike := member[:i] + string(c) + member[i+1:]
+				if !readAlike(t, member, alike) {
+					t.Errorf("encoding/json takes %q for another name than %q", alike, member)
+				}
+				if err := CheckUnambiguous(fmt.Appendf(nil, `{%q:null,%q:null}`, member, alike)); err == nil {
+					t.Errorf("%q beside %q is taken", alike, member)
+				}
+			}
+		}
+	}
+}
+
+// readAlike says whether encoding/json reads a name into the field of another.
+func readAlike(t *testing.T, member, name string) bool {
+	t.Helper()
+	field := reflect.StructOf([]reflect.StructField{{Name: "F", Type: reflect.TypeFor[string](), Tag: reflect.StructTag(fmt.Sprintf(`json:%q`, member))}})
+	v := reflect.New(field)
+	if err := json.Unmarshal(fmt.Appendf(nil, `{%q:"read"}`, name), v.Interface()); err != nil {
+		t.Fatal(err)
+	}
+	return v.Elem().Field(0).String() == "read"
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -25,8 +24,9 @@ type Flaw string
 // The flaws, from the bytes up to the names.
 const (
 	Unreadable  Flaw = "unreadable"          // a file that the system does not give out
-	WrongDigest Flaw = "wrong digest"        // content that is not what its name says; deep checks only
+	WrongDigest Flaw = "wrong digest"        // content that is not what its name says; where the size is right deep checks find it only
 	Missing     Flaw = "missing blob"        // a manifest whose blob, or anything it needs, is not there
+	WrongSize   Flaw = "wrong size"          // a manifest that says another size of what it names than that has: some clients cannot pull it
 	Unparsable  Flaw = "unparsable manifest" // a manifest that cannot be understood, and so not be pulled
 	Dangling    Flaw = "dangling link"       // a link whose blob is not there, or that says something else than its name
 	Nowhere     Flaw = "tag to nowhere"      // a tag whose manifest is not in its repository
@@ -88,7 +88,7 @@ const (
 // Check holds the disk against itself and against the index, and changes nothing. Problems come in the
 // order of the paths, those of the index last.
 func Check(ctx context.Context, o CheckOptions) ([]Problem, Checked, error) {
-	c := checker{CheckOptions: o, ctx: ctx}
+	c := checker{CheckOptions: o, ctx: ctx, disk: adopt.On(o.Dir)}
 	err := c.check()
 	return c.problems, c.Checked, err
 }
@@ -97,6 +97,7 @@ type checker struct {
 	CheckOptions
 	Checked
 	ctx      context.Context
+	disk     *adopt.Disk
 	things   int64
 	pending  []index.Key // of the tree, not yet looked at
 	problems []Problem
@@ -211,7 +212,7 @@ func (c *checker) look(ix index.Reader, k index.Key, deep bool) (found []Problem
 	if err != nil {
 		return nil, err
 	}
-	seen, there, err := c.onDisk(k, deep)
+	seen, there, err := c.onDisk(k, row, deep)
 	if errors.As(err, new(*fs.PathError)) {
 		return []Problem{{Flaw: Unreadable, Key: k, File: c.relative(c.Dir.File(adopt.Path(k))), Detail: reason(err)}}, nil
 	}
@@ -235,9 +236,9 @@ func (s *sight) add(f Flaw, k index.Key, detail string, args ...any) {
 	s.problems = append(s.problems, Problem{Flaw: f, Key: k, Detail: fmt.Sprintf(detail, args...)})
 }
 
-func (c *checker) onDisk(k index.Key, deep bool) (s sight, there bool, err error) {
+func (c *checker) onDisk(k index.Key, row *index.Row, deep bool) (s sight, there bool, err error) {
 	if k.Kind == index.Blob {
-		return c.blob(k, deep)
+		return c.blob(k, row, deep)
 	}
 	to, err := adopt.Link(c.Dir, adopt.Path(k))
 	if adopt.Missing(err) {
@@ -262,7 +263,7 @@ func (c *checker) onDisk(k index.Key, deep bool) (s sight, there bool, err error
 	return s, true, nil
 }
 
-func (c *checker) blob(k index.Key, deep bool) (s sight, there bool, err error) {
+func (c *checker) blob(k index.Key, row *index.Row, deep bool) (s sight, there bool, err error) {
 	fi, err := os.Stat(c.Dir.File(adopt.Path(k)))
 	if adopt.Missing(err) {
 		return s, false, nil
@@ -271,10 +272,16 @@ func (c *checker) blob(k index.Key, deep bool) (s sight, there bool, err error) 
 		return s, false, err
 	}
 	s.size = fi.Size()
-	if !deep {
-		return s, true, nil
+	var right bool
+	if deep {
+		right, _, err = adopt.Verify(c.ctx, c.Dir, k.Digest, func(n int) { c.Bytes += int64(n); c.tell() })
+	} else {
+		var said int64
+		if row != nil {
+			said = row.Size
+		}
+		right, err = c.disk.Whole(c.ctx, k.Digest, s.size, said)
 	}
-	right, _, err := Verify(c.ctx, c.Dir, k.Digest, func(n int) { c.Bytes += int64(n); c.tell() })
 	if adopt.Missing(err) {
 		return s, false, nil
 	}
@@ -284,42 +291,10 @@ func (c *checker) blob(k index.Key, deep bool) (s sight, there bool, err error) 
 	return s, true, err
 }
 
-// Verify reads a blob to its end and says whether its bytes are what its name says, and which file that
-// was. read is told of bytes as they come.
-func Verify(ctx context.Context, dir layout.Dir, d digest.Digest, read func(n int)) (right bool, fi fs.FileInfo, err error) {
-	f, err := os.Open(dir.File(layout.Path{Kind: layout.BlobData, Digest: d}))
-	if err != nil {
-		return false, nil, err
-	}
-	defer f.Close()
-	if fi, err = f.Stat(); err != nil {
-		return false, nil, err
-	}
-	v := d.Verifier()
-	_, err = io.CopyBuffer(v, reading{ctx, f, read}, make([]byte, 1<<20))
-	return v.Verified(), fi, err
-}
-
-// reading tells how far it is, and ends when it shall.
-type reading struct {
-	ctx  context.Context
-	from io.Reader
-	tell func(n int)
-}
-
-func (r reading) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	n, err := r.from.Read(p)
-	r.tell(n)
-	return n, err
-}
-
 // Broken says whether a thing that is on disk is wrong there, whatever the index says. It does not read blobs.
 func Broken(dir layout.Dir, k index.Key) (bool, error) {
-	c := checker{CheckOptions: CheckOptions{Dir: dir}, ctx: context.Background()}
-	seen, there, err := c.onDisk(k, false)
+	c := checker{CheckOptions: CheckOptions{Dir: dir}, ctx: context.Background(), disk: adopt.On(dir)}
+	seen, there, err := c.onDisk(k, nil, false)
 	return there && len(seen.problems) > 0, err
 }
 
@@ -357,36 +332,53 @@ func (c *checker) manifest(s *sight, k index.Key) error {
 		s.add(Unparsable, k, "%v", err)
 		return nil
 	}
-	for _, d := range content.References {
-		if slices.Contains(content.Foreign, d) {
+	for _, p := range content.Parts {
+		if p.Foreign {
 			continue
 		}
-		lacks, err := c.lacks(k.Repository, d)
-		if err != nil {
+		if err := c.part(s, k, p); err != nil {
 			return err
-		}
-		if lacks != "" {
-			s.add(Missing, k, "%s %s", d, lacks)
 		}
 	}
 	return nil
 }
 
-// lacks says what a manifest misses of something that it names; nothing: "".
-func (c *checker) lacks(repo string, d digest.Digest) (string, error) {
-	blob, err := c.exists(layout.BlobData, "", d)
+// part says what a manifest misses of something that it names.
+func (c *checker) part(s *sight, k index.Key, p index.Part) error {
+	fi, err := os.Stat(c.Dir.File(adopt.Path(index.BlobKey(p.Digest))))
+	if adopt.Missing(err) {
+		s.add(Missing, k, "%s is not there", p.Digest)
+		return nil
+	}
 	if err != nil {
-		return "", err
+		return err
 	}
-	if !blob {
-		return "is not there", nil
+	whole, err := c.disk.Whole(c.ctx, p.Digest, fi.Size(), p.Size)
+	if err != nil {
+		return err
 	}
-	for _, kind := range []layout.Kind{layout.LayerLink, layout.RevisionLink} {
-		if linked, err := c.exists(kind, repo, d); linked || err != nil {
-			return "", err
-		}
+	switch {
+	case !whole:
+		s.add(Missing, k, "%s is damaged: it has %d bytes", p.Digest, fi.Size())
+	case !p.Fits(fi.Size()):
+		s.add(WrongSize, k, "%s has %d bytes, which is not what the manifest says", p.Digest, fi.Size())
 	}
-	return "is not in its repository", nil
+	layer, err := c.exists(layout.LayerLink, k.Repository, p.Digest)
+	if err != nil {
+		return err
+	}
+	manifest, err := c.exists(layout.RevisionLink, k.Repository, p.Digest)
+	switch {
+	case err != nil:
+		return err
+	case !layer && !manifest:
+		s.add(Missing, k, "%s is not in its repository", p.Digest)
+	case p.Blob && !layer:
+		s.add(Missing, k, "%s is not in its repository as a blob", p.Digest)
+	case p.Manifest && !manifest:
+		s.add(Missing, k, "%s is not in its repository as a manifest", p.Digest)
+	}
+	return nil
 }
 
 // compare holds a thing on disk against its row.
@@ -396,7 +388,7 @@ func (c *checker) compare(k index.Key, row *index.Row, seen sight, there bool) [
 		return nil // a claim whose file never came, or nothing any more
 	case !there:
 		return []Problem{{Flaw: Stale, Key: k, Detail: fmt.Sprintf("the index knows this %s, the disk does not", k.Kind)}}
-	case k.Kind == index.Tag && seen.target == "":
+	case k.Kind == index.Tag && seen.target == "", k.Kind == index.Blob && len(seen.problems) > 0:
 		return nil // reported as it is
 	case row == nil || !row.Placed:
 		return []Problem{{Flaw: Orphan, Key: k, Detail: fmt.Sprintf("the index does not know this %s", k.Kind)}}

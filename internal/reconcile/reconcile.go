@@ -60,7 +60,7 @@ func Rebuild(ctx context.Context, o Options) (Result, error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("close the gate: %w", err)
 	}
-	r := rebuild{Options: o, ctx: ctx, logged: time.Now()}
+	r := rebuild{Options: o, ctx: ctx, disk: adopt.On(o.Dir), logged: time.Now()}
 	r.Token = token
 	err = o.Index.View(ctx, func(ix index.Reader) error {
 		totals, err := ix.Totals()
@@ -82,6 +82,7 @@ type rebuild struct {
 	Options
 	Result
 	ctx    context.Context
+	disk   *adopt.Disk
 	blank  bool // the index knew nothing: no need to ask it first
 	logged time.Time
 	keys   []index.Key // seen and not yet compared
@@ -126,12 +127,12 @@ func (r *rebuild) saw(k index.Key) error {
 // found is a look, and what it saw when the index last took it.
 type found struct {
 	key   index.Key
-	look  index.Look
+	looks []index.Look // its own, and those at what it shows to be damaged
 	there bool
 }
 
 func (f *found) take() (index.Adoption, bool, error) {
-	a, there, err := f.look()
+	a, there, err := f.looks[0]()
 	f.there = there
 	return a, there, err
 }
@@ -143,9 +144,9 @@ func (r *rebuild) flush() error {
 	if err != nil || len(differ) == 0 {
 		return err
 	}
-	looks := make([]index.Look, len(differ))
+	var looks []index.Look
 	for i := range differ {
-		looks[i] = differ[i].take
+		looks = append(append(looks, differ[i].take), differ[i].looks[1:]...)
 	}
 	if err := r.Index.Adopt(r.ctx, looks...); err != nil {
 		return err
@@ -160,30 +161,53 @@ func (r *rebuild) flush() error {
 
 // differing are those of the keys that have to be adopted.
 func (r *rebuild) differing() (differ []found, err error) {
+	var rows []*index.Row
 	if r.blank {
-		for _, k := range r.keys {
-			differ = append(differ, found{key: k, look: adopt.Look(r.Dir, k, r.age(k.Kind))})
-		}
-		return differ, nil
+		rows = make([]*index.Row, len(r.keys))
+	} else if rows, err = r.rows(); err != nil {
+		return nil, err
 	}
+	for i, k := range r.keys {
+		same, err := r.same(rows[i], adopt.Look(r.Dir, k, r.age(k.Kind)))
+		if err != nil {
+			return nil, err
+		}
+		if same {
+			continue
+		}
+		looks, err := r.looks(k, rows[i])
+		if err != nil {
+			return nil, err
+		}
+		differ = append(differ, found{key: k, looks: looks})
+	}
+	return differ, nil
+}
+
+func (r *rebuild) rows() (rows []*index.Row, err error) {
 	err = r.Index.View(r.ctx, func(ix index.Reader) error {
 		for _, k := range r.keys {
 			row, err := ix.Row(k)
 			if err != nil {
 				return err
 			}
-			look := adopt.Look(r.Dir, k, r.age(k.Kind))
-			same, err := r.same(row, look)
-			if err != nil {
-				return err
-			}
-			if !same {
-				differ = append(differ, found{key: k, look: look})
-			}
+			rows = append(rows, row)
 		}
 		return nil
 	})
-	return differ, err
+	return rows, err
+}
+
+// looks reads what has to be read before the index is asked to wait.
+func (r *rebuild) looks(k index.Key, row *index.Row) (looks []index.Look, err error) {
+	look := adopt.Look(r.Dir, k, r.age(k.Kind))
+	switch {
+	case k.Kind == index.Manifest:
+		return r.disk.LookAtManifest(r.ctx, k, r.NameAge)
+	case k.Kind == index.Blob && row != nil:
+		look, err = r.disk.LookAtBlob(r.ctx, k.Digest, row.Size, adopt.Now)
+	}
+	return []index.Look{look}, err
 }
 
 // count tells what was adopted from a directory without its file.
@@ -209,6 +233,9 @@ func (r *rebuild) same(row *index.Row, look index.Look) (bool, error) {
 		return true, nil
 	}
 	a, there, err := look()
+	if err == nil && !there && row.Key.Kind == index.Blob {
+		there, err = adopt.Exists(r.Dir, adopt.Path(row.Key)) // it is empty
+	}
 	if err != nil || !there {
 		return !there, err // gone again: for the search for missing files
 	}

@@ -78,6 +78,7 @@ func (a *answer) told(err error) error {
 	var one errcode.Error
 	var several errcode.Errors
 	var missing *content.MissingError
+	var size *content.SizeError
 	var wrong *content.DigestError
 	var referenced *index.ReferencedError
 	switch {
@@ -94,6 +95,8 @@ func (a *answer) told(err error) error {
 			several = append(several, errcode.ErrorCodeManifestBlobUnknown.WithDetail(d))
 		}
 		return several
+	case errors.As(err, &size):
+		return errcode.ErrorCodeSizeInvalid.WithMessage(size.Error()).WithDetail(size.Part.Digest)
 	case errors.As(err, &wrong):
 		return errcode.ErrorCodeDigestInvalid.WithMessage(wrong.Error())
 	case errors.As(err, &referenced):

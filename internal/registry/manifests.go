@@ -1,11 +1,13 @@
 package registry
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/distribution/distribution/v3"
@@ -14,6 +16,7 @@ import (
 	_ "github.com/distribution/distribution/v3/manifest/schema2"
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/jc-lab/docker-cache-server/internal/content"
 	"github.com/jc-lab/docker-cache-server/internal/index"
@@ -152,8 +155,11 @@ func parseManifest(contentType string, data []byte) (*index.Content, error) {
 	case len(c.References) > maxReferences:
 		return nil, fmt.Errorf("manifest refers to %d others, more than %d", len(c.References), maxReferences)
 	}
-	mediaType, _, _ := strings.Cut(contentType, ";")
-	m, _, err := distribution.UnmarshalManifest(strings.TrimSpace(mediaType), data)
+	mediaType, err := manifestType(contentType, c, data)
+	if err != nil {
+		return nil, err
+	}
+	m, _, err := distribution.UnmarshalManifest(mediaType, data)
 	if err != nil {
 		return nil, err
 	}
@@ -165,6 +171,31 @@ func parseManifest(contentType string, data []byte) (*index.Content, error) {
 		}
 	}
 	return c, nil
+}
+
+// untyped are what a request has whose client says no type: curl calls everything a form.
+var untyped = []string{"", "application/x-www-form-urlencoded"}
+
+// manifestType is the type that a client says of a manifest, or else the manifest itself, by its mediaType or by
+// its shape.
+func manifestType(contentType string, c *index.Content, data []byte) (string, error) {
+	said, _, _ := strings.Cut(contentType, ";")
+	said = strings.ToLower(strings.TrimSpace(said))
+	if slices.Contains(untyped, said) {
+		var own struct{ MediaType string }
+		if err := json.Unmarshal(data, &own); err != nil {
+			return "", err
+		}
+		if said = c.MediaType; own.MediaType == "" && said == v1.MediaTypeImageManifest && c.Config == "" {
+			said = "" // nothing shows that it is an image
+		}
+	}
+	if taken := distribution.ManifestMediaTypes(); !slices.Contains(taken, said) {
+		slices.Sort(taken)
+		return "", fmt.Errorf("the registry takes no manifests of type %q; Content-Type and the manifest's mediaType must be one of these: %s",
+			said, strings.Join(taken, ", "))
+	}
+	return said, nil
 }
 
 // checkURL wants a place where a layer may be. Whoever pulls the image goes there.

@@ -132,6 +132,40 @@ var adoption = []test{
 			}
 		})
 	}},
+	{"a blob of another size than is known is damaged, and counts again when it has its size", func(s *scene) {
+		s.put(blobClaim("l"))
+		short := blobClaim("l")
+		short.Size--
+		for range 2 {
+			s.adopt(found(short))
+			s.check(!s.row(blob("l")).Placed, "a damaged blob is placed")
+			s.check(s.row(blob("l")).Size == size("l"), "a damaged blob has %d bytes, want %d", s.row(blob("l")).Size, size("l"))
+			s.check(s.totals() == index.Totals{}, "totals %+v", s.totals())
+		}
+		s.adopt(found(blobClaim("l")))
+		s.check(s.row(blob("l")).Placed, "a whole blob is not placed")
+	}},
+	{"a blob whose bytes were read has the size that it has", func(s *scene) {
+		s.put(blobClaim("l"))
+		a := found(blobClaim("l"))
+		a.Size, a.Bytes = a.Size+7, index.Right
+		s.adopt(a)
+		s.check(s.row(blob("l")).Placed && s.row(blob("l")).Size == a.Size, "the row is %+v", s.row(blob("l")))
+		s.check(s.totals().Bytes == a.Size, "totals %+v", s.totals())
+	}},
+	{"a damaged blob has the size that is said, known before or not", func(s *scene) {
+		s.adopt(found(index.Claim{Key: blob("known"), Size: 3}), found(index.Claim{Key: link("a", "known")}))
+		for _, name := range []string{"known", "unknown"} {
+			s.adopt(index.Adoption{Claim: index.Claim{Key: blob(name), Size: 9}, Bytes: index.Damaged})
+			r := s.row(blob(name))
+			s.check(!r.Placed && r.Size == 9, "the row is %+v", r)
+			s.used(blob(name), s.Now())
+		}
+		s.check(s.totals() == index.Totals{}, "totals %+v", s.totals())
+		s.later(time.Hour)
+		s.lives(blob("known"))
+		s.dies(blob("unknown"))
+	}},
 	{"a claim whose file is found is placed and keeps its use", func(s *scene) {
 		s.must(s.Claim(s.Context(), index.Claim{Key: blob("b")}))
 		at := s.Now()
@@ -139,14 +173,6 @@ var adoption = []test{
 		s.adopt(found(blobClaim("b")))
 		s.used(blob("b"), at)
 		want := index.Totals{Blobs: 1, Bytes: size("b")}
-		s.check(s.totals() == want, "totals %+v, want %+v", s.totals(), want)
-	}},
-	{"a blob of another size on disk has that size", func(s *scene) {
-		s.put(blobClaim("b"))
-		a := found(blobClaim("b"))
-		a.Size = 7
-		s.adopt(a)
-		want := index.Totals{Blobs: 1, Bytes: 7}
 		s.check(s.totals() == want, "totals %+v, want %+v", s.totals(), want)
 	}},
 	{"references that were lost come back with a manifest that is found", func(s *scene) {

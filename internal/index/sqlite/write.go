@@ -352,6 +352,14 @@ func (t *tx) adopt(a index.Adoption, there bool) error {
 	if !there {
 		return t.missing(a.Key, known)
 	}
+	if a.Key.Kind == index.Blob && a.Bytes != index.Right {
+		switch {
+		case a.Bytes == index.Damaged:
+			return t.damaged(a.Claim, known)
+		case known != nil && known.Size > 0 && known.Size != a.Size:
+			return t.missing(a.Key, known)
+		}
+	}
 	at := t.now
 	if !a.At.IsZero() {
 		at = min(at, a.At.UnixMilli())
@@ -369,6 +377,14 @@ func (t *tx) adopt(a index.Adoption, there bool) error {
 		return nil
 	}
 	return t.put(a.Claim, true, at)
+}
+
+// damaged is for a blob of which nobody has anything until somebody pushes it again.
+func (t *tx) damaged(c index.Claim, known *index.Row) error {
+	if known == nil {
+		return t.putBlob(c, false, t.now)
+	}
+	return t.exec("UPDATE blobs SET placed = 0, size = ? WHERE digest = ?", c.Size, packed(c.Key.Digest))
 }
 
 // missing is for a row whose file is not there.

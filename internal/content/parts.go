@@ -1,0 +1,168 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
+	"github.com/jc-lab/docker-cache-server/internal/index"
+)
+
+// MissingError refuses a name for something whose parts are not in the repository as what it names them.
+type MissingError struct{ Digests []digest.Digest }
+
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("%d of the things referred to are not in the repository, such as %s", len(e.Digests), e.Digests[0])
+}
+
+// SizeError refuses a manifest that says another size of something than it has.
+type SizeError struct {
+	Part index.Part
+	Size int64
+}
+
+func (e *SizeError) Error() string {
+	said := fmt.Sprintf("that it has %d", e.Part.Size)
+	if e.Part.Size < 0 {
+		said = "no size, or more than one"
+	}
+	return fmt.Sprintf("%s has %d bytes, and the manifest says %s", e.Part.Digest, e.Size, said)
+}
+
+// maxReported is how many missing references a refusal names.
+const maxReported = 100
+
+// readParts refuses a manifest of which anything that it needs is not in the repository. It reads what may be
+// damaged, and makes the index know what it did not know: the manifest is going to hold it.
+func (s *Store) readParts(ctx context.Context, repo string, c *index.Content) error {
+	err := s.lookForParts(repo, c, func(d digest.Digest, said int64) (int64, bool, error) { return s.disk.Blob(ctx, d, said) })
+	if err == nil {
+		err = s.readChildren(repo, c)
+	}
+	var missing *MissingError
+	if errors.As(err, &missing) {
+		if err := s.noteDamaged(ctx, repo, c, missing.Digests); err != nil {
+			return err
+		}
+	}
+	if err != nil {
+		return err
+	}
+	looks, err := s.looksAtParts(ctx, repo, c, map[index.Key]bool{})
+	if err == nil && len(looks) > 0 {
+		err = s.index.Adopt(ctx, looks...)
+	}
+	return err
+}
+
+// readChildren refuses a manifest that names another one whose bytes are damaged.
+func (s *Store) readChildren(repo string, c *index.Content) error {
+	for _, p := range c.Parts {
+		if !p.Manifest {
+			continue
+		}
+		if _, err := s.read(p.Digest); adopt.Missing(err) || errors.Is(err, ErrUnreadable) {
+			return &MissingError{[]digest.Digest{p.Digest}}
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// noteDamaged lets the index know which of the missing blobs are there, not as long as a manifest says, and
+// with other bytes than their digest says: a client who asks for one is told to push it.
+func (s *Store) noteDamaged(ctx context.Context, repo string, c *index.Content, missing []digest.Digest) error {
+	var looks []index.Look
+	for _, p := range c.Parts {
+		if !slices.Contains(missing, p.Digest) {
+			continue
+		}
+		size, whole, err := s.stat(p.Digest, p.Size)
+		if err != nil {
+			return err
+		}
+		if whole || size == 0 || p.Size <= 0 {
+			continue
+		}
+		look, err := s.disk.LookAtBlob(ctx, p.Digest, p.Size, adopt.Now)
+		if err != nil {
+			return err
+		}
+		looks = append(looks, look)
+		s.leases.forget(index.LayerKey(repo, p.Digest))
+	}
+	if len(looks) == 0 {
+		return nil
+	}
+	return s.index.Adopt(ctx, looks...)
+}
+
+// lookForParts refuses a manifest of which anything that it needs is not in the repository as what it names it.
+// What all its descriptors call foreign need not be.
+func (s *Store) lookForParts(repo string, c *index.Content, blob measure) error {
+	var missing []digest.Digest
+	for _, p := range c.Parts {
+		if p.Foreign || len(missing) >= maxReported {
+			continue
+		}
+		size, there, err := s.part(repo, p, blob)
+		if err != nil {
+			return err
+		}
+		switch {
+		case !there:
+			missing = append(missing, p.Digest)
+		case !p.Fits(size):
+			return &SizeError{p, size}
+		}
+	}
+	if len(missing) > 0 {
+		return &MissingError{missing}
+	}
+	return nil
+}
+
+// part looks for one part: its links, and its blob. A link without its blob is nothing.
+func (s *Store) part(repo string, p index.Part, blob measure) (size int64, there bool, err error) {
+	layer, err := s.isLinked(index.LayerKey(repo, p.Digest))
+	if err != nil {
+		return 0, false, err
+	}
+	manifest := false
+	if p.Manifest || !layer {
+		if manifest, err = s.isLinked(index.ManifestKey(repo, p.Digest)); err != nil {
+			return 0, false, err
+		}
+	}
+	if p.Blob && !layer || p.Manifest && !manifest || !layer && !manifest {
+		return 0, false, nil
+	}
+	if size, there, err = blob(p.Digest, p.Size); there || err != nil || !layer {
+		return size, there, err
+	}
+	to, err := s.link(adopt.Path(index.LayerKey(repo, p.Digest)))
+	if err != nil || to == "" || to == p.Digest {
+		return 0, false, err
+	}
+	if linked, err := s.isLinked(index.LayerKey(repo, to)); err != nil || !linked { // see layer
+		return 0, false, err
+	}
+	return blob(to, p.Size)
+}
+
+// hasManifest looks for a manifest, with its blob.
+func (s *Store) hasManifest(repo string, d digest.Digest) (bool, error) {
+	linked, err := s.isLinked(index.ManifestKey(repo, d))
+	if err != nil || !linked {
+		return false, err
+	}
+	_, whole, err := s.stat(d, index.Unsaid)
+	return whole, err
+}
+
+func (s *Store) isLinked(k index.Key) (bool, error) { return adopt.Exists(s.dir, adopt.Path(k)) }
