@@ -18,7 +18,7 @@ import (
 )
 
 // pipe puts a named pipe at a path, in place of what is there.
-func pipe(t *testing.T, path string) {
+func namedPipe(t *testing.T, path string) {
 	t.Helper()
 	if err := errors.Join(os.RemoveAll(path), os.MkdirAll(filepath.Dir(path), 0o755), syscall.Mkfifo(path, 0o644)); err != nil {
 		t.Fatal(err)
@@ -81,7 +81,7 @@ func TestAPipeWhereAFileShouldBeIsNamedAndRefused(t *testing.T) {
 			if tt.path != nil {
 				path = tt.path(dir)
 			}
-			pipe(t, path)
+			namedPipe(t, path)
 			args := append(tt.args(dir, path), "--storage.directory", string(dir))
 			if args[0] == "serve" {
 				args = append(args, "--server.address", "127.0.0.1", "--server.port", "0", "--debug.address", "")
@@ -137,7 +137,7 @@ func TestAPipeInTheTreeIsRefusedAndHoldsUpNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		layer := digest.Digest(m.Layers[0].Digest.String())
-		pipe(t, dir.File(tt.path(what, digest.Digest(manifest.String()), layer)))
+		namedPipe(t, dir.File(tt.path(what, digest.Digest(manifest.String()), layer)))
 		if what == "layer" {
 			tt.ask += layer.String()
 		}
@@ -156,7 +156,7 @@ func TestAPipeInTheTreeIsRefusedAndHoldsUpNothing(t *testing.T) {
 	if i := strings.Index(location, "/v2/"); i > 0 {
 		location = location[i:]
 	}
-	pipe(t, dir.File(layout.Path{Kind: layout.UploadStartedAt, Repository: "app", Upload: id}))
+	namedPipe(t, dir.File(layout.Path{Kind: layout.UploadStartedAt, Repository: "app", Upload: id}))
 	ask("when an upload began", http.MethodPatch, location)
 
 	if code, said := within(t, 20*time.Second, "gc", "--storage.directory", s.dir); code != exitDone {

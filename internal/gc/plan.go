@@ -47,6 +47,10 @@ type Plan struct {
 	Blobs     []index.Row
 	Uploads   []layout.Path
 	Images    []Image // oldest first
+	// Later is the bytes that no image uses any more, of blobs whose grace is not over, and Due when the last
+	// of them may go. A push may claim them until then.
+	Later int64
+	Due   time.Time
 
 	dir          layout.Dir
 	uploadCutoff time.Time // files know the wall clock only
@@ -103,7 +107,7 @@ func (c *Collector) NewPlan(ctx context.Context, policy index.Policy) (*Plan, er
 		if x.unread, err = r.Unread(); err != nil {
 			return err
 		}
-		for _, step := range []func() error{x.tags, x.manifests, x.layers, x.blobs} {
+		for _, step := range []func() error{x.tags, x.manifests, x.layers, x.blobs, x.later} {
 			if err := step(); err != nil {
 				return err
 			}

@@ -72,11 +72,14 @@ func writeHistogram(ctx context.Context, l lifetimes, o Options, out Output, w *
 	switch out.Format {
 	case JSON:
 		return json.NewEncoder(w).Encode(struct {
-			Summary   Figures `json:"summary"`
-			Histogram []Age   `json:"histogram"`
-		}{f, f.histogram()})
+			Summary   jsonSummary `json:"summary"`
+			Histogram []Age       `json:"histogram"`
+		}{jsonSummary{f, l.whole}, f.histogram()})
 	case CSV:
 		return csvHistogram(csv.NewWriter(w), f)
+	}
+	if err := beginTable(w, l.whole); err != nil {
+		return err
 	}
 	if f.nothing(o) {
 		return writeNothing(w, o)

@@ -20,7 +20,10 @@ func List(ctx context.Context, store index.Store, p index.Policy, o Options) (li
 		return list, err
 	}
 	o.setDefaults()
-	l := newLifetimes(store, p)
+	l, err := newLifetimes(ctx, store, p)
+	if err != nil {
+		return list, err
+	}
 	err = store.View(ctx, func(r index.Reader) (err error) {
 		if o.isRecent() {
 			if list.Totals, err = r.Totals(); err == nil {

@@ -132,7 +132,9 @@ func TestAnImageIsMeasuredOnceForAllItsTags(t *testing.T) {
 	}
 	w.must(w.View(t.Context(), func(r index.Reader) error {
 		a := &asking{Reader: r}
-		rows, err := findRecent(t.Context(), a, newLifetimes(w.Store, index.Policy{Grace: time.Hour}), Options{Kind: Tags, Limit: 100})
+		l, err := newLifetimes(t.Context(), w.Store, index.Policy{Grace: time.Hour})
+		w.must(err)
+		rows, err := findRecent(t.Context(), a, l, Options{Kind: Tags, Limit: 100})
 		if len(rows) != 100 || a.n > 150 {
 			t.Errorf("%d rows, asked %d times", len(rows), a.n)
 		}

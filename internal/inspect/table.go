@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -36,6 +37,7 @@ type tablePrinter struct {
 	w       *bufio.Writer
 	out     Output
 	o       Options
+	whole   bool // the index is
 	now     time.Time
 	columns []ui.Column
 	table   *ui.TableWriter
@@ -44,7 +46,7 @@ type tablePrinter struct {
 }
 
 func newTablePrinter(w *bufio.Writer, out Output, o Options, l lifetimes) *tablePrinter {
-	p := &tablePrinter{w: w, out: out, o: o, now: time.UnixMilli(l.now), digests: telling{length: shortDigest},
+	p := &tablePrinter{w: w, out: out, o: o, whole: l.whole, now: time.UnixMilli(l.now), digests: telling{length: shortDigest},
 		columns: slices.Clone(map[Kind][]ui.Column{Blobs: blobTable, Images: imageTable, Tags: imageTable[:len(imageTable)-1]}[o.Kind])} // a tag is kept by itself
 	p.table = ui.NewTableWriter(p.columns)
 	return p
@@ -74,6 +76,9 @@ func (p *tablePrinter) cells(r Row) []ui.Cell {
 }
 
 func (p *tablePrinter) begin(f Figures) error {
+	if err := beginTable(p.w, p.whole); err != nil {
+		return err
+	}
 	if f.nothing(p.o) {
 		return nil
 	}
@@ -82,6 +87,15 @@ func (p *tablePrinter) begin(f Figures) error {
 	widest[digestColumn[p.o.Kind]].Text = p.digests.widest()
 	p.table.Measure(widest)
 	return p.table.Begin(p.w, p.out.Width, p.out.Colour)
+}
+
+// beginTable says above a table that it is incomplete, if it is.
+func beginTable(w io.Writer, whole bool) error {
+	if whole {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "%s\n\n", incomplete)
+	return err
 }
 
 func (p *tablePrinter) line(l *line) error {

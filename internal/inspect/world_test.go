@@ -153,6 +153,7 @@ type listing struct {
 		Day       *int64 `json:"expiring_1d_bytes"`
 		Week      *int64 `json:"expiring_7d_bytes"`
 		Untagged  *int64 `json:"untagged_bytes"`
+		Complete  *bool  `json:"complete"`
 	} `json:"summary"`
 	Blobs  []blobJSON  `json:"blobs"`
 	Images []imageJSON `json:"images"`

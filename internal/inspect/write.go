@@ -55,7 +55,7 @@ type printer interface {
 func (out Output) printer(w *bufio.Writer, o Options, l lifetimes) printer {
 	switch out.Format {
 	case JSON:
-		return &jsonPrinter{w: w, kind: o.Kind}
+		return &jsonPrinter{w: w, kind: o.Kind, whole: l.whole}
 	case CSV:
 		return newCSVPrinter(w, o.Kind)
 	}
@@ -64,13 +64,20 @@ func (out Output) printer(w *bufio.Writer, o Options, l lifetimes) printer {
 
 // jsonPrinter writes one object, a row at a time and each on its own line.
 type jsonPrinter struct {
-	w    *bufio.Writer
-	kind Kind
-	rows int
+	w     *bufio.Writer
+	kind  Kind
+	whole bool
+	rows  int
+}
+
+// jsonSummary sums up a store.
+type jsonSummary struct {
+	Figures
+	Complete bool `json:"complete"` // the index knows all that is on disk
 }
 
 func (p *jsonPrinter) begin(f Figures) error {
-	summary, err := json.Marshal(f)
+	summary, err := json.Marshal(jsonSummary{f, p.whole})
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sirupsen/logrus"
 
 	"github.com/jc-lab/docker-cache-server/internal/content"
 	"github.com/jc-lab/docker-cache-server/internal/index"
@@ -116,16 +117,27 @@ func (r *Registry) putManifest(a *answer, hr *http.Request, req *request) error 
 }
 
 // deleteManifest takes a tag away, or a manifest with all its tags.
-func (r *Registry) deleteManifest(a *answer, hr *http.Request, req *request) (err error) {
-	if strings.Contains(req.reference, ":") {
-		err = r.content.DeleteManifest(hr.Context(), req.name, digest.Digest(req.reference))
-	} else {
-		err = r.content.DeleteTag(hr.Context(), req.name, req.reference)
-	}
-	if err == nil {
+func (r *Registry) deleteManifest(a *answer, hr *http.Request, req *request) error {
+	if !strings.Contains(req.reference, ":") {
+		if err := r.content.DeleteTag(hr.Context(), req.name, req.reference); err != nil {
+			return err
+		}
+		r.trail(hr, req).WithField("tag", req.reference).Info("a client deleted a tag")
 		a.begin(http.StatusAccepted, 0)
+		return nil
 	}
-	return err
+	tags, err := r.content.DeleteManifest(hr.Context(), req.name, digest.Digest(req.reference))
+	if err != nil {
+		return err
+	}
+	r.trail(hr, req).WithFields(logrus.Fields{"digest": req.reference, "tags": strings.Join(tags, " ")}).Info("a client deleted a manifest")
+	a.begin(http.StatusAccepted, 0)
+	return nil
+}
+
+// trail is for the line of the log about a name that a client took away, whatever is said about each request.
+func (r *Registry) trail(hr *http.Request, req *request) logrus.FieldLogger {
+	return r.opts.Log.WithFields(logrus.Fields{"repository": req.name, "user": req.login.user, "remote": req.client.String()})
 }
 
 // What one PUT moves at most: so many tags, of so many bytes. The answer names them in its header, of which proxies

@@ -18,7 +18,7 @@ func (s *Server) requested(r *http.Request, e registry.Exchange) {
 	if e.Login.Failed() && s.failures.admit(registry.NetworkOf(e.Client), time.Now()) {
 		s.log.WithFields(logrus.Fields{"user": printable(e.Tried), "remote": asker(r, e), "reason": string(e.Login)}).Warn("login failed")
 	}
-	if !s.cfg.Log.Access {
+	if !s.Config().Log.Access {
 		return
 	}
 	fields := logrus.Fields{"method": short(r.Method), "path": short(r.URL.Path), "status": e.Status, "bytes_in": e.Received,

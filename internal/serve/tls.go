@@ -129,3 +129,13 @@ func read(name string) ([]byte, disk.Version, error) {
 	text, err := f.ReadAll()
 	return text, f.Version(), err
 }
+
+// take goes on with a certificate that was read from other files, or from the same once more.
+func (c *certificate) take(read *certificate) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.files, c.current, c.seen, c.settled = read.files, read.current, read.seen, read.settled
+}
