@@ -18,7 +18,7 @@ import (
 // More is the tag after which the next page begins; empty: there is none. ErrUnknown.
 func (s *Store) Tags(ctx context.Context, repo, after string, most int) (tags []string, more string, whole bool, err error) {
 	known := false
-	names, more, whole, err := s.names(ctx, most, func(r index.Reader, n int) (names []string, err error) {
+	names, more, whole, err := s.names(ctx, repo, most, func(r index.Reader, n int) (names []string, err error) {
 		if known, err = r.HasRepository(repo); err != nil || !known {
 			return nil, err
 		}
@@ -38,16 +38,21 @@ func (s *Store) Tags(ctx context.Context, repo, after string, most int) (tags []
 
 // Repositories lists those that have a manifest, as Tags does.
 func (s *Store) Repositories(ctx context.Context, after string, most int) (names []string, more string, whole bool, err error) {
-	names, more, whole, err = s.names(ctx, most, func(r index.Reader, n int) ([]string, error) { return r.Repositories(after, n) })
+	names, more, whole, err = s.names(ctx, "", most, func(r index.Reader, n int) ([]string, error) { return r.Repositories(after, n) })
 	return append([]string{}, names...), more, whole, err
 }
 
-// names reads one more than is wanted, to know whether there is more.
-func (s *Store) names(ctx context.Context, most int, read func(r index.Reader, n int) ([]string, error)) (names []string, more string, whole bool, err error) {
+// names reads one more than is wanted, to know whether there is more. Of a repository that could not be read nobody
+// knows all.
+func (s *Store) names(ctx context.Context, repo string, most int, read func(r index.Reader, n int) ([]string, error)) (names []string, more string, whole bool, err error) {
 	if whole, err = s.index.GateOpen(ctx); err != nil || !whole {
 		return nil, "", whole, err
 	}
 	err = s.index.View(ctx, func(r index.Reader) error {
+		unseen, err := r.Unread()
+		if whole = !unseen.Has(repo); err != nil || !whole {
+			return err
+		}
 		names, err = read(r, max(most+1, 0)) // 0 is all
 		return err
 	})
@@ -56,7 +61,7 @@ func (s *Store) names(ctx context.Context, most int, read func(r index.Reader, n
 			more = names[most-1]
 		}
 	}
-	return names, more, true, err
+	return names, more, whole, err
 }
 
 // Referrers calls f with each manifest of a repository whose subject is d, in the order of digests after
@@ -67,7 +72,11 @@ func (s *Store) Referrers(ctx context.Context, repo string, d, after digest.Dige
 	}
 	var rows []index.Row
 	err = s.index.View(ctx, func(r index.Reader) error {
-		rows, err = r.Referrers(repo, d)
+		unseen, err := r.Unread()
+		if err == nil {
+			whole = whole && !unseen.Has(repo)
+			rows, err = r.Referrers(repo, d)
+		}
 		return err
 	})
 	if err != nil {
