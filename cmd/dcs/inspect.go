@@ -38,7 +38,9 @@ pushed, pulled or asked for, and all that it consists of with it.
 EXPIRES is when it is removed if nobody uses it any more; what is due is removed at
 the next clean-up. FREES is what removing an image frees: the bytes that no other
 image holds. REASON says why an image is there; a tagged one expires all the same.
---sort expires and --expiring 7d show what is removed next.
+--sort expires and --expiring 7d show what is removed next. JSON calls FREES
+unique_bytes and REASON kept_by, and its summary has expiring_1d_bytes,
+expiring_7d_bytes and untagged_bytes.
 
 Works beside a running server, without one, and on a read-only directory. Looking
 never counts as use. Without cache.ttl and cache.grace in the configuration the
