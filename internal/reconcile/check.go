@@ -295,7 +295,8 @@ func (c *checker) blob(k index.Key, row *index.Row, deep bool) (s sight, there b
 func Broken(dir layout.Dir, k index.Key) (bool, error) {
 	c := checker{CheckOptions: CheckOptions{Dir: dir}, ctx: context.Background(), disk: adopt.On(dir)}
 	seen, there, err := c.onDisk(k, nil, false)
-	return there && len(seen.problems) > 0, err
+	wrong := func(p Problem) bool { return p.Flaw != WrongSize } // which most clients never notice
+	return there && slices.ContainsFunc(seen.problems, wrong), err
 }
 
 func (c *checker) exists(kind layout.Kind, repo string, d digest.Digest) (bool, error) {

@@ -497,6 +497,10 @@ func TestAStockTreesWrongSizesStayServable(t *testing.T) {
 			if found := w.problems(); !slices.Equal(found, []string{"wrong size app@" + m.String()}) {
 				t.Errorf("a check finds %q", found)
 			}
+			c := gc.Collector{Dir: w.s.store.dir, Tree: w.s.store.tree, Index: w.s.store.index, Log: w.s.log}
+			if done, err := c.Repair(t.Context(), false); err != nil || len(done) != 1 || done[0].Mended {
+				t.Errorf("a repair does %+v, %v; want nothing", done, err)
+			}
 			w.restart()
 			w.pull("app:v1")
 		})
