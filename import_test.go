@@ -27,7 +27,7 @@ var arrows = []struct {
 	{"cmd/dcs", []string{"internal/expiry", "internal/gc", "internal/index", "internal/inspect", "internal/layout", "internal/nearest", "internal/serve", "internal/ui", "internal/users", "pkg/config"}},
 	{"pkg/server", []string{"internal/serve", "pkg/config"}},
 	{"internal/serve", []string{"internal/adopt", "internal/disk", "internal/expiry", "internal/gc", "internal/index", "internal/index/sqlite",
-		"internal/layout", "internal/reconcile", "internal/registry", "internal/users", "pkg/config"}},
+		"internal/layout", "internal/reconcile", "internal/registry", "internal/stamp", "internal/users", "pkg/config"}},
 	{"internal/inspect", []string{"internal/adopt", "internal/expiry", "internal/image", "internal/index", "internal/index/sqlite", "internal/layout", "internal/nearest", "internal/reconcile", "internal/stamp", "internal/ui"}},
 	{"internal/gc", []string{"internal/adopt", "internal/disk", "internal/failpoint", "internal/expiry", "internal/image", "internal/index", "internal/index/sqlite", "internal/layout", "internal/reconcile", "internal/stamp", "pkg/config"}},
 	{"internal/registry", []string{"internal/adopt", "internal/content", "internal/disk", "internal/index", "internal/layout"}},

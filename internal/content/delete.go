@@ -29,12 +29,13 @@ func (s *Store) DeleteTag(ctx context.Context, repo, tag string) error {
 	return s.deleted(dir, s.index.DeleteTag(ctx, repo, tag, func() error { return s.trash(dir) }), index.TagKey(repo, tag))
 }
 
-// DeleteManifest takes a manifest from a repository, with all its tags, as one. ErrUnknown,
+// DeleteManifest takes a manifest from a repository, with all its tags, which it returns, as one. ErrUnknown,
 // *index.ReferencedError, index.ErrGateClosed.
-func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest) error {
+func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest) (tags []string, err error) {
 	keys := []index.Key{index.ManifestKey(repo, d)}
 	link := s.dir.File(adopt.Path(keys[0]))
-	err := s.index.DeleteManifest(ctx, repo, d, func(tags []string) error {
+	err = s.index.DeleteManifest(ctx, repo, d, func(all []string) error {
+		tags = all
 		for _, tag := range tags {
 			keys = append(keys, index.TagKey(repo, tag))
 			if err := s.trash(s.tagDir(repo, tag)); err != nil && !errors.Is(err, ErrUnknown) {
@@ -48,7 +49,7 @@ func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest
 		err = disk.SyncDir(tags)
 		s.prune(tags)
 	}
-	return s.deleted(link, err, keys...)
+	return tags, s.deleted(link, err, keys...)
 }
 
 func (s *Store) tagDir(repo, tag string) string {

@@ -37,6 +37,8 @@ type Collector struct {
 	Tree  *disk.Tree
 	Index index.Store
 	Log   logrus.FieldLogger
+	// Quiet has the line about each removed image at the level debug, where the report is a table for people.
+	Quiet bool
 	// OnDelete is called with each blob whose file was removed. Nil: nobody wants to know.
 	OnDelete func(digest.Digest)
 	// OnProgress is called, often, by the goroutine that runs. Nil: nobody looks.
@@ -75,7 +77,8 @@ func (c *Collector) Execute(ctx context.Context, p *Plan) (Result, error) {
 	for _, i := range p.Images {
 		x.images[i.key] = i
 	}
-	err := x.run()
+	err := x.record(x.run)
+	x.toldAll()
 	x.result.Images = p.imagesOf(x.gone)
 	c.tell(Progress{Phase: Emptying})
 	return x.result, errors.Join(err, c.Tree.EmptyTrash())
@@ -87,11 +90,26 @@ type execution struct {
 	plan   *Plan
 	result Result
 	done   int64               // steps
+	lines  int                 // removed images that had their turn in the log
 	images map[index.Key]Image // of the plan
 	gone   map[index.Key]bool
 	// removed are the blobs whose file went; one that only claimed to be has none.
 	removed map[index.Key]bool
 	levels  map[string]bool // directories from which this level removed names
+}
+
+// record lets the index know while a run is under way. It is for the next one to say what it found: an index that
+// cannot record it, since the disk is full, holds up nothing.
+func (x *execution) record(run func() error) error {
+	if x.plan.steps() == 0 {
+		return run()
+	}
+	_ = x.Index.BeginRun(x.ctx)
+	err := run()
+	if !hopeless(err) {
+		_ = x.Index.EndRun(x.ctx)
+	}
+	return err
 }
 
 // run removes uploads first: that needs no index, and so works on a disk that they filled. What cannot be
@@ -167,12 +185,12 @@ func (x *execution) retireLevel(rows []index.Row, remove func([]index.Row) error
 
 // hopeless says that the next step would fail as this one did.
 func hopeless(err error) bool {
-	for _, e := range []error{context.Canceled, context.DeadlineExceeded, index.ErrGateClosed, index.ErrFull, index.ErrCorrupt} {
+	for _, e := range []error{context.Canceled, context.DeadlineExceeded, index.ErrFull, index.ErrCorrupt} {
 		if errors.Is(err, e) {
 			return true
 		}
 	}
-	return false
+	return isHeld(err)
 }
 
 // retire retires the first of some keys, and says how many it came to.
@@ -215,11 +233,34 @@ func (x *execution) retire(keys []index.Key, remove func([]index.Row) error) (in
 	return len(all), errors.Join(errs...)
 }
 
+// trail is how many removed images of one run have a line of their own in the log.
+const trail = 1000
+
 func (x *execution) told(row index.Row) {
-	if i, ok := x.images[row.Key]; ok {
-		x.Log.WithFields(logrus.Fields{"repository": i.Repository, "tag": i.Tag, "digest": i.Digest, "reason": i.Reason,
-			"last_access": stamp.Time(i.LastAccess).String(), "bytes": i.UniqueBytes}).Debug("removed image")
+	i, ok := x.images[row.Key]
+	if !ok {
+		return
 	}
+	if x.lines++; x.lines > trail {
+		return
+	}
+	x.tellLog(logrus.Fields{"repository": i.Repository, "tag": i.Tag, "digest": i.Digest, "reason": i.Reason,
+		"last_access": stamp.Time(i.LastAccess).String(), "bytes": i.UniqueBytes}, "removed image")
+}
+
+// toldAll says how many images had no line.
+func (x *execution) toldAll() {
+	if more := x.lines - trail; more > 0 {
+		x.tellLog(logrus.Fields{"count": more}, "removed more images, which have no line each")
+	}
+}
+
+func (x *execution) tellLog(fields logrus.Fields, line string) {
+	level := logrus.InfoLevel
+	if x.Quiet {
+		level = logrus.DebugLevel
+	}
+	x.Log.WithFields(fields).Log(level, line)
 }
 
 // The remove functions run inside the transaction that removes the rows.

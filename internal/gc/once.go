@@ -16,6 +16,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/reconcile"
+	"github.com/jc-lab/docker-cache-server/internal/stamp"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -28,6 +29,8 @@ type Once struct {
 	Asked  expiry.Request
 	// NameAge is for names that the index does not know; nil: used now.
 	NameAge adopt.Age
+	// Trail has a line of the log for each removed image at the level info, in place of debug.
+	Trail bool
 	// OnProgress is called, often, by the goroutine that runs. Nil: nobody looks.
 	OnProgress func(Progress)
 }
@@ -72,7 +75,7 @@ func (o Once) Run(ctx context.Context) (rep Report, err error) {
 	if err != nil {
 		return rep, err
 	}
-	o.tell(Progress{Phase: Waiting})
+	o.tell(Progress{Phase: Queueing})
 	unlock, err := o.Dir.LockGC(ctx)
 	if err != nil {
 		return rep, err
@@ -104,18 +107,15 @@ func (o Once) beside(ctx context.Context, tree *disk.Tree) (rep Report, again bo
 	if now, err := o.Dir.Live(); err != nil || !same(now, live) {
 		return rep, err == nil, err
 	}
-	if live != nil {
-		err = o.awaitGate(ctx, ix)
-	} else {
-		err = o.rebuild(ctx, ix)
-	}
-	if err != nil {
+	c := Collector{Dir: o.Dir, Tree: tree, Index: ix, Log: o.Log, Quiet: !o.Trail, OnProgress: o.OnProgress, Began: began}
+	if live == nil {
+		rep, err = o.rebuilt(ctx, c)
 		return rep, false, err
 	}
-	c := Collector{Dir: o.Dir, Tree: tree, Index: ix, Log: o.Log, OnProgress: o.OnProgress, Began: began}
-	if live != nil {
-		c.Yield = yield
+	if err := o.awaitGate(ctx, ix); err != nil {
+		return rep, false, err
 	}
+	c.Yield = yield
 	rep, err = o.run(ctx, c)
 	return rep, false, err
 }
@@ -136,7 +136,7 @@ func (o Once) awaitServer(ctx context.Context) (*layout.Holder, error) {
 		if err != nil || live == nil || live.Index != "" {
 			return live, err
 		}
-		o.tell(Progress{Phase: Waiting})
+		o.tell(Progress{Phase: Scanning})
 		if err := pause(ctx); err != nil {
 			return nil, err
 		}
@@ -189,8 +189,8 @@ func (o Once) awaitGate(ctx context.Context, ix index.Store) error {
 			return err
 		}
 		if !told {
-			o.Log.Info("waiting until the server has rebuilt its index from disk")
-			o.tell(Progress{Phase: Waiting})
+			o.Log.Info(Scanning.String())
+			o.tell(Progress{Phase: Scanning})
 		}
 		if err := pause(ctx); err != nil {
 			return err
@@ -198,23 +198,42 @@ func (o Once) awaitGate(ctx context.Context, ix index.Store) error {
 	}
 }
 
-// rebuild adopts first what the index does not know, and opens the gate. Adoption by file time keeps it
-// shut, so that nothing is removed in the same breath in which it was found.
-func (o Once) rebuild(ctx context.Context, ix index.Store) error {
-	res, err := reconcile.Rebuild(ctx, reconcile.Options{Dir: o.Dir, Index: ix, Log: o.Log, NameAge: o.NameAge,
+// rebuilt adopts first what the index does not know, opens the gate, and runs. After an adoption by file time the
+// gate opens behind the run, so that nothing is removed in the same breath in which it was found.
+func (o Once) rebuilt(ctx context.Context, c Collector) (rep Report, err error) {
+	hold, err := o.hold(ctx, c.Index)
+	if err != nil {
+		return rep, err
+	}
+	res, err := reconcile.Rebuild(ctx, reconcile.Options{Dir: o.Dir, Index: c.Index, Log: o.Log, NameAge: o.NameAge, Hold: hold,
 		OnSeen: func(objects int) { o.tell(Progress{Phase: Comparing, Done: int64(objects)}) }})
 	if err != nil {
-		return err
+		return rep, err
 	}
-	if err := ix.Beat(ctx); err != nil {
-		return err
+	if err := c.Index.Beat(ctx); err != nil {
+		return rep, err
 	}
 	if res.Adopted > 0 && o.NameAge != nil {
-		o.Log.WithField("objects", res.Adopted).Info("adopted content that the index did not know; this run removes nothing")
-		return nil
+		o.Log.WithField("files", res.Adopted).Info("found files new to dcs and started their clocks; nothing is removed in this run")
+		rep, err = o.run(ctx, c)
+		until, unread := c.Index.Held(ctx)
+		rep.HeldBy, rep.NothingBefore = HeldByFileDates, stamp.Time(until)
+		_, unopened := c.Index.OpenGate(ctx, res.Token)
+		return rep, errors.Join(err, unread, unopened)
 	}
-	_, err = ix.OpenGate(ctx, res.Token)
-	return err
+	if _, err := c.Index.OpenGate(ctx, res.Token); err != nil {
+		return rep, err
+	}
+	return o.run(ctx, c)
+}
+
+// hold is how long what is adopted by file time is kept. Where no server ever ran nothing was promised.
+func (o Once) hold(ctx context.Context, ix index.Store) (time.Duration, error) {
+	if !o.Dir.Served() {
+		return 0, nil
+	}
+	p, err := o.policy(ctx, ix)
+	return p.Grace + p.Resolution, err
 }
 
 func (o Once) run(ctx context.Context, c Collector) (Report, error) {
@@ -226,12 +245,23 @@ func (o Once) run(ctx context.Context, c Collector) (Report, error) {
 	if err != nil {
 		return Report{Repairs: repairs}, err
 	}
+	if why := ShortTTL(policy); why != "" {
+		o.Log.Warn(why)
+	}
 	rep, err := c.Run(ctx, policy, o.DryRun)
 	rep.Repairs = repairs
-	if errors.Is(err, index.ErrGateClosed) {
-		err = nil // a server has started a rebuild, or we left the gate shut: nothing may go
+	if isHeld(err) {
+		err = nil // the report says so
 	}
 	return rep, err
+}
+
+// ShortTTL says why the ttl of a policy does nothing; empty: it does something.
+func ShortTTL(p index.Policy) string {
+	if p.TTL == 0 || p.TTL >= p.Grace {
+		return ""
+	}
+	return fmt.Sprintf("ttl %s has no effect below the grace of %s", config.FormatDuration(p.TTL), config.FormatDuration(p.Grace))
 }
 
 // repair mends the store when that was asked for.
@@ -254,12 +284,15 @@ func (o Once) policy(ctx context.Context, ix index.Store) (index.Policy, error) 
 	return o.Asked.Resolve(last, owed, promised), nil
 }
 
-// rehearse plans without touching the store. Beside a server its index is read as it is; without one
-// the rebuild that would come first happens on a copy of the index, elsewhere.
+// rehearse plans without touching the store, and waits for nobody. Beside a server its index is read as it is;
+// without one the rebuild that would come first happens on a copy of the index, elsewhere.
 func (o Once) rehearse(ctx context.Context) (rep Report, err error) {
-	live, err := o.awaitServer(ctx)
+	live, err := o.Dir.Live()
 	if err != nil {
 		return rep, err
+	}
+	if live != nil && live.Index == "" { // it has just taken the lock
+		return Report{DryRun: true, StartedAt: stamp.Time(time.Now()), Images: []ReportImage{}, HeldBy: HeldByScan}, nil
 	}
 	if live != nil {
 		ix, err := o.openBeside(ctx, live, sqlite.Look)
@@ -267,9 +300,6 @@ func (o Once) rehearse(ctx context.Context) (rep Report, err error) {
 			return rep, err
 		}
 		defer func() { err = errors.Join(err, ix.Close()) }()
-		if err := o.awaitGate(ctx, ix); err != nil {
-			return rep, err
-		}
 		return o.run(ctx, Collector{Dir: o.Dir, Index: ix, Log: o.Log, OnProgress: o.OnProgress})
 	}
 	tmp, err := os.MkdirTemp("", "dcs-gc-*")
@@ -282,9 +312,5 @@ func (o Once) rehearse(ctx context.Context) (rep Report, err error) {
 		return rep, err
 	}
 	defer func() { err = errors.Join(err, ix.Close()) }()
-	began := ix.Now()
-	if err := o.rebuild(ctx, ix); err != nil {
-		return rep, err
-	}
-	return o.run(ctx, Collector{Dir: o.Dir, Index: ix, Log: o.Log, OnProgress: o.OnProgress, Began: began})
+	return o.rebuilt(ctx, Collector{Dir: o.Dir, Index: ix, Log: o.Log, OnProgress: o.OnProgress, Began: ix.Now()})
 }

@@ -43,6 +43,10 @@ type Plan struct {
 	Blobs     []index.Row
 	Uploads   []layout.Path
 	Images    []Image // oldest first
+	// Later is the bytes that no image uses any more, of blobs whose grace is not over, and Due when the last
+	// of them may go. A push may claim them until then.
+	Later int64
+	Due   time.Time
 
 	uploadCutoff time.Time // files know the wall clock only
 	lease        time.Duration
@@ -84,7 +88,7 @@ func (c *Collector) NewPlan(ctx context.Context, policy index.Policy) (*Plan, er
 	x.uploadCutoff = time.Now().Add(-policy.Grace)
 	err := c.Index.View(ctx, func(r index.Reader) error {
 		x.Reader = r
-		for _, step := range []func() error{x.tags, x.manifests, x.layers, x.blobs, x.images} {
+		for _, step := range []func() error{x.tags, x.manifests, x.layers, x.blobs, x.images, x.later} {
 			if err := step(); err != nil {
 				return err
 			}

@@ -7,7 +7,8 @@ type Phase uint8
 
 // The phases, in the order in which a run comes to them. Removing and Syncing know their end.
 const (
-	Waiting   Phase = iota + 1 // for another gc, or for a server that starts or rebuilds its index
+	Queueing  Phase = iota + 1 // behind another gc
+	Scanning                   // the server does: it starts, or compares its index with the disk
 	Comparing                  // the index with the disk; only without a server
 	Checking                   // every file, for a repair
 	Planning
@@ -17,7 +18,7 @@ const (
 )
 
 func (p Phase) String() string {
-	return [...]string{"", "waiting for another dcs", "comparing the index with the disk", "checking the store", "planning", "removing", "syncing directories", "freeing the space"}[p]
+	return [...]string{"", "waiting for another dcs gc", "waiting for the server to finish scanning the disk", "comparing the index with the disk", "checking the store", "planning", "removing", "syncing directories", "freeing the space"}[p]
 }
 
 // Progress is how far a run is.

@@ -3,10 +3,10 @@ package gc
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	"github.com/sirupsen/logrus"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
@@ -24,9 +24,30 @@ type Report struct {
 	Images     []ReportImage `json:"images"`
 	Repairs    []Repair      `json:"repairs,omitzero"` // nil: none was asked for
 
-	// Planned is how many images the plan listed. A run that ends early removed fewer.
-	Planned int `json:"-"`
+	// HeldBy is why nothing may be removed yet, one of the Held constants; empty: it may. NothingBefore is when
+	// that ends, where it is known.
+	HeldBy        string     `json:"held_by,omitempty"`
+	NothingBefore stamp.Time `json:"nothing_before,omitzero"`
+	// WaitingBytes are used by no image any more, and kept until WaitingUntil at most since their grace is not over.
+	WaitingBytes int64      `json:"waiting_bytes,omitempty"`
+	WaitingUntil stamp.Time `json:"waiting_until,omitzero"`
+	// Resumes is when a run began that never came to its end. Images without a tag may be the rest of it: it had
+	// removed their tags.
+	Resumes stamp.Time `json:"resumes,omitzero"`
+
+	// Planned is how many images the plan listed, and PlannedBytes what they would have freed. A run that ends
+	// early did less.
+	Planned      int   `json:"-"`
+	PlannedBytes int64 `json:"-"`
+	// Policy is the one of the run.
+	Policy index.Policy `json:"-"`
 }
+
+// Why a run may remove nothing but unfinished uploads.
+const (
+	HeldByScan      = "scan"       // the index is not known to be whole
+	HeldByFileDates = "file_dates" // images were adopted with their file dates
+)
 
 // ReportImage is an image in a Report.
 type ReportImage struct {
@@ -39,14 +60,15 @@ type ReportImage struct {
 }
 
 // Run does one expiry run under a policy; a dry run changes nothing. An error comes with the report of
-// what was done before it. index.ErrGateClosed: nothing can go until the index is rebuilt.
+// what was done before it. index.ErrGateClosed, *index.HeldError: nothing can go yet, and the report says why.
 func (c *Collector) Run(ctx context.Context, policy index.Policy, dryRun bool) (Report, error) {
 	start, began := time.Now(), c.Began
 	if began.IsZero() {
 		began = c.Index.Now()
 	}
-	rep := Report{DryRun: dryRun, StartedAt: stamp.Time(began), Images: []ReportImage{}}
+	rep := Report{DryRun: dryRun, StartedAt: stamp.Time(began), Images: []ReportImage{}, Policy: policy}
 	err := c.collect(ctx, policy, &rep)
+	rep.hold(err)
 	verr := c.Index.View(context.WithoutCancel(ctx), func(r index.Reader) (err error) {
 		rep.Remaining, err = r.Totals()
 		return err
@@ -61,6 +83,23 @@ func (c *Collector) Run(ctx context.Context, policy index.Policy, dryRun bool) (
 	return rep, errors.Join(err, verr)
 }
 
+// hold says why nothing may be removed, if that is what an error says.
+func (r *Report) hold(err error) {
+	var held *index.HeldError
+	switch {
+	case errors.As(err, &held):
+		r.HeldBy, r.NothingBefore = HeldByFileDates, stamp.Time(held.Until)
+	case errors.Is(err, index.ErrGateClosed):
+		r.HeldBy = HeldByScan
+	}
+}
+
+// isHeld says whether an error is only that nothing may be removed yet.
+func isHeld(err error) bool {
+	var held *index.HeldError
+	return errors.Is(err, index.ErrGateClosed) || errors.As(err, &held)
+}
+
 // collect plans, and unless it is a dry run does what was planned.
 func (c *Collector) collect(ctx context.Context, policy index.Policy, rep *Report) error {
 	c.tell(Progress{Phase: Planning})
@@ -68,66 +107,47 @@ func (c *Collector) collect(ctx context.Context, policy index.Policy, rep *Repor
 	if err != nil {
 		return err
 	}
-	rep.Cutoff, rep.Planned = stamp.Time(plan.Cutoffs.Names), len(plan.Images)
-	do := c.Execute
-	if rep.DryRun {
-		do = c.rehearse
+	rep.Cutoff, rep.Planned, rep.PlannedBytes = stamp.Time(plan.Cutoffs.Names), len(plan.Images), plan.Result().FreedBytes
+	if slices.ContainsFunc(plan.Images, func(i Image) bool { return i.Tag == "" }) {
+		resumes, err := c.Index.UnfinishedRun(ctx)
+		if err != nil {
+			return err
+		}
+		rep.Resumes = stamp.Time(resumes)
 	}
-	result, err := do(ctx, plan)
+	held := c.heldUp(ctx)
+	if held != nil {
+		plan = plan.onlyUploads()
+	}
+	rep.WaitingBytes, rep.WaitingUntil = plan.Later, stamp.Time(plan.Due)
+	result := plan.Result()
+	if !rep.DryRun {
+		result, err = c.Execute(ctx, plan)
+	}
 	rep.Removed, rep.FreedBytes = result.Removed, result.FreedBytes
 	for _, i := range result.Images {
 		rep.Images = append(rep.Images, ReportImage{i.Repository, i.Tag, i.Digest, stamp.Time(i.LastAccess), i.Reason, i.UniqueBytes})
 	}
+	return errors.Join(err, held)
+}
+
+// heldUp says why nothing may be retired now. Nil: it may, until Retire says otherwise.
+func (c *Collector) heldUp(ctx context.Context) error {
+	open, err := c.Index.GateOpen(ctx)
+	switch {
+	case err != nil:
+		return err
+	case !open:
+		return index.ErrGateClosed
+	}
+	held, err := c.Index.Held(ctx)
+	if err == nil && !held.IsZero() {
+		err = &index.HeldError{Until: held}
+	}
 	return err
 }
 
-// rehearse says what Execute would do. While the gate is shut that is nothing, but for uploads.
-func (c *Collector) rehearse(ctx context.Context, p *Plan) (Result, error) {
-	open, err := c.Index.GateOpen(ctx)
-	if err == nil && !open {
-		return Result{Removed: Counts{Uploads: int64(len(p.Uploads))}}, index.ErrGateClosed
-	}
-	return p.Result(), err
-}
-
-// Sweeper runs a Collector every now and then.
-type Sweeper struct {
-	*Collector
-	Policy   index.Policy
-	Interval time.Duration // > 0
-	// OnRun is called after each run that was not held up by a rebuild. Nil: nobody wants to know.
-	OnRun func(Report, error)
-}
-
-// Sweep runs until ctx ends.
-func (s *Sweeper) Sweep(ctx context.Context) {
-	tick := time.NewTicker(s.Interval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			s.once(ctx)
-		}
-	}
-}
-
-func (s *Sweeper) once(ctx context.Context) {
-	rep, err := s.Run(ctx, s.Policy, false)
-	switch {
-	case ctx.Err() != nil:
-		return
-	case errors.Is(err, index.ErrGateClosed):
-		s.Log.Info("expiry waits until the index is rebuilt from disk")
-		return
-	case err != nil:
-		s.Log.WithError(err).Error("expiry run failed; the next one goes on")
-	case rep.Removed.Any():
-		s.Log.WithFields(logrus.Fields{"tags": rep.Removed.Tags, "manifests": rep.Removed.Manifests, "blobs": rep.Removed.Blobs,
-			"uploads": rep.Removed.Uploads, "bytes": rep.FreedBytes, "took": (time.Duration(rep.DurationMS) * time.Millisecond).String()}).Info("expired unused images")
-	}
-	if s.OnRun != nil {
-		s.OnRun(rep, err)
-	}
+// onlyUploads is what a plan removes that needs no index.
+func (p *Plan) onlyUploads() *Plan {
+	return &Plan{Cutoffs: p.Cutoffs, Uploads: p.Uploads, uploadCutoff: p.uploadCutoff}
 }

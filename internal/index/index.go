@@ -167,6 +167,14 @@ var (
 	ErrFull = errors.New("no space left for the index")
 )
 
+// HeldError says that nothing may be retired yet: images were adopted with the dates of their files, and a lost
+// index may have promised any of them a moment before.
+type HeldError struct{ Until time.Time }
+
+func (e *HeldError) Error() string {
+	return "images were adopted with their file dates; nothing is removed before " + e.Until.Format(time.RFC3339)
+}
+
 // ReferencedError refuses to delete what a manifest of the same repository needs.
 type ReferencedError struct {
 	Key Key
@@ -203,7 +211,7 @@ type Store interface {
 
 	// Retire removes the row of k and whatever is dead with it (tags and manifests that only refer to
 	// each other) if all of it was last used before the cutoffs, nothing alive refers to it, and the gate
-	// is open; and calls remove with the rows, parents first, to remove their files. What they referred
+	// is open (else ErrGateClosed) and nothing is held (else *HeldError); and calls remove with the rows, parents first, to remove their files. What they referred
 	// to inherits their last use. It returns nil rows when k is wanted.
 	Retire(ctx context.Context, k Key, cut Cutoffs, remove func([]Row) error) ([]Row, error)
 
@@ -222,6 +230,25 @@ type Store interface {
 	CloseGate(ctx context.Context) (token string, err error)
 	OpenGate(ctx context.Context, token string) (bool, error)
 	GateOpen(ctx context.Context) (bool, error)
+	// LeaveGate closes the gate for a server that ends: what happens from then on is not seen. Whole says
+	// whether the index knows what was on disk when somebody watched it last: false only from a CloseGate
+	// until its OpenGate.
+	LeaveGate(ctx context.Context) error
+	Whole(ctx context.Context) (bool, error)
+
+	// Hold keeps everything from being retired until d of watched time has passed. A hold is never
+	// shortened. Held returns when it ends, if somebody watches until then; zero: nothing is held.
+	Hold(ctx context.Context, d time.Duration) error
+	Held(ctx context.Context) (time.Time, error)
+
+	// BeginRun records that a run begins to remove, unless one that never came to its end has begun already, and
+	// EndRun that a run came to its end. UnfinishedRun returns when that one began; zero: there is none.
+	BeginRun(ctx context.Context) error
+	EndRun(ctx context.Context) error
+	UnfinishedRun(ctx context.Context) (time.Time, error)
+	// SetLastRun records that the server's cleaner did its work now, which a restart does not forget.
+	SetLastRun(ctx context.Context) error
+	LastRun(ctx context.Context) (time.Time, error)
 
 	// Promise registers the policy of a server that begins to serve. What earlier servers promised and
 	// still owe stays in force.

@@ -72,11 +72,14 @@ func writeHistogram(ctx context.Context, l lifetimes, o Options, out Output, w *
 	switch out.Format {
 	case JSON:
 		return json.NewEncoder(w).Encode(struct {
-			Summary   index.Totals `json:"summary"`
-			Histogram []Age        `json:"histogram"`
-		}{f.Totals, f.histogram()})
+			Summary   jsonSummary `json:"summary"`
+			Histogram []Age       `json:"histogram"`
+		}{jsonSummary{f.Totals, l.whole}, f.histogram()})
 	case CSV:
 		return csvHistogram(csv.NewWriter(w), f)
+	}
+	if err := beginTable(w, l.whole); err != nil {
+		return err
 	}
 	return tableHistogram(w, f, out)
 }

@@ -116,10 +116,12 @@ func Write(ctx context.Context, store index.Store, p index.Policy, o Options, ou
 	}
 	o.setDefaults()
 	o.onProgress = out.OnProgress
-	l := newLifetimes(store, p)
+	l, err := newLifetimes(ctx, store, p)
+	if err != nil {
+		return err
+	}
 	buffered := bufio.NewWriter(out.To)
 	to := out.printer(buffered, o, l)
-	var err error
 	switch {
 	case o.Histogram:
 		err = writeHistogram(ctx, l, o, out, buffered)

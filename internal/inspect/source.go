@@ -30,7 +30,13 @@ type Source struct {
 
 // List opens the index and writes what is in it.
 func (s Source) List(ctx context.Context, o Options, out Output) error {
-	return s.with(ctx, func(ix index.Store, p index.Policy) error { return Write(ctx, ix, p, o, out) })
+	return s.with(ctx, func(ix index.Store, p index.Policy) error {
+		whole, err := ix.Whole(ctx)
+		if err == nil && !whole && out.Format == CSV { // which has no place for it
+			s.Log.Warn(incomplete)
+		}
+		return errors.Join(err, Write(ctx, ix, p, o, out))
+	})
 }
 
 // with opens the index for as long as look works.
@@ -99,7 +105,7 @@ func (s Source) index(ctx context.Context) (_ index.Store, err error) {
 		return nil, errors.Join(err, os.RemoveAll(tmp))
 	}
 	made := passing{ix, tmp}
-	res, err := reconcile.Rebuild(ctx, reconcile.Options{Dir: s.Dir, Index: ix, Log: s.Log, NameAge: s.NameAge})
+	res, err := reconcile.Rebuild(ctx, reconcile.Options{Dir: s.Dir, Index: ix, Log: s.Log, NameAge: s.NameAge, Hold: s.hold()})
 	if err == nil {
 		_, err = ix.OpenGate(ctx, res.Token) // it knows everything now
 	}
@@ -107,6 +113,15 @@ func (s Source) index(ctx context.Context) (_ index.Store, err error) {
 		return nil, errors.Join(err, made.Close())
 	}
 	return made, nil
+}
+
+// hold is how long a server, or a run of gc, would remove nothing after it had adopted the same.
+func (s Source) hold() time.Duration {
+	if !s.Dir.Served() {
+		return 0
+	}
+	p := s.Asked.Resolve(index.Policy{}, index.Policy{}, false)
+	return p.Grace + p.Resolution
 }
 
 // policy is the one by which an expiry run would go, with what servers still owe.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -32,6 +33,7 @@ type tablePrinter struct {
 	w       *bufio.Writer
 	out     Output
 	kind    Kind
+	whole   bool // the index is
 	now     time.Time
 	columns []ui.Column
 	table   *ui.TableWriter
@@ -40,7 +42,7 @@ type tablePrinter struct {
 }
 
 func newTablePrinter(w *bufio.Writer, out Output, o Options, l lifetimes) *tablePrinter {
-	p := &tablePrinter{w: w, out: out, kind: o.Kind, now: time.UnixMilli(l.now), digests: telling{length: shortDigest},
+	p := &tablePrinter{w: w, out: out, kind: o.Kind, whole: l.whole, now: time.UnixMilli(l.now), digests: telling{length: shortDigest},
 		columns: map[Kind][]ui.Column{Blobs: blobTable, Images: imageTable, Tags: imageTable[:len(imageTable)-1]}[o.Kind]} // a tag is kept by itself
 	p.table = ui.NewTableWriter(p.columns)
 	return p
@@ -73,7 +75,19 @@ func (p *tablePrinter) begin(index.Totals) error {
 	widest := make([]ui.Cell, len(p.columns))
 	widest[digestColumn[p.kind]].Text = p.digests.widest()
 	p.table.Measure(widest)
+	if err := beginTable(p.w, p.whole); err != nil {
+		return err
+	}
 	return p.table.Begin(p.w, p.out.Width, p.out.Colour)
+}
+
+// beginTable says above a table that it is incomplete, if it is.
+func beginTable(w io.Writer, whole bool) error {
+	if whole {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "%s\n\n", incomplete)
+	return err
 }
 
 func (p *tablePrinter) line(l *line) error {

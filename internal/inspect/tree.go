@@ -23,6 +23,7 @@ type Tree struct {
 	Kind      string     `json:"kind"` // manifest or index
 	CreatedAt stamp.Time `json:"created_at"`
 	Children  []*Node    `json:"children"`
+	Complete  bool       `json:"complete"` // the index knows all that is on disk
 
 	asked  Reference
 	keeper string // what keeps it, if that is a manifest
@@ -54,6 +55,10 @@ const kindReferrer = "referrer"
 // ReadTree looks up one image as it would live under a policy. Only that image is read, by point queries
 // and from the manifests in a data directory, which say in what order it is built.
 func ReadTree(ctx context.Context, store index.Store, p index.Policy, dir layout.Dir, ref Reference) (t *Tree, err error) {
+	l, err := newLifetimes(ctx, store, p)
+	if err != nil {
+		return nil, err
+	}
 	err = store.View(ctx, func(r index.Reader) error {
 		top, err := finder{r, ctx, dir}.find(ref)
 		if err != nil {
@@ -63,12 +68,12 @@ func ReadTree(ctx context.Context, store index.Store, p index.Policy, dir layout
 		if err != nil {
 			return err
 		}
-		t.asked, t.now = ref, store.Now()
-		return t.tell(r, *top, newLifetimes(store, p))
+		t.asked, t.now, t.Complete = ref, store.Now(), l.whole
+		return t.tell(r, *top, l)
 	})
 	var unknown *NotFoundError
 	if errors.As(err, &unknown) {
-		if open, gateErr := store.GateOpen(ctx); gateErr == nil && !open {
+		if !l.whole {
 			unknown.Try = "the index is being rebuilt from disk and does not know everything yet; try again in a while"
 		}
 		return nil, unknown

@@ -48,6 +48,9 @@ func (t *Tree) writeJSON(w io.Writer, _ Output, _ ui.Branches) error {
 
 // writeTable writes what is known of the image as a whole, and below it the tree.
 func (t *Tree) writeTable(w io.Writer, out Output, branches ui.Branches) error {
+	if err := beginTable(w, t.Complete); err != nil {
+		return err
+	}
 	facts := ui.Facts{
 		{Name: "image", Cell: ui.Cell{Text: t.asked.String()}},
 		{Name: "tags", Cell: ui.Cell{Text: strings.ReplaceAll(t.Tag, " ", ", ")}},

@@ -56,7 +56,7 @@ type printer interface {
 func (out Output) printer(w *bufio.Writer, o Options, l lifetimes) printer {
 	switch out.Format {
 	case JSON:
-		return &jsonPrinter{w: w, kind: o.Kind}
+		return &jsonPrinter{w: w, kind: o.Kind, whole: l.whole}
 	case CSV:
 		return newCSVPrinter(w, o.Kind)
 	}
@@ -65,13 +65,20 @@ func (out Output) printer(w *bufio.Writer, o Options, l lifetimes) printer {
 
 // jsonPrinter writes one object, a row at a time and each on its own line.
 type jsonPrinter struct {
-	w    *bufio.Writer
-	kind Kind
-	rows int
+	w     *bufio.Writer
+	kind  Kind
+	whole bool
+	rows  int
+}
+
+// jsonSummary sums up a store.
+type jsonSummary struct {
+	index.Totals
+	Complete bool `json:"complete"` // the index knows all that is on disk
 }
 
 func (p *jsonPrinter) begin(t index.Totals) error {
-	summary, err := json.Marshal(t)
+	summary, err := json.Marshal(jsonSummary{t, p.whole})
 	if err != nil {
 		return err
 	}

@@ -404,3 +404,9 @@ func (d Dir) LockFile() string { return filepath.Join(d.Metadata(), "lock") }
 // Quarantine is where a repair puts blobs whose bytes are not what their name says.
 func (d Dir) Quarantine() string { return filepath.Join(d.Metadata(), "quarantine") }
 func (d Dir) GCLock() string     { return filepath.Join(d.Metadata(), "gc.lock") }
+
+// Served says whether a server ever ran on the directory, and so may have promised something.
+func (d Dir) Served() bool {
+	_, err := os.Lstat(d.Secret())
+	return err == nil
+}

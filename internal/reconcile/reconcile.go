@@ -30,6 +30,9 @@ type Options struct {
 	// NameAge says when names that the index did not know were last used. Nil: now. Content counts as
 	// used now in any case.
 	NameAge adopt.Age
+	// Hold is how long nothing is retired once a name was adopted with a NameAge: what looks old may have been
+	// promised a moment ago, by an index that is lost.
+	Hold time.Duration
 	// Prune removes a directory, and its parents, if they are empty: a crash left it there. Nil: they stay.
 	Prune func(dir string)
 	// OnSeen is called with the number of objects seen so far, for each. Nil: nobody looks.
@@ -54,7 +57,7 @@ const progressEvery = 10 * time.Second
 // Rebuild closes the gate and makes the index whole. The gate is opened by the caller, with the token.
 func Rebuild(ctx context.Context, o Options) (Result, error) {
 	if o.NameAge == nil {
-		o.NameAge = adopt.Now
+		o.NameAge, o.Hold = adopt.Now, 0
 	}
 	token, err := o.Index.CloseGate(ctx)
 	if err != nil {
@@ -83,6 +86,7 @@ type rebuild struct {
 	Result
 	ctx    context.Context
 	blank  bool // the index knew nothing: no need to ask it first
+	held   bool // Hold was asked for
 	logged time.Time
 	keys   []index.Key // seen and not yet compared
 }
@@ -143,6 +147,9 @@ func (r *rebuild) flush() error {
 	if err != nil || len(differ) == 0 {
 		return err
 	}
+	if err := r.hold(differ); err != nil {
+		return err
+	}
 	looks := make([]index.Look, len(differ))
 	for i := range differ {
 		looks[i] = differ[i].take
@@ -157,6 +164,19 @@ func (r *rebuild) flush() error {
 	}
 	return nil
 }
+
+// hold is made before the first name is adopted: whoever is killed in between must not find it as old as its file.
+func (r *rebuild) hold(differ []found) error {
+	named := slices.ContainsFunc(differ, func(f found) bool { return isName(f.key.Kind) })
+	if r.Hold == 0 || r.held || !named {
+		return nil
+	}
+	r.held = true
+	return r.Index.Hold(r.ctx, r.Hold)
+}
+
+// isName says whether a kind of row has the age of its file.
+func isName(k index.Kind) bool { return k == index.Tag || k == index.Manifest }
 
 // differing are those of the keys that have to be adopted.
 func (r *rebuild) differing() (differ []found, err error) {
@@ -219,7 +239,7 @@ func (r *rebuild) same(row *index.Row, look index.Look) (bool, error) {
 }
 
 func (r *rebuild) age(k index.Kind) adopt.Age {
-	if k == index.Tag || k == index.Manifest {
+	if isName(k) {
 		return r.NameAge
 	}
 	return adopt.Now

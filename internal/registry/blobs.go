@@ -87,6 +87,7 @@ func (r *Registry) deleteBlob(a *answer, hr *http.Request, req *request) error {
 	if err := r.content.DeleteLayer(hr.Context(), req.name, digest.Digest(req.reference)); err != nil {
 		return err
 	}
+	r.trail(hr, req).WithField("digest", req.reference).Info("a client deleted a layer")
 	a.begin(http.StatusAccepted, 0)
 	return nil
 }

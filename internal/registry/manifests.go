@@ -14,6 +14,7 @@ import (
 	_ "github.com/distribution/distribution/v3/manifest/schema2"
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/opencontainers/go-digest"
+	"github.com/sirupsen/logrus"
 
 	"github.com/jc-lab/docker-cache-server/internal/content"
 	"github.com/jc-lab/docker-cache-server/internal/index"
@@ -98,16 +99,27 @@ func (r *Registry) putManifest(a *answer, hr *http.Request, req *request) error 
 }
 
 // deleteManifest takes a tag away, or a manifest with all its tags.
-func (r *Registry) deleteManifest(a *answer, hr *http.Request, req *request) (err error) {
-	if strings.Contains(req.reference, ":") {
-		err = r.content.DeleteManifest(hr.Context(), req.name, digest.Digest(req.reference))
-	} else {
-		err = r.content.DeleteTag(hr.Context(), req.name, req.reference)
-	}
-	if err == nil {
+func (r *Registry) deleteManifest(a *answer, hr *http.Request, req *request) error {
+	if !strings.Contains(req.reference, ":") {
+		if err := r.content.DeleteTag(hr.Context(), req.name, req.reference); err != nil {
+			return err
+		}
+		r.trail(hr, req).WithField("tag", req.reference).Info("a client deleted a tag")
 		a.begin(http.StatusAccepted, 0)
+		return nil
 	}
-	return err
+	tags, err := r.content.DeleteManifest(hr.Context(), req.name, digest.Digest(req.reference))
+	if err != nil {
+		return err
+	}
+	r.trail(hr, req).WithFields(logrus.Fields{"digest": req.reference, "tags": strings.Join(tags, " ")}).Info("a client deleted a manifest")
+	a.begin(http.StatusAccepted, 0)
+	return nil
+}
+
+// trail is for the line of the log about a name that a client took away, whatever is said about each request.
+func (r *Registry) trail(hr *http.Request, req *request) logrus.FieldLogger {
+	return r.opts.Log.WithFields(logrus.Fields{"repository": req.name, "user": req.login.user, "remote": hr.RemoteAddr})
 }
 
 // maxTags bounds how many tags one PUT moves.

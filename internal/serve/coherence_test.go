@@ -443,7 +443,7 @@ func TestAnIndexReplacedWhileServingIsRebuilt(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.push("between:v1", w.image(1)) // the server goes on meanwhile
-			w.s.watch(t.Context(), Policy(w.s.cfg))
+			w.s.watch(t.Context())
 			w.awaitGate()
 			if w.s.store.index.ID() == id {
 				t.Error("the server goes on with an index that nobody will find again")
@@ -523,7 +523,7 @@ func TestAGateThatAnInterruptedGCLeftShutIsOpenedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.want(503, "DELETE", "/v2/app/manifests/"+hashOf(t, img), nil, "")
-	w.s.watch(t.Context(), Policy(w.s.cfg))
+	w.s.watch(t.Context())
 	w.awaitGate()
 	w.pass(ttl + 2*time.Minute)
 	w.expire()

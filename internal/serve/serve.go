@@ -26,6 +26,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/reconcile"
 	"github.com/jc-lab/docker-cache-server/internal/registry"
+	"github.com/jc-lab/docker-cache-server/internal/stamp"
 	"github.com/jc-lab/docker-cache-server/internal/users"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -54,7 +55,8 @@ type Options struct {
 // Server is a registry with its store.
 type Server struct {
 	opts        Options
-	cfg         *config.Config
+	cfg         *config.Config                // of the start
+	live        atomic.Pointer[config.Config] // what of it was read again since
 	log         *logrus.Logger
 	store       *store
 	registry    *registry.Registry
@@ -63,6 +65,8 @@ type Server struct {
 	flights     *flights
 	handler     http.Handler
 	certificate *certificate // nil: plain HTTP
+	verify      atomic.Pointer[registry.Authenticate]
+	schedule    chan gc.Schedule // of the sweeper; holds the newest
 	main        *http.Server
 	debug       *http.Server
 
@@ -111,13 +115,15 @@ func New(opts Options) (_ *Server, err error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Server{opts: opts, cfg: opts.Config, log: opts.Log, cancel: cancel, stopping: make(chan struct{}), stopped: make(chan struct{})}
+	s := &Server{opts: opts, cfg: opts.Config, log: opts.Log, cancel: cancel, schedule: make(chan gc.Schedule, 1),
+		stopping: make(chan struct{}), stopped: make(chan struct{})}
+	s.live.Store(s.cfg)
 	defer func() {
 		if err != nil {
 			cancel()
 		}
 	}()
-	authenticate, err := s.authenticator()
+	authenticate, err := s.authenticator(s.cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +133,10 @@ func New(opts Options) (_ *Server, err error) {
 	if s.certificate, err = newCertificate(s.cfg.Server.TLS); err != nil {
 		return nil, err
 	}
-	policy := Policy(s.cfg)
+	policy := s.policy()
+	if why := gc.ShortTTL(policy); why != "" {
+		s.log.Warn(why)
+	}
 	dir, err := layout.At(s.cfg.Storage.Directory)
 	if err != nil {
 		return nil, err
@@ -136,13 +145,13 @@ func New(opts Options) (_ *Server, err error) {
 		return nil, err
 	}
 	if _, owed, _, err := s.store.index.Promised(ctx); err == nil && owed.Grace > policy.Grace {
-		s.log.WithField("owed", config.FormatDuration(owed.Grace)).Info("an earlier server of this directory promised a longer grace; until it is over nothing goes sooner")
+		s.log.WithField("owed", config.FormatDuration(owed.Grace)).Infof("the previous grace period (%s) still applies; nothing is removed earlier", config.FormatDuration(owed.Grace))
 	}
 	s.metrics = newMetrics(s.store.index)
 	s.events = newEvents(s.observe, s.log, maxEvents)
 	s.registry, err = registry.New(ctx, registry.Options{
 		Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log,
-		Resolution: policy.Resolution, Secret: s.store.secret, Authenticate: authenticate,
+		Resolution: policy.Resolution, Secret: s.store.secret, Authenticate: s.following(authenticate),
 		Limits:   registry.Limits{Manifest: s.cfg.Limits.ManifestSize, Uploads: s.cfg.Limits.UploadsPerClient, Stall: s.cfg.Limits.StallTimeout},
 		OnAccess: s.accessed(), OnRequest: s.requested,
 	})
@@ -150,7 +159,7 @@ func New(opts Options) (_ *Server, err error) {
 		return nil, errors.Join(err, s.store.close())
 	}
 	s.servers()
-	s.keep(ctx, policy)
+	s.keep(ctx)
 	return s, nil
 }
 
@@ -175,15 +184,38 @@ func Htpasswd(cfg *config.Config) string {
 	return layout.Dir(cfg.Storage.Directory).Htpasswd()
 }
 
-func (s *Server) authenticator() (registry.Authenticate, error) {
+// following asks the authenticator of the newest configuration. Nil: everybody may use the registry.
+func (s *Server) following(first registry.Authenticate) registry.Authenticate {
+	if first == nil {
+		return nil
+	}
+	s.verify.Store(&first)
+	return func(ctx context.Context, client, user, password string) bool {
+		return (*s.verify.Load())(ctx, client, user, password)
+	}
+}
+
+func (s *Server) authenticator(cfg *config.Config) (registry.Authenticate, error) {
 	if f := s.opts.Authenticate; f != nil {
 		return func(_ context.Context, _, user, password string) bool { return f(user, password) }, nil
 	}
-	if !s.cfg.Auth.Enabled {
+	if !cfg.Auth.Enabled {
 		return nil, nil
 	}
-	o := users.VerifierOptions{Path: Htpasswd(s.cfg)}
-	for _, u := range s.cfg.Auth.Users {
+	v, err := s.verifier(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := v.Err(); err != nil {
+		s.log.WithError(err).Warn("users of the htpasswd file cannot log in")
+	}
+	return v.Verify, nil
+}
+
+// verifier knows the users of a configuration, of whom there is at least one.
+func (s *Server) verifier(cfg *config.Config) (*users.Verifier, error) {
+	o := users.VerifierOptions{Path: Htpasswd(cfg)}
+	for _, u := range cfg.Auth.Users {
 		o.Users = append(o.Users, users.Credential{Name: u.Username, Password: u.Password})
 	}
 	v, err := users.NewVerifier(o)
@@ -196,13 +228,11 @@ func (s *Server) authenticator() (registry.Authenticate, error) {
 		return nil, err
 	case n == 0:
 		return nil, &NoUsersError{o.Path, v.Unusable()}
-	case err != nil:
-		s.log.WithError(err).Warn("users of the htpasswd file cannot log in")
 	}
 	for _, name := range v.Unusable() {
 		s.log.WithField("user", name).Warn("this entry of the htpasswd file has no bcrypt hash and cannot log in")
 	}
-	return v.Verify, nil
+	return v, nil
 }
 
 // accessed passes what was served or stored on to who wants to know.
@@ -232,7 +262,7 @@ func (s *Server) observe(e event) {
 // requested measures a request and writes its access line.
 func (s *Server) requested(r *http.Request, e registry.Exchange) {
 	s.metrics.request(r.Method, e)
-	if !s.cfg.Log.Access {
+	if !s.Config().Log.Access {
 		return
 	}
 	s.log.WithFields(logrus.Fields{"method": short(r.Method), "path": short(r.URL.Path), "status": e.Status, "bytes": e.Bytes,
@@ -249,34 +279,35 @@ func short(s string) string {
 }
 
 // keep starts what runs beside the requests.
-func (s *Server) keep(ctx context.Context, policy index.Policy) {
+func (s *Server) keep(ctx context.Context) {
 	go s.events.deliver() // awaited by finish
-	s.background.Go(func() { s.rebuild(ctx, policy) })
-	s.background.Go(func() { s.beat(ctx, policy) })
-	if s.cfg.Cache.CleanupInterval > 0 {
-		sweeper := gc.Sweeper{
-			Collector: &gc.Collector{Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log, OnDelete: s.deleted()},
-			Policy:    policy, Interval: s.cfg.Cache.CleanupInterval, OnRun: s.metrics.run,
-		}
-		s.background.Go(func() { sweeper.Sweep(ctx) })
+	s.background.Go(func() { s.rebuild(ctx) })
+	s.background.Go(func() { s.beat(ctx) })
+	sweeper := gc.Sweeper{
+		Collector: &gc.Collector{Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log, OnDelete: s.deleted()},
+		OnRun:     s.metrics.run,
 	}
+	now := schedule(s.cfg)
+	s.background.Go(func() { sweeper.Sweep(ctx, now, s.schedule) })
 }
 
+func schedule(cfg *config.Config) gc.Schedule {
+	return gc.Schedule{Policy: Policy(cfg), Interval: cfg.Cache.CleanupInterval}
+}
+
+// policy is what the server promises now.
+func (s *Server) policy() index.Policy { return Policy(s.Config()) }
+
 // rebuild makes the index whole, and lets things be retired from then on.
-func (s *Server) rebuild(ctx context.Context, policy index.Policy) {
+func (s *Server) rebuild(ctx context.Context) {
 	s.rebuilding.Lock()
 	defer s.rebuilding.Unlock()
 	start := time.Now()
 	s.gate(false)
-	age := NameAge(s.cfg)
-	res, err := reconcile.Rebuild(ctx, reconcile.Options{Dir: s.store.dir, Index: s.store.index, Log: s.log, NameAge: age,
+	policy := s.policy()
+	res, err := reconcile.Rebuild(ctx, reconcile.Options{Dir: s.store.dir, Index: s.store.index, Log: s.log,
+		NameAge: NameAge(s.Config()), Hold: policy.Grace + policy.Resolution,
 		Prune: func(dir string) { s.store.tree.Prune(dir, string(s.store.dir)) }})
-	if err == nil && res.Adopted > 0 && age != nil {
-		// What looks old now may have been promised a moment ago, by an index that is lost.
-		wait := policy.Grace + policy.Resolution
-		s.log.WithField("wait", wait.String()).Info("content was adopted by file time; nothing expires before what may have been promised has passed")
-		err = sleep(ctx, wait)
-	}
 	opened := false
 	if err == nil {
 		opened, err = s.store.index.OpenGate(ctx, res.Token)
@@ -293,6 +324,11 @@ func (s *Server) rebuild(ctx context.Context, policy index.Policy) {
 	s.gate(true)
 	s.log.WithFields(logrus.Fields{"objects": res.Seen, "adopted": res.Adopted, "missing": res.Missing,
 		"took": time.Since(start).Round(time.Millisecond).String()}).Info("index is in line with the disk")
+	if until, err := s.store.index.Held(ctx); err == nil && !until.IsZero() {
+		left := until.Sub(s.store.index.Now()).Round(time.Second)
+		s.log.WithField("until", stamp.Time(until).String()).Infof(
+			"existing images were imported with their file dates; nothing is removed for the next %s", config.FormatDuration(left))
+	}
 }
 
 func (s *Server) gate(open bool) {
@@ -313,13 +349,13 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 // beat records that the store is being watched, and sees to it that there is an index to record it in.
-func (s *Server) beat(ctx context.Context, policy index.Policy) {
+func (s *Server) beat(ctx context.Context) {
 	for sleep(ctx, index.BeatInterval) == nil {
-		s.watch(ctx, policy)
+		s.watch(ctx)
 	}
 }
 
-func (s *Server) watch(ctx context.Context, policy index.Policy) {
+func (s *Server) watch(ctx context.Context) {
 	if err := s.store.tree.KeepBallast(s.store.dir.Ballast()); err != nil {
 		s.log.WithError(err).Error("cannot keep ballast on the disk")
 	}
@@ -327,15 +363,15 @@ func (s *Server) watch(ctx context.Context, policy index.Policy) {
 		if err := s.store.index.Beat(ctx); err != nil && ctx.Err() == nil {
 			s.log.WithError(err).Error("cannot record the heartbeat in the index")
 		}
-		s.watchGate(ctx, policy)
+		s.watchGate(ctx)
 		return
 	}
 	s.log.Error("the index was deleted or replaced while serving; it is rebuilt from disk, and everything that is not in it counts as used now")
-	if err := s.store.reopenIndex(ctx, policy, s.log); err != nil {
+	if err := s.store.reopenIndex(ctx, s.policy(), s.log); err != nil {
 		s.log.WithError(err).Error("cannot open the index again; trying again soon")
 		return
 	}
-	s.background.Go(func() { s.rebuild(ctx, policy) })
+	s.background.Go(func() { s.rebuild(ctx) })
 }
 
 // rebuildPause is how long a comparison that failed is not tried again.
@@ -343,21 +379,21 @@ const rebuildPause = time.Minute
 
 // watchGate compares again when nobody does and the gate is shut: because it failed, or because a gc that
 // began one was interrupted.
-func (s *Server) watchGate(ctx context.Context, policy index.Policy) {
+func (s *Server) watchGate(ctx context.Context) {
 	open, err := s.store.index.GateOpen(ctx)
 	if err != nil || open || time.Since(s.rebuilt) < rebuildPause || !s.rebuilding.TryLock() {
 		return
 	}
 	s.rebuilding.Unlock()
 	s.rebuilt = time.Now()
-	s.background.Go(func() { s.rebuild(ctx, policy) })
+	s.background.Go(func() { s.rebuild(ctx) })
 }
 
 // Handler answers requests below /v2/, for those who own their listener.
 func (s *Server) Handler() http.Handler { return s.handler }
 
-// Config returns the configuration. It must not be changed.
-func (s *Server) Config() *config.Config { return s.cfg }
+// Config returns the configuration, with what was read again. It must not be changed.
+func (s *Server) Config() *config.Config { return s.live.Load() }
 
 // Stats counts what is stored.
 func (s *Server) Stats() (index.Totals, error) { return totals(s.store.index) }

@@ -154,8 +154,7 @@ func (s *store) close() error {
 	var errs []error
 	if s.index != nil {
 		// What happens from now on is not seen: nobody expires before the next comparison with the disk.
-		_, err := s.index.CloseGate(context.Background())
-		errs = append(errs, err, s.index.Close())
+		errs = append(errs, s.index.LeaveGate(context.Background()), s.index.Close())
 	}
 	return errors.Join(append(errs, s.lock.Announce(layout.Holder{}), s.lock.Unlock())...)
 }

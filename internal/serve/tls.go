@@ -94,3 +94,13 @@ func (c *certificate) loadLocked() error {
 	c.current, c.seen = &cert, at
 	return nil
 }
+
+// take goes on with a certificate that was read from other files, or from the same once more.
+func (c *certificate) take(read *certificate) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.files, c.current, c.seen = read.files, read.current, read.seen
+}

@@ -2,6 +2,8 @@ package config
 
 import (
 	"fmt"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -170,6 +172,26 @@ func Keys() []string {
 		names = append(names, k.name)
 	}
 	return names
+}
+
+// Differs returns the keys whose value is another one than in other, in the order of the documentation.
+func (c *Config) Differs(other *Config) []string {
+	var names []string
+	for _, k := range keys() {
+		if !reflect.DeepEqual(k.field(c), k.field(other)) {
+			names = append(names, k.name)
+		}
+	}
+	return names
+}
+
+// Take gives the named keys the values that they have in other. Lists are shared with it.
+func (c *Config) Take(other *Config, names ...string) {
+	for _, k := range keys() {
+		if slices.Contains(names, k.name) {
+			reflect.ValueOf(k.field(c)).Elem().Set(reflect.ValueOf(k.field(other)).Elem())
+		}
+	}
 }
 
 // Text returns the value of a key as a file or a flag would spell it, or "" for a key that is unknown. Of a list it

@@ -13,8 +13,12 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index"
 )
 
-// gateOpen is the value of the setting that lets things be retired; any other is the token of a rebuild.
-const gateOpen = "open"
+// The setting of the gate: open lets things be retired, and left is what a server makes of it that ends. Any other
+// value is the token of a rebuild.
+const (
+	gateOpen = "open"
+	gateLeft = "left"
+)
 
 // Retire implements index.Store.
 func (s *Store) Retire(ctx context.Context, k index.Key, cut index.Cutoffs, remove func([]index.Row) error) ([]index.Row, error) {
@@ -33,6 +37,9 @@ func (s *Store) RetireAll(ctx context.Context, ks []index.Key, cut index.Cutoffs
 	err = s.begin(ctx, func(t *tx) error {
 		all = nil
 		if err := t.gate(); err != nil {
+			return err
+		}
+		if err := s.free(t); err != nil {
 			return err
 		}
 		if err := s.floor(t, &cut); err != nil {
@@ -244,14 +251,114 @@ func (s *Store) OpenGate(ctx context.Context, token string) (opened bool, err er
 }
 
 // GateOpen implements index.Store.
-func (s *Store) GateOpen(ctx context.Context) (open bool, err error) {
+func (s *Store) GateOpen(ctx context.Context) (bool, error) {
+	g, err := readSetting[string](ctx, s, "gate")
+	return g == gateOpen, err
+}
+
+// LeaveGate implements index.Store.
+func (s *Store) LeaveGate(ctx context.Context) error {
+	return s.begin(ctx, func(t *tx) error {
+		if err := t.gate(); err != nil {
+			if errors.Is(err, index.ErrGateClosed) {
+				return nil // a rebuild was under way, or another server has left
+			}
+			return err
+		}
+		return t.set("gate", gateLeft)
+	})
+}
+
+// Whole implements index.Store.
+func (s *Store) Whole(ctx context.Context) (bool, error) {
+	g, err := readSetting[string](ctx, s, "gate")
+	return g == gateOpen || g == gateLeft, err
+}
+
+// hold keeps everything for a duration of watched time.
+type hold struct {
+	From   time.Time     `json:"from"`
+	Length time.Duration `json:"length"`
+}
+
+// until is when a hold ends; zero: it is over.
+func (s *Store) until(h hold) time.Time {
+	if !h.From.After(s.clock.Back(h.Length)) {
+		return time.Time{}
+	}
+	return s.clock.Due(h.From, h.Length)
+}
+
+// free wants nothing to be held.
+func (s *Store) free(t *tx) error {
+	var h hold
+	if _, err := t.setting("hold", &h); err != nil {
+		return err
+	}
+	if until := s.until(h); !until.IsZero() {
+		return &index.HeldError{Until: until}
+	}
+	return nil
+}
+
+// Hold implements index.Store.
+func (s *Store) Hold(ctx context.Context, d time.Duration) error {
+	return s.begin(ctx, func(t *tx) error {
+		var last hold
+		if _, err := t.setting("hold", &last); err != nil {
+			return err
+		}
+		h := hold{millis(t.now), d}
+		if s.until(last).After(s.until(h)) {
+			return nil
+		}
+		return t.set("hold", h)
+	})
+}
+
+// Held implements index.Store.
+func (s *Store) Held(ctx context.Context) (time.Time, error) {
+	h, err := readSetting[hold](ctx, s, "hold")
+	return s.until(h), err
+}
+
+// BeginRun implements index.Store.
+func (s *Store) BeginRun(ctx context.Context) error {
+	return s.begin(ctx, func(t *tx) error {
+		return t.exec("INSERT INTO settings (key, value) VALUES ('run', ?) ON CONFLICT DO NOTHING", millis(t.now).Format(jsonTime))
+	})
+}
+
+// jsonTime is a time as a setting has it.
+const jsonTime = `"` + time.RFC3339Nano + `"`
+
+// EndRun implements index.Store.
+func (s *Store) EndRun(ctx context.Context) error {
+	return s.begin(ctx, func(t *tx) error { return t.exec("DELETE FROM settings WHERE key = 'run'") })
+}
+
+// UnfinishedRun implements index.Store.
+func (s *Store) UnfinishedRun(ctx context.Context) (time.Time, error) {
+	return readSetting[time.Time](ctx, s, "run")
+}
+
+// SetLastRun implements index.Store.
+func (s *Store) SetLastRun(ctx context.Context) error {
+	return s.begin(ctx, func(t *tx) error { return t.set("last_run", millis(t.now)) })
+}
+
+// LastRun implements index.Store.
+func (s *Store) LastRun(ctx context.Context) (time.Time, error) {
+	return readSetting[time.Time](ctx, s, "last_run")
+}
+
+// readSetting reads a setting, which is the zero value when it was never set.
+func readSetting[T any](ctx context.Context, s *Store, key string) (value T, err error) {
 	err = s.View(ctx, func(r index.Reader) error {
-		var g string
-		_, err := r.(*reader).q.setting("gate", &g)
-		open = g == gateOpen
+		_, err := r.(*reader).q.setting(key, &value)
 		return err
 	})
-	return open, err
+	return value, err
 }
 
 // debt is what a server promised, last at its last heartbeat.

@@ -1,0 +1,113 @@
+package gc
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+)
+
+// Sweeper runs a Collector every now and then.
+type Sweeper struct {
+	*Collector
+	// OnRun is called after each run that was allowed to remove something. Nil: nobody wants to know.
+	OnRun func(Report, error)
+
+	last time.Time // when a run of this sweeper ended: the index may be unable to record it, or be lost
+}
+
+// Schedule says by which policy a Sweeper works, and how often.
+type Schedule struct {
+	Policy   index.Policy
+	Interval time.Duration // 0: not at all
+}
+
+// Sweep runs until ctx ends. Who starts a server again and again has runs all the same: the first one comes when
+// the last one, of whatever server, is an interval ago, and not before the gate opens. A schedule from changes
+// takes the place of the one before.
+func (s *Sweeper) Sweep(ctx context.Context, now Schedule, changes <-chan Schedule) {
+	for {
+		wait, run := s.next(ctx, now.Interval)
+		select {
+		case <-ctx.Done():
+			return
+		case now = <-changes:
+		case <-after(wait):
+			if run {
+				s.once(ctx, now.Policy)
+			}
+		}
+	}
+}
+
+// idle is a wait without end.
+const idle = -1
+
+func after(wait time.Duration) <-chan time.Time {
+	if wait == idle {
+		return nil
+	}
+	return time.After(wait)
+}
+
+// next says how long to wait, and whether to run then or to ask again.
+func (s *Sweeper) next(ctx context.Context, interval time.Duration) (wait time.Duration, run bool) {
+	if interval == 0 {
+		return idle, false
+	}
+	if open, err := s.Index.GateOpen(ctx); err != nil || !open {
+		return gatePoll, false
+	}
+	now, due := s.Index.Now(), time.Time{}
+	if last := s.lastRun(ctx); !last.IsZero() {
+		due = last.Add(interval)
+	}
+	if held, err := s.Index.Held(ctx); err == nil && held.After(due) {
+		due = held
+	}
+	return max(0, due.Sub(now)), true
+}
+
+// lastRun is when a run ended last. An index that cannot be read is not waited for: the run will say what is wrong.
+func (s *Sweeper) lastRun(ctx context.Context) time.Time {
+	last, err := s.Index.LastRun(ctx)
+	if err != nil || s.last.After(last) {
+		return s.last
+	}
+	return last
+}
+
+func (s *Sweeper) once(ctx context.Context, policy index.Policy) {
+	rep, err := s.Run(ctx, policy, false)
+	if ctx.Err() != nil || isHeld(err) {
+		return // next sees to it
+	}
+	s.last = s.Index.Now()
+	switch recorded := s.Index.SetLastRun(ctx); {
+	case err != nil:
+		s.Log.WithError(err).Error("clean-up failed; the next one goes on")
+	case recorded != nil:
+		s.Log.WithError(recorded).Warn("cannot record that a clean-up was done; a restart will do another one")
+	}
+	if rep.Removed.Any() {
+		s.Log.WithFields(logrus.Fields{"images": len(rep.Images), "tags": rep.Removed.Tags, "manifests": rep.Removed.Manifests,
+			"blobs": rep.Removed.Blobs, "uploads": rep.Removed.Uploads, "bytes": rep.FreedBytes, "duration_ms": rep.DurationMS}).Info(done(rep))
+	}
+	if s.OnRun != nil {
+		s.OnRun(rep, err)
+	}
+}
+
+func done(rep Report) string {
+	return fmt.Sprintf("clean-up done: removed %s, %s", count(int64(len(rep.Images)), "image"), count(rep.Removed.Blobs, "blob"))
+}
+
+func count(n int64, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
