@@ -92,6 +92,7 @@ func (f gcFlags) collect(ctx context.Context, env *environment, cfg *config.Conf
 	defer bar.Close()
 	log.SetOutput(bar)
 	once := gc.Once{Dir: dir, Log: log, DryRun: f.dryRun, Repair: f.repair, Asked: asked(cfg, origins), NameAge: serve.NameAge(cfg),
+		Trail: cfg.Log.Format == "json", // text is for people, who have the table
 		OnProgress: func(p gc.Progress) {
 			bar.Show(ui.Step{What: p.Phase.String(), Done: p.Done, Total: p.Total, Bytes: p.Bytes})
 		}}

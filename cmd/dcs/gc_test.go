@@ -221,10 +221,11 @@ func TestADryRunPrintsWhatARunDoes(t *testing.T) {
 	}
 	planned := table(append(flags, "--dry-run")...)
 	removed := table(flags...)
-	if strings.Replace(planned, "\nwould remove ", "\nremoved ", 1) != removed || strings.Count(removed, "\nstale/") != staleImages {
+	planned = strings.NewReplacer("\nwould remove ", "\nremoved ", " and free ", " and freed ").Replace(planned)
+	if planned != removed || strings.Count(removed, "\nstale/") != staleImages {
 		t.Errorf("planned\n%s\nremoved\n%s", planned, removed)
 	}
-	if !strings.Contains(removed, fmt.Sprintf("\n\nremoved %d images, %d blobs, ", staleImages, 3*staleImages)) {
+	if !strings.Contains(removed, fmt.Sprintf("\n\nremoved %d images (%d blobs) and freed ", staleImages, 3*staleImages)) {
 		t.Errorf("removed\n%s", removed)
 	}
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -11,7 +9,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 )
 
-// printReport prints what a run removed for people: the images, and one line that sums up. From cron a
+// printReport prints what a run removed for people: the images, and a few lines that sum up. From cron a
 // run that removed nothing says nothing, so that no mail is sent. stopped is why the run did not come to
 // its end, if it did not.
 func printReport(env *environment, rep gc.Report, stopped error) error {
@@ -19,7 +17,7 @@ func printReport(env *environment, rep gc.Report, stopped error) error {
 		return err
 	}
 	if !rep.Removed.Any() && !ui.Terminal(env.stdout) {
-		return nil
+		return tellHeld(env, rep)
 	}
 	if len(rep.Images) > 0 {
 		if err := imageTable(rep).Write(env.stdout, ui.Width(env.stdout, env.get), ui.Colour(env.stdout, env.get)); err != nil {
@@ -27,7 +25,7 @@ func printReport(env *environment, rep gc.Report, stopped error) error {
 		}
 		fmt.Fprintln(env.stdout)
 	}
-	_, err := fmt.Fprintln(env.stdout, summary(rep, stopped))
+	_, err := fmt.Fprintln(env.stdout, strings.Join(totals(rep, stopped), "\n"))
 	return err
 }
 
@@ -60,29 +58,4 @@ func imageTable(rep gc.Report) ui.Table {
 			{Text: i.Reason}, {Text: ui.Bytes(i.UniqueBytes)}})
 	}
 	return t
-}
-
-// summary is one line: what went, and what stays.
-func summary(rep gc.Report, stopped error) string {
-	does, images, more := "removed", ui.Count(int64(len(rep.Images)), "image"), ""
-	if rep.DryRun {
-		does = "would remove"
-	}
-	if stopped != nil {
-		does = "failed: " + does
-		images = fmt.Sprintf("%d of %s", len(rep.Images), ui.Count(int64(rep.Planned), "image"))
-		more = "; the next run goes on"
-	}
-	if errors.Is(stopped, context.Canceled) {
-		does = "interrupted: removed"
-	}
-	removed := []string{images}
-	if n := rep.Removed.Blobs; n > 0 {
-		removed = append(removed, ui.Count(n, "blob"))
-	}
-	if n := rep.Removed.Uploads; n > 0 {
-		removed = append(removed, ui.Count(n, "unfinished upload"))
-	}
-	return fmt.Sprintf("%s %s, %s; %s and %s remain%s", does, strings.Join(removed, ", "), ui.Bytes(rep.FreedBytes),
-		ui.Count(rep.Remaining.Tags, "tag"), ui.Bytes(rep.Remaining.Bytes), more)
 }

@@ -23,7 +23,7 @@ import (
 func removal() gc.Report {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	rep := gc.Report{StartedAt: stamp.Time(now), Removed: gc.Counts{Tags: 4, Manifests: 5, Blobs: 1234, Uploads: 1}, FreedBytes: 17 << 30,
-		Remaining: index.Totals{Tags: 12345, Manifests: 13000, Blobs: 60000, Bytes: 3 << 40}, Planned: 7}
+		Remaining: index.Totals{Tags: 12345, Manifests: 13000, Blobs: 60000, Bytes: 3 << 40}, Planned: 7, PlannedBytes: 17 << 30}
 	for _, i := range []struct {
 		repository, tag string
 		age             time.Duration
@@ -91,19 +91,29 @@ func TestTheSummaryIsOneSentence(t *testing.T) {
 	planned.DryRun = true
 	one.Images, one.Removed, one.FreedBytes, one.Remaining.Tags = one.Images[:1], gc.Counts{Tags: 1}, 0, 1
 	nothing.Images, nothing.Removed, nothing.FreedBytes = nil, gc.Counts{}, 0
+	namesOnly := one
+	namesOnly.Images = make([]gc.ReportImage, namesOnly.Planned)
+	unplanned, held, scanning := nothing, nothing, nothing
+	unplanned.Planned, unplanned.PlannedBytes = 0, 0
+	held.HeldBy, held.NothingBefore = gc.HeldByFileDates, stamp.Time(time.Time(held.StartedAt).Add(49*time.Hour))
+	scanning.HeldBy = gc.HeldByScan
 	for _, tt := range []struct {
 		rep     gc.Report
 		stopped error
 		want    string
 	}{
-		{removal(), nil, "removed 5 images, 1,234 blobs, 1 unfinished upload, 17 GiB; 12,345 tags and 3.0 TiB remain"},
-		{planned, nil, "would remove 5 images, 1,234 blobs, 1 unfinished upload, 17 GiB; 12,345 tags and 3.0 TiB remain"},
-		{one, nil, "removed 1 image, 0 B; 1 tag and 3.0 TiB remain"},
-		{nothing, nil, "removed 0 images, 0 B; 12,345 tags and 3.0 TiB remain"},
-		{one, fmt.Errorf("retire: %w", context.Canceled), "interrupted: removed 1 of 7 images, 0 B; 1 tag and 3.0 TiB remain; the next run goes on"},
-		{one, errors.New("disk full"), "failed: removed 1 of 7 images, 0 B; 1 tag and 3.0 TiB remain; the next run goes on"},
+		{removal(), nil, "removed 5 images (1,234 blobs), 1 unfinished upload and freed 17 GiB; 12,345 tags (3.0 TiB) stay"},
+		{planned, nil, "would remove 5 images (1,234 blobs), 1 unfinished upload and free 17 GiB; 12,345 tags (3.0 TiB) stay"},
+		{one, nil, "removed 1 image and freed 0 B; 1 tag (3.0 TiB) stays"},
+		{nothing, nil, "removed 0 images and freed 0 B; 12,345 tags (3.0 TiB) stay"},
+		{one, fmt.Errorf("retire: %w", context.Canceled), "interrupted: removed 1 of 7 images, freed 0 B of 17 GiB; run dcs gc again to continue"},
+		{namesOnly, fmt.Errorf("retire: %w", context.Canceled), "interrupted: removed the names of 7 images, freed 0 B of 17 GiB; run dcs gc again to continue"},
+		{unplanned, context.Canceled, "interrupted while planning; nothing was removed; run dcs gc again to continue"},
+		{held, nil, "nothing can expire before " + time.Time(held.NothingBefore).Local().Format("2006-01-02 15:04") + ": existing images were imported with their file dates"},
+		{scanning, nil, "nothing can expire yet: the server has not finished scanning the disk"},
+		{one, errors.New("disk full"), "failed: removed 1 of 7 images, freed 0 B of 17 GiB; run dcs gc again to continue"},
 	} {
-		if got := summary(tt.rep, tt.stopped); got != tt.want {
+		if got := totals(tt.rep, tt.stopped)[0]; got != tt.want {
 			t.Errorf("got  %s\nwant %s", got, tt.want)
 		}
 	}
@@ -119,7 +129,7 @@ func TestCronIsToldOnlyWhatHappened(t *testing.T) {
 		t.Errorf("nothing was removed: %q, %v", out.String(), err)
 	}
 	rep.Removed.Blobs = 2
-	if err := printReport(env, rep, nil); err != nil || out.String() != "removed 0 images, 2 blobs, 17 GiB; 12,345 tags and 3.0 TiB remain\n" {
+	if err := printReport(env, rep, nil); err != nil || out.String() != "removed 0 images (2 blobs) and freed 17 GiB; 12,345 tags (3.0 TiB) stay\n" {
 		t.Errorf("blobs without an image were removed: %q, %v", out.String(), err)
 	}
 }

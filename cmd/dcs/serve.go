@@ -2,6 +2,10 @@ package main
 
 import (
 	"context"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
@@ -15,6 +19,10 @@ func newServeCommand(env *environment) *cobra.Command {
 		Use:   "serve",
 		Short: "Run the registry",
 		Long: `Run the registry until SIGTERM or SIGINT, then let transfers in flight finish.
+SIGHUP reads again, without a restart: users, certificates, and of the configuration
+auth.users, auth.htpasswd, cache.ttl, cache.cleanup_interval, cache.adopt_age, log.*,
+server.drain_timeout and server.tls.*. The log says what was taken and what needs a
+restart; after a mistake everything stays as it was.
 
 Every configuration flag can be set in the YAML file and in the environment too:
 --cache.ttl is ttl below cache: there, and DCS_CACHE_TTL here. Flags beat the
@@ -38,22 +46,29 @@ EXIT STATUS
 			if err != nil {
 				return err
 			}
-			return runServer(cmd.Context(), env, cfg, log)
+			return runServer(cmd.Context(), env, cfg, log, reloader{env, cmd})
 		},
 	}
 	addConfigFlags(cmd, "server.*", "storage.*", "auth.*", "cache.*", "limits.*", "debug.*", "log.*")
 	return cmd
 }
 
+// lastLines is how long an end waits for the log to be written.
+const lastLines = time.Second
+
 // runServer serves until ctx ends, which is not a failure.
-func runServer(ctx context.Context, env *environment, cfg *config.Config, log *logrus.Logger) error {
+func runServer(ctx context.Context, env *environment, cfg *config.Config, log *logrus.Logger, again reloader) error {
+	signal.Ignore(syscall.SIGPIPE) // of whoever read standard output or standard error
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP) // at once: it must not end a server that is about to start
+	defer signal.Stop(hangups)
+	inColour(log)
+	out := newPatient(log)
+	defer out.close(lastLines)
 	for _, unknown := range config.UnknownEnv(env.environ) {
 		log.Warnf("environment variable %s is no setting of dcs", unknown)
 	}
-	// The few lines that distribution writes by itself belong to this process's log.
-	logrus.SetOutput(log.Out)
-	logrus.SetFormatter(log.Formatter)
-	logrus.SetLevel(log.Level)
+	shareLog(log)
 	manager := newServiceManager(log)
 	manager.opening(cfg.Storage.Directory)
 	srv, err := serve.New(serve.Options{Config: cfg, Log: log, Debug: true, OnReady: manager.ready, OnGate: manager.gate})
@@ -62,10 +77,12 @@ func runServer(ctx context.Context, env *environment, cfg *config.Config, log *l
 	}
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
-		manager.stopping(cfg.Server.DrainTimeout)
-		log.WithField("timeout", cfg.Server.DrainTimeout.String()).Info("stopping: transfers in flight may finish")
-		stopped <- srv.Shutdown(cfg.Server.DrainTimeout)
+		timeout := srv.Config().Server.DrainTimeout
+		manager.stopping(timeout)
+		log.WithField("timeout", timeout.String()).Info("stopping: transfers in flight may finish")
+		stopped <- srv.Shutdown(timeout)
 	})
+	defer again.follow(hangups, srv, log)()
 	if err := srv.Start(); err != nil {
 		_ = srv.Shutdown(0) // what failed is told already
 		return err

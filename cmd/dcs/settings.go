@@ -65,14 +65,15 @@ func chain(first, second func(*cobra.Command, []string) error) func(*cobra.Comma
 
 // loadConfig reads file, environment and flags.
 func loadConfig(env *environment, cmd *cobra.Command) (*config.Config, config.Origins, error) {
-	file, err := cmd.Flags().GetString("config")
-	if err != nil {
-		return nil, nil, err
+	return config.Load(config.Sources{File: configFile(env, cmd), Env: env.environ, Flags: cmd.Flags()})
+}
+
+// configFile is the file that a command reads; empty: none.
+func configFile(env *environment, cmd *cobra.Command) string {
+	if f := cmd.Flags().Lookup("config"); f.Changed {
+		return f.Value.String()
 	}
-	if !cmd.Flags().Changed("config") {
-		file = env.get("DCS_CONFIG")
-	}
-	return config.Load(config.Sources{File: file, Env: env.environ, Flags: cmd.Flags()})
+	return env.get("DCS_CONFIG")
 }
 
 // asked is the policy that was configured on purpose. The rest is left to what the server promised.

@@ -218,9 +218,10 @@ func TestTheBuiltInCleanerTellsOfEachImageToo(t *testing.T) {
 	w.fill()
 	out := w.debug()
 	var rep Report
-	s := Sweeper{Collector: w.Collector, Policy: policy, OnRun: func(r Report, _ error) { rep = r }}
-	s.once(t.Context())
-	if n := strings.Count(out.String(), "removed image"); n != len(rep.Images) || n != 6 || strings.Count(out.String(), "expired unused images") != 1 {
+	s := Sweeper{Collector: w.Collector, OnRun: func(r Report, _ error) { rep = r }}
+	s.once(t.Context(), policy)
+	done := fmt.Sprintf("clean-up done: removed 6 images, %d blobs", rep.Removed.Blobs)
+	if n := strings.Count(out.String(), "removed image"); n != len(rep.Images) || n != 6 || strings.Count(out.String(), done) != 1 {
 		t.Errorf("%d lines for %d images:\n%s", n, len(rep.Images), out)
 	}
 }

@@ -220,7 +220,7 @@ func TestAnEmptyStore(t *testing.T) {
 	for _, k := range []Kind{Blobs, Images, Tags} {
 		var out bytes.Buffer
 		w.must(Write(t.Context(), w, policy, Options{Kind: k}, Output{To: &out, Format: JSON}))
-		want := fmt.Sprintf(`{"summary":{"tags":0,"manifests":0,"blobs":0,"bytes":0},"%s":[]}`+"\n", k)
+		want := fmt.Sprintf(`{"summary":{"tags":0,"manifests":0,"blobs":0,"bytes":0,"complete":true},"%s":[]}`+"\n", k)
 		if out.String() != want {
 			t.Errorf("got %s want %s", out.String(), want)
 		}

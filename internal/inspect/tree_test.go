@@ -179,6 +179,7 @@ type treeJSON struct {
 	Kind      string     `json:"kind"`
 	CreatedAt string     `json:"created_at"`
 	Children  []nodeJSON `json:"children"`
+	Complete  *bool      `json:"complete"`
 }
 
 func (s shop) treeJSON(p index.Policy, ref string) (tree treeJSON) {

@@ -150,6 +150,7 @@ type listing struct {
 		Manifests *int64 `json:"manifests"`
 		Blobs     *int64 `json:"blobs"`
 		Bytes     *int64 `json:"bytes"`
+		Complete  *bool  `json:"complete"`
 	} `json:"summary"`
 	Blobs  []blobJSON  `json:"blobs"`
 	Images []imageJSON `json:"images"`

@@ -75,6 +75,86 @@ var gate = []test{
 		_, err = s.Retire(s.Context(), k, s.idle(time.Minute), noRows)
 		s.check(errors.Is(err, index.ErrGateClosed), "retiring: %v", err)
 	}},
+	{"an index is whole but from a closed gate until it opens, and a server that leaves changes nothing about that", func(s *scene) {
+		whole := func(want bool) {
+			s.Helper()
+			got, err := s.second().Whole(s.Context())
+			s.must(err)
+			s.check(got == want, "whole: %v", got)
+		}
+		whole(true)
+		s.must(s.LeaveGate(s.Context()))
+		open, err := s.GateOpen(s.Context())
+		s.must(err)
+		s.check(!open, "the gate is open though nobody watches")
+		whole(true)
+		s.must(s.LeaveGate(s.Context()))
+		whole(true)
+		_, err = s.CloseGate(s.Context())
+		s.must(err)
+		whole(false)
+		s.must(s.LeaveGate(s.Context())) // in the middle of a rebuild
+		whole(false)
+		s.openGate()
+		whole(true)
+	}},
+	{"while everything is held nothing is retired, by nobody and not after a restart, until the time was watched", func(s *scene) {
+		k := s.layer("a", "l")
+		s.later(24 * time.Hour)
+		s.beat()
+		began := s.Now()
+		s.must(s.second().Hold(s.Context(), time.Hour))
+		s.must(s.Hold(s.Context(), time.Minute)) // which shortens nothing
+		held := func(until time.Duration) {
+			s.Helper()
+			for _, st := range []index.Store{s, s.second()} {
+				got, err := st.Held(s.Context())
+				s.must(err)
+				s.check(got.Equal(began.Add(until)), "held until %v; want %v", got, began.Add(until))
+				gone, err := st.Retire(s.Context(), k, s.idle(time.Minute), noRows)
+				var why *index.HeldError
+				s.check(errors.As(err, &why) && why.Until.Equal(got) && gone == nil, "retiring: %v, %v", gone, err)
+			}
+		}
+		held(time.Hour)
+		s.must(s.DeleteTag(s.Context(), "a", "v1", nothing)) // names are the clients'
+		s.later(59 * time.Minute)
+		held(time.Hour)
+		s.beat()
+		s.reopen(48 * time.Hour)
+		s.beat()
+		held(time.Hour + 48*time.Hour)
+		s.later(2 * time.Minute)
+		until, err := s.Held(s.Context())
+		s.must(err)
+		s.check(until.IsZero(), "held until %v", until)
+		s.openGate()
+		s.dies(k)
+	}},
+	{"what is known of runs outlives a restart", func(s *scene) {
+		none, err := s.LastRun(s.Context())
+		s.must(err)
+		unfinished, err := s.UnfinishedRun(s.Context())
+		s.must(err)
+		s.check(none.IsZero() && unfinished.IsZero(), "a run of a new index: %v, %v", none, unfinished)
+		began := s.Now()
+		s.must(s.BeginRun(s.Context()))
+		s.later(time.Minute)
+		s.must(s.second().BeginRun(s.Context())) // the first was killed
+		s.must(s.SetLastRun(s.Context()))
+		last := s.Now()
+		s.must(s.Close())
+		s.Store = s.open(Serve, s.wall)
+		unfinished, err = s.UnfinishedRun(s.Context())
+		s.must(err)
+		got, err := s.LastRun(s.Context())
+		s.must(err)
+		s.check(unfinished.Equal(began) && got.Equal(last), "an unfinished run of %v, the last of %v; want %v and %v", unfinished, got, began, last)
+		s.must(s.EndRun(s.Context()))
+		unfinished, err = s.UnfinishedRun(s.Context())
+		s.must(err)
+		s.check(unfinished.IsZero(), "unfinished: %v", unfinished)
+	}},
 	{"an open gate is open after a restart", func(s *scene) {
 		s.must(s.Close())
 		s.Store = s.open(Serve, s.wall)

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jc-lab/docker-cache-server/internal/gc"
+	"github.com/jc-lab/docker-cache-server/internal/ui"
+	"github.com/jc-lab/docker-cache-server/pkg/config"
+)
+
+// totals are the sentences that sum up a run: what went and what stays, what goes later, and by which policy. stopped
+// is why the run did not come to its end, if it did not.
+func totals(rep gc.Report, stopped error) (lines []string) {
+	switch {
+	case stopped != nil:
+		lines = append(lines, cutShort(rep, stopped))
+	case rep.HeldBy != "":
+		lines = append(lines, heldUp(rep))
+		if rep.Removed.Any() {
+			lines = append(lines, summary(rep))
+		}
+	default:
+		lines = append(lines, summary(rep))
+	}
+	now := time.Time(rep.StartedAt)
+	if resumes := time.Time(rep.Resumes); !resumes.IsZero() {
+		lines = append(lines, "images without a tag may be the rest of the run of "+clock(resumes, now)+", which was cut short")
+	}
+	if rep.WaitingBytes > 0 && stopped == nil {
+		lines = append(lines, fmt.Sprintf("%s more are freed %s, unless a push uses them again",
+			ui.Bytes(rep.WaitingBytes), ui.In(time.Time(rep.WaitingUntil), now)))
+	}
+	if rep.Policy.Grace > 0 { // else the run did not come so far as to know it
+		lines = append(lines, "ttl "+config.FormatDuration(rep.Policy.TTL)+", grace "+config.FormatDuration(rep.Policy.Grace))
+	}
+	return lines
+}
+
+// summary says what went, and what stays.
+func summary(rep gc.Report) string {
+	remove, free := "removed", "freed"
+	if rep.DryRun {
+		remove, free = "would remove", "free"
+	}
+	verb := "stay"
+	if rep.Remaining.Tags == 1 {
+		verb = "stays"
+	}
+	return fmt.Sprintf("%s %s and %s %s; %s (%s) %s", remove, strings.Join(removals(rep), ", "), free, ui.Bytes(rep.FreedBytes),
+		ui.Count(rep.Remaining.Tags, "tag"), ui.Bytes(rep.Remaining.Bytes), verb)
+}
+
+func removals(rep gc.Report) []string {
+	images := ui.Count(int64(len(rep.Images)), "image")
+	if n := rep.Removed.Blobs; n > 0 {
+		images += " (" + ui.Count(n, "blob") + ")"
+	}
+	all := []string{images}
+	if n := rep.Removed.Uploads; n > 0 {
+		all = append(all, ui.Count(n, "unfinished upload"))
+	}
+	return all
+}
+
+// cutShort says how far a run came that did not come to its end. The names of images go first, their bytes last.
+func cutShort(rep gc.Report, stopped error) string {
+	const again = "run dcs gc again to continue"
+	how := "failed"
+	if errors.Is(stopped, context.Canceled) {
+		how = "interrupted"
+	}
+	if rep.Planned == 0 && !rep.Removed.Any() {
+		return how + " while planning; nothing was removed; " + again
+	}
+	images := fmt.Sprintf("%s of %s", ui.Number(int64(len(rep.Images))), ui.Count(int64(rep.Planned), "image"))
+	if len(rep.Images) == rep.Planned {
+		images = "the names of " + ui.Count(int64(rep.Planned), "image")
+	}
+	return fmt.Sprintf("%s: removed %s, freed %s of %s; %s", how, images, ui.Bytes(rep.FreedBytes), ui.Bytes(rep.PlannedBytes), again)
+}
+
+// heldUp says why nothing can expire yet, and until when.
+func heldUp(rep gc.Report) string {
+	until := time.Time(rep.NothingBefore)
+	switch {
+	case rep.HeldBy == gc.HeldByScan:
+		return "nothing can expire yet: the server has not finished scanning the disk"
+	case until.IsZero():
+		return "nothing can expire in this run: existing images were just imported with their file dates"
+	}
+	return "nothing can expire before " + clock(until, time.Time(rep.StartedAt)) + ": existing images were imported with their file dates"
+}
+
+// tellHeld answers who asks with a dry run, whose result is empty. Cron, which does not, gets no mail.
+func tellHeld(env *environment, rep gc.Report) error {
+	if rep.HeldBy == "" || !rep.DryRun {
+		return nil
+	}
+	_, err := fmt.Fprintf(env.stderr, "dcs: %s\n", heldUp(rep))
+	return err
+}
+
+// clock is a time of day, with the day unless that is today, and with seconds when it is near.
+func clock(t, now time.Time) string {
+	t, now = t.Local(), now.Local()
+	format := "15:04"
+	if t.YearDay() != now.YearDay() || t.Year() != now.Year() {
+		format = "2006-01-02 15:04"
+	}
+	if t.Sub(now).Abs() < 5*time.Minute {
+		return t.Format(format + ":05")
+	}
+	return t.Add(time.Minute - time.Nanosecond).Format(format) // not before it
+}
