@@ -88,6 +88,11 @@ type report struct {
 		LastAccess                      time.Time `json:"last_access"`
 		UniqueBytes                     int64     `json:"unique_bytes"`
 	}
+	HeldBy        string     `json:"held_by"`
+	NothingBefore *time.Time `json:"nothing_before"`
+	WaitingBytes  int64      `json:"waiting_bytes"`
+	WaitingUntil  *time.Time `json:"waiting_until"`
+	Resumes       *time.Time `json:"resumes"`
 }
 
 // bytesOf is what the files below a directory hold.

@@ -67,11 +67,25 @@ func startServer(t *testing.T, dir string, args ...string) *server {
 // launchServer is startServer without the waiting.
 func launchServer(t *testing.T, dir string, args ...string) *server {
 	t.Helper()
+	s := newServer(t, dir, args...)
+	s.launch()
+	return s
+}
+
+// newServer is a server that has not been started.
+func newServer(t *testing.T, dir string, args ...string) *server {
+	t.Helper()
 	port := freePort(t)
 	args = append([]string{"serve", "--storage.directory", dir, "--auth.enabled=false", "--server.address", "127.0.0.1",
 		"--server.port", strconv.Itoa(port), "--debug.address", "", "--log.access=false"}, args...)
 	s := &server{t: t, cmd: command(args...), host: fmt.Sprintf("127.0.0.1:%d", port), dir: dir, log: &output{}, done: make(chan error, 1)}
 	s.cmd.Stderr = s.log
+	return s
+}
+
+func (s *server) launch() {
+	s.t.Helper()
+	t := s.t
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +99,6 @@ func launchServer(t *testing.T, dir string, args ...string) *server {
 			t.Logf("log of the server:\n%s", s.log)
 		}
 	})
-	return s
 }
 
 func (s *server) answers() error {
