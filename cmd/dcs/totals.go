@@ -15,9 +15,10 @@ import (
 // totals are the sentences that sum up a run: what went and what stays, what goes later, and by which policy. stopped
 // is why the run did not come to its end, if it did not.
 func totals(rep gc.Report, stopped error) (lines []string) {
+	if stopped != nil {
+		return []string{cutShort(rep, stopped)}
+	}
 	switch {
-	case stopped != nil:
-		lines = append(lines, cutShort(rep, stopped))
 	case rep.HeldBy != "":
 		lines = append(lines, heldUp(rep))
 		if rep.Removed.Any() {
@@ -30,7 +31,7 @@ func totals(rep gc.Report, stopped error) (lines []string) {
 	if resumes := time.Time(rep.Resumes); !resumes.IsZero() {
 		lines = append(lines, "images without a tag may be the rest of the run of "+clock(resumes, now)+", which was cut short")
 	}
-	if rep.WaitingBytes > 0 && stopped == nil {
+	if rep.WaitingBytes > 0 {
 		lines = append(lines, fmt.Sprintf("%s more are freed %s, unless a push uses them again",
 			ui.Bytes(rep.WaitingBytes), ui.In(time.Time(rep.WaitingUntil), now)))
 	}
@@ -80,7 +81,11 @@ func cutShort(rep gc.Report, stopped error) string {
 	if len(rep.Images) == rep.Planned {
 		images = "the names of " + ui.Count(int64(rep.Planned), "image")
 	}
-	return fmt.Sprintf("%s: removed %s, freed %s of %s; %s", how, images, ui.Bytes(rep.FreedBytes), ui.Bytes(rep.PlannedBytes), again)
+	freed := ""
+	if rep.PlannedBytes > 0 { // else the grace of all bytes is not over
+		freed = fmt.Sprintf(", freed %s of %s", ui.Bytes(rep.FreedBytes), ui.Bytes(rep.PlannedBytes))
+	}
+	return fmt.Sprintf("%s: removed %s%s; %s", how, images, freed, again)
 }
 
 // heldUp says why nothing can expire yet, and until when.
