@@ -248,6 +248,15 @@ func TestSystemd(t *testing.T) {
 	pushImage(t, onMachine+"/app:v2", newImage(t, 1<<10), as("ci", "s3cret"))
 	m.owned()
 
+	// Settings are read again, and who reads the log may go away, without a new process.
+	pid := m.property("dcs", "MainPID")
+	m.run("systemctl", "reload", "dcs")
+	m.run("systemctl", "kill", "--signal", "PIPE", "dcs")
+	m.run("systemctl", "kill", "--signal", "HUP", "dcs")
+	mustPull(t, onMachine+"/app:v1", first, as("bob", "hunter2"))
+	m.wants("dcs", "MainPID", pid)
+	m.wants("dcs", "ActiveState", "active")
+
 	m.run("systemctl", "restart", "dcs")
 	mustPull(t, onMachine+"/app:v1", first, as("bob", "hunter2"))
 	m.run("systemctl", "stop", "dcs")

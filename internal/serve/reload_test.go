@@ -1,0 +1,109 @@
+package serve
+
+import (
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/jc-lab/docker-cache-server/pkg/config"
+)
+
+// reloaded is the configuration of a world with changes.
+func (w *world) reloaded(change func(*config.Config)) (Reloaded, error) {
+	next := *w.s.Config()
+	change(&next)
+	return w.s.Reload(w.Context(), &next)
+}
+
+func TestAServerTakesTheKeysThatItCan(t *testing.T) {
+	w := newWorld(t)
+	r, err := w.reloaded(func(c *config.Config) {
+		c.Cache.TTL, c.Cache.Grace, c.Cache.AdoptAge, c.Cache.CleanupInterval = 48*time.Hour, 2*time.Hour, "mtime", 7*time.Hour
+		c.Log.Access, c.Log.Level, c.Server.DrainTimeout, c.Server.Port = true, "debug", time.Minute, 7
+		c.Server.TLS = config.TLS{Certificate: "c", Key: "k"}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := []string{"server.drain_timeout", "cache.ttl", "cache.cleanup_interval", "cache.adopt_age", "log.level", "log.access"}
+	restart := []string{"server.port", "server.tls.certificate", "server.tls.key", "cache.grace"}
+	if !slices.Equal(r.Taken, taken) || !slices.Equal(r.Restart, restart) {
+		t.Errorf("taken %v, restart %v;\nwant  %v, restart %v", r.Taken, r.Restart, taken, restart)
+	}
+	now := w.s.Config()
+	if now.Cache.TTL != 48*time.Hour || now.Cache.Grace != grace || !now.Log.Access || now.Server.Port == 7 || now.Server.TLS.Certificate != "" {
+		t.Errorf("the configuration is %+v", now)
+	}
+	if last, _, _, err := w.s.store.index.Promised(t.Context()); err != nil || last != Policy(now) {
+		t.Errorf("other processes are told %+v, %v", last, err)
+	}
+	if again, err := w.reloaded(func(*config.Config) {}); err != nil || len(again.Taken)+len(again.Restart) > 0 {
+		t.Errorf("the same once more: %+v, %v", again, err)
+	}
+}
+
+func TestAfterAMistakeEverythingIsAsItWas(t *testing.T) {
+	dir := t.TempDir()
+	files := config.TLS{Certificate: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
+	htpasswd := filepath.Join(dir, "htpasswd")
+	writeCertificate(t, files, 1)
+	ci := config.User{Username: "ci", Password: "secret"}
+	w := newWorldWith(t, func(c *config.Config) {
+		c.Server.TLS, c.Auth = files, config.Auth{Enabled: true, Htpasswd: htpasswd, Users: []config.User{ci}}
+	})
+	serial := func() int64 {
+		cert, err := w.s.certificate.get(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cert.Leaf.SerialNumber.Int64()
+	}
+	asBefore := func(err error, change string) {
+		t.Helper()
+		req, nerr := http.NewRequest("GET", w.http.URL+"/v2/", nil)
+		if nerr != nil {
+			t.Fatal(nerr)
+		}
+		req.SetBasicAuth("ci", "secret")
+		resp, derr := http.DefaultClient.Do(req)
+		if derr != nil {
+			t.Fatal(derr)
+		}
+		resp.Body.Close()
+		if c := w.s.Config(); err == nil || c.Cache.TTL != ttl || len(c.Auth.Users) != 1 || serial() != 1 || resp.StatusCode != 200 {
+			t.Errorf("%s: %v; ttl %v, users %v, certificate %d, login %d", change, err, c.Cache.TTL, c.Auth.Users, serial(), resp.StatusCode)
+		}
+	}
+	changed := func(change func(*config.Config)) error {
+		_, err := w.reloaded(func(c *config.Config) {
+			c.Cache.TTL = time.Minute
+			change(c)
+		})
+		return err
+	}
+
+	err := changed(func(c *config.Config) { c.Auth.Users = nil })
+	if !errors.Is(err, ErrNoUsers) {
+		t.Errorf("without users: %v", err)
+	}
+	asBefore(err, "no users")
+	asBefore(changed(func(c *config.Config) { c.Cache.CleanupInterval = -1 }), "no such interval")
+	asBefore(changed(func(c *config.Config) { c.Server.TLS.Key = filepath.Join(dir, "nowhere") }), "no such key")
+	if err := os.Mkdir(htpasswd, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	asBefore(changed(func(*config.Config) {}), "users that cannot be read")
+	if err := os.Remove(htpasswd); err != nil {
+		t.Fatal(err)
+	}
+
+	other := config.TLS{Certificate: filepath.Join(dir, "other.pem"), Key: filepath.Join(dir, "other.key")}
+	writeCertificate(t, other, 2)
+	if err := changed(func(c *config.Config) { c.Server.TLS = other }); err != nil || serial() != 2 || w.s.Config().Cache.TTL != time.Minute {
+		t.Errorf("without a mistake: %v, certificate %d, ttl %v", err, serial(), w.s.Config().Cache.TTL)
+	}
+}
