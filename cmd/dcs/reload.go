@@ -65,8 +65,8 @@ func (r reloader) reload(ctx context.Context, srv *serve.Server, log *logrus.Log
 		log.Info("users and certificates were read again; there is no configuration file to read, flags and environment stay")
 		return
 	}
-	log.WithFields(logrus.Fields{"file": file, "taken": strings.Join(done.Taken, ", "), "need_restart": strings.Join(done.Restart, ", ")}).
-		Info("settings, users and certificates were read again")
+	taken, left := strings.Join(done.Taken, ", "), strings.Join(done.Restart, ", ")
+	log.WithFields(logrus.Fields{"file": file, "taken": taken, "need_restart": left}).Info("settings, users and certificates were read again")
 }
 
 // inColour keeps the colours of a log that is not written to the terminal itself.

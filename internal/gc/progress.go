@@ -18,7 +18,8 @@ const (
 )
 
 func (p Phase) String() string {
-	return [...]string{"", "waiting for another dcs gc", "waiting for the server to finish scanning the disk", "comparing the index with the disk", "checking the store", "planning", "removing", "syncing directories", "freeing the space"}[p]
+	return [...]string{"", "waiting for another dcs gc", "waiting for the server to finish scanning the disk",
+		"comparing the index with the disk", "checking the store", "planning", "removing", "syncing directories", "freeing the space"}[p]
 }
 
 // Progress is how far a run is.

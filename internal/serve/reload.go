@@ -12,8 +12,8 @@ import (
 // Reloaded says which keys of a configuration a running server took, and which ones count from its next start on.
 type Reloaded struct{ Taken, Restart []string }
 
-// takes are the keys that a running server can take. Those of cache.grace are not among them: what was promised by
-// the old one is still owed, and leases in memory are as coarse as the old one allowed.
+// takes are the keys that a running server can take. cache.grace is not among them: what was promised by the old one
+// is still owed, and leases in memory are as coarse as the old one allowed.
 var takes = []string{"auth.users", "auth.htpasswd", "cache.ttl", "cache.cleanup_interval", "cache.adopt_age",
 	"log.level", "log.format", "log.access", "server.drain_timeout", "server.tls.certificate", "server.tls.key"}
 
