@@ -61,11 +61,14 @@ func (x *planner) waitingLinks() (map[index.Key]time.Time, error) {
 	}
 	waiting := map[index.Key]time.Time{}
 	for _, k := range distinct(queue) {
+		if x.dead[k] {
+			continue
+		}
 		r, err := x.Row(k)
 		if err != nil {
 			return nil, err
 		}
-		if r == nil || x.dead[k] {
+		if r == nil {
 			continue
 		}
 		parents, err := x.Parents(k.Repository, k.Digest, len(x.Manifests)+1) // one more than can be dead
@@ -80,8 +83,12 @@ func (x *planner) waitingLinks() (map[index.Key]time.Time, error) {
 }
 
 func (x *planner) laterBlob(d digest.Digest, links map[index.Key]time.Time) error {
-	b, err := x.Row(index.BlobKey(d))
-	if err != nil || b == nil || !b.Placed || x.dead[b.Key] {
+	k := index.BlobKey(d)
+	if x.dead[k] {
+		return nil
+	}
+	b, err := x.Row(k)
+	if err != nil || b == nil || !b.Placed {
 		return err
 	}
 	holders, err := x.Holders(d, max(len(x.Manifests), len(x.Layers)+len(links))+1) // one more than can be dead or waiting
