@@ -164,7 +164,6 @@ func TestADryRunSaysThatTheServerStillScansTheDisk(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	s.done <- nil
 	for deadline := time.Now().Add(15 * time.Second); !strings.Contains(errs.String(), "waiting for the server to finish scanning the disk"); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("a run says %q", &errs)
