@@ -27,11 +27,11 @@ func (s *Store) Tags(ctx context.Context, repo, after string, most int) (tags []
 		return r.Names(repo, after, n)
 	}, func(w *layout.Walk, list func(string) error) error {
 		for _, kind := range []layout.Kind{layout.RevisionsDir, layout.LayersDir} {
-			any, err := s.hasLink(ctx, w, kind, repo)
+			some, err := s.hasLink(ctx, w, kind, repo)
 			if err != nil {
 				return err
 			}
-			known = known || any
+			known = known || some
 		}
 		return w.Tags(ctx, repo, func(tag string) error {
 			if there, err := exists(tag); err != nil || !there || tag <= after {
@@ -65,7 +65,7 @@ func (s *Store) Repositories(ctx context.Context, after string, most int) (names
 		return r.Repositories(after, n)
 	}, func(w *layout.Walk, list func(string) error) error {
 		return w.NamesAfter(ctx, after, func(repo string) error {
-			if any, err := s.hasLink(ctx, w, layout.RevisionsDir, repo); err != nil || !any {
+			if some, err := s.hasLink(ctx, w, layout.RevisionsDir, repo); err != nil || !some {
 				return err
 			}
 			return list(repo)
@@ -124,9 +124,12 @@ func (s *Store) walk(through func(*layout.Walk) error) error {
 
 // hasLink says whether a repository has any link of a kind.
 func (s *Store) hasLink(ctx context.Context, w *layout.Walk, kind layout.Kind, repo string) (bool, error) {
-	path := map[layout.Kind]func(string, digest.Digest) index.Key{layout.RevisionsDir: index.ManifestKey, layout.LayersDir: index.LayerKey}[kind]
+	key := index.LayerKey
+	if kind == layout.RevisionsDir {
+		key = index.ManifestKey
+	}
 	err := w.Links(ctx, kind, repo, func(d digest.Digest) error {
-		there, err := adopt.Exists(s.dir, adopt.Path(path(repo, d)))
+		there, err := adopt.Exists(s.dir, adopt.Path(key(repo, d)))
 		if err == nil && there {
 			err = errEnough
 		}
