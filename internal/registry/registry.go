@@ -70,11 +70,13 @@ type Registry struct {
 	content *content.Store
 	uploads *uploads
 	files   files
+	room    *room
+	parsing chan struct{} // holds one for each large manifest that is being parsed
 }
 
 // New makes a registry. It starts nothing.
 func New(opts Options) *Registry {
-	r := &Registry{opts: opts, files: newFiles(opts.Limits.Files)}
+	r := &Registry{opts: opts, files: newFiles(opts.Limits.Files), room: newRoom(manifestRoom), parsing: make(chan struct{}, parsers)}
 	r.content = content.New(content.Options{Dir: opts.Dir, Tree: opts.Tree, Index: opts.Index, Log: opts.Log, Resolution: opts.Resolution})
 	r.uploads = newUploads(opts.Limits.Uploads, func(u upload) bool { return r.content.HasUpload(u.repo, u.id) })
 	return r
