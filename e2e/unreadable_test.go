@@ -17,7 +17,7 @@ import (
 )
 
 // TestADirectoryThatCannotBeReadHoldsUpNothingElse starts a server without an index on a tree of which it may not read
-// one directory. Lists, deletes and the expiry of everything else work, no blob goes, and whoever asks is told what to
+// some directories. Lists, deletes and the expiry of everything else work, no blob goes, and whoever asks is told what to
 // look at. Once it may, all is as it should be within the minute, without a restart.
 func TestADirectoryThatCannotBeReadHoldsUpNothingElse(t *testing.T) {
 	const uid = 65532
@@ -32,9 +32,10 @@ func TestADirectoryThatCannotBeReadHoldsUpNothingElse(t *testing.T) {
 		return addr, startServer(t, addr, 10*time.Second, serve)
 	}
 	addr, server := begin()
-	hidden := pushImage(t, addr+"/team/hidden:v1", newImage(t, 1<<10))
+	pushImage(t, addr+"/team/hidden:v1", newImage(t, 1<<10))
 	open := pushImage(t, addr+"/open:v1", newImage(t, 1<<10))
 	pushImage(t, addr+"/idle:v1", newImage(t, 1<<10))
+	pushImage(t, addr+"/team/blind:v1", newImage(t, 1<<10))
 	server.stop(t)
 	for _, suffix := range []string{"", "-wal", "-shm"} {
 		if err := os.RemoveAll(filepath.Join(dir, ".metadata/index.db"+suffix)); err != nil {
@@ -42,8 +43,11 @@ func TestADirectoryThatCannotBeReadHoldsUpNothingElse(t *testing.T) {
 		}
 	}
 	layers := filepath.Join(dir, "docker/registry/v2/repositories/team/hidden/_layers")
-	if err := os.Chmod(layers, 0); err != nil {
-		t.Fatal(err)
+	tags := filepath.Join(dir, "docker/registry/v2/repositories/team/blind/_manifests/tags")
+	for _, path := range []string{layers, tags} {
+		if err := os.Chmod(path, 0); err != nil {
+			t.Fatal(err)
+		}
 	}
 
 	addr, server = begin("--cache.ttl", "4s", "--cache.cleanup_interval", "500ms")
@@ -53,6 +57,9 @@ func TestADirectoryThatCannotBeReadHoldsUpNothingElse(t *testing.T) {
 		}
 		return nil
 	})
+	if resp, err := http.Get("http://" + addr + "/v2/team/blind/tags/list"); err != nil || resp.Body.Close() != nil || resp.StatusCode < 500 {
+		t.Errorf("a list of tags that cannot be read: %v, %v; want a 5xx, and nothing that is short", resp.StatusCode, err)
+	}
 	for path, want := range map[string]string{"/v2/_catalog": "open", "/v2/team/hidden/tags/list": "v1"} {
 		resp, err := http.Get("http://" + addr + path)
 		if err != nil {
@@ -80,17 +87,18 @@ func TestADirectoryThatCannotBeReadHoldsUpNothingElse(t *testing.T) {
 		t.Errorf("a DELETE: %v", err)
 	}
 	out, err := dcs(uid, "gc").CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "team/hidden") || !strings.Contains(string(out), "hint: ") {
+	if err == nil || !strings.Contains(string(out), "repository team/") || !strings.Contains(string(out), "hint: ") {
 		t.Errorf("dcs gc: %v\n%s", err, out)
 	}
 	if out, err := dcs(uid, "inspect", "--check").CombinedOutput(); err == nil || !strings.Contains(string(out), "unreadable: ") {
 		t.Errorf("dcs inspect --check: %v\n%s", err, out)
 	}
 
-	if err := os.Chmod(layers, 0o755); err != nil {
-		t.Fatal(err)
+	for _, path := range []string{layers, tags} { // by now nobody used what is there for the ttl
+		if err := os.Chmod(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
-	_ = hidden // by now nobody used it for the ttl
 	eventually(t, 90*time.Second, "everything to go", func() error {
 		if left := filesOf(t, filepath.Join(dir, "docker")); len(left) > 0 {
 			return fmt.Errorf("left: %v", left)

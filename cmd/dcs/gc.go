@@ -39,8 +39,8 @@ two steps and says what was done; the next run goes on.
 
 With --repair every blob is read and held against its digest first, which takes as
 long as reading the disk does. Blobs with wrong bytes go to .metadata/quarantine;
-images that cannot be pulled, tags and links to nothing are removed; the index is
-brought in line with the disk. Files that no registry writes are left alone. A dry
+images of which nothing can be pulled, tags and links to nothing are removed; the
+index is brought in line with the disk. Files that no registry writes are left alone. A dry
 run shows the first step of each.
 
 EXIT STATUS

@@ -41,9 +41,9 @@ With a name, show that image as a tree: what it consists of, what refers to it, 
 what of it other images hold too. The tag is latest unless there is one; a digest may
 be shortened as dcs shows it, and decides when there is a tag as well.
 
---check verifies the store and changes nothing: missing blob, dangling link, orphan
-file, unparsable manifest, tag to nowhere, stale row, unknown file, unreadable; and
-with --deep wrong digest. What is just coming or going beside a live server is no
+--check verifies the store and changes nothing: missing blob, partial index, dangling
+link, orphan file, unparsable manifest, tag to nowhere, stale row, refused link,
+unknown file, unreadable; and with --deep wrong digest. What is just coming or going beside a live server is no
 problem. dcs gc --repair mends what can be mended.
 
 EXIT STATUS

@@ -75,7 +75,7 @@ func TestALinkThatCannotBeFollowedIsRefusedByName(t *testing.T) {
 
 			code, _, stderr := dcs(t, "gc", "--storage.directory", s.dir, "--ttl", "1s")
 			if code != 1 || !strings.Contains(stderr, "dcs: hint: ") {
-				t.Errorf("dcs gc: exit %d\n%s", code, stderr)
+				t.Fatalf("dcs gc: exit %d\n%s", code, stderr)
 			}
 			named(stderr)
 			if found := (wreck{t, s.dir}).problems(); len(found) != 1 || found[0] != "refused link "+c.link {

@@ -20,7 +20,7 @@ import (
 func (s *Store) Tags(ctx context.Context, repo, after string, most int) (tags []string, more string, err error) {
 	known := false
 	exists := func(tag string) (bool, error) { return adopt.Exists(s.dir, adopt.Path(index.TagKey(repo, tag))) }
-	names, more, err := s.names(ctx, most, func(r index.Reader, n int) (names []string, err error) {
+	names, more, err := s.names(ctx, repo, most, func(r index.Reader, n int) (names []string, err error) {
 		if known, err = r.HasRepository(repo); err != nil || !known {
 			return nil, err
 		}
@@ -61,7 +61,7 @@ func (s *Store) Tags(ctx context.Context, repo, after string, most int) (tags []
 
 // Repositories lists those that have a manifest, as Tags does.
 func (s *Store) Repositories(ctx context.Context, after string, most int) (names []string, more string, err error) {
-	names, more, err = s.names(ctx, most, func(r index.Reader, n int) ([]string, error) {
+	names, more, err = s.names(ctx, "", most, func(r index.Reader, n int) ([]string, error) {
 		return r.Repositories(after, n)
 	}, func(w *layout.Walk, list func(string) error) error {
 		return w.NamesAfter(ctx, after, func(repo string) error {
@@ -77,10 +77,24 @@ func (s *Store) Repositories(ctx context.Context, after string, most int) (names
 // errEnough ends a walk that found what it was sent for.
 var errEnough = errors.New("enough were found")
 
+// whole says whether the index knows all of a repository, or for "" all repositories: it does not as long as it is
+// compared with the disk, and afterwards what could not be read.
+func (s *Store) whole(ctx context.Context, repo string) (whole bool, err error) {
+	if whole, err = s.index.GateOpen(ctx); err != nil || !whole {
+		return false, err
+	}
+	err = s.index.View(ctx, func(r index.Reader) error {
+		unread, err := r.Unread()
+		whole = !unread.Has(repo)
+		return err
+	})
+	return whole, err
+}
+
 // names reads one more than is wanted, to know whether there is more: from the index, or by a walk that lists them.
-func (s *Store) names(ctx context.Context, most int, indexed func(r index.Reader, n int) ([]string, error),
+func (s *Store) names(ctx context.Context, repo string, most int, indexed func(r index.Reader, n int) ([]string, error),
 	walked func(w *layout.Walk, list func(string) error) error) (names []string, more string, err error) {
-	whole, err := s.index.GateOpen(ctx)
+	whole, err := s.whole(ctx, repo)
 	if err != nil {
 		return nil, "", err
 	}
@@ -148,7 +162,7 @@ const referrersAtOnce = 100
 // asked for, unless that is empty: in the order of digests after one, until f returns false. Those that are
 // damaged are left out. Whole is false as long as there may be more than the index knows.
 func (s *Store) Referrers(ctx context.Context, repo string, d, after digest.Digest, artifactType string, f func(*Manifest) bool) (whole bool, err error) {
-	if whole, err = s.index.GateOpen(ctx); err != nil {
+	if whole, err = s.whole(ctx, repo); err != nil {
 		return false, err
 	}
 	l := &look{Store: s, ctx: ctx, use: Maintenance}

@@ -53,7 +53,7 @@ type Plan struct {
 	lease        time.Duration
 	uploading    map[string]time.Time // repository -> when its oldest upload under way began
 	depth        map[index.Key]int    // of manifests: how many are above it that go as well
-	unread       index.Unread         // repositories of which nothing goes, nor any blob
+	unread       index.Unseen         // repositories of which nothing goes, nor any blob
 	failed       error                // what could not be looked at, and is passed over
 }
 
@@ -129,7 +129,7 @@ func (c *Collector) NewPlan(ctx context.Context, policy index.Policy) (*Plan, er
 }
 
 // UnreadError names the repositories that could not be read when the index was compared with the disk.
-type UnreadError struct{ Repositories index.Unread }
+type UnreadError struct{ Repositories index.Unseen }
 
 func (e *UnreadError) Error() string {
 	s := "repository " + strings.TrimSuffix(e.Repositories[0], "/")
@@ -365,7 +365,7 @@ func (x *planner) layer(k index.Key) error {
 
 // hidden says whether not all uploads of a repository could be looked at.
 func (x *planner) hidden(repo string) bool {
-	return slices.ContainsFunc(x.walk.Unread(), func(u layout.Unread) bool { return index.Unread{u.Repositories}.Has(repo) })
+	return slices.ContainsFunc(x.walk.Unread(), func(u layout.Unread) bool { return index.Unseen{u.Repositories}.Has(repo) })
 }
 
 // findUploads looks once at what is being uploaded into a repository.

@@ -256,19 +256,19 @@ type Store interface {
 	Close() error
 }
 
-// Unread are repositories of which a rebuild could not read everything: each by its name, or with a slash at
+// Unseen are repositories of which a rebuild could not read everything: each by its name, or with a slash at
 // its end together with all below it.
-type Unread []string
+type Unseen []string
 
 // Has says whether a repository is one of them.
-func (u Unread) Has(repo string) bool {
+func (u Unseen) Has(repo string) bool {
 	return slices.ContainsFunc(u, func(name string) bool {
 		return repo == name || strings.HasSuffix(name, "/") && strings.HasPrefix(repo+"/", name)
 	})
 }
 
 // Spares says whether a row stays for their sake: one of theirs, or any blob.
-func (u Unread) Spares(k Key) bool { return len(u) > 0 && (k.Kind == Blob || u.Has(k.Repository)) }
+func (u Unseen) Spares(k Key) bool { return len(u) > 0 && (k.Kind == Blob || u.Has(k.Repository)) }
 
 // Bar is why the gate stays shut, and what somebody can do.
 type Bar struct{ Why, Hint string }
@@ -327,7 +327,7 @@ type Reader interface {
 	Repositories(after string, most int) ([]string, error)
 	HasRepository(repo string) (bool, error)
 	// Unread are the repositories of which the last rebuild could not read everything.
-	Unread() (Unread, error)
+	Unread() (Unseen, error)
 	// Each calls f with every row of a kind: manifests in the order of digest and repository, tags in that
 	// of digest, repository and name.
 	Each(kind Kind, f func(Row) error) error

@@ -48,6 +48,9 @@ func (f finder) find(ref Reference) (*index.Row, error) {
 	if tag == nil {
 		return nil, f.unknown(ref)
 	}
+	if tag.Digest == "" {
+		return nil, &NotFoundError{fmt.Sprintf("tag %s points at nothing: its link on disk says no digest", ref), "push the image again, or remove the tag"}
+	}
 	m, err := f.manifest(ref.Repository, tag.Digest)
 	if err == nil && m == nil {
 		err = &NotFoundError{fmt.Sprintf("tag %s points at manifest %s, which is missing", ref, tag.Digest), "push the image again, or remove the tag"}

@@ -537,4 +537,9 @@ func TestATagWithoutItsManifest(t *testing.T) {
 	if _, err := s.tree("app:v"); err == nil || !strings.Contains(err.Error(), "points at manifest "+gone.String()+", which is missing") {
 		t.Error(err)
 	}
+	s.write(index.TagKey("app", "empty"), "")
+	s.must(s.Adopt(t.Context(), adopt.Look(s.dir, index.TagKey("app", "empty"), adopt.Now)))
+	if _, err := s.tree("app:empty"); err == nil || !strings.Contains(err.Error(), "points at nothing") {
+		t.Error(err)
+	}
 }

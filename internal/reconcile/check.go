@@ -362,37 +362,45 @@ func (c *checker) manifest(s *sight, k index.Key) error {
 		s.add(Unparsable, k, "%v", err)
 		return nil
 	}
-	var missing []string
-	err = c.eachLack(k.Repository, content, func(d digest.Digest, lacks string) { missing = append(missing, d.String()+" "+lacks) })
-	if err != nil || len(missing) == 0 {
+	if err := c.parts(s, k, content); err != nil {
 		return err
 	}
-	usable, err := c.usable(k, map[digest.Digest]bool{})
-	for _, lack := range missing {
-		if usable {
-			s.add(Partial, k, "%s; other parts of it can be pulled", lack)
-		} else {
-			s.add(Missing, k, "%s", lack)
+	return c.partial(s, k, content)
+}
+
+// parts says what a manifest misses of what it names.
+func (c *checker) parts(s *sight, k index.Key, content *index.Content) error {
+	for _, d := range content.References {
+		if slices.Contains(content.Foreign, d) {
+			continue
+		}
+		lacks, err := c.lacks(k.Repository, d)
+		if err != nil {
+			return err
+		}
+		if lacks != "" {
+			s.add(Missing, k, "%s %s", d, lacks)
+		}
+	}
+	return nil
+}
+
+// partial says so of what an index misses of which another part can be pulled.
+func (c *checker) partial(s *sight, k index.Key, content *index.Content) error {
+	if !s.misses() || !content.IsIndex() {
+		return nil
+	}
+	usable, err := c.anyUsable(k.Repository, content, map[digest.Digest]bool{k.Digest: true})
+	for i := range s.problems {
+		if p := &s.problems[i]; usable && p.Flaw == Missing {
+			p.Flaw, p.Detail = Partial, p.Detail+"; other parts of it can be pulled"
 		}
 	}
 	return err
 }
 
-// eachLack calls f with each part of a manifest that is not in its repository.
-func (c *checker) eachLack(repo string, content *index.Content, f func(d digest.Digest, lacks string)) error {
-	for _, d := range content.References {
-		if slices.Contains(content.Foreign, d) {
-			continue
-		}
-		lacks, err := c.lacks(repo, d)
-		if err != nil {
-			return err
-		}
-		if lacks != "" {
-			f(d, lacks)
-		}
-	}
-	return nil
+func (s *sight) misses() bool {
+	return slices.ContainsFunc(s.problems, func(p Problem) bool { return p.Flaw == Missing })
 }
 
 // Usable says whether somebody can pull a manifest: all of an image, or at least one that an index lists.
@@ -421,15 +429,22 @@ func (c *checker) usable(k index.Key, seen map[digest.Digest]bool) (bool, error)
 		return false, nil // it is unparsable
 	}
 	if content.IsIndex() {
-		for _, d := range content.References {
-			if usable, err := c.usable(index.ManifestKey(k.Repository, d), seen); err != nil || usable {
-				return usable, err
-			}
+		if usable, err := c.anyUsable(k.Repository, content, seen); usable || err != nil {
+			return usable, err
 		}
 	}
-	whole := true
-	err = c.eachLack(k.Repository, content, func(digest.Digest, string) { whole = false })
-	return whole, err
+	var s sight
+	err = c.parts(&s, k, content)
+	return !s.misses(), err
+}
+
+func (c *checker) anyUsable(repo string, content *index.Content, seen map[digest.Digest]bool) (bool, error) {
+	for _, d := range content.References {
+		if usable, err := c.usable(index.ManifestKey(repo, d), seen); usable || err != nil {
+			return usable, err
+		}
+	}
+	return false, nil
 }
 
 // lacks says what a manifest misses of something that it names; nothing: "".

@@ -288,7 +288,7 @@ func (r *reader) HasRepository(repo string) (bool, error) {
 }
 
 // Unread implements index.Reader.
-func (r *reader) Unread() (index.Unread, error) { return r.q.unread() }
+func (r *reader) Unread() (index.Unseen, error) { return r.q.unread() }
 
 func (q querier) names(query string, args ...any) (all []string, err error) {
 	err = q.each(func(a *answer) error {

@@ -86,7 +86,7 @@ func (t *tx) retireOne(k index.Key, cut index.Cutoffs, remove func([]index.Row) 
 }
 
 // gate wants the gate to be open, and says what stays all the same.
-func (t *tx) gate() (index.Unread, error) {
+func (t *tx) gate() (index.Unseen, error) {
 	var g string
 	if _, err := t.setting("gate", &g); err != nil {
 		return nil, err
@@ -97,7 +97,7 @@ func (t *tx) gate() (index.Unread, error) {
 	return t.unread()
 }
 
-func (q querier) unread() (u index.Unread, err error) {
+func (q querier) unread() (u index.Unseen, err error) {
 	_, err = q.setting("unread", &u)
 	return u, err
 }
