@@ -65,7 +65,6 @@ func (r reloader) reload(ctx context.Context, srv *serve.Server, log *logrus.Log
 	log.SetLevel(read.Level)
 	inColour(read)
 	log.SetFormatter(read.Formatter)
-	shareLog(log)
 	file := configFile(r.env, r.cmd)
 	if file == "" {
 		log.Info("users and certificates were read again; there is no configuration file to read, flags and environment stay")
@@ -80,11 +79,4 @@ func inColour(log *logrus.Logger) {
 	if f, ok := log.Formatter.(*logrus.TextFormatter); ok {
 		f.ForceColors = !f.DisableColors
 	}
-}
-
-// shareLog takes the few lines that distribution writes by itself into this process's log.
-func shareLog(log *logrus.Logger) {
-	logrus.SetOutput(log.Out)
-	logrus.SetFormatter(log.Formatter)
-	logrus.SetLevel(log.GetLevel())
 }

@@ -72,7 +72,6 @@ func runServer(ctx context.Context, env *environment, cfg *config.Config, log *l
 	for _, unknown := range config.UnknownEnv(env.environ) {
 		log.Warnf("environment variable %s is no setting of dcs", unknown)
 	}
-	shareLog(log)
 	manager := newServiceManager(log)
 	manager.opening(cfg.Storage.Directory)
 	srv, err := serve.New(serve.Options{Config: cfg, Log: log, Debug: true, Listen: true, OnReady: manager.ready, OnGate: manager.gate})

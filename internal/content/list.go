@@ -27,11 +27,11 @@ func (s *Store) Tags(ctx context.Context, repo, after string, most int) (tags []
 		return r.Names(repo, after, n)
 	}, func(w *layout.Walk, list func(string) error) error {
 		for _, kind := range []layout.Kind{layout.RevisionsDir, layout.LayersDir} {
-			any, err := s.hasLink(ctx, w, kind, repo)
+			some, err := s.hasLink(ctx, w, kind, repo)
 			if err != nil {
 				return err
 			}
-			known = known || any
+			known = known || some
 		}
 		return w.Tags(ctx, repo, func(tag string) error {
 			if there, err := exists(tag); err != nil || !there || tag <= after {
@@ -65,7 +65,7 @@ func (s *Store) Repositories(ctx context.Context, after string, most int) (names
 		return r.Repositories(after, n)
 	}, func(w *layout.Walk, list func(string) error) error {
 		return w.NamesAfter(ctx, after, func(repo string) error {
-			if any, err := s.hasLink(ctx, w, layout.RevisionsDir, repo); err != nil || !any {
+			if some, err := s.hasLink(ctx, w, layout.RevisionsDir, repo); err != nil || !some {
 				return err
 			}
 			return list(repo)
@@ -77,11 +77,24 @@ func (s *Store) Repositories(ctx context.Context, after string, most int) (names
 // errEnough ends a walk that found what it was sent for.
 var errEnough = errors.New("enough were found")
 
-// names reads one more than is wanted, to know whether there is more: from the index or, where that is not known to
-// have all, by a walk that lists them. Repo is the repository whose tags are listed; empty: repositories are.
+// whole says whether the index knows all of a repository, or for "" all repositories: it does not as long as it is
+// compared with the disk, and afterwards what could not be read.
+func (s *Store) whole(ctx context.Context, repo string) (whole bool, err error) {
+	if whole, err = s.index.GateOpen(ctx); err != nil || !whole {
+		return false, err
+	}
+	err = s.index.View(ctx, func(r index.Reader) error {
+		unread, err := r.Unread()
+		whole = !unread.Has(repo)
+		return err
+	})
+	return whole, err
+}
+
+// names reads one more than is wanted, to know whether there is more: from the index, or by a walk that lists them.
 func (s *Store) names(ctx context.Context, repo string, most int, indexed func(r index.Reader, n int) ([]string, error),
 	walked func(w *layout.Walk, list func(string) error) error) (names []string, more string, err error) {
-	whole, err := s.knowsAll(ctx, repo)
+	whole, err := s.whole(ctx, repo)
 	if err != nil {
 		return nil, "", err
 	}
@@ -108,19 +121,6 @@ func (s *Store) names(ctx context.Context, repo string, most int, indexed func(r
 	return names, more, err
 }
 
-// knowsAll says whether the index has all of a repository; without a name: all repositories.
-func (s *Store) knowsAll(ctx context.Context, repo string) (whole bool, err error) {
-	if whole, err = s.index.GateOpen(ctx); err != nil || !whole {
-		return false, err
-	}
-	err = s.index.View(ctx, func(r index.Reader) error {
-		unseen, err := r.Unread()
-		whole = !unseen.Has(repo)
-		return err
-	})
-	return whole && err == nil, err
-}
-
 // walk walks through the tree, and fails where something could not be read or may not be followed.
 func (s *Store) walk(through func(*layout.Walk) error) error {
 	w, err := s.dir.Walk()
@@ -138,9 +138,12 @@ func (s *Store) walk(through func(*layout.Walk) error) error {
 
 // hasLink says whether a repository has any link of a kind.
 func (s *Store) hasLink(ctx context.Context, w *layout.Walk, kind layout.Kind, repo string) (bool, error) {
-	path := map[layout.Kind]func(string, digest.Digest) index.Key{layout.RevisionsDir: index.ManifestKey, layout.LayersDir: index.LayerKey}[kind]
+	key := index.LayerKey
+	if kind == layout.RevisionsDir {
+		key = index.ManifestKey
+	}
 	err := w.Links(ctx, kind, repo, func(d digest.Digest) error {
-		there, err := adopt.Exists(s.dir, adopt.Path(path(repo, d)))
+		there, err := adopt.Exists(s.dir, adopt.Path(key(repo, d)))
 		if err == nil && there {
 			err = errEnough
 		}
@@ -159,7 +162,7 @@ const referrersAtOnce = 100
 // asked for, unless that is empty: in the order of digests after one, until f returns false. Those that are
 // damaged are left out. Whole is false as long as there may be more than the index knows.
 func (s *Store) Referrers(ctx context.Context, repo string, d, after digest.Digest, artifactType string, f func(*Manifest) bool) (whole bool, err error) {
-	if whole, err = s.knowsAll(ctx, repo); err != nil {
+	if whole, err = s.whole(ctx, repo); err != nil {
 		return false, err
 	}
 	l := &look{Store: s, ctx: ctx, use: Maintenance}

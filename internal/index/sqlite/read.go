@@ -182,7 +182,7 @@ func (r *reader) ReferrersAfter(repo string, d, after digest.Digest, artifactTyp
 		return nil, err
 	}
 	if from == nil {
-		from = []byte{} // before all, as NULL is not
+		from = []byte{} // before all, which NULL is not
 	}
 	return r.q.list(index.Manifest, `FROM manifests m WHERE m.subject = ?1 AND m.repo = ?2 AND m.digest > ?3 AND m.placed = 1
 		AND (?4 = '' OR m.artifact_type = ?4) ORDER BY m.digest LIMIT ?5 + 0`, packed(d), repository(repo), from, artifactType, limit(most))
