@@ -189,6 +189,17 @@ func (f *found) take() (index.Adoption, bool, error) {
 	return a, there, err
 }
 
+// orSkip leaves a row as it is while its file cannot be looked at. The walk tells of that file by itself.
+func orSkip(look index.Look) index.Look {
+	return func() (index.Adoption, bool, error) {
+		a, there, err := look()
+		if layout.OfOnePath(err) {
+			err = index.ErrSkip
+		}
+		return a, there, err
+	}
+}
+
 // flush adopts those of the keys that the index does not know as they are on disk.
 func (r *rebuild) flush() error {
 	differ, err := r.differing()
@@ -201,7 +212,10 @@ func (r *rebuild) flush() error {
 	}
 	var looks []index.Look
 	for i := range differ {
-		looks = append(append(looks, differ[i].take), differ[i].looks[1:]...)
+		looks = append(looks, differ[i].take)
+		for _, damaged := range differ[i].looks[1:] {
+			looks = append(looks, orSkip(damaged))
+		}
 	}
 	if err := r.Index.Adopt(r.ctx, looks...); err != nil {
 		return err
