@@ -58,6 +58,9 @@ func Look(dir layout.Dir, k index.Key, age Age) index.Look {
 			a.Size = fi.Size()
 		case index.Tag:
 			a.Digest, err = Link(dir, Path(k))
+			if Failed(err) {
+				return a, false, err
+			}
 			if err != nil {
 				return a, false, nil // a tag to nowhere is no tag
 			}
@@ -131,3 +134,7 @@ func Exists(dir layout.Dir, p layout.Path) (bool, error) {
 func Missing(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ENAMETOOLONG)
 }
+
+// Failed says that a file may be there, whole or damaged, and could not be looked at: no descriptor was
+// free, the disk failed, access was denied.
+func Failed(err error) bool { return errors.As(err, new(*fs.PathError)) && !Missing(err) }

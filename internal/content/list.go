@@ -2,6 +2,7 @@ package content
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -12,7 +13,8 @@ import (
 )
 
 // Lists come from the index, and are held against the disk. While the index is not whole they say so:
-// who wants all then has to walk. Listing is no use.
+// who wants all then has to walk. Listing is no use. What is gone or damaged is left out; what cannot be
+// looked at is an error, since a list that is short looks like one that is whole.
 
 // Tags lists the tags of a repository after one, in the order of bytes: at most so many, all for -1.
 // More is the tag after which the next page begins; empty: there is none. ErrUnknown.
@@ -29,7 +31,11 @@ func (s *Store) Tags(ctx context.Context, repo, after string, most int) (tags []
 	}
 	tags = []string{}
 	for _, name := range names {
-		if there, err := adopt.Exists(s.dir, adopt.Path(index.TagKey(repo, name))); err == nil && there {
+		there, err := adopt.Exists(s.dir, adopt.Path(index.TagKey(repo, name)))
+		if err != nil {
+			return nil, "", whole, err
+		}
+		if there {
 			tags = append(tags, name)
 		}
 	}
@@ -80,8 +86,11 @@ func (s *Store) Referrers(ctx context.Context, repo string, d, after digest.Dige
 			continue
 		}
 		m, err := l.manifest(repo, r.Digest)
+		if errors.Is(err, ErrUnknown) || errors.Is(err, ErrUnreadable) {
+			continue // it is going, or damaged
+		}
 		if err != nil {
-			continue // it is going, or cannot be read
+			return whole, err
 		}
 		if !f(m) {
 			break

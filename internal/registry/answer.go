@@ -17,18 +17,20 @@ import (
 // answer is the response on its way out. Whatever writes it, an error leaves in the protocol's form.
 type answer struct {
 	http.ResponseWriter
-	req     *request
-	body    *body
-	pace    *pace
-	left    func() error // not nil once the client left
-	log     *logrus.Logger
-	path    string
-	status  int
-	written int64
-	passed  bool // distribution's handlers write it
-	refused bool // what somebody goes on to write is dropped
-	early   bool // it was sent before all of the body was there
-	cut     bool // it ends with the connection
+	req       *request
+	body      *body
+	pace      *pace
+	left      func() error // not nil once the client left
+	log       *logrus.Logger
+	path      string
+	status    int
+	written   int64
+	files     lane // in which it has files open; nil: it has none
+	transfers bool // it has them until its end
+	passed    bool // distribution's handlers write it
+	refused   bool // what somebody goes on to write is dropped
+	early     bool // it was sent before all of the body was there
+	cut       bool // it ends with the connection
 }
 
 // Unwrap is for http.ResponseController.
@@ -58,6 +60,9 @@ func (a *answer) begin(status int, length int64) {
 	}
 	if a.body.rest != 0 && !a.pace.stream {
 		a.beforeTheBody()
+	}
+	if !a.transfers {
+		a.close() // what is left to do waits for the client
 	}
 	a.status = status
 	a.pace.send()

@@ -55,7 +55,11 @@ func (d *driver) Walk(ctx context.Context, from string, f storagedriver.WalkFn, 
 	return readError(d.StorageDriver.Walk(ctx, from, func(fi storagedriver.FileInfo) error {
 		if p, ok := layout.Parse(fi.Path()); ok && p.Kind == layout.TagDir {
 			p.Kind = layout.TagLink
-			if _, err := adopt.Link(d.dir, p); err != nil {
+			_, err := adopt.Link(d.dir, p)
+			if adopt.Failed(err) {
+				return err
+			}
+			if err != nil {
 				return storagedriver.ErrSkipDir
 			}
 		}

@@ -118,6 +118,9 @@ func (a *answer) failed(err error) error {
 		return errcode.ErrorCodeNameInvalid
 	}
 	a.errorf("cannot answer: %v", err)
+	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+		return errcode.ErrorCodeUnavailable.WithMessage("the registry has no file descriptor left; try again soon")
+	}
 	if full {
 		return errNoSpace
 	}

@@ -77,6 +77,9 @@ func (r *Registry) putManifest(a *answer, hr *http.Request, req *request) error 
 	if m.Content, err = parseManifest(hr.Header.Get("Content-Type"), data); err != nil {
 		return errcode.ErrorCodeManifestInvalid.WithDetail(err.Error())
 	}
+	if err := r.open(hr.Context(), a); err != nil {
+		return err
+	}
 	if err := r.content.PutManifest(hr.Context(), req.name, m); err != nil {
 		return err
 	}

@@ -55,6 +55,8 @@ type Limits struct {
 	Uploads int
 	// Stall is how long a client may neither send nor take a byte of a body; 0: for ever.
 	Stall time.Duration
+	// Files is how many file descriptors all requests may have at a time, at least 6; 0: any number.
+	Files int
 }
 
 // Exchange is what is worth telling about a request that was answered.
@@ -72,12 +74,13 @@ type Registry struct {
 	content *content.Store
 	app     *handlers.App
 	uploads *uploads
+	files   files
 	quiet
 }
 
 // New makes a registry. It starts nothing that Close does not end.
 func New(ctx context.Context, opts Options) (*Registry, error) {
-	r := &Registry{opts: opts, quiet: newQuiet(opts.Log)}
+	r := &Registry{opts: opts, quiet: newQuiet(opts.Log), files: newFiles(opts.Limits.Files)}
 	r.content = content.New(content.Options{Dir: opts.Dir, Tree: opts.Tree, Index: opts.Index, Log: opts.Log, Resolution: opts.Resolution})
 	r.uploads = newUploads(opts.Limits.Uploads, func(u upload) bool { return r.content.HasUpload(u.repo, u.id) })
 	var err error

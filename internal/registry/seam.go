@@ -41,6 +41,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	}
 	defer func() { r.done(hr, a, time.Since(start)) }()
 	defer a.end()
+	defer a.close()
 	defer a.recover()
 	if err := r.serve(a, hr, req); err != nil {
 		a.refuse(a.told(err))
@@ -71,6 +72,11 @@ func (r *Registry) serve(a *answer, hr *http.Request, req *request) error {
 		// The same for a missing, an unknown and a wrong login.
 		a.Header().Set("WWW-Authenticate", `Basic realm="dcs"`)
 		return errcode.ErrorCodeUnauthorized
+	}
+	if req.kind != routeManifest || req.method != http.MethodPut { // which first waits for its body
+		if err := r.open(hr.Context(), a); err != nil {
+			return err
+		}
 	}
 	return h(r, a, hr, req)
 }

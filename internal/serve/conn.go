@@ -21,18 +21,32 @@ var (
 	gulping = make(chan struct{}, 64)
 )
 
-// listener gives connections that read in gulps.
-type listener struct{ net.Listener }
+// listener gives connections that read in gulps, as many as the door lets in.
+type listener struct {
+	net.Listener
+	door *door
+}
 
 // Accept implements net.Listener.
 func (l listener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	tcp, ok := c.(*net.TCPConn)
-	if !ok {
-		return c, err
+	if !l.door.pass() {
+		return nil, net.ErrClosed
 	}
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	tcp := c.(*net.TCPConn) // we listen on nothing else
 	raw, err := tcp.SyscallConn()
-	return &conn{TCPConn: tcp, raw: raw}, err
+	mine := &conn{TCPConn: tcp, raw: raw, door: l.door}
+	l.door.enter(mine)
+	return mine, err
+}
+
+// Close implements net.Listener.
+func (l listener) Close() error {
+	l.door.close()
+	return l.Listener.Close()
 }
 
 // conn is a connection that reads ahead while more is there than was asked for. net/http asks for 4 KiB,
@@ -43,6 +57,7 @@ func (l listener) Accept() (net.Conn, error) {
 type conn struct {
 	*net.TCPConn // also for sendfile
 	raw          syscall.RawConn
+	door         *door
 	buf          *[]byte     // nil unless there is something ahead
 	counted      atomic.Bool // in gulping
 	closed       atomic.Bool
@@ -106,7 +121,11 @@ func (c *conn) uncount() {
 
 // Close implements net.Conn. What is ahead is never asked for now.
 func (c *conn) Close() error {
-	c.closed.Store(true)
+	first := c.closed.CompareAndSwap(false, true)
 	c.uncount()
-	return c.TCPConn.Close()
+	err := c.TCPConn.Close()
+	if first { // its descriptor is free now
+		c.door.leave(c)
+	}
+	return err
 }

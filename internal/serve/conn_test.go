@@ -3,9 +3,11 @@ package serve
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"testing"
 	"time"
@@ -23,7 +25,7 @@ func pair(t *testing.T) (*conn, net.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	c, err := listener{l}.Accept()
+	c, err := listener{l, newDoor(1)}.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,4 +120,80 @@ func TestWhoIsNotReadKeepsNoGulpFromOthers(t *testing.T) {
 	if len(gulping) != before {
 		t.Errorf("%d buffers are counted", len(gulping))
 	}
+}
+
+// TestTheDoorLetsInAsManyAsThereIsRoomFor: who waits for a request gives way to who comes; nobody in use does.
+func TestTheDoorLetsInAsManyAsThereIsRoomFor(t *testing.T) {
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const room = 3
+	busy, done := make(chan struct{}), make(chan struct{})
+	d := newDoor(room)
+	srv := &http.Server{ConnState: d.state, ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/busy" {
+			busy <- struct{}{}
+			<-done
+		}
+	})}
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Serve(listener{inner, d}) }()
+	ask := func(path string) net.Conn {
+		t.Helper()
+		c, err := net.Dial("tcp", inner.Addr().String())
+		if err == nil {
+			err = c.SetDeadline(time.Now().Add(30 * time.Second))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path)
+		return c
+	}
+	for range 3 * room { // each keeps its connection
+		if line := firstLine(t, ask("/")); line != "HTTP/1.1 200 OK" {
+			t.Fatal(line)
+		}
+		if d.count() > room {
+			t.Fatalf("%d are in", d.count())
+		}
+	}
+	var all []net.Conn
+	for range room {
+		all = append(all, ask("/busy"))
+		<-busy
+	}
+	outside := ask("/")
+	if err := outside.SetReadDeadline(time.Now().Add(2 * settle)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := outside.Read(make([]byte, 1)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("beside %d that are busy: %d bytes, %v; want it to wait", room, n, err)
+	}
+	if err := outside.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	close(done)
+	for _, c := range append(all, outside) {
+		if line := firstLine(t, c); line != "HTTP/1.1 200 OK" {
+			t.Error(line)
+		}
+	}
+	for range room + 1 { // so that accepting waits at the door
+		ask("/")
+	}
+	if err := srv.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+		t.Error(err)
+	}
+}
+
+func (d *door) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.in)
 }

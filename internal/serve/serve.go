@@ -61,6 +61,7 @@ type Server struct {
 	metrics     *metrics
 	events      *events
 	flights     *flights
+	door        *door
 	handler     http.Handler
 	certificate *certificate // nil: plain HTTP
 	main        *http.Server
@@ -140,10 +141,13 @@ func New(opts Options) (_ *Server, err error) {
 	}
 	s.metrics = newMetrics(s.store.index)
 	s.events = newEvents(s.observe, s.log, maxEvents)
+	connections, files := descriptors()
+	s.door = newDoor(connections)
 	s.registry, err = registry.New(ctx, registry.Options{
 		Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log,
 		Resolution: policy.Resolution, Secret: s.store.secret, Authenticate: authenticate,
-		Limits:   registry.Limits{Manifest: s.cfg.Limits.ManifestSize, Uploads: s.cfg.Limits.UploadsPerClient, Stall: s.cfg.Limits.StallTimeout},
+		Limits: registry.Limits{Manifest: s.cfg.Limits.ManifestSize, Uploads: s.cfg.Limits.UploadsPerClient,
+			Stall: s.cfg.Limits.StallTimeout, Files: files},
 		OnAccess: s.accessed(), OnRequest: s.requested,
 	})
 	if err != nil {
@@ -383,6 +387,7 @@ func (s *Server) servers() {
 			HTTP2: &http.HTTP2Config{WriteByteTimeout: s.cfg.Limits.StallTimeout}}
 	}
 	s.main, s.debug = server(s.handler), server(s.debugHandler())
+	s.main.ConnState = s.door.state
 }
 
 var errStarted = errors.New("the server was started before")
@@ -448,7 +453,7 @@ func (s *Server) listen() (map[*http.Server]net.Listener, error) {
 		}
 		return nil, &ListenError{"server.port", address, err}
 	}
-	listeners[s.main] = s.certificate.wrap(listener{l}, s.main)
+	listeners[s.main] = s.certificate.wrap(listener{l, s.door}, s.main)
 	s.log.WithFields(logrus.Fields{"address": l.Addr().String(), "tls": s.certificate != nil, "directory": s.cfg.Storage.Directory,
 		"ttl": config.FormatDuration(s.cfg.Cache.TTL)}).Info("serving")
 	return listeners, nil

@@ -1,0 +1,158 @@
+package serve
+
+import (
+	"container/list"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Descriptors are divided, so that no number of connections takes those that files need. What is not for either
+// is for the index, the listeners, the log, and what looks at the tree beside the requests.
+const (
+	ownDescriptors  = 28
+	mostDescriptors = 1 << 20 // of a process without a limit
+)
+
+// descriptors says how many the process may have for connections, and how many for files of requests.
+func descriptors() (connections, files int) {
+	var limit unix.Rlimit
+	n := uint64(mostDescriptors)
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil {
+		n = min(n, limit.Cur)
+	}
+	rest := max(int(n)-ownDescriptors, 10) //nolint:gosec // it is at most a million
+	connections = rest * 2 / 5
+	return connections, rest - connections
+}
+
+// door lets so many connections in. For one more, the one that has waited longest for a request is closed, as any
+// server may do at any time; where all are in use, the next waits outside, and takes no descriptor.
+type door struct {
+	limit int
+
+	mu      sync.Mutex // guards the rest; held over no I/O
+	in      map[*conn]*list.Element
+	waiting *list.List // of the connections that wait for a request since, the longest first
+	changed chan struct{}
+	closed  bool
+}
+
+// waits is a connection without a request.
+type waits struct {
+	conn  *conn
+	since time.Time
+}
+
+// settle is how long a connection may wait before it can be closed for another: who just came is about to ask.
+const settle = time.Second
+
+func newDoor(limit int) *door {
+	return &door{limit: limit, in: map[*conn]*list.Element{}, waiting: list.New(), changed: make(chan struct{}, 1)}
+}
+
+// pass waits until there is room for one more. False: the door was closed.
+func (d *door) pass() bool {
+	for {
+		tired, wait := d.look(time.Now())
+		if tired != nil {
+			_ = tired.Close() // nobody has asked anything
+			continue
+		}
+		if wait < 0 {
+			return false
+		}
+		if wait == 0 {
+			return true
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-d.changed:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// look says whom to close, or how long to wait; negative: for ever.
+func (d *door) look(now time.Time) (tired *conn, wait time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch first := d.waiting.Front(); {
+	case d.closed:
+		return nil, -1
+	case len(d.in) < d.limit:
+		return nil, 0
+	case first == nil:
+		return nil, time.Minute
+	default:
+		w := first.Value.(waits)
+		if wait = settle - now.Sub(w.since); wait > 0 {
+			return nil, wait
+		}
+		return w.conn, 0
+	}
+}
+
+func (d *door) enter(c *conn) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.in[c] = d.waiting.PushBack(waits{c, time.Now()})
+}
+
+func (d *door) leave(c *conn) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.busyLocked(c)
+	delete(d.in, c)
+	d.changedLocked()
+}
+
+// state implements http.Server.ConnState.
+func (d *door) state(nc net.Conn, state http.ConnState) {
+	if wrapped, ok := nc.(interface{ NetConn() net.Conn }); ok { // TLS
+		nc = wrapped.NetConn()
+	}
+	c, ok := nc.(*conn)
+	if !ok {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, in := d.in[c]; !in {
+		return
+	}
+	switch state {
+	case http.StateActive:
+		d.busyLocked(c)
+	case http.StateIdle:
+		d.busyLocked(c)
+		d.in[c] = d.waiting.PushBack(waits{c, time.Now()})
+		d.changedLocked()
+	}
+}
+
+func (d *door) busyLocked(c *conn) {
+	if e := d.in[c]; e != nil {
+		d.waiting.Remove(e)
+		d.in[c] = nil
+	}
+}
+
+// close lets nobody wait any longer.
+func (d *door) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+	d.changedLocked()
+}
+
+func (d *door) changedLocked() {
+	select {
+	case d.changed <- struct{}{}:
+	default:
+	}
+}
