@@ -47,6 +47,7 @@ type Store struct {
 	log       logrus.FieldLogger
 	leases    *leases
 	manifests *lru.Cache[digest.Digest, cached]
+	large     chan struct{} // holds one for each manifest that is not small and is being read
 	uploads   *sessions
 }
 
@@ -55,6 +56,7 @@ func New(opts Options) *Store {
 	s := &Store{dir: opts.Dir, tree: opts.Tree, index: opts.Index, log: opts.Log, leases: newLeases(opts)}
 	s.manifests, _ = lru.New[digest.Digest, cached](cachedManifests) // fails for sizes below 1 only
 	s.uploads = newSessions()
+	s.large = make(chan struct{}, largeReaders)
 	return s
 }
 
@@ -306,11 +308,13 @@ func (l *look) manifest(repo string, d digest.Digest) (m *Manifest, err error) {
 	return m, nil
 }
 
-// cachedManifests is how many manifests are kept in memory, and maxCached how long each may be: 32 MiB
-// at most. An image's has a few kilobytes.
+// cachedManifests is how many manifests are kept in memory, and MaxCached how long each may be: 32 MiB
+// at most. An image's has a few kilobytes. So many longer ones are read at a time, which takes several times
+// their length.
 const (
 	cachedManifests = 1024
-	maxCached       = 32 << 10
+	MaxCached       = 32 << 10
+	largeReaders    = 2
 )
 
 // cached is a manifest in memory, with the file that it was read from.
@@ -328,6 +332,10 @@ func (s *Store) read(d digest.Digest) (*Manifest, error) {
 	if c, ok := s.manifests.Get(d); ok && os.SameFile(c.file, fi) && c.file.ModTime().Equal(fi.ModTime()) && c.file.Size() == fi.Size() {
 		return c.Manifest, nil
 	}
+	if fi.Size() > MaxCached {
+		s.large <- struct{}{}
+		defer func() { <-s.large }()
+	}
 	data, err := adopt.Content(s.dir, d)
 	if err != nil {
 		return nil, err
@@ -342,7 +350,7 @@ func (s *Store) read(d digest.Digest) (*Manifest, error) {
 		s.log.WithError(err).WithField("digest", d).Error("a manifest cannot be read; dcs inspect --check says why")
 		return nil, ErrUnreadable
 	}
-	if len(data) <= maxCached {
+	if len(data) <= MaxCached {
 		s.manifests.Add(d, cached{m, fi})
 	}
 	return m, nil

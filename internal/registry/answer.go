@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -30,7 +31,8 @@ type answer struct {
 	passed    bool // distribution's handlers write it
 	refused   bool // what somebody goes on to write is dropped
 	early     bool // it was sent before all of the body was there
-	cut       bool // it ends with the connection
+	last      bool // the connection ends with it
+	cut       bool // its end was not sent
 }
 
 // Unwrap is for http.ResponseController.
@@ -69,16 +71,20 @@ func (a *answer) begin(status int, length int64) {
 	a.ResponseWriter.WriteHeader(status)
 }
 
-// mostDrained is how much of a body net/http reads after the answer, to use the connection again.
-const mostDrained = 256 << 10
+// mostDrained is how much of a body is read after the answer, so that a client which is still sending gets it, and
+// can use the connection again. It is as long as a manifest.
+const mostDrained = 4 << 20
 
 // beforeTheBody sends an answer at once, though more of the body is to come: who sends it may wait for the answer.
 func (a *answer) beforeTheBody() {
-	if a.body.rest < 0 || a.body.rest > mostDrained {
+	stopped := a.pace.stopped.CompareAndSwap(true, false)
+	fits := a.body.rest > 0 && a.body.rest <= mostDrained && a.body.err == nil
+	if a.last = stopped || !fits; a.last {
 		a.Header().Set("Connection", "close")
-		return
 	}
-	a.early = a.pace.conn.EnableFullDuplex() == nil // where there is none, net/http reads the body first
+	if stopped || fits {
+		a.early = a.pace.conn.EnableFullDuplex() == nil // where there is none, net/http reads the body first
+	}
 }
 
 // whole sends an answer that is in memory.
@@ -103,7 +109,8 @@ func (a *answer) end() {
 		_ = a.pace.conn.Flush() // to a client that may have left
 	}
 	if a.early {
-		if _, err := io.Copy(io.Discard, a.body); err != nil {
+		a.pace.read = time.Time{} // the body has all the patience again
+		if _, err := io.CopyN(io.Discard, a.body, mostDrained+1); err != io.EOF && !a.last {
 			panic(http.ErrAbortHandler) // what follows would be taken for a request
 		}
 	}
@@ -183,6 +190,9 @@ func (a *answer) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	a.pace.send()
+	if a.pace.stopped.Load() {
+		return 0, os.ErrDeadlineExceeded
+	}
 	n, err := a.ResponseWriter.Write(p)
 	if a.req.method != http.MethodHead { // net/http drops the body that distribution writes
 		a.written += int64(n)

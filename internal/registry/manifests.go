@@ -26,6 +26,13 @@ func (r *Registry) getManifest(a *answer, hr *http.Request, req *request) error 
 	if err != nil {
 		return err
 	}
+	if len(m.Data) > content.MaxCached && req.method == http.MethodGet { // else it is in memory once
+		held := r.room.enter(clientOf(hr), func() { a.pace.stop(a.pace.conn.SetWriteDeadline) })
+		defer held.leave()
+		if err := held.grow(hr.Context(), int64(len(m.Data))); err != nil {
+			return err
+		}
+	}
 	h := a.Header()
 	h.Set("Docker-Content-Digest", string(m.Digest))
 	h.Set("Etag", `"`+string(m.Digest)+`"`)
@@ -59,7 +66,12 @@ func matches(ifNoneMatch []string, d string) bool {
 
 // putManifest stores a manifest under its digest, and under a tag or several.
 func (r *Registry) putManifest(a *answer, hr *http.Request, req *request) error {
-	data, err := readManifest(a, hr, r.opts.Limits.Manifest)
+	held := r.room.enter(clientOf(hr), func() { a.pace.stop(a.pace.conn.SetReadDeadline) })
+	defer held.leave()
+	data, err := readManifest(hr, held, r.opts.Limits.Manifest)
+	if lost := held.arrived(); lost != nil {
+		return lost
+	}
 	if err != nil {
 		return err
 	}
@@ -74,8 +86,8 @@ func (r *Registry) putManifest(a *answer, hr *http.Request, req *request) error 
 			return err
 		}
 	}
-	if m.Content, err = parseManifest(hr.Header.Get("Content-Type"), data); err != nil {
-		return errcode.ErrorCodeManifestInvalid.WithDetail(err.Error())
+	if m.Content, err = r.parse(hr, data); err != nil {
+		return err
 	}
 	if err := r.open(hr.Context(), a); err != nil {
 		return err
@@ -129,13 +141,51 @@ func tagParameters(q url.Values) ([]string, error) {
 	return tags, nil
 }
 
-func readManifest(a *answer, hr *http.Request, limit int64) ([]byte, error) {
-	data, err := io.ReadAll(http.MaxBytesReader(a.ResponseWriter, hr.Body, limit))
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		return nil, errTooLarge.WithDetail(map[string]int64{"limit": tooLarge.Limit})
+// readManifest reads a body into memory: as much as was announced has room before any of it, else what comes.
+func readManifest(hr *http.Request, held *holding, limit int64) (data []byte, err error) {
+	if hr.ContentLength > limit {
+		return nil, errTooLarge.WithDetail(map[string]int64{"limit": limit})
 	}
-	return data, err
+	more := hr.ContentLength + 1 // one more, to see the end
+	for {
+		if len(data) == cap(data) {
+			more = max(more, 4<<10, int64(cap(data)))
+			if err := held.grow(hr.Context(), more); err != nil {
+				return nil, err
+			}
+			data = append(make([]byte, 0, int64(len(data))+more), data...)
+		}
+		n, err := hr.Body.Read(data[len(data):cap(data)])
+		data = data[:len(data)+n]
+		switch {
+		case int64(len(data)) > limit:
+			return nil, errTooLarge.WithDetail(map[string]int64{"limit": limit})
+		case err == io.EOF:
+			return data, nil
+		case err != nil:
+			return nil, err
+		}
+	}
+}
+
+// parsers is how many large manifests are parsed at a time, each of which takes fifteen times its length meanwhile.
+const parsers = 2
+
+// parse parses a manifest. A large one waits for its turn; small ones do not.
+func (r *Registry) parse(hr *http.Request, data []byte) (*index.Content, error) {
+	if len(data) > content.MaxCached {
+		select {
+		case r.parsing <- struct{}{}:
+			defer func() { <-r.parsing }()
+		case <-hr.Context().Done():
+			return nil, hr.Context().Err()
+		}
+	}
+	c, err := parseManifest(hr.Header.Get("Content-Type"), data)
+	if err != nil {
+		return nil, errcode.ErrorCodeManifestInvalid.WithDetail(err.Error())
+	}
+	return c, nil
 }
 
 // maxReferences bounds what one manifest makes the index write, under its lock. Images have up to 127 layers.

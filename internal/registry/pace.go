@@ -2,6 +2,7 @@ package registry
 
 import (
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,6 +16,7 @@ type pace struct {
 	stream   bool          // of HTTP/2, where each deadline is a timer of its own
 	read     time.Time     // when the deadline of the body was set; zero: there is none
 	written  time.Time     // when that of the answer was
+	stopped  atomic.Bool   // nobody waits for the client any more, neither to send nor to take
 }
 
 // slack is how much of the patience may be missing at the end, so that not every piece moves a deadline.
@@ -44,6 +46,13 @@ func (p *pace) send() {
 	if now, due := p.due(p.written); due && p.conn.SetWriteDeadline(now.Add(p.patience)) == nil {
 		p.written = now
 	}
+}
+
+// stop ends a wait for the body, or for the answer to be taken, from another goroutine than that of the request.
+// Who begins to wait looks at stopped after it has set its own deadline, and so sees one or the other.
+func (p *pace) stop(deadline func(time.Time) error) {
+	p.stopped.Store(true)
+	_ = deadline(time.Unix(1, 0)) // where there are no deadlines, the next read or write sees it
 }
 
 // end takes the deadlines back. A timer that net/http starts for a stream which was reset meanwhile would keep

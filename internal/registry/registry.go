@@ -75,12 +75,15 @@ type Registry struct {
 	app     *handlers.App
 	uploads *uploads
 	files   files
+	room    *room
+	parsing chan struct{} // holds one for each large manifest that is being parsed
 	quiet
 }
 
 // New makes a registry. It starts nothing that Close does not end.
 func New(ctx context.Context, opts Options) (*Registry, error) {
-	r := &Registry{opts: opts, quiet: newQuiet(opts.Log), files: newFiles(opts.Limits.Files)}
+	r := &Registry{opts: opts, quiet: newQuiet(opts.Log), files: newFiles(opts.Limits.Files),
+		room: newRoom(manifestRoom), parsing: make(chan struct{}, parsers)}
 	r.content = content.New(content.Options{Dir: opts.Dir, Tree: opts.Tree, Index: opts.Index, Log: opts.Log, Resolution: opts.Resolution})
 	r.uploads = newUploads(opts.Limits.Uploads, func(u upload) bool { return r.content.HasUpload(u.repo, u.id) })
 	var err error

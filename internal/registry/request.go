@@ -138,6 +138,10 @@ type body struct {
 
 func (b *body) Read(p []byte) (int, error) {
 	b.pace.receive()
+	if b.pace.stopped.Load() {
+		b.err = os.ErrDeadlineExceeded
+		return 0, b.err
+	}
 	n, err := b.ReadCloser.Read(p)
 	if b.rest > 0 {
 		b.rest -= int64(n)

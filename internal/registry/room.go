@@ -1,0 +1,156 @@
+package registry
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+)
+
+// room bounds the bytes of manifests that wait in memory for clients, to be received or to be sent. Where there is
+// none left, others wait for a moment. Then the client that holds most of it gives way, with its oldest request: so
+// many addresses with one manifest each, or one address with many, keep nobody out who sends a small one, or a large
+// one fast.
+type room struct {
+	limit int64
+
+	mu      sync.Mutex // guards the rest, and that of each holding; held over no I/O
+	used    int64
+	held    map[*holding]struct{}
+	changed chan struct{} // closed when there may be more room
+}
+
+// holding is what one request has of the room.
+type holding struct {
+	room   *room
+	client string
+	since  time.Time
+	cut    func() // ends the wait for the client; nil: it does not wait for it
+	bytes  int64
+	lost   bool // it gave way
+}
+
+// manifestRoom is some sixteen of the largest manifests, and thousands of usual ones.
+const manifestRoom = 64 << 20
+
+var (
+	errGaveWay = errcode.ErrorCodeTooManyRequests.WithMessage("too many manifests are on their way, most of them of this client; send fewer at a time, and try again")
+	errNoRoom  = errcode.ErrorCodeUnavailable.WithMessage("too many manifests are on their way; try again soon")
+)
+
+func newRoom(limit int64) *room {
+	return &room{limit: limit, held: map[*holding]struct{}{}, changed: make(chan struct{})}
+}
+
+// enter is for a request that holds nothing yet. leave has to follow.
+func (r *room) enter(client string, cut func()) *holding {
+	h := &holding{room: r, client: client, since: time.Now(), cut: cut}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.held[h] = struct{}{}
+	return h
+}
+
+// fair is how long a manifest may be on its way while others wait for room. Four MiB need no longer where clients are
+// near; who is slow has it for as long as nobody waits.
+const fair = time.Second
+
+// noRoomAfter is how long to wait for manifests that are being worked on.
+const noRoomAfter = 30 * time.Second
+
+// grow takes n bytes more, waits for them, or takes them from who was slow.
+func (h *holding) grow(ctx context.Context, n int64) error {
+	for end := time.Now().Add(noRoomAfter); ; {
+		changed, wait, err := h.try(n, time.Now())
+		if err != nil || changed == nil {
+			return err
+		}
+		wait = min(wait, time.Until(end))
+		if wait <= 0 {
+			return errNoRoom
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			err = errClientLeft
+		case <-changed:
+		case <-timer.C:
+		}
+		timer.Stop()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// try says what to wait for, and how long at most; nil: it has taken the bytes.
+func (h *holding) try(n int64, now time.Time) (changed <-chan struct{}, wait time.Duration, err error) {
+	r := h.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for !h.lost && r.used+n > r.limit {
+		other := r.mostLocked()
+		if other == nil {
+			return r.changed, noRoomAfter, nil
+		}
+		if wait := fair - now.Sub(other.since); wait > 0 {
+			return r.changed, wait, nil
+		}
+		r.dropLocked(other)
+		other.lost = true
+		if other != h {
+			other.cut()
+		}
+	}
+	if h.lost {
+		return nil, 0, errGaveWay
+	}
+	h.bytes, r.used = h.bytes+n, r.used+n
+	return nil, 0, nil
+}
+
+// arrived says that nobody waits for the client any more: what is being worked on does not give way.
+func (h *holding) arrived() error {
+	h.room.mu.Lock()
+	defer h.room.mu.Unlock()
+	h.cut = nil
+	if h.lost {
+		return errGaveWay
+	}
+	return nil
+}
+
+// leave gives everything back.
+func (h *holding) leave() {
+	h.room.mu.Lock()
+	defer h.room.mu.Unlock()
+	h.room.dropLocked(h)
+	delete(h.room.held, h)
+}
+
+func (r *room) dropLocked(h *holding) {
+	r.used -= h.bytes
+	h.bytes = 0
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// mostLocked is the oldest request that waits for the client for which most is held; nil: none waits.
+func (r *room) mostLocked() (oldest *holding) {
+	of := map[string]int64{}
+	for h := range r.held {
+		if h.cut != nil {
+			of[h.client] += h.bytes
+		}
+	}
+	for h := range r.held {
+		if h.cut == nil || h.bytes == 0 {
+			continue
+		}
+		if oldest == nil || of[h.client] > of[oldest.client] || h.client == oldest.client && h.since.Before(oldest.since) {
+			oldest = h
+		}
+	}
+	return oldest
+}
