@@ -251,7 +251,7 @@ func TestAnUploadGoesOnAfterARestart(t *testing.T) {
 	data := []byte("first half, second half")
 	loc := w.want(202, "POST", "/v2/app/blobs/uploads/", nil, "").Header.Get("Location")
 	loc = w.want(202, "PATCH", loc, data[:11], "").Header.Get("Location")
-	path, _, _ := strings.Cut(strings.TrimPrefix(loc, w.http.URL), "?")
+	path := strings.TrimPrefix(loc, w.http.URL)
 	w.restart()
 	resp := w.want(204, "GET", path, nil, "")
 	if got := resp.Header.Get("Range"); got != "0-10" {
@@ -272,8 +272,7 @@ func TestAPieceThatIsSentTwiceCountsOnce(t *testing.T) {
 	if errs := errorsOf(t, w.want(416, "PATCH", loc, []byte("piece"), "")); errs[0].Code != "RANGE_INVALID" {
 		t.Errorf("%+v", errs)
 	}
-	path, _, _ := strings.Cut(loc, "?")
-	loc = w.want(204, "GET", path, nil, "").Header.Get("Location")
+	loc = w.want(204, "GET", loc, nil, "").Header.Get("Location") // with the state that it has, of before the piece
 	w.want(201, "PUT", loc+"&digest="+digestOf([]byte("piece")), nil, "")
 }
 
@@ -287,10 +286,9 @@ func TestAnUploadThatBrokeOffGoesOn(t *testing.T) {
 	}
 	fmt.Fprintf(conn, "PATCH %s HTTP/1.1\r\nHost: %s\r\nContent-Length: 100\r\n\r\nshort", loc, w.host)
 	conn.Close()
-	path, _, _ := strings.Cut(loc, "?")
 	var resp *http.Response
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		resp = w.want(204, "GET", path, nil, "")
+		resp = w.want(204, "GET", loc, nil, "")
 		if resp.Header.Get("Range") == "0-4" {
 			break
 		}
