@@ -33,7 +33,7 @@ func TestARunThatRemovesMuchDoesNotFloodTheScreen(t *testing.T) {
 		if rows(text) != tt.want || strings.Contains(text, more) != (tt.want < staleImages) {
 			t.Errorf("%q: %d rows\n%s", tt.args, rows(text), text)
 		}
-		if last := lines[len(lines)-2]; !strings.HasPrefix(last, "would remove 200 images") {
+		if last := lines[len(lines)-3:]; !strings.HasPrefix(last[0], "would remove 200 images") || last[1] != "ttl 1d, grace 1ms" {
 			t.Errorf("%q ends with %q", tt.args, last)
 		}
 	}
@@ -87,7 +87,7 @@ func TestWhatACheckFindsIsNotTornByItsBar(t *testing.T) {
 			switch {
 			case problem.MatchString(line):
 				found++
-			case line != "" && !strings.HasPrefix(line, "dcs: ") && !strings.HasPrefix(line, "would remove"):
+			case line != "" && !strings.HasPrefix(line, "dcs: ") && !strings.HasPrefix(line, "would remove") && line != "ttl 0, grace 1h":
 				t.Errorf("%q: %q", args, line)
 			}
 		}

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -11,6 +12,8 @@ import (
 
 // ErrNotRegular says that a pipe, a socket, a device or a directory has the name that a file should have.
 var ErrNotRegular = errors.New("not a regular file")
+
+var errDirectory = fmt.Errorf("%w, it is a directory", ErrNotRegular)
 
 // File is a regular file that is open for reading. os.File asks the kernel five times more for each, since
 // it does not know that nobody ever waits for a regular file.
@@ -59,10 +62,13 @@ func regular(fd int, st *unix.Stat_t) error {
 	if err := unix.Fstat(fd, st); err != nil {
 		return err
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return ErrNotRegular
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return nil
+	case unix.S_IFDIR:
+		return errDirectory
 	}
-	return nil
+	return ErrNotRegular
 }
 
 // ReadFile is os.ReadFile for a regular file.

@@ -19,7 +19,7 @@ func mistakes(t *testing.T, text string, env ...string) []string {
 func TestLoadTellsAllMistakesAtOnceEachWithItsLine(t *testing.T) {
 	got := mistakes(t, `server:
   port: many
-  adres: 127.0.0.1
+  addrs: 127.0.0.1
 auth:
   users:
   - username: a:b
@@ -34,7 +34,7 @@ log: info
 `, "DCS_LIMITS_HEADER_SIZE=1KiB", "DCS_LIMITS_STALL_TIMEOUT=-1s")
 	want := []string{
 		`server.port: "many" is not a whole number (file FILE, line 2)`,
-		`server.adres is not a known key; did you mean server.address? (file FILE, line 3)`,
+		`server.addrs is not a known key; did you mean server.address? (file FILE, line 3)`,
 		`auth.users[1].pasword is not a known key; did you mean password? (file FILE, line 8)`,
 		`auth.users[2] is a single value, where a section is expected (file FILE, line 9)`,
 		`cache.ttl: "5" has no unit (file FILE, line 11)`,
