@@ -4,8 +4,8 @@
 //   - A file appears under its name complete and synced, or not at all.
 //   - Once a call that promises durability returned, the name survives a power loss: the file, its
 //     directory, and each new parent directory were synced, in that order.
-//   - What root creates in somebody's directory belongs to that somebody, so a command run by root
-//     never locks the owner out.
+//   - What root creates in somebody's directory belongs to that somebody, so root never locks the owner out.
+//   - Only regular files are opened (Open): nothing waits for the other end of a pipe.
 //
 // A Tree is one data directory; WriteFile stands alone, for a single file such as an htpasswd file.
 package disk

@@ -1,12 +1,14 @@
 package serve
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"io"
 	"math/big"
 	"net"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -73,6 +76,56 @@ func TestTLSFollowsItsFiles(t *testing.T) {
 	}
 	if err := <-ended; err != nil {
 		t.Errorf("Start = %v after Shutdown", err)
+	}
+}
+
+// TestTLSSeesAnEditThatKeepsSizeAndTime, once the files are old enough not to be read each time.
+func TestTLSSeesAnEditThatKeepsSizeAndTime(t *testing.T) {
+	dir := t.TempDir()
+	files := config.TLS{Certificate: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
+	old := time.Now().Add(-time.Hour).Truncate(time.Second)
+	edit := func(serial int64) {
+		t.Helper()
+		writeCertificate(t, files, serial)
+		for _, name := range []string{files.Certificate, files.Key} {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = append(text, bytes.Repeat([]byte{'\n'}, 4096-len(text))...)
+			if err := errors.Join(os.WriteFile(name, text, 0o600), os.Chtimes(name, old, old)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	edit(1)
+	c, err := newCertificate(files, reachFrom(layout.Dir(dir)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial := func() int64 {
+		t.Helper()
+		cert, err := c.get(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cert.Leaf.SerialNumber.Int64()
+	}
+	settled := func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.settled
+	}
+	for deadline := time.Now().Add(20 * time.Second); !settled(); time.Sleep(20 * time.Millisecond) {
+		if serial() != 1 || time.Now().After(deadline) {
+			t.Fatal("the files are read each time, for ever")
+		}
+	}
+	edit(2)
+	for deadline := time.Now().Add(20 * time.Second); serial() != 2; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the certificate before the edit is still in use")
+		}
 	}
 }
 

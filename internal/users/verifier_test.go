@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/jc-lab/docker-cache-server/internal/disk"
 )
 
 func TestWhoMayLogIn(t *testing.T) {
@@ -164,6 +166,35 @@ func TestChangeInPlaceWithinOneTickIsSeen(t *testing.T) {
 		write(t, path, "bob:"+hashOf(t, password)+"\n")
 		if err := os.Chtimes(path, tick, tick); err != nil {
 			t.Fatal(err)
+		}
+		if !v.Verify(t.Context(), "client", "bob", password) {
+			t.Errorf("password %s was refused", password)
+		}
+	}
+	if v.Verify(t.Context(), "client", "bob", "one") {
+		t.Error("the old password still holds")
+	}
+}
+
+// TestChangeThatKeepsSizeAndTimeIsSeen, though the file is old enough not to be read each time.
+func TestChangeThatKeepsSizeAndTimeIsSeen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "htpasswd")
+	later := func() time.Time { return time.Now().Add(time.Hour) }
+	v := newVerifier(t, VerifierOptions{Path: path, Now: later})
+	old := time.Now().Add(-time.Hour).Truncate(time.Second)
+	var last disk.Version
+	for _, password := range []string{"one", "two"} {
+		text := "bob:" + hashOf(t, password) + "\n"
+		for again := true; again; { // the kernel's clock goes on in ticks
+			write(t, path, text)
+			if err := os.Chtimes(path, old, old); err != nil {
+				t.Fatal(err)
+			}
+			version, err := disk.VersionOf(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, last = version == last, version
 		}
 		if !v.Verify(t.Context(), "client", "bob", password) {
 			t.Errorf("password %s was refused", password)
