@@ -31,7 +31,9 @@ func (s *Store) Tags(ctx context.Context, repo, after string, most int) (tags []
 			if err != nil {
 				return err
 			}
-			known = known || some
+			if known = some; known {
+				break
+			}
 		}
 		return w.Tags(ctx, repo, func(tag string) error {
 			if there, err := exists(tag); err != nil || !there || tag <= after {

@@ -505,6 +505,11 @@ func (s *Server) Start() error {
 	if !s.starting.CompareAndSwap(false, true) {
 		return errStarted
 	}
+	if s.ending.Load() { // it was not when Start looked first; stop may leave the listeners to Start then
+		closeAll(s.listeners)
+		<-s.stopped
+		return ClosedError{}
+	}
 	listeners := s.listeners
 	if listeners == nil {
 		var err error
@@ -574,7 +579,9 @@ func (s *Server) stop(ctx context.Context) error {
 		s.log.Warn("transfers were still in flight at the end of the drain timeout, and are cut")
 		err = s.main.Close()
 	}
-	closeAll(s.listeners) // unless Start took them
+	if !s.starting.Load() {
+		closeAll(s.listeners) // which nobody serves on
+	}
 	if n := s.flights.drain(ctx); n > 0 {
 		err = errors.Join(err, fmt.Errorf("not all requests came to an end (%d left)", n))
 	}
