@@ -249,3 +249,19 @@ func TestAHangUpWithoutAFileReadsUsersAndCertificates(t *testing.T) {
 	s.hangUp("level=info", "users and certificates", "no configuration file")
 	s.push("app:v1")
 }
+
+// TestAConfigurationThroughAPipeIsReadOnce, as that of a shell's <(command) is: to read it again would find it empty.
+func TestAConfigurationThroughAPipeIsReadOnce(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, t.TempDir(), "--config", "/dev/stdin")
+	s.cmd.Stdin = strings.NewReader("cache: {ttl: 1h}\nlog: {level: debug}\n")
+	s.launch()
+	s.await(func() bool { return s.answers() == nil }, "the server answers")
+	if !strings.Contains(s.log.String(), "ttl=1h") {
+		t.Error("the configuration does not count")
+	}
+	s.hangUp("level=error", "old ones stay", "/dev/stdin", "pipe")
+	if code := s.stop(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+}

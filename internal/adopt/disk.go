@@ -26,7 +26,7 @@ type Disk struct {
 
 // verdict is what a blob was found to be when it was read.
 type verdict struct {
-	file  fs.FileInfo
+	file  disk.Version
 	right bool
 }
 
@@ -74,41 +74,35 @@ func (d *Disk) Whole(ctx context.Context, dgst digest.Digest, size, said int64) 
 
 // verify reads a blob, unless it was read before.
 func (d *Disk) verify(ctx context.Context, dgst digest.Digest) (verdict, error) {
-	fi, err := os.Stat(d.dir.File(Path(index.BlobKey(dgst))))
+	now, err := disk.VersionOf(d.dir.File(Path(index.BlobKey(dgst))))
 	if err != nil {
 		return verdict{}, err
 	}
-	if v, ok := d.read.Get(dgst); ok && same(v.file, fi) {
+	if v, ok := d.read.Get(dgst); ok && v.file == now {
 		return v, nil
 	}
-	right, fi, err := Verify(ctx, d.dir, dgst, func(int) {})
+	right, file, err := Verify(ctx, d.dir, dgst, func(int) {})
 	if err != nil {
 		return verdict{}, err
 	}
-	v := verdict{fi, right}
+	v := verdict{file, right}
 	d.read.Add(dgst, v)
 	return v, nil
 }
 
-// same says whether a file is one that was looked at before, and was not written to.
-func same(a, b fs.FileInfo) bool {
-	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
-}
-
 // Verify reads a blob to its end and says whether its bytes are what its name says, and which file that
 // was. read is told of bytes as they come.
-func Verify(ctx context.Context, dir layout.Dir, d digest.Digest, read func(n int)) (right bool, fi fs.FileInfo, err error) {
-	f, err := disk.OpenFile(dir.File(Path(index.BlobKey(d))), os.O_RDONLY, 0)
+func Verify(ctx context.Context, dir layout.Dir, d digest.Digest, read func(n int)) (right bool, file disk.Version, err error) {
+	opened, err := disk.Open(dir.File(Path(index.BlobKey(d))))
 	if err != nil {
-		return false, nil, err
+		return false, disk.Version{}, err
 	}
+	file = opened.Version()
+	f := opened.OS()
 	defer f.Close()
-	if fi, err = f.Stat(); err != nil {
-		return false, nil, err
-	}
 	v := d.Verifier()
 	_, err = io.CopyBuffer(v, reading{ctx, f, read}, make([]byte, 1<<20))
-	return v.Verified(), fi, err
+	return v.Verified(), file, err
 }
 
 // reading tells how far it is, and ends when it shall.
@@ -147,9 +141,9 @@ func (d *Disk) LookAtBlob(ctx context.Context, dgst digest.Digest, said int64, a
 		if err != nil || !there {
 			return a, there, err
 		}
-		fi, err := os.Stat(d.dir.File(Path(a.Key)))
+		now, err := disk.VersionOf(d.dir.File(Path(a.Key)))
 		switch {
-		case err != nil || !same(fi, v.file):
+		case err != nil || now != v.file:
 			return a, there, nil // somebody mends it, and says so in its row
 		case v.right:
 			a.Bytes = index.Right

@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 	"time"
 
@@ -329,19 +328,19 @@ const (
 // cached is a manifest in memory, with the file that it was read from.
 type cached struct {
 	*Manifest
-	file fs.FileInfo
+	file disk.Version
 }
 
 // read reads a manifest, once as long as its file stays the same. Its bytes are what its digest says.
 func (s *Store) read(d digest.Digest) (*Manifest, error) {
-	fi, err := os.Stat(s.dir.File(layout.Path{Kind: layout.BlobData, Digest: d}))
+	now, err := disk.VersionOf(s.dir.File(layout.Path{Kind: layout.BlobData, Digest: d}))
 	if err != nil {
 		return nil, err
 	}
-	if c, ok := s.manifests.Get(d); ok && os.SameFile(c.file, fi) && c.file.ModTime().Equal(fi.ModTime()) && c.file.Size() == fi.Size() {
+	if c, ok := s.manifests.Get(d); ok && c.file == now {
 		return c.Manifest, nil
 	}
-	if fi.Size() > MaxCached {
+	if now.Size() > MaxCached {
 		s.large <- struct{}{}
 		defer func() { <-s.large }()
 	}
@@ -360,7 +359,7 @@ func (s *Store) read(d digest.Digest) (*Manifest, error) {
 		return nil, ErrUnreadable
 	}
 	if len(data) <= MaxCached {
-		s.manifests.Add(d, cached{m, fi})
+		s.manifests.Add(d, cached{m, now})
 	}
 	return m, nil
 }

@@ -29,6 +29,9 @@ func versionOf(st *unix.Stat_t) Version {
 	return Version{uint64(st.Dev), uint64(st.Ino), st.Size, st.Mtim.Nano(), st.Ctim.Nano()}
 }
 
+// Size is how many bytes the file has.
+func (v Version) Size() int64 { return v.size }
+
 // resolution is the coarsest clock of a file system worth following: NFS and FAT, 2s.
 const resolution = 2 * time.Second
 

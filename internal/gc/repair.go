@@ -159,7 +159,7 @@ func (c *Collector) quarantine(ctx context.Context, k index.Key) error {
 	to := filepath.Join(c.Dir.Quarantine(), strings.ReplaceAll(k.Digest.String(), ":", "-"))
 	err = c.Index.Adopt(ctx, func() (index.Adoption, bool, error) {
 		gone := index.Adoption{Claim: index.Claim{Key: k}}
-		if now, err := os.Stat(file); err != nil || !os.SameFile(now, read) {
+		if now, err := disk.VersionOf(file); err != nil || now != read {
 			return gone, false, errWell
 		}
 		return gone, false, c.Tree.Rename(file, to)

@@ -23,7 +23,7 @@ func (l *loader) readFile(path string) {
 		return
 	}
 	l.file = Origin{File, path}
-	data, err := disk.ReadFile(path)
+	data, err := readAll(path)
 	if err != nil {
 		l.whole(err, "name a file that dcs may read with --config or "+fileVariable, "cannot be read")
 		return
@@ -101,6 +101,15 @@ func candidates(value *yaml.Node) []string {
 		return sections()
 	}
 	return Keys()
+}
+
+// readAll reads a file. Standard input, and what a shell makes of <(command), are pipes that somebody writes to; a pipe
+// anywhere else might make a start wait for ever.
+func readAll(path string) ([]byte, error) {
+	if path == "/dev/stdin" || strings.HasPrefix(path, "/dev/fd/") {
+		return os.ReadFile(path)
+	}
+	return disk.ReadFile(path)
 }
 
 // value reads a key, or a field of a list's element.
