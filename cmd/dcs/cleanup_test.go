@@ -230,6 +230,9 @@ func TestAShortTTLIsNotIgnoredInSilence(t *testing.T) {
 			t.Errorf("gc %s says %q", flag, stderr)
 		}
 	}
+	if _, stderr := bounded(t, "gc", "--storage.directory", s.dir); stderr != "" {
+		t.Errorf("gc by the server's own policy says %q, and cron sends a mail each time", stderr)
+	}
 	if _, stderr := bounded(t, "gc", "--storage.directory", s.dir, "--ttl", "1h"); stderr != "" {
 		t.Errorf("gc with a ttl that counts says %q", stderr)
 	}
