@@ -127,6 +127,9 @@ func (f inspectFlags) options(terminal bool, given func(flag string) bool) (insp
 		if err != nil {
 			return o, &usageError{fmt.Errorf("--expiring: %w", err), ""}
 		}
+		if d < 0 {
+			return o, &usageError{fmt.Errorf("--expiring: %q is in the past", f.expiring), "0 is what is removed at the next clean-up"}
+		}
 		o.Expiring = &d
 		if !given("sort") {
 			o.Sort = inspect.ByExpiry
@@ -148,7 +151,7 @@ func (f inspectFlags) options(terminal bool, given func(flag string) bool) (insp
 		return o, err
 	}
 	if err := o.Check(); err != nil {
-		return o, &usageError{err, "dcs inspect --help lists the flags"}
+		return o, &usageError{fmt.Errorf("--%w", err), "dcs inspect --help lists the flags"}
 	}
 	return o, nil
 }
