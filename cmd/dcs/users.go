@@ -263,7 +263,7 @@ func readPassword(ctx context.Context, env *environment, name string, fromStdin 
 	}
 	f, ok := env.stdin.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return "", &usageError{errors.New("standard input is no terminal to ask for the password"), "use --password-stdin"}
+		return "", &usageError{errors.New("cannot ask for the password: standard input is not a terminal"), "use --password-stdin"}
 	}
 	var answers [2]string
 	for i, question := range []string{"Password for " + name, "Again"} {

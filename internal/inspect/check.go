@@ -105,7 +105,7 @@ func problemsCSV(to io.Writer, all []problem) error {
 func clean(seen reconcile.Checked) string {
 	s := fmt.Sprintf("no problems in %s, %s and %s", ui.Count(seen.Tags, "tag"), ui.Count(seen.Manifests, "manifest"), ui.Count(seen.Blobs, "blob"))
 	if seen.Bytes > 0 {
-		s += fmt.Sprintf("; %s have the digests they should", ui.Bytes(seen.Bytes))
+		s += fmt.Sprintf("; all digests verified (%s)", ui.Bytes(seen.Bytes))
 	}
 	return s
 }
