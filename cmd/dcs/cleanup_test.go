@@ -280,8 +280,7 @@ func TestInspectTellsWhenTheServerCleansUpNext(t *testing.T) {
 	if out := text(); !strings.HasSuffix(out, "\nnext clean-up in 2 hours\n") {
 		t.Errorf("people are not told:\n%s", out)
 	}
-	s.signal(syscall.SIGKILL)
-	<-s.done
+	s.stop(syscall.SIGKILL)
 	if at, out := next("--images"), text(); at != nil || strings.Contains(out, "next clean-up in") {
 		t.Errorf("nobody is there to do it at %v:\n%s", at, out)
 	}
