@@ -19,6 +19,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/reconcile"
 )
 
 // wreck is a store in which a test breaks things.
@@ -324,5 +325,36 @@ func TestARepairKeepsWhatSomebodyCanPull(t *testing.T) {
 	}
 	if err := remote.Write(s.ref("hollow@"+hollowParts[1].String()), image); err == nil {
 		t.Error("the layer of an image was read though it is gone")
+	}
+}
+
+// A server that was stopped has left the index as it was: nobody rebuilds it, and nobody saw what happened to the
+// disk since.
+func TestACheckSaysWhyItDidNotLookIntoTheIndex(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, t.TempDir())
+	s.push("app:v1")
+	s.await(func() bool { return strings.Contains(s.log.String(), "index is in line") }, "the gate opens")
+	if _, stderr := bounded(t, "inspect", "--check", "--storage.directory", s.dir); stderr != "" {
+		t.Errorf("beside a server: %q", stderr)
+	}
+	if code := s.stop(syscall.SIGTERM); code != 0 {
+		t.Fatalf("exit %d", code)
+	}
+	stdout, stderr := bounded(t, "inspect", "--check", "--storage.directory", s.dir)
+	if !strings.Contains(stderr, "no server runs") || strings.Contains(stderr, "being rebuilt") || !strings.HasPrefix(stdout, "no problems in 1 tag") {
+		t.Errorf("without one: %q, %q", stdout, stderr)
+	}
+}
+
+// The help names every flaw that a check can find.
+func TestTheHelpNamesEveryFlaw(t *testing.T) {
+	_, help, _ := dcs(t, "inspect", "--help")
+	text := strings.Join(strings.Fields(help), " ")
+	for _, f := range []reconcile.Flaw{reconcile.Unreadable, reconcile.WrongDigest, reconcile.Missing, reconcile.WrongSize, reconcile.Partial, reconcile.Unparsable,
+		reconcile.Dangling, reconcile.Nowhere, reconcile.Stale, reconcile.Orphan, reconcile.Refused, reconcile.Unknown} {
+		if !strings.Contains(text, string(f)) {
+			t.Errorf("%q is not in the help of dcs inspect --check", f)
+		}
 	}
 }

@@ -230,6 +230,9 @@ func TestAShortTTLIsNotIgnoredInSilence(t *testing.T) {
 			t.Errorf("gc %s says %q", flag, stderr)
 		}
 	}
+	if _, stderr := bounded(t, "gc", "--storage.directory", s.dir); stderr != "" {
+		t.Errorf("gc by the server's own policy says %q, and cron sends a mail each time", stderr)
+	}
 	if _, stderr := bounded(t, "gc", "--storage.directory", s.dir, "--ttl", "1h"); stderr != "" {
 		t.Errorf("gc with a ttl that counts says %q", stderr)
 	}
@@ -237,5 +240,55 @@ func TestAShortTTLIsNotIgnoredInSilence(t *testing.T) {
 	long.await(func() bool { return strings.Contains(long.log.String(), "serving") }, "the server serves")
 	if strings.Contains(long.log.String(), "no effect") {
 		t.Errorf("a ttl of 0 is for ever")
+	}
+}
+
+// What is due goes with the next clean-up: inspect says when that is, as long as somebody is there to do it.
+func TestInspectTellsWhenTheServerCleansUpNext(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	next := func(list string) (at *time.Time) {
+		t.Helper()
+		stdout, _ := bounded(t, "inspect", list, "--storage.directory", dir, "--format", "json")
+		var found struct {
+			Summary struct {
+				Next *time.Time `json:"next_cleanup_at"`
+			} `json:"summary"`
+		}
+		if err := json.Unmarshal([]byte(stdout), &found); err != nil {
+			t.Fatalf("%v in %s", err, stdout)
+		}
+		return found.Summary.Next
+	}
+	text := func() string {
+		t.Helper()
+		stdout, _ := bounded(t, "inspect", "--images", "--storage.directory", dir)
+		return stdout
+	}
+
+	s := startServer(t, dir, "--cache.cleanup_interval", "3h")
+	s.push("app:v1")
+	s.await(func() bool { // the first run is at once, and the next is three hours after that
+		at := next("--images")
+		return at != nil && time.Until(*at) > 2*time.Hour
+	}, "the next clean-up is known")
+	for _, list := range []string{"--images", "--tags", "--histogram"} {
+		if at := next(list); at == nil || time.Until(*at) > 3*time.Hour {
+			t.Errorf("%s: the next clean-up is at %v", list, at)
+		}
+	}
+	if out := text(); !strings.HasSuffix(out, "\nnext clean-up in 2 hours\n") {
+		t.Errorf("people are not told:\n%s", out)
+	}
+	s.stop(syscall.SIGKILL)
+	if at, out := next("--images"), text(); at != nil || strings.Contains(out, "next clean-up in") {
+		t.Errorf("nobody is there to do it at %v:\n%s", at, out)
+	}
+
+	s = startServer(t, dir, "--cache.cleanup_interval", "0")
+	s.await(func() bool { return strings.Contains(s.log.String(), "index is in line") }, "the gate opens")
+	s.await(func() bool { return next("--images") == nil }, "a server that does not clean up says so")
+	if out := text(); strings.Contains(out, "next clean-up in") {
+		t.Errorf("a server that does not clean up:\n%s", out)
 	}
 }

@@ -36,11 +36,11 @@ tags, or how many bytes were not used for how long. An image was used when it wa
 pushed, pulled or asked for, and all that it consists of with it.
 
 EXPIRES is when it is removed if nobody uses it any more; what is due is removed at
-the next clean-up. FREES is what removing an image frees: the bytes that no other
+the next clean-up, and the last line says when a running server has that. FREES is what removing an image frees: the bytes that no other
 image holds. REASON says why an image is there; a tagged one expires all the same.
 --sort expires and --expiring 7d show what is removed next. JSON calls FREES
 unique_bytes and REASON kept_by, and its summary has expiring_1d_bytes,
-expiring_7d_bytes and untagged_bytes.
+expiring_7d_bytes, untagged_bytes and, if it is known, next_cleanup_at.
 
 Works beside a running server, without one, and on a read-only directory. Looking
 never counts as use. Without cache.ttl and cache.grace in the configuration the
@@ -51,10 +51,11 @@ what of it other images hold too. The tag is latest unless there is one; a diges
 be shortened as dcs shows it, and decides when there is a tag as well. A digest alone
 is looked for in all repositories.
 
---check verifies the store and changes nothing: missing blob, partial index, dangling
-link, orphan file, unparsable manifest, tag to nowhere, stale row, refused link,
-unknown file, unreadable; and with --deep wrong digest. What is just coming or going beside a live server is no
-problem. dcs gc --repair mends what can be mended.
+--check verifies the store and changes nothing: missing blob, wrong size, partial
+index, dangling link, orphan file, unparsable manifest, tag to nowhere, stale row,
+refused link, unknown file, unreadable; and with --deep wrong digest. What is just
+coming or going beside a live server is no problem. dcs gc --repair mends what can be
+mended.
 
 EXIT STATUS
   0    done; --check: no problems
@@ -126,6 +127,9 @@ func (f inspectFlags) options(terminal bool, given func(flag string) bool) (insp
 		if err != nil {
 			return o, &usageError{fmt.Errorf("--expiring: %w", err), ""}
 		}
+		if d < 0 {
+			return o, &usageError{fmt.Errorf("--expiring: %q is in the past", f.expiring), "0 is what is removed at the next clean-up"}
+		}
 		o.Expiring = &d
 		if !given("sort") {
 			o.Sort = inspect.ByExpiry
@@ -147,7 +151,7 @@ func (f inspectFlags) options(terminal bool, given func(flag string) bool) (insp
 		return o, err
 	}
 	if err := o.Check(); err != nil {
-		return o, &usageError{err, "dcs inspect --help lists the flags"}
+		return o, &usageError{fmt.Errorf("--%w", err), "dcs inspect --help lists the flags"}
 	}
 	return o, nil
 }

@@ -26,7 +26,7 @@ var otherWords = map[string][]string{
 // elsewhere says how to do what other programs have a command for and dcs has not, by all its names.
 var elsewhere = []struct{ words, how string }{
 	{"rm rmi delete del remove", "dcs gc removes what nobody used for the ttl; a client deletes one image by DELETE /v2/NAME/manifests/DIGEST"},
-	{"status health ps info", "dcs inspect shows what is stored; whether a server is ready says http://127.0.0.1:5001/readyz (debug.address)"},
+	{"status health ps info", "dcs inspect shows what is stored; http://127.0.0.1:5001/readyz (debug.address) says whether a server is ready"},
 	{"stop down kill shutdown", "a server stops after SIGTERM: systemctl stop dcs, docker stop, or Ctrl-C"},
 	{"stats metrics top du", "dcs inspect sums up what is stored; the figures of a server are at http://127.0.0.1:5001/metrics (debug.address)"},
 }

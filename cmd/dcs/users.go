@@ -73,7 +73,7 @@ server, which checks a login once in five minutes. 10 takes about 60 ms of CPU.`
 			}
 			if slices.Contains(configured(cfg), args[0]) {
 				return &usageError{fmt.Errorf("user %s is in auth.users of the configuration, which wins over the file", args[0]),
-					"change the password there; or remove the user from auth.users, restart the server, and add it here"}
+					"change the password there; or remove the user from auth.users, reload the server (SIGHUP), and add it here"}
 			}
 			if cost < minCost || cost > maxCost {
 				return &usageError{fmt.Errorf("--cost %d is not between %d and %d", cost, minCost, maxCost), "leave it out to have 10"}
@@ -163,7 +163,7 @@ type unknownUser struct {
 func (e *unknownUser) Unwrap() error { return e.error }
 func (e *unknownUser) Hint() string {
 	if slices.Contains(e.configured, e.name) {
-		return "it is in auth.users of the configuration: remove it there, and restart the server"
+		return "it is in auth.users of the configuration: remove it there, and reload the server (SIGHUP)"
 	}
 	if names, err := e.file.List(); err == nil {
 		if meant := nearest.Name(e.name, names); meant != "" {
@@ -263,7 +263,7 @@ func readPassword(ctx context.Context, env *environment, name string, fromStdin 
 	}
 	f, ok := env.stdin.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return "", &usageError{errors.New("standard input is no terminal to ask for the password"), "use --password-stdin"}
+		return "", &usageError{errors.New("cannot ask for the password: standard input is not a terminal"), "use --password-stdin"}
 	}
 	var answers [2]string
 	for i, question := range []string{"Password for " + name, "Again"} {

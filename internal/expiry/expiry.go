@@ -25,6 +25,9 @@ type Request struct {
 	Default    index.Policy // of a directory that never had a server
 }
 
+// Explicit says whether anything was asked for.
+func (r Request) Explicit() bool { return r.TTL != nil || r.Grace != nil }
+
 // Resolve returns the policy to use, given what index.Store.Promised says. Nobody gets a grace shorter
 // than what is owed.
 func (r Request) Resolve(last, owed index.Policy, promised bool) index.Policy {

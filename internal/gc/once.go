@@ -266,7 +266,7 @@ func (o Once) run(ctx context.Context, c Collector) (Report, error) {
 	if err != nil {
 		return Report{Repairs: repairs}, err
 	}
-	if why := ShortTTL(policy); why != "" {
+	if why := ShortTTL(policy); why != "" && o.Asked.Explicit() { // else the server has said so
 		o.Log.Warn(why)
 	}
 	rep, err := c.Run(ctx, policy, o.DryRun)

@@ -16,7 +16,8 @@ type Sweeper struct {
 	// OnRun is called after each run that was allowed to remove something. Nil: nobody wants to know.
 	OnRun func(Report, error)
 
-	last time.Time // when a run of this sweeper ended: the index may be unable to record it, or be lost
+	unplanned bool      // the index knows that nobody can tell when the next run is
+	last      time.Time // when a run of this sweeper ended: the index may be unable to record it, or be lost
 }
 
 // Schedule says by which policy a Sweeper works, and how often.
@@ -31,6 +32,7 @@ type Schedule struct {
 func (s *Sweeper) Sweep(ctx context.Context, now Schedule, changes <-chan Schedule) {
 	for {
 		wait, run := s.next(ctx, now.Interval)
+		s.announce(ctx, wait, run)
 		select {
 		case <-ctx.Done():
 			return
@@ -69,6 +71,22 @@ func (s *Sweeper) next(ctx context.Context, interval time.Duration) (wait time.D
 		due = held
 	}
 	return max(0, due.Sub(now)), true
+}
+
+// announce tells other processes, through the index, when the next run is. Nothing but that depends on it.
+func (s *Sweeper) announce(ctx context.Context, wait time.Duration, run bool) {
+	if !run && s.unplanned {
+		return
+	}
+	var at time.Time
+	if run {
+		at = s.Index.Now().Add(wait)
+	}
+	if err := s.Index.SetNextRun(ctx, at); err != nil {
+		s.Log.WithError(err).Debug("cannot record when the next clean-up is")
+		return
+	}
+	s.unplanned = !run
 }
 
 // lastRun is when a run ended last. An index that cannot be read is not waited for: the run will say what is wrong.

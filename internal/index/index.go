@@ -289,6 +289,10 @@ type Store interface {
 	// SetLastRun records that the server's cleaner did its work now, which a restart does not forget.
 	SetLastRun(ctx context.Context) error
 	LastRun(ctx context.Context) (time.Time, error)
+	// SetNextRun records when the server's cleaner does its work next, zero: nobody knows. It means nothing
+	// once that server is gone.
+	SetNextRun(ctx context.Context, at time.Time) error
+	NextRun(ctx context.Context) (time.Time, error)
 
 	// Promise registers the policy of a server that begins to serve. What earlier servers promised and
 	// still owe stays in force.

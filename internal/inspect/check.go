@@ -46,11 +46,24 @@ func (s Source) Check(ctx context.Context, deep bool, out Output) (found int, er
 		}
 		found = len(problems)
 		if !seen.Indexed {
-			s.Log.Warn("the index is being rebuilt: it was not held against the disk")
+			if err := s.warnUnheld(ctx, ix); err != nil {
+				return err
+			}
 		}
 		return out.problems(problems, seen)
 	})
 	return found, err
+}
+
+// warnUnheld says why the index was not held against the disk.
+func (s Source) warnUnheld(ctx context.Context, ix index.Store) error {
+	why := "the index is being rebuilt"
+	whole, err := ix.Whole(ctx)
+	if whole {
+		why = "no server runs, and the next one compares the index with the disk"
+	}
+	s.Log.Warn(why + ": it was not held against the disk")
+	return err
 }
 
 func (out Output) problems(found []reconcile.Problem, seen reconcile.Checked) error {
@@ -92,7 +105,7 @@ func problemsCSV(to io.Writer, all []problem) error {
 func clean(seen reconcile.Checked) string {
 	s := fmt.Sprintf("no problems in %s, %s and %s", ui.Count(seen.Tags, "tag"), ui.Count(seen.Manifests, "manifest"), ui.Count(seen.Blobs, "blob"))
 	if seen.Bytes > 0 {
-		s += fmt.Sprintf("; %s have the digests they should", ui.Bytes(seen.Bytes))
+		s += fmt.Sprintf("; all digests verified (%s)", ui.Bytes(seen.Bytes))
 	}
 	return s
 }

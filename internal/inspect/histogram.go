@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/stamp"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 )
 
@@ -74,7 +75,7 @@ func writeHistogram(ctx context.Context, l lifetimes, o Options, out Output, w *
 		return json.NewEncoder(w).Encode(struct {
 			Summary   jsonSummary `json:"summary"`
 			Histogram []Age       `json:"histogram"`
-		}{jsonSummary{f, l.whole}, f.histogram()})
+		}{jsonSummary{f, stamp.Time(o.next), l.whole}, f.histogram()})
 	case CSV:
 		return csvHistogram(csv.NewWriter(w), f)
 	}
@@ -84,7 +85,7 @@ func writeHistogram(ctx context.Context, l lifetimes, o Options, out Output, w *
 	if f.nothing(o) {
 		return writeNothing(w, o)
 	}
-	return tableHistogram(w, f, o, out)
+	return tableHistogram(w, f, o, out, time.UnixMilli(l.now))
 }
 
 func csvHistogram(w *csv.Writer, f Figures) error {
@@ -105,7 +106,7 @@ const (
 )
 
 // tableHistogram draws a bar for each age, the longest as long as there is room.
-func tableHistogram(w *bufio.Writer, f Figures, o Options, out Output) error {
+func tableHistogram(w *bufio.Writer, f Figures, o Options, out Output, now time.Time) error {
 	room := longestBar
 	if out.Width > 0 {
 		room = min(longestBar, max(shortestBar, out.Width-besideBar))
@@ -122,7 +123,7 @@ func tableHistogram(w *bufio.Writer, f Figures, o Options, out Output) error {
 	if err := t.Write(w, out.Width, out.Colour); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\n%s\n", summary(f, o, 0))
+	_, err := fmt.Fprintf(w, "\n%s\n", summary(f, o, 0, now))
 	return err
 }
 

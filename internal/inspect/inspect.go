@@ -69,6 +69,7 @@ type Options struct {
 
 	Expiring *time.Duration // only what goes within it if nobody uses it; 0: with the next clean-up. Nil: everything
 
+	next       time.Time // when the server cleans up next; zero: nobody knows
 	onProgress func(done, total int64)
 }
 

@@ -35,8 +35,21 @@ func (s Source) List(ctx context.Context, o Options, out Output) error {
 		if err == nil && !whole && out.Format == CSV { // which has no place for it
 			s.Log.Warn(incomplete)
 		}
+		o.next = s.nextRun(ctx, ix)
 		return errors.Join(err, Write(ctx, ix, p, o, out))
 	})
+}
+
+// nextRun is when the server of the directory cleans up next. Zero: nobody knows, such as where no server runs.
+func (s Source) nextRun(ctx context.Context, ix index.Store) time.Time {
+	if live, err := s.Dir.Live(); err != nil || live == nil || live.Index != ix.ID() {
+		return time.Time{}
+	}
+	at, err := ix.NextRun(ctx)
+	if err != nil {
+		s.Log.WithError(err).Debug("cannot read when the next clean-up is")
+	}
+	return at
 }
 
 // with opens the index for as long as look works.

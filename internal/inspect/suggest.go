@@ -51,7 +51,7 @@ func (f finder) unknownTag(ref Reference) error {
 		}
 	}
 	if len(shown) == 0 {
-		return &NotFoundError{what, "it has none: dcs inspect --images --repository " + ref.Repository + " lists its images by digest"}
+		return &NotFoundError{what, "it has none: dcs inspect --images --repository " + ref.Repository + " lists images without a tag, if there are any"}
 	}
 	return &NotFoundError{what, fmt.Sprintf("it has %s: dcs inspect %s:%s", list(shown, len(tags) > len(shown)), ref.Repository, shown[0])}
 }

@@ -118,7 +118,7 @@ func (p *tablePrinter) end(figures func() (Figures, error)) error {
 	if f.nothing(p.o) {
 		return writeNothing(p.w, p.o)
 	}
-	_, err = fmt.Fprintf(p.w, "\n%s\n", summary(f, p.o, p.shown))
+	_, err = fmt.Fprintf(p.w, "\n%s\n", summary(f, p.o, p.shown, p.now))
 	return err
 }
 
@@ -181,7 +181,7 @@ func writeNothing(w *bufio.Writer, o Options) error {
 }
 
 // summary is what a store holds, and what of it will go if nobody uses it.
-func summary(f Figures, o Options, shown int64) string {
+func summary(f Figures, o Options, shown int64, now time.Time) string {
 	holds := []string{ui.Count(f.Tags, "tag"), ui.Count(f.Manifests, "manifest"), ui.Count(f.Blobs, "blob"), ui.Bytes(f.Bytes)}
 	text := strings.Join(holds, ", ")
 	rows := ui.Count(f.Rows, strings.TrimSuffix(string(o.Kind), "s"))
@@ -194,8 +194,12 @@ func summary(f Figures, o Options, shown int64) string {
 	if f.Bytes == 0 {
 		return text
 	}
-	return text + fmt.Sprintf("\ndue for removal within 1 day: %s, within 7 days: %s; untagged: %s",
+	text += fmt.Sprintf("\ndue for removal within 1 day: %s, within 7 days: %s; untagged: %s",
 		ui.Bytes(f.Day), ui.Bytes(f.Week), ui.Bytes(f.Untagged))
+	if !o.next.IsZero() {
+		text += "\nnext clean-up " + ui.In(o.next, now)
+	}
+	return text
 }
 
 func within(d time.Duration) string {

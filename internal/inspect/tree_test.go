@@ -474,7 +474,7 @@ func TestHints(t *testing.T) {
 		{"team", "repository team is unknown", "dcs inspect --images --repository 'team/**'"},
 		{"team/app", "repository team/app has no tag latest", "it has 1.2, 1.1, 1.1.0, 1.0: dcs inspect team/app:1.2"},
 		{"team/app:1.3", "repository team/app has no tag 1.3", "it has 1.0, 1.1, 1.2"},
-		{"fresh", "repository fresh has no tag latest", "it has none: dcs inspect --images --repository fresh"},
+		{"fresh", "repository fresh has no tag latest", "it has none: dcs inspect --images --repository fresh lists images without a tag, if there are any"},
 		{"team/app@" + dgst("x").String(), "repository team/app has no manifest " + dgst("x").String(), "dcs inspect --images --repository team/app"},
 		{"team/app@" + amd.String(), "is unknown", "repository lib/core has it: dcs inspect lib/core@" + amd.String()[:19]},
 		{"team/app@" + short("base"), "is a layer or a config, not an image", "it is a part of team/app:1."},

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"github.com/jc-lab/docker-cache-server/internal/stamp"
 )
 
 // Format says how the rows are written.
@@ -55,7 +57,7 @@ type printer interface {
 func (out Output) printer(w *bufio.Writer, o Options, l lifetimes) printer {
 	switch out.Format {
 	case JSON:
-		return &jsonPrinter{w: w, kind: o.Kind, whole: l.whole}
+		return &jsonPrinter{w: w, o: o, whole: l.whole}
 	case CSV:
 		return newCSVPrinter(w, o.Kind)
 	}
@@ -65,7 +67,7 @@ func (out Output) printer(w *bufio.Writer, o Options, l lifetimes) printer {
 // jsonPrinter writes one object, a row at a time and each on its own line.
 type jsonPrinter struct {
 	w     *bufio.Writer
-	kind  Kind
+	o     Options
 	whole bool
 	rows  int
 }
@@ -73,15 +75,16 @@ type jsonPrinter struct {
 // jsonSummary sums up a store.
 type jsonSummary struct {
 	Figures
-	Complete bool `json:"complete"` // the index knows all that is on disk
+	Next     stamp.Time `json:"next_cleanup_at,omitzero"`
+	Complete bool       `json:"complete"` // the index knows all that is on disk
 }
 
 func (p *jsonPrinter) begin(f Figures) error {
-	summary, err := json.Marshal(jsonSummary{f, p.whole})
+	summary, err := json.Marshal(jsonSummary{f, stamp.Time(p.o.next), p.whole})
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(p.w, `{"summary":%s,"%s":[`, summary, p.kind)
+	_, err = fmt.Fprintf(p.w, `{"summary":%s,"%s":[`, summary, p.o.Kind)
 	return err
 }
 

@@ -389,6 +389,16 @@ func (s *Store) LastRun(ctx context.Context) (time.Time, error) {
 	return readSetting[time.Time](ctx, s, "last_run")
 }
 
+// SetNextRun implements index.Store.
+func (s *Store) SetNextRun(ctx context.Context, at time.Time) error {
+	return s.begin(ctx, func(t *tx) error { return t.set("next_run", at.UTC()) })
+}
+
+// NextRun implements index.Store.
+func (s *Store) NextRun(ctx context.Context) (time.Time, error) {
+	return readSetting[time.Time](ctx, s, "next_run")
+}
+
 // readSetting reads a setting, which is the zero value when it was never set.
 func readSetting[T any](ctx context.Context, s *Store, key string) (value T, err error) {
 	err = s.View(ctx, func(r index.Reader) error {
