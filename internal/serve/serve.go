@@ -389,6 +389,9 @@ func (s *Server) beat(ctx context.Context) {
 }
 
 func (s *Server) watch(ctx context.Context) {
+	if err := s.store.keep(ctx); err != nil && ctx.Err() == nil {
+		s.complain(err, "cannot keep the lock of the data directory: another server may be at work in it")
+	}
 	if err := s.store.tree.KeepBallast(s.store.dir.Ballast()); err != nil {
 		s.log.WithError(err).Error("cannot keep ballast on the disk")
 	}
