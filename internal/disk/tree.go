@@ -120,12 +120,12 @@ func (e *FileSystemError) Hint() string {
 
 // sameFileSystem refuses directories that a rename cannot reach from the trash, as far as they exist.
 func (t *Tree) sameFileSystem(dirs []string) error {
-	trash, err := mountOf(t.trash)
+	trash, err := MountOf(t.trash)
 	if err != nil {
 		return err
 	}
 	for _, dir := range dirs {
-		m, err := mountOf(dir)
+		m, err := MountOf(dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
