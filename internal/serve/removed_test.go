@@ -83,3 +83,47 @@ func TestAServerThatEndsLeavesTheLockOfAnotherOne(t *testing.T) {
 	}
 	w.start()
 }
+
+// TestAnOlderIndexVoidsNoPromise puts an older copy of the index back, while the server is off or runs. What was used
+// since the copy, and what was promised a moment ago, stays: the copy is put aside.
+func TestAnOlderIndexVoidsNoPromise(t *testing.T) {
+	for _, running := range []bool{false, true} {
+		w := newWorld(t)
+		w.push("team/app:v1", w.image(2))
+		w.pass(ttl - 50*time.Minute)
+		w.stop()
+		index := filepath.Join(w.dir, ".metadata/index.db")
+		old, err := os.ReadFile(index)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.start()
+		w.pull("team/app:v1")
+		loose := w.upload("team/app", []byte("the layer of a push that is under way"))
+		w.pass(45 * time.Minute)
+		w.s.watch(t.Context())
+		w.pull("team/app:v1")
+		w.want(200, "HEAD", "/v2/team/app/blobs/"+loose, nil, "")
+		if !running {
+			w.stop()
+		}
+		for _, suffix := range []string{"-wal", "-shm"} {
+			if err := os.RemoveAll(index + suffix); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(os.WriteFile(index+".copy", old, 0o600), os.Rename(index+".copy", index)); err != nil {
+			t.Fatal(err)
+		}
+		if running {
+			w.s.watch(t.Context())
+			w.awaitGate()
+		} else {
+			w.start()
+		}
+		w.pass(30 * time.Minute)
+		w.expire()
+		w.pull("team/app:v1")
+		w.want(200, "HEAD", "/v2/team/app/blobs/"+loose, nil, "")
+	}
+}
