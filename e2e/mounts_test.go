@@ -76,6 +76,40 @@ func TestATreeInPiecesIsRefused(t *testing.T) {
 	}
 }
 
+// TestAMountInsideTheTreeIsRefusedByName mounts something further down, with each push into it bound to fail: another
+// file system, or a second name for a directory of the same one. The start, a gc and a check name it.
+func TestAMountInsideTheTreeIsRefusedByName(t *testing.T) {
+	for _, piece := range []string{"repositories/team", "repositories/team/app/_uploads", "blobs/sha256", "blobs/sha256/ab", "repositories/a b"} {
+		for _, bound := range []bool{false, true} {
+			dir := t.TempDir()
+			at := filepath.Join(dir, "docker/registry/v2", piece)
+			if err := os.MkdirAll(at, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if bound {
+				mountAt(t, t.TempDir(), at, "", syscall.MS_BIND, "")
+			} else {
+				mountAt(t, "tmpfs", at, "tmpfs", 0, "size=8m")
+			}
+			for command, want := range map[string]int{"serve": 1, "gc": 1, "inspect --check": 3} {
+				args := append(strings.Fields(command), "--storage.directory", dir)
+				if command == "serve" {
+					args = append(args, "--auth.enabled=false", "--server.address", "127.0.0.1", "--server.port", "0", "--debug.address", "")
+				}
+				cmd := exec.Command(dcsBin, args...)
+				late := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
+				out, said, got := try(t, cmd)
+				if !late.Stop() {
+					t.Fatalf("dcs %s takes it", command)
+				}
+				if got != want || !strings.Contains(out+said, at+" is on another file system than") || !strings.Contains(out+said, "mount one file system") {
+					t.Errorf("%s, bound %v: dcs %s: exit code %d\n%s%s", piece, bound, command, got, out, said)
+				}
+			}
+		}
+	}
+}
+
 // TestATreeInALowerLayerForgets serves an image with its images inside: the tree is in the lower layer of an
 // overlay file system, where directories cannot be renamed. Tags and manifests are deleted, unfinished uploads and
 // images expire, and what is used stays.

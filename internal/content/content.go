@@ -33,6 +33,9 @@ type Options struct {
 	Index index.Store
 	Log   logrus.FieldLogger
 
+	// Met learns of the links on the ways to what is used. Nil: nobody compares the index with the tree.
+	Met *layout.Met
+
 	// Resolution is how much older than the last use a row may be: the time for which leases stay in
 	// memory. The sweeper's cutoffs leave room for it.
 	Resolution time.Duration
@@ -45,6 +48,7 @@ type Store struct {
 	disk      *adopt.Disk
 	index     index.Store
 	log       logrus.FieldLogger
+	met       *layout.Met
 	leases    *leases
 	manifests *lru.Cache[digest.Digest, cached]
 	large     chan struct{} // holds one for each manifest that is not small and is being read
@@ -53,7 +57,7 @@ type Store struct {
 
 // New makes a store. It starts nothing.
 func New(opts Options) *Store {
-	s := &Store{dir: opts.Dir, tree: opts.Tree, disk: adopt.On(opts.Dir), index: opts.Index, log: opts.Log, leases: newLeases(opts)}
+	s := &Store{dir: opts.Dir, tree: opts.Tree, disk: adopt.On(opts.Dir), index: opts.Index, log: opts.Log, met: opts.Met, leases: newLeases(opts)}
 	s.manifests, _ = lru.New[digest.Digest, cached](cachedManifests) // fails for sizes below 1 only
 	s.uploads = newSessions()
 	s.large = make(chan struct{}, largeReaders)
@@ -112,7 +116,10 @@ func (l *look) see(k index.Key, onDisk sight) (bool, error) {
 		if uses == nil {
 			return false, l.missed(k)
 		}
-		if st, err = l.leases.take(l.ctx, uses...); err == nil {
+		if err = l.meet(l.ctx, uses...); err == nil {
+			st, err = l.leases.take(l.ctx, uses...)
+		}
+		if err == nil {
 			recorded = true
 		} else if err := l.unrecorded(k, err); err != nil {
 			return false, err
@@ -132,6 +139,22 @@ func (l *look) see(k index.Key, onDisk sight) (bool, error) {
 	}
 	l.leases.learn(k, now, state{there, st.size})
 	return there, nil
+}
+
+// meet looks for links on the way to what is about to be used. One that nobody has judged shuts the gate until the
+// index was compared with the tree again: nothing is removed under another name meanwhile.
+func (s *Store) meet(ctx context.Context, ks ...index.Key) error {
+	if s.met == nil {
+		return nil
+	}
+	for _, k := range ks {
+		if link := s.met.Meet(adopt.Path(k)); link != "" {
+			s.log.WithField("link", link).Warn("a symbolic link is new, or leads elsewhere: nothing is removed until the index was compared with the disk again")
+			_, err := s.index.CloseGate(ctx)
+			return err
+		}
+	}
+	return nil
 }
 
 // missed is for what has no file. Where the index takes it for placed it learns better.

@@ -37,6 +37,9 @@ func (s *Store) put(ctx context.Context, c index.Claim, blob *file, link file, l
 			return err
 		}
 	}
+	if err := s.meet(ctx, c.Key); err != nil {
+		return err
+	}
 	now := s.index.Now()
 	err = s.index.Claim(ctx, c)
 	if err == nil && blob != nil {
@@ -227,6 +230,9 @@ func (s *Store) PutTag(ctx context.Context, repo, tag string, to digest.Digest) 
 		if err := s.tree.MkdirAll(filepath.Dir(s.native(f))); err != nil {
 			return err
 		}
+	}
+	if err := s.meet(ctx, k); err != nil {
+		return err
 	}
 	now := s.index.Now()
 	err = s.index.MoveTag(ctx, repo, tag, to, func() error {

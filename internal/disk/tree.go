@@ -31,6 +31,7 @@ const privateMode fs.FileMode = 0o700
 // Its methods may be called concurrently, and by several processes on one directory.
 type Tree struct {
 	root, temp, trash string
+	private           string // holds temp and trash
 	own               owner
 
 	mu     sync.Mutex        // guards synced; held over no I/O
@@ -48,7 +49,7 @@ func OpenTree(root, private string, reached ...string) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Tree{root: root, temp: filepath.Join(private, "tmp"), trash: filepath.Join(private, "trash"), own: own, synced: map[string]uint64{}}
+	t := &Tree{root: root, private: private, temp: filepath.Join(private, "tmp"), trash: filepath.Join(private, "trash"), own: own, synced: map[string]uint64{}}
 	if err := t.makePrivate(private); err != nil {
 		return nil, err
 	}
@@ -119,12 +120,12 @@ func (e *FileSystemError) Hint() string {
 
 // sameFileSystem refuses directories that a rename cannot reach from the trash, as far as they exist.
 func (t *Tree) sameFileSystem(dirs []string) error {
-	trash, err := mountOf(t.trash)
+	trash, err := MountOf(t.trash)
 	if err != nil {
 		return err
 	}
 	for _, dir := range dirs {
-		m, err := mountOf(dir)
+		m, err := MountOf(dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -170,8 +171,7 @@ func (t *Tree) MkdirAll(dir string) error {
 }
 
 func (t *Tree) mkdir(dir string) error {
-	failpoint.Step()
-	err := os.Mkdir(dir, dirMode)
+	err := t.makeOne(dir)
 	switch {
 	case errors.Is(err, fs.ErrExist):
 		return nil
@@ -181,6 +181,15 @@ func (t *Tree) mkdir(dir string) error {
 		return err
 	}
 	return t.Own(dir)
+}
+
+// makeOne makes a directory whose parent exists. The private one may have been removed beside its server.
+func (t *Tree) makeOne(dir string) error {
+	if dir == t.private {
+		return MkdirPrivate(dir)
+	}
+	failpoint.Step()
+	return os.Mkdir(dir, dirMode)
 }
 
 // durable syncs the parent of dir, and its parents, unless this very directory was synced before.
@@ -285,12 +294,12 @@ func (t *Tree) remake(dir string) error {
 	if len(dir) <= len(t.root) {
 		return nil
 	}
-	err := os.Mkdir(dir, dirMode)
+	err := t.makeOne(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := t.remake(filepath.Dir(dir)); err != nil {
 			return err
 		}
-		err = os.Mkdir(dir, dirMode)
+		err = t.makeOne(dir)
 	}
 	if errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
 		return nil // made, or removed again, by somebody else: Rename tries again

@@ -383,8 +383,8 @@ func (x *execution) removeUploads() error {
 			return err
 		}
 		moved, err := x.Tree.TrashIf(x.Dir.File(u), func(moved string) (bool, error) {
-			last, err := lastWrite(moved)
-			return !last.Before(x.plan.uploadCutoff), err
+			over, err := abandoned(moved, x.plan.uploadCutoff)
+			return !over, err
 		})
 		if err != nil {
 			errs = append(errs, fmt.Errorf("remove upload %s of %s: %w", u.Upload, u.Repository, err))
@@ -423,6 +423,23 @@ func (x *planner) oldestUpload(repo string) (oldest time.Time, ok bool, err erro
 func (p *Plan) waitsForUpload(r index.Row) bool {
 	oldest, ok := p.uploading[r.Key.Repository]
 	return ok && !oldest.After(r.AccessedAt.Add(p.lease))
+}
+
+// abandoned says whether a directory is an upload to which nothing was written since. One that holds what no
+// registry puts into an upload is somebody's own, such as where a link in the place of the list leads.
+func abandoned(dir string, since time.Time) (bool, error) {
+	last, err := lastWrite(dir)
+	if err != nil || !last.Before(since) {
+		return false, err
+	}
+	entries, err := os.ReadDir(dir)
+	if adopt.Missing(err) {
+		return true, nil
+	}
+	strange := slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
+		return !slices.Contains([]string{"data", "startedat", "hashstates"}, e.Name())
+	})
+	return !strange, err
 }
 
 // lastWrite is when something was last written to an upload: its data, or the file that is touched

@@ -437,11 +437,11 @@ func (x *planner) uploads() error {
 	err := x.walk.Repositories(x.ctx, func(repo string) error {
 		return x.walk.Uploads(x.ctx, repo, func(id string) error {
 			u := layout.Path{Kind: layout.UploadDir, Repository: repo, Upload: id}
-			last, err := lastWrite(x.Dir.File(u))
+			over, err := abandoned(x.Dir.File(u), x.uploadCutoff)
 			if err != nil {
 				return x.walk.Pass(repo, err)
 			}
-			if last.Before(x.uploadCutoff) {
+			if over {
 				x.Uploads = append(x.Uploads, u)
 			}
 			return nil

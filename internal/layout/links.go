@@ -12,23 +12,29 @@ import (
 	"syscall"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/disk"
 )
 
-// LinkError says why a symbolic link of the tree is not followed.
+// LinkError says why a symbolic link of the tree is not followed, or that something is mounted in the tree.
 type LinkError struct {
-	Link string // where the link is
-	Why  string
-	hint string
+	Link    string // where the link is, or the mount
+	Why     string
+	hint    string
+	mounted bool
 }
 
 func (e *LinkError) Error() string {
+	if e.mounted {
+		return e.Why
+	}
 	return fmt.Sprintf("the symbolic link %s cannot be followed: %s", e.Link, e.Why)
 }
 
 // Hint says what the operator can do.
 func (e *LinkError) Hint() string { return e.hint }
 
-// LinksError names all links of a tree that are not followed.
+// LinksError names all links of a tree that are not followed, and all mounts in it.
 type LinksError struct{ Links []*LinkError }
 
 func (e *LinksError) Error() string {
@@ -46,7 +52,7 @@ func (e *LinksError) Hint() string { return e.Links[0].Hint() }
 // serves the tree. But each directory is in the tree once: else one name would be removed by its other one.
 type links struct {
 	dir    Dir
-	device uint64
+	mount  disk.Mount
 	judged map[string]verdict
 	places map[string]string // a real directory that is a part of the tree -> by which path
 	above  map[string]string // a real directory that holds such a one -> the same path
@@ -62,11 +68,11 @@ type verdict struct {
 }
 
 func newLinks(d Dir) (*links, error) {
-	fi, err := os.Stat(string(d))
+	mount, err := disk.MountOf(string(d))
 	if err != nil {
 		return nil, err
 	}
-	l := &links{dir: d, device: device(fi), judged: map[string]verdict{}, places: map[string]string{}, above: map[string]string{}, files: map[string]string{}}
+	l := &links{dir: d, mount: mount, judged: map[string]verdict{}, places: map[string]string{}, above: map[string]string{}, files: map[string]string{}}
 	for _, part := range []string{d.Native(Root), d.Metadata()} {
 		if real, err := filepath.EvalSymlinks(part); err == nil && !l.crossed(part) {
 			l.occupy(real, part)
@@ -74,8 +80,6 @@ func newLinks(d Dir) (*links, error) {
 	}
 	return l, nil
 }
-
-func device(fi fs.FileInfo) uint64 { return uint64(fi.Sys().(*syscall.Stat_t).Dev) }
 
 // crossed says whether a path below the data directory has a link on its way. Then what that leads to is a part of
 // the tree, from when it is found.
@@ -145,9 +149,13 @@ func (l *links) judge(link string) (v verdict, err error) {
 		}
 		return verdict{file: fi.Mode().IsRegular()}, nil
 	}
-	if device(fi) != l.device {
-		return refuse(link, "it leads to "+real+" on another file system, where content cannot be put in place and removed in one step",
-			"move what it leads to onto the file system of "+string(l.dir)+", or all of that directory onto the other one"), nil
+	mount, err := disk.MountOf(real)
+	if err != nil {
+		return verdict{}, err
+	}
+	if mount != l.mount {
+		of := &disk.FileSystemError{Directory: real, Trash: l.dir.Trash()}
+		return refuse(link, of.Error(), of.Hint()), nil
 	}
 	by, taken := l.inside(real)
 	if !taken {
@@ -175,9 +183,27 @@ func (*links) once() string {
 	return "remove it, or put a copy of what it leads to in its place: what has two names would be removed under both of them"
 }
 
-// refusal is a *LinksError if any link was refused. What single files lead to is held against all of the tree that
-// was found.
+// refuseMounts finds what is mounted below what is part of the tree. It may be a second name for another part, too.
+func (l *links) refuseMounts() error {
+	points, err := disk.MountPoints()
+	for _, point := range points {
+		by, taken := l.inside(filepath.Dir(point))
+		if !taken || by == l.dir.Metadata() || l.judged[point].refused != nil {
+			continue
+		}
+		of := &disk.FileSystemError{Directory: point, Trash: l.dir.Trash()}
+		l.judged[point] = verdict{refused: &LinkError{Link: point, Why: of.Error(), hint: of.Hint(), mounted: true}}
+		l.order = append(l.order, point)
+	}
+	return err
+}
+
+// refusal is a *LinksError if any link was refused, or anything is mounted. What single files lead to is held against
+// all of the tree that was found.
 func (l *links) refusal() error {
+	if err := l.refuseMounts(); err != nil {
+		return err
+	}
 	for _, link := range slices.Sorted(maps.Keys(l.files)) {
 		real := l.files[link]
 		if by, taken := l.inside(real); taken && l.judged[link].refused == nil {

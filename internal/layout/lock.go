@@ -112,8 +112,36 @@ func (d Dir) Lock(ctx context.Context) (*RootLock, error) {
 	return &RootLock{d, fl}, nil
 }
 
-// Announce writes who holds the lock, and where.
+// Keep takes the lock again if its file was removed or replaced, so that nobody takes the directory for free. again:
+// it did, and whoever holds it is to be announced. *LockedError: another server took it.
+func (l *RootLock) Keep(ctx context.Context) (again bool, err error) {
+	if there, err := l.there(); there || err != nil {
+		return false, err
+	}
+	taken, err := l.dir.Lock(ctx)
+	if err != nil {
+		return false, err
+	}
+	err = l.fl.Unlock()
+	l.fl = taken.fl
+	return true, err
+}
+
+// there says whether the locked file is still the one that others find.
+func (l *RootLock) there() (bool, error) {
+	mine, err := l.fl.Stat()
+	if err != nil {
+		return false, err
+	}
+	found, err := os.Stat(l.dir.LockFile())
+	return err == nil && os.SameFile(mine, found), nil
+}
+
+// Announce writes who holds the lock, and where. In a file that is not the locked one, another server may say so.
 func (l *RootLock) Announce(h Holder) error {
+	if there, err := l.there(); !there || err != nil {
+		return err
+	}
 	inode, err := l.dir.inode()
 	if err != nil {
 		return err

@@ -50,6 +50,8 @@ type Result struct {
 	Missing int // known to the index and not on disk
 	Token   string
 	Unread  []layout.Unread // what the system did not give out
+	// Followed are the symbolic links of the tree, with where they lead.
+	Followed map[string]string
 }
 
 // Repositories are those of which something was not read, as the gate wants to know it.
@@ -100,6 +102,7 @@ func Rebuild(ctx context.Context, o Options) (Result, error) {
 			return r.Result, r.bar(fmt.Errorf("rebuild the index of %s: %w", o.Dir, err))
 		}
 	}
+	r.Followed = r.walk.Followed()
 	return r.Result, nil
 }
 

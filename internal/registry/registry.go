@@ -25,6 +25,9 @@ type Options struct {
 	Index index.Store
 	Log   *logrus.Logger
 
+	// Met learns of the links on the ways to what is used. Nil: nobody compares the index with the tree.
+	Met *layout.Met
+
 	// Resolution is how much older than the last use a row may be: the time for which leases stay in
 	// memory. The sweeper's cutoffs leave room for it.
 	Resolution time.Duration
@@ -107,7 +110,7 @@ type Registry struct {
 // New makes a registry. It starts nothing.
 func New(opts Options) *Registry {
 	r := &Registry{opts: opts, files: newFiles(opts.Limits.Files), room: newRoom(manifestRoom), parsing: make(chan struct{}, parsers)}
-	r.content = content.New(content.Options{Dir: opts.Dir, Tree: opts.Tree, Index: opts.Index, Log: opts.Log, Resolution: opts.Resolution})
+	r.content = content.New(content.Options{Dir: opts.Dir, Tree: opts.Tree, Index: opts.Index, Log: opts.Log, Met: opts.Met, Resolution: opts.Resolution})
 	r.uploads = newUploads(opts.Limits.Uploads, func(u upload) bool { return r.content.HasUpload(u.repo, u.id) })
 	return r
 }

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -109,5 +110,102 @@ func TestWhatIsServedThroughALinkIsSeenByAll(t *testing.T) {
 				t.Errorf("left in the index: %+v", left)
 			}
 		})
+	}
+}
+
+// TestALinkThatAppearsIsJudgedBeforeAnythingIsRemoved gives a repository a second name while the server runs, by a
+// link that is new or by one that led elsewhere before. What is used by its second name stays although nobody uses it
+// by its first; the comparison that follows names the link, and once that is removed expiry goes on.
+func TestALinkThatAppearsIsJudgedBeforeAnythingIsRemoved(t *testing.T) {
+	const repositories = "docker/registry/v2/repositories/"
+	for what, arrange := range map[string]func(w *world) (link string){
+		"a new link into the tree": func(w *world) string {
+			w.link("team", filepath.Join(w.dir, repositories+"alias"))
+			return repositories + "alias"
+		},
+		"a new link to where another one leads": func(w *world) string {
+			w.stop()
+			to := w.outside(repositories + "team")
+			w.start()
+			w.link(to, filepath.Join(w.dir, repositories+"alias"))
+			return repositories + "alias"
+		},
+		"a link that led elsewhere": func(w *world) string {
+			w.push("alias/app:v1", w.image(1))
+			w.stop()
+			w.outside(repositories + "alias")
+			w.start()
+			if err := os.Remove(filepath.Join(w.dir, repositories+"alias")); err != nil {
+				t.Fatal(err)
+			}
+			w.link("team", filepath.Join(w.dir, repositories+"alias"))
+			return repositories + "alias"
+		},
+		"a new link in the place of a copy": func(w *world) string {
+			w.push("alias/app:v1", w.image(1))
+			w.outside(repositories + "alias")
+			if err := os.Remove(filepath.Join(w.dir, repositories+"alias")); err != nil {
+				t.Fatal(err)
+			}
+			w.link("team", filepath.Join(w.dir, repositories+"alias"))
+			return repositories + "alias"
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			w := newWorld(t)
+			w.push("team/app:v1", w.image(2))
+			link := arrange(w)
+			for range 3 {
+				w.pass(ttl - time.Minute)
+				w.pull("alias/app:v1")
+				if _, err := w.s.Expire(t.Context(), 0, false); err != nil && !errors.Is(err, index.ErrGateClosed) {
+					t.Fatal(err)
+				}
+			}
+			w.pull("alias/app:v1")
+			w.s.rebuild(t.Context())
+			if bar, err := w.s.store.index.Barred(t.Context()); err != nil || bar == nil || !strings.Contains(bar.Why, link) {
+				t.Fatalf("the gate is barred by %+v, %v; want %s", bar, err, link)
+			}
+			w.pull("alias/app:v1")
+
+			if err := os.Remove(filepath.Join(w.dir, link)); err != nil {
+				t.Fatal(err)
+			}
+			w.s.rebuild(t.Context())
+			w.pull("team/app:v1")
+			w.pass(ttl + time.Hour)
+			w.expire()
+			w.gone("team/app:v1")
+		})
+	}
+}
+
+// TestALinkThatIsFollowedHoldsUpNothing uses what is behind links that the comparison followed: the gate stays open,
+// also when a repository is moved and a link put in its place, once that was compared.
+func TestALinkThatIsFollowedHoldsUpNothing(t *testing.T) {
+	w := newWorld(t)
+	w.push("team/app:v1", w.image(2))
+	w.outside("docker/registry/v2/repositories/team")
+	open := func() bool {
+		open, err := w.s.store.index.GateOpen(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return open
+	}
+	w.pass(ttl / 2)
+	w.pull("team/app:v1")
+	if open() {
+		t.Error("nothing was compared since the link appeared, and the gate is open")
+	}
+	w.s.rebuild(t.Context())
+	for range 3 {
+		w.pass(ttl / 2)
+		w.pull("team/app:v1")
+		w.push("team/app:v2", w.image(1))
+		if !open() {
+			t.Fatal("a link that was followed shut the gate")
+		}
 	}
 }

@@ -64,6 +64,7 @@ type Server struct {
 	log         *logrus.Logger
 	store       *store
 	registry    *registry.Registry
+	met         *layout.Met
 	metrics     *metrics
 	events      *events
 	flights     *flights
@@ -163,13 +164,14 @@ func New(opts Options) (_ *Server, err error) {
 		s.log.WithField("owed", config.FormatDuration(owed.Grace)).Infof("the previous grace period (%s) still applies; nothing is removed earlier", config.FormatDuration(owed.Grace))
 	}
 	s.metrics = newMetrics()
+	s.met = layout.NewMet(dir)
 	s.calls.ctx = ctx
 	s.outlook = outlook{look: s.sum, calls: &s.calls, patience: time.Second}
 	s.events = newEvents(s.observe, s.log, maxEvents)
 	connections, files := descriptors()
 	s.door = newDoor(connections)
 	s.registry = registry.New(registry.Options{
-		Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log,
+		Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log, Met: s.met,
 		Resolution: policy.Resolution, Secret: s.store.secret, Authenticate: s.following(authenticate),
 		Proxies: s.cfg.Server.Proxies(),
 		Limits: registry.Limits{Manifest: s.cfg.Limits.ManifestSize, Uploads: s.cfg.Limits.UploadsPerClient,
@@ -315,10 +317,14 @@ func (s *Server) rebuild(ctx context.Context) {
 	start := time.Now()
 	s.gate(false)
 	policy := s.policy()
+	s.met.Compare()
 	res, err := reconcile.Rebuild(ctx, reconcile.Options{Dir: s.store.dir, Index: s.store.index, Log: s.log,
 		NameAge: NameAge(s.Config()), Hold: policy.Grace + policy.Resolution,
 		Prune: func(dir string) { s.store.tree.Prune(dir, string(s.store.dir)) }})
 	opened := false
+	if err == nil && !s.met.Judge(res.Followed) {
+		err = errLinks
+	}
 	if err == nil {
 		opened, err = s.store.index.OpenGate(ctx, res.Token, res.Repositories()...)
 	}
@@ -344,6 +350,8 @@ func (s *Server) rebuild(ctx context.Context) {
 			"existing images were imported with their file dates; nothing is removed for the next %s", config.FormatDuration(left))
 	}
 }
+
+var errLinks = errors.New("symbolic links were made or changed meanwhile")
 
 // complain logs an error, and what the operator can do if somebody knows that.
 func (s *Server) complain(err error, message string) {
@@ -381,6 +389,9 @@ func (s *Server) beat(ctx context.Context) {
 }
 
 func (s *Server) watch(ctx context.Context) {
+	if err := s.store.keep(ctx); err != nil && ctx.Err() == nil {
+		s.complain(err, "cannot keep the lock of the data directory: another server may be at work in it")
+	}
 	if err := s.store.tree.KeepBallast(s.store.dir.Ballast()); err != nil {
 		s.log.WithError(err).Error("cannot keep ballast on the disk")
 	}

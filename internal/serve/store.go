@@ -85,6 +85,18 @@ func (s *store) promise(ctx context.Context, policy index.Policy) error {
 	return s.index.Promise(ctx, policy)
 }
 
+// keep sees to it that what others find the server by is there, though somebody removed it.
+func (s *store) keep(ctx context.Context) error {
+	if err := s.tree.MkdirAll(s.dir.Metadata()); err != nil {
+		return err
+	}
+	again, err := s.lock.Keep(ctx)
+	if !again || err != nil {
+		return err
+	}
+	return errors.Join(s.tree.Own(s.dir.LockFile()), s.lock.Announce(layout.Holder{PID: os.Getpid(), Index: s.index.ID()}))
+}
+
 // reopenIndex goes on with the index that is there now, or with a new one. The write-ahead log beside it
 // belongs to the lost one: it must not be played into another file.
 func (s *store) reopenIndex(ctx context.Context, policy index.Policy, log logrus.FieldLogger) error {

@@ -462,6 +462,7 @@ func (s *Store) Beat(ctx context.Context) error { return s.begin(ctx, s.beat) }
 
 func (s *Store) beat(t *tx) error {
 	hb, gaps := s.clock.Beat()
+	s.noteBeat(hb.Time)
 	if err := t.set("heartbeat", hb); err != nil {
 		return err
 	}

@@ -181,6 +181,9 @@ func (s *Store) openFile(ctx context.Context, mode Mode) (f *file, w *conn, err 
 		_, err := q.setting("id", &f.id)
 		return err
 	})
+	if err == nil && (mode == Serve || mode == Alone) {
+		err = s.checkLatest(ctx, f)
+	}
 	if err == nil {
 		f.node, err = os.Stat(s.path)
 	}
