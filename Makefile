@@ -56,7 +56,7 @@ test: ## run the tests; needs nothing but Go
 race: export CGO_ENABLED := 1
 race: ## run the tests under the race detector; needs gcc
 	# SQLite, which is C translated to Go, runs twice as fast without checks of its pointer arithmetic.
-	go test -race -gcflags='modernc.org/...=-d=checkptr=0' ./...
+	go test -race -timeout 20m -gcflags='modernc.org/...=-d=checkptr=0' ./...
 
 torture: SHELL := /bin/bash
 torture: .SHELLFLAGS := -o pipefail -c
