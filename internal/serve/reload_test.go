@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"os"
@@ -8,6 +9,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/bcrypt"
 
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -105,5 +108,38 @@ func TestAfterAMistakeEverythingIsAsItWas(t *testing.T) {
 	writeCertificate(t, other, 2)
 	if err := changed(func(c *config.Config) { c.Server.TLS = other }); err != nil || serial() != 2 || w.s.Config().Cache.TTL != time.Minute {
 		t.Errorf("without a mistake: %v, certificate %d, ttl %v", err, serial(), w.s.Config().Cache.TTL)
+	}
+}
+
+// TestWhoLoggedInIsKnownAfterAReload asks with a context that has ended, which is enough only for what is remembered.
+func TestWhoLoggedInIsKnownAfterAReload(t *testing.T) {
+	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorldWith(t, func(c *config.Config) {
+		c.Auth = config.Auth{Enabled: true, Users: []config.User{{Username: "ci", Password: string(hash)}}}
+	})
+	req, err := http.NewRequestWithContext(t.Context(), "GET", w.http.URL+"/v2/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth("ci", "secret")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.Body.Close(); resp.StatusCode != 200 {
+		t.Fatalf("login: %d", resp.StatusCode)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for range 3 {
+		if _, err := w.reloaded(func(*config.Config) {}); err != nil {
+			t.Fatal(err)
+		}
+		if !w.s.users.Load().Verify(ended, "10.9.9.9", "ci", "secret") {
+			t.Error("a login that was verified is forgotten")
+		}
 	}
 }
