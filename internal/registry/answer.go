@@ -25,12 +25,14 @@ type answer struct {
 	path      string
 	status    int
 	written   int64
-	files     lane // in which it has files open; nil: it has none
-	transfers bool // it has them until its end
-	refused   bool // what somebody goes on to write is dropped
-	early     bool // it was sent before all of the body was there
-	last      bool // the connection ends with it
-	cut       bool // its end was not sent
+	files     lane     // in which it has files open; nil: it has none
+	transfers bool     // it has them until its end
+	turn      lane     // to make a long list; nil: it has none
+	held      *holding // what it has of the room; nil: nothing
+	refused   bool     // what somebody goes on to write is dropped
+	early     bool     // it was sent before all of the body was there
+	last      bool     // the connection ends with it
+	cut       bool     // its end was not sent
 }
 
 // Unwrap is for http.ResponseController.
