@@ -68,6 +68,9 @@ func TestARangeCountsForTheBytesOfABlobOnly(t *testing.T) {
 		{"a range of bytes", "GET", header{"Range": "bytes=2-4"}, 206, "234"},
 		{"a range in capitals", "GET", header{"Range": "Bytes=2-4"}, 206, "234"},
 		{"a range behind the end", "GET", header{"Range": "bytes=10-"}, 416, ""},
+		{"the last no bytes", "GET", header{"Range": "bytes=-0"}, 416, ""},
+		{"the last no bytes, spelled out", "GET", header{"Range": "bytes= -00 "}, 416, ""},
+		{"the last no bytes and others", "GET", header{"Range": "bytes=-0,2-4"}, 206, "234"},
 		{"a range of lines", "GET", header{"Range": "lines=2-4"}, 200, "0123456789"},
 		{"a range without a unit", "GET", header{"Range": "2-4"}, 200, "0123456789"},
 		{"a range of lines, if it is not that blob", "GET", header{"Range": "lines=2-4", "If-None-Match": `"x"`}, 200, "0123456789"},
@@ -81,6 +84,9 @@ func TestARangeCountsForTheBytesOfABlobOnly(t *testing.T) {
 		got := string(w.read(resp))
 		if resp.StatusCode != c.status || c.status != 416 && got != c.body {
 			t.Errorf("%s: %d %q; want %d %q", c.what, resp.StatusCode, got, c.status, c.body)
+		}
+		if length := resp.Header.Get("Content-Range"); c.status == 416 && length != "bytes */10" {
+			t.Errorf("%s: Content-Range %q", c.what, length)
 		}
 		if c.status == 200 && (resp.ContentLength != int64(len(data)) || resp.Header.Get("Content-Range") != "") {
 			t.Errorf("%s: length %d, range %q; want the whole", c.what, resp.ContentLength, resp.Header.Get("Content-Range"))
