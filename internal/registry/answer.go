@@ -228,8 +228,17 @@ func (a *answer) ReadFrom(from io.Reader) (n int64, err error) {
 	}
 }
 
-// outgoing are the buffers of what goes out encrypted.
-var outgoing = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
+// outgoing are the buffers of what goes out encrypted, of which so many may be in use. Whoever finds none has one of
+// the size of a record: clients that are slow keep theirs, and there may be any number of them.
+var (
+	outgoing = buffersOf(128 << 10)
+	records  = buffersOf(16 << 10)
+	sending  = make(chan struct{}, 128)
+)
+
+func buffersOf(size int) *sync.Pool {
+	return &sync.Pool{New: func() any { b := make([]byte, size); return &b }}
+}
 
 func (a *answer) copy(from *io.LimitedReader) (int64, error) {
 	if to, ok := a.ResponseWriter.(io.ReaderFrom); ok && a.req.plain {
@@ -243,8 +252,15 @@ func (a *answer) copy(from *io.LimitedReader) (int64, error) {
 		}
 		return to.ReadFrom(from)
 	}
-	buf := outgoing.Get().(*[]byte)
-	defer outgoing.Put(buf)
+	buffers := records
+	select {
+	case sending <- struct{}{}:
+		defer func() { <-sending }()
+		buffers = outgoing
+	default:
+	}
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
 	return io.CopyBuffer(paced{a}, struct{ io.Reader }{from}, *buf)
 }
 

@@ -200,3 +200,36 @@ func TestAConnectionOfStreamsThatTakesNothingIsCut(t *testing.T) {
 	s.ask("GET", "/v2/app/blobs/"+digestOf(data), true)
 	(&world{T: t}).await("the connection is cut", func() bool { return s.WritePing(false, [8]byte{}) != nil })
 }
+
+// TestWhoTakesABlobByBytesHoldsLittleMemory: many streams, of which each takes one byte of a blob.
+func TestWhoTakesABlobByBytesHoldsLittleMemory(t *testing.T) {
+	const connections, each = 5, 200
+	address := encrypted(t, func(cfg *config.Config) { cfg.Auth.Enabled = false })
+	blob := bytes.Repeat([]byte("b"), 1<<20)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // it is ours
+	resp, err := client.Post("https://"+address+"/v2/app/blobs/uploads/?digest="+digestOf(blob), "application/octet-stream", bytes.NewReader(blob))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.Body.Close(); resp.StatusCode != 201 {
+		t.Fatal(resp.StatusCode)
+	}
+	client.CloseIdleConnections()
+	before := live()
+	for range connections {
+		s := newStreams(t, address, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1})
+		for range each {
+			s.ask("GET", "/v2/app/blobs/"+digestOf(blob), true)
+		}
+		for taken := 0; taken < each; {
+			f, err := s.ReadFrame()
+			s.must(err)
+			if _, ok := f.(*http2.DataFrame); ok {
+				taken++
+			}
+		}
+	}
+	if used := live() - before; used > connections*each*(80<<10) {
+		t.Errorf("%d KiB are in use for each", used>>10/(connections*each))
+	}
+}
