@@ -7,11 +7,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/jc-lab/docker-cache-server/internal/users"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -142,4 +145,49 @@ func TestWhoLoggedInIsKnownAfterAReload(t *testing.T) {
 			t.Error("a login that was verified is forgotten")
 		}
 	}
+}
+
+// TestNobodyIsRefusedWhileUsersAreReadAgain: from one file, then from another, both of which know him.
+func TestNobodyIsRefusedWhileUsersAreReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	files := []string{filepath.Join(dir, "a"), filepath.Join(dir, "b")}
+	for _, file := range files {
+		if _, err := users.Open(file).Add("alice", password, cheapest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := newWorldWith(t, func(c *config.Config) { c.Auth = config.Auth{Enabled: true, Htpasswd: files[0]} })
+	ctx, end := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	var logins atomic.Int64
+	for range 4 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				req, err := http.NewRequestWithContext(t.Context(), "GET", w.http.URL+"/v2/", nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				req.SetBasicAuth("alice", password)
+				resp, err := http.DefaultClient.Do(req)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if resp.Body.Close(); resp.StatusCode != 200 {
+					t.Errorf("login: %d", resp.StatusCode)
+				}
+				logins.Add(1)
+			}
+		})
+	}
+	for i := range 40 {
+		before := logins.Load()
+		if _, err := w.reloaded(func(c *config.Config) { c.Auth.Htpasswd = files[i%2] }); err != nil {
+			t.Error(err)
+		}
+		w.await("somebody logs in", func() bool { return logins.Load() > before })
+	}
+	end()
+	all.Wait()
 }

@@ -3,12 +3,14 @@ package serve
 import (
 	"bytes"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -231,5 +233,26 @@ func TestWhoTakesABlobByBytesHoldsLittleMemory(t *testing.T) {
 	}
 	if used := live() - before; used > connections*each*(80<<10) {
 		t.Errorf("%d KiB are in use for each", used>>10/(connections*each))
+	}
+}
+
+// TestWhoSendsALayerByBytesHoldsLittleMemory: many uploads, of each of which one byte came.
+func TestWhoSendsALayerByBytesHoldsLittleMemory(t *testing.T) {
+	const uploads = 600
+	w := newWorldWith(t, func(cfg *config.Config) { cfg.Limits.UploadsPerClient = 0 })
+	var paths []string
+	for range uploads {
+		paths = append(paths, strings.TrimPrefix(w.want(202, "POST", "/v2/app/blobs/uploads/", nil, "").Header.Get("Location"), w.http.URL))
+	}
+	before := live()
+	for i, path := range paths {
+		fmt.Fprintf(w.dial(), "PATCH %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\nb", path, w.host, []int{1 << 10, 1 << 20}[i%2])
+	}
+	w.await("all are in the hands of a request", func() bool {
+		active, _ := w.s.registry.Uploads(time.Now().Add(-time.Hour))
+		return active == uploads
+	})
+	if used := live() - before; used > uploads*(100<<10) {
+		t.Errorf("%d KiB are in use for each", used>>10/uploads)
 	}
 }
