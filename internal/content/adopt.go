@@ -37,7 +37,7 @@ func (s *Store) looksAt(ctx context.Context, k index.Key, seen map[index.Key]boo
 			return nil, err
 		}
 		looks = append(looks, adopt.Look(s.dir, index.BlobKey(k.Digest), adopt.Now))
-		m, err := s.read(k.Digest)
+		m, err := s.read(k.Digest, AnyLength)
 		if adopt.Missing(err) || errors.Is(err, ErrUnreadable) {
 			return looks, nil // it names nothing
 		}

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"strings"
 	"time"
 
@@ -302,8 +303,17 @@ type Manifest struct {
 	*index.Content
 }
 
-// Manifest finds a manifest of a repository by tag or by digest. ErrUnknown, ErrUnreadable.
-func (s *Store) Manifest(ctx context.Context, repo, reference string, use Use) (*Manifest, error) {
+// LargeError says that a manifest is longer than its reader has room for.
+type LargeError struct{ Size int64 }
+
+func (e *LargeError) Error() string { return fmt.Sprintf("the manifest has %d bytes", e.Size) }
+
+// AnyLength is for who has room for any manifest.
+const AnyLength = math.MaxInt64
+
+// Manifest finds a manifest of a repository by tag or by digest. A longer one than most is not read. ErrUnknown,
+// ErrUnreadable, *LargeError.
+func (s *Store) Manifest(ctx context.Context, repo, reference string, use Use, most int64) (*Manifest, error) {
 	l := &look{Store: s, ctx: ctx, use: use}
 	d := digest.Digest(reference)
 	if !strings.Contains(reference, ":") {
@@ -312,16 +322,16 @@ func (s *Store) Manifest(ctx context.Context, repo, reference string, use Use) (
 			return nil, err
 		}
 	}
-	return l.manifest(repo, d)
+	return l.manifest(repo, d, most)
 }
 
-func (l *look) manifest(repo string, d digest.Digest) (m *Manifest, err error) {
+func (l *look) manifest(repo string, d digest.Digest, most int64) (m *Manifest, err error) {
 	k := index.ManifestKey(repo, d)
 	there, err := l.see(k, func(int64) (int64, bool, error) {
 		if there, err := adopt.Exists(l.dir, adopt.Path(k)); err != nil || !there {
 			return 0, false, err
 		}
-		m, err = l.read(d)
+		m, err = l.read(d, most)
 		if adopt.Missing(err) {
 			return 0, false, nil
 		}
@@ -354,14 +364,18 @@ type cached struct {
 	file disk.Version
 }
 
-// read reads a manifest, once as long as its file stays the same. Its bytes are what its digest says.
-func (s *Store) read(d digest.Digest) (*Manifest, error) {
+// read reads a manifest that is no longer than most, once as long as its file stays the same. Its bytes are what its
+// digest says.
+func (s *Store) read(d digest.Digest, most int64) (*Manifest, error) {
 	now, err := disk.VersionOf(s.dir.File(layout.Path{Kind: layout.BlobData, Digest: d}))
 	if err != nil {
 		return nil, err
 	}
 	if c, ok := s.manifests.Get(d); ok && c.file == now {
 		return c.Manifest, nil
+	}
+	if now.Size() > most {
+		return nil, &LargeError{now.Size()}
 	}
 	if now.Size() > MaxCached {
 		s.large <- struct{}{}

@@ -162,8 +162,10 @@ const referrersAtOnce = 100
 
 // Referrers calls f with each manifest of a repository whose subject is d, and whose artifact type is the one
 // asked for, unless that is empty: in the order of digests after one, until f returns false. Those that are
-// damaged are left out. Whole is false as long as there may be more than the index knows.
-func (s *Store) Referrers(ctx context.Context, repo string, d, after digest.Digest, artifactType string, f func(*Manifest) bool) (whole bool, err error) {
+// damaged are left out. Before one is read that is longer than MaxCached, room is asked with its length. Whole is false
+// as long as there may be more than the index knows.
+func (s *Store) Referrers(ctx context.Context, repo string, d, after digest.Digest, artifactType string, room func(int64) error,
+	f func(*Manifest) bool) (whole bool, err error) {
 	if whole, err = s.whole(ctx, repo); err != nil {
 		return false, err
 	}
@@ -182,7 +184,12 @@ func (s *Store) Referrers(ctx context.Context, repo string, d, after digest.Dige
 			if err := ctx.Err(); err != nil {
 				return whole, err
 			}
-			m, err := l.manifest(repo, r.Digest)
+			m, err := l.manifest(repo, r.Digest, MaxCached)
+			if large := (*LargeError)(nil); errors.As(err, &large) {
+				if err = room(large.Size); err == nil {
+					m, err = l.manifest(repo, r.Digest, large.Size)
+				}
+			}
 			if errors.Is(err, ErrUnknown) || errors.Is(err, ErrUnreadable) {
 				continue // it is going, or damaged
 			}

@@ -65,7 +65,7 @@ func (s *Store) readChildren(repo string, c *index.Content) error {
 		if !p.Manifest {
 			continue
 		}
-		if _, err := s.read(p.Digest); adopt.Missing(err) || errors.Is(err, ErrUnreadable) {
+		if _, err := s.read(p.Digest, AnyLength); adopt.Missing(err) || errors.Is(err, ErrUnreadable) {
 			return &MissingError{[]digest.Digest{p.Digest}}
 		} else if err != nil {
 			return err

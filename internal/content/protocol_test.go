@@ -1,6 +1,7 @@
 package content
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -431,7 +432,7 @@ func TestTheHotPathAsksTheIndexNothing(t *testing.T) {
 			_ = f.Close() // was only to be read
 		}
 		for _, reference := range []string{"v1", m.Digest.String()} {
-			if _, err := b.Manifest(t.Context(), "a", reference, Promise); err != nil {
+			if _, err := b.Manifest(t.Context(), "a", reference, Promise, AnyLength); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -545,7 +546,7 @@ func TestReferrersOfAnotherTypeAreNotRead(t *testing.T) {
 	}
 	read := func(ctx context.Context, artifactType string, f func() bool) (files int, err error) {
 		b.manifests.Purge()
-		_, err = b.Referrers(ctx, "a", subject, "", artifactType, func(*Manifest) bool { return f() })
+		_, err = b.Referrers(ctx, "a", subject, "", artifactType, func(int64) error { return nil }, func(*Manifest) bool { return f() })
 		return b.manifests.Len(), err
 	}
 	listed := 0
@@ -581,5 +582,26 @@ func TestALinkOfAStockRegistryToAnotherDigest(t *testing.T) {
 	var data [2]byte
 	if n, err := f.Read(data[:]); err != nil || string(data[:n]) != "l" {
 		t.Errorf("%q, %v", data[:n], err)
+	}
+}
+
+// TestAManifestIsNotReadForWhomItIsTooLong: what it needs is known before any of it is in memory.
+func TestAManifestIsNotReadForWhomItIsTooLong(t *testing.T) {
+	b := newBench(t)
+	data := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[],"annotations":{"a":%q}}`, strings.Repeat("a", MaxCached))
+	c, err := index.ParseContent(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := digest.FromBytes(data)
+	if err := b.PutManifest(t.Context(), "a", Manifest{d, data, c}); err != nil {
+		t.Fatal(err)
+	}
+	var large *LargeError
+	if m, err := b.Manifest(t.Context(), "a", d.String(), Read, MaxCached); m != nil || !errors.As(err, &large) || large.Size != int64(len(data)) {
+		t.Fatalf("%v, %v; want to hear that it has %d bytes", m, err, len(data))
+	}
+	if m, err := b.Manifest(t.Context(), "a", d.String(), Read, large.Size); err != nil || !bytes.Equal(m.Data, data) {
+		t.Errorf("with room for it: %v", err)
 	}
 }

@@ -181,8 +181,13 @@ func (u *Upload) Close() {
 // free for long, so that a virtual machine has to get it back from its host. That costs more than the hash.
 const piece = 160 << 10
 
-// pieces are the buffers for that.
-var pieces = sync.Pool{New: func() any { b := make([]byte, piece); return &b }}
+// pieces are the buffers for that. So many uploads have one at a time, and the others one of the shorter: clients that
+// are slow keep theirs, and there may be any number of them.
+var (
+	pieces    = sync.Pool{New: func() any { b := make([]byte, piece); return &b }}
+	shorter   = sync.Pool{New: func() any { b := make([]byte, piece/10); return &b }}
+	receiving = make(chan struct{}, 128)
+)
 
 // Receive appends what a client sends, of which it announced so many bytes; negative: it does not say. On
 // an error what came so far stays. *WriteError.
@@ -195,13 +200,19 @@ func (u *Upload) Receive(r io.Reader, announced int64) error {
 }
 
 func (u *Upload) receive(r io.Reader, announced int64) error {
+	select {
+	case receiving <- struct{}{}:
+		defer func() { <-receiving }()
+	default:
+		return u.receiveMany(r, &shorter)
+	}
 	if announced >= 0 && announced <= piece {
 		buf := pieces.Get().(*[]byte)
 		defer pieces.Put(buf)
 		n, err := io.ReadFull(r, (*buf)[:announced])
 		return errors.Join(u.append((*buf)[:n]), err)
 	}
-	return u.receiveMany(r)
+	return u.receiveMany(r, &pieces)
 }
 
 // flushAfter is how long bytes wait in memory while more of them come.
@@ -212,19 +223,20 @@ const flushAfter = 100 * time.Millisecond
 //
 // One goroutine does it all. Two that hand pieces to each other cost more, since each turn wakes a thread,
 // and on two cores, where the client may be, too, they are no sooner done.
-func (u *Upload) receiveMany(r io.Reader) error {
-	buf := pieces.Get().(*[]byte)
-	defer pieces.Put(buf)
-	n := int(u.Size % piece)
+func (u *Upload) receiveMany(r io.Reader, buffers *sync.Pool) error {
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	size := len(*buf)
+	n := int(u.Size % int64(size))
 	written, last := n, time.Now()
 	for {
 		more, err := r.Read((*buf)[n:])
 		n += more
-		if n == piece || err != nil || time.Since(last) > flushAfter {
+		if n == size || err != nil || time.Since(last) > flushAfter {
 			if failure := u.append((*buf)[written:n]); failure != nil {
 				return failure
 			}
-			n %= piece
+			n %= size
 			written, last = n, time.Now()
 		}
 		if err == io.EOF {

@@ -279,3 +279,31 @@ func TestAStatusThatCannotBeReadIsNoMiss(t *testing.T) {
 		t.Errorf("%v, %v", err, b.HasUpload("a", u.ID))
 	}
 }
+
+// TestAnUploadBesideManyOthersIsWhole: it goes through shorter buffers, on from where another request left it.
+func TestAnUploadBesideManyOthersIsWhole(t *testing.T) {
+	b := newBench(t)
+	for range cap(receiving) {
+		receiving <- struct{}{}
+		defer func() { <-receiving }()
+	}
+	data := make([]byte, 1<<20+7)
+	for i := range data {
+		data[i] = byte(i * i >> 3)
+	}
+	u, err := b.Begin("a", digest.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	const first = 70_001
+	if err := u.Receive(bytes.NewReader(data[:first]), first); err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Receive(bytes.NewReader(data[first:]), -1); err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Finish(t.Context(), digest.FromBytes(data)); err != nil {
+		t.Error(err)
+	}
+}

@@ -25,12 +25,14 @@ type answer struct {
 	path      string
 	status    int
 	written   int64
-	files     lane // in which it has files open; nil: it has none
-	transfers bool // it has them until its end
-	refused   bool // what somebody goes on to write is dropped
-	early     bool // it was sent before all of the body was there
-	last      bool // the connection ends with it
-	cut       bool // its end was not sent
+	files     lane     // in which it has files open; nil: it has none
+	transfers bool     // it has them until its end
+	turn      lane     // to make a long list; nil: it has none
+	held      *holding // what it has of the room; nil: nothing
+	refused   bool     // what somebody goes on to write is dropped
+	early     bool     // it was sent before all of the body was there
+	last      bool     // the connection ends with it
+	cut       bool     // its end was not sent
 }
 
 // Unwrap is for http.ResponseController.
@@ -226,8 +228,17 @@ func (a *answer) ReadFrom(from io.Reader) (n int64, err error) {
 	}
 }
 
-// outgoing are the buffers of what goes out encrypted.
-var outgoing = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
+// outgoing are the buffers of what goes out encrypted, of which so many may be in use. Whoever finds none has one of
+// the size of a record: clients that are slow keep theirs, and there may be any number of them.
+var (
+	outgoing = buffersOf(128 << 10)
+	records  = buffersOf(16 << 10)
+	sending  = make(chan struct{}, 128)
+)
+
+func buffersOf(size int) *sync.Pool {
+	return &sync.Pool{New: func() any { b := make([]byte, size); return &b }}
+}
 
 func (a *answer) copy(from *io.LimitedReader) (int64, error) {
 	if to, ok := a.ResponseWriter.(io.ReaderFrom); ok && a.req.plain {
@@ -241,8 +252,15 @@ func (a *answer) copy(from *io.LimitedReader) (int64, error) {
 		}
 		return to.ReadFrom(from)
 	}
-	buf := outgoing.Get().(*[]byte)
-	defer outgoing.Put(buf)
+	buffers := records
+	select {
+	case sending <- struct{}{}:
+		defer func() { <-sending }()
+		buffers = outgoing
+	default:
+	}
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
 	return io.CopyBuffer(paced{a}, struct{ io.Reader }{from}, *buf)
 }
 

@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -111,8 +112,19 @@ func onlyBytes(hr *http.Request) {
 		hr.Header.Del("Range")
 		return
 	}
-	hr.Header.Set("Range", "bytes="+set) // as net/http spells it
+	ranges := strings.Split(set, ",")
+	for i, r := range ranges {
+		if lastNone.MatchString(r) {
+			ranges[i] = behindTheEnd // as little as that; net/http sends an empty range that there is not
+		}
+	}
+	hr.Header.Set("Range", "bytes="+strings.Join(ranges, ",")) // as net/http spells it
 }
+
+// lastNone is the range of the last no bytes of a blob.
+var lastNone = regexp.MustCompile(`^\s*-0+\s*$`)
+
+const behindTheEnd = "9223372036854775807-"
 
 // conditional says whether a request may be answered with anything but the whole.
 func conditional(hr *http.Request) bool {

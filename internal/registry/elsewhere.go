@@ -28,8 +28,14 @@ func fromElsewhere(hr *http.Request) bool {
 	}
 	theirs, err := url.Parse(said)
 	_, ours, _ := strings.Cut(origin(hr), "://")
-	return err != nil || ours == "" || !strings.EqualFold(theirs.Host, ours)
+	if err != nil || ours == "" {
+		return true
+	}
+	standard := standardPort[theirs.Scheme] // which a browser leaves out, and some proxies do not
+	return !strings.EqualFold(strings.TrimSuffix(theirs.Host, standard), strings.TrimSuffix(ours, standard))
 }
+
+var standardPort = map[string]string{"http": ":80", "https": ":443"}
 
 // safe says that a method changes nothing.
 func safe(method string) bool { return method == http.MethodGet || method == http.MethodHead }

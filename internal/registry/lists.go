@@ -1,6 +1,8 @@
 package registry
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -39,7 +41,15 @@ func (r *Registry) getTags(a *answer, hr *http.Request, req *request) error {
 	if err != nil {
 		return err
 	}
-	tags, more, err := r.content.Tags(hr.Context(), req.name, last, n)
+	most := n
+	if n < 0 {
+		most = maxEntries // few have more
+	}
+	tags, more, err := r.content.Tags(hr.Context(), req.name, last, most)
+	if n < 0 && more != "" {
+		more = ""
+		tags, err = r.allTags(hr.Context(), a, req.name, last)
+	}
 	if err != nil {
 		return err
 	}
@@ -47,6 +57,48 @@ func (r *Registry) getTags(a *answer, hr *http.Request, req *request) error {
 		Name string   `json:"name"`
 		Tags []string `json:"tags"`
 	}{req.name, tags})
+}
+
+// listers is how many long lists are made at a time. Each keeps its turn until there is room for all of it.
+const listers = 2
+
+// turn waits for the turn of a long list. Meanwhile it has no file open.
+func (r *Registry) turn(ctx context.Context, a *answer) error {
+	if a.turn != nil {
+		return nil
+	}
+	a.close()
+	select {
+	case r.listing <- struct{}{}:
+		a.turn = r.listing
+	case <-ctx.Done():
+		return errClientLeft
+	}
+	return r.open(ctx, a)
+}
+
+// endTurn is for a list that is made, or never will be.
+func (a *answer) endTurn() {
+	if a.turn != nil {
+		<-a.turn
+		a.turn = nil
+	}
+}
+
+// allTags lists more tags than a page has.
+func (r *Registry) allTags(ctx context.Context, a *answer, repo, last string) ([]string, error) {
+	if err := r.turn(ctx, a); err != nil {
+		return nil, err
+	}
+	tags, _, err := r.content.Tags(ctx, repo, last, -1)
+	if err != nil {
+		return nil, err
+	}
+	size := 0
+	for _, tag := range tags {
+		size += len(tag) + len(`"",`)
+	}
+	return tags, r.hold(ctx, a, int64(size))
 }
 
 // getCatalog lists the repositories that have an image.
@@ -72,7 +124,7 @@ func (r *Registry) list(a *answer, hr *http.Request, n int, more string, page an
 	if more != "" {
 		next(a, hr, n, more)
 	}
-	return a.json("application/json", page)
+	return r.json(hr.Context(), a, "application/json", page)
 }
 
 // next names the page that follows, relative to the registry, wherever a proxy has put it.
@@ -87,11 +139,16 @@ func next(a *answer, hr *http.Request, n int, last string) {
 	a.Header().Set("Link", fmt.Sprintf(`<%s?%s>; rel="next"`, hr.URL.EscapedPath(), q.Encode()))
 }
 
-func (a *answer) json(contentType string, v any) error {
+// json sends a list. A long one is held in memory until the client has taken it.
+func (r *Registry) json(ctx context.Context, a *answer, contentType string, v any) error {
 	data, err := json.Marshal(v)
+	if err == nil && len(data) > content.MaxCached {
+		err = r.hold(ctx, a, int64(len(data)))
+	}
 	if err != nil {
 		return err
 	}
+	a.endTurn()
 	return a.whole(contentType, append(data, '\n'))
 }
 
@@ -120,8 +177,20 @@ func (r *Registry) getReferrers(a *answer, hr *http.Request, req *request) error
 	artifactType := q.Get("artifactType")
 	list := []descriptor{}
 	size := 0
+	room := func(n int) error {
+		if n <= content.MaxCached {
+			return nil
+		}
+		if err := r.turn(hr.Context(), a); err != nil {
+			return err
+		}
+		return r.hold(hr.Context(), a, int64(n))
+	}
+	var full error
 	more := ""
-	whole, err := r.content.Referrers(hr.Context(), req.name, digest.Digest(req.reference), digest.Digest(last), artifactType, func(m *content.Manifest) bool {
+	whole, err := r.content.Referrers(hr.Context(), req.name, digest.Digest(req.reference), digest.Digest(last), artifactType, func(n int64) error {
+		return room(size + int(n))
+	}, func(m *content.Manifest) bool {
 		if len(list) == n || size > maxReferrers {
 			if len(list) > 0 {
 				more = list[len(list)-1].Digest.String()
@@ -132,9 +201,10 @@ func (r *Registry) getReferrers(a *answer, hr *http.Request, req *request) error
 		encoded, _ := json.Marshal(entry)
 		size += len(encoded)
 		list = append(list, entry)
-		return true
+		full = room(size)
+		return full == nil
 	})
-	if err != nil {
+	if err = cmp.Or(full, err); err != nil {
 		return err
 	}
 	if more != "" {
@@ -146,7 +216,7 @@ func (r *Registry) getReferrers(a *answer, hr *http.Request, req *request) error
 	if !whole {
 		a.Header().Set("Warning", `299 - "the registry is still reading its disk; this list may be incomplete"`)
 	}
-	return a.json("application/vnd.oci.image.index.v1+json", struct {
+	return r.json(hr.Context(), a, "application/vnd.oci.image.index.v1+json", struct {
 		SchemaVersion int          `json:"schemaVersion"`
 		MediaType     string       `json:"mediaType"`
 		Manifests     []descriptor `json:"manifests"`

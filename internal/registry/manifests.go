@@ -26,16 +26,19 @@ import (
 
 // getManifest sends a manifest as it was pushed, whatever the client accepts: it is never converted.
 func (r *Registry) getManifest(a *answer, hr *http.Request, req *request) error {
-	m, err := r.content.Manifest(hr.Context(), req.name, req.reference, content.Read)
-	if err != nil {
-		return err
+	most := int64(content.AnyLength) // of news of it nobody is slow to take anything
+	if req.method == http.MethodGet {
+		most = content.MaxCached // shorter ones are in memory once
 	}
-	if len(m.Data) > content.MaxCached && req.method == http.MethodGet { // else it is in memory once
-		held := r.room.enter(NetworkOf(a.req.client), func() { a.pace.stop(a.pace.conn.SetWriteDeadline) })
-		defer held.leave()
-		if err := held.grow(hr.Context(), int64(len(m.Data))); err != nil {
+	m, err := r.content.Manifest(hr.Context(), req.name, req.reference, content.Read, most)
+	for large := (*content.LargeError)(nil); errors.As(err, &large); {
+		if err := r.hold(hr.Context(), a, large.Size); err != nil {
 			return err
 		}
+		m, err = r.content.Manifest(hr.Context(), req.name, req.reference, content.Read, large.Size)
+	}
+	if err != nil {
+		return err
 	}
 	h := a.Header()
 	h.Set("Docker-Content-Digest", string(m.Digest))

@@ -105,11 +105,12 @@ type Registry struct {
 	files   files
 	room    *room
 	parsing chan struct{} // holds one for each large manifest that is being parsed
+	listing lane          // for the long lists that are being made
 }
 
 // New makes a registry. It starts nothing.
 func New(opts Options) *Registry {
-	r := &Registry{opts: opts, files: newFiles(opts.Limits.Files), room: newRoom(manifestRoom), parsing: make(chan struct{}, parsers)}
+	r := &Registry{opts: opts, files: newFiles(opts.Limits.Files), room: newRoom(manifestRoom), parsing: make(chan struct{}, parsers), listing: make(lane, listers)}
 	r.content = content.New(content.Options{Dir: opts.Dir, Tree: opts.Tree, Index: opts.Index, Log: opts.Log, Met: opts.Met, Resolution: opts.Resolution})
 	r.uploads = newUploads(opts.Limits.Uploads, func(u upload) bool { return r.content.HasUpload(u.repo, u.id) })
 	return r

@@ -8,7 +8,7 @@ import (
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 )
 
-// room bounds the bytes of manifests that wait in memory for clients, to be received or to be sent. Where there is
+// room bounds the bytes of manifests and lists that wait in memory for clients, to be received or to be sent. Where there is
 // none left, others wait for a moment. Then the client that holds most of it gives way, with its oldest request: so
 // many addresses with one manifest each, or one address with many, keep nobody out who sends a small one, or a large
 // one fast.
@@ -35,8 +35,8 @@ type holding struct {
 const manifestRoom = 64 << 20
 
 var (
-	errGaveWay = errcode.ErrorCodeTooManyRequests.WithMessage("too many manifests are on their way, most of them of this client; send fewer at a time, and try again")
-	errNoRoom  = errcode.ErrorCodeUnavailable.WithMessage("too many manifests are on their way; try again soon")
+	errGaveWay = errcode.ErrorCodeTooManyRequests.WithMessage("too many manifests and lists are on their way, most of them of this client; ask for fewer at a time, and try again")
+	errNoRoom  = errcode.ErrorCodeUnavailable.WithMessage("too many manifests and lists are on their way; try again soon")
 )
 
 func newRoom(limit int64) *room {
@@ -127,6 +127,35 @@ func (h *holding) leave() {
 	defer h.room.mu.Unlock()
 	h.room.dropLocked(h)
 	delete(h.room.held, h)
+}
+
+// hold makes room for an answer of n bytes, before they are in memory or soon after. Who waits for it has no file open.
+func (r *Registry) hold(ctx context.Context, a *answer, n int64) error {
+	if a.held == nil {
+		a.held = r.room.enter(NetworkOf(a.req.client), func() { a.pace.stop(a.pace.conn.SetWriteDeadline) })
+	}
+	more := n - a.held.size()
+	if more <= 0 {
+		return nil
+	}
+	a.close()
+	if err := a.held.grow(ctx, more); err != nil {
+		return err
+	}
+	return r.open(ctx, a)
+}
+
+func (h *holding) size() int64 {
+	h.room.mu.Lock()
+	defer h.room.mu.Unlock()
+	return h.bytes
+}
+
+// leaveRoom is for an answer that was sent.
+func (a *answer) leaveRoom() {
+	if a.held != nil {
+		a.held.leave()
+	}
 }
 
 func (r *room) dropLocked(h *holding) {

@@ -39,9 +39,11 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		hr = hr.WithContext(hr.Context()) // net/http looks at the type of the body in its own
 		hr.Body = received
 	}
+	defer a.leaveRoom()
 	defer a.end()
 	defer func() { r.done(hr, a, time.Since(start)) }()
 	defer a.close()
+	defer a.endTurn()
 	defer a.recover()
 	if err := r.serve(a, hr, req); err != nil {
 		a.refuse(a.told(err))

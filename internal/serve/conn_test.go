@@ -197,3 +197,77 @@ func (d *door) count() int {
 	defer d.mu.Unlock()
 	return len(d.in)
 }
+
+// tellingListener says when somebody waits for its next client.
+type tellingListener struct {
+	net.Listener
+	inside chan<- struct{}
+}
+
+func (l tellingListener) Accept() (net.Conn, error) {
+	l.inside <- struct{}{}
+	return l.Listener.Accept()
+}
+
+// TestEachListenerSeesThatThereIsRoom: a place that becomes free is for who comes first, at whatever address of the
+// server; a listener to which nobody comes does not keep it.
+func TestEachListenerSeesThatThereIsRoom(t *testing.T) {
+	d := newDoor(1)
+	busy, done := make(chan struct{}), make(chan struct{})
+	srv := &http.Server{ConnState: d.state, ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/busy" {
+			busy <- struct{}{}
+			<-done
+		}
+	})}
+	srv.SetKeepAlivesEnabled(false)
+	var addresses []string
+	inside := make(chan struct{}, 100)
+	ended := make(chan error)
+	for range 3 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addresses = append(addresses, l.Addr().String())
+		go func() { ended <- srv.Serve(listener{tellingListener{l, inside}, d}) }()
+	}
+	for range addresses { // each has passed the door, which is open
+		<-inside
+	}
+	ask := func(address, path string) net.Conn {
+		t.Helper()
+		c, err := net.Dial("tcp", address)
+		if err == nil {
+			err = c.SetDeadline(time.Now().Add(20 * time.Second))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path)
+		return c
+	}
+	// After one connection each, all the listeners wait at the door.
+	for _, address := range addresses {
+		c := ask(address, "/busy")
+		<-busy
+		t.Cleanup(func() { c.Close() })
+	}
+	close(done)
+	for round := range 3 {
+		for _, address := range addresses { // to the others nobody comes
+			if line := firstLine(t, ask(address, "/")); line != "HTTP/1.1 200 OK" {
+				t.Fatalf("round %d: %s", round, line)
+			}
+		}
+	}
+	if err := srv.Close(); err != nil {
+		t.Error(err)
+	}
+	for range addresses {
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+	}
+}

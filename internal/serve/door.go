@@ -36,8 +36,8 @@ type door struct {
 
 	mu      sync.Mutex // guards the rest; held over no I/O
 	in      map[*conn]*list.Element
-	waiting *list.List // of the connections that wait for a request since, the longest first
-	changed chan struct{}
+	waiting *list.List    // of the connections that wait for a request since, the longest first
+	changed chan struct{} // closed when there may be room for another, or the door was closed
 	closed  bool
 }
 
@@ -51,13 +51,14 @@ type waits struct {
 const settle = time.Second
 
 func newDoor(limit int) *door {
-	return &door{limit: limit, in: map[*conn]*list.Element{}, waiting: list.New(), changed: make(chan struct{}, 1)}
+	return &door{limit: limit, in: map[*conn]*list.Element{}, waiting: list.New(), changed: make(chan struct{})}
 }
 
-// pass waits until there is room for one more. False: the door was closed. Several listeners may wait.
+// pass waits until there is room for one more. False: the door was closed. Several listeners may wait: all of them
+// look again when something changes, since nobody may come to the one that looks first.
 func (d *door) pass() bool {
 	for {
-		tired, wait := d.look(time.Now())
+		tired, changed, wait := d.look(time.Now())
 		if tired != nil {
 			_ = tired.Close() // nobody has asked anything
 			continue
@@ -70,31 +71,30 @@ func (d *door) pass() bool {
 		}
 		timer := time.NewTimer(wait)
 		select {
-		case <-d.changed:
+		case <-changed:
 		case <-timer.C:
 		}
 		timer.Stop()
 	}
 }
 
-// look says whom to close, or how long to wait; negative: for ever.
-func (d *door) look(now time.Time) (tired *conn, wait time.Duration) {
+// look says whom to close, or what to wait for, and how long at most; negative: for ever.
+func (d *door) look(now time.Time) (tired *conn, changed <-chan struct{}, wait time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch first := d.waiting.Front(); {
 	case d.closed:
-		d.changedLocked() // for the next listener that waits
-		return nil, -1
+		return nil, nil, -1
 	case len(d.in) < d.limit:
-		return nil, 0
+		return nil, nil, 0
 	case first == nil:
-		return nil, time.Minute
+		return nil, d.changed, time.Minute
 	default:
 		w := first.Value.(waits)
 		if wait = settle - now.Sub(w.since); wait > 0 {
-			return nil, wait
+			return nil, d.changed, wait
 		}
-		return w.conn, 0
+		return w.conn, nil, 0
 	}
 }
 
@@ -152,8 +152,6 @@ func (d *door) close() {
 }
 
 func (d *door) changedLocked() {
-	select {
-	case d.changed <- struct{}{}:
-	default:
-	}
+	close(d.changed)
+	d.changed = make(chan struct{})
 }

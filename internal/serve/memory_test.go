@@ -3,10 +3,13 @@ package serve
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -155,4 +158,75 @@ func TestManyLargeManifestsAtOnceTakeBoundedMemory(t *testing.T) {
 	if used > 300<<20 {
 		t.Errorf("%d MiB were in use while they were taken", used>>20)
 	}
+}
+
+// TestWhoTakesNothingOfLargeAnswersHoldsBoundedMemory: manifests and lists are made in memory, and many ask at once.
+// An honest client is answered beside them.
+func TestWhoTakesNothingOfLargeAnswersHoldsBoundedMemory(t *testing.T) {
+	const bound = 160 << 20
+	w := newWorld(t)
+	w.want(201, "PUT", "/v2/app/manifests/large", large(0, 4<<20), ociIndex)
+	w.want(201, "PUT", "/v2/app/manifests/small", large(1, 1000), ociIndex)
+	subject := digestOf([]byte("nobody pushed it"))
+	for i := range 52 {
+		w.want(201, "PUT", fmt.Sprint("/v2/app/manifests/r", i), fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[],"subject":%s,"annotations":{"n":"%d","a":%q}}`,
+			ociIndex, subjectOf(subject), i, strings.Repeat("a", 60_000)), ociIndex)
+	}
+	tagged := large(2, 1000)
+	w.want(201, "PUT", "/v2/tags/manifests/first", tagged, ociIndex)
+	w.stop()
+	for i := range 6_000 {
+		dir := filepath.Join(w.dir, "docker/registry/v2/repositories/tags/_manifests/tags", fmt.Sprintf("%06d%s", i, strings.Repeat("t", 120)), "current")
+		if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, "link"), []byte(digestOf(tagged)), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.start()
+	for what, c := range map[string]struct {
+		path   string
+		takers int
+	}{
+		"a manifest":          {"/v2/app/manifests/large", 120},
+		"a list of referrers": {"/v2/app/referrers/" + subject, 100},
+		"a list of tags":      {"/v2/tags/tags/list", 250},
+	} {
+		t.Run(what, func(t *testing.T) {
+			var open []net.Conn
+			used := peak(func() {
+				for range c.takers {
+					conn := w.dial()
+					if err := conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+						t.Fatal(err)
+					}
+					fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", c.path, w.host)
+					open = append(open, conn)
+				}
+				for _, path := range []string{c.path, "/v2/app/manifests/small", "/v2/app/tags/list"} {
+					resp, err := from(t, "127.0.0.9").Get(w.http.URL + path)
+					if err != nil {
+						t.Fatal(err)
+					}
+					n, err := io.Copy(io.Discard, resp.Body)
+					if resp.Body.Close(); resp.StatusCode != 200 || err != nil {
+						t.Errorf("an honest client is answered %s by %d, %d bytes, %v", path, resp.StatusCode, n, err)
+					}
+				}
+				for _, conn := range open { // each is answered, or refused, or gives way
+					if _, err := conn.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+						t.Fatal(err)
+					}
+				}
+			})
+			if used > bound {
+				t.Errorf("%d MiB were in use", used>>20)
+			}
+			for _, conn := range open {
+				conn.Close()
+			}
+		})
+	}
+}
+
+func subjectOf(d string) string {
+	return fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":16}`, ociIndex, d)
 }

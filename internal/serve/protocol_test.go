@@ -68,6 +68,9 @@ func TestARangeCountsForTheBytesOfABlobOnly(t *testing.T) {
 		{"a range of bytes", "GET", header{"Range": "bytes=2-4"}, 206, "234"},
 		{"a range in capitals", "GET", header{"Range": "Bytes=2-4"}, 206, "234"},
 		{"a range behind the end", "GET", header{"Range": "bytes=10-"}, 416, ""},
+		{"the last no bytes", "GET", header{"Range": "bytes=-0"}, 416, ""},
+		{"the last no bytes, spelled out", "GET", header{"Range": "bytes= -00 "}, 416, ""},
+		{"the last no bytes and others", "GET", header{"Range": "bytes=-0,2-4"}, 206, "234"},
 		{"a range of lines", "GET", header{"Range": "lines=2-4"}, 200, "0123456789"},
 		{"a range without a unit", "GET", header{"Range": "2-4"}, 200, "0123456789"},
 		{"a range of lines, if it is not that blob", "GET", header{"Range": "lines=2-4", "If-None-Match": `"x"`}, 200, "0123456789"},
@@ -81,6 +84,9 @@ func TestARangeCountsForTheBytesOfABlobOnly(t *testing.T) {
 		got := string(w.read(resp))
 		if resp.StatusCode != c.status || c.status != 416 && got != c.body {
 			t.Errorf("%s: %d %q; want %d %q", c.what, resp.StatusCode, got, c.status, c.body)
+		}
+		if length := resp.Header.Get("Content-Range"); c.status == 416 && length != "bytes */10" {
+			t.Errorf("%s: Content-Range %q", c.what, length)
 		}
 		if c.status == 200 && (resp.ContentLength != int64(len(data)) || resp.Header.Get("Content-Range") != "") {
 			t.Errorf("%s: length %d, range %q; want the whole", c.what, resp.ContentLength, resp.Header.Get("Content-Range"))
@@ -140,6 +146,10 @@ func TestAPageOfAnotherSiteChangesNothing(t *testing.T) {
 		{"the user himself", header{"Sec-Fetch-Site": "none"}, true},
 		{"our own page in an old browser", header{"Origin": own}, true},
 		{"our own page behind a proxy, in an old browser", header{"Origin": "https://r.example", "X-Forwarded-Host": "r.example"}, true},
+		{"our own page behind a proxy that spells the port", header{"Origin": "http://r.example", "X-Forwarded-Host": "r.example:80"}, true},
+		{"our own page behind a proxy with TLS that spells the port", header{"Origin": "https://r.example", "X-Forwarded-Host": "r.example:443"}, true},
+		{"our own page at an IPv6 address", header{"Origin": "http://[::1]", "X-Forwarded-Host": "[::1]:80"}, true},
+		{"the port of the other scheme", header{"Origin": "http://r.example", "X-Forwarded-Host": "r.example:443"}, false},
 		{"another site", header{"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}, false},
 		{"another site that claims our origin", header{"Sec-Fetch-Site": "cross-site", "Origin": own}, false},
 		{"another port of the same host", header{"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:1"}, false},

@@ -1,14 +1,20 @@
 package serve
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/jc-lab/docker-cache-server/internal/users"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -106,4 +112,82 @@ func TestAfterAMistakeEverythingIsAsItWas(t *testing.T) {
 	if err := changed(func(c *config.Config) { c.Server.TLS = other }); err != nil || serial() != 2 || w.s.Config().Cache.TTL != time.Minute {
 		t.Errorf("without a mistake: %v, certificate %d, ttl %v", err, serial(), w.s.Config().Cache.TTL)
 	}
+}
+
+// TestWhoLoggedInIsKnownAfterAReload asks with a context that has ended, which is enough only for what is remembered.
+func TestWhoLoggedInIsKnownAfterAReload(t *testing.T) {
+	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorldWith(t, func(c *config.Config) {
+		c.Auth = config.Auth{Enabled: true, Users: []config.User{{Username: "ci", Password: string(hash)}}}
+	})
+	req, err := http.NewRequestWithContext(t.Context(), "GET", w.http.URL+"/v2/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth("ci", "secret")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.Body.Close(); resp.StatusCode != 200 {
+		t.Fatalf("login: %d", resp.StatusCode)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for range 3 {
+		if _, err := w.reloaded(func(*config.Config) {}); err != nil {
+			t.Fatal(err)
+		}
+		if !w.s.users.Load().Verify(ended, "10.9.9.9", "ci", "secret") {
+			t.Error("a login that was verified is forgotten")
+		}
+	}
+}
+
+// TestNobodyIsRefusedWhileUsersAreReadAgain: from one file, then from another, both of which know him.
+func TestNobodyIsRefusedWhileUsersAreReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	files := []string{filepath.Join(dir, "a"), filepath.Join(dir, "b")}
+	for _, file := range files {
+		if _, err := users.Open(file).Add("alice", password, cheapest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := newWorldWith(t, func(c *config.Config) { c.Auth = config.Auth{Enabled: true, Htpasswd: files[0]} })
+	ctx, end := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	var logins atomic.Int64
+	for range 4 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				req, err := http.NewRequestWithContext(t.Context(), "GET", w.http.URL+"/v2/", nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				req.SetBasicAuth("alice", password)
+				resp, err := http.DefaultClient.Do(req)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if resp.Body.Close(); resp.StatusCode != 200 {
+					t.Errorf("login: %d", resp.StatusCode)
+				}
+				logins.Add(1)
+			}
+		})
+	}
+	for i := range 40 {
+		before := logins.Load()
+		if _, err := w.reloaded(func(c *config.Config) { c.Auth.Htpasswd = files[i%2] }); err != nil {
+			t.Error(err)
+		}
+		w.await("somebody logs in", func() bool { return logins.Load() > before })
+	}
+	end()
+	all.Wait()
 }

@@ -243,7 +243,7 @@ func (s *Server) authenticator(cfg *config.Config) (registry.Authenticate, error
 
 // verifier knows the users of a configuration, of whom there is at least one.
 func (s *Server) verifier(cfg *config.Config) (*users.Verifier, error) {
-	o := users.VerifierOptions{Path: Htpasswd(cfg), Access: s.reach}
+	o := users.VerifierOptions{Path: Htpasswd(cfg), Access: s.reach, After: s.users.Load()}
 	o.OnChange = func(n int, err error) { s.usersChanged(o.Path, n, err) }
 	for _, u := range cfg.Auth.Users {
 		o.Users = append(o.Users, users.Credential{Name: u.Username, Password: u.Password})

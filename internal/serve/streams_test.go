@@ -3,12 +3,14 @@ package serve
 import (
 	"bytes"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -199,4 +201,58 @@ func TestAConnectionOfStreamsThatTakesNothingIsCut(t *testing.T) {
 	s.must(s.WriteWindowUpdate(0, 1<<30))
 	s.ask("GET", "/v2/app/blobs/"+digestOf(data), true)
 	(&world{T: t}).await("the connection is cut", func() bool { return s.WritePing(false, [8]byte{}) != nil })
+}
+
+// TestWhoTakesABlobByBytesHoldsLittleMemory: many streams, of which each takes one byte of a blob.
+func TestWhoTakesABlobByBytesHoldsLittleMemory(t *testing.T) {
+	const connections, each = 5, 200
+	address := encrypted(t, func(cfg *config.Config) { cfg.Auth.Enabled = false })
+	blob := bytes.Repeat([]byte("b"), 1<<20)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // it is ours
+	resp, err := client.Post("https://"+address+"/v2/app/blobs/uploads/?digest="+digestOf(blob), "application/octet-stream", bytes.NewReader(blob))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.Body.Close(); resp.StatusCode != 201 {
+		t.Fatal(resp.StatusCode)
+	}
+	client.CloseIdleConnections()
+	before := live()
+	for range connections {
+		s := newStreams(t, address, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1})
+		for range each {
+			s.ask("GET", "/v2/app/blobs/"+digestOf(blob), true)
+		}
+		for taken := 0; taken < each; {
+			f, err := s.ReadFrame()
+			s.must(err)
+			if _, ok := f.(*http2.DataFrame); ok {
+				taken++
+			}
+		}
+	}
+	if used := live() - before; used > connections*each*(80<<10) {
+		t.Errorf("%d KiB are in use for each", used>>10/(connections*each))
+	}
+}
+
+// TestWhoSendsALayerByBytesHoldsLittleMemory: many uploads, of each of which one byte came.
+func TestWhoSendsALayerByBytesHoldsLittleMemory(t *testing.T) {
+	const uploads = 600
+	w := newWorldWith(t, func(cfg *config.Config) { cfg.Limits.UploadsPerClient = 0 })
+	var paths []string
+	for range uploads {
+		paths = append(paths, strings.TrimPrefix(w.want(202, "POST", "/v2/app/blobs/uploads/", nil, "").Header.Get("Location"), w.http.URL))
+	}
+	before := live()
+	for i, path := range paths {
+		fmt.Fprintf(w.dial(), "PATCH %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\nb", path, w.host, []int{1 << 10, 1 << 20}[i%2])
+	}
+	w.await("all are in the hands of a request", func() bool {
+		active, _ := w.s.registry.Uploads(time.Now().Add(-time.Hour))
+		return active == uploads
+	})
+	if used := live() - before; used > uploads*(100<<10) {
+		t.Errorf("%d KiB are in use for each", used>>10/uploads)
+	}
 }

@@ -31,6 +31,9 @@ type VerifierOptions struct {
 	TTL time.Duration
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
+	// After is the Verifier whose place this one takes: what it remembers is known, and who waits, waits in the same
+	// queues. Nil: nothing is known of anybody.
+	After *Verifier
 	// OnChange is called when the file says something else than when it was read before, with the number of users in
 	// it who could log in, or with why it cannot be read. It must not call the Verifier. Nil: nobody wants to know.
 	OnChange func(users int, err error)
@@ -50,11 +53,17 @@ type Verifier struct {
 	access     func(path string, look func() error) error
 	configured map[string]account
 	costs      []int // of the configured hashes
-	key        [32]byte
 	now        func() time.Time
 
-	seen     atomic.Pointer[snapshot] // the file as last read
-	told     told
+	seen atomic.Pointer[snapshot] // the file as last read
+	told told
+	*experience
+}
+
+// experience is what is known of logins, and who waits. It survives that the settings are read again: a fingerprint of
+// what was right binds the hash, so a password that was changed is not remembered.
+type experience struct {
+	key      [32]byte
 	verified memory[fingerprint] // spares bcrypt
 	flights  singleflight.Group  // by fingerprint and lane
 	width    int                 // how many bcrypts may run at a time; the rest of the machine serves
@@ -96,27 +105,38 @@ func NewVerifier(o VerifierOptions) (*Verifier, error) {
 	if o.Access == nil {
 		o.Access = func(_ string, look func() error) error { return look() }
 	}
-	width := max(1, runtime.GOMAXPROCS(0)-1)
 	v := &Verifier{
 		path:       o.Path,
 		access:     o.Access,
 		configured: make(map[string]account, len(o.Users)),
 		now:        o.Now,
 		told:       told{onChange: o.OnChange},
-		verified:   memory[fingerprint]{ttl: o.TTL, limit: mostRemember},
-		width:      width,
-		turns:      turns{free: width},
-		right:      memory[fingerprint]{ttl: lately, limit: mostRemember},
-		in:         memory[string]{ttl: lately, limit: mostRemember},
-		wrong:      memory[string]{ttl: wrongFor, limit: mostRemember},
 	}
-	rand.Read(v.key[:]) // never fails, see crypto/rand
+	if o.After != nil {
+		v.experience = o.After.experience
+	} else {
+		v.experience = newExperience(o.TTL)
+	}
 	for _, c := range o.Users {
 		if err := v.configure(c); err != nil {
 			return nil, fmt.Errorf("configured user %q: %w", c.Name, err)
 		}
 	}
 	return v, nil
+}
+
+func newExperience(ttl time.Duration) *experience {
+	width := max(1, runtime.GOMAXPROCS(0)-1)
+	e := &experience{
+		verified: memory[fingerprint]{ttl: ttl, limit: mostRemember},
+		width:    width,
+		turns:    turns{free: width},
+		right:    memory[fingerprint]{ttl: lately, limit: mostRemember},
+		in:       memory[string]{ttl: lately, limit: mostRemember},
+		wrong:    memory[string]{ttl: wrongFor, limit: mostRemember},
+	}
+	rand.Read(e.key[:]) // never fails, see crypto/rand
+	return e
 }
 
 // looksHashed tells a hash, whole or damaged, from a plain password.
@@ -278,14 +298,14 @@ func dummyHash(cost int) []byte {
 	return fmt.Appendf(nil, "$2y$%02d$%s", cost, strings.Repeat("A", 53))
 }
 
-func (v *Verifier) matches(plain fingerprint, password string) bool {
-	given := v.fingerprint(password)
+func (e *experience) matches(plain fingerprint, password string) bool {
+	given := e.fingerprint(password)
 	return hmac.Equal(plain[:], given[:])
 }
 
 // fingerprint binds the fields with their lengths, so that no two lists of fields share one.
-func (v *Verifier) fingerprint(fields ...string) fingerprint {
-	mac := hmac.New(sha256.New, v.key[:])
+func (e *experience) fingerprint(fields ...string) fingerprint {
+	mac := hmac.New(sha256.New, e.key[:])
 	for _, f := range fields {
 		mac.Write(binary.BigEndian.AppendUint64(nil, uint64(len(f))))
 		mac.Write([]byte(f))

@@ -457,6 +457,36 @@ func TestWhoLoggedInLatelyDoesNotWaitBehindGuessers(t *testing.T) {
 	}
 }
 
+// TestSettingsThatAreReadAgainForgetNobody: who is known stays known, and who guesses stays a guesser. A password that
+// was changed meanwhile is not remembered.
+func TestSettingsThatAreReadAgainForgetNobody(t *testing.T) {
+	bob := hashOf(t, "secret")
+	old := newVerifier(t, VerifierOptions{Users: []Credential{{"bob", bob}, {"eve", hashOf(t, "other")}, {"ci", "plain"}}})
+	for _, c := range []struct {
+		from, name, password string
+		want                 bool
+	}{{"10.1.1.1", "bob", "secret", true}, {"10.1.1.1", "eve", "other", true}, {"10.0.0.1", "bob", "guess", false}} {
+		if old.Verify(t.Context(), c.from, c.name, c.password) != c.want {
+			t.Fatal(c)
+		}
+	}
+	v := newVerifier(t, VerifierOptions{After: old, Users: []Credential{{"bob", bob}, {"eve", hashOf(t, "changed")}, {"ci", "new"}}})
+	before := v.runs.Load()
+	if !v.Verify(t.Context(), "10.9.9.9", "bob", "secret") || v.runs.Load() != before {
+		t.Errorf("bcrypt ran %d times for a login that is remembered", v.runs.Load()-before)
+	}
+	for _, c := range []struct{ name, password string }{{"eve", "other"}, {"ci", "plain"}} {
+		if v.Verify(t.Context(), "10.1.1.1", c.name, c.password) {
+			t.Errorf("%s is let in by the password that %s had", c.name, c.name)
+		}
+	}
+	for from, want := range map[string]lane{"10.1.1.1": knownAddress, "10.0.0.1": guesser, "10.2.2.2": stranger} {
+		if got := v.laneOf(query{client: from, id: v.fingerprint("x")}); got != want {
+			t.Errorf("%s is in lane %d; want %d", from, got, want)
+		}
+	}
+}
+
 func TestATurnThatNobodyWaitsForAnyMoreGoesToTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turn := turns{free: 1}
