@@ -162,6 +162,7 @@ func TestStormFromOutside(t *testing.T) {
 	st := newStorm(t, s, stormGrace)
 	elsewhere := t.TempDir()
 	st.linked(elsewhere)
+	st.links = true
 	s.start()
 	ctx, cancel := context.WithTimeout(t.Context(), *duration/storms)
 	defer cancel()
