@@ -110,22 +110,8 @@ func TestNobodyWaitsForWhatTakesAnHour(t *testing.T) {
 // TestADryRunSaysThatTheServerStillScansTheDisk holds the lock and the gate as a server does in its first seconds.
 func TestADryRunSaysThatTheServerStillScansTheDisk(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, t.TempDir())
-	s.push("app:v1")
-	s.stop(syscall.SIGTERM)
+	s, lock := heldStore(t, layout.Holder{PID: os.Getpid()})
 	dir := layout.Dir(s.dir)
-	lock, err := dir.Lock(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := lock.Unlock(); err != nil {
-			t.Error(err)
-		}
-	}()
-	if err := lock.Announce(layout.Holder{PID: os.Getpid()}); err != nil {
-		t.Fatal(err)
-	}
 	if h := heldBy(t, "--storage.directory", s.dir, "--dry-run"); h.HeldBy != "scan" {
 		t.Errorf("while the server opens its index: %+v", h)
 	}

@@ -233,22 +233,8 @@ func TestADryRunPrintsWhatARunDoes(t *testing.T) {
 // TestAGCBesideAServerWithAnotherIndex holds the lock as a server does whose index was replaced.
 func TestAGCBesideAServerWithAnotherIndex(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, t.TempDir())
-	s.push("app:v1")
-	s.stop(syscall.SIGTERM)
+	s, _ := heldStore(t, layout.Holder{PID: os.Getpid(), Index: "another"})
 	dir := layout.Dir(s.dir)
-	lock, err := dir.Lock(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := lock.Unlock(); err != nil {
-			t.Error(err)
-		}
-	}()
-	if err := lock.Announce(layout.Holder{PID: os.Getpid(), Index: "another"}); err != nil {
-		t.Fatal(err)
-	}
 	for range 2 { // with an index in its place, and without one
 		for _, flag := range []string{"--dry-run", "--dry-run=false"} {
 			code, stdout, stderr := dcs(t, "gc", "--storage.directory", s.dir, "--format", "json", flag)

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // server is a `dcs serve` in a process of its own.
@@ -171,4 +173,26 @@ func dcs(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
 	return exitCodeOf(err), out.String(), errs.String()
+}
+
+// heldStore is the store of a server that has stopped, with an image in it. The test holds its lock, and says so as a
+// server does.
+func heldStore(t *testing.T, as layout.Holder) (*server, *layout.RootLock) {
+	t.Helper()
+	s := startServer(t, t.TempDir())
+	s.push("app:v1")
+	s.stop(syscall.SIGTERM)
+	lock, err := layout.Dir(s.dir).Lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := lock.Unlock(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := lock.Announce(as); err != nil {
+		t.Fatal(err)
+	}
+	return s, lock
 }
