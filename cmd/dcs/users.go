@@ -14,10 +14,10 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/nearest"
 	"github.com/jc-lab/docker-cache-server/internal/owner"
 	"github.com/jc-lab/docker-cache-server/internal/serve"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/internal/users"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -245,7 +245,7 @@ func usersFile(env *environment, cmd *cobra.Command) (*users.File, *config.Confi
 	}
 	file := serve.Htpasswd(cfg)
 	dir := filepath.Dir(file)
-	if filepath.Base(dir) == filepath.Base(layout.Dir(dir).Metadata()) { // whose owner is that of the data directory
+	if filepath.Base(dir) == filepath.Base(tree.Dir(dir).Metadata()) { // whose owner is that of the data directory
 		dir = filepath.Dir(dir)
 	}
 	return users.Open(file), cfg, owner.Become(dir)

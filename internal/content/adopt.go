@@ -4,15 +4,17 @@ import (
 	"context"
 	"errors"
 
-	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // adopt brings what the index knows of something in line with the disk, in a transaction that looks again. An
 // image is adopted with all that it names: once anything is promised of it, no expiry and no DELETE of another
 // image takes a part of it away. False: it is gone.
-func (s *Store) adopt(ctx context.Context, k index.Key) (there bool, err error) {
-	looks, err := s.looksAt(ctx, k, map[index.Key]bool{})
+func (s *Store) adopt(ctx context.Context, k layout.Key) (there bool, err error) {
+	looks, err := s.looksAt(ctx, k, map[layout.Key]bool{})
 	if err != nil {
 		return false, err
 	}
@@ -27,35 +29,35 @@ func (s *Store) adopt(ctx context.Context, k index.Key) (there bool, err error) 
 
 // looksAt are the looks at something and at what it names, its own first. Images below it are adopted on the
 // way, each with what it names, in a transaction of its own: an image may be below thousands of others.
-func (s *Store) looksAt(ctx context.Context, k index.Key, seen map[index.Key]bool) (looks []index.Look, err error) {
+func (s *Store) looksAt(ctx context.Context, k layout.Key, seen map[layout.Key]bool) (looks []index.Look, err error) {
 	switch k.Kind {
-	case index.Layer:
+	case layout.Layer:
 		return s.looksAtLayer(ctx, k)
-	case index.Manifest:
+	case layout.Manifest:
 		seen[k] = true
-		if looks, err = s.disk.LookAtManifest(ctx, k, adopt.Now); err != nil {
+		if looks, err = s.disk.LookAtManifest(ctx, k, tree.Now); err != nil {
 			return nil, err
 		}
-		looks = append(looks, adopt.Look(s.dir, index.BlobKey(k.Digest), adopt.Now))
+		looks = append(looks, tree.Look(s.dir, layout.BlobKey(k.Digest), tree.Now))
 		m, err := s.read(k.Digest, AnyLength)
-		if adopt.Missing(err) || errors.Is(err, ErrUnreadable) {
+		if tree.Missing(err) || errors.Is(err, ErrUnreadable) {
 			return looks, nil // it names nothing
 		}
 		if err != nil {
 			return nil, err
 		}
-		parts, err := s.looksAtParts(ctx, k.Repository, m.Content, seen)
+		parts, err := s.looksAtParts(ctx, k.Repository, m.Manifest, seen)
 		return append(looks, parts...), err
 	}
-	return []index.Look{adopt.Look(s.dir, k, adopt.Now)}, nil
+	return []index.Look{tree.Look(s.dir, k, tree.Now)}, nil
 }
 
 // looksAtParts are the looks at what a manifest names, as far as it is in the repository and the index does
 // not know it.
-func (s *Store) looksAtParts(ctx context.Context, repo string, c *index.Content, seen map[index.Key]bool) (looks []index.Look, err error) {
-	keys := make([]index.Key, 0, 2*len(c.Parts))
+func (s *Store) looksAtParts(ctx context.Context, repo string, c *manifest.Manifest, seen map[layout.Key]bool) (looks []index.Look, err error) {
+	keys := make([]layout.Key, 0, 2*len(c.Parts))
 	for _, p := range c.Parts {
-		keys = append(keys, index.LayerKey(repo, p.Digest), index.ManifestKey(repo, p.Digest))
+		keys = append(keys, layout.LayerKey(repo, p.Digest), layout.ManifestKey(repo, p.Digest))
 	}
 	states, err := s.leases.known(ctx, keys...)
 	if err != nil {
@@ -65,13 +67,13 @@ func (s *Store) looksAtParts(ctx context.Context, repo string, c *index.Content,
 		if states[i].placed || seen[k] {
 			continue
 		}
-		if there, err := adopt.Exists(s.dir, adopt.Path(k)); err != nil {
+		if there, err := tree.Exists(s.dir, k.Path()); err != nil {
 			return nil, err
 		} else if !there {
 			continue
 		}
 		part, err := s.looksAt(ctx, k, seen)
-		if err == nil && k.Kind == index.Manifest {
+		if err == nil && k.Kind == layout.Manifest {
 			err = s.index.Adopt(ctx, part...)
 		} else {
 			looks = append(looks, part...)
@@ -83,20 +85,20 @@ func (s *Store) looksAtParts(ctx context.Context, repo string, c *index.Content,
 	return looks, nil
 }
 
-func (s *Store) looksAtLayer(ctx context.Context, k index.Key) ([]index.Look, error) {
-	looks := []index.Look{adopt.Look(s.dir, k, adopt.Now)}
-	to, err := s.link(adopt.Path(k))
+func (s *Store) looksAtLayer(ctx context.Context, k layout.Key) ([]index.Look, error) {
+	looks := []index.Look{tree.Look(s.dir, k, tree.Now)}
+	to, err := s.link(k.Path())
 	if err != nil {
 		return nil, err
 	}
 	if to != "" && to != k.Digest { // see layer
-		looks = append(looks, adopt.Look(s.dir, index.LayerKey(k.Repository, to), adopt.Now))
+		looks = append(looks, tree.Look(s.dir, layout.LayerKey(k.Repository, to), tree.Now))
 	} else {
 		to = k.Digest
 	}
 	var said int64
 	err = s.index.View(ctx, func(r index.Reader) error {
-		row, err := r.Row(index.BlobKey(to))
+		row, err := r.Row(layout.BlobKey(to))
 		if row != nil {
 			said = row.Size
 		}
@@ -105,6 +107,6 @@ func (s *Store) looksAtLayer(ctx context.Context, k index.Key) ([]index.Look, er
 	if err != nil {
 		return nil, err
 	}
-	look, err := s.disk.LookAtBlob(ctx, to, said, adopt.Now)
+	look, err := s.disk.LookAtBlob(ctx, to, said, tree.Now)
 	return append(looks, look), err
 }

@@ -21,21 +21,22 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
 
-	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // Options say where a store is.
 type Options struct {
-	Dir   layout.Dir
-	Tree  *disk.Tree
+	Dir   tree.Dir
+	Tree  *tree.Tree
 	Index index.Store
 	Log   logrus.FieldLogger
 
 	// Met learns of the links on the ways to what is used. Nil: nobody compares the index with the tree.
-	Met *layout.Met
+	Met *tree.Met
 
 	// Resolution is how much older than the last use a row may be: the time for which leases stay in
 	// memory. The sweeper's cutoffs leave room for it.
@@ -44,12 +45,12 @@ type Options struct {
 
 // Store is a data directory with its index.
 type Store struct {
-	dir       layout.Dir
-	tree      *disk.Tree
-	disk      *adopt.Disk
+	dir       tree.Dir
+	tree      *tree.Tree
+	disk      *tree.Disk
 	index     index.Store
 	log       logrus.FieldLogger
-	met       *layout.Met
+	met       *tree.Met
 	leases    *leases
 	manifests *lru.Cache[digest.Digest, cached]
 	large     chan struct{} // holds one for each manifest that is not small and is being read
@@ -58,7 +59,7 @@ type Store struct {
 
 // New makes a store. It starts nothing.
 func New(opts Options) *Store {
-	s := &Store{dir: opts.Dir, tree: opts.Tree, disk: adopt.On(opts.Dir), index: opts.Index, log: opts.Log, met: opts.Met, leases: newLeases(opts)}
+	s := &Store{dir: opts.Dir, tree: opts.Tree, disk: tree.On(opts.Dir), index: opts.Index, log: opts.Log, met: opts.Met, leases: newLeases(opts)}
 	s.manifests, _ = lru.New[digest.Digest, cached](cachedManifests) // fails for sizes below 1 only
 	s.uploads = newSessions()
 	s.large = make(chan struct{}, largeReaders)
@@ -107,7 +108,7 @@ type sight func(said int64) (size int64, there bool, err error)
 // see leases a row, and then looks whether its thing is there. Where the index knows it otherwise it learns
 // what is there, in a transaction that looks again. What has no file needs no lease: that it is not there is
 // no promise.
-func (l *look) see(k index.Key, onDisk sight) (bool, error) {
+func (l *look) see(k layout.Key, onDisk sight) (bool, error) {
 	st, recorded := l.leases.fresh(k)
 	if !recorded && l.use != Maintenance && !l.failed {
 		uses, err := l.together(k)
@@ -144,12 +145,12 @@ func (l *look) see(k index.Key, onDisk sight) (bool, error) {
 
 // meet looks for links on the way to what is about to be used. One that nobody has judged shuts the gate until the
 // index was compared with the tree again: nothing is removed under another name meanwhile.
-func (s *Store) meet(ctx context.Context, ks ...index.Key) error {
+func (s *Store) meet(ctx context.Context, ks ...layout.Key) error {
 	if s.met == nil {
 		return nil
 	}
 	for _, k := range ks {
-		if link := s.met.Meet(adopt.Path(k)); link != "" {
+		if link := s.met.Meet(k.Path()); link != "" {
 			s.log.WithField("link", link).Warn("a symbolic link is new, or leads elsewhere: nothing is removed until the index was compared with the disk again")
 			_, err := s.index.CloseGate(ctx)
 			return err
@@ -159,7 +160,7 @@ func (s *Store) meet(ctx context.Context, ks ...index.Key) error {
 }
 
 // missed is for what has no file. Where the index takes it for placed it learns better.
-func (l *look) missed(k index.Key) error {
+func (l *look) missed(k layout.Key) error {
 	known, err := l.leases.known(l.ctx, k)
 	if err == nil && known[0].placed {
 		_, err = l.adopt(l.ctx, k)
@@ -173,27 +174,27 @@ func (l *look) missed(k index.Key) error {
 // together are the uses that are recorded with that of k, or nothing when it has no file: whoever asks for a
 // tag gets what it points to. That is read again when the use is recorded, and leased by itself if it is
 // something else then.
-func (l *look) together(k index.Key) ([]index.Key, error) {
-	if k.Kind != index.Tag {
-		there, err := adopt.Exists(l.dir, adopt.Path(k))
+func (l *look) together(k layout.Key) ([]layout.Key, error) {
+	if k.Kind != layout.Tag {
+		there, err := tree.Exists(l.dir, k.Path())
 		if err != nil || !there {
 			return nil, err
 		}
-		return []index.Key{k}, nil
+		return []layout.Key{k}, nil
 	}
-	to, err := l.link(adopt.Path(k))
+	to, err := l.link(k.Path())
 	if err != nil || to == "" {
 		return nil, err
 	}
-	m := index.ManifestKey(k.Repository, to)
+	m := layout.ManifestKey(k.Repository, to)
 	if _, fresh := l.leases.fresh(m); fresh {
-		return []index.Key{k}, nil
+		return []layout.Key{k}, nil
 	}
-	return []index.Key{k, m}, nil
+	return []layout.Key{k, m}, nil
 }
 
 // unrecorded is for a use that cannot be written down. Bytes that are in hand are served all the same.
-func (l *look) unrecorded(k index.Key, err error) error {
+func (l *look) unrecorded(k layout.Key, err error) error {
 	if l.ctx.Err() != nil {
 		return l.ctx.Err()
 	}
@@ -213,8 +214,8 @@ func (s *Store) Blob(ctx context.Context, repo string, d digest.Digest, use Use)
 // Open opens a layer of a repository for a reader. ErrUnknown.
 func (s *Store) Open(ctx context.Context, repo string, d digest.Digest) (f *disk.File, err error) {
 	_, err = s.layer(ctx, repo, d, Read, func(d digest.Digest, said int64) (size int64, whole bool, err error) {
-		f, err = disk.Open(s.dir.File(adopt.Path(index.BlobKey(d))))
-		if adopt.Missing(err) {
+		f, err = disk.Open(s.dir.File(layout.BlobKey(d).Path()))
+		if tree.Missing(err) {
 			return 0, false, nil
 		}
 		if err == nil {
@@ -238,10 +239,10 @@ type measure func(d digest.Digest, said int64) (size int64, whole bool, err erro
 // by sha512 under its sha256, and notes that in the link; the blob lives by the link of the sha256.
 func (s *Store) layer(ctx context.Context, repo string, d digest.Digest, use Use, blob measure) (size int64, err error) {
 	l := &look{Store: s, ctx: ctx, use: use}
-	k := index.LayerKey(repo, d)
+	k := layout.LayerKey(repo, d)
 	there, err := l.see(k, func(said int64) (int64, bool, error) {
-		link := adopt.Path(k)
-		if there, err := adopt.Exists(s.dir, link); err != nil || !there {
+		link := k.Path()
+		if there, err := tree.Exists(s.dir, link); err != nil || !there {
 			return 0, false, err
 		}
 		var there bool
@@ -252,9 +253,9 @@ func (s *Store) layer(ctx context.Context, repo string, d digest.Digest, use Use
 		if err != nil || to == "" || to == d {
 			return 0, false, err
 		}
-		of := index.LayerKey(repo, to)
+		of := layout.LayerKey(repo, to)
 		there, err = l.see(of, func(said int64) (int64, bool, error) {
-			if there, err := adopt.Exists(s.dir, adopt.Path(of)); err != nil || !there {
+			if there, err := tree.Exists(s.dir, of.Path()); err != nil || !there {
 				return 0, false, err
 			}
 			size, there, err = blob(to, said)
@@ -270,11 +271,11 @@ func (s *Store) layer(ctx context.Context, repo string, d digest.Digest, use Use
 
 // link reads a link. Empty: it is not there, or is damaged and counts for nothing.
 func (s *Store) link(p layout.Path) (digest.Digest, error) {
-	to, err := adopt.Link(s.dir, p)
+	to, err := tree.Link(s.dir, p)
 	switch {
 	case err == nil:
 		return to, nil
-	case adopt.Missing(err):
+	case tree.Missing(err):
 		return "", nil
 	case errors.As(err, new(*fs.PathError)):
 		return "", err
@@ -285,9 +286,9 @@ func (s *Store) link(p layout.Path) (digest.Digest, error) {
 
 // tagged finds what a tag points at. ErrUnknown.
 func (l *look) tagged(repo, tag string) (to digest.Digest, err error) {
-	k := index.TagKey(repo, tag)
+	k := layout.TagKey(repo, tag)
 	there, err := l.see(k, func(int64) (int64, bool, error) {
-		to, err = l.link(adopt.Path(k))
+		to, err = l.link(k.Path())
 		return 0, to != "", err
 	})
 	if err == nil && !there {
@@ -300,7 +301,7 @@ func (l *look) tagged(repo, tag string) (to digest.Digest, err error) {
 type Manifest struct {
 	Digest digest.Digest
 	Data   []byte
-	*index.Content
+	*manifest.Manifest
 }
 
 // LargeError says that a manifest is longer than its reader has room for.
@@ -326,13 +327,13 @@ func (s *Store) Manifest(ctx context.Context, repo, reference string, use Use, m
 }
 
 func (l *look) manifest(repo string, d digest.Digest, most int64) (m *Manifest, err error) {
-	k := index.ManifestKey(repo, d)
+	k := layout.ManifestKey(repo, d)
 	there, err := l.see(k, func(int64) (int64, bool, error) {
-		if there, err := adopt.Exists(l.dir, adopt.Path(k)); err != nil || !there {
+		if there, err := tree.Exists(l.dir, k.Path()); err != nil || !there {
 			return 0, false, err
 		}
 		m, err = l.read(d, most)
-		if adopt.Missing(err) {
+		if tree.Missing(err) {
 			return 0, false, nil
 		}
 		if err != nil {
@@ -381,14 +382,14 @@ func (s *Store) read(d digest.Digest, most int64) (*Manifest, error) {
 		s.large <- struct{}{}
 		defer func() { <-s.large }()
 	}
-	data, err := adopt.Content(s.dir, d)
+	data, err := tree.Content(s.dir, d)
 	if err != nil {
 		return nil, err
 	}
 	m := &Manifest{Digest: d, Data: data}
 	if d.Algorithm().FromBytes(data) != d {
 		err = fmt.Errorf("its content is that of %s", d.Algorithm().FromBytes(data))
-	} else if m.Content, err = index.ParseContent(data); err == nil && m.MediaType == index.SchemaOne {
+	} else if m.Manifest, err = manifest.Parse(data); err == nil && m.MediaType == manifest.SchemaOne {
 		err = errors.New("it is of schema 1")
 	}
 	if err != nil {

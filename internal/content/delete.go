@@ -9,35 +9,33 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/failpoint"
-	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // DeleteLayer takes a layer from a repository. ErrUnknown, *index.ReferencedError, index.ErrGateClosed.
 func (s *Store) DeleteLayer(ctx context.Context, repo string, d digest.Digest) error {
-	k := index.LayerKey(repo, d)
-	link := s.dir.File(adopt.Path(k))
+	k := layout.LayerKey(repo, d)
+	link := s.dir.File(k.Path())
 	return s.deleted(link, s.index.DeleteLayer(ctx, repo, d, func() error { return unlink(link) }), k)
 }
 
 // DeleteTag takes a name away. ErrUnknown.
 func (s *Store) DeleteTag(ctx context.Context, repo, tag string) error {
 	dir := s.tagDir(repo, tag)
-	return s.deleted(dir, s.index.DeleteTag(ctx, repo, tag, func() error { return s.trash(dir) }), index.TagKey(repo, tag))
+	return s.deleted(dir, s.index.DeleteTag(ctx, repo, tag, func() error { return s.trash(dir) }), layout.TagKey(repo, tag))
 }
 
 // DeleteManifest takes a manifest from a repository, with all its tags, which it returns, as one. ErrUnknown,
 // *index.ReferencedError, index.ErrGateClosed.
 func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest) (tags []string, err error) {
-	keys := []index.Key{index.ManifestKey(repo, d)}
-	link := s.dir.File(adopt.Path(keys[0]))
+	keys := []layout.Key{layout.ManifestKey(repo, d)}
+	link := s.dir.File(keys[0].Path())
 	err = s.index.DeleteManifest(ctx, repo, d, func(all []string) error {
 		tags = all
 		for _, tag := range tags {
-			keys = append(keys, index.TagKey(repo, tag))
+			keys = append(keys, layout.TagKey(repo, tag))
 			if err := s.trash(s.tagDir(repo, tag)); err != nil && !errors.Is(err, ErrUnknown) {
 				return err
 			}
@@ -75,7 +73,7 @@ func (s *Store) trash(path string) error {
 }
 
 // deleted makes the removal of a name durable.
-func (s *Store) deleted(native string, err error, keys ...index.Key) error {
+func (s *Store) deleted(native string, err error, keys ...layout.Key) error {
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // leases records uses in the index. A lease is written through only when the last one of its row is
@@ -14,9 +15,9 @@ type leases struct {
 	store      index.Store
 	resolution time.Duration
 
-	mu     sync.Mutex         // guards the rest; held over no I/O
-	last   map[index.Key]used // what was written last
-	pruned time.Time          // when outdated entries of last were dropped
+	mu     sync.Mutex          // guards the rest; held over no I/O
+	last   map[layout.Key]used // what was written last
+	pruned time.Time           // when outdated entries of last were dropped
 }
 
 // used is a row whose use was written down.
@@ -32,11 +33,11 @@ type state struct {
 }
 
 func newLeases(opts Options) *leases {
-	return &leases{store: opts.Index, resolution: opts.Resolution, last: map[index.Key]used{}}
+	return &leases{store: opts.Index, resolution: opts.Resolution, last: map[layout.Key]used{}}
 }
 
 // fresh says whether a use was written down within the resolution, and what the index knew then.
-func (l *leases) fresh(k index.Key) (state, bool) {
+func (l *leases) fresh(k layout.Key) (state, bool) {
 	now := l.store.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -46,7 +47,7 @@ func (l *leases) fresh(k index.Key) (state, bool) {
 
 // take records a use, and others along with it, and returns what the index knows of the first: nothing when
 // it has no row.
-func (l *leases) take(ctx context.Context, ks ...index.Key) (state, error) {
+func (l *leases) take(ctx context.Context, ks ...layout.Key) (state, error) {
 	now := l.store.Now() // before the write, so that memory is never younger than the row
 	found, err := l.store.Lease(ctx, ks...)
 	if err != nil {
@@ -67,7 +68,7 @@ func (l *leases) take(ctx context.Context, ks ...index.Key) (state, error) {
 }
 
 // known reads what the index knows.
-func (l *leases) known(ctx context.Context, ks ...index.Key) (states []state, err error) {
+func (l *leases) known(ctx context.Context, ks ...layout.Key) (states []state, err error) {
 	err = l.store.View(ctx, func(r index.Reader) error {
 		states = states[:0]
 		for _, k := range ks {
@@ -76,8 +77,8 @@ func (l *leases) known(ctx context.Context, ks ...index.Key) (states []state, er
 				return err
 			}
 			st := state{placed: row != nil && row.Placed}
-			if row != nil && k.Kind != index.Tag {
-				if row, err = r.Row(index.BlobKey(k.Digest)); err != nil {
+			if row != nil && k.Kind != layout.Tag {
+				if row, err = r.Row(layout.BlobKey(k.Digest)); err != nil {
 					return err
 				}
 				st.placed = st.placed && row != nil && row.Placed
@@ -92,7 +93,7 @@ func (l *leases) known(ctx context.Context, ks ...index.Key) (states []state, er
 	return states, err
 }
 
-func (l *leases) remember(k index.Key, at time.Time, st state) {
+func (l *leases) remember(k layout.Key, at time.Time, st state) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if at.Sub(l.pruned) > l.resolution {
@@ -107,7 +108,7 @@ func (l *leases) remember(k index.Key, at time.Time, st state) {
 }
 
 // learn is for what an adoption found. Only what was unknown is used by being found.
-func (l *leases) learn(k index.Key, at time.Time, st state) {
+func (l *leases) learn(k layout.Key, at time.Time, st state) {
 	l.mu.Lock()
 	u, known := l.last[k]
 	if u.state = st; known {
@@ -120,7 +121,7 @@ func (l *leases) learn(k index.Key, at time.Time, st state) {
 }
 
 // forget is for rows that a client deleted: the next use must write again.
-func (l *leases) forget(keys ...index.Key) {
+func (l *leases) forget(keys ...layout.Key) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, k := range keys {

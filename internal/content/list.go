@@ -6,9 +6,9 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // Lists come from the index, and are held against the disk; as long as the index is not whole they come from the
@@ -19,14 +19,14 @@ import (
 // More is the tag after which the next page begins; empty: there is none. ErrUnknown.
 func (s *Store) Tags(ctx context.Context, repo, after string, most int) (tags []string, more string, err error) {
 	known := false
-	exists := func(tag string) (bool, error) { return adopt.Exists(s.dir, adopt.Path(index.TagKey(repo, tag))) }
+	exists := func(tag string) (bool, error) { return tree.Exists(s.dir, layout.TagKey(repo, tag).Path()) }
 	names, more, err := s.names(ctx, repo, most, func(r index.Reader, n int) (names []string, err error) {
 		if known, err = r.HasRepository(repo); err != nil || !known {
 			return nil, err
 		}
 		return r.Names(repo, after, n)
-	}, func(w *layout.Walk, list func(string) error) error {
-		for _, kind := range []layout.Kind{layout.RevisionsDir, layout.LayersDir} {
+	}, func(w *tree.Walk, list func(string) error) error {
+		for _, kind := range []layout.PathKind{layout.RevisionsDir, layout.LayersDir} {
 			some, err := s.hasLink(ctx, w, kind, repo)
 			if err != nil {
 				return err
@@ -65,7 +65,7 @@ func (s *Store) Tags(ctx context.Context, repo, after string, most int) (tags []
 func (s *Store) Repositories(ctx context.Context, after string, most int) (names []string, more string, err error) {
 	names, more, err = s.names(ctx, "", most, func(r index.Reader, n int) ([]string, error) {
 		return r.Repositories(after, n)
-	}, func(w *layout.Walk, list func(string) error) error {
+	}, func(w *tree.Walk, list func(string) error) error {
 		return w.NamesAfter(ctx, after, func(repo string) error {
 			if some, err := s.hasLink(ctx, w, layout.RevisionsDir, repo); err != nil || !some {
 				return err
@@ -95,7 +95,7 @@ func (s *Store) whole(ctx context.Context, repo string) (whole bool, err error) 
 
 // names reads one more than is wanted, to know whether there is more: from the index, or by a walk that lists them.
 func (s *Store) names(ctx context.Context, repo string, most int, indexed func(r index.Reader, n int) ([]string, error),
-	walked func(w *layout.Walk, list func(string) error) error) (names []string, more string, err error) {
+	walked func(w *tree.Walk, list func(string) error) error) (names []string, more string, err error) {
 	whole, err := s.whole(ctx, repo)
 	if err != nil {
 		return nil, "", err
@@ -106,7 +106,7 @@ func (s *Store) names(ctx context.Context, repo string, most int, indexed func(r
 			return err
 		})
 	} else {
-		err = s.walk(func(w *layout.Walk) error {
+		err = s.walk(func(w *tree.Walk) error {
 			return walked(w, func(name string) error {
 				if names = append(names, name); len(names) == n {
 					return errEnough
@@ -124,7 +124,7 @@ func (s *Store) names(ctx context.Context, repo string, most int, indexed func(r
 }
 
 // walk walks through the tree, and fails where something could not be read or may not be followed.
-func (s *Store) walk(through func(*layout.Walk) error) error {
+func (s *Store) walk(through func(*tree.Walk) error) error {
 	w, err := s.dir.Walk()
 	if err != nil {
 		return err
@@ -139,13 +139,13 @@ func (s *Store) walk(through func(*layout.Walk) error) error {
 }
 
 // hasLink says whether a repository has any link of a kind.
-func (s *Store) hasLink(ctx context.Context, w *layout.Walk, kind layout.Kind, repo string) (bool, error) {
-	key := index.LayerKey
+func (s *Store) hasLink(ctx context.Context, w *tree.Walk, kind layout.PathKind, repo string) (bool, error) {
+	key := layout.LayerKey
 	if kind == layout.RevisionsDir {
-		key = index.ManifestKey
+		key = layout.ManifestKey
 	}
 	err := w.Links(ctx, kind, repo, func(d digest.Digest) error {
-		there, err := adopt.Exists(s.dir, adopt.Path(key(repo, d)))
+		there, err := tree.Exists(s.dir, key(repo, d).Path())
 		if err == nil && there {
 			err = errEnough
 		}

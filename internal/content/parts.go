@@ -8,8 +8,10 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // MissingError refuses a name for something whose parts are not in the repository as what it names them.
@@ -21,7 +23,7 @@ func (e *MissingError) Error() string {
 
 // SizeError refuses a manifest that says another size of something than it has.
 type SizeError struct {
-	Part index.Part
+	Part manifest.Part
 	Size int64
 }
 
@@ -38,7 +40,7 @@ const maxReported = 100
 
 // readParts refuses a manifest of which anything that it needs is not in the repository. It reads what may be
 // damaged, and makes the index know what it did not know: the manifest is going to hold it.
-func (s *Store) readParts(ctx context.Context, repo string, c *index.Content) error {
+func (s *Store) readParts(ctx context.Context, repo string, c *manifest.Manifest) error {
 	err := s.lookForParts(repo, c, func(d digest.Digest, said int64) (int64, bool, error) { return s.disk.Blob(ctx, d, said) })
 	if err == nil {
 		err = s.readChildren(repo, c)
@@ -52,7 +54,7 @@ func (s *Store) readParts(ctx context.Context, repo string, c *index.Content) er
 	if err != nil {
 		return err
 	}
-	looks, err := s.looksAtParts(ctx, repo, c, map[index.Key]bool{})
+	looks, err := s.looksAtParts(ctx, repo, c, map[layout.Key]bool{})
 	if err == nil && len(looks) > 0 {
 		err = s.index.Adopt(ctx, looks...)
 	}
@@ -60,12 +62,12 @@ func (s *Store) readParts(ctx context.Context, repo string, c *index.Content) er
 }
 
 // readChildren refuses a manifest that names another one whose bytes are damaged.
-func (s *Store) readChildren(repo string, c *index.Content) error {
+func (s *Store) readChildren(repo string, c *manifest.Manifest) error {
 	for _, p := range c.Parts {
 		if !p.Manifest {
 			continue
 		}
-		if _, err := s.read(p.Digest, AnyLength); adopt.Missing(err) || errors.Is(err, ErrUnreadable) {
+		if _, err := s.read(p.Digest, AnyLength); tree.Missing(err) || errors.Is(err, ErrUnreadable) {
 			return &MissingError{[]digest.Digest{p.Digest}}
 		} else if err != nil {
 			return err
@@ -76,7 +78,7 @@ func (s *Store) readChildren(repo string, c *index.Content) error {
 
 // noteDamaged lets the index know which of the missing blobs are there, not as long as a manifest says, and
 // with other bytes than their digest says: a client who asks for one is told to push it.
-func (s *Store) noteDamaged(ctx context.Context, repo string, c *index.Content, missing []digest.Digest) error {
+func (s *Store) noteDamaged(ctx context.Context, repo string, c *manifest.Manifest, missing []digest.Digest) error {
 	var looks []index.Look
 	for _, p := range c.Parts {
 		if !slices.Contains(missing, p.Digest) {
@@ -89,12 +91,12 @@ func (s *Store) noteDamaged(ctx context.Context, repo string, c *index.Content, 
 		if whole || size == 0 || p.Size <= 0 {
 			continue
 		}
-		look, err := s.disk.LookAtBlob(ctx, p.Digest, p.Size, adopt.Now)
+		look, err := s.disk.LookAtBlob(ctx, p.Digest, p.Size, tree.Now)
 		if err != nil {
 			return err
 		}
 		looks = append(looks, look)
-		s.leases.forget(index.LayerKey(repo, p.Digest))
+		s.leases.forget(layout.LayerKey(repo, p.Digest))
 	}
 	if len(looks) == 0 {
 		return nil
@@ -104,7 +106,7 @@ func (s *Store) noteDamaged(ctx context.Context, repo string, c *index.Content, 
 
 // lookForParts refuses a manifest of which anything that it needs is not in the repository as what it names it.
 // What all its descriptors call foreign need not be.
-func (s *Store) lookForParts(repo string, c *index.Content, blob measure) error {
+func (s *Store) lookForParts(repo string, c *manifest.Manifest, blob measure) error {
 	var missing []digest.Digest
 	for _, p := range c.Parts {
 		if p.Foreign || len(missing) >= maxReported {
@@ -128,14 +130,14 @@ func (s *Store) lookForParts(repo string, c *index.Content, blob measure) error 
 }
 
 // part looks for one part: its links, and its blob. A link without its blob is nothing.
-func (s *Store) part(repo string, p index.Part, blob measure) (size int64, there bool, err error) {
-	layer, err := s.isLinked(index.LayerKey(repo, p.Digest))
+func (s *Store) part(repo string, p manifest.Part, blob measure) (size int64, there bool, err error) {
+	layer, err := s.isLinked(layout.LayerKey(repo, p.Digest))
 	if err != nil {
 		return 0, false, err
 	}
 	manifest := false
 	if p.Manifest || !layer {
-		if manifest, err = s.isLinked(index.ManifestKey(repo, p.Digest)); err != nil {
+		if manifest, err = s.isLinked(layout.ManifestKey(repo, p.Digest)); err != nil {
 			return 0, false, err
 		}
 	}
@@ -145,11 +147,11 @@ func (s *Store) part(repo string, p index.Part, blob measure) (size int64, there
 	if size, there, err = blob(p.Digest, p.Size); there || err != nil || !layer {
 		return size, there, err
 	}
-	to, err := s.link(adopt.Path(index.LayerKey(repo, p.Digest)))
+	to, err := s.link(layout.LayerKey(repo, p.Digest).Path())
 	if err != nil || to == "" || to == p.Digest {
 		return 0, false, err
 	}
-	if linked, err := s.isLinked(index.LayerKey(repo, to)); err != nil || !linked { // see layer
+	if linked, err := s.isLinked(layout.LayerKey(repo, to)); err != nil || !linked { // see layer
 		return 0, false, err
 	}
 	return blob(to, p.Size)
@@ -157,12 +159,12 @@ func (s *Store) part(repo string, p index.Part, blob measure) (size int64, there
 
 // hasManifest looks for a manifest, with its blob.
 func (s *Store) hasManifest(repo string, d digest.Digest) (bool, error) {
-	linked, err := s.isLinked(index.ManifestKey(repo, d))
+	linked, err := s.isLinked(layout.ManifestKey(repo, d))
 	if err != nil || !linked {
 		return false, err
 	}
-	_, whole, err := s.stat(d, index.Unsaid)
+	_, whole, err := s.stat(d, manifest.Unsaid)
 	return whole, err
 }
 
-func (s *Store) isLinked(k index.Key) (bool, error) { return adopt.Exists(s.dir, adopt.Path(k)) }
+func (s *Store) isLinked(k layout.Key) (bool, error) { return tree.Exists(s.dir, k.Path()) }

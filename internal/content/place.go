@@ -10,10 +10,10 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/failpoint"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // file is content beside its place: written and synced.
@@ -30,7 +30,7 @@ func (s *Store) native(f file) string { return s.dir.File(f.place) }
 func (s *Store) put(ctx context.Context, c index.Claim, blob *file, link file, look func() error) (err error) {
 	dirs := []string{filepath.Dir(s.native(link))}
 	if c.Blob {
-		dirs = append(dirs, filepath.Dir(s.dir.File(adopt.Path(index.BlobKey(c.Key.Digest)))))
+		dirs = append(dirs, filepath.Dir(s.dir.File(layout.BlobKey(c.Key.Digest).Path())))
 	}
 	for _, dir := range dirs {
 		if err := s.tree.MkdirAll(dir); err != nil {
@@ -68,7 +68,7 @@ func (s *Store) put(ctx context.Context, c index.Claim, blob *file, link file, l
 }
 
 func (s *Store) putBlob(ctx context.Context, c index.Claim, blob file) error {
-	err := s.index.Place(ctx, index.Claim{Key: index.BlobKey(c.Key.Digest), Size: c.Size}, func() error {
+	err := s.index.Place(ctx, index.Claim{Key: layout.BlobKey(c.Key.Digest), Size: c.Size}, func() error {
 		return s.tree.Rename(blob.staged, s.native(blob))
 	})
 	if err != nil {
@@ -95,9 +95,9 @@ func (s *Store) isWhole(d digest.Digest, size int64) (bool, error) {
 
 // stat measures a blob without reading it: one of another size is not whole.
 func (s *Store) stat(d digest.Digest, said int64) (size int64, whole bool, err error) {
-	path := s.dir.File(adopt.Path(index.BlobKey(d)))
+	path := s.dir.File(layout.BlobKey(d).Path())
 	fi, err := os.Stat(path)
-	if adopt.Missing(err) {
+	if tree.Missing(err) {
 		return 0, false, nil
 	}
 	if err == nil && !fi.Mode().IsRegular() {
@@ -107,7 +107,7 @@ func (s *Store) stat(d digest.Digest, said int64) (size int64, whole bool, err e
 		return 0, false, err
 	}
 	size = fi.Size()
-	return size, size == said || said < 0 && (size > 0 || adopt.IsEmpty(d)), nil
+	return size, size == said || said < 0 && (size > 0 || tree.IsEmpty(d)), nil
 }
 
 // errGone says that a blob went which was there a moment before.
@@ -115,16 +115,16 @@ var errGone = errors.New("the blob was there, and went")
 
 // putLayer makes a blob a layer of a repository: the synced file of an upload, or the blob that is there.
 func (s *Store) putLayer(ctx context.Context, u *Upload, d digest.Digest, synced bool) error {
-	k := index.LayerKey(u.Repository, d)
-	link, remove, err := s.stage([]byte(d), adopt.Path(k))
+	k := layout.LayerKey(u.Repository, d)
+	link, remove, err := s.stage([]byte(d), k.Path())
 	if err != nil {
 		return err
 	}
 	defer remove()
 	var blob *file
 	if synced {
-		blob = &file{u.path(layout.UploadData), adopt.Path(index.BlobKey(d))}
-	} else if err := s.tree.Sync(s.dir.File(adopt.Path(index.BlobKey(d)))); err != nil { // somebody may have placed it just now
+		blob = &file{u.path(layout.UploadData), layout.BlobKey(d).Path()}
+	} else if err := s.tree.Sync(s.dir.File(layout.BlobKey(d).Path())); err != nil { // somebody may have placed it just now
 		return err
 	}
 	return s.put(ctx, index.Claim{Key: k, Size: u.Size, Blob: true, UploadStarted: u.began}, blob, link, func() error {
@@ -142,13 +142,13 @@ func (s *Store) Mount(ctx context.Context, repo, from string, d digest.Digest) (
 	if err != nil {
 		return 0, err
 	}
-	k := index.LayerKey(repo, d)
-	link, remove, err := s.stage([]byte(d), adopt.Path(k))
+	k := layout.LayerKey(repo, d)
+	link, remove, err := s.stage([]byte(d), k.Path())
 	if err != nil {
 		return 0, err
 	}
 	defer remove()
-	if err := s.tree.Sync(s.dir.File(adopt.Path(index.BlobKey(d)))); err != nil { // somebody may have placed it just now
+	if err := s.tree.Sync(s.dir.File(layout.BlobKey(d).Path())); err != nil { // somebody may have placed it just now
 		return 0, err
 	}
 	err = s.put(ctx, index.Claim{Key: k, Size: size}, nil, link, func() error {
@@ -175,7 +175,7 @@ func (s *Store) MountFromAny(ctx context.Context, repo string, d digest.Digest) 
 		return 0, err
 	}
 	for _, r := range rows {
-		if r.Key.Kind != index.Layer {
+		if r.Key.Kind != layout.Layer {
 			continue
 		}
 		if size, err := s.Mount(ctx, repo, r.Key.Repository, d); !errors.Is(err, ErrUnknown) {
@@ -188,34 +188,34 @@ func (s *Store) MountFromAny(ctx context.Context, repo string, d digest.Digest) 
 // PutManifest makes a manifest part of a repository. Everything that it needs must be there as what it names
 // it, both before the claim and under the write lock. *MissingError, *SizeError.
 func (s *Store) PutManifest(ctx context.Context, repo string, m Manifest) error {
-	if err := s.readParts(ctx, repo, m.Content); err != nil {
+	if err := s.readParts(ctx, repo, m.Manifest); err != nil {
 		return err
 	}
-	k, size := index.ManifestKey(repo, m.Digest), int64(len(m.Data))
-	blob, remove, err := s.stage(m.Data, adopt.Path(index.BlobKey(m.Digest)))
+	k, size := layout.ManifestKey(repo, m.Digest), int64(len(m.Data))
+	blob, remove, err := s.stage(m.Data, layout.BlobKey(m.Digest).Path())
 	if err != nil {
 		return err
 	}
 	defer remove()
-	link, remove, err := s.stage([]byte(m.Digest), adopt.Path(k))
+	link, remove, err := s.stage([]byte(m.Digest), k.Path())
 	if err != nil {
 		return err
 	}
 	defer remove()
 	// Its bytes are in hand, and replace what may be damaged.
-	return s.put(ctx, index.Claim{Key: k, Size: size, Blob: true, Content: m.Content}, &blob, link, func() error {
+	return s.put(ctx, index.Claim{Key: k, Size: size, Blob: true, Content: m.Manifest}, &blob, link, func() error {
 		if whole, err := s.isWhole(m.Digest, size); err != nil || !whole {
 			return errors.Join(err, errGone)
 		}
-		return s.lookForParts(repo, m.Content, s.stat)
+		return s.lookForParts(repo, m.Manifest, s.stat)
 	})
 }
 
 // PutTag points a tag at a manifest of its repository. The tag's row, its current link and its index
 // entry switch as one; entries of what it pointed to before go. ErrUnknown.
 func (s *Store) PutTag(ctx context.Context, repo, tag string, to digest.Digest) error {
-	k := index.TagKey(repo, tag)
-	current, remove, err := s.stage([]byte(to), adopt.Path(k))
+	k := layout.TagKey(repo, tag)
+	current, remove, err := s.stage([]byte(to), k.Path())
 	if err != nil {
 		return err
 	}

@@ -15,12 +15,12 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
 
-	"github.com/jc-lab/docker-cache-server/internal/adopt"
-	"github.com/jc-lab/docker-cache-server/internal/disk"
-	"github.com/jc-lab/docker-cache-server/internal/expiry"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
+	"github.com/jc-lab/docker-cache-server/internal/policy"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // bench is a store between whose steps a sweeper may come, at any time that a test chooses.
@@ -30,16 +30,16 @@ type bench struct {
 	now *time.Time
 }
 
-var policy = index.Policy{TTL: 10 * time.Hour, Grace: time.Hour, Resolution: time.Minute}
+var rules = index.Policy{TTL: 10 * time.Hour, Grace: time.Hour, Resolution: time.Minute}
 
 func newBench(t *testing.T) *bench {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	b := &bench{T: t, now: &now}
-	dir, err := layout.At(t.TempDir())
+	dir, err := tree.At(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	tree, err := disk.OpenTree(string(dir), dir.Metadata(), dir.Reached()...)
+	tree, err := tree.OpenTree(string(dir), dir.Metadata(), dir.Reached()...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,8 +54,8 @@ func newBench(t *testing.T) *bench {
 	})
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	b.Store = New(Options{Dir: dir, Tree: tree, Index: ix, Log: log, Resolution: policy.Resolution})
-	if err := b.index.Promise(t.Context(), policy); err != nil {
+	b.Store = New(Options{Dir: dir, Tree: tree, Index: ix, Log: log, Resolution: rules.Resolution})
+	if err := b.index.Promise(t.Context(), rules); err != nil {
 		t.Fatal(err)
 	}
 	token, err := b.index.CloseGate(t.Context())
@@ -71,14 +71,14 @@ func newBench(t *testing.T) *bench {
 func (b *bench) pass(d time.Duration) { *b.now = b.now.Add(d) }
 
 // sweep takes all that may be taken now, in every order that a sweeper may choose.
-func (b *bench) sweep(keys ...index.Key) {
+func (b *bench) sweep(keys ...layout.Key) {
 	b.Helper()
-	cut := expiry.Cutoffs(policy, b.index.Back)
+	cut := policy.Cutoffs(rules, b.index.Back)
 	for range keys {
 		for _, k := range keys {
 			_, err := b.index.Retire(b.Context(), k, cut, func(rows []index.Row) error {
 				for _, r := range rows {
-					if err := os.RemoveAll(b.dir.File(adopt.Path(r.Key))); err != nil {
+					if err := os.RemoveAll(b.dir.File(r.Key.Path())); err != nil {
 						return err
 					}
 				}
@@ -94,16 +94,16 @@ func (b *bench) sweep(keys ...index.Key) {
 // sweepBlob takes a blob, with its links in all repositories.
 func (b *bench) sweepBlob(d digest.Digest, repos ...string) {
 	b.Helper()
-	keys := []index.Key{index.BlobKey(d)}
+	keys := []layout.Key{layout.BlobKey(d)}
 	for _, r := range repos {
-		keys = append(keys, index.LayerKey(r, d))
+		keys = append(keys, layout.LayerKey(r, d))
 	}
 	b.sweep(keys...)
 }
 
-func (b *bench) wantFile(k index.Key, there bool) {
+func (b *bench) wantFile(k layout.Key, there bool) {
 	b.Helper()
-	got, err := adopt.Exists(b.dir, adopt.Path(k))
+	got, err := tree.Exists(b.dir, k.Path())
 	if err != nil || got != there {
 		b.Errorf("%s on disk: %v %v; want %v", k, got, err, there)
 	}
@@ -145,9 +145,9 @@ func (b *bench) use(repo string, d digest.Digest, use Use) {
 }
 
 // manifest is one of one layer.
-func manifest(layer digest.Digest) Manifest {
+func manifestOver(layer digest.Digest) Manifest {
 	body := `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","layers":[{"digest":"` + layer.String() + `"}]}`
-	c, err := index.ParseContent([]byte(body))
+	c, err := manifest.Parse([]byte(body))
 	if err != nil {
 		panic(err)
 	}
@@ -190,17 +190,17 @@ func TestAHeadInOneRepositoryPromisesThatLink(t *testing.T) {
 	b.pass(2 * time.Hour)
 	b.use("a", d, Promise)
 	b.sweepBlob(d, "a", "b")
-	b.wantFile(index.LayerKey("a", d), true)
-	b.wantFile(index.LayerKey("b", d), false)
-	b.wantFile(index.BlobKey(d), true)
+	b.wantFile(layout.LayerKey("a", d), true)
+	b.wantFile(layout.LayerKey("b", d), false)
+	b.wantFile(layout.BlobKey(d), true)
 }
 
 // TestABlobThatAnUploadSawIsThereForItsLink: the upload's own bytes are not synced where the blob is there.
 func TestABlobThatAnUploadSawIsThereForItsLink(t *testing.T) {
 	for what, goes := range map[string]func(b *bench, d digest.Digest){
 		"a sweeper comes":      func(b *bench, d digest.Digest) { b.sweepBlob(d, "a") },
-		"somebody removes it":  func(b *bench, d digest.Digest) { b.remove(b.dir.File(adopt.Path(index.BlobKey(d)))) },
-		"somebody shortens it": func(b *bench, d digest.Digest) { b.truncate(b.dir.File(adopt.Path(index.BlobKey(d)))) },
+		"somebody removes it":  func(b *bench, d digest.Digest) { b.remove(b.dir.File(layout.BlobKey(d).Path())) },
+		"somebody shortens it": func(b *bench, d digest.Digest) { b.truncate(b.dir.File(layout.BlobKey(d).Path())) },
 	} {
 		t.Run(what, func(t *testing.T) {
 			b := newBench(t)
@@ -213,8 +213,8 @@ func TestABlobThatAnUploadSawIsThereForItsLink(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			b.wantFile(index.LayerKey("b", d), true)
-			if data, err := os.ReadFile(b.dir.File(adopt.Path(index.BlobKey(d)))); err != nil || string(data) != "l" {
+			b.wantFile(layout.LayerKey("b", d), true)
+			if data, err := os.ReadFile(b.dir.File(layout.BlobKey(d).Path())); err != nil || string(data) != "l" {
 				t.Errorf("the blob is %q, %v", data, err)
 			}
 		})
@@ -236,7 +236,7 @@ func TestASweeperBeforeTheLookLeavesNoPromise(t *testing.T) {
 		t.Errorf("a blob that is gone was promised: %v", err)
 	}
 	err := b.index.View(t.Context(), func(r index.Reader) error {
-		for _, k := range []index.Key{index.BlobKey(d), index.LayerKey("a", d)} {
+		for _, k := range []layout.Key{layout.BlobKey(d), layout.LayerKey("a", d)} {
 			if row, err := r.Row(k); err != nil || row != nil {
 				t.Errorf("asking for what is not there left a row: %+v %v", row, err)
 			}
@@ -251,12 +251,12 @@ func TestASweeperBeforeTheLookLeavesNoPromise(t *testing.T) {
 func TestALinkToABlobThatWentMeanwhileIsRefused(t *testing.T) {
 	b := newBench(t)
 	d := b.layer("l", "b")
-	b.after(func() { b.remove(b.dir.File(adopt.Path(index.BlobKey(d)))) }, func() {
+	b.after(func() { b.remove(b.dir.File(layout.BlobKey(d).Path())) }, func() {
 		if _, err := b.Mount(t.Context(), "a", "b", d); !errors.Is(err, ErrUnknown) {
 			t.Errorf("link to nowhere: %v", err)
 		}
 	})
-	b.wantFile(index.LayerKey("a", d), false)
+	b.wantFile(layout.LayerKey("a", d), false)
 }
 
 func (b *bench) remove(path string) {
@@ -268,12 +268,12 @@ func (b *bench) remove(path string) {
 func TestAManifestWhoseLayerWentMeanwhileIsRefusedAndPinsNothing(t *testing.T) {
 	b := newBench(t)
 	l := b.layer("l", "a")
-	m := manifest(l)
+	m := manifestOver(l)
 	b.pass(2 * time.Hour) // the client stalled for longer than the grace
 	b.sweepBlob(l, "a")
 	b.missing("manifest without its layer", b.PutManifest(t.Context(), "a", m))
-	b.wantFile(index.ManifestKey("a", m.Digest), false)
-	b.wantFile(index.BlobKey(m.Digest), false)
+	b.wantFile(layout.ManifestKey("a", m.Digest), false)
+	b.wantFile(layout.BlobKey(m.Digest), false)
 }
 
 // TestAManifestThatStallsBetweenClaimAndPlaceIsLookedAtAgain: its claim ran out, or somebody took a file
@@ -282,21 +282,21 @@ func TestAManifestThatStallsBetweenClaimAndPlaceIsLookedAtAgain(t *testing.T) {
 	for what, happens := range map[string]func(b *bench, l, m digest.Digest){
 		"for longer than the grace": func(b *bench, l, m digest.Digest) {
 			b.pass(2 * time.Hour)
-			b.sweep(index.ManifestKey("a", m), index.LayerKey("a", l), index.BlobKey(l))
+			b.sweep(layout.ManifestKey("a", m), layout.LayerKey("a", l), layout.BlobKey(l))
 		},
 		"while its layer is removed by hand": func(b *bench, l, _ digest.Digest) {
-			b.remove(b.dir.File(adopt.Path(index.LayerKey("a", l))))
+			b.remove(b.dir.File(layout.LayerKey("a", l).Path()))
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
 			b := newBench(t)
 			l := b.layer("l", "a")
-			m := manifest(l)
+			m := manifestOver(l)
 			b.after(func() { happens(b, l, m.Digest) }, func() {
 				b.missing("manifest without its layer", b.PutManifest(t.Context(), "a", m))
 			})
-			b.wantFile(index.ManifestKey("a", m.Digest), false)
-			if known, err := b.index.Lease(t.Context(), index.ManifestKey("a", m.Digest)); err != nil || known[0] {
+			b.wantFile(layout.ManifestKey("a", m.Digest), false)
+			if known, err := b.index.Lease(t.Context(), layout.ManifestKey("a", m.Digest)); err != nil || known[0] {
 				t.Errorf("the claim of a refused manifest stays (%v), and holds what it names", err)
 			}
 		})
@@ -308,21 +308,21 @@ func TestATagToAManifestThatWentMeanwhileIsRefused(t *testing.T) {
 	if err := b.PutTag(t.Context(), "a", "v1", digest.FromString("never stored")); !errors.Is(err, ErrUnknown) {
 		t.Errorf("tag to nowhere: %v", err)
 	}
-	b.wantFile(index.TagKey("a", "v1"), false)
+	b.wantFile(layout.TagKey("a", "v1"), false)
 }
 
 func TestAPromiseFromMemoryHoldsForItsWholeGrace(t *testing.T) {
 	b := newBench(t)
 	d := b.layer("l", "a")
 	b.use("a", d, Promise)
-	b.pass(policy.Resolution - time.Second)
+	b.pass(rules.Resolution - time.Second)
 	b.use("a", d, Promise) // answered from memory: the row is as old as the first one
-	b.pass(policy.Grace - time.Millisecond)
+	b.pass(rules.Grace - time.Millisecond)
 	b.sweepBlob(d, "a")
-	b.wantFile(index.LayerKey("a", d), true)
-	b.pass(policy.Resolution)
+	b.wantFile(layout.LayerKey("a", d), true)
+	b.pass(rules.Resolution)
 	b.sweepBlob(d, "a")
-	b.wantFile(index.LayerKey("a", d), false)
+	b.wantFile(layout.LayerKey("a", d), false)
 }
 
 func TestAUseLaterThanTheResolutionIsWritten(t *testing.T) {
@@ -330,25 +330,25 @@ func TestAUseLaterThanTheResolutionIsWritten(t *testing.T) {
 		b := newBench(t)
 		d := b.layer("l", "a")
 		for range uses {
-			b.pass(policy.Resolution + time.Second)
+			b.pass(rules.Resolution + time.Second)
 			b.use("a", d, Promise)
 		}
-		b.pass(policy.Grace - time.Millisecond)
+		b.pass(rules.Grace - time.Millisecond)
 		b.sweepBlob(d, "a")
-		b.wantFile(index.LayerKey("a", d), true)
+		b.wantFile(layout.LayerKey("a", d), true)
 	}
 }
 
 // full is an index on a disk that takes no more.
 type full struct{ index.Store }
 
-func (full) Lease(context.Context, ...index.Key) ([]bool, error) { return nil, index.ErrFull }
+func (full) Lease(context.Context, ...layout.Key) ([]bool, error) { return nil, index.ErrFull }
 
 // TestAPromiseThatCannotBeRecordedIsNotMade: bytes that are in hand are served all the same.
 func TestAPromiseThatCannotBeRecordedIsNotMade(t *testing.T) {
 	b := newBench(t)
 	d := b.layer("l", "a")
-	b.pass(2 * policy.Resolution) // the next use has to be written
+	b.pass(2 * rules.Resolution) // the next use has to be written
 	b.leases.store = full{b.index}
 	b.use("a", d, Read)
 	if _, err := b.Blob(t.Context(), "a", d, Promise); !errors.As(err, new(*LeaseError)) {
@@ -365,18 +365,18 @@ func TestReadingForADeleteIsNoUse(t *testing.T) {
 	b.pass(2 * time.Hour)
 	b.use("a", d, Maintenance)
 	b.sweepBlob(d, "a")
-	b.wantFile(index.LayerKey("a", d), false)
+	b.wantFile(layout.LayerKey("a", d), false)
 }
 
 func TestWhatTheIndexDoesNotKnowIsAdoptedWhenItIsRead(t *testing.T) {
 	b := newBench(t)
 	d := b.layer("l", "b")
-	link := b.dir.File(adopt.Path(index.LayerKey("a", d)))
+	link := b.dir.File(layout.LayerKey("a", d).Path())
 	if err := b.tree.Scratch(link, []byte(d)); err != nil { // as a stock registry does
 		t.Fatal(err)
 	}
 	b.use("a", d, Read)
-	found, err := b.index.Lease(t.Context(), index.LayerKey("a", d))
+	found, err := b.index.Lease(t.Context(), layout.LayerKey("a", d))
 	if err != nil || !found[0] {
 		t.Errorf("a link that was read is unknown: %v", err)
 	}
@@ -388,7 +388,7 @@ type counted struct {
 	calls *int
 }
 
-func (c counted) Lease(ctx context.Context, ks ...index.Key) ([]bool, error) {
+func (c counted) Lease(ctx context.Context, ks ...layout.Key) ([]bool, error) {
 	*c.calls++
 	return c.Store.Lease(ctx, ks...)
 }
@@ -407,7 +407,7 @@ func (c counted) Adopt(ctx context.Context, looks ...index.Look) error {
 func TestTheHotPathAsksTheIndexNothing(t *testing.T) {
 	b := newBench(t)
 	d := b.layer("l", "a")
-	m := manifest(d)
+	m := manifestOver(d)
 	if err := b.PutManifest(t.Context(), "a", m); err != nil {
 		t.Fatal(err)
 	}
@@ -418,12 +418,12 @@ func TestTheHotPathAsksTheIndexNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	alias := digest.SHA512.FromString("l")
-	if err := b.tree.Scratch(b.dir.File(adopt.Path(index.LayerKey("a", alias))), []byte(d)); err != nil { // see TestALinkOfAStockRegistryToAnotherDigest
+	if err := b.tree.Scratch(b.dir.File(layout.LayerKey("a", alias).Path()), []byte(d)); err != nil { // see TestALinkOfAStockRegistryToAnotherDigest
 		t.Fatal(err)
 	}
 	read := func() {
 		t.Helper()
-		for _, of := range []index.Key{index.LayerKey("a", d), index.LayerKey("b", d), index.LayerKey("a", alias)} {
+		for _, of := range []layout.Key{layout.LayerKey("a", d), layout.LayerKey("b", d), layout.LayerKey("a", alias)} {
 			b.use(of.Repository, of.Digest, Promise)
 			f, err := b.Open(t.Context(), of.Repository, of.Digest)
 			if err != nil {
@@ -438,7 +438,7 @@ func TestTheHotPathAsksTheIndexNothing(t *testing.T) {
 		}
 	}
 	b.use("a", alias, Promise) // which is unknown
-	for _, later := range []time.Duration{0, 2 * policy.Resolution} {
+	for _, later := range []time.Duration{0, 2 * rules.Resolution} {
 		if b.pass(later); later > 0 {
 			read()
 		}
@@ -459,8 +459,8 @@ func TestBeingFoundIsNoUse(t *testing.T) {
 	b := newBench(t)
 	d := b.layer("l", "a")
 	b.use("a", d, Promise)
-	b.pass(policy.Resolution - time.Second)
-	file := b.dir.File(adopt.Path(index.BlobKey(d)))
+	b.pass(rules.Resolution - time.Second)
+	file := b.dir.File(layout.BlobKey(d).Path())
 	b.remove(file)
 	if _, err := b.Blob(t.Context(), "a", d, Promise); !errors.Is(err, ErrUnknown) {
 		t.Errorf("a blob that was removed by hand: %v", err)
@@ -471,9 +471,9 @@ func TestBeingFoundIsNoUse(t *testing.T) {
 	b.use("a", d, Promise)
 	b.pass(2 * time.Second) // the lease in memory is over
 	b.use("a", d, Promise)
-	b.pass(policy.Grace + policy.Resolution - time.Second)
+	b.pass(rules.Grace + rules.Resolution - time.Second)
 	b.sweepBlob(d, "a")
-	b.wantFile(index.LayerKey("a", d), true)
+	b.wantFile(layout.LayerKey("a", d), true)
 }
 
 // watched is an index after whose first view a test lets something happen.
@@ -504,7 +504,7 @@ func TestAMissStaysOneWhenSomebodyBringsItMeanwhile(t *testing.T) {
 
 func TestATagIsListedOnlyWithACurrentLink(t *testing.T) {
 	b := newBench(t)
-	m := manifest(b.layer("l", "a"))
+	m := manifestOver(b.layer("l", "a"))
 	if err := b.PutManifest(t.Context(), "a", m); err != nil {
 		t.Fatal(err)
 	}
@@ -513,7 +513,7 @@ func TestATagIsListedOnlyWithACurrentLink(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b.remove(b.dir.File(adopt.Path(index.TagKey("a", "half"))))
+	b.remove(b.dir.File(layout.TagKey("a", "half").Path()))
 	for range 2 { // by the index, and from the disk
 		tags, _, err := b.Tags(t.Context(), "a", "", -1)
 		if err != nil || len(tags) != 1 || tags[0] != "whole" {
@@ -536,9 +536,9 @@ func TestReferrersOfAnotherTypeAreNotRead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := index.ParseContent(data)
+		c, err := manifest.Parse(data)
 		if err == nil {
-			err = b.PutManifest(t.Context(), "a", Manifest{Digest: digest.FromBytes(data), Data: data, Content: c})
+			err = b.PutManifest(t.Context(), "a", Manifest{Digest: digest.FromBytes(data), Data: data, Manifest: c})
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -568,7 +568,7 @@ func TestALinkOfAStockRegistryToAnotherDigest(t *testing.T) {
 	b := newBench(t)
 	d := b.layer("l", "a")
 	alias := digest.SHA512.FromString("l")
-	if err := b.tree.Scratch(b.dir.File(adopt.Path(index.LayerKey("a", alias))), []byte(d)); err != nil {
+	if err := b.tree.Scratch(b.dir.File(layout.LayerKey("a", alias).Path()), []byte(d)); err != nil {
 		t.Fatal(err)
 	}
 	if size, err := b.Blob(t.Context(), "a", alias, Promise); err != nil || size != 1 {
@@ -589,7 +589,7 @@ func TestALinkOfAStockRegistryToAnotherDigest(t *testing.T) {
 func TestAManifestIsNotReadForWhomItIsTooLong(t *testing.T) {
 	b := newBench(t)
 	data := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[],"annotations":{"a":%q}}`, strings.Repeat("a", MaxCached))
-	c, err := index.ParseContent(data)
+	c, err := manifest.Parse(data)
 	if err != nil {
 		t.Fatal(err)
 	}

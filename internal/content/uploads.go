@@ -13,10 +13,10 @@ import (
 	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/failpoint"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // ErrBusy says that another request is writing to the upload.
@@ -43,7 +43,7 @@ type Upload struct {
 	begun   int64 // up to here BeginSync was called
 }
 
-func (s *Store) uploadFile(kind layout.Kind, repo, id string) string {
+func (s *Store) uploadFile(kind layout.PathKind, repo, id string) string {
 	return s.dir.File(layout.Path{Kind: kind, Repository: repo, Upload: id})
 }
 
@@ -75,7 +75,7 @@ func (s *Store) Begin(repo string, algorithm digest.Algorithm) (*Upload, error) 
 	return u, nil
 }
 
-func (u *Upload) path(kind layout.Kind) string { return u.s.uploadFile(kind, u.Repository, u.ID) }
+func (u *Upload) path(kind layout.PathKind) string { return u.s.uploadFile(kind, u.Repository, u.ID) }
 
 func (u *Upload) open() (*os.File, error) {
 	failpoint.Step()
@@ -95,13 +95,13 @@ func (s *Store) UploadSize(repo, id string) (int64, error) {
 		return 0, ErrUnknown
 	}
 	started := layout.Path{Kind: layout.UploadStartedAt, Repository: repo, Upload: id}
-	if there, err := adopt.Exists(s.dir, started); err != nil {
+	if there, err := tree.Exists(s.dir, started); err != nil {
 		return 0, err
 	} else if !there {
 		return 0, ErrUnknown
 	}
 	fi, err := os.Stat(s.uploadFile(layout.UploadData, repo, id))
-	if adopt.Missing(err) {
+	if tree.Missing(err) {
 		return 0, nil
 	}
 	if err != nil {
@@ -119,7 +119,7 @@ func (s *Store) Resume(repo, id string) (_ *Upload, err error) {
 	u := &Upload{Repository: repo, ID: id, s: s, dir: s.uploadFile(layout.UploadDir, repo, id)}
 	started := u.path(layout.UploadStartedAt)
 	now := time.Now()
-	if err := os.Chtimes(started, now, now); adopt.Missing(err) {
+	if err := os.Chtimes(started, now, now); tree.Missing(err) {
 		return nil, ErrUnknown
 	} else if err != nil {
 		return nil, err
@@ -137,7 +137,7 @@ func (s *Store) Resume(repo, id string) (_ *Upload, err error) {
 		}
 	}()
 	data, err := disk.ReadFile(started)
-	if adopt.Missing(err) {
+	if tree.Missing(err) {
 		return nil, ErrUnknown
 	}
 	if err != nil {
@@ -147,7 +147,7 @@ func (s *Store) Resume(repo, id string) (_ *Upload, err error) {
 		u.began, err = now, nil // whoever wrote it: the bytes count
 	}
 	if u.file, err = u.open(); err != nil {
-		if adopt.Missing(err) {
+		if tree.Missing(err) {
 			return nil, ErrUnknown
 		}
 		return nil, err

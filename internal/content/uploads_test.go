@@ -14,7 +14,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
@@ -44,7 +43,7 @@ func TestAnUploadIsWhatWasSent(t *testing.T) {
 				t.Errorf("%s: %v", manner, err)
 			}
 			u.Close()
-			if got, err := os.ReadFile(b.dir.File(adopt.Path(index.BlobKey(d)))); err != nil || !bytes.Equal(got, data) {
+			if got, err := os.ReadFile(b.dir.File(layout.BlobKey(d).Path())); err != nil || !bytes.Equal(got, data) {
 				t.Errorf("%s: %d other bytes on disk, %v", manner, len(got), err)
 			}
 		}
@@ -74,7 +73,7 @@ func TestAnUploadGoesOnWhereItWas(t *testing.T) {
 		t.Error(err)
 	}
 	u.Close()
-	if got, err := os.ReadFile(b.dir.File(adopt.Path(index.BlobKey(d)))); err != nil || !bytes.Equal(got, data) {
+	if got, err := os.ReadFile(b.dir.File(layout.BlobKey(d).Path())); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("%d other bytes on disk, %v", len(got), err)
 	}
 }
@@ -225,7 +224,7 @@ func TestAnEndThatFailedHalfWayLeavesNoHash(t *testing.T) {
 		t.Errorf("other bytes under a digest: %v", err)
 	}
 	u.Close()
-	b.wantFile(index.BlobKey(d), false)
+	b.wantFile(layout.BlobKey(d), false)
 }
 
 // hung is an index that knows nothing, and whose clients hang up while it learns.
@@ -234,7 +233,7 @@ type hung struct {
 	cancel func()
 }
 
-func (hung) Lease(_ context.Context, ks ...index.Key) ([]bool, error) {
+func (hung) Lease(_ context.Context, ks ...layout.Key) ([]bool, error) {
 	return make([]bool, len(ks)), nil
 }
 func (h hung) Adopt(ctx context.Context, _ ...index.Look) error {
@@ -245,7 +244,7 @@ func (h hung) Adopt(ctx context.Context, _ ...index.Look) error {
 func TestAReaderWhoHangsUpLeavesNoFileOpen(t *testing.T) {
 	b := newBench(t)
 	d := b.layer("l", "a")
-	b.leases.forget(index.LayerKey("a", d))
+	b.leases.forget(layout.LayerKey("a", d))
 	open := func() int {
 		fds, err := os.ReadDir("/proc/self/fd")
 		if err != nil {

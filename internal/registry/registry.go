@@ -13,20 +13,19 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/jc-lab/docker-cache-server/internal/content"
-	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/index"
-	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // Options say what a registry serves.
 type Options struct {
-	Dir   layout.Dir
-	Tree  *disk.Tree
+	Dir   tree.Dir
+	Tree  *tree.Tree
 	Index index.Store
 	Log   *logrus.Logger
 
 	// Met learns of the links on the ways to what is used. Nil: nobody compares the index with the tree.
-	Met *layout.Met
+	Met *tree.Met
 
 	// Resolution is how much older than the last use a row may be: the time for which leases stay in
 	// memory. The sweeper's cutoffs leave room for it.
@@ -74,7 +73,7 @@ func (l Login) Failed() bool {
 
 // Limits bound what one client can ask for.
 type Limits struct {
-	// Manifest is the largest manifest that is taken, in bytes, at most index.MaxManifest.
+	// Manifest is the largest manifest that is taken, in bytes, at most manifest.MaxManifest.
 	Manifest int64
 	// Uploads is how many unfinished uploads a client may have; 0: any number.
 	Uploads int

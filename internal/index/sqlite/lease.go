@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // leasing gathers the leases that are asked for while others are written: they go into one transaction,
@@ -19,7 +20,7 @@ type leasing struct {
 
 // lease is what one caller wants to be recorded.
 type lease struct {
-	keys  []index.Key
+	keys  []layout.Key
 	found []bool
 	err   error
 	turn  chan bool // true: it is recorded; false: its caller writes all that wait
@@ -29,7 +30,7 @@ type lease struct {
 const maxLeases = 128
 
 // Lease implements index.Store. It does not end with ctx: others may wait for the same transaction.
-func (s *Store) Lease(ctx context.Context, ks ...index.Key) (found []bool, err error) {
+func (s *Store) Lease(ctx context.Context, ks ...layout.Key) (found []bool, err error) {
 	l := &lease{keys: ks, found: make([]bool, len(ks)), turn: make(chan bool, 1)}
 	if !s.leasing.join(l) || !<-l.turn {
 		s.writeLeases(ctx)
@@ -96,10 +97,10 @@ func (s *Store) writeLeases(ctx context.Context) {
 // errLost is for the leases of a transaction that broke off.
 var errLost = errors.New("the use was not recorded")
 
-func (t *tx) lease(k index.Key) (found bool, err error) {
+func (t *tx) lease(k layout.Key) (found bool, err error) {
 	table, cond, args := where(k)
 	own := ""
-	if k.Kind == index.Layer {
+	if k.Kind == layout.Layer {
 		own = ", own_at = NULL"
 	}
 	found, err = t.changed("UPDATE "+table+" SET accessed_at = max(accessed_at, ?)"+own+" WHERE "+cond, append([]any{t.now}, args...)...)
@@ -107,9 +108,9 @@ func (t *tx) lease(k index.Key) (found bool, err error) {
 		return false, err
 	}
 	switch k.Kind {
-	case index.Manifest:
+	case layout.Manifest:
 		err = t.useSignatures(k.Repository, k.Digest, t.now)
-	case index.Tag:
+	case layout.Tag:
 		var r *index.Row
 		if r, err = t.row(k); err == nil {
 			err = t.useSignatures(k.Repository, r.Digest, t.now)

@@ -1,10 +1,11 @@
-package expiry
+package policy
 
 import (
 	"testing"
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 func TestResolution(t *testing.T) {
@@ -45,21 +46,21 @@ func TestCutoffs(t *testing.T) {
 
 func TestDead(t *testing.T) {
 	cut := index.Cutoffs{Names: time.UnixMilli(1000), Content: time.UnixMilli(9000)}
-	at := func(k index.Key, placed bool, ms int64) index.Row {
+	at := func(k layout.Key, placed bool, ms int64) index.Row {
 		return index.Row{Key: k, Placed: placed, AccessedAt: time.UnixMilli(ms)}
 	}
-	m := index.ManifestKey("a", "d")
+	m := layout.ManifestKey("a", "d")
 	for _, c := range []struct {
 		what string
 		row  index.Row
 		want bool
 	}{
-		{"a tag older than the names' cutoff", at(index.TagKey("a", "v1"), true, 999), true},
-		{"a tag at the cutoff", at(index.TagKey("a", "v1"), true, 1000), false},
+		{"a tag older than the names' cutoff", at(layout.TagKey("a", "v1"), true, 999), true},
+		{"a tag at the cutoff", at(layout.TagKey("a", "v1"), true, 1000), false},
 		{"a manifest older than the content's cutoff only", at(m, true, 5000), false},
 		{"a manifest whose file never came counts as content", at(m, false, 5000), true},
-		{"a layer link", at(index.LayerKey("a", "d"), true, 5000), true},
-		{"a blob in grace", at(index.BlobKey("d"), true, 9000), false},
+		{"a layer link", at(layout.LayerKey("a", "d"), true, 5000), true},
+		{"a blob in grace", at(layout.BlobKey("d"), true, 9000), false},
 	} {
 		if got := Dead(c.row, cut); got != c.want {
 			t.Errorf("%s: dead %v; want %v", c.what, got, c.want)

@@ -1,4 +1,4 @@
-package adopt
+package tree
 
 import (
 	"context"
@@ -20,12 +20,12 @@ import (
 // is held against the size of its file. Where the two differ the digest decides: the file is read, once as
 // long as it stays the same. A descriptor may be wrong, too.
 type Disk struct {
-	dir  layout.Dir
-	read *lru.Cache[digest.Digest, verdict]
+	dir  Dir
+	read *lru.Cache[digest.Digest, blobVerdict]
 }
 
-// verdict is what a blob was found to be when it was read.
-type verdict struct {
+// blobVerdict is what a blob was found to be when it was read.
+type blobVerdict struct {
 	file  disk.Version
 	right bool
 }
@@ -34,15 +34,15 @@ type verdict struct {
 const maxVerdicts = 1024
 
 // On makes a Disk. It looks at nothing yet.
-func On(dir layout.Dir) *Disk {
-	read, _ := lru.New[digest.Digest, verdict](maxVerdicts) // fails for sizes below 1 only
+func On(dir Dir) *Disk {
+	read, _ := lru.New[digest.Digest, blobVerdict](maxVerdicts) // fails for sizes below 1 only
 	return &Disk{dir, read}
 }
 
 // Blob says whether a blob is there with all its bytes, and how many these are. Somebody says how many they
 // should be; nothing or less: nobody does.
 func (d *Disk) Blob(ctx context.Context, dgst digest.Digest, said int64) (size int64, whole bool, err error) {
-	path := d.dir.File(Path(index.BlobKey(dgst)))
+	path := d.dir.File(layout.BlobKey(dgst).Path())
 	fi, err := os.Stat(path)
 	if Missing(err) {
 		return 0, false, nil
@@ -73,27 +73,27 @@ func (d *Disk) Whole(ctx context.Context, dgst digest.Digest, size, said int64) 
 }
 
 // verify reads a blob, unless it was read before.
-func (d *Disk) verify(ctx context.Context, dgst digest.Digest) (verdict, error) {
-	now, err := disk.VersionOf(d.dir.File(Path(index.BlobKey(dgst))))
+func (d *Disk) verify(ctx context.Context, dgst digest.Digest) (blobVerdict, error) {
+	now, err := disk.VersionOf(d.dir.File(layout.BlobKey(dgst).Path()))
 	if err != nil {
-		return verdict{}, err
+		return blobVerdict{}, err
 	}
 	if v, ok := d.read.Get(dgst); ok && v.file == now {
 		return v, nil
 	}
 	right, file, err := Verify(ctx, d.dir, dgst, func(int) {})
 	if err != nil {
-		return verdict{}, err
+		return blobVerdict{}, err
 	}
-	v := verdict{file, right}
+	v := blobVerdict{file, right}
 	d.read.Add(dgst, v)
 	return v, nil
 }
 
 // Verify reads a blob to its end and says whether its bytes are what its name says, and which file that
 // was. read is told of bytes as they come.
-func Verify(ctx context.Context, dir layout.Dir, d digest.Digest, read func(n int)) (right bool, file disk.Version, err error) {
-	opened, err := disk.Open(dir.File(Path(index.BlobKey(d))))
+func Verify(ctx context.Context, dir Dir, d digest.Digest, read func(n int)) (right bool, file disk.Version, err error) {
+	opened, err := disk.Open(dir.File(layout.BlobKey(d).Path()))
 	if err != nil {
 		return false, disk.Version{}, err
 	}
@@ -124,7 +124,7 @@ func (r reading) Read(p []byte) (int, error) {
 // LookAtBlob is Look for a blob of which somebody says how many bytes it has. It reads now what has to be
 // read, so that nobody waits for that under the write lock.
 func (d *Disk) LookAtBlob(ctx context.Context, dgst digest.Digest, said int64, age Age) (index.Look, error) {
-	look := Look(d.dir, index.BlobKey(dgst), age)
+	look := Look(d.dir, layout.BlobKey(dgst), age)
 	size, _, err := d.Blob(ctx, dgst, said)
 	if err != nil || size == 0 || said <= 0 || size == said {
 		return look, err
@@ -141,7 +141,7 @@ func (d *Disk) LookAtBlob(ctx context.Context, dgst digest.Digest, said int64, a
 		if err != nil || !there {
 			return a, there, err
 		}
-		now, err := disk.VersionOf(d.dir.File(Path(a.Key)))
+		now, err := disk.VersionOf(d.dir.File(a.Key.Path()))
 		switch {
 		case err != nil || now != v.file:
 			return a, there, nil // somebody mends it, and says so in its row
@@ -156,7 +156,7 @@ func (d *Disk) LookAtBlob(ctx context.Context, dgst digest.Digest, said int64, a
 
 // LookAtManifest is Look for a manifest, with one for each blob that is not of the size that the manifest
 // says. It reads now what has to be read.
-func (d *Disk) LookAtManifest(ctx context.Context, k index.Key, age Age) (looks []index.Look, err error) {
+func (d *Disk) LookAtManifest(ctx context.Context, k layout.Key, age Age) (looks []index.Look, err error) {
 	a, there, err := lookManifest(d.dir, index.Adoption{Claim: index.Claim{Key: k}})
 	if err != nil {
 		return nil, err
@@ -165,10 +165,10 @@ func (d *Disk) LookAtManifest(ctx context.Context, k index.Key, age Age) (looks 
 		return []index.Look{Look(d.dir, k, age)}, nil
 	}
 	looks = append(looks, func() (index.Adoption, bool, error) {
-		link, err := os.Stat(d.dir.File(Path(k)))
+		link, err := os.Stat(d.dir.File(k.Path()))
 		if err == nil {
 			a.At = age(link.ModTime())
-			_, err = os.Stat(d.dir.File(Path(index.BlobKey(k.Digest))))
+			_, err = os.Stat(d.dir.File(layout.BlobKey(k.Digest).Path()))
 		}
 		if Missing(err) {
 			return a, false, nil
@@ -176,7 +176,7 @@ func (d *Disk) LookAtManifest(ctx context.Context, k index.Key, age Age) (looks 
 		return a, err == nil && link.Mode().IsRegular(), err
 	})
 	for _, p := range a.Content.Parts {
-		fi, err := os.Stat(d.dir.File(Path(index.BlobKey(p.Digest))))
+		fi, err := os.Stat(d.dir.File(layout.BlobKey(p.Digest).Path()))
 		if err != nil || p.Fits(fi.Size()) {
 			continue // what is not there, or cannot be read, is found by itself
 		}

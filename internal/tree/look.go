@@ -1,8 +1,8 @@
-// Package adopt reads what the tree on disk says about a thing, as the index wants to know it.
+// Package tree reads what the tree on disk says about a thing, as the index wants to know it.
 //
 // It only reads. A look taken inside an index transaction is the truth at that moment: whoever wants to
 // change the file must hold the same transaction.
-package adopt
+package tree
 
 import (
 	"errors"
@@ -18,6 +18,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
 )
 
 // Age says how old content is that dcs did not know.
@@ -29,24 +30,11 @@ func Now(time.Time) time.Time { return time.Time{} }
 // Unreadable is the media type of a manifest that cannot be parsed. It is kept, and holds nothing.
 const Unreadable = "application/vnd.dcs.unreadable"
 
-// Path is where the thing of a key is in the tree.
-func Path(k index.Key) layout.Path {
-	switch k.Kind {
-	case index.Blob:
-		return layout.Path{Kind: layout.BlobData, Digest: k.Digest}
-	case index.Layer:
-		return layout.Path{Kind: layout.LayerLink, Repository: k.Repository, Digest: k.Digest}
-	case index.Manifest:
-		return layout.Path{Kind: layout.RevisionLink, Repository: k.Repository, Digest: k.Digest}
-	}
-	return layout.Path{Kind: layout.TagLink, Repository: k.Repository, Tag: k.Tag}
-}
-
 // Look reads the thing of a key.
-func Look(dir layout.Dir, k index.Key, age Age) index.Look {
+func Look(dir Dir, k layout.Key, age Age) index.Look {
 	return func() (index.Adoption, bool, error) {
 		a := index.Adoption{Claim: index.Claim{Key: k}}
-		fi, err := os.Stat(dir.File(Path(k)))
+		fi, err := os.Stat(dir.File(k.Path()))
 		if Missing(err) || (err == nil && !fi.Mode().IsRegular()) {
 			return a, false, nil
 		}
@@ -55,18 +43,18 @@ func Look(dir layout.Dir, k index.Key, age Age) index.Look {
 		}
 		a.At = age(fi.ModTime())
 		switch k.Kind {
-		case index.Blob:
+		case layout.Blob:
 			a.Size = fi.Size()
 			return a, a.Size > 0 || IsEmpty(k.Digest), nil
-		case index.Tag:
-			a.Digest, err = Link(dir, Path(k))
+		case layout.Tag:
+			a.Digest, err = Link(dir, k.Path())
 			switch {
 			case Failed(err):
 				return a, false, err
 			case Missing(err):
 				return a, false, nil
 			} // else it says no digest: nobody can pull it, and it expires as if that were not there
-		case index.Manifest:
+		case layout.Manifest:
 			return lookManifest(dir, a)
 		}
 		return a, true, nil
@@ -74,7 +62,7 @@ func Look(dir layout.Dir, k index.Key, age Age) index.Look {
 }
 
 // lookManifest reads the manifest that a revision link makes part of its repository.
-func lookManifest(dir layout.Dir, a index.Adoption) (index.Adoption, bool, error) {
+func lookManifest(dir Dir, a index.Adoption) (index.Adoption, bool, error) {
 	data, err := Content(dir, a.Key.Digest)
 	if Missing(err) || errors.Is(err, disk.ErrNotRegular) {
 		return a, false, nil
@@ -83,9 +71,9 @@ func lookManifest(dir layout.Dir, a index.Adoption) (index.Adoption, bool, error
 		return a, false, err
 	}
 	a.Size = int64(len(data))
-	a.Claim.Content, err = index.ParseContent(data)
+	a.Claim.Content, err = manifest.Parse(data)
 	if err != nil {
-		a.Claim.Content = &index.Content{MediaType: Unreadable}
+		a.Claim.Content = &manifest.Manifest{MediaType: Unreadable}
 	}
 	return a, true, nil
 }
@@ -94,14 +82,14 @@ func lookManifest(dir layout.Dir, a index.Adoption) (index.Adoption, bool, error
 func IsEmpty(d digest.Digest) bool { return d == d.Algorithm().FromBytes(nil) }
 
 // Content reads a manifest's bytes, of which there are never many.
-func Content(dir layout.Dir, d digest.Digest) ([]byte, error) {
+func Content(dir Dir, d digest.Digest) ([]byte, error) {
 	f, err := disk.Open(dir.File(layout.Path{Kind: layout.BlobData, Digest: d}))
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if f.Size() > index.MaxManifest {
-		return make([]byte, index.MaxManifest+1), nil // not a manifest, and not worth reading
+	if f.Size() > manifest.MaxManifest {
+		return make([]byte, manifest.MaxManifest+1), nil // not a manifest, and not worth reading
 	}
 	data := make([]byte, f.Size())
 	n, err := f.Read(data)
@@ -109,7 +97,7 @@ func Content(dir layout.Dir, d digest.Digest) ([]byte, error) {
 }
 
 // Link reads the digest that a link file holds.
-func Link(dir layout.Dir, p layout.Path) (digest.Digest, error) {
+func Link(dir Dir, p layout.Path) (digest.Digest, error) {
 	f, err := disk.Open(dir.File(p))
 	if err != nil {
 		return "", err
@@ -128,7 +116,7 @@ func Link(dir layout.Dir, p layout.Path) (digest.Digest, error) {
 }
 
 // Exists says whether there is a file of the tree at p.
-func Exists(dir layout.Dir, p layout.Path) (bool, error) {
+func Exists(dir Dir, p layout.Path) (bool, error) {
 	_, err := os.Stat(dir.File(p))
 	if Missing(err) {
 		return false, nil

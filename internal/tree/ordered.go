@@ -1,10 +1,12 @@
-package layout
+package tree
 
 import (
 	"cmp"
 	"context"
 	"slices"
 	"strings"
+
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // NamesAfter calls f with each name after one, in the order of bytes, that a repository has or could have by its
@@ -14,7 +16,7 @@ func (w *Walk) NamesAfter(ctx context.Context, after string, f func(name string)
 }
 
 func (w *Walk) namesAfter(ctx context.Context, prefix, after string, f func(string) error) error {
-	names, err := w.names(w.dir.Native(repositories+"/"+prefix), cmp.Or(prefix, all), func(name string) bool { return ValidName(prefix + name) })
+	names, err := w.names(w.dir.Native(layout.Repositories+"/"+prefix), cmp.Or(prefix, all), func(name string) bool { return layout.ValidName(prefix + name) })
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package layout
+package tree
 
 import (
 	"cmp"
@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -84,15 +85,15 @@ func (d Dir) CheckLinks() error {
 	if err != nil {
 		return err
 	}
-	if _, err := w.names(d.Native(repositories), all, ValidName); err != nil {
+	if _, err := w.names(d.Native(layout.Repositories), all, layout.ValidName); err != nil {
 		return err
 	}
-	algorithms, err := w.names(d.Native(blobs), "", isAlgorithm)
+	algorithms, err := w.names(d.Native(layout.Blobs), "", isAlgorithm)
 	if err != nil {
 		return err
 	}
 	for _, alg := range algorithms {
-		if _, err := w.names(filepath.Join(d.Native(blobs), alg), "", isPrefix); err != nil {
+		if _, err := w.names(filepath.Join(d.Native(layout.Blobs), alg), "", isPrefix); err != nil {
 			return err
 		}
 	}
@@ -125,9 +126,9 @@ func within(repositories, name string) string {
 
 func (w *Walk) repositories(ctx context.Context, prefix string, f func(string) error) error {
 	found := false
-	names, err := w.names(w.dir.Native(repositories+"/"+prefix), cmp.Or(prefix, all), func(name string) bool {
+	names, err := w.names(w.dir.Native(layout.Repositories+"/"+prefix), cmp.Or(prefix, all), func(name string) bool {
 		found = found || strings.HasPrefix(name, "_")
-		return ValidName(prefix + name)
+		return layout.ValidName(prefix + name)
 	})
 	if err != nil {
 		return err
@@ -148,9 +149,9 @@ func (w *Walk) repositories(ctx context.Context, prefix string, f func(string) e
 
 // Blobs calls f with each blob that has a directory.
 func (w *Walk) Blobs(ctx context.Context, f func(digest.Digest) error) error {
-	rules := []func(string) bool{isAlgorithm, isPrefix, isHex}
-	return w.below(ctx, w.dir.File(Path{Kind: BlobsDir}), "", rules, func(path string, parts []string) error {
-		p, ok := parseBlob(parts)
+	rules := []func(string) bool{isAlgorithm, isPrefix, layout.IsHex}
+	return w.below(ctx, w.dir.File(layout.Path{Kind: layout.BlobsDir}), "", rules, func(path string, parts []string) error {
+		p, ok := layout.ParseBlob(parts)
 		if !ok {
 			return nil
 		}
@@ -165,9 +166,9 @@ func (w *Walk) BlobsLike(ctx context.Context, start string, f func(digest.Digest
 	if len(sum) < 2 {
 		return nil
 	}
-	dir := w.dir.File(Path{Kind: BlobsDir}) + "/" + algorithm + "/" + sum[:2]
-	return w.below(ctx, dir, "", []func(string) bool{isHex}, func(_ string, parts []string) error {
-		p, ok := parseBlob([]string{algorithm, sum[:2], parts[0]})
+	dir := w.dir.File(layout.Path{Kind: layout.BlobsDir}) + "/" + algorithm + "/" + sum[:2]
+	return w.below(ctx, dir, "", []func(string) bool{layout.IsHex}, func(_ string, parts []string) error {
+		p, ok := layout.ParseBlob([]string{algorithm, sum[:2], parts[0]})
 		if !ok || !strings.HasPrefix(p.Digest.String(), start) {
 			return nil
 		}
@@ -176,10 +177,10 @@ func (w *Walk) BlobsLike(ctx context.Context, start string, f func(digest.Digest
 }
 
 // Links calls f with each digest that has a directory in the LayersDir or the RevisionsDir of a repository.
-func (w *Walk) Links(ctx context.Context, kind Kind, repo string, f func(digest.Digest) error) error {
-	rules := []func(string) bool{isAlgorithm, isHex}
-	return w.below(ctx, w.dir.File(Path{Kind: kind, Repository: repo}), repo, rules, func(path string, parts []string) error {
-		dgst, ok := parseDigest(parts[0], parts[1])
+func (w *Walk) Links(ctx context.Context, kind layout.PathKind, repo string, f func(digest.Digest) error) error {
+	rules := []func(string) bool{isAlgorithm, layout.IsHex}
+	return w.below(ctx, w.dir.File(layout.Path{Kind: kind, Repository: repo}), repo, rules, func(path string, parts []string) error {
+		dgst, ok := layout.NewDigest(parts[0], parts[1])
 		if !ok {
 			return nil
 		}
@@ -189,8 +190,8 @@ func (w *Walk) Links(ctx context.Context, kind Kind, repo string, f func(digest.
 
 // Tags calls f with each tag that has a directory in a repository.
 func (w *Walk) Tags(ctx context.Context, repo string, f func(tag string) error) error {
-	rules := []func(string) bool{ValidTag}
-	return w.below(ctx, w.dir.File(Path{Kind: TagsDir, Repository: repo}), repo, rules, func(path string, parts []string) error {
+	rules := []func(string) bool{layout.ValidTag}
+	return w.below(ctx, w.dir.File(layout.Path{Kind: layout.TagsDir, Repository: repo}), repo, rules, func(path string, parts []string) error {
 		if in, err := w.enters(path+"/current", repo); !in || err != nil {
 			return err
 		}
@@ -200,19 +201,19 @@ func (w *Walk) Tags(ctx context.Context, repo string, f func(tag string) error) 
 
 // Uploads calls f with each upload of a repository that is not finished. Nil: only the way there is looked at.
 func (w *Walk) Uploads(ctx context.Context, repo string, f func(id string) error) error {
-	top := w.dir.File(Path{Kind: UploadsDir, Repository: repo})
+	top := w.dir.File(layout.Path{Kind: layout.UploadsDir, Repository: repo})
 	if f == nil {
 		_, err := w.enters(top, repo)
 		return err
 	}
-	rules := []func(string) bool{uploadID.MatchString}
+	rules := []func(string) bool{layout.ValidUpload}
 	return w.below(ctx, top, repo, rules, func(_ string, parts []string) error { return f(parts[0]) })
 }
 
 // Files calls f with each file below the tree, one to which a link leads among them. What is no directory and no file
 // is one as well, and so is a link where a registry has nothing.
 func (w *Walk) Files(ctx context.Context, f func(path string, regular bool) error) error {
-	top := w.dir.Native(Root)
+	top := w.dir.Native(layout.Root)
 	if in, err := w.enters(top, ""); !in || err != nil {
 		return err
 	}
@@ -364,4 +365,4 @@ func missing(err error) bool {
 
 func isAlgorithm(name string) bool { return digest.Algorithm(name).Available() }
 
-func isPrefix(name string) bool { return len(name) == 2 && isHex(name) }
+func isPrefix(name string) bool { return len(name) == 2 && layout.IsHex(name) }

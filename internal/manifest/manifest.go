@@ -1,4 +1,7 @@
-package index
+// Package manifest reads what a manifest says: what it refers to, its subject, its config and its types.
+//
+// It follows references by digest, whatever their type: BuildKit's cache index lists layers under "manifests".
+package manifest
 
 import (
 	_ "crypto/sha256" // go-digest knows an algorithm when it is linked in
@@ -15,6 +18,34 @@ const MaxManifest = 4 << 20
 
 // SchemaOne is the media type of the manifests that registries before 2.3 wrote. They are kept, not taken.
 const SchemaOne = "application/vnd.docker.distribution.manifest.v1+json"
+
+// Manifest is what a manifest says about itself. It follows from the digest alone.
+type Manifest struct {
+	MediaType    string
+	ArtifactType string
+	Config       digest.Digest   // empty when there is none
+	Subject      digest.Digest   // empty when there is none
+	References   []digest.Digest // everything it names but its subject, whatever the type
+	Parts        []Part          // the same, each as what it is named
+}
+
+// Part is something that a manifest names, with what all its descriptors in the manifest say of it.
+type Part struct {
+	Digest digest.Digest
+	Size   int64 // in bytes; Unsaid, or Contradictory
+	// Blob and Manifest are as what clients ask for it. Neither: as one or the other, which depends on the client.
+	Blob, Manifest bool
+	Foreign        bool // all descriptors are those of a layer that may live elsewhere
+}
+
+// Sizes of a part that no file has.
+const (
+	Unsaid        int64 = -1 // no descriptor says a size
+	Contradictory int64 = -2 // a descriptor says what cannot be a size, or two say different ones
+)
+
+// Fits says whether a part may have so many bytes.
+func (p Part) Fits(size int64) bool { return p.Size == size || p.Size == Unsaid }
 
 // descriptor is what the walker follows: any object with a digest, whatever its media type says.
 type descriptor struct {
@@ -51,9 +82,9 @@ func (c *config) UnmarshalJSON(data []byte) error {
 	return json.Unmarshal(data, &c.descriptor)
 }
 
-// ParseContent reads what a manifest of any kind says about itself. References are followed by digest,
+// Parse reads what a manifest of any kind says about itself. References are followed by digest,
 // whatever their type: BuildKit's cache index lists layers under "manifests".
-func ParseContent(data []byte) (*Content, error) {
+func Parse(data []byte) (*Manifest, error) {
 	var m struct {
 		SchemaVersion int          `json:"schemaVersion"`
 		MediaType     string       `json:"mediaType"`
@@ -82,7 +113,7 @@ func ParseContent(data []byte) (*Content, error) {
 	for _, l := range m.FSLayers {
 		m.Layers = append(m.Layers, descriptor{Digest: l.BlobSum})
 	}
-	c := &Content{MediaType: m.MediaType, ArtifactType: m.ArtifactType}
+	c := &Manifest{MediaType: m.MediaType, ArtifactType: m.ArtifactType}
 	if c.MediaType == "" {
 		c.MediaType = impliedType(m.Manifests != nil)
 	}
@@ -100,7 +131,7 @@ func ParseContent(data []byte) (*Content, error) {
 		}
 		configs = append(configs, m.Config.descriptor)
 	}
-	parts := parts{Content: c, at: map[digest.Digest]int{}}
+	parts := parts{Manifest: c, at: map[digest.Digest]int{}}
 	for _, list := range []struct {
 		descriptors         []descriptor
 		elsewhere, children bool // may be foreign; may be manifests
@@ -120,7 +151,7 @@ func ParseContent(data []byte) (*Content, error) {
 
 // parts gathers what a manifest names, each digest once.
 type parts struct {
-	*Content
+	*Manifest
 	at map[digest.Digest]int
 }
 
@@ -163,7 +194,7 @@ var isManifest = map[string]bool{
 }
 
 // IsIndex says whether a manifest lists others of which a client needs one.
-func (c *Content) IsIndex() bool {
+func (c *Manifest) IsIndex() bool {
 	return c.MediaType == impliedType(true) || c.MediaType == "application/vnd.docker.distribution.manifest.list.v2+json"
 }
 

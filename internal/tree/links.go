@@ -1,4 +1,4 @@
-package layout
+package tree
 
 import (
 	"errors"
@@ -14,9 +14,10 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/disk"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// LinkError says why a symbolic link of the tree is not followed, or that something is mounted in the tree.
+// LinkError says why a symbolic link of the tree is not followed, or that something is mounted in the
 type LinkError struct {
 	Link    string // where the link is, or the mount
 	Why     string
@@ -48,8 +49,8 @@ func (e *LinksError) Error() string {
 // Hint says what the operator can do.
 func (e *LinksError) Hint() string { return e.Links[0].Hint() }
 
-// links judges the symbolic links of a tree. One that leads out of it is a part of the tree, as it is for whoever
-// serves the tree. But each directory is in the tree once: else one name would be removed by its other one.
+// links judges the symbolic links of a  One that leads out of it is a part of the tree, as it is for whoever
+// serves the  But each directory is in the tree once: else one name would be removed by its other one.
 type links struct {
 	dir    Dir
 	mount  disk.Mount
@@ -73,7 +74,7 @@ func newLinks(d Dir) (*links, error) {
 		return nil, err
 	}
 	l := &links{dir: d, mount: mount, judged: map[string]verdict{}, places: map[string]string{}, above: map[string]string{}, files: map[string]string{}}
-	for _, part := range []string{d.Native(Root), d.Metadata()} {
+	for _, part := range []string{d.Native(layout.Root), d.Metadata()} {
 		if real, err := filepath.EvalSymlinks(part); err == nil && !l.crossed(part) {
 			l.occupy(real, part)
 		}
@@ -154,7 +155,7 @@ func (l *links) judge(link string) (v verdict, err error) {
 		return verdict{}, err
 	}
 	if mount != l.mount {
-		of := &disk.FileSystemError{Directory: real, Trash: l.dir.Trash()}
+		of := &FileSystemError{Directory: real, Trash: l.dir.Trash()}
 		return refuse(link, of.Error(), of.Hint()), nil
 	}
 	by, taken := l.inside(real)
@@ -173,7 +174,7 @@ func refuse(link, why, hint string) verdict {
 }
 
 func (l *links) twice(real, by string) string {
-	if by == l.dir.Native(Root) || by == l.dir.Metadata() {
+	if by == l.dir.Native(layout.Root) || by == l.dir.Metadata() {
 		return fmt.Sprintf("it leads to %s, into the data directory itself", real)
 	}
 	return fmt.Sprintf("it leads to %s, to which %s leads too", real, by)
@@ -183,7 +184,7 @@ func (*links) once() string {
 	return "remove it, or put a copy of what it leads to in its place: what has two names would be removed under both of them"
 }
 
-// refuseMounts finds what is mounted below what is part of the tree. It may be a second name for another part, too.
+// refuseMounts finds what is mounted below what is part of the  It may be a second name for another part, too.
 func (l *links) refuseMounts() error {
 	points, err := disk.MountPoints()
 	for _, point := range points {
@@ -191,7 +192,7 @@ func (l *links) refuseMounts() error {
 		if !taken || by == l.dir.Metadata() || l.judged[point].refused != nil {
 			continue
 		}
-		of := &disk.FileSystemError{Directory: point, Trash: l.dir.Trash()}
+		of := &FileSystemError{Directory: point, Trash: l.dir.Trash()}
 		l.judged[point] = verdict{refused: &LinkError{Link: point, Why: of.Error(), hint: of.Hint(), mounted: true}}
 		l.order = append(l.order, point)
 	}
@@ -223,7 +224,7 @@ func (l *links) refusal() error {
 
 // servable says whether a path of the tree is one of distribution's, or has some of them below it.
 func servable(path string) bool {
-	if _, ok := Parse(path); ok || strings.HasPrefix(Root+"/", path+"/") {
+	if _, ok := layout.Parse(path); ok || strings.HasPrefix(layout.Root+"/", path+"/") {
 		return true
 	}
 	base := path[strings.LastIndex(path, "/")+1:]
@@ -234,11 +235,11 @@ func servable(path string) bool {
 			below = append(below, strings.Repeat(base, alg.Size()))
 		}
 		for _, rest := range below {
-			if _, ok := Parse(path + "/" + rest); ok {
+			if _, ok := layout.Parse(path + "/" + rest); ok {
 				return true
 			}
 		}
 	}
-	_, ok := Parse(path + "/link")
+	_, ok := layout.Parse(path + "/link")
 	return ok
 }

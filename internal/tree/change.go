@@ -1,4 +1,4 @@
-package disk
+package tree
 
 import (
 	"cmp"
@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/failpoint"
 )
 
@@ -22,17 +23,13 @@ const (
 	fileMode fs.FileMode = 0o644
 )
 
-// privateMode is that of the directory that holds temp and trash, whatever the umask. Who can open an index
-// only to read it can hold up all who write, by a lock on it.
-const privateMode fs.FileMode = 0o700
-
 // Tree is a data directory with a place for files on their way in (temp) and on their way out
 // (trash), in a private directory. All are on one file system, so that a rename moves between them.
 // Its methods may be called concurrently, and by several processes on one directory.
 type Tree struct {
 	root, temp, trash string
 	private           string // holds temp and trash
-	own               owner
+	own               disk.Owner
 
 	mu     sync.Mutex        // guards synced; held over no I/O
 	synced map[string]uint64 // directory -> inode under which its name was made durable
@@ -45,7 +42,7 @@ const maxSynced = 100_000
 // in it. reached are directories below the root that renames must reach from there, as far as they exist.
 // *FileSystemError.
 func OpenTree(root, private string, reached ...string) (*Tree, error) {
-	own, err := ownerOf(root)
+	own, err := disk.OwnerOf(root)
 	if err != nil {
 		return nil, err
 	}
@@ -64,46 +61,17 @@ func OpenTree(root, private string, reached ...string) (*Tree, error) {
 // makePrivate makes a directory that nobody else may enter. One that is there is closed to others if that is
 // ours to do.
 func (t *Tree) makePrivate(dir string) error {
-	err := MkdirPrivate(dir)
+	err := disk.MkdirPrivate(dir)
 	if err == nil {
 		err = t.Own(dir)
 	}
 	if errors.Is(err, fs.ErrExist) {
-		err = closeToOthers(dir)
+		err = disk.CloseToOthers(dir)
 	}
 	if err != nil {
 		return err
 	}
 	return t.MkdirAll(dir) // durable
-}
-
-// MkdirPrivate makes a directory that only its owner may enter, whatever the umask.
-func MkdirPrivate(dir string) error {
-	failpoint.Step()
-	if err := os.Mkdir(dir, privateMode); err != nil {
-		return err
-	}
-	return os.Chmod(dir, privateMode)
-}
-
-// closeToOthers takes the rights of others on a directory away. What a link leads to is not ours.
-func closeToOthers(dir string) error {
-	d, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
-	if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENOTDIR) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	fi, err := d.Stat()
-	if err != nil {
-		return err
-	}
-	if fi.Mode().Perm()&^privateMode == 0 || int(fi.Sys().(*syscall.Stat_t).Uid) != os.Geteuid() {
-		return nil
-	}
-	return d.Chmod(fi.Mode() &^ 0o077)
 }
 
 // FileSystemError says that a directory cannot be reached by a rename.
@@ -120,12 +88,12 @@ func (e *FileSystemError) Hint() string {
 
 // sameFileSystem refuses directories that a rename cannot reach from the trash, as far as they exist.
 func (t *Tree) sameFileSystem(dirs []string) error {
-	trash, err := MountOf(t.trash)
+	trash, err := disk.MountOf(t.trash)
 	if err != nil {
 		return err
 	}
 	for _, dir := range dirs {
-		m, err := MountOf(dir)
+		m, err := disk.MountOf(dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -140,7 +108,7 @@ func (t *Tree) sameFileSystem(dirs []string) error {
 }
 
 // Own gives path to the owner of the data directory.
-func (t *Tree) Own(path string) error { return t.own.give(path) }
+func (t *Tree) Own(path string) error { return t.own.Give(path) }
 
 // MkdirAll makes dir and its parents below the data directory, each durable before it returns.
 func (t *Tree) MkdirAll(dir string) error {
@@ -186,7 +154,7 @@ func (t *Tree) mkdir(dir string) error {
 // makeOne makes a directory whose parent exists. The private one may have been removed beside its server.
 func (t *Tree) makeOne(dir string) error {
 	if dir == t.private {
-		return MkdirPrivate(dir)
+		return disk.MkdirPrivate(dir)
 	}
 	failpoint.Step()
 	return os.Mkdir(dir, dirMode)
@@ -207,7 +175,7 @@ func (t *Tree) durable(dir string, fi fs.FileInfo) error {
 			return err
 		}
 	}
-	if err := SyncDir(filepath.Dir(dir)); err != nil {
+	if err := disk.SyncDir(filepath.Dir(dir)); err != nil {
 		return err
 	}
 	t.mu.Lock()
@@ -229,12 +197,12 @@ func (t *Tree) forget(dir string) {
 
 // Stage writes data to a synced file in the temp directory, to be put in place by Rename.
 func (t *Tree) Stage(data []byte) (string, error) {
-	name, err := stage(t.temp, data, fileMode, t.own)
+	name, err := disk.Stage(t.temp, data, fileMode, t.own)
 	if errors.Is(err, fs.ErrNotExist) { // somebody removed the directory
 		if err := t.MkdirAll(t.temp); err != nil {
 			return "", err
 		}
-		return stage(t.temp, data, fileMode, t.own)
+		return disk.Stage(t.temp, data, fileMode, t.own)
 	}
 	return name, err
 }
@@ -314,7 +282,7 @@ func (t *Tree) remake(dir string) error {
 // Sync makes the name of a file that Rename put in place durable, with each parent.
 func (t *Tree) Sync(path string) error {
 	dir := filepath.Dir(path)
-	if err := SyncDir(dir); err != nil {
+	if err := disk.SyncDir(dir); err != nil {
 		return err
 	}
 	fi, err := os.Lstat(dir)

@@ -1,14 +1,15 @@
-// Package expiry decides how old is too old. It is pure: no file, no clock, no log.
+// Package policy decides how old is too old. It is pure: no file, no clock, no log.
 //
 // Names (tags and manifests) live by the ttl; content lives by the names that refer to it, and by the
 // grace for which its existence was promised. A lease may be younger than its row by the resolution, so
 // every cutoff leaves room for it.
-package expiry
+package policy
 
 import (
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // maxResolution bounds what a crash can lose of recency, and one write a minute an object costs nothing.
@@ -63,7 +64,7 @@ func Cutoffs(p index.Policy, back func(time.Duration) time.Time) index.Cutoffs {
 
 // Dead says whether a row was last used before its cutoff. A claim whose file never came is content.
 func Dead(r index.Row, cut index.Cutoffs) bool {
-	name := r.Key.Kind == index.Tag || (r.Key.Kind == index.Manifest && r.Placed)
+	name := r.Key.Kind == layout.Tag || (r.Key.Kind == layout.Manifest && r.Placed)
 	if name {
 		return r.AccessedAt.Before(cut.Names)
 	}

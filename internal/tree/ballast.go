@@ -1,4 +1,4 @@
-package disk
+package tree
 
 import (
 	"crypto/rand"

@@ -1,16 +1,18 @@
-package layout
+package tree
 
 import (
 	"errors"
 	"os"
 	"slices"
 	"testing"
+
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 func TestNamesComeInTheOrderOfBytesFromAnyOneOn(t *testing.T) {
 	dir := Dir(t.TempDir())
 	for _, name := range []string{"math/x/y", "math-voila", "math", "math.z/a", "math0", "a/b-c", "a/b/c", "zoo/_uploads"} {
-		if err := os.MkdirAll(dir.Native(repositories+"/"+name), 0o755); err != nil {
+		if err := os.MkdirAll(dir.Native(layout.Repositories+"/"+name), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}

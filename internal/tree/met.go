@@ -1,4 +1,4 @@
-package layout
+package tree
 
 import (
 	"io/fs"
@@ -6,10 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // Met are the symbolic links on the ways to what is served. A comparison of the index with the tree judges all links
-// of a tree. One that appears afterwards, or leads elsewhere since, may be a second name for what has a name, and
+// of a  One that appears afterwards, or leads elsewhere since, may be a second name for what has a name, and
 // whatever is removed under the one would be missing under the other. Its methods may be called concurrently.
 type Met struct {
 	dir Dir
@@ -45,9 +47,9 @@ func (m *Met) Judge(followed map[string]string) bool {
 	return true
 }
 
-// Meet looks for links on the way to a file of the tree. It returns one that the last comparison did not judge;
+// Meet looks for links on the way to a file of the  It returns one that the last comparison did not judge;
 // none as long as a comparison is under way, which Judge ends.
-func (m *Met) Meet(p Path) (link string) {
+func (m *Met) Meet(p layout.Path) (link string) {
 	for up := m.dir.File(p); len(up) > len(m.dir); up = filepath.Dir(up) {
 		fi, err := os.Lstat(up)
 		if err != nil || fi.Mode()&fs.ModeSymlink == 0 {

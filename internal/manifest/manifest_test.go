@@ -1,4 +1,4 @@
-package index
+package manifest
 
 import (
 	_ "crypto/sha512" // digests know the algorithms that are linked
@@ -38,66 +38,66 @@ const (
 	ociIndex    = "application/vnd.oci.image.index.v1+json"
 )
 
-func TestParseContent(t *testing.T) {
+func TestParse(t *testing.T) {
 	for _, tt := range []struct {
 		name, data string
-		want       Content
+		want       Manifest
 	}{
 		{"a docker image",
 			`{"schemaVersion":2,"mediaType":"application/vnd.docker.distribution.manifest.v2+json",
 			"config":{"mediaType":"application/vnd.docker.container.image.v1+json","digest":"<config>","size":7},
 			"layers":[{"mediaType":"l","digest":"<l1>","size":1},{"mediaType":"l","digest":"<l2>","size":2}]}`,
-			Content{MediaType: "application/vnd.docker.distribution.manifest.v2+json",
+			Manifest{MediaType: "application/vnd.docker.distribution.manifest.v2+json",
 				ArtifactType: "application/vnd.docker.container.image.v1+json", Config: dg("config"), References: dgs("l1", "l2", "config")}},
 		{"an OCI image that does not say its media type",
 			`{"schemaVersion":2,"config":{"mediaType":"c","digest":"<config>"},"layers":[]}`,
-			Content{MediaType: ociManifest, ArtifactType: "c", Config: dg("config"), References: dgs("config")}},
+			Manifest{MediaType: ociManifest, ArtifactType: "c", Config: dg("config"), References: dgs("config")}},
 		{"an OCI index that does not say its media type",
 			`{"schemaVersion":2,"manifests":[{"digest":"<m1>","platform":{"os":"linux"}},{"digest":"<m2>"}]}`,
-			Content{MediaType: ociIndex, References: dgs("m1", "m2")}},
-		{"an empty index", `{"schemaVersion":2,"manifests":[]}`, Content{MediaType: ociIndex}},
+			Manifest{MediaType: ociIndex, References: dgs("m1", "m2")}},
+		{"an empty index", `{"schemaVersion":2,"manifests":[]}`, Manifest{MediaType: ociIndex}},
 		{"BuildKit's cache, an index that lists layers and a config under manifests",
 			`{"schemaVersion":2,"mediaType":"` + ociIndex + `","manifests":[
 			{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"<l1>","size":1,"annotations":{"buildkit/createdat":"x"}},
 			{"mediaType":"application/vnd.buildkit.cacheconfig.v0","digest":"<cache>","size":2}]}`,
-			Content{MediaType: ociIndex, References: dgs("l1", "cache")}},
+			Manifest{MediaType: ociIndex, References: dgs("l1", "cache")}},
 		{"layers that may live elsewhere",
 			`{"schemaVersion":2,"config":{"digest":"<c>"},"layers":[
 			{"mediaType":"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip","digest":"<f>","urls":["https://example.com/f"]},
 			{"digest":"<l>","urls":[]}]}`,
-			Content{MediaType: ociManifest, Config: dg("c"), References: dgs("f", "l", "c")}},
+			Manifest{MediaType: ociManifest, Config: dg("c"), References: dgs("f", "l", "c")}},
 		{"a referrer with an artifact type of its own",
 			`{"schemaVersion":2,"artifactType":"a","config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"<{}>"},
 			"layers":[{"digest":"<sig>"}],"subject":{"mediaType":"x","digest":"<image>","size":3}}`,
-			Content{MediaType: ociManifest, ArtifactType: "a", Config: dg("{}"), Subject: dg("image"), References: dgs("sig", "{}")}},
+			Manifest{MediaType: ociManifest, ArtifactType: "a", Config: dg("{}"), Subject: dg("image"), References: dgs("sig", "{}")}},
 		{"a referrer whose config says its artifact type",
 			`{"schemaVersion":2,"config":{"mediaType":"application/vnd.cncf.helm.config","digest":"<c>"},"layers":[],"subject":{"digest":"<image>"}}`,
-			Content{MediaType: ociManifest, ArtifactType: "application/vnd.cncf.helm.config", Config: dg("c"), Subject: dg("image"), References: dgs("c")}},
+			Manifest{MediaType: ociManifest, ArtifactType: "application/vnd.cncf.helm.config", Config: dg("c"), Subject: dg("image"), References: dgs("c")}},
 		{"an index with a subject that it also lists",
 			`{"schemaVersion":2,"artifactType":"a","manifests":[{"digest":"<r>"}],"subject":{"digest":"<r>"}}`,
-			Content{MediaType: ociIndex, ArtifactType: "a", References: dgs("r")}},
+			Manifest{MediaType: ociIndex, ArtifactType: "a", References: dgs("r")}},
 		{"a config that null does not take back",
 			`{"schemaVersion":2,"config":{"digest":"<c>"},"config":null}`,
-			Content{MediaType: ociManifest, Config: dg("c"), References: dgs("c")}},
+			Manifest{MediaType: ociManifest, Config: dg("c"), References: dgs("c")}},
 		{"an artifact manifest from before OCI 1.1",
 			`{"schemaVersion":2,"mediaType":"application/vnd.oci.artifact.manifest.v1+json","artifactType":"a","blobs":[{"digest":"<b>"}],"subject":{"digest":"<s>"}}`,
-			Content{MediaType: "application/vnd.oci.artifact.manifest.v1+json", ArtifactType: "a", Subject: dg("s"), References: dgs("b")}},
+			Manifest{MediaType: "application/vnd.oci.artifact.manifest.v1+json", ArtifactType: "a", Subject: dg("s"), References: dgs("b")}},
 		{"schema 1, signed, which repeats its empty layer",
 			`{"schemaVersion":1,"mediaType":"application/vnd.docker.distribution.manifest.v1+prettyjws","name":"a","tag":"v1",
 			"fsLayers":[{"blobSum":"<empty>"},{"blobSum":"<l>"},{"blobSum":"<empty>"}],"history":[{"v1Compatibility":"{}"}],"signatures":[{}]}`,
-			Content{MediaType: SchemaOne, References: dgs("empty", "l")}},
+			Manifest{MediaType: SchemaOne, References: dgs("empty", "l")}},
 		{"schema 1 that says to be an image",
 			`{"schemaVersion":1,"mediaType":"` + ociManifest + `","fsLayers":[{"blobSum":"<l>"}]}`,
-			Content{MediaType: SchemaOne, References: dgs("l")}},
+			Manifest{MediaType: SchemaOne, References: dgs("l")}},
 		{"each reference once, the config among the layers too",
 			`{"schemaVersion":2,"config":{"digest":"<x>"},"layers":[{"digest":"<x>"},{"digest":"<y>"},{"digest":"<y>"}],"manifests":[{"digest":"<y>"}]}`,
-			Content{MediaType: ociIndex, Config: dg("x"), References: dgs("x", "y")}},
+			Manifest{MediaType: ociIndex, Config: dg("x"), References: dgs("x", "y")}},
 		{"a type that nobody knows", `{"schemaVersion":2,"mediaType":"x/y","layers":[{"mediaType":"?","digest":"<l>"}],"more":{"digest":"sha256:no"}}`,
-			Content{MediaType: "x/y", References: dgs("l")}},
-		{"a config of null", `{"schemaVersion":2,"config":null,"subject":null,"layers":null,"manifests":null}`, Content{MediaType: ociManifest}},
+			Manifest{MediaType: "x/y", References: dgs("l")}},
+		{"a config of null", `{"schemaVersion":2,"config":null,"subject":null,"layers":null,"manifests":null}`, Manifest{MediaType: ociManifest}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := ParseContent(fill(tt.data))
+			got, err := Parse(fill(tt.data))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -109,15 +109,15 @@ func TestParseContent(t *testing.T) {
 	}
 }
 
-func TestParseContentTakesEveryAlgorithm(t *testing.T) {
+func TestParseTakesEveryAlgorithm(t *testing.T) {
 	d := digest.SHA512.FromString("l")
-	c, err := ParseContent(fmt.Appendf(nil, `{"schemaVersion":2,"layers":[{"digest":%q}]}`, d))
+	c, err := Parse(fmt.Appendf(nil, `{"schemaVersion":2,"layers":[{"digest":%q}]}`, d))
 	if err != nil || !slices.Equal(c.References, []digest.Digest{d}) {
 		t.Errorf("%+v, %v", c, err)
 	}
 }
 
-func TestParseContentRefuses(t *testing.T) {
+func TestParseRefuses(t *testing.T) {
 	for _, tt := range []struct{ name, data, why string }{
 		{"nothing", ``, "not JSON"},
 		{"what is no JSON", `<html>`, "not JSON"},
@@ -143,7 +143,7 @@ func TestParseContentRefuses(t *testing.T) {
 		{"more than a manifest can have", `{"schemaVersion":2,"x":"` + strings.Repeat("x", MaxManifest) + `"}`, "more than"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c, err := ParseContent([]byte(tt.data))
+			c, err := Parse([]byte(tt.data))
 			if err == nil || c != nil || !strings.Contains(err.Error(), tt.why) {
 				t.Errorf("%+v, %v; want an error with %q", c, err, tt.why)
 			}
@@ -151,15 +151,15 @@ func TestParseContentRefuses(t *testing.T) {
 	}
 }
 
-func TestParseContentTakesTheLargestManifest(t *testing.T) {
+func TestParseTakesTheLargestManifest(t *testing.T) {
 	const frame = `{"schemaVersion":2,"x":""}`
 	data := `{"schemaVersion":2,"x":"` + strings.Repeat("x", MaxManifest-len(frame)) + `"}`
-	if _, err := ParseContent([]byte(data)); err != nil {
+	if _, err := Parse([]byte(data)); err != nil {
 		t.Error(err)
 	}
 }
 
-func FuzzParseContent(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, `null`, `{"schemaVersion":2}`, `{"schemaVersion":2,"manifests":[{"digest":"<m>"},{"digest":"<m>"}]}`,
 		`{"schemaVersion":2,"config":{"digest":"<c>"},"layers":[{"digest":"<l>","urls":["u"]},{"digest":"<c>"}],"subject":{"digest":"<s>"}}`,
@@ -169,7 +169,7 @@ func FuzzParseContent(f *testing.F) {
 		f.Add(fill(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := ParseContent(data)
+		c, err := Parse(data)
 		if (c == nil) == (err == nil) {
 			t.Fatalf("%+v, %v", c, err)
 		}
@@ -229,7 +229,7 @@ func TestAPartIsWhatAllItsDescriptorsSay(t *testing.T) {
 		{"a config that calls itself foreign", `"config":{` + foreign + `,` + urls + `,"digest":"<x>","size":7}`, blob(7)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c, err := ParseContent(fill(`{"schemaVersion":2,` + tt.members + `}`))
+			c, err := Parse(fill(`{"schemaVersion":2,` + tt.members + `}`))
 			if err != nil || len(c.Parts) != 1 || c.Parts[0] != tt.want {
 				t.Errorf("%+v, %v; want %+v", c, err, tt.want)
 			}
