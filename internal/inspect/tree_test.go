@@ -311,7 +311,7 @@ func (s shop) trade(rnd *rand.Rand) {
 		case 0:
 			s.blob(repo, one("l1 l2 l3 l4"), 5)
 		case 1, 2:
-			s.manifest(repo, m, of[m].Content, of[m].names...)
+			s.manifest(repo, m, of[m].Manifest, of[m].names...)
 		case 3:
 			if s.has(layout.ManifestKey(repo, dgst(m))) {
 				s.tag(repo, one("t u"), m)

@@ -22,7 +22,7 @@ const (
 )
 
 var (
-	start  = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	rules = index.Policy{TTL: 30 * day, Grace: time.Hour, Resolution: time.Minute}
 )
 
