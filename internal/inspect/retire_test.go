@@ -16,7 +16,7 @@ func (w *world) retire(p index.Policy) {
 		for again := true; again; {
 			again = false
 			var keys []layout.Key
-			w.must(w.View(ctx, func(r index.Reader) error {
+			w.Must(w.View(ctx, func(r index.Reader) error {
 				return r.Each(kind, func(row index.Row) error {
 					keys = append(keys, row.Key)
 					return nil
@@ -24,7 +24,7 @@ func (w *world) retire(p index.Policy) {
 			}))
 			for _, k := range keys {
 				rows, err := w.Retire(ctx, k, cut, func([]index.Row) error { return nil })
-				w.must(err)
+				w.Must(err)
 				again = again || len(rows) > 0
 			}
 		}

@@ -27,19 +27,30 @@ type Source struct {
 	NameAge tree.Age
 }
 
-// List opens the index and writes what is in it.
-func (s Source) List(ctx context.Context, o Options, out Output) error {
-	return s.with(ctx, func(ix index.Store, p index.Policy) error {
-		whole, err := ix.Whole(ctx)
-		if err == nil && !whole && out.Format == CSV { // which has no place for it
-			s.Log.Warn(incomplete)
-		}
-		o.next = s.nextRun(ctx, ix)
-		return errors.Join(err, Write(ctx, ix, p, o, out))
-	})
+// Opened is an index that is read, and the policy to suppose. It must be closed.
+type Opened struct {
+	Index  index.Store
+	Policy index.Policy
+	Next   time.Time // when the server cleans up next; zero: not known, such as where no server runs
 }
 
-// nextRun is when the server of the directory cleans up next. Zero: nobody knows, such as where no server runs.
+// Close closes the index, and removes it if it was made for this.
+func (o *Opened) Close() error { return o.Index.Close() }
+
+// Open opens the index of the directory, or makes one elsewhere if there is none.
+func (s Source) Open(ctx context.Context) (*Opened, error) {
+	ix, err := s.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.policy(ctx, ix)
+	if err != nil {
+		return nil, errors.Join(err, ix.Close())
+	}
+	return &Opened{Index: ix, Policy: p, Next: s.nextRun(ctx, ix)}, nil
+}
+
+// nextRun is when the server of the directory cleans up next; zero: not known.
 func (s Source) nextRun(ctx context.Context, ix index.Store) time.Time {
 	if live, err := s.Dir.Live(); err != nil || live == nil || live.Index != ix.ID() {
 		return time.Time{}
@@ -49,20 +60,6 @@ func (s Source) nextRun(ctx context.Context, ix index.Store) time.Time {
 		s.Log.WithError(err).Debug("cannot read when the next clean-up is")
 	}
 	return at
-}
-
-// with opens the index for as long as look works.
-func (s Source) with(ctx context.Context, look func(index.Store, index.Policy) error) (err error) {
-	ix, err := s.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, ix.Close()) }()
-	p, err := s.policy(ctx, ix)
-	if err != nil {
-		return err
-	}
-	return look(ix, p)
 }
 
 func (s Source) open(ctx context.Context) (index.Store, error) {

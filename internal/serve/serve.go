@@ -428,17 +428,27 @@ func (s *Server) watchGate(ctx context.Context) {
 	s.background.Go(func() { s.rebuild(ctx) })
 }
 
-// Inspect lists what is stored. whole is false while the index is compared with the disk: there may be more.
-func (s *Server) Inspect(ctx context.Context, o inspect.Options) (list inspect.Listing, whole bool, err error) {
+// Inspection is a listing that is in memory.
+type Inspection struct {
+	Complete bool // false while the index is compared with the disk: there may be more
+	Totals   index.Totals
+	Rows     []inspect.Row
+}
+
+// Inspect lists what is stored.
+func (s *Server) Inspect(ctx context.Context, o inspect.Options) (found Inspection, err error) {
 	ctx, leave, err := s.calls.begin(ctx)
 	if err != nil {
-		return list, false, err
+		return found, err
 	}
 	defer leave()
-	if whole, err = s.store.index.Whole(ctx); err == nil {
-		list, err = inspect.List(ctx, s.store.index, s.policy(), o)
+	list, err := inspect.List(ctx, s.store.index, s.policy(), o)
+	if err != nil {
+		return found, reason(ctx, err)
 	}
-	return list, whole, reason(ctx, err)
+	found = Inspection{Complete: list.Complete, Totals: list.Totals}
+	found.Rows, err = list.All(ctx)
+	return found, reason(ctx, errors.Join(err, list.Close()))
 }
 
 // Expire does one expiry run now. A ttl of 0 is the server's own.

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/jc-lab/docker-cache-server/internal/reconcile"
+	"github.com/jc-lab/docker-cache-server/internal/ui"
+)
+
+// problem is a problem as JSON and CSV have it.
+type problem struct {
+	Problem reconcile.Flaw `json:"problem"`
+	Object  string         `json:"object"`
+	Detail  string         `json:"detail"`
+}
+
+// checked is what was looked at, as JSON has it.
+type checked struct {
+	Tags      int64 `json:"tags"`
+	Manifests int64 `json:"manifests"`
+	Links     int64 `json:"links"`
+	Blobs     int64 `json:"blobs"`
+	Bytes     int64 `json:"bytes"`   // read and compared with digests
+	Indexed   bool  `json:"indexed"` // the index was compared with the disk too
+}
+
+// writeCheck writes the problems of a store, a line each, or how much was looked at without finding any.
+func writeCheck(to io.Writer, format string, found []reconcile.Problem, seen reconcile.Checked) error {
+	all := make([]problem, 0, len(found))
+	for _, p := range found {
+		all = append(all, problem{p.Flaw, p.Object(), p.Detail})
+	}
+	switch format {
+	case formatJSON:
+		return json.NewEncoder(to).Encode(struct {
+			Checked  checked   `json:"checked"`
+			Problems []problem `json:"problems"`
+		}{checked{seen.Tags, seen.Manifests, seen.Layers, seen.Blobs, seen.Bytes, seen.Indexed}, all})
+	case formatCSV:
+		records := [][]string{{"problem", "object", "detail"}}
+		for _, p := range all {
+			records = append(records, []string{string(p.Problem), p.Object, p.Detail})
+		}
+		return csv.NewWriter(to).WriteAll(records) // which flushes
+	}
+	for _, p := range all {
+		if _, err := fmt.Fprintf(to, "%s: %s: %s\n", p.Problem, p.Object, p.Detail); err != nil {
+			return err
+		}
+	}
+	if len(all) > 0 {
+		return nil
+	}
+	_, err := fmt.Fprintln(to, clean(seen))
+	return err
+}
+
+// clean says how much was looked at without finding a problem.
+func clean(seen reconcile.Checked) string {
+	s := fmt.Sprintf("no problems in %s, %s and %s", ui.Count(seen.Tags, "tag"), ui.Count(seen.Manifests, "manifest"), ui.Count(seen.Blobs, "blob"))
+	if seen.Bytes > 0 {
+		s += fmt.Sprintf("; all digests verified (%s)", ui.Bytes(seen.Bytes))
+	}
+	return s
+}
