@@ -203,14 +203,6 @@ func NameAge(cfg *config.Config) tree.Age {
 	return nil
 }
 
-// Htpasswd is the file of users that a configuration names.
-func Htpasswd(cfg *config.Config) string {
-	if cfg.Auth.Htpasswd != "" {
-		return cfg.Auth.Htpasswd
-	}
-	return tree.Dir(cfg.Storage.Directory).Htpasswd()
-}
-
 // following asks the authenticator of the newest configuration. Nil: everybody may use the registry.
 func (s *Server) following(first registry.Authenticate) registry.Authenticate {
 	if first == nil {
@@ -242,7 +234,7 @@ func (s *Server) authenticator(cfg *config.Config) (registry.Authenticate, error
 
 // verifier knows the users of a configuration, of whom there is at least one.
 func (s *Server) verifier(cfg *config.Config) (*users.Verifier, error) {
-	o := users.VerifierOptions{Path: Htpasswd(cfg), Access: s.reach, After: s.users.Load()}
+	o := users.VerifierOptions{Path: users.Path(cfg.Auth.Htpasswd, tree.Dir(cfg.Storage.Directory)), Access: s.reach, After: s.users.Load()}
 	o.OnChange = func(n int, err error) { s.usersChanged(o.Path, n, err) }
 	for _, u := range cfg.Auth.Users {
 		o.Users = append(o.Users, users.Credential{Name: u.Username, Password: u.Password})
