@@ -297,7 +297,7 @@ func TestAManifestThatStallsBetweenClaimAndPlaceIsLookedAtAgain(t *testing.T) {
 				b.missing("manifest without its layer", b.PutManifest(t.Context(), "a", m))
 			})
 			b.wantFile(layout.ManifestKey("a", m.Digest), false)
-			if known, err := b.index.Lease(t.Context(), layout.ManifestKey("a", m.Digest)); err != nil || known[0] {
+			if known, err := b.index.Lease(t.Context(), layout.ManifestKey("a", m.Digest)); err != nil || known[0].Found {
 				t.Errorf("the claim of a refused manifest stays (%v), and holds what it names", err)
 			}
 		})
@@ -343,7 +343,7 @@ func TestAUseLaterThanTheResolutionIsWritten(t *testing.T) {
 // full is an index on a disk that takes no more.
 type full struct{ index.Store }
 
-func (full) Lease(context.Context, ...layout.Key) ([]bool, error) { return nil, index.ErrFull }
+func (full) Lease(context.Context, ...layout.Key) ([]index.Leased, error) { return nil, index.ErrFull }
 
 // TestAPromiseThatCannotBeRecordedIsNotMade: bytes that are in hand are served all the same.
 func TestAPromiseThatCannotBeRecordedIsNotMade(t *testing.T) {
@@ -377,8 +377,8 @@ func TestWhatTheIndexDoesNotKnowIsAdoptedWhenItIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.use("a", d, content.Read)
-	found, err := b.index.Lease(t.Context(), layout.LayerKey("a", d))
-	if err != nil || !found[0] {
+	leased, err := b.index.Lease(t.Context(), layout.LayerKey("a", d))
+	if err != nil || !leased[0].Found {
 		t.Errorf("a link that was read is unknown: %v", err)
 	}
 }
@@ -389,7 +389,7 @@ type counted struct {
 	calls *int
 }
 
-func (c counted) Lease(ctx context.Context, ks ...layout.Key) ([]bool, error) {
+func (c counted) Lease(ctx context.Context, ks ...layout.Key) ([]index.Leased, error) {
 	*c.calls++
 	return c.Store.Lease(ctx, ks...)
 }
@@ -451,6 +451,38 @@ func TestTheHotPathAsksTheIndexNothing(t *testing.T) {
 		b.index, b.leases.store = sound, sound
 		if calls > 0 {
 			t.Errorf("%s later the index is asked %d times", later, calls)
+		}
+	}
+}
+
+// TestAFirstTouchAsksTheIndexOnce: the lease says what the index knows, so nothing is read after it.
+func TestAFirstTouchAsksTheIndexOnce(t *testing.T) {
+	b := newBench(t)
+	d := b.layer("l", "a")
+	m := manifestOver(d)
+	if err := b.PutManifest(t.Context(), "a", m); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.PutTag(t.Context(), "a", "v1", m.Digest); err != nil {
+		t.Fatal(err)
+	}
+	for name, touch := range map[string]func(){
+		"a layer": func() { b.use("a", d, content.Promise) },
+		"a manifest by its tag": func() {
+			if _, err := b.Manifest(t.Context(), "a", "v1", content.Promise, content.AnyLength); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		b.pass(2 * rules.Resolution)
+		var calls int
+		sound := b.index
+		b.index = counted{sound, &calls}
+		b.leases.store = b.index
+		touch()
+		b.index, b.leases.store = sound, sound
+		if calls != 1 {
+			t.Errorf("the first touch of %s asks the index %d times, want once", name, calls)
 		}
 	}
 }

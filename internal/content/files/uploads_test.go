@@ -234,8 +234,8 @@ type hung struct {
 	cancel func()
 }
 
-func (hung) Lease(_ context.Context, ks ...layout.Key) ([]bool, error) {
-	return make([]bool, len(ks)), nil
+func (hung) Lease(_ context.Context, ks ...layout.Key) ([]index.Leased, error) {
+	return make([]index.Leased, len(ks)), nil
 }
 func (h hung) Adopt(ctx context.Context, _ ...index.Look) error {
 	h.cancel()
