@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
+	"github.com/jc-lab/docker-cache-server/internal/content/files"
 	"github.com/jc-lab/docker-cache-server/internal/gc"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/inspect"
@@ -167,14 +168,15 @@ func New(opts Options) (_ *Server, err error) {
 	s.calls.ctx = ctx
 	s.outlook = outlook{look: s.sum, calls: &s.calls, patience: time.Second}
 	s.events = newEvents(s.observe, s.log, maxEvents)
-	connections, files := descriptors()
+	connections, requestFiles := descriptors()
 	s.door = newDoor(connections)
 	s.registry = registry.New(registry.Options{
-		Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log, Met: s.met,
-		Resolution: policy.Resolution, Secret: s.store.secret, Authenticate: s.following(authenticate),
+		Content: files.New(files.Options{Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log, Met: s.met,
+			Resolution: policy.Resolution}),
+		Log: s.log, Secret: s.store.secret, Authenticate: s.following(authenticate),
 		Proxies: s.cfg.Server.Proxies(),
 		Limits: registry.Limits{Manifest: s.cfg.Limits.ManifestSize, Uploads: s.cfg.Limits.UploadsPerClient,
-			Stall: s.cfg.Limits.StallTimeout, Files: files},
+			Stall: s.cfg.Limits.StallTimeout, Files: requestFiles},
 		OnAccess: s.accessed(), OnRequest: s.requested,
 	})
 	s.metrics.registry.MustRegister(gauges{s})
