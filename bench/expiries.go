@@ -12,7 +12,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/bench/process"
 	"github.com/jc-lab/docker-cache-server/bench/report"
 	"github.com/jc-lab/docker-cache-server/bench/stores"
-	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 var expiries = []row{
@@ -38,8 +38,8 @@ func gcArgs(dir, ttl string) []string {
 }
 
 // million is a directory with the index of a million blobs and nothing else. What changes it must use a copy.
-func (b *bench) million() (layout.Dir, error) {
-	dir := layout.Dir(b.Dir + "/index")
+func (b *bench) million() (tree.Dir, error) {
+	dir := tree.Dir(b.Dir + "/index")
 	if _, err := os.Stat(dir.Index()); err == nil {
 		return dir, nil
 	}
@@ -95,10 +95,10 @@ func (b *bench) aged(name string, stay, remove, groups int) (*aged, error) {
 	shape := shapeOf(stay)
 	kept := shape.Images
 	shape.Images += groups * remove / shape.Own()
-	if err := stores.Disk(layout.Dir(dir), shape); err != nil {
+	if err := stores.Disk(tree.Dir(dir), shape); err != nil {
 		return nil, err
 	}
-	return a, stores.Index(b.ctx, layout.Dir(dir), shape, func(i int) time.Duration {
+	return a, stores.Index(b.ctx, tree.Dir(dir), shape, func(i int) time.Duration {
 		if i < kept {
 			return monthly(i)
 		}

@@ -11,7 +11,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/bench/process"
 	"github.com/jc-lab/docker-cache-server/bench/report"
 	"github.com/jc-lab/docker-cache-server/bench/stores"
-	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // Measurements that the table does not want: by name only.
@@ -24,7 +24,7 @@ var listings = []row{
 func inspect(b *bench, r *report.Row) error {
 	shape := stores.Shape{Repositories: 1000, Layers: 8, Shared: 3, Sharers: 100, Untagged: 2}
 	shape.Images = b.Scale.index / shape.Own()
-	dir := layout.Dir(b.Dir + "/inspect")
+	dir := tree.Dir(b.Dir + "/inspect")
 	if err := stores.Index(b.ctx, dir, shape, monthly); err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (b *bench) list(dir string, args []string) (first time.Duration, sample rep
 // rebuild starts a server on a store without an index, and waits until it has one. The server answers all the while.
 func rebuild(b *bench, r *report.Row) error {
 	size := b.Scale.stores[len(b.Scale.stores)-1]
-	dir := layout.Dir(b.Dir + "/rebuild")
+	dir := tree.Dir(b.Dir + "/rebuild")
 	if err := stores.Disk(dir, shapeOf(size)); err != nil {
 		return err
 	}

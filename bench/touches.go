@@ -6,8 +6,8 @@ import (
 	"github.com/jc-lab/docker-cache-server/bench/load"
 	"github.com/jc-lab/docker-cache-server/bench/report"
 	"github.com/jc-lab/docker-cache-server/bench/stores"
-	"github.com/jc-lab/docker-cache-server/internal/expiry"
-	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/policy"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 var touches = []row{
@@ -29,7 +29,7 @@ func firstTouch(of func(stores.Image) []load.Request) func(*bench, *report.Row) 
 			return err
 		}
 		shape := stores.Shape{Images: b.Scale.spare / 5, Repositories: 20, Layers: 4, Size: smallBlob}
-		if err := stores.Disk(layout.Dir(dir), shape); err != nil {
+		if err := stores.Disk(tree.Dir(dir), shape); err != nil {
 			return err
 		}
 		s, err := b.dcs(dir, open, "--cache.grace", touchGrace.String())
@@ -45,7 +45,7 @@ func firstTouch(of func(stores.Image) []load.Request) func(*bench, *report.Row) 
 		if err := load.Verify(s.addr, requests, time.Minute); err != nil {
 			return err
 		}
-		resolution := expiry.Resolution(touchGrace)
+		resolution := policy.Resolution(touchGrace)
 		const first, warm = "dcs, first touch", "dcs, warm"
 		plans := load.Divide(requests, connections)
 		err = b.rounds([]string{""}, func(int, string) error {

@@ -12,10 +12,11 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // Disk writes the store into a directory, as distribution's filesystem driver leaves it. Nothing is synced.
-func Disk(dir layout.Dir, s Shape) error {
+func Disk(dir tree.Dir, s Shape) error {
 	w := writer{dir: dir}
 	var next atomic.Int64
 	workers := runtime.GOMAXPROCS(0)
@@ -33,10 +34,10 @@ func Disk(dir layout.Dir, s Shape) error {
 }
 
 // Write puts one image into a directory.
-func Write(dir layout.Dir, im Image) error { return (&writer{dir: dir}).Image(im) }
+func Write(dir tree.Dir, im Image) error { return (&writer{dir: dir}).Image(im) }
 
 type writer struct {
-	dir  layout.Dir
+	dir  tree.Dir
 	made sync.Map // directories that are there: most of the time would go into looking for them
 }
 
@@ -59,7 +60,7 @@ func (w *writer) blob(b Blob) error {
 	return w.file(layout.Path{Kind: layout.BlobData, Digest: b.Digest}, b.Data)
 }
 
-func (w *writer) link(im Image, kind layout.Kind, d digest.Digest) error {
+func (w *writer) link(im Image, kind layout.PathKind, d digest.Digest) error {
 	return w.file(layout.Path{Kind: kind, Repository: im.Repository, Digest: d, Tag: im.Tag}, []byte(d))
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/reconcile"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 var shape = Shape{Images: 20, Repositories: 3, Layers: 2, Shared: 1, Sharers: 3, Size: 100, Untagged: 1}
@@ -30,7 +31,7 @@ func TestAStoreIsAlwaysTheSame(t *testing.T) {
 }
 
 func TestTheStockRegistryServesAStore(t *testing.T) {
-	dir := layout.Dir(t.TempDir())
+	dir := tree.Dir(t.TempDir())
 	if err := Disk(dir, shape); err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +81,7 @@ func pull(t *testing.T, repo distribution.Repository, blobs []distribution.Descr
 }
 
 func TestTheIndexSaysWhatIsOnDisk(t *testing.T) {
-	dir, ctx := layout.Dir(t.TempDir()), t.Context()
+	dir, ctx := tree.Dir(t.TempDir()), t.Context()
 	if err := Disk(dir, shape); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +99,7 @@ func TestTheIndexSaysWhatIsOnDisk(t *testing.T) {
 	}
 	im := shape.Image(9)
 	err = ix.View(ctx, func(r index.Reader) error {
-		row, err := r.Row(index.ManifestKey(im.Repository, im.Manifest.Digest))
+		row, err := r.Row(layout.ManifestKey(im.Repository, im.Manifest.Digest))
 		if age := time.Since(row.AccessedAt); err != nil || age < 9*time.Hour || age > 10*time.Hour {
 			t.Errorf("image 9 was used %v ago: %v", age, err)
 		}
@@ -110,7 +111,7 @@ func TestTheIndexSaysWhatIsOnDisk(t *testing.T) {
 }
 
 func TestAStandInIsTakenForAServer(t *testing.T) {
-	dir, ctx := layout.Dir(t.TempDir()), t.Context()
+	dir, ctx := tree.Dir(t.TempDir()), t.Context()
 	if err := Index(ctx, dir, shape, func(int) time.Duration { return 0 }); err != nil {
 		t.Fatal(err)
 	}

@@ -7,8 +7,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/jc-lab/docker-cache-server/internal/serve"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
+	"github.com/jc-lab/docker-cache-server/internal/users"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -44,7 +45,7 @@ EXIT STATUS
 			for _, unknown := range config.UnknownEnv(env.environ) {
 				fmt.Fprintf(env.stderr, "dcs: warning: environment variable %s is no setting of dcs\n", unknown)
 			}
-			cfg.Auth.Htpasswd = serve.Htpasswd(cfg) // empty stands for a path, and the path is what people look for
+			cfg.Auth.Htpasswd = users.Path(cfg.Auth.Htpasswd, tree.Dir(cfg.Storage.Directory)) // an empty one stands for it
 			if format == "json" {
 				return json.NewEncoder(env.stdout).Encode(settings(cmd, cfg, origins))
 			}

@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/jc-lab/docker-cache-server/internal/gc"
-	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/serve"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -100,7 +100,7 @@ func (f gcFlags) collect(ctx context.Context, env *environment, cfg *config.Conf
 	if err != nil {
 		return err
 	}
-	dir, err := layout.At(cfg.Storage.Directory)
+	dir, err := tree.At(cfg.Storage.Directory)
 	if err != nil {
 		return err
 	}

@@ -7,8 +7,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/jc-lab/docker-cache-server/internal/inspect"
-	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/serve"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -220,7 +220,7 @@ func newSource(env *environment, cmd *cobra.Command) (*inspect.Source, error) {
 	if err := becomeOwner(cfg); err != nil {
 		return nil, err
 	}
-	dir, err := layout.At(cfg.Storage.Directory)
+	dir, err := tree.At(cfg.Storage.Directory)
 	return &inspect.Source{Dir: dir, Log: log, Asked: asked(cfg, origins), NameAge: serve.NameAge(cfg)}, err
 }
 

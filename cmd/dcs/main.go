@@ -18,8 +18,8 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/gc"
 	"github.com/jc-lab/docker-cache-server/internal/index"
-	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/serve"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -128,7 +128,7 @@ func exitCode(err error) int {
 		usage  *usageError
 		conf   *config.Error
 		grace  *gc.GraceError
-		locked *layout.LockedError
+		locked *tree.LockedError
 		wrong  *gc.WrongIndexError
 		nobody *serve.NoUsersError
 		cert   *serve.CertificateError

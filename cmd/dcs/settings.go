@@ -8,10 +8,10 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/jc-lab/docker-cache-server/internal/expiry"
-	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/owner"
+	"github.com/jc-lab/docker-cache-server/internal/policy"
 	"github.com/jc-lab/docker-cache-server/internal/serve"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -91,7 +91,7 @@ func configFile(env *environment, cmd *cobra.Command) string {
 
 // becomeOwner makes root work as the owner of the data directory, before anything in it is looked at.
 func becomeOwner(cfg *config.Config) error {
-	dir, err := layout.At(cfg.Storage.Directory)
+	dir, err := tree.At(cfg.Storage.Directory)
 	if err != nil {
 		return err
 	}
@@ -99,8 +99,8 @@ func becomeOwner(cfg *config.Config) error {
 }
 
 // asked is the policy that was configured on purpose. The rest is left to what the server promised.
-func asked(cfg *config.Config, origins config.Origins) expiry.Request {
-	r := expiry.Request{Default: serve.Policy(cfg)}
+func asked(cfg *config.Config, origins config.Origins) policy.Request {
+	r := policy.Request{Default: serve.Policy(cfg)}
 	if origins.Explicit("cache.ttl") {
 		r.TTL = &cfg.Cache.TTL
 	}

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // TestACopyOfHardLinksIsNoStoreOfItsOwn: its lock and its index are those of the original, whose server writes to
@@ -35,7 +35,7 @@ func TestACopyOfHardLinksIsNoStoreOfItsOwn(t *testing.T) {
 	}
 	// What the hint says makes a store of the copy.
 	for _, pattern := range []string{"lock", "gc.lock", "index.db*"} {
-		files, err := filepath.Glob(filepath.Join(layout.Dir(copied).Metadata(), pattern))
+		files, err := filepath.Glob(filepath.Join(tree.Dir(copied).Metadata(), pattern))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,7 +59,7 @@ func TestAnIndexThatIsHeldIsToldAsBusy(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, t.TempDir())
 	s.push("app:v1")
-	shm, err := os.Open(layout.Dir(s.dir).Index() + "-shm")
+	shm, err := os.Open(tree.Dir(s.dir).Index() + "-shm")
 	if err != nil {
 		t.Fatal(err)
 	}

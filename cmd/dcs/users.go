@@ -14,10 +14,10 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/credential"
 	"github.com/jc-lab/docker-cache-server/internal/nearest"
 	"github.com/jc-lab/docker-cache-server/internal/owner"
-	"github.com/jc-lab/docker-cache-server/internal/serve"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/internal/users"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -68,8 +68,8 @@ about 60 ms of CPU.` + usersStatus,
 			if err != nil {
 				return err
 			}
-			if err := users.CheckName(args[0]); err != nil {
-				return &usageError{err, "choose a name of letters, digits and the like: it is what docker login asks for"}
+			if err := credential.CheckName(args[0]); err != nil {
+				return &usageError{fmt.Errorf("user name %w", err), "choose a name of letters, digits and the like: it is what docker login asks for"}
 			}
 			if slices.Contains(configured(cfg), args[0]) {
 				return &usageError{fmt.Errorf("user %s is in auth.users of the configuration, which wins over the file", args[0]),
@@ -246,9 +246,9 @@ func usersFile(env *environment, cmd *cobra.Command) (*users.File, *config.Confi
 	if err != nil {
 		return nil, nil, err
 	}
-	file := serve.Htpasswd(cfg)
+	file := users.Path(cfg.Auth.Htpasswd, tree.Dir(cfg.Storage.Directory))
 	dir := filepath.Dir(file)
-	if filepath.Base(dir) == filepath.Base(layout.Dir(dir).Metadata()) { // whose owner is that of the data directory
+	if filepath.Base(dir) == filepath.Base(tree.Dir(dir).Metadata()) { // whose owner is that of the data directory
 		dir = filepath.Dir(dir)
 	}
 	return users.Open(file), cfg, owner.Become(dir)
@@ -311,8 +311,8 @@ func askPassword(ctx context.Context, fd int) ([]byte, error) {
 }
 
 func checkPassword(password string) error {
-	if err := users.CheckPassword(password); err != nil {
-		return &usageError{err, "choose one of 1 to 72 bytes; letters beyond ASCII take two to four each"}
+	if err := credential.CheckPassword(password); err != nil {
+		return &usageError{fmt.Errorf("password %w", err), "choose one of 1 to 72 bytes; letters beyond ASCII take two to four each"}
 	}
 	return nil
 }

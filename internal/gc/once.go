@@ -9,26 +9,24 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/jc-lab/docker-cache-server/internal/adopt"
-	"github.com/jc-lab/docker-cache-server/internal/disk"
-	"github.com/jc-lab/docker-cache-server/internal/expiry"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
-	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/policy"
 	"github.com/jc-lab/docker-cache-server/internal/reconcile"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
 // Once is one run from outside a server, beside one or without.
 type Once struct {
-	Dir    layout.Dir
+	Dir    tree.Dir
 	Log    logrus.FieldLogger
 	DryRun bool
 	Repair bool // mend the store before the run
-	Asked  expiry.Request
+	Asked  policy.Request
 	// NameAge is for names that the index does not know; nil: used now.
-	NameAge adopt.Age
+	NameAge tree.Age
 	// Trail has a line of the log for each removed image at the level info, in place of debug.
 	Trail bool
 	// OnProgress is called, often, by the goroutine that runs. Nil: nobody looks.
@@ -48,7 +46,7 @@ func (e *GraceError) Hint() string {
 }
 
 // WrongIndexError says that a server uses another index than the one in its directory.
-type WrongIndexError struct{ layout.LockedError }
+type WrongIndexError struct{ tree.LockedError }
 
 func (e *WrongIndexError) Error() string {
 	return fmt.Sprintf("the index of %s was replaced while its server runs (pid %d)", e.Directory, e.Holder.PID)
@@ -81,7 +79,7 @@ func (o Once) Run(ctx context.Context) (rep Report, err error) {
 	if o.DryRun {
 		return o.rehearse(ctx)
 	}
-	tree, err := disk.OpenTree(string(o.Dir), o.Dir.Metadata(), o.Dir.Reached()...)
+	tree, err := tree.OpenTree(string(o.Dir), o.Dir.Metadata(), o.Dir.Reached()...)
 	if err != nil {
 		return rep, err
 	}
@@ -103,7 +101,7 @@ func (o Once) Run(ctx context.Context) (rep Report, err error) {
 }
 
 // beside runs with the server that there is now, or without one. again: that was not so any more.
-func (o Once) beside(ctx context.Context, tree *disk.Tree) (rep Report, again bool, err error) {
+func (o Once) beside(ctx context.Context, tree *tree.Tree) (rep Report, again bool, err error) {
 	live, err := o.awaitServer(ctx)
 	if err != nil {
 		return rep, false, err
@@ -134,13 +132,13 @@ func (o Once) beside(ctx context.Context, tree *disk.Tree) (rep Report, again bo
 // whoever asks first, and a loop asks first every time.
 const yield = 2 * time.Millisecond
 
-func same(a, b *layout.Holder) bool {
+func same(a, b *tree.Holder) bool {
 	return (a == nil) == (b == nil) && (a == nil || *a == *b)
 }
 
 // awaitServer returns the server of the directory, or nil. One that has just taken the lock has not said
 // yet which index it uses: it may still close the gate.
-func (o Once) awaitServer(ctx context.Context) (*layout.Holder, error) {
+func (o Once) awaitServer(ctx context.Context) (*tree.Holder, error) {
 	for {
 		live, err := o.Dir.Live()
 		if err != nil || live == nil || live.Index != "" {
@@ -168,7 +166,7 @@ func pause(ctx context.Context) error {
 	}
 }
 
-func (o Once) open(ctx context.Context, live *layout.Holder, tree *disk.Tree) (*sqlite.Store, error) {
+func (o Once) open(ctx context.Context, live *tree.Holder, tree *tree.Tree) (*sqlite.Store, error) {
 	if live == nil {
 		if err := tree.Touch(o.Dir.Index()); err != nil { // SQLite's other files get the owner of this one
 			return nil, err
@@ -179,8 +177,8 @@ func (o Once) open(ctx context.Context, live *layout.Holder, tree *disk.Tree) (*
 }
 
 // openBeside opens the index of the server, and no other that may lie in its place.
-func (o Once) openBeside(ctx context.Context, live *layout.Holder, mode sqlite.Mode) (*sqlite.Store, error) {
-	wrong := &WrongIndexError{layout.LockedError{Directory: string(o.Dir), Holder: *live}}
+func (o Once) openBeside(ctx context.Context, live *tree.Holder, mode sqlite.Mode) (*sqlite.Store, error) {
+	wrong := &WrongIndexError{tree.LockedError{Directory: string(o.Dir), Holder: *live}}
 	ix, err := sqlite.Open(ctx, o.Dir.Index(), mode, time.Now)
 	switch {
 	case errors.Is(err, os.ErrNotExist):

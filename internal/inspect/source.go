@@ -10,22 +10,21 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/jc-lab/docker-cache-server/internal/adopt"
-	"github.com/jc-lab/docker-cache-server/internal/expiry"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
-	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/policy"
 	"github.com/jc-lab/docker-cache-server/internal/reconcile"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // Source is a data directory, whether a server runs on it or not. It is only read.
 type Source struct {
-	Dir layout.Dir
+	Dir tree.Dir
 	Log logrus.FieldLogger
 	// Asked is the policy to suppose.
-	Asked expiry.Request
+	Asked policy.Request
 	// NameAge is for names in a directory that was never indexed; nil: used now.
-	NameAge adopt.Age
+	NameAge tree.Age
 }
 
 // List opens the index and writes what is in it.
@@ -119,7 +118,7 @@ func (s Source) index(ctx context.Context) (_ index.Store, err error) {
 	}
 	made := passing{ix, tmp}
 	res, err := reconcile.Rebuild(ctx, reconcile.Options{Dir: s.Dir, Index: ix, Log: s.Log, NameAge: s.NameAge, Hold: s.hold()})
-	var refused *layout.LinksError
+	var refused *tree.LinksError
 	switch {
 	case err == nil:
 		_, err = ix.OpenGate(ctx, res.Token, res.Repositories()...) // it knows everything now

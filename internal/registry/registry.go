@@ -11,26 +11,13 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
-
-	"github.com/jc-lab/docker-cache-server/internal/content"
-	"github.com/jc-lab/docker-cache-server/internal/disk"
-	"github.com/jc-lab/docker-cache-server/internal/index"
-	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // Options say what a registry serves.
 type Options struct {
-	Dir   layout.Dir
-	Tree  *disk.Tree
-	Index index.Store
-	Log   *logrus.Logger
+	Content Content
+	Log     *logrus.Logger
 
-	// Met learns of the links on the ways to what is used. Nil: nobody compares the index with the tree.
-	Met *layout.Met
-
-	// Resolution is how much older than the last use a row may be: the time for which leases stay in
-	// memory. The sweeper's cutoffs leave room for it.
-	Resolution time.Duration
 	// Secret signs the state of uploads that clients carry around. It outlives restarts.
 	Secret string
 	// Authenticate is nil where everybody may use the registry.
@@ -74,7 +61,7 @@ func (l Login) Failed() bool {
 
 // Limits bound what one client can ask for.
 type Limits struct {
-	// Manifest is the largest manifest that is taken, in bytes, at most index.MaxManifest.
+	// Manifest is the largest manifest that is taken, in bytes, at most manifest.MaxManifest.
 	Manifest int64
 	// Uploads is how many unfinished uploads a client may have; 0: any number.
 	Uploads int
@@ -100,7 +87,7 @@ type Exchange struct {
 // Registry is an http.Handler for /v2/.
 type Registry struct {
 	opts    Options
-	content *content.Store
+	content Content
 	uploads *uploads
 	files   files
 	room    *room
@@ -110,8 +97,7 @@ type Registry struct {
 
 // New makes a registry. It starts nothing.
 func New(opts Options) *Registry {
-	r := &Registry{opts: opts, files: newFiles(opts.Limits.Files), room: newRoom(manifestRoom), parsing: make(chan struct{}, parsers), listing: make(lane, listers)}
-	r.content = content.New(content.Options{Dir: opts.Dir, Tree: opts.Tree, Index: opts.Index, Log: opts.Log, Met: opts.Met, Resolution: opts.Resolution})
+	r := &Registry{opts: opts, content: opts.Content, files: newFiles(opts.Limits.Files), room: newRoom(manifestRoom), parsing: make(chan struct{}, parsers), listing: make(lane, listers)}
 	r.uploads = newUploads(opts.Limits.Uploads, func(u upload) bool { return r.content.HasUpload(u.repo, u.id) })
 	return r
 }

@@ -15,7 +15,7 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/gc"
 	"github.com/jc-lab/docker-cache-server/internal/index"
-	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -328,7 +328,7 @@ func TestFileTimesVoidNoPromise(t *testing.T) {
 		}
 	}
 	for _, suffix := range []string{"", "-wal", "-shm"} {
-		if err := os.Remove(layout.Dir(w.dir).Index() + suffix); err != nil && !os.IsNotExist(err) {
+		if err := os.Remove(tree.Dir(w.dir).Index() + suffix); err != nil && !os.IsNotExist(err) {
 			t.Fatal(err)
 		}
 	}

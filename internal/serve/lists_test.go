@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // TestAListIsFullOrAnError: what cannot be looked at is not left out of a list, for nobody could tell that from one
@@ -24,7 +25,7 @@ func TestAListIsFullOrAnError(t *testing.T) {
 		referrers = append(referrers, w.put("app", "", map[string]any{"schemaVersion": 2, "mediaType": ociIndex, "manifests": []any{},
 			"subject": descriptor(ociManifest, subject, 1), "annotations": map[string]string{"n": fmt.Sprint(i)}}))
 	}
-	dir := layout.Dir(w.dir)
+	dir := tree.Dir(w.dir)
 	tag := filepath.Dir(dir.File(layout.Path{Kind: layout.TagLink, Repository: "app", Tag: "v1"}))
 	revision := dir.File(layout.Path{Kind: layout.RevisionLink, Repository: "app", Digest: digestFrom(referrers[0])})
 	blob := dir.File(layout.Path{Kind: layout.BlobData, Digest: digestFrom(referrers[1])})

@@ -19,15 +19,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
-	"github.com/jc-lab/docker-cache-server/internal/adopt"
-	"github.com/jc-lab/docker-cache-server/internal/expiry"
+	"github.com/jc-lab/docker-cache-server/internal/content/files"
 	"github.com/jc-lab/docker-cache-server/internal/gc"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/inspect"
-	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/policy"
 	"github.com/jc-lab/docker-cache-server/internal/reconcile"
 	"github.com/jc-lab/docker-cache-server/internal/registry"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/internal/users"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -64,7 +64,7 @@ type Server struct {
 	log         *logrus.Logger
 	store       *store
 	registry    *registry.Registry
-	met         *layout.Met
+	met         *tree.Met
 	metrics     *metrics
 	events      *events
 	flights     *flights
@@ -85,19 +85,19 @@ type Server struct {
 
 	background sync.WaitGroup // everything that cancel ends
 	cancel     context.CancelFunc
-	starting   atomic.Bool     // Start listens, or has listened
-	ending     atomic.Bool     // Shutdown was called
-	stopping   chan struct{}   // closed when Shutdown begins
-	stopped    chan struct{}   // closed when Shutdown is done
-	failure    error           // of Shutdown; read once stopped is closed
-	rebuilding sync.Mutex      // held by the one comparison of the index with the disk at a time
-	rebuilt    time.Time       // when watch began the last one; only watch uses it
-	unread     []layout.Unread // what the last comparison could not read; guarded by rebuilding
+	starting   atomic.Bool   // Start listens, or has listened
+	ending     atomic.Bool   // Shutdown was called
+	stopping   chan struct{} // closed when Shutdown begins
+	stopped    chan struct{} // closed when Shutdown is done
+	failure    error         // of Shutdown; read once stopped is closed
+	rebuilding sync.Mutex    // held by the one comparison of the index with the disk at a time
+	rebuilt    time.Time     // when watch began the last one; only watch uses it
+	unread     []tree.Unread // what the last comparison could not read; guarded by rebuilding
 }
 
 // ErrLocked, ErrNoUsers and ErrIncomplete are what callers of the library can tell apart, whose types they cannot name.
 var (
-	ErrLocked     = layout.ErrLocked
+	ErrLocked     = tree.ErrLocked
 	ErrIncomplete = index.ErrGateClosed
 	ErrNoUsers    = errors.New("there is no user who could log in")
 )
@@ -138,7 +138,7 @@ func New(opts Options) (_ *Server, err error) {
 			cancel()
 		}
 	}()
-	dir, err := layout.At(s.cfg.Storage.Directory)
+	dir, err := tree.At(s.cfg.Storage.Directory)
 	if err != nil {
 		return nil, err
 	}
@@ -164,18 +164,19 @@ func New(opts Options) (_ *Server, err error) {
 		s.log.WithField("owed", config.FormatDuration(owed.Grace)).Infof("the previous grace period (%s) still applies; nothing is removed earlier", config.FormatDuration(owed.Grace))
 	}
 	s.metrics = newMetrics()
-	s.met = layout.NewMet(dir)
+	s.met = tree.NewMet(dir)
 	s.calls.ctx = ctx
 	s.outlook = outlook{look: s.sum, calls: &s.calls, patience: time.Second}
 	s.events = newEvents(s.observe, s.log, maxEvents)
-	connections, files := descriptors()
+	connections, requestFiles := descriptors()
 	s.door = newDoor(connections)
 	s.registry = registry.New(registry.Options{
-		Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log, Met: s.met,
-		Resolution: policy.Resolution, Secret: s.store.secret, Authenticate: s.following(authenticate),
+		Content: files.New(files.Options{Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log, Met: s.met,
+			Resolution: policy.Resolution}),
+		Log: s.log, Secret: s.store.secret, Authenticate: s.following(authenticate),
 		Proxies: s.cfg.Server.Proxies(),
 		Limits: registry.Limits{Manifest: s.cfg.Limits.ManifestSize, Uploads: s.cfg.Limits.UploadsPerClient,
-			Stall: s.cfg.Limits.StallTimeout, Files: files},
+			Stall: s.cfg.Limits.StallTimeout, Files: requestFiles},
 		OnAccess: s.accessed(), OnRequest: s.requested,
 	})
 	s.metrics.registry.MustRegister(gauges{s})
@@ -191,25 +192,17 @@ func New(opts Options) (_ *Server, err error) {
 
 // Policy is what a configuration promises.
 func Policy(cfg *config.Config) index.Policy {
-	return index.Policy{TTL: cfg.Cache.TTL, Grace: cfg.Cache.Grace, Resolution: expiry.Resolution(cfg.Cache.Grace)}
+	return index.Policy{TTL: cfg.Cache.TTL, Grace: cfg.Cache.Grace, Resolution: policy.Resolution(cfg.Cache.Grace)}
 }
 
 func (s *Server) policy() index.Policy { return Policy(s.Config()) }
 
 // NameAge is the age that a configuration gives to names that the index does not know; nil: used now.
-func NameAge(cfg *config.Config) adopt.Age {
+func NameAge(cfg *config.Config) tree.Age {
 	if cfg.Cache.AdoptAge == "mtime" {
 		return func(modified time.Time) time.Time { return modified }
 	}
 	return nil
-}
-
-// Htpasswd is the file of users that a configuration names.
-func Htpasswd(cfg *config.Config) string {
-	if cfg.Auth.Htpasswd != "" {
-		return cfg.Auth.Htpasswd
-	}
-	return layout.Dir(cfg.Storage.Directory).Htpasswd()
 }
 
 // following asks the authenticator of the newest configuration. Nil: everybody may use the registry.
@@ -243,7 +236,7 @@ func (s *Server) authenticator(cfg *config.Config) (registry.Authenticate, error
 
 // verifier knows the users of a configuration, of whom there is at least one.
 func (s *Server) verifier(cfg *config.Config) (*users.Verifier, error) {
-	o := users.VerifierOptions{Path: Htpasswd(cfg), Access: s.reach, After: s.users.Load()}
+	o := users.VerifierOptions{Path: users.Path(cfg.Auth.Htpasswd, tree.Dir(cfg.Storage.Directory)), Access: s.reach, After: s.users.Load()}
 	o.OnChange = func(n int, err error) { s.usersChanged(o.Path, n, err) }
 	for _, u := range cfg.Auth.Users {
 		o.Users = append(o.Users, users.Credential{Name: u.Username, Password: u.Password})
@@ -420,7 +413,7 @@ func (s *Server) watchGate(ctx context.Context) {
 	if err != nil || time.Since(s.rebuilt) < rebuildPause || !s.rebuilding.TryLock() {
 		return
 	}
-	whole := !slices.ContainsFunc(s.unread, layout.Unread.Readable)
+	whole := !slices.ContainsFunc(s.unread, tree.Unread.Readable)
 	s.rebuilding.Unlock()
 	if open && whole {
 		return

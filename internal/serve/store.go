@@ -16,21 +16,21 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
-	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // store is a data directory that this server holds, with its lock and its index.
 type store struct {
-	dir    layout.Dir
-	tree   *disk.Tree
-	lock   *layout.RootLock
+	dir    tree.Dir
+	tree   *tree.Tree
+	lock   *tree.RootLock
 	index  *sqlite.Store
 	secret string
 }
 
 // openStore takes a data directory, which is made when it is missing. The gate is closed: what happened
 // while no server ran is not known yet.
-func openStore(ctx context.Context, dir layout.Dir, policy index.Policy, now func() time.Time, log logrus.FieldLogger) (_ *store, err error) {
+func openStore(ctx context.Context, dir tree.Dir, policy index.Policy, now func() time.Time, log logrus.FieldLogger) (_ *store, err error) {
 	if err := os.MkdirAll(string(dir), 0o755); err != nil {
 		return nil, directoryError(dir, err)
 	}
@@ -38,7 +38,7 @@ func openStore(ctx context.Context, dir layout.Dir, policy index.Policy, now fun
 		return nil, directoryError(dir, err)
 	}
 	s := &store{dir: dir}
-	if s.tree, err = disk.OpenTree(string(dir), dir.Metadata(), dir.Reached()...); err != nil {
+	if s.tree, err = tree.OpenTree(string(dir), dir.Metadata(), dir.Reached()...); err != nil {
 		return nil, directoryError(dir, err)
 	}
 	if s.lock, err = dir.Lock(ctx); err != nil {
@@ -53,7 +53,7 @@ func openStore(ctx context.Context, dir layout.Dir, policy index.Policy, now fun
 		return nil, err
 	}
 	// No index yet: a gc waits until the gate is closed.
-	if err := s.lock.Announce(layout.Holder{PID: os.Getpid()}); err != nil {
+	if err := s.lock.Announce(tree.Holder{PID: os.Getpid()}); err != nil {
 		return nil, err
 	}
 	err = s.readIndex(log, func() (err error) {
@@ -79,7 +79,7 @@ func (s *store) promise(ctx context.Context, policy index.Policy) error {
 	if _, err := s.index.CloseGate(ctx); err != nil {
 		return err
 	}
-	if err := s.lock.Announce(layout.Holder{PID: os.Getpid(), Index: s.index.ID()}); err != nil {
+	if err := s.lock.Announce(tree.Holder{PID: os.Getpid(), Index: s.index.ID()}); err != nil {
 		return err
 	}
 	return s.index.Promise(ctx, policy)
@@ -94,7 +94,7 @@ func (s *store) keep(ctx context.Context) error {
 	if !again || err != nil {
 		return err
 	}
-	return errors.Join(s.tree.Own(s.dir.LockFile()), s.lock.Announce(layout.Holder{PID: os.Getpid(), Index: s.index.ID()}))
+	return errors.Join(s.tree.Own(s.dir.LockFile()), s.lock.Announce(tree.Holder{PID: os.Getpid(), Index: s.index.ID()}))
 }
 
 // reopenIndex goes on with the index that is there now, or with a new one. The write-ahead log beside it
@@ -171,7 +171,7 @@ func (s *store) close() error {
 		// What happens from now on is not seen: nobody expires before the next comparison with the disk.
 		errs = append(errs, s.index.LeaveGate(context.Background()), s.index.Close())
 	}
-	return errors.Join(append(errs, s.lock.Announce(layout.Holder{}), s.lock.Unlock())...)
+	return errors.Join(append(errs, s.lock.Announce(tree.Holder{}), s.lock.Unlock())...)
 }
 
 // DirectoryError says why a data directory cannot be used.
@@ -199,8 +199,8 @@ func (e *DirectoryError) Hint() string {
 	return "choose another directory: --storage.directory DIR"
 }
 
-func directoryError(dir layout.Dir, err error) error {
-	var locked *layout.LockedError
+func directoryError(dir tree.Dir, err error) error {
+	var locked *tree.LockedError
 	if errors.As(err, &locked) {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/gc"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/reconcile"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // What dcs says to be there can be pulled, whoever brought it to the disk, and whatever became of it there.
@@ -45,7 +46,7 @@ func (w *world) copyFrom(from *world) {
 	}
 }
 
-func (w *world) file(p layout.Path) string { return layout.Dir(w.dir).File(p) }
+func (w *world) file(p layout.Path) string { return tree.Dir(w.dir).File(p) }
 
 func (w *world) blobFile(d string) string {
 	return w.file(layout.Path{Kind: layout.BlobData, Digest: digest.Digest(d)})

@@ -25,6 +25,8 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/gc"
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -191,7 +193,7 @@ func (w *world) fetch(repo, reference string) {
 		w.Errorf("manifest %s of %s: %d, digest %s, content %s", reference, repo, resp.StatusCode, d, digestOf(data))
 		return
 	}
-	content, err := index.ParseContent(data)
+	content, err := manifest.Parse(data)
 	if err != nil {
 		w.Errorf("manifest %s of %s: %v", reference, repo, err)
 		return
@@ -354,7 +356,7 @@ func (w *world) empty() {
 		w.Errorf("left in the index: %+v", t)
 	}
 	err := w.s.store.index.View(w.Context(), func(r index.Reader) error {
-		for _, k := range []index.Kind{index.Blob, index.Layer, index.Manifest, index.Tag} {
+		for _, k := range []layout.Kind{layout.Blob, layout.Layer, layout.Manifest, layout.Tag} {
 			if err := r.Each(k, func(row index.Row) error {
 				w.Errorf("left in the index: %s", row.Key)
 				return nil

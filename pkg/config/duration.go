@@ -95,7 +95,7 @@ func unitDuration(number, unit string) (time.Duration, error) {
 const durationHint = "write numbers with the units w, d, h, m, s, ms, us, ns, for example 30d or 1h30m"
 
 func tooLong() error {
-	return problem("0 means for ever where that is possible", "is longer than 292 years")
+	return problem("use 0 where no limit is meant", "is longer than 292 years")
 }
 
 // FormatDuration is the reverse of ParseDuration. Days are the largest unit, as in every default of dcs, and units that

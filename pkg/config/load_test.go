@@ -83,8 +83,8 @@ func TestLoadWithoutSourcesIsTheDefault(t *testing.T) {
 	if !reflect.DeepEqual(cfg, DefaultConfig()) {
 		t.Errorf("got %+v", cfg)
 	}
-	if len(origins) != len(keys()) {
-		t.Errorf("%d origins for %d keys", len(origins), len(keys()))
+	if len(origins) != len(DefaultConfig().keys()) {
+		t.Errorf("%d origins for %d keys", len(origins), len(DefaultConfig().keys()))
 	}
 	for _, key := range Keys() {
 		if _, ok := origins[key]; !ok || origins.Explicit(key) {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/jc-lab/docker-cache-server/internal/credential"
 )
 
 const (
@@ -26,12 +28,6 @@ const (
 
 	// minHeaderSize is room for a long login; maxHeaderSize keeps a thousand connections from being a gigabyte.
 	minHeaderSize, maxHeaderSize = 4 << 10, 1 << 20
-
-	// maxPassword is what bcrypt reads of a password, in bytes.
-	maxPassword = 72
-
-	// bcryptLength is the length of every bcrypt hash, in bytes.
-	bcryptLength = 60
 )
 
 // Validate returns everything that dcs could not honour, as an Errors, or nil. It reads no file: whether there are any
@@ -131,62 +127,32 @@ func (s *Storage) mistakes() []error {
 func (a *Auth) mistakes() (all []error) {
 	names := map[string]bool{}
 	for i, u := range a.Users {
-		key := fmt.Sprintf("auth.users[%d]", i)
-		all = append(all, u.mistakes(key)...)
-		if u.Username != "" {
-			all = append(all, unless(!names[u.Username], refuse(key+".username", u.Username, "remove one of the two", "is there already")))
+		name, password := fmt.Sprintf("auth.users[%d].username", i), fmt.Sprintf("auth.users[%d].password", i)
+		if err := credential.CheckName(u.Username); err != nil {
+			all = append(all, refuse(name, u.Username, "choose another name, of letters, digits and the like", "%s", err))
+		}
+		if u.Username != "" && names[u.Username] {
+			all = append(all, refuse(name, u.Username, "remove one of the two", "is listed twice"))
 		}
 		names[u.Username] = true
+		if err := credential.CheckConfigured(u.Password); err != nil { // the password itself stays out of the error
+			all = append(all, refuse(password, "", "choose 1 to 72 bytes, or give a bcrypt hash in single quotes; "+
+				"where a template is expanded, write $$ for $", "%s", err))
+		}
 	}
 	return append(all, unless(!a.AnonymousPull, notYet("auth.anonymous_pull", "true", "remove it, and log in to pull")))
-}
-
-// mistakes never puts the password into an error.
-func (u *User) mistakes(key string) []error {
-	return []error{u.nameMistake(key + ".username"), u.passwordMistake(key + ".password")}
-}
-
-func (u *User) nameMistake(key string) error {
-	switch {
-	case u.Username == "":
-		return refuse(key, "", "give every user a username", "is empty")
-	case strings.Contains(u.Username, ":"):
-		return refuse(key, u.Username, "Basic authentication ends the name at the colon: choose another", "contains a colon")
-	case strings.ContainsFunc(u.Username, unicode.IsControl):
-		return refuse(key, u.Username, "choose another", "contains a control character")
-	}
-	return nil
-}
-
-func (u *User) passwordMistake(key string) error {
-	switch {
-	case u.Password == "":
-		return refuse(key, "", "give every user a password, or a bcrypt hash of one", "is empty")
-	case isBcrypt(u.Password) && len(u.Password) != bcryptLength:
-		return refuse(key, "", "put it in single quotes, and write $$ for $ where a template is expanded",
-			"looks like a bcrypt hash, but has %d characters and not %d", len(u.Password), bcryptLength)
-	case !isBcrypt(u.Password) && len(u.Password) > maxPassword:
-		return refuse(key, "", "bcrypt reads no more: choose a shorter one", "is longer than %d bytes", maxPassword)
-	}
-	return nil
-}
-
-func isBcrypt(password string) bool {
-	return slices.ContainsFunc([]string{"$2a$", "$2b$", "$2y$"}, func(prefix string) bool {
-		return strings.HasPrefix(password, prefix)
-	})
 }
 
 func (c *Cache) mistakes() []error {
 	const off = "0 switches the built-in cleaner off"
 	return []error{
-		notNegative("cache.ttl", c.TTL, "0 is for ever"),
+		notNegative("cache.ttl", c.TTL, "use 0 to keep images forever"),
 		notNegative("cache.cleanup_interval", c.CleanupInterval, off),
 		unless(c.CleanupInterval <= 0 || c.CleanupInterval >= minCleanupInterval,
 			refuse("cache.cleanup_interval", FormatDuration(c.CleanupInterval), off, "is less than %s", FormatDuration(minCleanupInterval))),
 		unless(c.Grace >= minGrace,
 			refuse("cache.grace", FormatDuration(c.Grace), "choose more than the longest push takes; the default is 1h",
-				"is less than %s: nothing that dcs says to exist could be relied on", FormatDuration(minGrace))),
+				"is less than %s: without a grace a push can lose layers", FormatDuration(minGrace))),
 		unless(c.AdoptAge == "now" || c.AdoptAge == "mtime",
 			refuse("cache.adopt_age", c.AdoptAge, "write now or mtime", "is neither now nor mtime")),
 		unless(c.MaxSize == 0, notYet("cache.max_size", FormatSize(c.MaxSize), "remove it, and choose a cache.ttl that fits the disk")),
