@@ -119,11 +119,6 @@ func (e *NoUsersError) Error() string {
 // Is makes every NoUsersError an ErrNoUsers.
 func (e *NoUsersError) Is(target error) bool { return target == ErrNoUsers }
 
-// Hint says what the operator can do.
-func (e *NoUsersError) Hint() string {
-	return fmt.Sprintf("add one (dcs users add NAME --auth.htpasswd %s), or serve without login: --auth.enabled=false", e.Htpasswd)
-}
-
 // New opens the store and begins to keep it: rebuild, heartbeat, expiry. It listens only where Options.Listen is set.
 func New(opts Options) (_ *Server, err error) {
 	if err := opts.Config.Validate(); err != nil {
@@ -324,12 +319,12 @@ func (s *Server) rebuild(ctx context.Context) {
 	s.unread = res.Unread
 	if err != nil {
 		if ctx.Err() == nil {
-			s.complain(err, "the index could not be compared with the disk: nothing expires until that is done; trying again in a minute")
+			s.log.WithError(err).Error("the index could not be compared with the disk: nothing expires until that is done; trying again in a minute")
 		}
 		return
 	}
 	for _, u := range res.Unread {
-		s.complain(u.Err, "a part of the tree cannot be read; until it can, nothing of its repository expires, nor any blob")
+		s.log.WithError(u.Err).Error("a part of the tree cannot be read; until it can, nothing of its repository expires, nor any blob")
 	}
 	if !opened {
 		return // another process began to compare after us; watch sees to it
@@ -345,16 +340,6 @@ func (s *Server) rebuild(ctx context.Context) {
 }
 
 var errLinks = errors.New("symbolic links were made or changed meanwhile")
-
-// complain logs an error, and what the operator can do if somebody knows that.
-func (s *Server) complain(err error, message string) {
-	log := s.log.WithError(err)
-	var hinted interface{ Hint() string }
-	if errors.As(err, &hinted) {
-		log = log.WithField("hint", hinted.Hint())
-	}
-	log.Error(message)
-}
 
 func (s *Server) gate(open bool) {
 	if s.opts.OnGate != nil {
@@ -383,7 +368,7 @@ func (s *Server) beat(ctx context.Context) {
 
 func (s *Server) watch(ctx context.Context) {
 	if err := s.store.keep(ctx); err != nil && ctx.Err() == nil {
-		s.complain(err, "cannot keep the lock of the data directory: another server may be at work in it")
+		s.log.WithError(err).Error("cannot keep the lock of the data directory: another server may be at work in it")
 	}
 	if err := s.store.tree.KeepBallast(s.store.dir.Ballast()); err != nil {
 		s.log.WithError(err).Error("cannot keep ballast on the disk")
