@@ -98,8 +98,8 @@ func (f *File) Remove(name string) error {
 	return nil
 }
 
-// Check returns an error that wraps os.ErrNotExist when the directory of the file is missing: then the path is a mistake.
-// A missing file is one without users.
+// Check returns an error that wraps os.ErrNotExist when the directory of the file is missing: then the path is a
+// mistake. A missing file is one without users.
 func (f *File) Check() error {
 	dir := filepath.Dir(f.path)
 	err := checkDir(dir)

@@ -14,36 +14,37 @@ import (
 )
 
 const (
-	// minGrace is there because without any grace no answer of dcs would be worth anything.
+	// minGrace exists because without any grace no layer of a push would be safe until its manifest comes.
 	minGrace = time.Millisecond
 
 	// minCleanupInterval keeps a typing error (1ms for 1m) from making the cleaner spin.
 	minCleanupInterval = 100 * time.Millisecond
 
-	// minManifestSize lets pass what real images have: of 127 layers a manifest has about 20 KiB.
+	// minManifestSize admits every real image: the manifest of 127 layers has about 20 KiB.
 	minManifestSize = 64 << 10
 
-	// maxManifestSize is what distribution reads of a manifest that is pushed.
+	// maxManifestSize is how much distribution reads of a manifest that a client pushes.
 	maxManifestSize = 4 << 20
 
-	// minHeaderSize is room for a long login; maxHeaderSize keeps a thousand connections from being a gigabyte.
+	// minHeaderSize is room for a long login. maxHeaderSize limits a thousand connections to a gigabyte.
 	minHeaderSize, maxHeaderSize = 4 << 10, 1 << 20
 )
 
-// Validate returns everything that dcs could not honour, as an Errors, or nil. It reads no file: whether there are any
-// users at all is for the server to say, which has read the htpasswd file.
+// Validate returns everything that dcs could not honour, as an Errors, or nil. It reads no file. Only the server, which
+// has read the htpasswd file, can say whether there is any user.
 func (c *Config) Validate() error { return c.mistakes().orNil() }
 
 func (c *Config) mistakes() (all Errors) {
 	for _, of := range [][]error{
-		c.Server.mistakes(), c.Storage.mistakes(), c.Auth.mistakes(), c.Cache.mistakes(), c.Limits.mistakes(), c.Debug.mistakes(), c.Log.mistakes(),
+		c.Server.mistakes(), c.Storage.mistakes(), c.Auth.mistakes(), c.Cache.mistakes(), c.Limits.mistakes(),
+		c.Debug.mistakes(), c.Log.mistakes(),
 	} {
 		all = append(all, collect(of...)...)
 	}
 	return all
 }
 
-// unless is the error that something is not so.
+// unless returns err if a condition does not hold.
 func unless(so bool, err error) error {
 	if so {
 		return nil
@@ -51,7 +52,7 @@ func unless(so bool, err error) error {
 	return err
 }
 
-// refuse is problem for a key whose value is known.
+// refuse is problem with key and value.
 func refuse(key, value, hint, format string, args ...any) error {
 	return about(problem(hint, format, args...), key, value)
 }
@@ -64,10 +65,14 @@ func (s *Server) mistakes() []error {
 	const certificate, key = "server.tls.certificate", "server.tls.key"
 	tls := s.TLS
 	mistakes := []error{
-		unless(isHost(s.Address), refuse("server.address", s.Address, "give the port as server.port", "is neither an IP address nor a host name")),
-		unless(isPort(s.Port), refuse("server.port", strconv.Itoa(s.Port), "0 takes any free one", "is not a port: those are 0 to 65535")),
-		unless(tls.Certificate == "" || tls.Key != "", refuse(certificate, tls.Certificate, "give both or none", "needs %s beside it", key)),
-		unless(tls.Key == "" || tls.Certificate != "", refuse(key, tls.Key, "give both or none", "needs %s beside it", certificate)),
+		unless(isHost(s.Address), refuse("server.address", s.Address, "give the port as server.port",
+			"is neither an IP address nor a host name")),
+		unless(isPort(s.Port), refuse("server.port", strconv.Itoa(s.Port), "0 takes any free one",
+			"is not a port: those are 0 to 65535")),
+		unless(tls.Certificate == "" || tls.Key != "", refuse(certificate, tls.Certificate, "give both or none",
+			"needs %s beside it", key)),
+		unless(tls.Key == "" || tls.Certificate != "", refuse(key, tls.Key, "give both or none",
+			"needs %s beside it", certificate)),
 		notNegative("server.drain_timeout", s.DrainTimeout, "0 cuts transfers at once"),
 	}
 	for i, proxy := range s.TrustedProxies {
@@ -78,7 +83,7 @@ func (s *Server) mistakes() []error {
 	return mistakes
 }
 
-// Proxies are the networks of TrustedProxies. Validate says which are none.
+// Proxies returns the networks of TrustedProxies, without those that Validate refuses.
 func (s *Server) Proxies() (networks []netip.Prefix) {
 	for _, proxy := range s.TrustedProxies {
 		if network, err := parseNetwork(proxy); err == nil {
@@ -88,7 +93,7 @@ func (s *Server) Proxies() (networks []netip.Prefix) {
 	return networks
 }
 
-// parseNetwork reads a network, or the one of an address alone.
+// parseNetwork reads a network, or an address, which is a network of one.
 func parseNetwork(text string) (netip.Prefix, error) {
 	const hint = "write it like 10.0.0.0/8, 2001:db8::/32 or 192.0.2.1"
 	network, err := netip.ParsePrefix(text)
@@ -121,7 +126,8 @@ func notNegative(key string, d time.Duration, hint string) error {
 }
 
 func (s *Storage) mistakes() []error {
-	return []error{unless(s.Directory != "", refuse("storage.directory", "", "name the directory that dcs keeps everything in", "is empty"))}
+	return []error{unless(s.Directory != "",
+		refuse("storage.directory", "", "name the directory that dcs keeps everything in", "is empty"))}
 }
 
 func (a *Auth) mistakes() (all []error) {
@@ -129,7 +135,8 @@ func (a *Auth) mistakes() (all []error) {
 	for i, u := range a.Users {
 		name, password := fmt.Sprintf("auth.users[%d].username", i), fmt.Sprintf("auth.users[%d].password", i)
 		if err := credential.CheckName(u.Username); err != nil {
-			all = append(all, refuse(name, u.Username, "choose another name, of letters, digits and the like", "%s", err))
+			all = append(all,
+				refuse(name, u.Username, "choose another name, of letters, digits and the like", "%s", err))
 		}
 		if u.Username != "" && names[u.Username] {
 			all = append(all, refuse(name, u.Username, "remove one of the two", "is listed twice"))
@@ -149,13 +156,15 @@ func (c *Cache) mistakes() []error {
 		notNegative("cache.ttl", c.TTL, "use 0 to keep images forever"),
 		notNegative("cache.cleanup_interval", c.CleanupInterval, off),
 		unless(c.CleanupInterval <= 0 || c.CleanupInterval >= minCleanupInterval,
-			refuse("cache.cleanup_interval", FormatDuration(c.CleanupInterval), off, "is less than %s", FormatDuration(minCleanupInterval))),
+			refuse("cache.cleanup_interval", FormatDuration(c.CleanupInterval), off, "is less than %s",
+				FormatDuration(minCleanupInterval))),
 		unless(c.Grace >= minGrace,
 			refuse("cache.grace", FormatDuration(c.Grace), "choose more than the longest push takes; the default is 1h",
 				"is less than %s: without a grace a push can lose layers", FormatDuration(minGrace))),
 		unless(c.AdoptAge == "now" || c.AdoptAge == "mtime",
 			refuse("cache.adopt_age", c.AdoptAge, "write now or mtime", "is neither now nor mtime")),
-		unless(c.MaxSize == 0, notYet("cache.max_size", FormatSize(c.MaxSize), "remove it, and choose a cache.ttl that fits the disk")),
+		unless(c.MaxSize == 0, notYet("cache.max_size", FormatSize(c.MaxSize),
+			"remove it, and choose a cache.ttl that fits the disk")),
 		unless(len(c.Rules) == 0, notYet("cache.rules", "", "remove them: cache.ttl is for all images")),
 	}
 }
@@ -163,11 +172,13 @@ func (c *Cache) mistakes() []error {
 func (l *Limits) mistakes() []error {
 	size := func(key string, n, least, most int64) error {
 		return unless(least <= n && n <= most,
-			refuse(key, FormatSize(n), "choose a size between the two", "is not between %s and %s", FormatSize(least), FormatSize(most)))
+			refuse(key, FormatSize(n), "choose a size between the two", "is not between %s and %s", FormatSize(least),
+				FormatSize(most)))
 	}
 	return []error{
 		size("limits.manifest_size", l.ManifestSize, minManifestSize, maxManifestSize),
-		unless(l.UploadsPerClient >= 0, refuse("limits.uploads_per_client", strconv.Itoa(l.UploadsPerClient), "0 is no limit", "is negative")),
+		unless(l.UploadsPerClient >= 0,
+			refuse("limits.uploads_per_client", strconv.Itoa(l.UploadsPerClient), "0 is no limit", "is negative")),
 		size("limits.header_size", l.HeaderSize, minHeaderSize, maxHeaderSize),
 		unless(l.HeaderTimeout >= time.Millisecond,
 			refuse("limits.header_timeout", FormatDuration(l.HeaderTimeout), "the default is 30s", "is less than 1ms")),
@@ -194,6 +205,7 @@ func (l *Log) mistakes() []error {
 	return []error{
 		unless(slices.Contains(levels, strings.ToLower(l.Level)),
 			refuse("log.level", l.Level, "choose trace, debug, info, warn or error", "is not a log level")),
-		unless(l.Format == "text" || l.Format == "json", refuse("log.format", l.Format, "write text or json", "is neither text nor json")),
+		unless(l.Format == "text" || l.Format == "json",
+			refuse("log.format", l.Format, "write text or json", "is neither text nor json")),
 	}
 }
