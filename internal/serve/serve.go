@@ -203,6 +203,7 @@ func NameAge(cfg *config.Config) adopt.Age {
 	}
 	return nil
 }
+
 // following asks the authenticator of the newest configuration. Nil: everybody may use the registry.
 func (s *Server) following(first registry.Authenticate) registry.Authenticate {
 	if first == nil {

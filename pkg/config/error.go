@@ -75,24 +75,6 @@ func (e Errors) Unwrap() []error {
 	return all
 }
 
-// collect returns the errors that are not nil. problem made each of them.
-func collect(errs ...error) (all Errors) {
-	for _, err := range errs {
-		if e, ok := errors.AsType[*Error](err); ok {
-			all = append(all, e)
-		}
-	}
-	return all
-}
-
-// orNil is a nil error when nothing is wrong.
-func (e Errors) orNil() error {
-	if len(e) == 0 {
-		return nil
-	}
-	return e
-}
-
 // problem returns an Error without key, value and place.
 func problem(hint, format string, args ...any) error {
 	return &Error{Problem: fmt.Sprintf(format, args...), hint: hint}
