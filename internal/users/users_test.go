@@ -275,7 +275,8 @@ func TestDirectoryOfTheFile(t *testing.T) {
 
 func TestHomeIsTheDirectoryWhoseOwnerTheFileIsFor(t *testing.T) {
 	for path, want := range map[string]string{
-		"/srv/data/.metadata/htpasswd": "/srv/data", "/etc/dcs/htpasswd": "/etc/dcs", ".metadata/htpasswd": ".", "htpasswd": ".",
+		"/srv/data/.metadata/htpasswd": "/srv/data", "/etc/dcs/htpasswd": "/etc/dcs", ".metadata/htpasswd": ".",
+		"htpasswd":                     ".",
 		"/srv/.metadata/more/htpasswd": "/srv/.metadata/more",
 	} {
 		if got := Open(path).Home(); got != want {
