@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -235,12 +234,8 @@ func usersFile(env *environment, cmd *cobra.Command) (*users.File, *config.Confi
 	if err != nil {
 		return nil, nil, err
 	}
-	file := users.Path(cfg.Auth.Htpasswd, tree.Dir(cfg.Storage.Directory))
-	dir := filepath.Dir(file)
-	if filepath.Base(dir) == filepath.Base(tree.Dir(dir).Metadata()) { // whose owner is that of the data directory
-		dir = filepath.Dir(dir)
-	}
-	return users.Open(file), cfg, owner.Become(dir)
+	file := users.Open(users.Path(cfg.Auth.Htpasswd, tree.Dir(cfg.Storage.Directory)))
+	return file, cfg, owner.Become(file.Home())
 }
 
 // readPassword asks twice on a terminal. From standard input one trailing newline is cut.
