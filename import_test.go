@@ -26,13 +26,14 @@ var arrows = []struct {
 	{"bench/process", nil},
 	{"cmd/dcs", []string{"internal/gc", "internal/index", "internal/inspect", "internal/layout", "internal/nearest", "internal/owner", "internal/policy", "internal/serve", "internal/tree", "internal/ui", "internal/users", "pkg/config"}},
 	{"pkg/server", []string{"internal/gc", "internal/inspect", "internal/serve", "internal/stamp", "pkg/config"}}, // whose values it makes its own
-	{"internal/serve", []string{"internal/disk", "internal/gc", "internal/index", "internal/index/sqlite", "internal/inspect", "internal/layout",
-		"internal/owner", "internal/policy", "internal/reconcile", "internal/registry", "internal/stamp", "internal/tree", "internal/users", "pkg/config"}},
+	{"internal/serve", []string{"internal/disk", "internal/event", "internal/gc", "internal/index", "internal/index/sqlite", "internal/inspect", "internal/layout",
+		"internal/metrics", "internal/owner", "internal/policy", "internal/reconcile", "internal/registry", "internal/stamp", "internal/tree", "internal/users", "pkg/config"}},
+	{"internal/metrics", []string{"internal/event", "internal/index", "internal/inspect", "internal/registry"}}, // what it reads
 	{"internal/inspect", []string{"internal/image", "internal/index", "internal/index/sqlite", "internal/layout", "internal/manifest", "internal/nearest",
 		"internal/policy", "internal/reconcile", "internal/stamp", "internal/tree", "internal/ui"}},
 	{"internal/gc", []string{"internal/disk", "internal/failpoint", "internal/image", "internal/index", "internal/index/sqlite", "internal/layout",
 		"internal/policy", "internal/reconcile", "internal/stamp", "internal/tree", "pkg/config"}},
-	{"internal/registry", []string{"internal/content", "internal/disk", "internal/index", "internal/layout", "internal/manifest", "internal/tree"}},
+	{"internal/registry", []string{"internal/content", "internal/event", "internal/disk", "internal/index", "internal/layout", "internal/manifest", "internal/tree"}},
 	{"internal/content", []string{"internal/disk", "internal/failpoint", "internal/index", "internal/layout", "internal/manifest", "internal/tree"}},
 	{"internal/reconcile", []string{"internal/disk", "internal/index", "internal/layout", "internal/manifest", "internal/tree"}},
 	{"internal/tree", []string{"internal/disk", "internal/failpoint", "internal/index", "internal/layout", "internal/manifest"}},
@@ -49,6 +50,7 @@ var arrows = []struct {
 	{"internal/disk", []string{"internal/failpoint"}},
 	{"internal/failpoint", nil},
 	{"internal/owner", nil},
+	{"internal/event", nil},
 	{"internal/stamp", nil},
 	{"internal/ui", nil},
 }
