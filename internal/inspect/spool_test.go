@@ -73,8 +73,8 @@ func TestDigestsAreToldApart(t *testing.T) {
 	for _, d := range []string{a[:22] + "0" + a[23:], a[:22] + "1" + a[23:], a[:22] + "1" + a[23:], "sha512:" + strings.Repeat("a", 128)} {
 		told.add(d)
 	}
-	if told.length != 16 || len(told.widest()) != len("sha256:")+16 {
-		t.Errorf("%d characters, %q", told.length, told.widest())
+	if told.length != 16 {
+		t.Errorf("%d characters", told.length)
 	}
 }
 

@@ -106,7 +106,7 @@ func (w *world) tag(repo, tag, name string) {
 
 func (w *world) use(k layout.Key) {
 	w.t.Helper()
-	if found, err := w.Lease(context.Background(), k); err != nil || !found[0] {
+	if found, err := w.Lease(context.Background(), k); err != nil || !found[0].Found {
 		w.t.Fatalf("lease %s: %v, %v", k, found, err)
 	}
 }

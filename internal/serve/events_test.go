@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/jc-lab/docker-cache-server/internal/content/files"
 	"github.com/jc-lab/docker-cache-server/internal/event"
 	"github.com/jc-lab/docker-cache-server/internal/registry"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
@@ -22,8 +23,9 @@ func TestEachRequestIsOneEvent(t *testing.T) {
 	var mu sync.Mutex // guards all: an event is published after the answer
 	var all []event.Event
 	st := o.s.store
-	o.http.Config.Handler = registry.New(registry.Options{Dir: st.dir, Tree: st.tree, Index: st.index, Log: o.s.log, Met: tree.NewMet(st.dir),
-		Resolution: time.Minute, Secret: st.secret,
+	o.http.Config.Handler = registry.New(registry.Options{
+		Content: files.New(files.Options{Dir: st.dir, Tree: st.tree, Index: st.index, Log: o.s.log, Met: tree.NewMet(st.dir), Resolution: time.Minute}),
+		Log:     o.s.log, Secret: st.secret,
 		Limits: registry.Limits{Manifest: 1 << 20},
 		Authenticate: func(_ *http.Request, _, user, _ string) event.Login {
 			if user == "eve" {

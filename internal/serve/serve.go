@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
+	"github.com/jc-lab/docker-cache-server/internal/content/files"
 	"github.com/jc-lab/docker-cache-server/internal/event"
 	"github.com/jc-lab/docker-cache-server/internal/gc"
 	"github.com/jc-lab/docker-cache-server/internal/index"
@@ -142,7 +143,7 @@ func (s *Server) open(dir tree.Dir) (*store, error) {
 func (s *Server) wire(certificate *certificate) {
 	cfg := s.Config()
 	met := tree.NewMet(s.store.dir)
-	connections, files := descriptors()
+	connections, requestFiles := descriptors()
 	s.calls = &calls{ctx: s.tasks.ctx}
 	s.flights = newFlights()
 	s.outlook = &outlook{look: s.sum, calls: s.calls, patience: time.Second}
@@ -155,11 +156,13 @@ func (s *Server) wire(certificate *certificate) {
 	s.keeper = &keeper{store: s.store, met: met, log: s.log, config: s.Config, tasks: s.tasks, onGate: s.opts.OnGate}
 	s.cleaner = newCleaner(gc.Collector{Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log}, events)
 	s.registry = registry.New(registry.Options{
-		Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log, Met: met,
-		Resolution: s.policy().Resolution, Secret: s.store.secret, Authenticate: s.logins.check(),
+		Content: files.New(files.Options{
+			Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log, Met: met, Resolution: s.policy().Resolution,
+		}),
+		Log: s.log, Secret: s.store.secret, Authenticate: s.logins.check(),
 		Proxies: cfg.Server.Proxies(),
 		Limits: registry.Limits{Manifest: cfg.Limits.ManifestSize, Uploads: cfg.Limits.UploadsPerClient,
-			Stall: cfg.Limits.StallTimeout, Files: files},
+			Stall: cfg.Limits.StallTimeout, Files: requestFiles},
 		Publish: events.Publish,
 	})
 	s.handler = s.flights.admit(s.registry)
