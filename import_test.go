@@ -38,9 +38,12 @@ var arrows = []struct {
 		"internal/gc", "internal/inspect", "internal/serve", "internal/stamp", "pkg/config",
 	}},
 	{"internal/serve", []string{
-		"internal/content/files", "internal/disk", "internal/gc", "internal/index", "internal/index/sqlite",
-		"internal/inspect", "internal/owner", "internal/policy", "internal/reconcile", "internal/registry",
-		"internal/stamp", "internal/tree", "internal/users", "pkg/config",
+		"internal/content/files", "internal/disk", "internal/event", "internal/gc", "internal/index",
+		"internal/index/sqlite", "internal/inspect", "internal/metrics", "internal/owner", "internal/policy",
+		"internal/reconcile", "internal/registry", "internal/stamp", "internal/tree", "internal/users", "pkg/config",
+	}},
+	{"internal/metrics", []string{
+		"internal/event", "internal/index", "internal/inspect", "internal/registry",
 	}},
 	{"internal/inspect", []string{
 		"internal/image", "internal/index", "internal/index/sqlite", "internal/layout", "internal/nearest",
@@ -51,7 +54,7 @@ var arrows = []struct {
 		"internal/policy", "internal/reconcile", "internal/stamp", "internal/tree", "pkg/config",
 	}},
 	{"internal/registry", []string{
-		"internal/content", "internal/index", "internal/layout", "internal/manifest",
+		"internal/content", "internal/event", "internal/index", "internal/layout", "internal/manifest",
 	}},
 	{"internal/reconcile", []string{
 		"internal/index", "internal/layout", "internal/manifest", "internal/tree",
@@ -76,6 +79,7 @@ var arrows = []struct {
 	}},
 	{"internal/nearest", nil},
 	{"internal/owner", nil},
+	{"internal/event", nil},
 	{"internal/stamp", nil},
 	{"internal/ui", nil},
 	{"internal/credential", nil},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/jc-lab/docker-cache-server/internal/event"
 	"github.com/jc-lab/docker-cache-server/internal/registry"
 	"github.com/jc-lab/docker-cache-server/internal/users"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
@@ -66,24 +67,24 @@ func (l *logins) check() registry.Authenticate {
 	return nil
 }
 
-func (l *logins) askProgram(r *http.Request, _, user, password string) registry.Login {
+func (l *logins) askProgram(r *http.Request, _, user, password string) event.Login {
 	if l.ask(r, user, password) {
-		return registry.LoggedIn
+		return event.LoggedIn
 	}
-	return registry.Rejected
+	return event.Rejected
 }
 
-func (l *logins) verify(r *http.Request, client, user, password string) registry.Login {
+func (l *logins) verify(r *http.Request, client, user, password string) event.Login {
 	v := l.users.Load() // of the newest configuration
 	switch {
 	case v.Verify(r.Context(), client, user, password):
-		return registry.LoggedIn
+		return event.LoggedIn
 	case r.Context().Err() != nil:
-		return registry.Abandoned
+		return event.Abandoned
 	case !v.Knows(user):
-		return registry.UnknownUser
+		return event.UnknownUser
 	}
-	return registry.WrongPassword
+	return event.WrongPassword
 }
 
 // read reads the users of a configuration, of whom at least one must be able to log in. Nil: they are not asked.
