@@ -40,7 +40,8 @@ var arrows = []struct {
 	{"internal/serve", []string{
 		"internal/content/files", "internal/disk", "internal/event", "internal/gc", "internal/index",
 		"internal/index/sqlite", "internal/inspect", "internal/metrics", "internal/owner", "internal/policy",
-		"internal/reconcile", "internal/registry", "internal/stamp", "internal/tree", "internal/users", "pkg/config",
+		"internal/reconcile", "internal/registry", "internal/stamp", "internal/tree", "internal/users",
+		"pkg/config",
 	}},
 	{"internal/metrics", []string{
 		"internal/event", "internal/index", "internal/inspect", "internal/registry",
