@@ -31,34 +31,36 @@ type inspectFlags struct {
 func newInspectCommand(env *environment) *cobra.Command {
 	var f inspectFlags
 	cmd := &cobra.Command{
-		Use:   "inspect [NAME[:TAG|@DIGEST]]",
-		Short: "Show what is stored, when it was used, and when it expires",
-		Long: `Show what is stored, when it was last used, and when it expires: blobs, images, tags or
-repositories, or how many bytes were not used for how long. An image is used when a
-client pushes it, pulls it or asks for it, and everything it consists of is used with it.
+		Use:        "inspect [NAME[:TAG|@DIGEST]]",
+		SuggestFor: []string{"ls", "list", "show", "images", "tags", "df"},
+		Short:      "Show what is stored, when it was used, and when it expires",
+		Long: `Show what is stored, when it was last used, and when it expires: blobs, images,
+tags or repositories, or how many bytes were not used for how long. An image is
+used when a client pushes it, pulls it or asks for it, and everything it
+consists of is used with it.
 
-EXPIRES is when it is removed if it is not used any more. What is due is removed at the
-next clean-up; the last line says when a running server does that. FREES is what
-removing an image or a repository frees: the bytes that no other one holds. REASON says
-why an image is kept; a tagged one expires all the same. --sort expires and --expiring
-7d show what is removed next. JSON calls FREES unique_bytes and REASON kept_by, and its
-summary has expiring_1d_bytes, expiring_7d_bytes, untagged_bytes and, if it is known,
-next_cleanup_at.
+EXPIRES is when it is removed if it is not used any more. What is due is removed
+at the next clean-up; the last line says when a running server does that. FREES
+is what removing an image or a repository frees: the bytes that no other one
+holds. REASON says why an image is kept; a tagged one expires all the same.
+--sort expires and --expiring 7d show what is removed next. JSON calls FREES
+unique_bytes and REASON kept_by, and its summary has expiring_1d_bytes,
+expiring_7d_bytes, untagged_bytes and, if it is known, next_cleanup_at.
 
-Works beside a running server, without one, and on a read-only directory. Looking
-never counts as use. If the configuration does not set cache.ttl and cache.grace, the
-policy of the directory's last server applies.
+Works beside a running server, without one, and on a read-only directory.
+Looking never counts as use. If the configuration does not set cache.ttl and
+cache.grace, the policy of the directory's last server applies.
 
-With a name, show that image as a tree: what it consists of, what refers to it, and
-what of it other images hold too. The default tag is latest. A digest may be shortened
-as dcs shows it; with a tag and a digest, the digest decides. A digest alone is looked
-for in all repositories.
+With a name, show that image as a tree: what it consists of, what refers to it,
+and what of it other images hold too. The default tag is latest. A digest may be
+shortened as dcs shows it; with a tag and a digest, the digest decides. A digest
+alone is looked for in all repositories.
 
---check verifies the store and changes nothing: missing blob, wrong size, partial
-index, dangling link, orphan file, unparsable manifest, tag to nowhere, stale row,
-refused link, unknown file, unreadable; and with --deep wrong digest. What a running
-server is just writing or removing is not a problem. dcs gc --repair repairs what can
-be repaired.
+--check verifies the store and changes nothing: missing blob, wrong size,
+partial index, dangling link, orphan file, unparsable manifest, tag to nowhere,
+stale row, refused link, unknown file, unreadable; and with --deep wrong digest.
+What a running server is just writing or removing is not a problem. dcs gc
+--repair repairs what can be repaired.
 
 EXIT STATUS
   0    done; --check: no problems

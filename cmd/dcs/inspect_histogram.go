@@ -20,7 +20,7 @@ func (l listed) writeHistogram(ctx context.Context, format string, to display) e
 	switch format {
 	case formatJSON:
 		return json.NewEncoder(to.to).Encode(struct {
-			Summary   listSummary       `json:"summary"`
+			Summary   listSummary   `json:"summary"`
 			Histogram []inspect.Age `json:"histogram"`
 		}{s, s.Histogram()})
 	case formatCSV:

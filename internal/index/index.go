@@ -165,10 +165,11 @@ type Store interface {
 	// inherits its last use.
 	MoveTag(ctx context.Context, repo, tag string, to digest.Digest, rename func() error) error
 
-	// Lease records uses, and says of which keys there is a row. Where there is none: look, and Adopt what is
-	// there. Whatever counts as a use of a manifest, here and above, is one of the tags that are about it by their name, such as sha256-HEX.sig,
-	// and about its parts and referrers: a signature lives and goes with its image.
-	Lease(ctx context.Context, ks ...layout.Key) (found []bool, err error)
+	// Lease records a use of each key, and returns for each what the index knows about it now. A key without a row
+	// gets none: the caller looks on disk, and adopts what is there. Using a manifest, here and above, also refreshes
+	// its cosign-style tags (sha256-HEX.sig) and those of its children and referrers, so a signature never expires
+	// before its image.
+	Lease(ctx context.Context, ks ...layout.Key) ([]Leased, error)
 	// Adopt records content found on disk. For each adoption look runs inside the transaction and
 	// returns it as it is now; false: it is gone, and the row of a tag goes too while that of content
 	// becomes a claim whose file never came. So does that of a damaged blob.
@@ -268,6 +269,15 @@ func (u Unseen) Spares(k layout.Key) bool {
 
 // Bar is why the gate stays shut, and what somebody can do.
 type Bar struct{ Why, Hint string }
+
+// Leased is what the index knows about a key whose use it recorded.
+type Leased struct {
+	Found  bool          // the key has a row; nothing was recorded otherwise, and the other fields are zero
+	At     time.Time     // the last use that the row has now
+	Placed bool          // the key's own file is on disk, and so is its blob, as far as the index knows
+	Size   int64         // of its blob, in bytes; 0 when the index does not know, and for tags
+	Digest digest.Digest // what a tag points to, or the digest of the key
+}
 
 // Retired is what became of one key: the rows that went, none when it is wanted, or why it could not go.
 type Retired struct {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"os"
 	"slices"
 
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
@@ -15,11 +14,6 @@ type SortError struct{ err error }
 
 func (e *SortError) Error() string { return "sort in a temporary file: " + e.err.Error() }
 func (e *SortError) Unwrap() error { return e.err }
-
-// Hint says what the operator can do.
-func (e *SortError) Hint() string {
-	return "make room in " + os.TempDir() + ", name another directory by TMPDIR, or ask for fewer rows by --limit"
-}
 
 // sorted puts rows in order. With a limit only the first of them stay, in memory. Without one all are in a temporary
 // file, so that memory stays flat.

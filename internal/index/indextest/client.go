@@ -103,9 +103,9 @@ func (c *client) see(k layout.Key) (since time.Time, there bool) {
 	since = time.Now()
 	known := c.memory.fresh(k, since)
 	if !known {
-		found, err := c.Lease(c.Context(), k)
+		leased, err := c.Lease(c.Context(), k)
 		c.ok(err)
-		if known = found[0]; known {
+		if known = leased[0].Found; known {
 			c.memory.note(k, since)
 		}
 	}

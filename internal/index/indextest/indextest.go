@@ -215,7 +215,7 @@ func (s *scene) lease(k layout.Key) bool {
 	s.Helper()
 	found, err := s.Lease(s.Context(), k)
 	s.must(err)
-	return found[0]
+	return found[0].Found
 }
 
 func (s *scene) adopt(as ...index.Adoption) {

@@ -125,6 +125,20 @@ func (m *model) use(k layout.Key, at time.Time) {
 	}
 }
 
+// leased is what Lease must say about a key whose use was recorded.
+func (m *model) leased(k layout.Key) index.Leased {
+	r, ok := m.rows[k]
+	if !ok {
+		return index.Leased{}
+	}
+	l := index.Leased{Found: true, At: r.AccessedAt, Placed: r.Placed, Digest: r.Digest}
+	if k.Kind != layout.Tag {
+		b := m.rows[layout.BlobKey(k.Digest)]
+		l.Placed, l.Size = r.Placed && b.Placed, b.Size
+	}
+	return l
+}
+
 // put makes or renews the row of content.
 func (m *model) put(c index.Claim, placed bool, at time.Time) {
 	r, ok := m.rows[c.Key]
@@ -313,13 +327,13 @@ func (p *player) step() {
 			ks = append(ks, p.key(pick(p.rand, kinds)))
 		}
 		p.say("lease %v", ks)
-		found, err := st.Lease(ctx, ks...)
+		leased, err := st.Lease(ctx, ks...)
 		p.ok(err)
 		for i, k := range ks {
-			if _, want := p.m.rows[k]; found[i] != want {
-				p.fail("lease of %v found %v, want %v", k, found[i], want)
-			}
 			p.m.use(k, p.now())
+			if want := p.m.leased(k); leased[i] != want {
+				p.fail("lease of %v says %+v, want %+v", k, leased[i], want)
+			}
 		}
 	case n < 68:
 		k, to := p.key(layout.Tag), pick(p.rand, p.mans)

@@ -116,7 +116,7 @@ func (w *World) Tag(repo, tag, name string) {
 // Use records a use.
 func (w *World) Use(k layout.Key) {
 	w.T.Helper()
-	if found, err := w.Lease(context.Background(), k); err != nil || !found[0] {
+	if found, err := w.Lease(context.Background(), k); err != nil || !found[0].Found {
 		w.T.Fatalf("lease %s: %v, %v", k, found, err)
 	}
 }

@@ -1,4 +1,4 @@
-package content
+package files
 
 import (
 	"context"
@@ -49,22 +49,16 @@ func (l *leases) fresh(k layout.Key) (state, bool) {
 // it has no row.
 func (l *leases) take(ctx context.Context, ks ...layout.Key) (state, error) {
 	now := l.store.Now() // before the write, so that memory is never younger than the row
-	found, err := l.store.Lease(ctx, ks...)
-	if err != nil {
-		return state{}, err
-	}
-	states, err := l.known(ctx, ks...)
+	leased, err := l.store.Lease(ctx, ks...)
 	if err != nil {
 		return state{}, err
 	}
 	for i, k := range ks {
-		if found[i] {
-			l.remember(k, now, states[i])
-		} else {
-			states[i] = state{} // somebody adopts it at the moment, without its lease
+		if leased[i].Found {
+			l.remember(k, now, state{leased[i].Placed, leased[i].Size})
 		}
 	}
-	return states[0], nil
+	return state{leased[0].Placed, leased[0].Size}, nil
 }
 
 // known reads what the index knows.
