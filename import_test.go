@@ -31,24 +31,28 @@ var arrows = []struct {
 	{"bench/process", nil},
 	{"cmd/dcs", []string{
 		"internal/credential", "internal/gc", "internal/index", "internal/inspect", "internal/nearest",
-		"internal/owner", "internal/policy", "internal/serve", "internal/tree", "internal/ui", "internal/users",
+		"internal/owner", "internal/serve", "internal/store", "internal/tree", "internal/ui", "internal/users",
 		"pkg/config",
 	}},
 	{"pkg/server", []string{
 		"internal/gc", "internal/inspect", "internal/serve", "internal/stamp", "pkg/config",
 	}},
 	{"internal/serve", []string{
-		"internal/disk", "internal/gc", "internal/index", "internal/index/sqlite", "internal/inspect",
-		"internal/owner", "internal/policy", "internal/reconcile", "internal/registry", "internal/stamp",
-		"internal/tree", "internal/users", "pkg/config",
+		"internal/disk", "internal/gc", "internal/index", "internal/inspect", "internal/owner",
+		"internal/reconcile", "internal/registry", "internal/stamp", "internal/store", "internal/tree",
+		"internal/users", "pkg/config",
 	}},
 	{"internal/inspect", []string{
-		"internal/image", "internal/index", "internal/index/sqlite", "internal/layout", "internal/nearest",
-		"internal/policy", "internal/reconcile", "internal/stamp", "internal/tree", "internal/ui",
+		"internal/image", "internal/index", "internal/layout", "internal/nearest", "internal/policy",
+		"internal/reconcile", "internal/stamp", "internal/store", "internal/tree", "internal/ui",
 	}},
 	{"internal/gc", []string{
-		"internal/disk", "internal/image", "internal/index", "internal/index/sqlite", "internal/layout",
-		"internal/policy", "internal/reconcile", "internal/stamp", "internal/tree", "pkg/config",
+		"internal/disk", "internal/image", "internal/index", "internal/layout", "internal/policy",
+		"internal/reconcile", "internal/stamp", "internal/store", "internal/tree",
+	}},
+	{"internal/store", []string{
+		"internal/disk", "internal/index", "internal/index/sqlite", "internal/policy", "internal/reconcile",
+		"internal/tree", "pkg/config",
 	}},
 	{"internal/registry", []string{
 		"internal/content", "internal/index", "internal/layout", "internal/manifest", "internal/tree",

@@ -180,7 +180,7 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 	active, waiting := g.s.registry.Uploads(time.Now().Add(-policy.Grace))
 	set(uploadsDesc, float64(active), "active")
 	set(uploadsDesc, float64(waiting), "waiting")
-	if free, size, err := g.s.store.tree.Space(); err != nil {
+	if free, size, err := g.s.store.Tree.Space(); err != nil {
 		ch <- prometheus.NewInvalidMetric(freeDesc, err)
 	} else {
 		set(freeDesc, float64(free))

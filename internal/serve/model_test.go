@@ -18,6 +18,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/gc"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
@@ -452,7 +453,7 @@ func (m *model) expireBeside(string) {
 		m.Fatal(err)
 	}
 	c := gc.Collector{Dir: dir, Tree: tree, Index: ix, Log: m.s.log}
-	_, err = c.Run(m.Context(), Policy(m.s.cfg), false)
+	_, err = c.Run(m.Context(), store.PolicyOf(m.s.cfg), false)
 	if cerr := ix.Close(); err != nil || cerr != nil {
 		m.Fatal(err, cerr)
 	}
@@ -475,7 +476,7 @@ func (m *model) restartServer(string) { m.restart() }
 // crash goes on with the files as they are at this moment, as after kill -9.
 func (m *model) crash(string) {
 	m.crashes++
-	if err := m.s.store.index.Beat(m.Context()); err != nil { // every 5 s, which are hours here
+	if err := m.s.store.Index.Beat(m.Context()); err != nil { // every 5 s, which are hours here
 		m.Fatal(err)
 	}
 	elsewhere := m.TempDir()

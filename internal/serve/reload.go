@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/jc-lab/docker-cache-server/internal/gc"
+	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/users"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -42,7 +43,7 @@ func (s *Server) Reload(ctx context.Context, cfg *config.Config) (r Reloaded, er
 		return Reloaded{}, err
 	}
 	if next.Cache.TTL != old.Cache.TTL {
-		if err := s.store.index.Promise(ctx, Policy(&next)); err != nil {
+		if err := s.store.Index.Promise(ctx, store.PolicyOf(&next)); err != nil {
 			return Reloaded{}, err
 		}
 	}
@@ -54,7 +55,7 @@ func (s *Server) Reload(ctx context.Context, cfg *config.Config) (r Reloaded, er
 	s.certificate.take(cert)
 	s.live.Store(&next)
 	s.reschedule(schedule(&next))
-	if why := gc.ShortTTL(Policy(&next)); why != "" {
+	if why := store.ShortTTL(store.PolicyOf(&next)); why != "" {
 		s.log.Warn(why)
 	}
 	return r, nil

@@ -22,10 +22,10 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/gc"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/inspect"
-	"github.com/jc-lab/docker-cache-server/internal/policy"
 	"github.com/jc-lab/docker-cache-server/internal/reconcile"
 	"github.com/jc-lab/docker-cache-server/internal/registry"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
+	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/internal/users"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
@@ -61,7 +61,7 @@ type Server struct {
 	cfg         *config.Config                // of the start
 	live        atomic.Pointer[config.Config] // what of it was read again since
 	log         *logrus.Logger
-	store       *store
+	store       *store.Served
 	registry    *registry.Registry
 	met         *tree.Met
 	metrics     *metrics
@@ -146,20 +146,18 @@ func New(opts Options) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if opts.Now == nil {
-		opts.Now = time.Now
-	}
 	if s.certificate, err = newCertificate(s.cfg.Server.TLS, s.reach); err != nil {
 		return nil, err
 	}
 	policy := s.policy()
-	if why := gc.ShortTTL(policy); why != "" {
+	if why := store.ShortTTL(policy); why != "" {
 		s.log.Warn(why)
 	}
-	if s.store, err = openStore(ctx, dir, policy, opts.Now, s.log); err != nil {
+	opener := store.Opener{Dir: dir, Log: s.log, Now: opts.Now}
+	if s.store, err = opener.Serve(ctx, policy); err != nil {
 		return nil, err
 	}
-	if _, owed, _, err := s.store.index.Promised(ctx); err == nil && owed.Grace > policy.Grace {
+	if _, owed, _, err := s.store.Index.Promised(ctx); err == nil && owed.Grace > policy.Grace {
 		s.log.WithField("owed", config.FormatDuration(owed.Grace)).Infof("the previous grace period (%s) still applies; nothing is removed earlier", config.FormatDuration(owed.Grace))
 	}
 	s.metrics = newMetrics()
@@ -170,8 +168,8 @@ func New(opts Options) (_ *Server, err error) {
 	connections, files := descriptors()
 	s.door = newDoor(connections)
 	s.registry = registry.New(registry.Options{
-		Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log, Met: s.met,
-		Resolution: policy.Resolution, Secret: s.store.secret, Authenticate: s.following(authenticate),
+		Dir: s.store.Dir, Tree: s.store.Tree, Index: s.store.Index, Log: s.log, Met: s.met,
+		Resolution: policy.Resolution, Secret: s.store.Secret, Authenticate: s.following(authenticate),
 		Proxies: s.cfg.Server.Proxies(),
 		Limits: registry.Limits{Manifest: s.cfg.Limits.ManifestSize, Uploads: s.cfg.Limits.UploadsPerClient,
 			Stall: s.cfg.Limits.StallTimeout, Files: files},
@@ -181,27 +179,14 @@ func New(opts Options) (_ *Server, err error) {
 	s.servers()
 	if opts.Listen {
 		if s.listeners, err = s.listen(); err != nil {
-			return nil, errors.Join(err, s.store.close())
+			return nil, errors.Join(err, s.store.Close())
 		}
 	}
 	s.keep(ctx)
 	return s, nil
 }
 
-// Policy is what a configuration promises.
-func Policy(cfg *config.Config) index.Policy {
-	return index.Policy{TTL: cfg.Cache.TTL, Grace: cfg.Cache.Grace, Resolution: policy.Resolution(cfg.Cache.Grace)}
-}
-
-func (s *Server) policy() index.Policy { return Policy(s.Config()) }
-
-// NameAge is the age that a configuration gives to names that the index does not know; nil: used now.
-func NameAge(cfg *config.Config) tree.Age {
-	if cfg.Cache.AdoptAge == "mtime" {
-		return func(modified time.Time) time.Time { return modified }
-	}
-	return nil
-}
+func (s *Server) policy() index.Policy { return store.PolicyOf(s.Config()) }
 
 // following asks the authenticator of the newest configuration. Nil: everybody may use the registry.
 func (s *Server) following(first registry.Authenticate) registry.Authenticate {
@@ -294,11 +279,11 @@ func (s *Server) keep(ctx context.Context) {
 }
 
 func (s *Server) collector() *gc.Collector {
-	return &gc.Collector{Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log, OnDelete: s.deleted()}
+	return &gc.Collector{Dir: s.store.Dir, Tree: s.store.Tree, Index: s.store.Index, Log: s.log, OnDelete: s.deleted()}
 }
 
 func schedule(cfg *config.Config) gc.Schedule {
-	return gc.Schedule{Policy: Policy(cfg), Interval: cfg.Cache.CleanupInterval}
+	return gc.Schedule{Policy: store.PolicyOf(cfg), Interval: cfg.Cache.CleanupInterval}
 }
 
 // rebuild makes the index whole, and lets things be retired from then on.
@@ -309,15 +294,15 @@ func (s *Server) rebuild(ctx context.Context) {
 	s.gate(false)
 	policy := s.policy()
 	s.met.Compare()
-	res, err := reconcile.Rebuild(ctx, reconcile.Options{Dir: s.store.dir, Index: s.store.index, Log: s.log,
-		NameAge: NameAge(s.Config()), Hold: policy.Grace + policy.Resolution,
-		Prune: func(dir string) { s.store.tree.Prune(dir, string(s.store.dir)) }})
+	res, err := reconcile.Rebuild(ctx, reconcile.Options{Dir: s.store.Dir, Index: s.store.Index, Log: s.log,
+		NameAge: store.NameAge(s.Config()), Hold: policy.Grace + policy.Resolution,
+		Prune: func(dir string) { s.store.Tree.Prune(dir, string(s.store.Dir)) }})
 	opened := false
 	if err == nil && !s.met.Judge(res.Followed) {
 		err = errLinks
 	}
 	if err == nil {
-		opened, err = s.store.index.OpenGate(ctx, res.Token, res.Repositories()...)
+		opened, err = s.store.Index.OpenGate(ctx, res.Token, res.Repositories()...)
 	}
 	s.unread = res.Unread
 	if err != nil {
@@ -335,8 +320,8 @@ func (s *Server) rebuild(ctx context.Context) {
 	s.gate(true)
 	s.log.WithFields(logrus.Fields{"objects": res.Seen, "adopted": res.Adopted, "missing": res.Missing,
 		"duration_ms": milliseconds(time.Since(start))}).Info("index is in line with the disk")
-	if until, err := s.store.index.Held(ctx); err == nil && !until.IsZero() {
-		left := until.Sub(s.store.index.Now()).Round(time.Second)
+	if until, err := s.store.Index.Held(ctx); err == nil && !until.IsZero() {
+		left := until.Sub(s.store.Index.Now()).Round(time.Second)
 		s.log.WithField("until", stamp.Time(until).String()).Infof(
 			"existing images were imported with their file dates; nothing is removed for the next %s", config.FormatDuration(left))
 	}
@@ -380,21 +365,21 @@ func (s *Server) beat(ctx context.Context) {
 }
 
 func (s *Server) watch(ctx context.Context) {
-	if err := s.store.keep(ctx); err != nil && ctx.Err() == nil {
+	if err := s.store.Keep(ctx); err != nil && ctx.Err() == nil {
 		s.complain(err, "cannot keep the lock of the data directory: another server may be at work in it")
 	}
-	if err := s.store.tree.KeepBallast(s.store.dir.Ballast()); err != nil {
+	if err := s.store.Tree.KeepBallast(s.store.Dir.Ballast()); err != nil {
 		s.log.WithError(err).Error("cannot keep ballast on the disk")
 	}
-	if !s.store.index.Lost() {
-		if err := s.store.index.Beat(ctx); err != nil && ctx.Err() == nil {
+	if !s.store.Lost() {
+		if err := s.store.Index.Beat(ctx); err != nil && ctx.Err() == nil {
 			s.log.WithError(err).Error("cannot record the heartbeat in the index")
 		}
 		s.watchGate(ctx)
 		return
 	}
 	s.log.Error("the index was deleted or replaced while serving; it is rebuilt from disk, and everything that is not in it counts as used now")
-	if err := s.store.reopenIndex(ctx, s.policy(), s.log); err != nil {
+	if err := s.store.Reopen(ctx, s.policy()); err != nil {
 		s.log.WithError(err).Error("cannot open the index again; trying again soon")
 		return
 	}
@@ -407,7 +392,7 @@ const rebuildPause = time.Minute
 // watchGate compares again when nobody does and the gate is shut, because it failed, or because a gc that
 // began one was interrupted; and when what could not be read can be.
 func (s *Server) watchGate(ctx context.Context) {
-	open, err := s.store.index.GateOpen(ctx)
+	open, err := s.store.Index.GateOpen(ctx)
 	if err != nil || time.Since(s.rebuilt) < rebuildPause || !s.rebuilding.TryLock() {
 		return
 	}
@@ -427,8 +412,8 @@ func (s *Server) Inspect(ctx context.Context, o inspect.Options) (list inspect.L
 		return list, false, err
 	}
 	defer leave()
-	if whole, err = s.store.index.Whole(ctx); err == nil {
-		list, err = inspect.List(ctx, s.store.index, s.policy(), o)
+	if whole, err = s.store.Index.Whole(ctx); err == nil {
+		list, err = inspect.List(ctx, s.store.Index, s.policy(), o)
 	}
 	return list, whole, reason(ctx, err)
 }
@@ -469,7 +454,7 @@ func (s *Server) Handler() http.Handler { return s.handler }
 func (s *Server) Config() *config.Config { return s.live.Load() }
 
 // Stats counts what is stored.
-func (s *Server) Stats() (index.Totals, error) { return totals(s.store.index) }
+func (s *Server) Stats() (index.Totals, error) { return totals(s.store.Index) }
 
 func totals(ix index.Store) (t index.Totals, err error) {
 	err = ix.View(context.Background(), func(r index.Reader) error {
@@ -593,5 +578,5 @@ func (s *Server) stop(ctx context.Context) error {
 	s.background.Wait()
 	s.watchLogins(time.Now().Add(failureWindow)) // which ends now
 	err = errors.Join(err, s.events.finish(ctx))
-	return errors.Join(err, s.store.index.Beat(context.Background()), s.store.close()) // watched until now
+	return errors.Join(err, s.store.Close())
 }
