@@ -38,9 +38,9 @@ var arrows = []struct {
 		"internal/gc", "internal/inspect", "internal/serve", "internal/stamp", "pkg/config",
 	}},
 	{"internal/serve", []string{
-		"internal/disk", "internal/gc", "internal/index", "internal/inspect", "internal/owner",
-		"internal/reconcile", "internal/registry", "internal/stamp", "internal/store", "internal/tree",
-		"internal/users", "pkg/config",
+		"internal/content/files", "internal/disk", "internal/gc", "internal/index", "internal/inspect",
+		"internal/owner", "internal/reconcile", "internal/registry", "internal/stamp", "internal/store",
+		"internal/tree", "internal/users", "pkg/config",
 	}},
 	{"internal/inspect", []string{
 		"internal/image", "internal/index", "internal/layout", "internal/nearest", "internal/policy",
@@ -55,11 +55,7 @@ var arrows = []struct {
 		"internal/tree", "pkg/config",
 	}},
 	{"internal/registry", []string{
-		"internal/content", "internal/index", "internal/layout", "internal/manifest", "internal/tree",
-	}},
-	{"internal/content", []string{
-		"internal/disk", "internal/failpoint", "internal/index", "internal/layout", "internal/manifest",
-		"internal/tree",
+		"internal/content", "internal/index", "internal/layout", "internal/manifest",
 	}},
 	{"internal/reconcile", []string{
 		"internal/index", "internal/layout", "internal/manifest", "internal/tree",
@@ -79,6 +75,21 @@ var arrows = []struct {
 	{"internal/users", []string{
 		"internal/credential", "internal/disk", "internal/tree",
 	}},
+	{"pkg/config", []string{
+		"internal/credential", "internal/disk", "internal/nearest",
+	}},
+	{"internal/nearest", nil},
+	{"internal/owner", nil},
+	{"internal/stamp", nil},
+	{"internal/ui", nil},
+	{"internal/credential", nil},
+	{"internal/content/files", []string{
+		"internal/content", "internal/disk", "internal/failpoint", "internal/index", "internal/layout",
+		"internal/manifest", "internal/tree",
+	}},
+	{"internal/content", []string{
+		"internal/manifest",
+	}},
 	{"internal/tree", []string{
 		"internal/disk", "internal/failpoint", "internal/index", "internal/layout", "internal/manifest",
 	}},
@@ -87,18 +98,10 @@ var arrows = []struct {
 	}},
 	{"internal/manifest", nil},
 	{"internal/layout", nil},
-	{"pkg/config", []string{
-		"internal/credential", "internal/disk", "internal/nearest",
-	}},
-	{"internal/nearest", nil},
 	{"internal/disk", []string{
 		"internal/failpoint",
 	}},
 	{"internal/failpoint", nil},
-	{"internal/owner", nil},
-	{"internal/stamp", nil},
-	{"internal/ui", nil},
-	{"internal/credential", nil},
 }
 
 // only lists who may import a library whose concepts must not spread.

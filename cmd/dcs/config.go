@@ -17,14 +17,14 @@ func newConfigCommand(env *environment) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
 		Use:   "config",
-		Short: "Print the effective configuration, and where each value comes from",
+		Short: "Print the effective configuration, and the source of each value",
 		Long: `Print the effective configuration, and where each value comes from: a flag, the
 environment, the file, or the default, of which the first that has a value wins.
-Passwords are masked. A variable that begins with DCS_ and is no setting of dcs is
-warned about.
+Passwords are masked. A variable that begins with DCS_ and is no setting of dcs
+is warned about.
 
-JSON is one object: for every key its value, and in from and name where that comes
-from.
+JSON is one object: for every key its value, and in from and name where that
+comes from.
 
 EXIT STATUS
   0  the configuration is good

@@ -174,10 +174,10 @@ func (e *problemsError) Hint() string  { return e.hint }
 
 func newRootCommand(env *environment) *cobra.Command {
 	root := &cobra.Command{
-		Use:   "dcs",
+		Use:   "dcs COMMAND",
 		Short: "A Docker registry that forgets",
-		Long: `dcs is a Docker/OCI registry that forgets: what nobody uses any more disappears by
-itself, and what is in use is never broken.
+		Long: `dcs is a Docker/OCI registry that forgets: what nobody uses any more disappears
+by itself, and what is in use is never broken.
 
 EXIT STATUS
   0    done; dcs serve: stopped by a signal, and drained
@@ -193,11 +193,12 @@ EXIT STATUS
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	help := newHelpCommand()
 	root.SetHelpCommand(help)
-	root.SetHelpFunc(printHelp)
+	root.SetUsageFunc(printUsage)
 	root.SetFlagErrorFunc(flagError)
-	root.PersistentFlags().BoolP("help", "h", false, "show this help")
+	root.InitDefaultHelpFlag() // before a command line is read: dcs --help gc explains gc
 	root.AddCommand(newServeCommand(env), newGCCommand(env), newInspectCommand(env), newUsersCommand(env), newConfigCommand(env),
 		newVersionCommand(env), newCompletionCommand(), help)
 	finish(root)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -24,16 +23,14 @@ import (
 
 func newUsersCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "users",
+		Use:   "users COMMAND",
 		Short: "Edit the users in the htpasswd file",
-		Long: `Edit the users in the htpasswd file, which is .metadata/htpasswd of the data directory
-unless auth.htpasswd names another. Apache's htpasswd and stock registries read it too;
-comments and the order of its lines stay. Several edits at once lose nobody, and a
-running server follows within a second.` + usersStatus,
+		Long: `Edit the users in the htpasswd file, which is .metadata/htpasswd of the data
+directory unless auth.htpasswd names another. Apache's htpasswd and stock
+registries read it too; comments and the order of its lines stay. Several edits
+at once lose nobody, and a running server follows within a second.` + usersStatus,
 		Example: `  dcs users add ci
   dcs users list`,
-		Args: exactArgs(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newUsersAddCommand(env), newUsersRemoveCommand(env), newUsersListCommand(env))
 	return cmd
@@ -51,15 +48,17 @@ func newUsersAddCommand(env *environment) *cobra.Command {
 	var fromStdin bool
 	var cost int
 	cmd := &cobra.Command{
-		Use:   "add NAME",
-		Short: "Add a user, or change a user's password",
-		Long: `Add a user, or change a user's password. The password is asked for twice, without
-echo; with --password-stdin it is read from standard input, less one newline at its
-end. A running server follows at once.
+		Use:        "add NAME",
+		SuggestFor: []string{"create", "new", "passwd", "set"},
+		Short:      "Add a user, or change a user's password",
+		Long: `Add a user, or change a user's password. The password is asked for twice,
+without echo; with --password-stdin it is read from standard input, less one
+newline at its end. A running server follows at once.
 
-A name has no colon, a password at most 72 bytes: bcrypt sees no more. --cost says how
-much work it is to try a password: each step doubles it, for an attacker and for the
-server, which checks a login once in five minutes. 10 takes about 60 ms of CPU.` + usersStatus,
+A name has no colon, a password at most 72 bytes: bcrypt sees no more. --cost
+says how much work it is to try a password: each step doubles it, for an
+attacker and for the server, which checks a login once in five minutes. 10 takes
+about 60 ms of CPU.` + usersStatus,
 		Example: `  dcs users add ci
   printf %s "$CI_PASSWORD" | dcs users add ci --password-stdin`,
 		Args: exactArgs("NAME"),
@@ -121,11 +120,12 @@ func (missingDirectory) Hint() string {
 
 func newUsersRemoveCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "remove NAME",
-		Short:   "Remove a user; a running server follows at once",
-		Long:    "Remove a user. A running server follows at once." + usersStatus,
-		Example: "  dcs users remove ci",
-		Args:    exactArgs("NAME"),
+		Use:        "remove NAME",
+		SuggestFor: []string{"rm", "delete", "del"},
+		Short:      "Remove a user; a running server follows at once",
+		Long:       "Remove a user. A running server follows at once." + usersStatus,
+		Example:    "  dcs users remove ci",
+		Args:       exactArgs("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file, cfg, err := usersFile(env, cmd)
 			if err != nil {
@@ -175,10 +175,12 @@ func (e *unknownUser) Hint() string {
 
 func newUsersListCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List the users, one name a line",
+		Use:        "list",
+		SuggestFor: []string{"ls", "show"},
+		Short:      "List the users, one name a line",
 		Long: `List the users of the htpasswd file, one name a line, and after them those of
-auth.users when a configuration is given. Which these are is said on standard error.` + usersStatus,
+auth.users when a configuration is given. Which these are is said on standard
+error.` + usersStatus,
 		Example: "  dcs users list --auth.htpasswd /etc/dcs.htpasswd",
 		Args:    exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -243,12 +245,8 @@ func usersFile(env *environment, cmd *cobra.Command) (*users.File, *config.Confi
 	if err != nil {
 		return nil, nil, err
 	}
-	file := users.Path(cfg.Auth.Htpasswd, tree.Dir(cfg.Storage.Directory))
-	dir := filepath.Dir(file)
-	if filepath.Base(dir) == filepath.Base(tree.Dir(dir).Metadata()) { // whose owner is that of the data directory
-		dir = filepath.Dir(dir)
-	}
-	return users.Open(file), cfg, owner.Become(dir)
+	file := users.Open(users.Path(cfg.Auth.Htpasswd, tree.Dir(cfg.Storage.Directory)))
+	return file, cfg, owner.Become(file.Home())
 }
 
 // readPassword asks twice on a terminal. From standard input one trailing newline is cut.

@@ -6,7 +6,7 @@
 //   - Every byte of the password counts. bcrypt ignores what follows the 72nd byte, and some implementations what
 //     follows a NUL.
 //   - A password that looks like a bcrypt hash is a whole one. Taken as plain text, a damaged hash would refuse the
-//     user, and let in whoever has read the configuration.
+//     user, and let in anyone who has read the configuration.
 //
 // An error continues the sentence that its caller begins, such as "user name contains a colon", and never holds a
 // password. Configuration, htpasswd file and command line all use these checks.

@@ -11,25 +11,13 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
-
-	"github.com/jc-lab/docker-cache-server/internal/content"
-	"github.com/jc-lab/docker-cache-server/internal/index"
-	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // Options say what a registry serves.
 type Options struct {
-	Dir   tree.Dir
-	Tree  *tree.Tree
-	Index index.Store
-	Log   *logrus.Logger
+	Content Content
+	Log     *logrus.Logger
 
-	// Met learns of the links on the ways to what is used. Nil: nobody compares the index with the tree.
-	Met *tree.Met
-
-	// Resolution is how much older than the last use a row may be: the time for which leases stay in
-	// memory. The sweeper's cutoffs leave room for it.
-	Resolution time.Duration
 	// Secret signs the state of uploads that clients carry around. It outlives restarts.
 	Secret string
 	// Authenticate is nil where everybody may use the registry.
@@ -99,7 +87,7 @@ type Exchange struct {
 // Registry is an http.Handler for /v2/.
 type Registry struct {
 	opts    Options
-	content *content.Store
+	content Content
 	uploads *uploads
 	files   files
 	room    *room
@@ -109,8 +97,7 @@ type Registry struct {
 
 // New makes a registry. It starts nothing.
 func New(opts Options) *Registry {
-	r := &Registry{opts: opts, files: newFiles(opts.Limits.Files), room: newRoom(manifestRoom), parsing: make(chan struct{}, parsers), listing: make(lane, listers)}
-	r.content = content.New(content.Options{Dir: opts.Dir, Tree: opts.Tree, Index: opts.Index, Log: opts.Log, Met: opts.Met, Resolution: opts.Resolution})
+	r := &Registry{opts: opts, content: opts.Content, files: newFiles(opts.Limits.Files), room: newRoom(manifestRoom), parsing: make(chan struct{}, parsers), listing: make(lane, listers)}
 	r.uploads = newUploads(opts.Limits.Uploads, func(u upload) bool { return r.content.HasUpload(u.repo, u.id) })
 	return r
 }

@@ -1,18 +1,12 @@
 package serve
 
 import (
-	"errors"
-	"fmt"
-	"log"
 	"net/http"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"github.com/sirupsen/logrus"
 
 	"github.com/jc-lab/docker-cache-server/internal/gc"
 	"github.com/jc-lab/docker-cache-server/internal/index"
@@ -188,7 +182,7 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 	}
 	t, err := g.s.Stats()
 	switch {
-	case err != nil && g.s.ending.Load():
+	case err != nil && g.s.life.ending.Load():
 		return // the index is closed
 	case err != nil:
 		ch <- prometheus.NewInvalidMetric(bytesDesc, err)
@@ -210,49 +204,4 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 // are the same one was found by the last pass over the store.
 func manifestFiles(t index.Totals, last inspect.Figures) int64 {
 	return min(max(t.Manifests-(last.Manifests-last.Files), 0), t.Blobs)
-}
-
-// debugHandler serves what operators and their machines ask. /livez: the process answers. /readyz: it
-// takes requests, and its index can be read.
-func (s *Server) debugHandler() http.Handler {
-	mux := http.NewServeMux()
-	all := prometheus.NewRegistry() // of the process, which is ours
-	all.MustRegister(s.metrics.registry, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	mux.Handle("/metrics", promhttp.HandlerFor(all, promhttp.HandlerOpts{ErrorLog: s.log, ErrorHandling: promhttp.ContinueOnError}))
-	mux.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	ready := func(w http.ResponseWriter, _ *http.Request) {
-		if err := s.ready(); err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ok")
-	}
-	mux.HandleFunc("/readyz", ready)
-	mux.HandleFunc("/debug/health", ready)
-	return mux
-}
-
-var errStopping = errors.New("shutting down")
-
-func (s *Server) ready() error {
-	select {
-	case <-s.stopping:
-		return errStopping
-	default:
-	}
-	_, err := s.Stats()
-	return err
-}
-
-// errorLog takes what net/http has to say, such as failed TLS handshakes: clients' troubles.
-func (s *Server) errorLog() *log.Logger {
-	return log.New(lines{s.log}, "", 0)
-}
-
-type lines struct{ log logrus.FieldLogger }
-
-// Write implements io.Writer.
-func (l lines) Write(p []byte) (int, error) {
-	l.log.WithField("component", "http").Debug(string(p))
-	return len(p), nil
 }

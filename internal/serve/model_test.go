@@ -18,7 +18,6 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/gc"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
-	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
@@ -453,7 +452,7 @@ func (m *model) expireBeside(string) {
 		m.Fatal(err)
 	}
 	c := gc.Collector{Dir: dir, Tree: tree, Index: ix, Log: m.s.log}
-	_, err = c.Run(m.Context(), store.PolicyOf(m.s.cfg), false)
+	_, err = c.Run(m.Context(), m.s.policy(), false)
 	if cerr := ix.Close(); err != nil || cerr != nil {
 		m.Fatal(err, cerr)
 	}

@@ -73,7 +73,7 @@ func (o *observed) events() []string {
 		return flying == 0
 	})
 	const marker = "marker"
-	o.s.events.add(event{digest: marker, deleted: true})
+	o.s.callbacks.add(event{digest: marker, deleted: true})
 	var told []string
 	o.await("the events are told", func() bool {
 		o.mu.Lock()

@@ -27,7 +27,6 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/manifest"
-	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -127,12 +126,12 @@ func (w *world) awaitGate() {
 func (w *world) expire() gc.Report {
 	w.Helper()
 	c := gc.Collector{Dir: w.s.store.Dir, Tree: w.s.store.Tree, Index: w.s.store.Index, Log: w.s.log}
-	plan, err := c.NewPlan(w.Context(), store.PolicyOf(w.s.cfg))
+	plan, err := c.NewPlan(w.Context(), w.s.policy())
 	if err != nil {
 		w.Fatal(err)
 	}
 	planned := plan.Result()
-	rep, err := c.Run(w.Context(), store.PolicyOf(w.s.cfg), false)
+	rep, err := c.Run(w.Context(), w.s.policy(), false)
 	if err != nil {
 		w.Fatal(err)
 	}

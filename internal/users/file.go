@@ -98,12 +98,12 @@ func (f *File) Remove(name string) error {
 	return nil
 }
 
-// Check returns an error that wraps os.ErrNotExist when the directory of the file is missing: then the path is a mistake.
-// A missing file is one without users.
+// Check returns an error that wraps os.ErrNotExist when the directory of the file is missing: then the path is a
+// mistake. A missing file is one without users.
 func (f *File) Check() error {
 	dir := filepath.Dir(f.path)
 	err := checkDir(dir)
-	if errors.Is(err, os.ErrNotExist) && filepath.Base(dir) == metadataDir {
+	if errors.Is(err, os.ErrNotExist) && isMetadata(dir) {
 		err = checkDir(filepath.Dir(dir))
 	}
 	if err != nil {
@@ -112,8 +112,18 @@ func (f *File) Check() error {
 	return nil
 }
 
-// Path is where the file is.
+// Path returns where the file is.
 func (f *File) Path() string { return f.path }
+
+// Home returns the directory whose owner the file is for: the data root of a file in its .metadata, else the directory
+// of the file.
+func (f *File) Home() string {
+	dir := filepath.Dir(f.path)
+	if isMetadata(dir) {
+		return filepath.Dir(dir)
+	}
+	return dir
+}
 
 // List returns the names in the order of the file, each once. A missing file has none.
 func (f *File) List() ([]string, error) {

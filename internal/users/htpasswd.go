@@ -60,8 +60,8 @@ func (t table) names() []string {
 	return names
 }
 
-// hashes returns the hash of each name. The last line of a name counts, as in distribution: a file that a stock registry
-// served must not change its meaning here, though Apache takes the first line.
+// hashes returns the hash of each name. The last line of a name counts, as in distribution: a file that a stock
+// registry served must not change its meaning here, though Apache takes the first line.
 func (t table) hashes() map[string]string {
 	hashes := make(map[string]string, len(t))
 	for _, l := range t {

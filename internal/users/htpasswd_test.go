@@ -21,7 +21,9 @@ func TestDistributionAgrees(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "htpasswd")
 	write(t, path, "# stock\r\n\r\nolder:"+hashOf(t, "first")+"\r\nolder:"+hashOf(t, "last")+":a field\r\nsha:{SHA}x")
 	f := Open(path)
-	for name, password := range map[string]string{"bob": "secret", "zoë": "pässwörd", "long": strings.Repeat("x", 72)} {
+	for name, password := range map[string]string{
+		"bob": "secret", "zoë": "pässwörd", "long": strings.Repeat("x", 72),
+	} {
 		if _, err := f.Add(name, password, bcrypt.MinCost); err != nil {
 			t.Fatal(err)
 		}

@@ -12,16 +12,17 @@ import (
 	"github.com/gofrs/flock"
 
 	"github.com/jc-lab/docker-cache-server/internal/disk"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
-// metadataDir is the one directory that ensureDir makes: dcs's own, below the data root.
-const metadataDir = ".metadata"
+// isMetadata says whether a directory is dcs's own below a data root. It is the one directory that ensureDir makes.
+func isMetadata(dir string) bool { return dir == tree.Dir(filepath.Dir(dir)).Metadata() }
 
 // ensureDir makes a missing ".metadata" in an existing directory, for that directory's owner alone. The error wraps
 // os.ErrNotExist when any other directory is missing.
 func ensureDir(dir string) error {
 	err := checkDir(dir)
-	if !errors.Is(err, os.ErrNotExist) || filepath.Base(dir) != metadataDir {
+	if !errors.Is(err, os.ErrNotExist) || !isMetadata(dir) {
 		return err
 	}
 	if err := checkDir(filepath.Dir(dir)); err != nil {

@@ -9,8 +9,8 @@
 //   - The file means what it means to distribution: the last line of a name counts, and only bcrypt hashes verify.
 //   - A user who was removed from the file, or has another password now, is refused at the next request. Every answer
 //     looks at the file first, and a remembered answer is bound to the stored hash.
-//   - Every refusal is as much work as one bcrypt run at the highest cost in use, so that its duration does not say
-//     whether the user exists.
+//   - Every refusal is as much work as one bcrypt run at the highest cost in use, up to 16, so that its duration does
+//     not say whether the user exists.
 //
 // The nouns: a *user* is a name with a password; a *client* is the address, or the network, that a request comes from;
 // a *hash* is what bcrypt made of a password, and its *cost* says how many rounds a comparison takes: 2^cost.

@@ -273,6 +273,18 @@ func TestDirectoryOfTheFile(t *testing.T) {
 	}
 }
 
+func TestHomeIsTheDirectoryWhoseOwnerTheFileIsFor(t *testing.T) {
+	for path, want := range map[string]string{
+		"/srv/data/.metadata/htpasswd": "/srv/data", "/etc/dcs/htpasswd": "/etc/dcs", ".metadata/htpasswd": ".",
+		"htpasswd":                     ".",
+		"/srv/.metadata/more/htpasswd": "/srv/.metadata/more",
+	} {
+		if got := Open(path).Home(); got != want {
+			t.Errorf("%s: got %s, want %s", path, got, want)
+		}
+	}
+}
+
 // Run by root this gives the data directory to somebody else; run by anybody, all belongs to its owner.
 func TestEverythingBelongsToTheOwnerOfTheDataDirectory(t *testing.T) {
 	root := t.TempDir()

@@ -40,7 +40,7 @@ type Credential struct{ Name, Password string }
 // called concurrently.
 //
 // What its timing says: an acceptance is fast when it is remembered, or when the password is configured in plain, but
-// whoever sees that has the password. All refusals are the same work: see experience.refuse.
+// a client that sees that has the password. All refusals are the same work: see experience.refuse.
 type Verifier struct {
 	path       string
 	access     func(path string, look func() error) error

@@ -106,7 +106,8 @@ func TestNobodyIsKnownWithoutAFile(t *testing.T) {
 func TestUnusableNamesWhatNeverVerifies(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "htpasswd")
 	good := hashOf(t, "secret")
-	write(t, path, "# c\nbob:"+good+"\nno colon\napr:$apr1$x$y\n:"+good+"\nci:plain\nfixed:plain\nfixed:"+good+"\nbroken:"+good+"\nbroken:plain\n")
+	write(t, path, "# c\nbob:"+good+"\nno colon\napr:$apr1$x$y\n:"+good+"\nci:plain\nfixed:plain\nfixed:"+good+
+		"\nbroken:"+good+"\nbroken:plain\n")
 	v := newVerifier(t, VerifierOptions{Path: path, Users: []Credential{{"ci", "secret"}}})
 	if got, want := v.Unusable(), []string{"line 3", "apr", "line 5", "broken"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
@@ -425,13 +426,16 @@ func TestWhoLoggedInLatelyDoesNotWaitBehindGuessers(t *testing.T) {
 	} {
 		t.Run(c.who, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				v := newVerifier(t, VerifierOptions{Users: []Credential{{"bob", hashOf(t, "secret")}, {"eve", hashOf(t, "other")}}})
+				v := newVerifier(t, VerifierOptions{Users: []Credential{
+					{"bob", hashOf(t, "secret")}, {"eve", hashOf(t, "other")}}})
 				v.width, v.turns.free = width, width
 				if !v.Verify(t.Context(), "10.1.1.1", "bob", "secret") {
 					t.Fatal("bob is out")
 				}
 				time.Sleep(c.again) // on synctest's clock
-				guess := func(i, n int) { v.Verify(t.Context(), fmt.Sprint("10.0.0.", i), "bob", fmt.Sprint(i, " ", n)) }
+				guess := func(i, n int) {
+					v.Verify(t.Context(), fmt.Sprint("10.0.0.", i), "bob", fmt.Sprint(i, " ", n))
+				}
 				for i := range guessers { // each has guessed before
 					guess(i, 0)
 				}
@@ -464,7 +468,8 @@ func TestWhoLoggedInLatelyDoesNotWaitBehindGuessers(t *testing.T) {
 // was changed meanwhile is not remembered.
 func TestSettingsThatAreReadAgainForgetNobody(t *testing.T) {
 	bob := hashOf(t, "secret")
-	old := newVerifier(t, VerifierOptions{Users: []Credential{{"bob", bob}, {"eve", hashOf(t, "other")}, {"ci", "plain"}}})
+	old := newVerifier(t, VerifierOptions{
+		Users: []Credential{{"bob", bob}, {"eve", hashOf(t, "other")}, {"ci", "plain"}}})
 	for _, c := range []struct {
 		from, name, password string
 		want                 bool
@@ -473,7 +478,8 @@ func TestSettingsThatAreReadAgainForgetNobody(t *testing.T) {
 			t.Fatal(c)
 		}
 	}
-	v := newVerifier(t, VerifierOptions{After: old, Users: []Credential{{"bob", bob}, {"eve", hashOf(t, "changed")}, {"ci", "new"}}})
+	v := newVerifier(t, VerifierOptions{After: old, Users: []Credential{{"bob", bob}, {"eve", hashOf(t, "changed")},
+		{"ci", "new"}}})
 	before := runs(v)
 	if !v.Verify(t.Context(), "10.9.9.9", "bob", "secret") || runs(v) != before {
 		t.Errorf("bcrypt ran %d times for a login that is remembered", runs(v)-before)

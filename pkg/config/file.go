@@ -40,7 +40,7 @@ func (l *loader) readFile(path string) {
 }
 
 // readAll reads a file. Standard input, and what a shell makes of <(command), are pipes with a writer. Any other pipe
-// is refused, since dcs might wait for ever for a writer.
+// is refused, since dcs might wait forever for a writer.
 func readAll(path string) ([]byte, error) {
 	if path == "/dev/stdin" || strings.HasPrefix(path, "/dev/fd/") {
 		return os.ReadFile(path)

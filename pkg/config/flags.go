@@ -8,8 +8,8 @@ import (
 )
 
 // AddFlags adds the flags of the keys that a command uses. Each argument is a key ("storage.directory") or a prefix
-// that ends in ".*" ("cache.*"). Lists are left out, since only the file can give them. A key that dcs does not have yet
-// is hidden; Load refuses it by name. An argument that names no key is a mistake in the program and panics.
+// that ends in ".*" ("cache.*"). Lists are left out, since only the file can give them. A key that dcs does not have
+// yet is hidden; Load refuses it by name. An argument that names no key is a mistake in the program and panics.
 func AddFlags(fs *pflag.FlagSet, keys ...string) {
 	for _, pattern := range keys {
 		matched := false

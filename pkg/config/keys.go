@@ -17,7 +17,7 @@ type key struct {
 	name  string
 	field any // points at the value in a Config: *string, *bool, *int, *int64 (a size), *time.Duration, or a list
 	usage string
-	later bool // dcs does not have it yet: help and hints leave it out, and Validate refuses other values than the default
+	later bool // dcs does not have it yet: help and hints leave it out, and Validate refuses all but the default
 }
 
 // keys returns every key with its field in c, in the order of the documentation.
@@ -29,23 +29,25 @@ func (c *Config) keys() []key {
 			"PEM `file` of the certificate chain; reloaded when it changes", false},
 		{"server.tls.key", &c.Server.TLS.Key, "PEM `file` of the private key; reloaded when it changes", false},
 		{"server.trusted_proxies", &c.Server.TrustedProxies, "networks of proxies that may name the client", false},
-		{"server.drain_timeout", &c.Server.DrainTimeout, "how long transfers in flight may go on after SIGTERM", false},
+		{"server.drain_timeout", &c.Server.DrainTimeout,
+			"how long running transfers may continue after SIGTERM", false},
 		{"storage.directory", &c.Storage.Directory, "`directory` of the data root", false},
 		{"auth.enabled", &c.Auth.Enabled, "ask for Basic authentication", false},
 		{"auth.users", &c.Auth.Users, "users beside those of the htpasswd file", false},
 		{"auth.htpasswd", &c.Auth.Htpasswd,
 			"`file` that dcs users edits (default <storage.directory>/.metadata/htpasswd)", false},
 		{"auth.anonymous_pull", &c.Auth.AnonymousPull, "reads need no login", true},
-		{"cache.ttl", &c.Cache.TTL, "an image is removed when nobody used it for so long, 0 = never", false},
+		{"cache.ttl", &c.Cache.TTL, "remove images unused for this long, 0 = never", false},
 		{"cache.cleanup_interval", &c.Cache.CleanupInterval,
 			"time between two runs of the built-in cleaner, 0 = off", false},
 		{"cache.grace", &c.Cache.Grace,
-			"how long content stays after a client pushed it or asked for it; set it longer than the slowest push", false},
+			"how long content stays after a client pushed it or asked for it; " +
+				"set it longer than the slowest push", false},
 		{"cache.adopt_age", &c.Cache.AdoptAge,
-			"last use of images that dcs did not know, mtime is the date of their files: `now|mtime`", false},
+			"last use of images that dcs finds on disk, mtime is the date of their files: `now|mtime`", false},
 		{"cache.max_size", &c.Cache.MaxSize, "disk budget, 0 = none", true},
 		{"cache.rules", &c.Cache.Rules, "exceptions to the ttl", true},
-		{"limits.manifest_size", &c.Limits.ManifestSize, "largest manifest that is taken", false},
+		{"limits.manifest_size", &c.Limits.ManifestSize, "largest manifest that a client may push", false},
 		{"limits.uploads_per_client", &c.Limits.UploadsPerClient,
 			"`number` of unfinished uploads that one client may have, 0 = no limit", false},
 		{"limits.header_size", &c.Limits.HeaderSize, "largest header of a request", false},
@@ -197,8 +199,8 @@ func (c *Config) Take(other *Config, names ...string) {
 	}
 }
 
-// Text returns the value of a key as a file or a flag spells it, or "" for an unknown key. Of a list it returns the names
-// of the elements, so it never holds a secret.
+// Text returns the value of a key as a file or a flag spells it, or "" for an unknown key. Of a list it returns the
+// names of the elements, so it never holds a secret.
 func (c *Config) Text(name string) string {
 	for _, k := range c.keys() {
 		if k.name == name {

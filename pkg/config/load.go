@@ -65,7 +65,8 @@ func (l *loader) set(path string, field any, value string, from Origin, line int
 	e.Origin, e.Line = from, line
 	if from.Kind == Env && strings.HasPrefix(value, "tcp://") {
 		// Kubernetes gives every pod DCS_SERVER_PORT=tcp://10.0.0.1:5000 when there is a service called dcs-server.
-		e.hint = "Kubernetes sets it for a service of that name: put enableServiceLinks: false into the pod, or rename the service"
+		e.hint = "Kubernetes sets it for a service of that name: put enableServiceLinks: false into the pod, " +
+			"or rename the service"
 	}
 	l.fail(e)
 }
@@ -161,8 +162,8 @@ func UnknownEnv(env []string) []string {
 	return unknown
 }
 
-// meantEnv returns the variable that a misspelt one was perhaps meant to be, or "". DCS_TTL, which lacks the section, is
-// meant to be DCS_CACHE_TTL.
+// meantEnv returns the variable that a misspelt one was perhaps meant to be, or "". DCS_TTL, which lacks the section,
+// is meant to be DCS_CACHE_TTL.
 func meantEnv(name string, known []string) string {
 	for _, k := range known {
 		if strings.HasSuffix(k, strings.TrimPrefix(name, strings.TrimSuffix(envPrefix, "_"))) {

@@ -24,7 +24,7 @@ func numbered(i int) event { return event{digest: digest.FromString(fmt.Sprint(i
 
 func TestEventsAreToldInOrderEachOnce(t *testing.T) {
 	var told []int64
-	e := newEvents(func(ev event) { told = append(told, ev.size) }, quietLog(), maxEvents)
+	e := newCallbacks(func(ev event) { told = append(told, ev.size) }, quietLog(), maxEvents)
 	go e.deliver()
 	var want []int64
 	for i := range 10_000 {
@@ -43,7 +43,7 @@ func TestEventsBeyondTheLimitAreLostAndCounted(t *testing.T) {
 	log.SetOutput(&out)
 	proceed := make(chan struct{})
 	var told []int64
-	e := newEvents(func(ev event) { <-proceed; told = append(told, ev.size) }, log, 4)
+	e := newCallbacks(func(ev event) { <-proceed; told = append(told, ev.size) }, log, 4)
 	for i := range 10 { // nobody delivers yet: four wait, six are lost
 		e.add(numbered(i))
 	}
@@ -69,7 +69,7 @@ func TestAnObserverThatPanicsIsLoggedAndTheNextCallIsMade(t *testing.T) {
 	log := logrus.New()
 	log.SetOutput(&out)
 	var told []int64
-	e := newEvents(func(ev event) {
+	e := newCallbacks(func(ev event) {
 		if ev.size == 1 {
 			panic("observer is broken")
 		}
@@ -82,14 +82,14 @@ func TestAnObserverThatPanicsIsLoggedAndTheNextCallIsMade(t *testing.T) {
 	if err := e.finish(within(t, time.Minute)); err != nil || !slices.Equal(told, []int64{0, 2}) {
 		t.Errorf("told %v, %v; want all but the one that panicked", told, err)
 	}
-	if !strings.Contains(out.String(), "level=error") || !strings.Contains(out.String(), "observer is broken") || !strings.Contains(out.String(), "events_test.go") {
+	if !strings.Contains(out.String(), "level=error") || !strings.Contains(out.String(), "observer is broken") || !strings.Contains(out.String(), "callbacks_test.go") {
 		t.Errorf("the log does not tell what panicked, and where:\n%s", &out)
 	}
 }
 
 func TestAnObserverThatDoesNotReturnIsGivenUp(t *testing.T) {
 	told, proceed := 0, make(chan struct{})
-	e := newEvents(func(event) { told++; <-proceed }, quietLog(), maxEvents)
+	e := newCallbacks(func(event) { told++; <-proceed }, quietLog(), maxEvents)
 	go e.deliver()
 	for i := range 3 {
 		e.add(numbered(i))
@@ -117,8 +117,8 @@ func TestAnObserverThatDoesNotReturnIsGivenUp(t *testing.T) {
 
 func TestOnlyAnObserverIsCalling(t *testing.T) {
 	var inside, beside bool
-	var e *events
-	e = newEvents(func(event) {
+	var e *callbacks
+	e = newCallbacks(func(event) {
 		inside = e.calling()
 		done := make(chan struct{})
 		go func() { defer close(done); beside = e.calling() }()

@@ -1,15 +1,16 @@
 package serve
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"runtime"
+	"net/http"
 	"runtime/debug"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
+
+	"github.com/jc-lab/docker-cache-server/internal/registry"
 )
 
 // maxEvents is how far observers may be behind: some minutes of a busy registry, in about 150 MB. One that
@@ -23,8 +24,9 @@ type event struct {
 	deleted bool
 }
 
-// events tells observers one thing after another in one goroutine, so that no request waits for them.
-type events struct {
+// callbacks tell the observers of a program about one event after another in one goroutine, so that no request waits
+// for an observer.
+type callbacks struct {
 	observe func(event)
 	log     logrus.FieldLogger
 	limit   int           // of queue
@@ -38,13 +40,13 @@ type events struct {
 	observer string // the goroutine that calls observers
 }
 
-func newEvents(observe func(event), log logrus.FieldLogger, limit int) *events {
-	e := &events{observe: observe, log: log, limit: limit, done: make(chan struct{})}
+func newCallbacks(observe func(event), log logrus.FieldLogger, limit int) *callbacks {
+	e := &callbacks{observe: observe, log: log, limit: limit, done: make(chan struct{})}
 	e.more = sync.NewCond(&e.mu)
 	return e
 }
 
-func (e *events) add(ev event) {
+func (e *callbacks) add(ev event) {
 	switch overrun, lost := e.push(ev); {
 	case overrun:
 		e.log.WithField("events", e.limit).Error("OnBlobAccess or OnBlobDelete does not keep up; nothing more is told until half of what waits was")
@@ -55,7 +57,7 @@ func (e *events) add(ev event) {
 
 // push says whether this event is the first of some that are lost, or how many were lost before it. Losing
 // goes on until half of the queue was told: else the log would fill in its place.
-func (e *events) push(ev event) (overrun bool, lost int) {
+func (e *callbacks) push(ev event) (overrun bool, lost int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
@@ -72,7 +74,7 @@ func (e *events) push(ev event) (overrun bool, lost int) {
 }
 
 // deliver runs until finish, and until everything that was added before has been told.
-func (e *events) deliver() {
+func (e *callbacks) deliver() {
 	defer close(e.done)
 	e.mu.Lock()
 	e.observer = goroutine()
@@ -82,7 +84,7 @@ func (e *events) deliver() {
 	}
 }
 
-func (e *events) next() (ev event, ok bool) {
+func (e *callbacks) next() (ev event, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for len(e.queue) == 0 && !e.closed {
@@ -97,7 +99,7 @@ func (e *events) next() (ev event, ok bool) {
 
 // tell survives an observer that panics, as net/http survives a handler: its error is no reason to take
 // the registry down.
-func (e *events) tell(ev event) {
+func (e *callbacks) tell(ev event) {
 	defer func() {
 		if p := recover(); p != nil {
 			e.log.WithField("digest", ev.digest.String()).Errorf("OnBlobAccess or OnBlobDelete panicked: %v\n%s", p, debug.Stack())
@@ -107,7 +109,7 @@ func (e *events) tell(ev event) {
 }
 
 // finish waits until everything was told, as long as ctx lasts. What is left then is told to nobody.
-func (e *events) finish(ctx context.Context) error {
+func (e *callbacks) finish(ctx context.Context) error {
 	e.mu.Lock()
 	e.closed = true
 	e.more.Broadcast()
@@ -123,16 +125,38 @@ func (e *events) finish(ctx context.Context) error {
 }
 
 // calling says whether an observer is who asks.
-func (e *events) calling() bool {
+func (e *callbacks) calling() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.observer == goroutine()
 }
 
-// goroutine names the goroutine that calls it, for comparison only: "goroutine 18 [running]:" is how its
-// stack begins. The runtime tells it in no other way.
-func goroutine() string {
-	buf := make([]byte, 64)
-	name, _, _ := bytes.Cut(buf[:runtime.Stack(buf, false)], []byte(" ["))
-	return string(name)
+// accessed passes what was served or stored on to an observer; nil: there is none.
+func (s *Server) accessed() func(digest.Digest, int64) {
+	if s.opts.OnBlobAccess == nil {
+		return nil
+	}
+	return func(d digest.Digest, size int64) { s.callbacks.add(event{digest: d, size: size}) }
+}
+
+// deleted passes what gc removed on to an observer; nil: there is none.
+func (s *Server) deleted() func(digest.Digest) {
+	if s.opts.OnBlobDelete == nil {
+		return nil
+	}
+	return func(d digest.Digest) { s.callbacks.add(event{digest: d, deleted: true}) }
+}
+
+func (s *Server) observe(e event) {
+	if e.deleted {
+		s.opts.OnBlobDelete(e.digest.String())
+	} else {
+		s.opts.OnBlobAccess(e.digest.String(), e.size)
+	}
+}
+
+// requested measures a request and writes its line.
+func (s *Server) requested(r *http.Request, e registry.Exchange) {
+	s.metrics.request(r.Method, e)
+	s.requestLog.request(r, e)
 }
