@@ -572,7 +572,11 @@ func TestRefusalsHaveACostWithoutAnyHashAndNeverOneOfHours(t *testing.T) {
 	for _, c := range []struct {
 		users []Credential
 		want  int
-	}{{nil, bcrypt.DefaultCost}, {[]Credential{{"ci", "plain"}}, bcrypt.DefaultCost}, {[]Credential{mad}, mostDummyCost}} {
+	}{
+		{nil, bcrypt.DefaultCost},
+		{[]Credential{{"ci", "plain"}}, bcrypt.DefaultCost},
+		{[]Credential{mad}, mostDummyCost},
+	} {
 		if cost := newVerifier(t, VerifierOptions{Users: c.users}).highestCost(&snapshot{}); cost != c.want {
 			t.Errorf("%v: refusals take cost %d, want %d", c.users, cost, c.want)
 		}
