@@ -11,8 +11,8 @@ import (
 )
 
 // dcs reads the file from its nodes, and does not decode them into structs: only a node has its line and the text as it
-// was written. The password 0123 is "0123" and not 83. The walk ends where the known keys end, so an alias that contains
-// itself cannot make it endless.
+// was written. The password 0123 is "0123" and not 83. The walk ends where the known keys end, so an alias that
+// contains itself cannot make it endless.
 
 // A section of the file has members: values, lists and other sections.
 type section struct{ members []member }
