@@ -8,8 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/jc-lab/docker-cache-server/internal/inspect"
-	"github.com/jc-lab/docker-cache-server/internal/serve"
-	"github.com/jc-lab/docker-cache-server/internal/tree"
+	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -87,7 +86,7 @@ EXIT STATUS
 			if err != nil {
 				return err
 			}
-			source, err := newSource(env, cmd)
+			opener, err := openerOf(env, cmd)
 			if err != nil {
 				return err
 			}
@@ -102,7 +101,7 @@ EXIT STATUS
 				}
 				bar.Show(ui.Step{What: "looking through the store", Done: done, Total: total})
 			}
-			return f.list(cmd.Context(), source, opts, to)
+			return f.list(cmd.Context(), opener, opts, to)
 		},
 	}
 	addConfigFlags(cmd, "storage.*", "cache.*", "log.*")
@@ -202,13 +201,15 @@ func (f inspectFlags) verify(env *environment, cmd *cobra.Command) error {
 	if err := oneOf("format", f.format, formats...); err != nil {
 		return err
 	}
-	source, err := newSource(env, cmd)
+	opener, err := openerOf(env, cmd)
 	if err != nil {
 		return err
 	}
 	bar := ui.NewProgress(env.stderr, env.get)
 	defer bar.Close()
-	found, seen, err := source.Check(cmd.Context(), f.deep, func(objects int64) { bar.Show(ui.Step{What: "checking the store", Done: objects}) })
+	found, seen, err := check(cmd.Context(), opener, f.deep, func(objects int64) {
+		bar.Show(ui.Step{What: "checking the store", Done: objects})
+	})
 	if err != nil {
 		return err
 	}
@@ -216,7 +217,7 @@ func (f inspectFlags) verify(env *environment, cmd *cobra.Command) error {
 	if err := writeCheck(env.stdout, f.format, found, seen); err != nil || len(found) == 0 {
 		return err
 	}
-	return &problemsError{fmt.Errorf("%s found in %s", ui.Count(int64(len(found)), "problem"), source.Dir),
+	return &problemsError{fmt.Errorf("%s found in %s", ui.Count(int64(len(found)), "problem"), opener.Dir),
 		"dcs gc --repair mends what can be mended; with --dry-run it says how"}
 }
 
@@ -227,21 +228,17 @@ func words[T ~string](of []T) (all []string) {
 	return all
 }
 
-// newSource finds the store that the configuration names.
-func newSource(env *environment, cmd *cobra.Command) (*inspect.Source, error) {
+// openerOf opens the store that the configuration names.
+func openerOf(env *environment, cmd *cobra.Command) (store.Opener, error) {
 	cfg, origins, err := loadConfig(env, cmd)
 	if err != nil {
-		return nil, err
+		return store.Opener{}, err
 	}
 	log, err := newLogger(env, cfg)
 	if err != nil {
-		return nil, err
+		return store.Opener{}, err
 	}
-	if err := becomeOwner(cfg); err != nil {
-		return nil, err
-	}
-	dir, err := tree.At(cfg.Storage.Directory)
-	return &inspect.Source{Dir: dir, Log: log, Asked: asked(cfg, origins), NameAge: serve.NameAge(cfg)}, err
+	return newOpener(cfg, origins, log)
 }
 
 func newDisplay(env *environment) display {

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
 	"github.com/jc-lab/docker-cache-server/internal/reconcile"
+	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 )
 
@@ -25,6 +28,28 @@ type checked struct {
 	Blobs     int64 `json:"blobs"`
 	Bytes     int64 `json:"bytes"`   // read and compared with digests
 	Indexed   bool  `json:"indexed"` // the index was compared with the disk too
+}
+
+// check finds everything that is wrong with a store, and says how much it looked at. Deep reads every blob too. onSeen is
+// called with how many objects were looked at so far.
+func check(ctx context.Context, opener store.Opener, deep bool, onSeen func(objects int64)) (found []reconcile.Problem, seen reconcile.Checked, err error) {
+	st, err := opener.Look(ctx)
+	if err != nil {
+		return nil, seen, err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	found, seen, err = reconcile.Check(ctx, reconcile.CheckOptions{Dir: st.Dir, Index: st.Index, Deep: deep,
+		OnSeen: func(objects, _ int64) { onSeen(objects) }})
+	if err != nil || seen.Indexed {
+		return found, seen, err
+	}
+	whole, err := st.Index.Whole(ctx)
+	why := "the index is being rebuilt"
+	if whole {
+		why = "no server runs, and the next one compares the index with the disk"
+	}
+	opener.Log.Warn(why + ": it was not compared with the disk")
+	return found, seen, err
 }
 
 // writeCheck writes the problems of a store, a line each, or how much was looked at without finding any.

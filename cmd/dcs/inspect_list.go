@@ -14,7 +14,9 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/inspect"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
+	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
+	"github.com/sirupsen/logrus"
 )
 
 // The forms of dcs inspect's output.
@@ -144,20 +146,31 @@ func decimal(n int64) string { return strconv.FormatInt(n, 10) }
 const incomplete = "the index is being rebuilt from disk: what follows is incomplete"
 
 // list writes what the flags ask for.
-func (f inspectFlags) list(ctx context.Context, source *inspect.Source, o inspect.Options, to display) (err error) {
-	opened, err := source.Open(ctx)
+func (f inspectFlags) list(ctx context.Context, opener store.Opener, o inspect.Options, to display) (err error) {
+	st, err := opener.Look(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, opened.Close()) }()
-	list, err := inspect.List(ctx, opened.Index, opened.Policy, o)
+	defer func() { err = errors.Join(err, st.Close()) }()
+	list, err := inspect.List(ctx, st.Index, st.Policy, o)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, list.Close()) }()
-	l := listed{list, o, opened.Next}
-	if f.format == formatCSV && !l.Complete { // CSV has no place for it
-		source.Log.Warn(incomplete)
+	if f.format == formatCSV && !list.Complete { // CSV has no place for it
+		opener.Log.Warn(incomplete)
 	}
-	return l.write(ctx, f.histogram, f.format, to)
+	return listed{list, o, nextRun(ctx, st, opener.Log)}.write(ctx, f.histogram, f.format, to)
+}
+
+// nextRun is when the server of the store cleans up next. Zero: that is not known, or no server runs.
+func nextRun(ctx context.Context, st *store.Store, log logrus.FieldLogger) time.Time {
+	if st.Server == nil {
+		return time.Time{}
+	}
+	at, err := st.Index.NextRun(ctx)
+	if err != nil {
+		log.WithError(err).Debug("cannot read when the next clean-up is")
+	}
+	return at
 }

@@ -30,16 +30,16 @@ func inspectImage(env *environment, cmd *cobra.Command, name, format string) (er
 	if err != nil {
 		return err
 	}
-	source, err := newSource(env, cmd)
+	opener, err := openerOf(env, cmd)
 	if err != nil {
 		return err
 	}
-	opened, err := source.Open(cmd.Context())
+	st, err := opener.Look(cmd.Context())
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, opened.Close()) }()
-	t, err := inspect.ReadTree(cmd.Context(), opened.Index, opened.Policy, source.Dir, ref)
+	defer func() { err = errors.Join(err, st.Close()) }()
+	t, err := inspect.ReadTree(cmd.Context(), st.Index, st.Policy, st.Dir, ref)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/manifest"
 	"github.com/jc-lab/docker-cache-server/internal/policy"
+	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
@@ -26,19 +27,19 @@ func quiet() logrus.FieldLogger {
 	return log
 }
 
-// listed opens a source and reads its rows.
-func listed(t *testing.T, s Source, o Options) []Row {
+// listed opens a store and reads its rows.
+func listed(t *testing.T, o store.Opener, what Options) []Row {
 	t.Helper()
-	opened, err := s.Open(t.Context())
+	st, err := o.Look(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := List(t.Context(), opened.Index, opened.Policy, o)
+	list, err := List(t.Context(), st.Index, st.Policy, what)
 	if err != nil {
 		t.Fatal(err)
 	}
 	rows, err := list.All(t.Context())
-	if err := errors.Join(err, list.Close(), opened.Close()); err != nil {
+	if err := errors.Join(err, list.Close(), st.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return rows
@@ -47,7 +48,7 @@ func listed(t *testing.T, s Source, o Options) []Row {
 func TestADirectoryWithoutARegistryIsLeftAlone(t *testing.T) {
 	dir := t.TempDir()
 	var none *tree.NoStoreError
-	if _, err := (Source{Dir: tree.Dir(dir), Log: quiet()}).Open(t.Context()); !errors.As(err, &none) {
+	if _, err := (store.Opener{Dir: tree.Dir(dir), Log: quiet()}).Look(t.Context()); !errors.As(err, &none) {
 		t.Errorf("%v", err)
 	}
 	if entries, err := os.ReadDir(dir); len(entries) > 0 || err != nil {
@@ -72,7 +73,7 @@ func TestADirectoryThatWasNeverIndexed(t *testing.T) {
 	write(layout.Path{Kind: layout.LayerLink, Repository: "app", Digest: layer}, layer.String())
 	write(layout.Path{Kind: layout.RevisionLink, Repository: "app", Digest: d}, d.String())
 	write(layout.Path{Kind: layout.TagLink, Repository: "app", Tag: "v1"}, d.String())
-	out := listed(t, Source{Dir: dir, Log: quiet(), Asked: policy.Request{Default: inspecttest.Rules}}, Options{Kind: Tags})
+	out := listed(t, store.Opener{Dir: dir, Log: quiet(), Asked: policy.Request{Default: inspecttest.Rules}}, Options{Kind: Tags})
 	if i, ok := out[0].(Image); !ok || i.Repository != "app" || i.Tag != "v1" || i.Digest != d || i.MediaType != inspecttest.OCIManifest {
 		t.Errorf("%+v", out)
 	}
@@ -99,7 +100,7 @@ func TestPolicyAndQuietness(t *testing.T) {
 	w.Must(ix.Promise(t.Context(), index.Policy{TTL: 10 * day, Grace: 2 * time.Hour, Resolution: time.Minute}))
 	w.Manifest("app", "m", manifest.Manifest{})
 	w.Tag("app", "v1", "m")
-	expires := func(s Source) time.Duration {
+	expires := func(s store.Opener) time.Duration {
 		s.Dir, s.Log, s.Asked.Default = dir, quiet(), inspecttest.Rules
 		row := listed(t, s, Options{Kind: Tags})[0].(Image)
 		return time.Time(row.ExpiresAt).Sub(time.Time(row.LastAccess))
@@ -108,13 +109,13 @@ func TestPolicyAndQuietness(t *testing.T) {
 	check := func() {
 		for _, tt := range []struct {
 			name string
-			s    Source
+			s    store.Opener
 			want time.Duration
 		}{
-			{"the server's", Source{}, 10*day + time.Minute},
-			{"another ttl", Source{Asked: policy.Request{TTL: &ttl}}, 3*day + time.Minute},
-			{"a grace longer than the ttl", Source{Asked: policy.Request{Grace: &long}}, 20*day + time.Minute},
-			{"no less than what is owed", Source{Asked: policy.Request{TTL: &short, Grace: &short}}, 2*time.Hour + time.Minute},
+			{"the server's", store.Opener{}, 10*day + time.Minute},
+			{"another ttl", store.Opener{Asked: policy.Request{TTL: &ttl}}, 3*day + time.Minute},
+			{"a grace longer than the ttl", store.Opener{Asked: policy.Request{Grace: &long}}, 20*day + time.Minute},
+			{"no less than what is owed", store.Opener{Asked: policy.Request{TTL: &short, Grace: &short}}, 2*time.Hour + time.Minute},
 		} {
 			if got := expires(tt.s); got != tt.want {
 				t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
@@ -126,7 +127,7 @@ func TestPolicyAndQuietness(t *testing.T) {
 	before, err := os.ReadFile(dir.Index())
 	w.Must(err)
 	t.Chdir(filepath.Dir(string(dir)))
-	listed(t, Source{Dir: tree.Dir(filepath.Base(string(dir))), Log: quiet()}, Options{}) // a relative directory
+	listed(t, store.Opener{Dir: tree.Dir(filepath.Base(string(dir))), Log: quiet()}, Options{}) // a relative directory
 	check()
 	after, err := os.ReadFile(dir.Index())
 	w.Must(err)

@@ -22,7 +22,7 @@ func (s *Server) Inspect(ctx context.Context, o inspect.Options) (found Inspecti
 		return found, err
 	}
 	defer leave()
-	list, err := inspect.List(ctx, s.store.index, s.policy(), o)
+	list, err := inspect.List(ctx, s.store.Index, s.policy(), o)
 	if err != nil {
 		return found, cause(ctx, err)
 	}
@@ -33,7 +33,7 @@ func (s *Server) Inspect(ctx context.Context, o inspect.Options) (found Inspecti
 
 // Stats counts what is stored, from counters of the index.
 func (s *Server) Stats() (t index.Totals, err error) {
-	err = s.store.index.View(context.Background(), func(r index.Reader) error {
+	err = s.store.Index.View(context.Background(), func(r index.Reader) error {
 		t, err = r.Totals()
 		return err
 	})
