@@ -151,11 +151,6 @@ func (e *UnreadError) Error() string {
 	return s + " could not be read as a whole: nothing of it is removed, and no blob, since it may need that"
 }
 
-// Hint says what the operator can do.
-func (e *UnreadError) Hint() string {
-	return "dcs inspect --check names what cannot be read; see to its permissions and to the disk"
-}
-
 // cutoffs returns those of a policy, none of them later than the beginning of the run.
 func (c *Collector) cutoffs(p index.Policy) policy.Cutoffs {
 	cutoffs := policy.NewCutoffs(p, c.Index.Back)

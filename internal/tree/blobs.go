@@ -97,11 +97,10 @@ func Verify(ctx context.Context, dir Dir, d digest.Digest, read func(n int)) (ri
 	if err != nil {
 		return false, disk.Version{}, err
 	}
+	defer opened.Close()
 	file = opened.Version()
-	f := opened.OS()
-	defer f.Close()
 	v := d.Verifier()
-	_, err = io.CopyBuffer(v, reading{ctx, f, read}, make([]byte, 1<<20))
+	_, err = io.CopyBuffer(v, reading{ctx, opened, read}, make([]byte, 1<<20))
 	return v.Verified(), file, err
 }
 

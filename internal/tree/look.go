@@ -7,6 +7,7 @@ package tree
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -93,7 +94,7 @@ func Content(dir Dir, d digest.Digest) ([]byte, error) {
 	}
 	data := make([]byte, f.Size())
 	n, err := f.Read(data)
-	return data[:n], err
+	return data[:n], ended(err)
 }
 
 // Link reads the digest that a link file holds.
@@ -105,7 +106,7 @@ func Link(dir Dir, p layout.Path) (digest.Digest, error) {
 	defer f.Close()
 	var data [256]byte // longer than any digest
 	n, err := f.Read(data[:])
-	if err != nil {
+	if ended(err) != nil {
 		return "", err
 	}
 	d, err := layout.ParseDigest(strings.TrimSpace(string(data[:n])))
@@ -113,6 +114,14 @@ func Link(dir Dir, p layout.Path) (digest.Digest, error) {
 		return "", fmt.Errorf("link %s: %w", p, err)
 	}
 	return d, nil
+}
+
+// ended is what is left of an error when the end of a file is none.
+func ended(err error) error {
+	if err == io.EOF {
+		return nil
+	}
+	return err
 }
 
 // Exists says whether there is a file of the tree at p.

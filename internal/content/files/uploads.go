@@ -1,9 +1,8 @@
-package content
+package files
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -13,27 +12,18 @@ import (
 	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/jc-lab/docker-cache-server/internal/content"
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/failpoint"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
-// ErrBusy says that another request is writing to the upload.
-var ErrBusy = errors.New("another request is writing to this upload")
-
-// DigestError says that an upload's bytes are not what the client said.
-type DigestError struct{ Want, Got digest.Digest }
-
-func (e *DigestError) Error() string {
-	return fmt.Sprintf("the uploaded bytes have the digest %s, not %s", e.Got, e.Want)
-}
-
-// Upload is an unfinished upload in the hands of one request.
-type Upload struct {
-	Repository, ID string
-	Size           int64 // of what is there
-	Over           bool  // it is finished or cancelled: there is nothing to go on with
+// upload is an unfinished upload in the hands of one request: a content.Upload.
+type upload struct {
+	repo, id string
+	size     int64 // of what is there
+	over     bool  // it is finished or cancelled: there is nothing to go on with
 
 	s       *Store
 	dir     string
@@ -43,18 +33,24 @@ type Upload struct {
 	begun   int64 // up to here BeginSync was called
 }
 
+// Repository, ID, Size and Over are those of content.Upload.
+func (u *upload) Repository() string { return u.repo }
+func (u *upload) ID() string         { return u.id }
+func (u *upload) Size() int64        { return u.size }
+func (u *upload) Over() bool         { return u.over }
+
 func (s *Store) uploadFile(kind layout.PathKind, repo, id string) string {
 	return s.dir.File(layout.Path{Kind: kind, Repository: repo, Upload: id})
 }
 
 // Begin begins an upload, whose digest will be of the algorithm, if that is known; else of sha256. The
 // caller ends with Close. What is written down here promises nothing, and is not synced.
-func (s *Store) Begin(repo string, algorithm digest.Algorithm) (*Upload, error) {
+func (s *Store) Begin(repo string, algorithm digest.Algorithm) (content.Upload, error) {
 	if algorithm == "" {
 		algorithm = digest.Canonical
 	}
 	id := uuid.NewString()
-	u := &Upload{Repository: repo, ID: id, s: s, dir: s.uploadFile(layout.UploadDir, repo, id), began: time.Now(),
+	u := &upload{repo: repo, id: id, s: s, dir: s.uploadFile(layout.UploadDir, repo, id), began: time.Now(),
 		session: &session{algorithm: algorithm, hash: algorithm.Hash()}}
 	note := []byte(u.began.UTC().Format(time.RFC3339Nano))
 	err := s.tree.Scratch(u.path(layout.UploadStartedAt), note)
@@ -75,9 +71,9 @@ func (s *Store) Begin(repo string, algorithm digest.Algorithm) (*Upload, error) 
 	return u, nil
 }
 
-func (u *Upload) path(kind layout.PathKind) string { return u.s.uploadFile(kind, u.Repository, u.ID) }
+func (u *upload) path(kind layout.PathKind) string { return u.s.uploadFile(kind, u.repo, u.id) }
 
-func (u *Upload) open() (*os.File, error) {
+func (u *upload) open() (*os.File, error) {
 	failpoint.Step()
 	f, err := disk.OpenFile(u.path(layout.UploadData), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
@@ -89,16 +85,16 @@ func (u *Upload) open() (*os.File, error) {
 	return f, nil
 }
 
-// UploadSize is how much of an upload is there, without taking it. ErrUnknown.
+// UploadSize is how much of an upload is there, without taking it. content.ErrUnknown.
 func (s *Store) UploadSize(repo, id string) (int64, error) {
 	if uuid.Validate(id) != nil {
-		return 0, ErrUnknown
+		return 0, content.ErrUnknown
 	}
 	started := layout.Path{Kind: layout.UploadStartedAt, Repository: repo, Upload: id}
 	if there, err := tree.Exists(s.dir, started); err != nil {
 		return 0, err
 	} else if !there {
-		return 0, ErrUnknown
+		return 0, content.ErrUnknown
 	}
 	fi, err := os.Stat(s.uploadFile(layout.UploadData, repo, id))
 	if tree.Missing(err) {
@@ -111,25 +107,25 @@ func (s *Store) UploadSize(repo, id string) (int64, error) {
 }
 
 // Resume goes on with an upload, which keeps it alive before anything else is done to it. The caller
-// ends with Close. ErrUnknown, ErrBusy.
-func (s *Store) Resume(repo, id string) (_ *Upload, err error) {
+// ends with Close. content.ErrUnknown, content.ErrBusy.
+func (s *Store) Resume(repo, id string) (_ content.Upload, err error) {
 	if uuid.Validate(id) != nil {
-		return nil, ErrUnknown
+		return nil, content.ErrUnknown
 	}
-	u := &Upload{Repository: repo, ID: id, s: s, dir: s.uploadFile(layout.UploadDir, repo, id)}
+	u := &upload{repo: repo, id: id, s: s, dir: s.uploadFile(layout.UploadDir, repo, id)}
 	started := u.path(layout.UploadStartedAt)
 	now := time.Now()
 	if err := os.Chtimes(started, now, now); tree.Missing(err) {
-		return nil, ErrUnknown
+		return nil, content.ErrUnknown
 	} else if err != nil {
 		return nil, err
 	}
 	var free bool
 	if u.session, free = s.uploads.take(u.dir); !free {
-		return nil, ErrBusy
+		return nil, content.ErrBusy
 	}
 	defer func() {
-		if errors.Is(err, ErrUnknown) {
+		if errors.Is(err, content.ErrUnknown) {
 			u.session = nil
 		}
 		if err != nil {
@@ -138,7 +134,7 @@ func (s *Store) Resume(repo, id string) (_ *Upload, err error) {
 	}()
 	data, err := disk.ReadFile(started)
 	if tree.Missing(err) {
-		return nil, ErrUnknown
+		return nil, content.ErrUnknown
 	}
 	if err != nil {
 		return nil, err
@@ -148,7 +144,7 @@ func (s *Store) Resume(repo, id string) (_ *Upload, err error) {
 	}
 	if u.file, err = u.open(); err != nil {
 		if tree.Missing(err) {
-			return nil, ErrUnknown
+			return nil, content.ErrUnknown
 		}
 		return nil, err
 	}
@@ -156,22 +152,22 @@ func (s *Store) Resume(repo, id string) (_ *Upload, err error) {
 	if err != nil {
 		return nil, errors.Join(err, u.file.Close())
 	}
-	u.Size = fi.Size()
-	if u.session != nil && u.session.hashed != u.Size {
+	u.size = fi.Size()
+	if u.session != nil && u.session.hashed != u.size {
 		u.session = nil // other bytes than those that were hashed: of an end that failed half-way, or by hand
 	}
 	return u, nil
 }
 
 // Expect says of which algorithm the digest will be, before anything was received.
-func (u *Upload) Expect(alg digest.Algorithm) {
-	if u.Size == 0 {
+func (u *upload) Expect(alg digest.Algorithm) {
+	if u.size == 0 {
 		u.session = &session{algorithm: alg, hash: alg.Hash()}
 	}
 }
 
 // Close lets others have the upload.
-func (u *Upload) Close() {
+func (u *upload) Close() {
 	_ = u.file.Close() // of what counts Finish reported the errors
 	u.s.uploads.give(u.dir, u.session)
 }
@@ -190,8 +186,8 @@ var (
 )
 
 // Receive appends what a client sends, of which it announced so many bytes; negative: it does not say. On
-// an error what came so far stays. *WriteError.
-func (u *Upload) Receive(r io.Reader, announced int64) error {
+// an error what came so far stays. *content.WriteError.
+func (u *upload) Receive(r io.Reader, announced int64) error {
 	err := u.receive(r, announced)
 	if u.session != nil {
 		u.session.brokenOff = err != nil
@@ -199,7 +195,7 @@ func (u *Upload) Receive(r io.Reader, announced int64) error {
 	return err
 }
 
-func (u *Upload) receive(r io.Reader, announced int64) error {
+func (u *upload) receive(r io.Reader, announced int64) error {
 	select {
 	case receiving <- struct{}{}:
 		defer func() { <-receiving }()
@@ -223,11 +219,11 @@ const flushAfter = 100 * time.Millisecond
 //
 // One goroutine does it all. Two that hand pieces to each other cost more, since each turn wakes a thread,
 // and on two cores, where the client may be, too, they are no sooner done.
-func (u *Upload) receiveMany(r io.Reader, buffers *sync.Pool) error {
+func (u *upload) receiveMany(r io.Reader, buffers *sync.Pool) error {
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
 	size := len(*buf)
-	n := int(u.Size % int64(size))
+	n := int(u.size % int64(size))
 	written, last := n, time.Now()
 	for {
 		more, err := r.Read((*buf)[n:])
@@ -249,7 +245,7 @@ func (u *Upload) receiveMany(r io.Reader, buffers *sync.Pool) error {
 }
 
 // append writes and hashes bytes. Hashing goes on only where it had come to.
-func (u *Upload) append(p []byte) error {
+func (u *upload) append(p []byte) error {
 	if len(p) == 0 {
 		return nil
 	}
@@ -260,17 +256,17 @@ func (u *Upload) append(p []byte) error {
 		more, err = u.file.Write(p[n:])
 		n += more
 	}
-	if u.session != nil && u.session.hashed == u.Size {
+	if u.session != nil && u.session.hashed == u.size {
 		u.session.hash.Write(p[:n]) // a hash never fails
 		u.session.hashed += int64(n)
 	}
-	u.Size += int64(n)
-	if err == nil && u.Size-u.begun >= syncAhead {
-		err = disk.BeginSync(u.file, u.begun, u.Size-u.begun)
-		u.begun = u.Size
+	u.size += int64(n)
+	if err == nil && u.size-u.begun >= syncAhead {
+		err = disk.BeginSync(u.file, u.begun, u.size-u.begun)
+		u.begun = u.size
 	}
 	if err != nil {
-		return &WriteError{err}
+		return &content.WriteError{Err: err}
 	}
 	return nil
 }
@@ -279,18 +275,10 @@ func (u *Upload) append(p []byte) error {
 // comes, and not all of it at the end while the client waits.
 const syncAhead = 8 << 20
 
-// WriteError says that what a client sent could not be written.
-type WriteError struct{ Err error }
-
-func (e *WriteError) Error() string { return "write upload: " + e.Err.Error() }
-
-// Unwrap is for errors.Is.
-func (e *WriteError) Unwrap() error { return e.Err }
-
 // digest is that of all bytes. They are read again only when they were not hashed as they came: another
 // algorithm was meant, or the server began anew.
-func (u *Upload) digest(alg digest.Algorithm) (digest.Digest, error) {
-	if s := u.session; s != nil && s.algorithm == alg && s.hashed == u.Size {
+func (u *upload) digest(alg digest.Algorithm) (digest.Digest, error) {
+	if s := u.session; s != nil && s.algorithm == alg && s.hashed == u.size {
 		return digest.NewDigest(alg, s.hash), nil
 	}
 	if _, err := u.file.Seek(0, io.SeekStart); err != nil {
@@ -309,25 +297,25 @@ func (u *Upload) digest(alg digest.Algorithm) (digest.Digest, error) {
 type onlyReader struct{ io.Reader }
 
 // Finish makes the upload a layer of its repository. Of an upload whose bytes are not what d says nothing
-// stays. *DigestError.
-func (u *Upload) Finish(ctx context.Context, d digest.Digest) error {
+// stays. *content.DigestError.
+func (u *upload) Finish(ctx context.Context, d digest.Digest) error {
 	got, err := u.digest(d.Algorithm())
 	if err != nil {
 		return err
 	}
 	if got != d {
 		u.Cancel()
-		return &DigestError{d, got}
+		return &content.DigestError{Want: d, Got: got}
 	}
 	// Where the blob is there already its bytes count, and these need not be synced.
-	there, err := u.s.isWhole(d, u.Size)
+	there, err := u.s.isWhole(d, u.size)
 	if err == nil && there {
 		err = u.s.putLayer(ctx, u, d, false)
 	}
 	if err == nil && !there || errors.Is(err, errGone) {
 		failpoint.Step()
 		if err := u.file.Sync(); err != nil {
-			return &WriteError{err}
+			return &content.WriteError{Err: err}
 		}
 		err = u.s.putLayer(ctx, u, d, true)
 	}
@@ -338,8 +326,8 @@ func (u *Upload) Finish(ctx context.Context, d digest.Digest) error {
 }
 
 // Cancel removes the upload. Nobody can go on with it.
-func (u *Upload) Cancel() {
-	u.session, u.Over = nil, true
+func (u *upload) Cancel() {
+	u.session, u.over = nil, true
 	u.s.remove(u.dir)
 }
 
@@ -356,5 +344,5 @@ func (s *Store) remove(dir string) {
 // HasUpload says whether an upload is there, or may be.
 func (s *Store) HasUpload(repo, id string) bool {
 	_, err := s.UploadSize(repo, id)
-	return !errors.Is(err, ErrUnknown)
+	return !errors.Is(err, content.ErrUnknown)
 }

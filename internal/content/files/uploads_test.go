@@ -1,4 +1,4 @@
-package content
+package files
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/jc-lab/docker-cache-server/internal/content"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
@@ -35,8 +36,8 @@ func TestAnUploadIsWhatWasSent(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := u.Receive(through(bytes.NewReader(data)), announced); err != nil || u.Size != int64(len(data)) {
-				t.Errorf("%s: %d bytes, %v", manner, u.Size, err)
+			if err := u.Receive(through(bytes.NewReader(data)), announced); err != nil || u.Size() != int64(len(data)) {
+				t.Errorf("%s: %d bytes, %v", manner, u.Size(), err)
 			}
 			d := digest.FromBytes(data)
 			if err := u.Finish(t.Context(), d); err != nil {
@@ -64,7 +65,7 @@ func TestAnUploadGoesOnWhereItWas(t *testing.T) {
 		rest = rest[n:]
 		u.Close()
 		var err error
-		if u, err = b.Resume("a", u.ID); err != nil || u.Size != int64(len(data)-len(rest)) {
+		if u, err = b.Resume("a", u.ID()); err != nil || u.Size() != int64(len(data)-len(rest)) {
 			t.Fatalf("%+v, %v", u, err)
 		}
 	}
@@ -89,7 +90,7 @@ func TestBytesOfASlowClientDoNotWaitForAPiece(t *testing.T) {
 		if _, err := w.Write([]byte("x")); err != nil {
 			t.Fatal(err)
 		}
-		if size, err := b.UploadSize("a", u.ID); err != nil {
+		if size, err := b.UploadSize("a", u.ID()); err != nil {
 			t.Fatal(err)
 		} else if size > 0 {
 			break
@@ -126,7 +127,7 @@ func TestWhatCameBeforeAFailureStays(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 		u.Close()
-		if u, err = b.Resume("a", u.ID); err != nil || u.Size != 4 {
+		if u, err = b.Resume("a", u.ID()); err != nil || u.Size() != 4 {
 			t.Fatalf("%+v, %v", u, err)
 		}
 		if err := errors.Join(u.Receive(bytes.NewReader([]byte("done")), 4), u.Finish(t.Context(), digest.FromString("halfdone"))); err != nil {
@@ -144,14 +145,14 @@ func TestAnUploadThatCannotBeWrittenSaysSo(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer u.Close()
-	_ = u.file.Close()
+	_ = u.(*upload).file.Close()
 	for _, announced := range []int64{-1, 3} {
-		if err := u.Receive(bytes.NewReader(make([]byte, 3)), announced); !errors.As(err, new(*WriteError)) {
+		if err := u.Receive(bytes.NewReader(make([]byte, 3)), announced); !errors.As(err, new(*content.WriteError)) {
 			t.Errorf("%v", err)
 		}
 	}
 	endless := iotest.HalfReader(zeros{})
-	if err := u.Receive(endless, -1); !errors.As(err, new(*WriteError)) {
+	if err := u.Receive(endless, -1); !errors.As(err, new(*content.WriteError)) {
 		t.Errorf("%v", err)
 	}
 }
@@ -164,17 +165,17 @@ func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 func TestAnUploadHasOneWriter(t *testing.T) {
 	b := newBench(t)
 	u := b.upload("a", "mine")
-	if _, err := b.Resume("a", u.ID); !errors.Is(err, ErrBusy) {
+	if _, err := b.Resume("a", u.ID()); !errors.Is(err, content.ErrBusy) {
 		t.Errorf("a second writer: %v", err)
 	}
 	u.Close()
-	u, err := b.Resume("a", u.ID)
+	u, err := b.Resume("a", u.ID())
 	if err != nil {
 		t.Fatal(err)
 	}
 	u.Cancel()
 	u.Close()
-	if _, err := b.Resume("a", u.ID); !errors.Is(err, ErrUnknown) {
+	if _, err := b.Resume("a", u.ID()); !errors.Is(err, content.ErrUnknown) {
 		t.Errorf("after it was cancelled: %v", err)
 	}
 }
@@ -210,7 +211,7 @@ func TestAnEndThatFailedHalfWayLeavesNoHash(t *testing.T) {
 	b.sweepBlob(d, "a")
 	for _, data := range []string{bad, ""} {
 		var err error
-		if u, err = b.Resume("a", u.ID); err != nil {
+		if u, err = b.Resume("a", u.ID()); err != nil {
 			t.Fatal(err)
 		}
 		if err := u.Receive(strings.NewReader(data), int64(len(data))); err != nil {
@@ -220,7 +221,7 @@ func TestAnEndThatFailedHalfWayLeavesNoHash(t *testing.T) {
 			u.Close()
 		}
 	}
-	if err := u.Finish(t.Context(), d); !errors.As(err, new(*DigestError)) {
+	if err := u.Finish(t.Context(), d); !errors.As(err, new(*content.DigestError)) {
 		t.Errorf("other bytes under a digest: %v", err)
 	}
 	u.Close()
@@ -270,12 +271,12 @@ func TestAStatusThatCannotBeReadIsNoMiss(t *testing.T) {
 	b := newBench(t)
 	u := b.upload("a", "data")
 	u.Close()
-	b.remove(u.path(layout.UploadData))
-	if err := os.Symlink(u.path(layout.UploadData), u.path(layout.UploadData)); err != nil { // which leads nowhere, for ever
+	b.remove(u.(*upload).path(layout.UploadData))
+	if err := os.Symlink(u.(*upload).path(layout.UploadData), u.(*upload).path(layout.UploadData)); err != nil { // which leads nowhere, for ever
 		t.Fatal(err)
 	}
-	if _, err := b.UploadSize("a", u.ID); err == nil || errors.Is(err, ErrUnknown) || !b.HasUpload("a", u.ID) {
-		t.Errorf("%v, %v", err, b.HasUpload("a", u.ID))
+	if _, err := b.UploadSize("a", u.ID()); err == nil || errors.Is(err, content.ErrUnknown) || !b.HasUpload("a", u.ID()) {
+		t.Errorf("%v, %v", err, b.HasUpload("a", u.ID()))
 	}
 }
 

@@ -1,4 +1,4 @@
-package content
+package files
 
 import (
 	"context"
@@ -9,25 +9,26 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/jc-lab/docker-cache-server/internal/content"
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/failpoint"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// DeleteLayer takes a layer from a repository. ErrUnknown, *index.ReferencedError, index.ErrGateClosed.
+// DeleteLayer takes a layer from a repository. content.ErrUnknown, *index.ReferencedError, index.ErrGateClosed.
 func (s *Store) DeleteLayer(ctx context.Context, repo string, d digest.Digest) error {
 	k := layout.LayerKey(repo, d)
 	link := s.dir.File(k.Path())
 	return s.deleted(link, s.index.DeleteLayer(ctx, repo, d, func() error { return unlink(link) }), k)
 }
 
-// DeleteTag takes a name away. ErrUnknown.
+// DeleteTag takes a name away. content.ErrUnknown.
 func (s *Store) DeleteTag(ctx context.Context, repo, tag string) error {
 	dir := s.tagDir(repo, tag)
 	return s.deleted(dir, s.index.DeleteTag(ctx, repo, tag, func() error { return s.trash(dir) }), layout.TagKey(repo, tag))
 }
 
-// DeleteManifest takes a manifest from a repository, with all its tags, which it returns, as one. ErrUnknown,
+// DeleteManifest takes a manifest from a repository, with all its tags, which it returns, as one. content.ErrUnknown,
 // *index.ReferencedError, index.ErrGateClosed.
 func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest) (tags []string, err error) {
 	keys := []layout.Key{layout.ManifestKey(repo, d)}
@@ -36,7 +37,7 @@ func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest
 		tags = all
 		for _, tag := range tags {
 			keys = append(keys, layout.TagKey(repo, tag))
-			if err := s.trash(s.tagDir(repo, tag)); err != nil && !errors.Is(err, ErrUnknown) {
+			if err := s.trash(s.tagDir(repo, tag)); err != nil && !errors.Is(err, content.ErrUnknown) {
 				return err
 			}
 		}
@@ -59,7 +60,7 @@ func unlink(link string) error {
 	failpoint.Step()
 	err := os.Remove(link)
 	if errors.Is(err, fs.ErrNotExist) {
-		return ErrUnknown
+		return content.ErrUnknown
 	}
 	return err
 }
@@ -67,7 +68,7 @@ func unlink(link string) error {
 func (s *Store) trash(path string) error {
 	moved, err := s.tree.Trash(path)
 	if err == nil && !moved {
-		return ErrUnknown
+		return content.ErrUnknown
 	}
 	return err
 }

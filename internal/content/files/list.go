@@ -1,4 +1,4 @@
-package content
+package files
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/jc-lab/docker-cache-server/internal/content"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
@@ -16,7 +17,7 @@ import (
 // cannot be looked at is an error, since a list that is short looks like one that is whole.
 
 // Tags lists the tags of a repository after one, in the order of bytes: at most so many, all for -1.
-// More is the tag after which the next page begins; empty: there is none. ErrUnknown.
+// More is the tag after which the next page begins; empty: there is none. content.ErrUnknown.
 func (s *Store) Tags(ctx context.Context, repo, after string, most int) (tags []string, more string, err error) {
 	known := false
 	exists := func(tag string) (bool, error) { return tree.Exists(s.dir, layout.TagKey(repo, tag).Path()) }
@@ -43,7 +44,7 @@ func (s *Store) Tags(ctx context.Context, repo, after string, most int) (tags []
 		})
 	})
 	if err == nil && !known {
-		err = ErrUnknown
+		err = content.ErrUnknown
 	}
 	if err != nil {
 		return nil, "", err
@@ -162,14 +163,14 @@ const referrersAtOnce = 100
 
 // Referrers calls f with each manifest of a repository whose subject is d, and whose artifact type is the one
 // asked for, unless that is empty: in the order of digests after one, until f returns false. Those that are
-// damaged are left out. Before one is read that is longer than MaxCached, room is asked with its length. Whole is false
+// damaged are left out. Before one is read that is longer than content.MaxCached, room is asked with its length. Whole is false
 // as long as there may be more than the index knows.
 func (s *Store) Referrers(ctx context.Context, repo string, d, after digest.Digest, artifactType string, room func(int64) error,
-	f func(*Manifest) bool) (whole bool, err error) {
+	f func(*content.Manifest) bool) (whole bool, err error) {
 	if whole, err = s.whole(ctx, repo); err != nil {
 		return false, err
 	}
-	l := &look{Store: s, ctx: ctx, use: Maintenance}
+	l := &look{Store: s, ctx: ctx, use: content.Maintenance}
 	for {
 		var rows []index.Row
 		err := s.index.View(ctx, func(r index.Reader) (err error) {
@@ -184,13 +185,13 @@ func (s *Store) Referrers(ctx context.Context, repo string, d, after digest.Dige
 			if err := ctx.Err(); err != nil {
 				return whole, err
 			}
-			m, err := l.manifest(repo, r.Digest, MaxCached)
-			if large := (*LargeError)(nil); errors.As(err, &large) {
+			m, err := l.manifest(repo, r.Digest, content.MaxCached)
+			if large := (*content.LargeError)(nil); errors.As(err, &large) {
 				if err = room(large.Size); err == nil {
 					m, err = l.manifest(repo, r.Digest, large.Size)
 				}
 			}
-			if errors.Is(err, ErrUnknown) || errors.Is(err, ErrUnreadable) {
+			if errors.Is(err, content.ErrUnknown) || errors.Is(err, content.ErrUnreadable) {
 				continue // it is going, or damaged
 			}
 			if err != nil {

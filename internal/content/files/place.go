@@ -1,4 +1,4 @@
-package content
+package files
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/jc-lab/docker-cache-server/internal/content"
 	"github.com/jc-lab/docker-cache-server/internal/failpoint"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
@@ -114,8 +115,8 @@ func (s *Store) stat(d digest.Digest, said int64) (size int64, whole bool, err e
 var errGone = errors.New("the blob was there, and went")
 
 // putLayer makes a blob a layer of a repository: the synced file of an upload, or the blob that is there.
-func (s *Store) putLayer(ctx context.Context, u *Upload, d digest.Digest, synced bool) error {
-	k := layout.LayerKey(u.Repository, d)
+func (s *Store) putLayer(ctx context.Context, u *upload, d digest.Digest, synced bool) error {
+	k := layout.LayerKey(u.repo, d)
 	link, remove, err := s.stage([]byte(d), k.Path())
 	if err != nil {
 		return err
@@ -127,8 +128,8 @@ func (s *Store) putLayer(ctx context.Context, u *Upload, d digest.Digest, synced
 	} else if err := s.tree.Sync(s.dir.File(layout.BlobKey(d).Path())); err != nil { // somebody may have placed it just now
 		return err
 	}
-	return s.put(ctx, index.Claim{Key: k, Size: u.Size, Blob: true, UploadStarted: u.began}, blob, link, func() error {
-		whole, err := s.isWhole(d, u.Size)
+	return s.put(ctx, index.Claim{Key: k, Size: u.size, Blob: true, UploadStarted: u.began}, blob, link, func() error {
+		whole, err := s.isWhole(d, u.size)
 		if err == nil && !whole {
 			err = errGone
 		}
@@ -136,9 +137,9 @@ func (s *Store) putLayer(ctx context.Context, u *Upload, d digest.Digest, synced
 	})
 }
 
-// Mount makes a layer of one repository a layer of another, and returns its size. ErrUnknown, *LeaseError.
+// Mount makes a layer of one repository a layer of another, and returns its size. content.ErrUnknown, *content.LeaseError.
 func (s *Store) Mount(ctx context.Context, repo, from string, d digest.Digest) (int64, error) {
-	size, err := s.Blob(ctx, from, d, Promise)
+	size, err := s.Blob(ctx, from, d, content.Promise)
 	if err != nil {
 		return 0, err
 	}
@@ -154,7 +155,7 @@ func (s *Store) Mount(ctx context.Context, repo, from string, d digest.Digest) (
 	err = s.put(ctx, index.Claim{Key: k, Size: size}, nil, link, func() error {
 		_, there, err := s.stat(d, size)
 		if err == nil && !there {
-			err = ErrUnknown
+			err = content.ErrUnknown
 		}
 		return err
 	})
@@ -164,7 +165,7 @@ func (s *Store) Mount(ctx context.Context, repo, from string, d digest.Digest) (
 // holders is how many repositories are asked for a blob that somebody mounts from anywhere.
 const holders = 10
 
-// MountFromAny mounts a layer from whichever repository has it. ErrUnknown, *LeaseError.
+// MountFromAny mounts a layer from whichever repository has it. content.ErrUnknown, *content.LeaseError.
 func (s *Store) MountFromAny(ctx context.Context, repo string, d digest.Digest) (int64, error) {
 	var rows []index.Row
 	err := s.index.View(ctx, func(r index.Reader) (err error) {
@@ -178,16 +179,16 @@ func (s *Store) MountFromAny(ctx context.Context, repo string, d digest.Digest) 
 		if r.Key.Kind != layout.Layer {
 			continue
 		}
-		if size, err := s.Mount(ctx, repo, r.Key.Repository, d); !errors.Is(err, ErrUnknown) {
+		if size, err := s.Mount(ctx, repo, r.Key.Repository, d); !errors.Is(err, content.ErrUnknown) {
 			return size, err
 		}
 	}
-	return 0, ErrUnknown
+	return 0, content.ErrUnknown
 }
 
 // PutManifest makes a manifest part of a repository. Everything that it needs must be there as what it names
-// it, both before the claim and under the write lock. *MissingError, *SizeError.
-func (s *Store) PutManifest(ctx context.Context, repo string, m Manifest) error {
+// it, both before the claim and under the write lock. *content.MissingError, *content.SizeError.
+func (s *Store) PutManifest(ctx context.Context, repo string, m content.Manifest) error {
 	if err := s.readParts(ctx, repo, m.Manifest); err != nil {
 		return err
 	}
@@ -212,7 +213,7 @@ func (s *Store) PutManifest(ctx context.Context, repo string, m Manifest) error 
 }
 
 // PutTag points a tag at a manifest of its repository. The tag's row, its current link and its index
-// entry switch as one; entries of what it pointed to before go. ErrUnknown.
+// entry switch as one; entries of what it pointed to before go. content.ErrUnknown.
 func (s *Store) PutTag(ctx context.Context, repo, tag string, to digest.Digest) error {
 	k := layout.TagKey(repo, tag)
 	current, remove, err := s.stage([]byte(to), k.Path())
@@ -239,7 +240,7 @@ func (s *Store) PutTag(ctx context.Context, repo, tag string, to digest.Digest) 
 		if there, err := s.hasManifest(repo, to); err != nil {
 			return err
 		} else if !there {
-			return ErrUnknown
+			return content.ErrUnknown
 		}
 		for _, f := range files {
 			if err := s.tree.Rename(f.staged, s.native(f)); err != nil {

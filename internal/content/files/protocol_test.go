@@ -1,4 +1,4 @@
-package content
+package files
 
 import (
 	"bytes"
@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
 
+	"github.com/jc-lab/docker-cache-server/internal/content"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/index/indextest"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
@@ -106,24 +107,24 @@ func (b *bench) wantFile(k layout.Key, there bool) {
 }
 
 // upload is an upload of which all bytes came.
-func (b *bench) upload(repo, content string) *Upload {
+func (b *bench) upload(repo, data string) content.Upload {
 	b.Helper()
 	u, err := b.Begin(repo, "")
 	if err != nil {
 		b.Fatal(err)
 	}
-	if err := u.Receive(strings.NewReader(content), -1); err != nil {
+	if err := u.Receive(strings.NewReader(data), -1); err != nil {
 		b.Fatal(err)
 	}
 	return u
 }
 
 // layer stores a blob with a link in each repository.
-func (b *bench) layer(content string, repos ...string) digest.Digest {
+func (b *bench) layer(data string, repos ...string) digest.Digest {
 	b.Helper()
-	d := digest.FromString(content)
+	d := digest.FromString(data)
 	for _, r := range repos {
-		u := b.upload(r, content)
+		u := b.upload(r, data)
 		if err := u.Finish(b.Context(), d); err != nil {
 			b.Fatal(err)
 		}
@@ -133,7 +134,7 @@ func (b *bench) layer(content string, repos ...string) digest.Digest {
 }
 
 // use asks for a layer.
-func (b *bench) use(repo string, d digest.Digest, use Use) {
+func (b *bench) use(repo string, d digest.Digest, use content.Use) {
 	b.Helper()
 	if _, err := b.Blob(b.Context(), repo, d, use); err != nil {
 		b.Fatal(err)
@@ -141,13 +142,13 @@ func (b *bench) use(repo string, d digest.Digest, use Use) {
 }
 
 // manifest is one of one layer.
-func manifestOver(layer digest.Digest) Manifest {
+func manifestOver(layer digest.Digest) content.Manifest {
 	body := `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","layers":[{"digest":"` + layer.String() + `"}]}`
 	c, err := manifest.Parse([]byte(body))
 	if err != nil {
 		panic(err)
 	}
-	return Manifest{digest.FromString(body), []byte(body), c}
+	return content.Manifest{Digest: digest.FromString(body), Data: []byte(body), Manifest: c}
 }
 
 // after lets something happen between a claim and its placing.
@@ -175,7 +176,7 @@ func (s stalling) Claim(ctx context.Context, c index.Claim) error {
 
 func (b *bench) missing(what string, err error) {
 	b.Helper()
-	if !errors.As(err, new(*MissingError)) {
+	if !errors.As(err, new(*content.MissingError)) {
 		b.Errorf("%s: %v", what, err)
 	}
 }
@@ -184,7 +185,7 @@ func TestAHeadInOneRepositoryPromisesThatLink(t *testing.T) {
 	b := newBench(t)
 	d := b.layer("l", "a", "b")
 	b.pass(2 * time.Hour)
-	b.use("a", d, Promise)
+	b.use("a", d, content.Promise)
 	b.sweepBlob(d, "a", "b")
 	b.wantFile(layout.LayerKey("a", d), true)
 	b.wantFile(layout.LayerKey("b", d), false)
@@ -228,7 +229,7 @@ func TestASweeperBeforeTheLookLeavesNoPromise(t *testing.T) {
 	d := b.layer("l", "a")
 	b.pass(2 * time.Hour)
 	b.sweepBlob(d, "a")
-	if _, err := b.Blob(t.Context(), "a", d, Promise); !errors.Is(err, ErrUnknown) {
+	if _, err := b.Blob(t.Context(), "a", d, content.Promise); !errors.Is(err, content.ErrUnknown) {
 		t.Errorf("a blob that is gone was promised: %v", err)
 	}
 	err := b.index.View(t.Context(), func(r index.Reader) error {
@@ -248,7 +249,7 @@ func TestALinkToABlobThatWentMeanwhileIsRefused(t *testing.T) {
 	b := newBench(t)
 	d := b.layer("l", "b")
 	b.after(func() { b.remove(b.dir.File(layout.BlobKey(d).Path())) }, func() {
-		if _, err := b.Mount(t.Context(), "a", "b", d); !errors.Is(err, ErrUnknown) {
+		if _, err := b.Mount(t.Context(), "a", "b", d); !errors.Is(err, content.ErrUnknown) {
 			t.Errorf("link to nowhere: %v", err)
 		}
 	})
@@ -301,7 +302,7 @@ func TestAManifestThatStallsBetweenClaimAndPlaceIsLookedAtAgain(t *testing.T) {
 
 func TestATagToAManifestThatWentMeanwhileIsRefused(t *testing.T) {
 	b := newBench(t)
-	if err := b.PutTag(t.Context(), "a", "v1", digest.FromString("never stored")); !errors.Is(err, ErrUnknown) {
+	if err := b.PutTag(t.Context(), "a", "v1", digest.FromString("never stored")); !errors.Is(err, content.ErrUnknown) {
 		t.Errorf("tag to nowhere: %v", err)
 	}
 	b.wantFile(layout.TagKey("a", "v1"), false)
@@ -310,9 +311,9 @@ func TestATagToAManifestThatWentMeanwhileIsRefused(t *testing.T) {
 func TestAPromiseFromMemoryHoldsForItsWholeGrace(t *testing.T) {
 	b := newBench(t)
 	d := b.layer("l", "a")
-	b.use("a", d, Promise)
+	b.use("a", d, content.Promise)
 	b.pass(rules.Resolution - time.Second)
-	b.use("a", d, Promise) // answered from memory: the row is as old as the first one
+	b.use("a", d, content.Promise) // answered from memory: the row is as old as the first one
 	b.pass(rules.Grace - time.Millisecond)
 	b.sweepBlob(d, "a")
 	b.wantFile(layout.LayerKey("a", d), true)
@@ -327,7 +328,7 @@ func TestAUseLaterThanTheResolutionIsWritten(t *testing.T) {
 		d := b.layer("l", "a")
 		for range uses {
 			b.pass(rules.Resolution + time.Second)
-			b.use("a", d, Promise)
+			b.use("a", d, content.Promise)
 		}
 		b.pass(rules.Grace - time.Millisecond)
 		b.sweepBlob(d, "a")
@@ -346,11 +347,11 @@ func TestAPromiseThatCannotBeRecordedIsNotMade(t *testing.T) {
 	d := b.layer("l", "a")
 	b.pass(2 * rules.Resolution) // the next use has to be written
 	b.leases.store = full{b.index}
-	b.use("a", d, Read)
-	if _, err := b.Blob(t.Context(), "a", d, Promise); !errors.As(err, new(*LeaseError)) {
+	b.use("a", d, content.Read)
+	if _, err := b.Blob(t.Context(), "a", d, content.Promise); !errors.As(err, new(*content.LeaseError)) {
 		t.Errorf("a HEAD was promised what nobody wrote down: %v", err)
 	}
-	if _, err := b.Mount(t.Context(), "b", "a", d); !errors.As(err, new(*LeaseError)) {
+	if _, err := b.Mount(t.Context(), "b", "a", d); !errors.As(err, new(*content.LeaseError)) {
 		t.Errorf("a mount was promised what nobody wrote down: %v", err)
 	}
 }
@@ -359,7 +360,7 @@ func TestReadingForADeleteIsNoUse(t *testing.T) {
 	b := newBench(t)
 	d := b.layer("l", "a")
 	b.pass(2 * time.Hour)
-	b.use("a", d, Maintenance)
+	b.use("a", d, content.Maintenance)
 	b.sweepBlob(d, "a")
 	b.wantFile(layout.LayerKey("a", d), false)
 }
@@ -371,7 +372,7 @@ func TestWhatTheIndexDoesNotKnowIsAdoptedWhenItIsRead(t *testing.T) {
 	if err := b.tree.Scratch(link, []byte(d)); err != nil { // as a stock registry does
 		t.Fatal(err)
 	}
-	b.use("a", d, Read)
+	b.use("a", d, content.Read)
 	leased, err := b.index.Lease(t.Context(), layout.LayerKey("a", d))
 	if err != nil || !leased[0].Found {
 		t.Errorf("a link that was read is unknown: %v", err)
@@ -420,7 +421,7 @@ func TestTheHotPathAsksTheIndexNothing(t *testing.T) {
 	read := func() {
 		t.Helper()
 		for _, of := range []layout.Key{layout.LayerKey("a", d), layout.LayerKey("b", d), layout.LayerKey("a", alias)} {
-			b.use(of.Repository, of.Digest, Promise)
+			b.use(of.Repository, of.Digest, content.Promise)
 			f, err := b.Open(t.Context(), of.Repository, of.Digest)
 			if err != nil {
 				t.Fatal(err)
@@ -428,12 +429,12 @@ func TestTheHotPathAsksTheIndexNothing(t *testing.T) {
 			_ = f.Close() // was only to be read
 		}
 		for _, reference := range []string{"v1", m.Digest.String()} {
-			if _, err := b.Manifest(t.Context(), "a", reference, Promise, AnyLength); err != nil {
+			if _, err := b.Manifest(t.Context(), "a", reference, content.Promise, content.AnyLength); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	b.use("a", alias, Promise) // which is unknown
+	b.use("a", alias, content.Promise) // which is unknown
 	for _, later := range []time.Duration{0, 2 * rules.Resolution} {
 		if b.pass(later); later > 0 {
 			read()
@@ -462,9 +463,9 @@ func TestAFirstTouchAsksTheIndexOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, touch := range map[string]func(){
-		"a layer": func() { b.use("a", d, Promise) },
+		"a layer": func() { b.use("a", d, content.Promise) },
 		"a manifest by its tag": func() {
-			if _, err := b.Manifest(t.Context(), "a", "v1", Promise, AnyLength); err != nil {
+			if _, err := b.Manifest(t.Context(), "a", "v1", content.Promise, content.AnyLength); err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -486,19 +487,19 @@ func TestAFirstTouchAsksTheIndexOnce(t *testing.T) {
 func TestBeingFoundIsNoUse(t *testing.T) {
 	b := newBench(t)
 	d := b.layer("l", "a")
-	b.use("a", d, Promise)
+	b.use("a", d, content.Promise)
 	b.pass(rules.Resolution - time.Second)
 	file := b.dir.File(layout.BlobKey(d).Path())
 	b.remove(file)
-	if _, err := b.Blob(t.Context(), "a", d, Promise); !errors.Is(err, ErrUnknown) {
+	if _, err := b.Blob(t.Context(), "a", d, content.Promise); !errors.Is(err, content.ErrUnknown) {
 		t.Errorf("a blob that was removed by hand: %v", err)
 	}
 	if err := b.tree.Scratch(file, []byte("l")); err != nil {
 		t.Fatal(err)
 	}
-	b.use("a", d, Promise)
+	b.use("a", d, content.Promise)
 	b.pass(2 * time.Second) // the lease in memory is over
-	b.use("a", d, Promise)
+	b.use("a", d, content.Promise)
 	b.pass(rules.Grace + rules.Resolution - time.Second)
 	b.sweepBlob(d, "a")
 	b.wantFile(layout.LayerKey("a", d), true)
@@ -524,10 +525,10 @@ func TestAMissStaysOneWhenSomebodyBringsItMeanwhile(t *testing.T) {
 		b.leases.store = sound
 		b.layer("l", "a")
 	}}
-	if _, err := b.Blob(t.Context(), "a", d, Promise); !errors.Is(err, ErrUnknown) {
+	if _, err := b.Blob(t.Context(), "a", d, content.Promise); !errors.Is(err, content.ErrUnknown) {
 		t.Errorf("promised without a lease: %v", err)
 	}
-	b.use("a", d, Promise)
+	b.use("a", d, content.Promise)
 }
 
 func TestATagIsListedOnlyWithACurrentLink(t *testing.T) {
@@ -566,7 +567,7 @@ func TestReferrersOfAnotherTypeAreNotRead(t *testing.T) {
 		}
 		c, err := manifest.Parse(data)
 		if err == nil {
-			err = b.PutManifest(t.Context(), "a", Manifest{Digest: digest.FromBytes(data), Data: data, Manifest: c})
+			err = b.PutManifest(t.Context(), "a", content.Manifest{Digest: digest.FromBytes(data), Data: data, Manifest: c})
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -574,7 +575,7 @@ func TestReferrersOfAnotherTypeAreNotRead(t *testing.T) {
 	}
 	read := func(ctx context.Context, artifactType string, f func() bool) (files int, err error) {
 		b.manifests.Purge()
-		_, err = b.Referrers(ctx, "a", subject, "", artifactType, func(int64) error { return nil }, func(*Manifest) bool { return f() })
+		_, err = b.Referrers(ctx, "a", subject, "", artifactType, func(int64) error { return nil }, func(*content.Manifest) bool { return f() })
 		return b.manifests.Len(), err
 	}
 	listed := 0
@@ -599,7 +600,7 @@ func TestALinkOfAStockRegistryToAnotherDigest(t *testing.T) {
 	if err := b.tree.Scratch(b.dir.File(layout.LayerKey("a", alias).Path()), []byte(d)); err != nil {
 		t.Fatal(err)
 	}
-	if size, err := b.Blob(t.Context(), "a", alias, Promise); err != nil || size != 1 {
+	if size, err := b.Blob(t.Context(), "a", alias, content.Promise); err != nil || size != 1 {
 		t.Errorf("%d bytes, %v", size, err)
 	}
 	f, err := b.Open(t.Context(), "a", alias)
@@ -616,20 +617,20 @@ func TestALinkOfAStockRegistryToAnotherDigest(t *testing.T) {
 // TestAManifestIsNotReadForWhomItIsTooLong: what it needs is known before any of it is in memory.
 func TestAManifestIsNotReadForWhomItIsTooLong(t *testing.T) {
 	b := newBench(t)
-	data := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[],"annotations":{"a":%q}}`, strings.Repeat("a", MaxCached))
+	data := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[],"annotations":{"a":%q}}`, strings.Repeat("a", content.MaxCached))
 	c, err := manifest.Parse(data)
 	if err != nil {
 		t.Fatal(err)
 	}
 	d := digest.FromBytes(data)
-	if err := b.PutManifest(t.Context(), "a", Manifest{d, data, c}); err != nil {
+	if err := b.PutManifest(t.Context(), "a", content.Manifest{Digest: d, Data: data, Manifest: c}); err != nil {
 		t.Fatal(err)
 	}
-	var large *LargeError
-	if m, err := b.Manifest(t.Context(), "a", d.String(), Read, MaxCached); m != nil || !errors.As(err, &large) || large.Size != int64(len(data)) {
+	var large *content.LargeError
+	if m, err := b.Manifest(t.Context(), "a", d.String(), content.Read, content.MaxCached); m != nil || !errors.As(err, &large) || large.Size != int64(len(data)) {
 		t.Fatalf("%v, %v; want to hear that it has %d bytes", m, err, len(data))
 	}
-	if m, err := b.Manifest(t.Context(), "a", d.String(), Read, large.Size); err != nil || !bytes.Equal(m.Data, data) {
+	if m, err := b.Manifest(t.Context(), "a", d.String(), content.Read, large.Size); err != nil || !bytes.Equal(m.Data, data) {
 		t.Errorf("with room for it: %v", err)
 	}
 }

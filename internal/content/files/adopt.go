@@ -1,9 +1,10 @@
-package content
+package files
 
 import (
 	"context"
 	"errors"
 
+	"github.com/jc-lab/docker-cache-server/internal/content"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/manifest"
@@ -39,8 +40,8 @@ func (s *Store) looksAt(ctx context.Context, k layout.Key, seen map[layout.Key]b
 			return nil, err
 		}
 		looks = append(looks, tree.Look(s.dir, layout.BlobKey(k.Digest), tree.Now))
-		m, err := s.read(k.Digest, AnyLength)
-		if tree.Missing(err) || errors.Is(err, ErrUnreadable) {
+		m, err := s.read(k.Digest, content.AnyLength)
+		if tree.Missing(err) || errors.Is(err, content.ErrUnreadable) {
 			return looks, nil // it names nothing
 		}
 		if err != nil {

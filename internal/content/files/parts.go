@@ -1,39 +1,18 @@
-package content
+package files
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/jc-lab/docker-cache-server/internal/content"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/manifest"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
-
-// MissingError refuses a name for something whose parts are not in the repository as what it names them.
-type MissingError struct{ Digests []digest.Digest }
-
-func (e *MissingError) Error() string {
-	return fmt.Sprintf("%d of the things referred to are not in the repository, such as %s", len(e.Digests), e.Digests[0])
-}
-
-// SizeError refuses a manifest that says another size of something than it has.
-type SizeError struct {
-	Part manifest.Part
-	Size int64
-}
-
-func (e *SizeError) Error() string {
-	said := fmt.Sprintf("that it has %d", e.Part.Size)
-	if e.Part.Size < 0 {
-		said = "no size, or more than one"
-	}
-	return fmt.Sprintf("%s has %d bytes, and the manifest says %s", e.Part.Digest, e.Size, said)
-}
 
 // maxReported is how many missing references a refusal names.
 const maxReported = 100
@@ -45,7 +24,7 @@ func (s *Store) readParts(ctx context.Context, repo string, c *manifest.Manifest
 	if err == nil {
 		err = s.readChildren(repo, c)
 	}
-	var missing *MissingError
+	var missing *content.MissingError
 	if errors.As(err, &missing) {
 		if err := s.noteDamaged(ctx, repo, c, missing.Digests); err != nil {
 			return err
@@ -67,8 +46,8 @@ func (s *Store) readChildren(repo string, c *manifest.Manifest) error {
 		if !p.Manifest {
 			continue
 		}
-		if _, err := s.read(p.Digest, AnyLength); tree.Missing(err) || errors.Is(err, ErrUnreadable) {
-			return &MissingError{[]digest.Digest{p.Digest}}
+		if _, err := s.read(p.Digest, content.AnyLength); tree.Missing(err) || errors.Is(err, content.ErrUnreadable) {
+			return &content.MissingError{Digests: []digest.Digest{p.Digest}}
 		} else if err != nil {
 			return err
 		}
@@ -120,11 +99,11 @@ func (s *Store) lookForParts(repo string, c *manifest.Manifest, blob measure) er
 		case !there:
 			missing = append(missing, p.Digest)
 		case !p.Fits(size):
-			return &SizeError{p, size}
+			return &content.SizeError{Part: p, Size: size}
 		}
 	}
 	if len(missing) > 0 {
-		return &MissingError{missing}
+		return &content.MissingError{Digests: missing}
 	}
 	return nil
 }
