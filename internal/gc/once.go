@@ -9,6 +9,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
 	"github.com/jc-lab/docker-cache-server/internal/policy"
@@ -26,7 +27,7 @@ type Once struct {
 	Repair bool // mend the store before the run
 	Asked  policy.Request
 	// NameAge is for names that the index does not know; nil: used now.
-	NameAge tree.Age
+	NameAge adopt.Age
 	// Trail has a line of the log for each removed image at the level info, in place of debug.
 	Trail bool
 	// OnProgress is called, often, by the goroutine that runs. Nil: nobody looks.
@@ -79,7 +80,7 @@ func (o Once) Run(ctx context.Context) (rep Report, err error) {
 	if o.DryRun {
 		return o.rehearse(ctx)
 	}
-	tree, err := tree.OpenTree(string(o.Dir), o.Dir.Metadata(), o.Dir.Reached()...)
+	tree, err := tree.Open(o.Dir)
 	if err != nil {
 		return rep, err
 	}

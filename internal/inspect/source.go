@@ -10,6 +10,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
 	"github.com/jc-lab/docker-cache-server/internal/policy"
@@ -24,7 +25,7 @@ type Source struct {
 	// Asked is the policy to suppose.
 	Asked policy.Request
 	// NameAge is for names in a directory that was never indexed; nil: used now.
-	NameAge tree.Age
+	NameAge adopt.Age
 }
 
 // List opens the index and writes what is in it.

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/content/files"
 	"github.com/jc-lab/docker-cache-server/internal/gc"
 	"github.com/jc-lab/docker-cache-server/internal/index"
@@ -171,7 +172,7 @@ func New(opts Options) (_ *Server, err error) {
 	connections, requestFiles := descriptors()
 	s.door = newDoor(connections)
 	s.registry = registry.New(registry.Options{
-		Content: files.New(files.Options{Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log, Met: s.met,
+		Content: files.New(files.Options{Tree: s.store.tree, Index: s.store.index, Log: s.log, Met: s.met,
 			Resolution: policy.Resolution}),
 		Log: s.log, Secret: s.store.secret, Authenticate: s.following(authenticate),
 		Proxies: s.cfg.Server.Proxies(),
@@ -198,7 +199,7 @@ func Policy(cfg *config.Config) index.Policy {
 func (s *Server) policy() index.Policy { return Policy(s.Config()) }
 
 // NameAge is the age that a configuration gives to names that the index does not know; nil: used now.
-func NameAge(cfg *config.Config) tree.Age {
+func NameAge(cfg *config.Config) adopt.Age {
 	if cfg.Cache.AdoptAge == "mtime" {
 		return func(modified time.Time) time.Time { return modified }
 	}
@@ -321,7 +322,7 @@ func (s *Server) rebuild(ctx context.Context) {
 	s.met.Compare()
 	res, err := reconcile.Rebuild(ctx, reconcile.Options{Dir: s.store.dir, Index: s.store.index, Log: s.log,
 		NameAge: NameAge(s.Config()), Hold: policy.Grace + policy.Resolution,
-		Prune: func(dir string) { s.store.tree.Prune(dir, string(s.store.dir)) }})
+		Prune: s.store.tree.Prune})
 	opened := false
 	if err == nil && !s.met.Judge(res.Followed) {
 		err = errLinks

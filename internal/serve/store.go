@@ -38,7 +38,7 @@ func openStore(ctx context.Context, dir tree.Dir, policy index.Policy, now func(
 		return nil, directoryError(dir, err)
 	}
 	s := &store{dir: dir}
-	if s.tree, err = tree.OpenTree(string(dir), dir.Metadata(), dir.Reached()...); err != nil {
+	if s.tree, err = tree.Open(dir); err != nil {
 		return nil, directoryError(dir, err)
 	}
 	if s.lock, err = dir.Lock(ctx); err != nil {
