@@ -19,40 +19,93 @@ var arrows = []struct {
 	pkg  string
 	uses []string
 }{
-	{"bench", []string{"bench/load", "bench/process", "bench/report", "bench/stores", "internal/layout", "internal/policy", "internal/tree"}},
-	{"bench/stores", []string{"internal/index", "internal/index/sqlite", "internal/layout", "internal/manifest", "internal/tree"}},
+	{"bench", []string{
+		"bench/load", "bench/process", "bench/report", "bench/stores", "internal/layout", "internal/policy",
+		"internal/tree",
+	}},
+	{"bench/stores", []string{
+		"internal/index", "internal/index/sqlite", "internal/layout", "internal/manifest", "internal/tree",
+	}},
 	{"bench/report", nil},
 	{"bench/load", nil},
 	{"bench/process", nil},
-	{"cmd/dcs", []string{"internal/gc", "internal/index", "internal/inspect", "internal/layout", "internal/nearest", "internal/owner", "internal/policy", "internal/serve", "internal/tree", "internal/ui", "internal/users", "pkg/config"}},
-	{"pkg/server", []string{"internal/gc", "internal/inspect", "internal/serve", "internal/stamp", "pkg/config"}}, // whose values it makes its own
-	{"internal/serve", []string{"internal/adopt", "internal/content/files", "internal/disk", "internal/gc", "internal/index", "internal/index/sqlite", "internal/inspect", "internal/layout",
-		"internal/owner", "internal/policy", "internal/reconcile", "internal/registry", "internal/stamp", "internal/tree", "internal/users", "pkg/config"}},
-	{"internal/inspect", []string{"internal/adopt", "internal/image", "internal/index", "internal/index/sqlite", "internal/layout", "internal/manifest", "internal/nearest",
-		"internal/policy", "internal/reconcile", "internal/stamp", "internal/tree", "internal/ui"}},
-	{"internal/gc", []string{"internal/adopt", "internal/disk", "internal/failpoint", "internal/image", "internal/index", "internal/index/sqlite", "internal/layout",
-		"internal/policy", "internal/reconcile", "internal/stamp", "internal/tree", "pkg/config"}},
-	{"internal/registry", []string{"internal/content", "internal/index", "internal/layout", "internal/manifest"}},
-	{"internal/content/files", []string{"internal/adopt", "internal/content", "internal/disk", "internal/failpoint", "internal/index", "internal/layout", "internal/manifest", "internal/tree"}},
-	{"internal/content", []string{"internal/manifest"}},
-	{"internal/reconcile", []string{"internal/adopt", "internal/disk", "internal/index", "internal/layout", "internal/manifest", "internal/tree"}},
-	{"internal/adopt", []string{"internal/disk", "internal/index", "internal/layout", "internal/manifest", "internal/tree"}},
-	{"internal/policy", []string{"internal/index", "internal/layout"}},
-	{"internal/image", []string{"internal/index", "internal/layout"}},
-	{"internal/index/sqlite", []string{"internal/disk", "internal/failpoint", "internal/index", "internal/layout", "internal/manifest"}},
-	{"internal/index/indextest", []string{"internal/index", "internal/layout", "internal/manifest"}},
-	{"internal/index", []string{"internal/layout", "internal/manifest"}},
-	{"internal/users", []string{"internal/disk"}},
-	{"internal/tree", []string{"internal/disk", "internal/failpoint", "internal/layout", "internal/manifest"}},
-	{"internal/manifest", nil},
-	{"internal/layout", nil},
-	{"pkg/config", []string{"internal/disk", "internal/nearest"}},
+	{"cmd/dcs", []string{
+		"internal/credential", "internal/gc", "internal/index", "internal/inspect", "internal/nearest",
+		"internal/owner", "internal/policy", "internal/serve", "internal/tree", "internal/ui", "internal/users",
+		"pkg/config",
+	}},
+	{"pkg/server", []string{
+		"internal/gc", "internal/inspect", "internal/serve", "internal/stamp", "pkg/config",
+	}},
+	{"internal/serve", []string{
+		"internal/adopt", "internal/content/files", "internal/disk", "internal/event", "internal/gc", "internal/index",
+		"internal/index/sqlite", "internal/inspect", "internal/metrics", "internal/owner", "internal/policy",
+		"internal/reconcile", "internal/registry", "internal/stamp", "internal/tree", "internal/users",
+		"pkg/config",
+	}},
+	{"internal/metrics", []string{
+		"internal/event", "internal/index", "internal/inspect", "internal/registry",
+	}},
+	{"internal/inspect", []string{
+		"internal/adopt", "internal/image", "internal/index", "internal/index/sqlite", "internal/layout", "internal/nearest",
+		"internal/policy", "internal/reconcile", "internal/stamp", "internal/tree", "internal/ui",
+	}},
+	{"internal/gc", []string{
+		"internal/adopt", "internal/image", "internal/index", "internal/index/sqlite", "internal/layout",
+		"internal/policy", "internal/reconcile", "internal/stamp", "internal/tree", "pkg/config",
+	}},
+	{"internal/registry", []string{
+		"internal/content", "internal/event", "internal/index", "internal/layout", "internal/manifest",
+	}},
+	{"internal/reconcile", []string{
+		"internal/adopt", "internal/disk", "internal/index", "internal/layout", "internal/manifest", "internal/tree",
+	}},
+	{"internal/policy", []string{
+		"internal/index", "internal/layout",
+	}},
+	{"internal/image", []string{
+		"internal/index", "internal/layout",
+	}},
+	{"internal/index/sqlite", []string{
+		"internal/disk", "internal/failpoint", "internal/index", "internal/layout",
+	}},
+	{"internal/index/indextest", []string{
+		"internal/index", "internal/layout", "internal/manifest",
+	}},
+	{"internal/users", []string{
+		"internal/credential", "internal/disk", "internal/tree",
+	}},
+	{"pkg/config", []string{
+		"internal/credential", "internal/disk", "internal/nearest",
+	}},
 	{"internal/nearest", nil},
-	{"internal/disk", []string{"internal/failpoint"}},
-	{"internal/failpoint", nil},
 	{"internal/owner", nil},
+	{"internal/event", nil},
 	{"internal/stamp", nil},
 	{"internal/ui", nil},
+	{"internal/credential", nil},
+	{"internal/content/files", []string{
+		"internal/adopt", "internal/content", "internal/disk", "internal/failpoint", "internal/index", "internal/layout",
+		"internal/manifest", "internal/tree",
+	}},
+	{"internal/content", []string{
+		"internal/manifest",
+	}},
+	{"internal/adopt", []string{
+		"internal/disk", "internal/index", "internal/layout", "internal/manifest", "internal/tree",
+	}},
+	{"internal/tree", []string{
+		"internal/disk", "internal/failpoint", "internal/layout", "internal/manifest",
+	}},
+	{"internal/index", []string{
+		"internal/layout", "internal/manifest",
+	}},
+	{"internal/manifest", nil},
+	{"internal/layout", nil},
+	{"internal/disk", []string{
+		"internal/failpoint",
+	}},
+	{"internal/failpoint", nil},
 }
 
 // only lists who may import a library whose concepts must not spread.

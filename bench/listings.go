@@ -94,7 +94,7 @@ func rebuild(b *bench, r *report.Row) error {
 		}
 		defer s.end(&err)
 		err = s.proc.Await(time.Hour, func() error {
-			if !strings.Contains(s.proc.Output(), "index is in line with the disk") {
+			if !strings.Contains(s.proc.Output(), "index matches the disk") {
 				return fmt.Errorf("no index yet")
 			}
 			return nil

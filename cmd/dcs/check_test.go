@@ -335,7 +335,7 @@ func TestACheckSaysWhyItDidNotLookIntoTheIndex(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, t.TempDir())
 	s.push("app:v1")
-	s.await(func() bool { return strings.Contains(s.log.String(), "index is in line") }, "the gate opens")
+	s.await(func() bool { return strings.Contains(s.log.String(), "index matches") }, "the gate opens")
 	if _, stderr := bounded(t, "inspect", "--check", "--storage.directory", s.dir); stderr != "" {
 		t.Errorf("beside a server: %q", stderr)
 	}

@@ -34,7 +34,7 @@ func TestAServerThatIsRestartedAgainAndAgainCleansUp(t *testing.T) {
 			t.Fatal("no server of many has cleaned up")
 		}
 		s = startServer(t, dir, flags...)
-		s.await(func() bool { return strings.Contains(s.log.String(), "index is in line") }, "the gate opens")
+		s.await(func() bool { return strings.Contains(s.log.String(), "index matches") }, "the gate opens")
 	}
 }
 
@@ -272,7 +272,7 @@ func TestInspectTellsWhenTheServerCleansUpNext(t *testing.T) {
 	}
 
 	s = startServer(t, dir, "--cache.cleanup_interval", "0")
-	s.await(func() bool { return strings.Contains(s.log.String(), "index is in line") }, "the gate opens")
+	s.await(func() bool { return strings.Contains(s.log.String(), "index matches") }, "the gate opens")
 	s.await(func() bool { return next("--images") == nil }, "a server that does not clean up says so")
 	if out := text(); strings.Contains(out, "next clean-up in") {
 		t.Errorf("a server that does not clean up:\n%s", out)

@@ -41,21 +41,11 @@ func (e *GraceError) Error() string {
 	return fmt.Sprintf("grace %s is shorter than the %s that a server of this directory has promised to its clients", config.FormatDuration(e.Asked), config.FormatDuration(e.Owed))
 }
 
-// Hint says what the operator can do.
-func (e *GraceError) Hint() string {
-	return fmt.Sprintf("leave --grace out, or give at least %s", config.FormatDuration(e.Owed))
-}
-
 // WrongIndexError says that a server uses another index than the one in its directory.
 type WrongIndexError struct{ tree.LockedError }
 
 func (e *WrongIndexError) Error() string {
 	return fmt.Sprintf("the index of %s was replaced while its server runs (pid %d)", e.Directory, e.Holder.PID)
-}
-
-// Hint says what the operator can do.
-func (e *WrongIndexError) Hint() string {
-	return "try again in a few seconds: the server opens the index again and rebuilds it from disk"
 }
 
 // BarredError says why nothing can be removed before somebody has mended something.
@@ -64,9 +54,6 @@ type BarredError struct{ index.Bar }
 func (e *BarredError) Error() string {
 	return "the server could not compare its index with the disk, so nothing may be removed: " + e.Why
 }
-
-// Hint says what the operator can do.
-func (e *BarredError) Hint() string { return e.Bar.Hint }
 
 // gatePoll is how often a run looks whether a server has rebuilt its index.
 const gatePoll = 200 * time.Millisecond

@@ -338,7 +338,7 @@ func TestFileTimesVoidNoPromise(t *testing.T) {
 		w.pass(passed)
 		w.restart() // which finds nothing to adopt any more
 		c := gc.Collector{Dir: w.s.store.dir, Tree: w.s.store.tree, Index: w.s.store.index, Log: w.s.log}
-		rep, err := c.Run(t.Context(), Policy(w.s.cfg), false)
+		rep, err := c.Run(t.Context(), w.s.policy(), false)
 		var held *index.HeldError
 		if !errors.As(err, &held) || !held.Until.Equal(promised) || rep.Removed.Any() || !time.Time(rep.NothingBefore).Equal(promised) || rep.HeldBy != gc.HeldByFileDates {
 			t.Errorf("after %v: removed %+v, nothing before %v, %v; want nothing to go before %v", passed, rep.Removed, time.Time(rep.NothingBefore), err, promised)
@@ -453,7 +453,7 @@ func TestAnIndexReplacedWhileServingIsRebuilt(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.push("between:v1", w.image(1)) // the server goes on meanwhile
-			w.s.watch(t.Context())
+			w.s.keeper.watch(t.Context())
 			w.awaitGate()
 			if w.s.store.index.ID() == id {
 				t.Error("the server goes on with an index that nobody will find again")
@@ -483,7 +483,7 @@ func TestOneBadFileHoldsUpNothingElse(t *testing.T) {
 	}
 	w.pass(ttl + 2*time.Minute)
 	c := gc.Collector{Dir: w.s.store.dir, Tree: w.s.store.tree, Index: w.s.store.index, Log: w.s.log}
-	rep, err := c.Run(t.Context(), Policy(w.s.cfg), false)
+	rep, err := c.Run(t.Context(), w.s.policy(), false)
 	if err == nil || !strings.Contains(err.Error(), link) {
 		t.Errorf("run = %v; want the bad link named", err)
 	}
@@ -533,7 +533,7 @@ func TestAGateThatAnInterruptedGCLeftShutIsOpenedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.want(503, "DELETE", "/v2/app/manifests/"+hashOf(t, img), nil, "")
-	w.s.watch(t.Context())
+	w.s.keeper.watch(t.Context())
 	w.awaitGate()
 	w.pass(ttl + 2*time.Minute)
 	w.expire()

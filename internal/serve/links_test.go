@@ -163,7 +163,7 @@ func TestALinkThatAppearsIsJudgedBeforeAnythingIsRemoved(t *testing.T) {
 				}
 			}
 			w.pull("alias/app:v1")
-			w.s.rebuild(t.Context())
+			w.s.keeper.rebuild(t.Context())
 			if bar, err := w.s.store.index.Barred(t.Context()); err != nil || bar == nil || !strings.Contains(bar.Why, link) {
 				t.Fatalf("the gate is barred by %+v, %v; want %s", bar, err, link)
 			}
@@ -172,7 +172,7 @@ func TestALinkThatAppearsIsJudgedBeforeAnythingIsRemoved(t *testing.T) {
 			if err := os.Remove(filepath.Join(w.dir, link)); err != nil {
 				t.Fatal(err)
 			}
-			w.s.rebuild(t.Context())
+			w.s.keeper.rebuild(t.Context())
 			w.pull("team/app:v1")
 			w.pass(ttl + time.Hour)
 			w.expire()
@@ -199,7 +199,7 @@ func TestALinkThatIsFollowedHoldsUpNothing(t *testing.T) {
 	if open() {
 		t.Error("nothing was compared since the link appeared, and the gate is open")
 	}
-	w.s.rebuild(t.Context())
+	w.s.keeper.rebuild(t.Context())
 	for range 3 {
 		w.pass(ttl / 2)
 		w.pull("team/app:v1")

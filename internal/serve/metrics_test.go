@@ -24,7 +24,7 @@ func scrape(t *testing.T, s *Server) (text string, samples map[string]float64) {
 	s.outlook.mu.Lock()
 	s.outlook.patience = time.Minute // on a machine that is busy with other tests
 	s.outlook.mu.Unlock()
-	debug := httptest.NewServer(s.debug.Handler)
+	debug := httptest.NewServer(s.front.debug.Handler)
 	defer debug.Close()
 	resp, err := http.Get(debug.URL + "/metrics")
 	if err != nil {

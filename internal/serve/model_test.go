@@ -452,7 +452,7 @@ func (m *model) expireBeside(string) {
 		m.Fatal(err)
 	}
 	c := gc.Collector{Dir: dir, Tree: tree, Index: ix, Log: m.s.log}
-	_, err = c.Run(m.Context(), Policy(m.s.cfg), false)
+	_, err = c.Run(m.Context(), m.s.policy(), false)
 	if cerr := ix.Close(); err != nil || cerr != nil {
 		m.Fatal(err, cerr)
 	}

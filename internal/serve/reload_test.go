@@ -62,7 +62,7 @@ func TestAfterAMistakeEverythingIsAsItWas(t *testing.T) {
 		c.Server.TLS, c.Auth = files, config.Auth{Enabled: true, Htpasswd: htpasswd, Users: []config.User{ci}}
 	})
 	serial := func() int64 {
-		cert, err := w.s.certificate.get(nil)
+		cert, err := w.s.front.certificate.get(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -141,7 +141,7 @@ func TestWhoLoggedInIsKnownAfterAReload(t *testing.T) {
 		if _, err := w.reloaded(func(*config.Config) {}); err != nil {
 			t.Fatal(err)
 		}
-		if !w.s.users.Load().Verify(ended, "10.9.9.9", "ci", "secret") {
+		if !w.s.logins.users.Load().Verify(ended, "10.9.9.9", "ci", "secret") {
 			t.Error("a login that was verified is forgotten")
 		}
 	}

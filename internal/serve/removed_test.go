@@ -35,7 +35,7 @@ func TestAServerKeepsItsDirectoryWhateverIsRemovedBesideIt(t *testing.T) {
 			if pushed {
 				w.push("team/app:v2", w.image(1))
 			}
-			w.s.watch(t.Context())
+			w.s.keeper.watch(t.Context())
 			w.awaitGate()
 			if fi, err := os.Stat(filepath.Join(w.dir, ".metadata")); err != nil || fi.Mode() != fs.ModeDir|0o700 {
 				t.Errorf("%s: the private directory: %v, %v", what, fi, err)
@@ -101,7 +101,7 @@ func TestAnOlderIndexVoidsNoPromise(t *testing.T) {
 		w.pull("team/app:v1")
 		loose := w.upload("team/app", []byte("the layer of a push that is under way"))
 		w.pass(45 * time.Minute)
-		w.s.watch(t.Context())
+		w.s.keeper.watch(t.Context())
 		w.pull("team/app:v1")
 		w.want(200, "HEAD", "/v2/team/app/blobs/"+loose, nil, "")
 		if !running {
@@ -116,7 +116,7 @@ func TestAnOlderIndexVoidsNoPromise(t *testing.T) {
 			t.Fatal(err)
 		}
 		if running {
-			w.s.watch(t.Context())
+			w.s.keeper.watch(t.Context())
 			w.awaitGate()
 		} else {
 			w.start()

@@ -126,12 +126,12 @@ func (w *world) awaitGate() {
 func (w *world) expire() gc.Report {
 	w.Helper()
 	c := gc.Collector{Dir: w.s.store.dir, Tree: w.s.store.tree, Index: w.s.store.index, Log: w.s.log}
-	plan, err := c.NewPlan(w.Context(), Policy(w.s.cfg))
+	plan, err := c.NewPlan(w.Context(), w.s.policy())
 	if err != nil {
 		w.Fatal(err)
 	}
 	planned := plan.Result()
-	rep, err := c.Run(w.Context(), Policy(w.s.cfg), false)
+	rep, err := c.Run(w.Context(), w.s.policy(), false)
 	if err != nil {
 		w.Fatal(err)
 	}
