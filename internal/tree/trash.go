@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -28,14 +29,30 @@ func (t *Tree) throw(path string) (bool, error) {
 	return err == nil, err
 }
 
-// undecided is how the name of a moved path begins that may be moved back. EmptyTrash leaves it for a
-// while; older ones were left by a process that was killed.
+// undecided begins the name of a path in the trash that may be moved back. The time follows: that of the file or directory
+// itself says nothing, since a rename leaves it as it is.
 const undecided = "undecided-"
+
+// decideTime is how long EmptyTrash spares such a path. Deciding takes microseconds; older ones were left by a process
+// that was killed.
+const decideTime = time.Minute
+
+func undecidedAt(now time.Time) string {
+	return undecided + strconv.FormatInt(now.Unix(), 10) + "-" + unique()
+}
+
+// isUndecided says whether another process may be deciding about an entry of the trash.
+func isUndecided(name string, now time.Time) bool {
+	rest, ok := strings.CutPrefix(name, undecided)
+	seconds, _, _ := strings.Cut(rest, "-")
+	at, err := strconv.ParseInt(seconds, 10, 64)
+	return ok && err == nil && now.Sub(time.Unix(at, 0)).Abs() < decideTime
+}
 
 // throwIf is throw for a path that another process may be writing to: fresh is asked about the moved path, and when it
 // says yes the path is moved back.
 func (t *Tree) throwIf(path string, fresh func(moved string) (bool, error)) (bool, error) {
-	moved := filepath.Join(t.Trash(), undecided+unique())
+	moved := filepath.Join(t.Trash(), undecidedAt(time.Now()))
 	err := t.rename(path, moved)
 	if errors.Is(err, syscall.EXDEV) {
 		err = t.movePieces(path, moved, fresh)
@@ -70,25 +87,23 @@ func unique() string { return rand.Text() }
 // EmptyTrash removes the files in the trash for good, those of killed processes included. Files that it cannot remove
 // stay for the next call, and are reported.
 func (t *Tree) EmptyTrash() error {
-	return removeEntries(t.Trash(), func(e fs.DirEntry) bool {
-		fi, err := e.Info()
-		return strings.HasPrefix(e.Name(), undecided) && err == nil && time.Since(fi.ModTime()) < time.Minute
-	})
+	now := time.Now()
+	return removeEntries(t.Trash(), func(name string) bool { return isUndecided(name, now) })
 }
 
 // EmptyTemp removes what a killed process left half-written. Only the holder of the root lock may call it.
 func (t *Tree) EmptyTemp() error {
-	return removeEntries(t.Temp(), func(fs.DirEntry) bool { return false })
+	return removeEntries(t.Temp(), func(string) bool { return false })
 }
 
-func removeEntries(dir string, keep func(fs.DirEntry) bool) error {
+func removeEntries(dir string, keep func(name string) bool) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	errs := []error{err}
 	for _, e := range entries {
-		if !keep(e) {
+		if !keep(e.Name()) {
 			failpoint.Step()
 			errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
 		}

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
+	"time"
 )
 
 func newTree(t *testing.T) (*Tree, string) {
@@ -91,4 +93,39 @@ func TestTrashAndEmptyTrashDoNotDisturbEachOther(t *testing.T) {
 	}
 	close(stop)
 	emptier.Wait()
+}
+
+// TestWhatMayBeMovedBackStaysInTheTrash, however long ago its directory was made: another process that empties the trash
+// must not remove an upload to which its client has just gone on.
+func TestWhatMayBeMovedBackStaysInTheTrash(t *testing.T) {
+	tree, root := newTree(t)
+	upload := filepath.Join(root, "upload")
+	plant(t, upload, "data", "startedat")
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(upload, old, old); err != nil {
+		t.Fatal(err)
+	}
+	moved, err := tree.throwIf(upload, func(string) (bool, error) { return true, tree.EmptyTrash() })
+	if moved || err != nil {
+		t.Errorf("moved %v, %v", moved, err)
+	}
+	if got := below(t, upload); !slices.Equal(got, []string{"data", "startedat"}) {
+		t.Errorf("%q are left of it", got)
+	}
+}
+
+// TestWhatAKilledProcessWasDecidingIsRemoved, after a minute.
+func TestWhatAKilledProcessWasDecidingIsRemoved(t *testing.T) {
+	tree, root := newTree(t)
+	now := time.Now()
+	late, early := undecidedAt(now.Add(-2*time.Minute)), undecidedAt(now)
+	for _, name := range []string{late, early} {
+		plant(t, filepath.Join(tree.Trash(), name), "data")
+	}
+	if err := tree.EmptyTrash(); err != nil {
+		t.Fatal(err)
+	}
+	if got := below(t, root); !slices.Equal(got, []string{filepath.Join(".metadata/trash", early, "data")}) {
+		t.Errorf("%q are left", got)
+	}
 }
