@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -45,7 +43,7 @@ type Plan struct {
 	Manifests []index.Row
 	Layers    []index.Row
 	Blobs     []index.Row
-	Uploads   []layout.Path
+	Uploads   []layout.Upload
 	Images    []Image // oldest first
 	// Later is how many bytes no image refers to any more, of blobs whose grace is not over, and Due when the last of
 	// them may be removed. A push may claim them until then.
@@ -73,7 +71,7 @@ func (p *Plan) Result() Result {
 		if b.Placed {
 			r.Removed.Blobs++
 			r.FreedBytes += b.Size
-			if fi, err := os.Lstat(p.dir.File(b.Key.Path())); err == nil && fi.Mode()&fs.ModeSymlink != 0 {
+			if p.dir.Leads(b.Key) {
 				r.elsewhere += b.Size
 			}
 		}
@@ -356,24 +354,6 @@ func (x *planner) layer(k layout.Key) error {
 	return nil
 }
 
-// hidden says whether not all uploads of a repository could be looked at.
-func (x *planner) hidden(repo string) bool {
-	return slices.ContainsFunc(x.walk.Unread(), func(u tree.Unread) bool { return index.Unseen{u.Repositories}.Has(repo) })
-}
-
-// findUploads looks once at what is being uploaded into a repository.
-func (x *planner) findUploads(repo string) error {
-	if x.asked[repo] {
-		return nil
-	}
-	x.asked[repo] = true
-	oldest, ok, err := x.oldestUpload(repo)
-	if ok {
-		x.plan.uploading[repo] = oldest
-	}
-	return err
-}
-
 // anyStays says whether any of the rows is not in the plan.
 func (x *planner) anyStays(rows []index.Row) bool {
 	return slices.ContainsFunc(rows, func(r index.Row) bool { return !x.planned[r.Key] })
@@ -420,27 +400,6 @@ func (x *planner) blobs() error {
 func byDigest(rows []index.Row) []index.Row {
 	slices.SortFunc(rows, func(a, b index.Row) int { return cmp.Compare(a.Digest, b.Digest) })
 	return rows
-}
-
-// uploads finds the uploads to which nothing was written for the grace.
-func (x *planner) uploads() error {
-	err := x.walk.Repositories(x.ctx, func(repo string) error {
-		return x.walk.Uploads(x.ctx, repo, func(id string) error {
-			u := layout.Path{Kind: layout.UploadDir, Repository: repo, Upload: id}
-			over, err := abandoned(x.gc.Dir.File(u), x.plan.uploadCutoff)
-			if err != nil {
-				return x.walk.Pass(repo, err)
-			}
-			if over {
-				x.plan.Uploads = append(x.plan.Uploads, u)
-			}
-			return nil
-		})
-	})
-	if tree.OfOnePath(err) {
-		return nil // the walk has it among its own
-	}
-	return err
 }
 
 // images finds what people know of what is removed: tags, and top-level manifests that have none.
