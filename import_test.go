@@ -53,7 +53,7 @@ var arrows = []struct {
 		"internal/index", "internal/index/sqlite", "internal/layout", "internal/manifest", "internal/tree",
 	}},
 	{"internal/gc", []string{
-		"internal/disk", "internal/image", "internal/index", "internal/layout", "internal/policy",
+		"internal/adopt", "internal/image", "internal/index", "internal/layout", "internal/policy",
 		"internal/reconcile", "internal/stamp", "internal/store", "internal/tree",
 	}},
 	{"internal/registry", []string{
@@ -73,18 +73,18 @@ var arrows = []struct {
 	{"internal/stamp", nil},
 	{"internal/ui", nil},
 	{"internal/content/files", []string{
-		"internal/content", "internal/disk", "internal/failpoint", "internal/index", "internal/layout",
-		"internal/manifest", "internal/tree",
+		"internal/adopt", "internal/content", "internal/disk", "internal/failpoint", "internal/index",
+		"internal/layout", "internal/manifest", "internal/tree",
 	}},
 	{"internal/content", []string{
 		"internal/manifest",
 	}},
 	{"internal/store", []string{
-		"internal/disk", "internal/index", "internal/index/sqlite", "internal/policy", "internal/reconcile",
-		"internal/tree", "pkg/config",
+		"internal/adopt", "internal/disk", "internal/index", "internal/index/sqlite", "internal/policy",
+		"internal/reconcile", "internal/tree", "pkg/config",
 	}},
 	{"internal/reconcile", []string{
-		"internal/index", "internal/layout", "internal/manifest", "internal/tree",
+		"internal/adopt", "internal/index", "internal/layout", "internal/manifest", "internal/tree",
 	}},
 	{"internal/policy", []string{
 		"internal/index", "internal/layout",
@@ -97,8 +97,11 @@ var arrows = []struct {
 	}},
 	{"internal/nearest", nil},
 	{"internal/credential", nil},
+	{"internal/adopt", []string{
+		"internal/disk", "internal/index", "internal/layout", "internal/manifest", "internal/tree",
+	}},
 	{"internal/tree", []string{
-		"internal/disk", "internal/failpoint", "internal/index", "internal/layout", "internal/manifest",
+		"internal/disk", "internal/failpoint", "internal/layout", "internal/manifest",
 	}},
 	{"internal/index", []string{
 		"internal/layout", "internal/manifest",

@@ -5,15 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/jc-lab/docker-cache-server/internal/disk"
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/reconcile"
@@ -133,7 +129,7 @@ func (c *Collector) mend(ctx context.Context, p reconcile.Problem, dryRun bool) 
 // danglingRepair removes a link without its blob. One that says something else than its name is written
 // again: its name says what it has to say.
 func (c *Collector) danglingRepair(k layout.Key) (string, func(context.Context, layout.Key) error) {
-	if there, err := tree.Exists(c.Dir, layout.Path{Kind: layout.BlobData, Digest: k.Digest}); there || err != nil {
+	if there, err := c.Dir.Has(layout.BlobKey(k.Digest)); there || err != nil {
 		return rewrites, c.rewrite
 	}
 	if k.Kind == layout.Manifest {
@@ -145,33 +141,22 @@ func (c *Collector) danglingRepair(k layout.Key) (string, func(context.Context, 
 // quarantine moves a blob out of the tree whose bytes are wrong. It is read once more, and only the
 // very file that was read is moved.
 func (c *Collector) quarantine(ctx context.Context, k layout.Key) error {
-	right, read, err := tree.Verify(ctx, c.Dir, k.Digest, func(int) {})
+	right, read, err := c.Dir.Verify(ctx, k.Digest, func(int) {})
 	if right || tree.Missing(err) {
 		return errWell
 	}
 	if err != nil {
 		return err
 	}
-	if err := c.Tree.MkdirAll(c.Dir.Quarantine()); err != nil {
-		return err
-	}
-	file := c.Dir.File(k.Path())
-	to := filepath.Join(c.Dir.Quarantine(), strings.ReplaceAll(k.Digest.String(), ":", "-"))
+	change := c.Tree.Begin()
 	err = c.Index.Adopt(ctx, func() (index.Adoption, bool, error) {
 		gone := index.Adoption{Claim: index.Claim{Key: k}}
-		if now, err := disk.VersionOf(file); err != nil || now != read {
+		if now, err := c.Dir.Version(k); err != nil || now != read {
 			return gone, false, errWell
 		}
-		return gone, false, c.Tree.Rename(file, to)
+		return gone, false, change.Quarantine(k)
 	})
-	return errors.Join(err, c.settle(filepath.Dir(file)), disk.SyncDir(c.Dir.Quarantine()))
-}
-
-// settle makes a removal from dir durable, and removes what it left empty.
-func (c *Collector) settle(dir string) error {
-	err := disk.SyncDir(dir)
-	c.Tree.Prune(dir, string(c.Dir))
-	return err
+	return errors.Join(err, change.Commit())
 }
 
 // dropImage removes a manifest that cannot be pulled, with its tags, and before it the indexes that name it and
@@ -202,7 +187,7 @@ func (c *Collector) dropBecause(ctx context.Context, k, cause layout.Key, tried 
 }
 
 func (c *Collector) deleteBroken(ctx context.Context, k, cause layout.Key) error {
-	link := c.Dir.File(k.Path())
+	change := c.Tree.Begin()
 	err := c.Index.DeleteManifest(ctx, k.Repository, k.Digest, func(tags []string) error {
 		if err := c.stillBroken(cause); err != nil {
 			return err
@@ -211,30 +196,30 @@ func (c *Collector) deleteBroken(ctx context.Context, k, cause layout.Key) error
 			return cmp.Or(err, errWell)
 		}
 		for _, tag := range tags {
-			if _, err := c.Tree.Trash(c.Dir.File(layout.Path{Kind: layout.TagDir, Repository: k.Repository, Tag: tag})); err != nil {
+			if err := removeIfThere(change, layout.TagKey(k.Repository, tag)); err != nil {
 				return err
 			}
 		}
-		return removeIfThere(link)
+		return removeIfThere(change, k)
 	})
-	return errors.Join(err, c.settle(filepath.Dir(link)))
+	return errors.Join(err, change.Commit())
 }
 
 // unlinkPart removes the link of a manifest that an index still names. Its row is a claim then, and is taken back, so
 // that it holds nothing any more; its tags lead nowhere.
 func (c *Collector) unlinkPart(ctx context.Context, k, cause layout.Key) error {
-	link := c.Dir.File(k.Path())
+	change := c.Tree.Begin()
 	err := c.Index.Adopt(ctx, func() (index.Adoption, bool, error) {
 		gone := index.Adoption{Claim: index.Claim{Key: k}}
 		if err := c.stillBroken(cause); err != nil {
 			return gone, false, err
 		}
-		return gone, false, removeIfThere(link)
+		return gone, false, removeIfThere(change, k)
 	})
 	if err == nil {
 		err = c.Index.Unclaim(ctx, k)
 	}
-	return errors.Join(err, c.settle(filepath.Dir(link)))
+	return errors.Join(err, change.Commit())
 }
 
 func (c *Collector) stillBroken(k layout.Key) error {
@@ -245,34 +230,33 @@ func (c *Collector) stillBroken(k layout.Key) error {
 	return err
 }
 
-func removeIfThere(path string) error {
-	if err := os.Remove(path); !tree.Missing(err) {
+func removeIfThere(change *tree.Change, k layout.Key) error {
+	if _, err := change.Remove(k); !tree.Missing(err) {
 		return err
 	}
 	return nil
 }
 
 func (c *Collector) dropTag(ctx context.Context, k layout.Key) error {
-	dir := c.Dir.File(layout.Path{Kind: layout.TagDir, Repository: k.Repository, Tag: k.Tag})
+	change := c.Tree.Begin()
 	err := c.Index.DeleteTag(ctx, k.Repository, k.Tag, func() error {
 		if err := c.stillBroken(k); err != nil {
 			return err
 		}
-		_, err := c.Tree.Trash(dir)
-		return err
+		return removeIfThere(change, k)
 	})
-	return errors.Join(err, c.settle(filepath.Dir(dir)))
+	return errors.Join(err, change.Commit())
 }
 
 func (c *Collector) dropLink(ctx context.Context, k layout.Key) error {
-	link := c.Dir.File(k.Path())
+	change := c.Tree.Begin()
 	err := c.Index.DeleteLayer(ctx, k.Repository, k.Digest, func() error {
 		if err := c.stillBroken(k); err != nil {
 			return err
 		}
-		return removeIfThere(link)
+		return removeIfThere(change, k)
 	})
-	return errors.Join(err, c.settle(filepath.Dir(link)))
+	return errors.Join(err, change.Commit())
 }
 
 // rewrite puts a link back that says what its name says, and records it.
@@ -281,23 +265,24 @@ func (c *Collector) rewrite(ctx context.Context, k layout.Key) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(staged) // gone when it was placed
-	link := c.Dir.File(k.Path())
+	defer staged.Discard()
+	change := c.Tree.Begin()
 	err = c.Index.Adopt(ctx, func() (index.Adoption, bool, error) {
-		if _, err := os.Stat(link); errors.Is(err, fs.ErrNotExist) {
-			return index.Adoption{Claim: index.Claim{Key: k}}, false, errWell
+		gone := index.Adoption{Claim: index.Claim{Key: k}}
+		if there, err := c.Dir.Has(k); err == nil && !there {
+			return gone, false, errWell
 		}
-		if err := c.Tree.Rename(staged, link); err != nil {
-			return index.Adoption{Claim: index.Claim{Key: k}}, false, err
+		if err := change.Place(staged, k); err != nil {
+			return gone, false, err
 		}
-		return tree.Look(c.Dir, k, tree.Now)()
+		return adopt.Look(c.Dir, k, adopt.Now)()
 	})
-	return errors.Join(err, disk.SyncDir(filepath.Dir(link)))
+	return errors.Join(err, change.Commit())
 }
 
 // index brings one row in line with the disk.
 func (c *Collector) index(ctx context.Context, k layout.Key) error {
-	look := tree.Look(c.Dir, k, tree.Now)
+	look := adopt.Look(c.Dir, k, adopt.Now)
 	if k.Kind == layout.Blob {
 		var row *index.Row
 		err := c.Index.View(ctx, func(r index.Reader) (err error) {
@@ -305,7 +290,7 @@ func (c *Collector) index(ctx context.Context, k layout.Key) error {
 			return err
 		})
 		if err == nil && row != nil {
-			look, err = tree.On(c.Dir).LookAtBlob(ctx, k.Digest, row.Size, tree.Now)
+			look, err = adopt.On(c.Dir).LookAtBlob(ctx, k.Digest, row.Size, adopt.Now)
 		}
 		if err != nil {
 			return err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/inspect/inspecttest"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
@@ -438,12 +439,12 @@ func TestATagWithoutItsManifest(t *testing.T) {
 	s := newShop(t)
 	gone := digest.FromString("gone")
 	s.files().Write(layout.TagKey("app", "v"), gone.String())
-	s.Must(s.Adopt(t.Context(), tree.Look(s.dir, layout.TagKey("app", "v"), tree.Now)))
+	s.Must(s.Adopt(t.Context(), adopt.Look(s.dir, layout.TagKey("app", "v"), adopt.Now)))
 	if _, err := s.tree("app:v"); err == nil || !strings.Contains(err.Error(), "points at manifest "+gone.String()+", which is missing") {
 		t.Error(err)
 	}
 	s.files().Write(layout.TagKey("app", "empty"), "")
-	s.Must(s.Adopt(t.Context(), tree.Look(s.dir, layout.TagKey("app", "empty"), tree.Now)))
+	s.Must(s.Adopt(t.Context(), adopt.Look(s.dir, layout.TagKey("app", "empty"), adopt.Now)))
 	if _, err := s.tree("app:empty"); err == nil || !strings.Contains(err.Error(), "points at nothing") {
 		t.Error(err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/manifest"
@@ -91,7 +92,7 @@ const (
 // Check holds the disk against itself and against the index, and changes nothing. Problems come in the
 // order of the paths, those of the index last.
 func Check(ctx context.Context, o CheckOptions) ([]Problem, Checked, error) {
-	c := checker{CheckOptions: o, ctx: ctx, disk: tree.On(o.Dir)}
+	c := checker{CheckOptions: o, ctx: ctx, disk: adopt.On(o.Dir)}
 	err := c.check()
 	return c.problems, c.Checked, err
 }
@@ -100,7 +101,7 @@ type checker struct {
 	CheckOptions
 	Checked
 	ctx      context.Context
-	disk     *tree.Disk
+	disk     *adopt.Disk
 	things   int64
 	pending  []layout.Key // of the tree, not yet looked at
 	problems []Problem
@@ -146,7 +147,7 @@ func (c *checker) relative(path string) string {
 
 func (c *checker) file(path string, regular bool) error {
 	p, ok := layout.Parse("/" + filepath.ToSlash(c.relative(path)))
-	k, known := keyOf(p)
+	k, known := p.Key()
 	switch {
 	case !ok || !regular || !(known || bookkeeping(p.Kind)):
 		c.found(Problem{Flaw: Unknown, File: c.relative(path), Detail: "a registry writes no such file"})
@@ -160,21 +161,6 @@ func (c *checker) file(path string, regular bool) error {
 		return nil
 	}
 	return c.flush()
-}
-
-// keyOf is the thing whose file a path is.
-func keyOf(p layout.Path) (layout.Key, bool) {
-	switch p.Kind {
-	case layout.BlobData:
-		return layout.BlobKey(p.Digest), true
-	case layout.LayerLink:
-		return layout.LayerKey(p.Repository, p.Digest), true
-	case layout.RevisionLink:
-		return layout.ManifestKey(p.Repository, p.Digest), true
-	case layout.TagLink:
-		return layout.TagKey(p.Repository, p.Tag), true
-	}
-	return layout.Key{}, false
 }
 
 // bookkeeping is for files that promise nothing: uploads that are under way, the history of a tag.
@@ -245,7 +231,7 @@ func (c *checker) onDisk(k layout.Key, row *index.Row, deep bool) (s sight, ther
 	if k.Kind == layout.Blob {
 		return c.blob(k, row, deep)
 	}
-	to, err := tree.Link(c.Dir, k.Path())
+	to, err := c.Dir.Link(k)
 	if tree.Missing(err) {
 		return s, false, nil
 	}
@@ -279,7 +265,7 @@ func (c *checker) blob(k layout.Key, row *index.Row, deep bool) (s sight, there 
 	s.size = fi.Size()
 	var right bool
 	if deep {
-		right, _, err = tree.Verify(c.ctx, c.Dir, k.Digest, func(n int) { c.Bytes += int64(n); c.tell() })
+		right, _, err = c.Dir.Verify(c.ctx, k.Digest, func(n int) { c.Bytes += int64(n); c.tell() })
 	} else {
 		var said int64
 		if row != nil {
@@ -299,18 +285,14 @@ func (c *checker) blob(k layout.Key, row *index.Row, deep bool) (s sight, there 
 // Broken says whether a thing that is on disk is wrong there and cannot be pulled at all, whatever the index says. It
 // does not read blobs.
 func Broken(dir tree.Dir, k layout.Key) (bool, error) {
-	c := checker{CheckOptions: CheckOptions{Dir: dir}, ctx: context.Background(), disk: tree.On(dir)}
+	c := checker{CheckOptions: CheckOptions{Dir: dir}, ctx: context.Background(), disk: adopt.On(dir)}
 	seen, there, err := c.onDisk(k, nil, false)
 	wrong := func(p Problem) bool { return p.Flaw != Partial && p.Flaw != WrongSize } // which most clients never notice
 	return there && slices.ContainsFunc(seen.problems, wrong), err
 }
 
-func (c *checker) exists(kind layout.PathKind, repo string, d digest.Digest) (bool, error) {
-	return tree.Exists(c.Dir, layout.Path{Kind: kind, Repository: repo, Digest: d})
-}
-
 func (c *checker) layer(s *sight, k layout.Key) error {
-	there, err := c.exists(layout.BlobData, "", k.Digest)
+	there, err := c.Dir.Has(layout.BlobKey(k.Digest))
 	if err == nil && !there {
 		s.add(Dangling, k, "its blob is not there")
 	}
@@ -318,7 +300,7 @@ func (c *checker) layer(s *sight, k layout.Key) error {
 }
 
 func (c *checker) tag(s *sight, k layout.Key, to digest.Digest) error {
-	there, err := c.exists(layout.RevisionLink, k.Repository, to)
+	there, err := c.Dir.Has(layout.ManifestKey(k.Repository, to))
 	if err == nil && !there {
 		s.add(Nowhere, k, "manifest %s is not in its repository", to)
 	}
@@ -326,7 +308,7 @@ func (c *checker) tag(s *sight, k layout.Key, to digest.Digest) error {
 }
 
 func (c *checker) manifest(s *sight, k layout.Key) error {
-	data, err := tree.Content(c.Dir, k.Digest)
+	data, err := c.Dir.ReadManifest(k.Digest)
 	if tree.Missing(err) {
 		s.add(Missing, k, "its own blob is not there")
 		return nil
@@ -378,7 +360,7 @@ func (s *sight) misses() bool {
 
 // Usable says whether somebody can pull a manifest: all of an image, or at least one that an index lists.
 func Usable(dir tree.Dir, k layout.Key) (bool, error) {
-	c := checker{CheckOptions: CheckOptions{Dir: dir}, ctx: context.Background(), disk: tree.On(dir)}
+	c := checker{CheckOptions: CheckOptions{Dir: dir}, ctx: context.Background(), disk: adopt.On(dir)}
 	return c.usable(k, map[digest.Digest]bool{})
 }
 
@@ -387,10 +369,10 @@ func (c *checker) usable(k layout.Key, seen map[digest.Digest]bool) (bool, error
 		return false, nil
 	}
 	seen[k.Digest] = true
-	if there, err := c.exists(layout.RevisionLink, k.Repository, k.Digest); err != nil || !there {
+	if there, err := c.Dir.Has(layout.ManifestKey(k.Repository, k.Digest)); err != nil || !there {
 		return false, err
 	}
-	data, err := tree.Content(c.Dir, k.Digest)
+	data, err := c.Dir.ReadManifest(k.Digest)
 	if tree.Missing(err) {
 		return false, nil
 	}
@@ -440,11 +422,11 @@ func (c *checker) part(s *sight, k layout.Key, p manifest.Part) error {
 	case !p.Fits(fi.Size()):
 		s.add(WrongSize, k, "%s has %d bytes, which is not what the manifest says", p.Digest, fi.Size())
 	}
-	layer, err := c.exists(layout.LayerLink, k.Repository, p.Digest)
+	layer, err := c.Dir.Has(layout.LayerKey(k.Repository, p.Digest))
 	if err != nil {
 		return err
 	}
-	manifest, err := c.exists(layout.RevisionLink, k.Repository, p.Digest)
+	manifest, err := c.Dir.Has(layout.ManifestKey(k.Repository, p.Digest))
 	switch {
 	case err != nil:
 		return err
@@ -490,7 +472,7 @@ func (c *checker) rows() error {
 				there := true
 				if row.Placed {
 					var err error
-					if there, err = tree.Exists(c.Dir, row.Key.Path()); err != nil {
+					if there, err = c.Dir.Has(row.Key); err != nil {
 						there = true // unreadable: the walk has said so
 					}
 				}
@@ -552,7 +534,7 @@ func (c *checker) still(problems []Problem) (stay []Problem, err error) {
 // stays says whether the file of a problem is there any more.
 func (c *checker) stays(p Problem) (bool, error) {
 	if p.Key != (layout.Key{}) {
-		return tree.Exists(c.Dir, p.Key.Path())
+		return c.Dir.Has(p.Key)
 	}
 	_, err := os.Lstat(filepath.Join(string(c.Dir), p.File))
 	return !tree.Missing(err), nil

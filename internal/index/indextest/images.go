@@ -1,6 +1,7 @@
 package indextest
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
@@ -15,6 +16,56 @@ var images = []test{
 		s.lease(blob("l"))
 		s.dies(m)
 		s.lives(l, blob("l"))
+	}},
+	{"a read of a layer's bytes keeps the last used image that holds it, and no other", func(s *scene) {
+		l := s.layer("a", "base")
+		other, elsewhere := s.image("a", "other", "base"), s.image("b", "m", "base")
+		var images []layout.Key
+		for i := range 50 {
+			s.later(time.Second)
+			images = append(images, s.image("a", fmt.Sprint("m", i), "base"))
+		}
+		last := images[20]
+		s.later(time.Second)
+		s.lease(last)
+		used := s.row(last).AccessedAt
+		for range 5 {
+			s.later(time.Hour)
+			_, err := s.LeaseBytes(s.Context(), "a", dg("base"))
+			s.must(err)
+			s.used(last, s.Now())
+			s.used(l, s.Now())
+		}
+		s.check(s.Now().Sub(used) > 4*time.Hour, "no time passed")
+		for _, k := range append(images, other, elsewhere) {
+			if k != last {
+				s.dies(k)
+			}
+		}
+		s.lives(last, l)
+	}},
+	{"a read of a layer's bytes keeps the index over its image, with its tag", func(s *scene) {
+		s.layer("a", "l")
+		m, old := s.image("a", "m", "l"), s.image("a", "old", "m")
+		s.later(time.Minute)
+		top := s.image("a", "top", "m")
+		k := s.tag("a", "v1", "top")
+		s.later(time.Hour)
+		leased, err := s.LeaseBytes(s.Context(), "a", dg("l"))
+		s.must(err)
+		s.check(leased.Found && leased.Placed && leased.Size == size("l"), "leased %+v", leased)
+		s.lives(k, top, m)
+		s.dies(old)
+	}},
+	{"a read of the bytes of what no image holds is a use of that alone", func(s *scene) {
+		l, m := s.layer("a", "l"), s.image("a", "m")
+		s.later(time.Hour)
+		for _, name := range []string{"l", "m", "nothing"} {
+			_, err := s.LeaseBytes(s.Context(), "a", dg(name))
+			s.must(err)
+		}
+		s.lives(l)
+		s.dies(m)
 	}},
 	{"a manifest keeps its layers and its blob, though nobody asks for them", func(s *scene) {
 		l, m := s.layer("a", "l"), s.image("a", "m", "l")
@@ -104,7 +155,7 @@ var images = []test{
 		s.lives(all...)
 		s.later(time.Hour)
 		s.dies(k)
-		s.dies(man("a", "sigsig"), all[:4]...)
+		s.dies(all[:5]...)
 	}},
 	{"a manifest that one index forgot and another lists is kept", func(s *scene) {
 		child := s.image("a", "child")
@@ -171,8 +222,8 @@ var inheritance = []test{
 		s.lease(m)
 		at := s.Now()
 		s.later(10 * time.Minute)
-		cut := index.Cutoffs{Names: s.Back(time.Minute), Content: s.Back(30 * time.Minute)}
-		s.check(len(s.retire(m, cut)) == 1, "the manifest stays")
+		cut := cutoffs{names: s.Back(time.Minute), content: s.Back(30 * time.Minute)}
+		s.check(s.retire(m, cut) != nil, "the manifest stays")
 		for _, k := range []layout.Key{link("a", "l"), man("a", "child"), man("a", "sig"), blob("m")} {
 			s.used(k, at)
 		}
@@ -266,15 +317,5 @@ var inheritance = []test{
 		s.must(s.Claim(s.Context(), manClaim("a", "m", content("", "l"))))
 		s.must(s.Unclaim(s.Context(), man("a", "m")))
 		s.used(l, s.Now())
-	}},
-	{"a dead group leaves its use to what it named", func(s *scene) {
-		l, r := s.layer("a", "l"), s.image("a", "r", "l")
-		s.referrer("a", "i", "r", "r")
-		s.later(time.Hour)
-		s.lease(r)
-		at := s.Now()
-		s.later(10 * time.Minute)
-		s.dies(r, man("a", "i"))
-		s.used(l, at)
 	}},
 }
