@@ -94,26 +94,6 @@ type Row struct {
 	Detached   bool          // manifests: the subject does not keep it, since that would close a circle
 }
 
-// Use is a blob with what refers to it in all repositories, but for the manifests whose file it is.
-type Use struct {
-	Blob  Row
-	Links []Link
-	Named []Naming // by repository and manifest
-}
-
-// Link is a layer link.
-type Link struct {
-	Repository string
-	Placed     bool
-	AccessedAt time.Time
-}
-
-// Naming is a manifest of a repository that names a digest.
-type Naming struct {
-	Repository string
-	Manifest   digest.Digest
-}
-
 // Totals counts what is on disk as far as the index knows. Blobs includes manifests: it counts files.
 type Totals struct {
 	Tags      int64 `json:"tags"`
@@ -345,17 +325,12 @@ type Reader interface {
 	// Holders returns the layer links and manifests of all repositories that refer to a blob, at most so many of each;
 	// 0 for all.
 	Holders(d digest.Digest, most int) ([]Row, error)
-	// Latest reads the rows of a kind, last used first; of blobs only those that are placed and that no link and no
-	// manifest refers to.
-	Latest(kind layout.Kind) (Cursor, error)
-	// Namings returns the manifests of all repositories that name a digest, in the order of repository and manifest, at
-	// most so many; 0 for all. Named counts them, each digest once.
-	Namings(d digest.Digest, most int) ([]Naming, error)
-	Named(d digest.Digest) (int, error)
-	// Nested calls f with each pair of digests of which one, a manifest, names the other, a manifest too.
-	Nested(f func(parent, child digest.Digest) error) error
-	// Uses calls f with each placed blob, in the order of digests, in one pass. The slices are valid until f returns.
-	Uses(f func(Use) error) error
+	// ListImages, ListTags, ListBlobs and ListRepositories call f with each image, tag, blob and repository. With latest
+	// they call it only with those that were used last: so many, and all that were used at the same time as the last.
+	ListImages(latest int, f func(Image) error) error
+	ListTags(latest int, f func(Image) error) error
+	ListBlobs(latest int, f func(Blob) error) error
+	ListRepositories(f func(Repository) error) error
 	// Names returns the tags of a repository after one, in the order of bytes, at most so many, without those that point
 	// to nothing. Repositories returns the repositories that have a manifest likewise. HasRepository says whether a
 	// repository has a manifest or a link.
@@ -367,10 +342,4 @@ type Reader interface {
 	// Each calls f with every row of a kind: manifests in the order of digest and repository, tags in that of digest,
 	// repository and name.
 	Each(kind layout.Kind, f func(Row) error) error
-}
-
-// Cursor reads rows one at a time. It must be closed before its View ends.
-type Cursor interface {
-	Next() (row Row, ok bool, err error)
-	Close()
 }

@@ -221,8 +221,7 @@ func (f finder) isLayer(what string, repos []string, d digest.Digest) error {
 		}
 		users = append(users, of...)
 	}
-	n := namer{Reader: f.Reader}
-	names, err := n.images(users)
+	names, err := imageNames(f, users)
 	if err != nil {
 		return err
 	}

@@ -149,8 +149,8 @@ func List(ctx context.Context, store index.Store, p index.Policy, o Options) (*L
 		return nil, err
 	}
 	l := &Listing{Kind: o.Kind, Complete: x.whole, Now: time.UnixMilli(x.now), options: o, expiry: x, rows: sorted{Options: o}}
-	if o.isRecent() {
-		err = l.findRecent(ctx)
+	if o.isLatest() {
+		err = l.findLatest(ctx)
 	} else {
 		err = l.survey(ctx)
 	}

@@ -2,7 +2,6 @@ package inspect
 
 import (
 	"context"
-	"fmt"
 	"iter"
 	"time"
 
@@ -42,81 +41,24 @@ func (l *Listing) Figures(ctx context.Context) (Figures, error) {
 	if l.figures != nil {
 		return *l.figures, nil
 	}
-	var f Figures
-	err := l.expiry.store.View(ctx, func(r index.Reader) error {
-		s, err := takeSurvey(ctx, r, l.expiry, l.options, func(*survey, *blobUse) error { return nil })
-		if err == nil {
-			f = s.figures
-		}
-		return err
-	})
-	if err != nil {
-		return f, err
+	p := newPass(l.expiry, l.options, nil)
+	if err := p.run(ctx); err != nil {
+		return Figures{}, err
 	}
-	f.Rows = map[Kind]int64{Blobs: f.Blobs, Images: f.Images, Tags: f.Tags}[l.Kind]
-	l.figures = &f
-	return f, nil
+	l.figures = &p.figures
+	return p.figures, nil
 }
 
 // Close removes the temporary file of a long listing.
 func (l *Listing) Close() error { return l.rows.close() }
 
-// findRecent finds what was used last.
-func (l *Listing) findRecent(ctx context.Context) error {
-	err := l.expiry.store.View(ctx, func(r index.Reader) (err error) {
-		if l.Totals, err = r.Totals(); err == nil {
-			l.rows.first, err = findRecent(ctx, r, l.expiry, l.options)
-		}
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("read the index: %w", err)
-	}
-	return nil
-}
-
 // survey finds the rows in one pass over the store.
 func (l *Listing) survey(ctx context.Context) error {
-	var listed int64
-	err := l.expiry.store.View(ctx, func(r index.Reader) error {
-		s, err := surveyRows(ctx, r, l.expiry, l.options, func(row Row) error {
-			if !l.options.lists(row, l.expiry.now) {
-				return nil
-			}
-			listed++
-			return l.rows.add(ctx, row)
-		})
-		if err == nil {
-			l.figures, l.Totals = &s.figures, s.figures.Totals
-			l.figures.Rows = listed
-		}
-		return err
-	})
-	if err != nil {
+	p := newPass(l.expiry, l.options, func(row Row) error { return l.rows.add(ctx, row) })
+	if err := p.run(ctx); err != nil {
 		return err
 	}
+	l.figures, l.Totals = &p.figures, p.figures.Totals
 	l.rows.cut()
 	return nil
-}
-
-// surveyRows calls add with each row that was asked for.
-func surveyRows(ctx context.Context, r index.Reader, x expiry, o Options, add func(Row) error) (*survey, error) {
-	s, err := takeSurvey(ctx, r, x, o, func(s *survey, b *blobUse) error {
-		if o.Kind != Blobs {
-			return nil
-		}
-		return add(s.row(b))
-	})
-	if err != nil {
-		return nil, err
-	}
-	switch o.Kind {
-	case Images:
-		err = s.accounts.imageRows(r, add)
-	case Tags:
-		err = s.accounts.tagRows(r, add)
-	case Repositories:
-		err = s.repositoryRows(add)
-	}
-	return s, err
 }

@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -65,25 +66,59 @@ const (
 	KeptByTTL     = "ttl"
 )
 
-// imageRow makes a row of a manifest with its tags, without its sizes.
-func imageRow(m index.Row, tags []index.Row, used, expires int64) Image {
-	names := []string{}
-	for _, t := range tags {
-		names = append(names, t.Key.Tag)
-	}
-	return Image{Repository: m.Key.Repository, Tag: strings.Join(names, " "), Tags: names, Digest: m.Digest, MediaType: m.MediaType,
-		LastAccess: stampOf(used), ExpiresAt: stampOf(expires), CreatedAt: stamp.Time(m.CreatedAt)}
+// imageRow makes a row of an image, without its sizes.
+func (x expiry) imageRow(i index.Image) Image {
+	used := i.AccessedAt.UnixMilli()
+	expires := x.imageDue(used)
+	row := Image{Repository: i.Key.Repository, Tag: strings.Join(i.Tags, " "), Tags: append([]string{}, i.Tags...), Digest: i.Digest,
+		MediaType: i.MediaType, LastAccess: stampOf(used), ExpiresAt: stampOf(expires), CreatedAt: stamp.Time(i.CreatedAt)}
+	row.KeptBy = x.keptBy(used, expires, hold{tagged: len(i.Tags) > 0, parent: i.HasParent, subject: i.HasHost})
+	return row
 }
 
-// tagRow makes a row of a tag, without its sizes. It was used when itself or its manifest was, however
-// that is kept.
-func (x expiry) tagRow(t, manifest index.Row) Image {
-	used := t.AccessedAt
-	if manifest.AccessedAt.After(used) {
-		used = manifest.AccessedAt
+// tagRow makes a row of a tag, without its sizes.
+func (x expiry) tagRow(t index.Image) Image {
+	used := t.AccessedAt.UnixMilli()
+	return Image{Repository: t.Key.Repository, Tag: t.Key.Tag, Digest: t.Digest, MediaType: t.MediaType, LastAccess: stampOf(used),
+		ExpiresAt: stampOf(x.imageDue(used)), KeptBy: KeptByTag, CreatedAt: stamp.Time(t.CreatedAt)}
+}
+
+// blobRow makes a row of a blob. It expires with the image that expires last, and not before its own grace is over.
+func (x expiry) blobRow(b index.Blob) Blob {
+	expires := max(x.contentDue(b.OwnUse.UnixMilli()), x.contentDue(b.LastUse.UnixMilli()))
+	if !b.NamedUse.IsZero() {
+		expires = max(expires, x.imageDue(b.NamedUse.UnixMilli()))
 	}
-	return Image{Repository: t.Key.Repository, Tag: t.Key.Tag, Digest: t.Digest, MediaType: manifest.MediaType,
-		LastAccess: stampOf(used.UnixMilli()), ExpiresAt: stampOf(x.imageDue(used.UnixMilli())), KeptBy: KeptByTag, CreatedAt: stamp.Time(t.CreatedAt)}
+	return Blob{Digest: b.Digest, Size: b.Size, Kind: kindOf(b), CreatedAt: stamp.Time(b.CreatedAt), LastAccess: stamp.Time(b.LastUse),
+		ExpiresAt: stampOf(expires), Repositories: b.Repositories, Manifests: b.Manifests}
+}
+
+// The kinds of blobs in Blob.Kind, and of nodes.
+const (
+	kindLayer    = "layer"
+	kindConfig   = "config"
+	kindManifest = "manifest"
+	kindIndex    = "index"
+	kindOther    = "other"
+)
+
+func kindOf(b index.Blob) string {
+	switch {
+	case slices.Contains(indexTypes, b.MediaType):
+		return kindIndex
+	case b.IsManifest:
+		return kindManifest
+	case b.Config:
+		return kindConfig
+	case b.Held:
+		return kindLayer
+	}
+	return kindOther
+}
+
+var indexTypes = []string{
+	"application/vnd.oci.image.index.v1+json",
+	"application/vnd.docker.distribution.manifest.list.v2+json",
 }
 
 // hold says what there is that could keep an image.

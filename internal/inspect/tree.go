@@ -55,7 +55,7 @@ const KindReferrer = "referrer"
 // ReadTree looks up one image as it would live under a policy. Only that image is read, by point queries
 // and from the manifests in a data directory, which say in what order it is built.
 func ReadTree(ctx context.Context, store index.Store, p index.Policy, dir tree.Dir, ref Reference) (t *Tree, err error) {
-	l, err := newExpiry(ctx, store, p)
+	x, err := newExpiry(ctx, store, p)
 	if err != nil {
 		return nil, err
 	}
@@ -68,14 +68,14 @@ func ReadTree(ctx context.Context, store index.Store, p index.Policy, dir tree.D
 		if err != nil {
 			return err
 		}
-		if t.Asked, t.Now, t.Complete = ref, store.Now(), l.whole; top.Key.Repository != ref.Repository { // it was named by its digest alone
+		if t.Asked, t.Now, t.Complete = ref, store.Now(), x.whole; top.Key.Repository != ref.Repository { // it was named by its digest alone
 			t.Asked = Reference{Repository: top.Key.Repository, Digest: top.Digest.String()}
 		}
-		return t.tell(r, *top, l)
+		return t.addUse(r, *top, x)
 	})
 	var unknown *NotFoundError
 	if errors.As(err, &unknown) {
-		if !l.whole {
+		if !x.whole {
 			unknown.Try = "the index is being rebuilt from disk and does not know everything yet; try again in a while"
 		}
 		return nil, unknown
@@ -91,7 +91,7 @@ func readTree(ctx context.Context, r index.Reader, dir tree.Dir, top index.Row) 
 	if err != nil {
 		return nil, err
 	}
-	b := &builder{namer: namer{Reader: r}, ctx: ctx, dir: dir, repo: top.Key.Repository, image: i,
+	b := &builder{Reader: r, ctx: ctx, dir: dir, repo: top.Key.Repository, image: i,
 		manifests: map[digest.Digest]*index.Row{}, parts: map[digest.Digest][]part{}, nodes: map[digest.Digest]Node{},
 		sizes: map[digest.Digest]int64{}, shown: map[digest.Digest]bool{}}
 	n, err := b.build(part{Digest: top.Digest, MediaType: top.MediaType}, &top)
@@ -106,7 +106,7 @@ func readTree(ctx context.Context, r index.Reader, dir tree.Dir, top index.Row) 
 
 // builder makes the nodes of one image.
 type builder struct {
-	namer
+	index.Reader
 	ctx   context.Context
 	dir   tree.Dir
 	repo  string

@@ -286,9 +286,7 @@ func (r counted) Each(layout.Kind, func(index.Row) error) error {
 	return nil
 }
 
-func (r counted) Uses(func(index.Use) error) error { return r.Each(layout.Blob, nil) }
-
-func (r counted) Nested(func(_, _ digest.Digest) error) error { return r.Each(layout.Manifest, nil) }
+func (r counted) ListBlobs(int, func(index.Blob) error) error { return r.Each(layout.Blob, nil) }
 
 // TestALayerThatThousandsShareCostsNoMore compares the work beside a few others and beside thousands.
 func TestALayerThatThousandsShareCostsNoMore(t *testing.T) {

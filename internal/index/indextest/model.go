@@ -3,6 +3,7 @@ package indextest
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -505,8 +506,7 @@ func (p *player) compareLists() {
 	before := p.now().Add(-time.Duration(p.rand.IntN(60)) * time.Second)
 	p.ok(p.store().View(p.Context(), func(r index.Reader) error {
 		p.compareRelations(r)
-		p.compareUses(r)
-		p.compareLatest(r)
+		p.compareListings(r)
 		for what, l := range map[string]struct {
 			each func(index.Reader, func(index.Row) error) error
 			want func(layout.Key, index.Row) bool
@@ -574,7 +574,6 @@ func (p *player) compareRelations(r index.Reader) {
 		relation("holders", d, rows, err, func(k layout.Key, _ index.Row) bool {
 			return (k.Kind == layout.Layer || k.Kind == layout.Manifest) && k.Digest == d
 		})
-		p.compareNamings(r, d)
 		refs, err := r.References(d)
 		p.ok(err)
 		var want []digest.Digest
@@ -591,109 +590,167 @@ func (p *player) compareRelations(r index.Reader) {
 	}
 }
 
-func (p *player) compareNamings(r index.Reader, d digest.Digest) {
+// compareListings compares the listings of everything, and of what was used last.
+func (p *player) compareListings(r index.Reader) {
 	p.Helper()
-	var want []index.Naming
-	for _, repo := range slices.Sorted(slices.Values(repos)) {
-		want = append(want, p.namings(repo, d)...)
+	var blobs []string
+	p.ok(r.ListBlobs(0, func(b index.Blob) error {
+		blobs = append(blobs, fmt.Sprint(b.Digest, b.LastUse.UnixMilli(), b.OwnUse.UnixMilli(), b.Held, b.Manifests, b.Repositories, len(b.Images) > 0))
+		return nil
+	}))
+	p.compareText("blobs", blobs, p.listedBlobs())
+	var images, tags []string
+	p.ok(r.ListImages(0, func(i index.Image) error {
+		images = append(images, fmt.Sprint(i.Key, i.Tags))
+		return nil
+	}))
+	p.compareText("images", images, p.listedImages())
+	p.ok(r.ListTags(0, func(t index.Image) error {
+		tags = append(tags, t.Key.String())
+		return nil
+	}))
+	var want []string
+	for k := range p.m.rows {
+		if k.Kind == layout.Tag {
+			want = append(want, k.String())
+		}
 	}
-	got, err := r.Namings(d, 0)
-	p.ok(err)
-	n, err := r.Named(d)
-	p.ok(err)
-	if !slices.Equal(got, want) || n != len(p.namedBy(d)) {
-		p.fail("%v is named by %v, %d digests; want %v", d, got, n, want)
-	}
-	if first, err := r.Namings(d, 1); err != nil || !slices.Equal(first, want[:min(1, len(want))]) {
-		p.fail("the first that names %v is %v, %v; want %v", d, first, err, want)
+	p.compareText("tags", tags, want)
+	p.compareLatest(r)
+}
+
+func (p *player) compareText(what string, got, want []string) {
+	p.Helper()
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		p.fail("%s are\n%s\nwant\n%s", what, strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 
-// compareLatest compares the rows of each kind by their last use.
+// compareLatest compares the beginnings of each list with the whole of it: so many, and what was used with the last.
 func (p *player) compareLatest(r index.Reader) {
 	p.Helper()
-	for _, kind := range []layout.Kind{layout.Blob, layout.Layer, layout.Manifest, layout.Tag} {
-		var want []layout.Key
-		for k, row := range p.m.rows {
-			if k.Kind == kind && (kind != layout.Blob || row.Placed && !p.kept(k.Digest)) {
-				want = append(want, k)
+	for what, list := range map[string]func(latest int, f func(string, time.Time)) error{
+		"blobs": func(latest int, f func(string, time.Time)) error {
+			return r.ListBlobs(latest, func(b index.Blob) error {
+				f(fmt.Sprint(b.Digest, b.OwnUse, b.NamedUse, b.Repositories, b.Manifests, b.Config, b.MediaType), b.LastUse)
+				return nil
+			})
+		},
+		"images": func(latest int, f func(string, time.Time)) error {
+			return r.ListImages(latest, func(i index.Image) error {
+				f(fmt.Sprint(i), i.AccessedAt)
+				return nil
+			})
+		},
+		"tags": func(latest int, f func(string, time.Time)) error {
+			return r.ListTags(latest, func(t index.Image) error {
+				f(fmt.Sprint(t), t.AccessedAt)
+				return nil
+			})
+		},
+	} {
+		all := map[string]time.Time{}
+		p.ok(list(0, func(row string, used time.Time) { all[row] = used }))
+		latest := 1 + p.rand.IntN(5)
+		last := time.Time{} // everything since then is wanted
+		if uses := slices.SortedFunc(maps.Values(all), time.Time.Compare); len(uses) > latest {
+			last = uses[len(uses)-latest]
+		}
+		var got, want []string
+		p.ok(list(latest, func(row string, _ time.Time) { got = append(got, row) }))
+		for row, used := range all {
+			if !used.Before(last) {
+				want = append(want, row)
 			}
 		}
-		c, err := r.Latest(kind)
-		p.ok(err)
-		var rows []index.Row
-		for {
-			row, ok, err := c.Next()
-			p.ok(err)
-			if !ok {
-				break
-			}
-			rows = append(rows, row)
-		}
-		c.Close()
-		slices.Reverse(rows)
-		p.compareOldest(fmt.Sprintf("latest %s, backwards,", kind), rows, want)
+		p.compareText(fmt.Sprintf("the latest %d %s", latest, what), got, want)
 	}
 }
 
-// kept says whether a link or a manifest keeps a blob.
-func (p *player) kept(d digest.Digest) bool {
-	for k := range p.m.rows {
-		if k.Digest == d && (k.Kind == layout.Layer || k.Kind == layout.Manifest) {
-			return true
-		}
-	}
-	return false
-}
-
-// compareUses compares the passes over everything: Uses and Nested.
-func (p *player) compareUses(r index.Reader) {
-	p.Helper()
-	var got, want []string
-	p.ok(r.Uses(func(u index.Use) error {
-		got = append(got, fmt.Sprint(u.Blob.Digest, u.Links, u.Named))
-		return nil
-	}))
-	p.ok(r.Nested(func(parent, child digest.Digest) error {
-		got = append(got, fmt.Sprint(parent, child))
-		return nil
-	}))
-	slices.Sort(got[min(len(got), p.placedBlobs()):]) // in no order, but those of Uses are in that of digests
-	for _, d := range slices.Sorted(slices.Values(slices.Concat(p.blobs, p.mans))) {
-		if !p.m.rows[layout.BlobKey(d)].Placed {
+// listedBlobs are the placed blobs with what holds them.
+func (p *player) listedBlobs() (all []string) {
+	for k, row := range p.m.rows {
+		if k.Kind != layout.Blob || !row.Placed {
 			continue
 		}
-		var links []index.Link
-		var named []index.Naming
+		own, used := row.AccessedAt, time.Time{}
+		held, partOf := false, false
+		var pulled []string
 		for _, repo := range slices.Sorted(slices.Values(repos)) {
-			if l, ok := p.m.rows[layout.LayerKey(repo, d)]; ok {
-				links = append(links, index.Link{Repository: repo, Placed: l.Placed, AccessedAt: l.AccessedAt})
+			link, linked := p.m.rows[layout.LayerKey(repo, k.Digest)]
+			file, known := p.m.rows[layout.ManifestKey(repo, k.Digest)]
+			var holders []index.Row
+			if known {
+				holders = append(holders, file)
 			}
-			named = append(named, p.namings(repo, d)...)
-		}
-		want = append(want, fmt.Sprint(d, links, named))
-	}
-	nested := len(want)
-	for _, d := range p.mans {
-		if p.known(d) {
-			for _, parent := range p.namedBy(d) {
-				want = append(want, fmt.Sprint(parent, d))
+			named := false
+			for _, m := range p.mans {
+				if namer, ok := p.m.rows[layout.ManifestKey(repo, m)]; ok && slices.Contains(p.m.contents[m].References, k.Digest) {
+					held, named = true, true
+					if linked || known {
+						holders = append(holders, namer)
+					}
+				}
+			}
+			for _, h := range holders {
+				partOf = true
+				used = latest(used, h.AccessedAt)
+				if !h.Placed && len(p.m.owners(h.Key))+len(p.m.tagsOf(h.Key)) == 0 {
+					own = latest(own, h.AccessedAt)
+				}
+			}
+			if linked {
+				own = latest(own, link.AccessedAt)
+				if !named {
+					used = latest(used, link.AccessedAt)
+				}
+			}
+			held = held || linked || known
+			if linked && link.Placed || known && file.Placed {
+				pulled = append(pulled, repo)
 			}
 		}
+		if used.IsZero() {
+			used = own
+		}
+		all = append(all, fmt.Sprint(k.Digest, used.UnixMilli(), own.UnixMilli(), held, len(p.namedBy(k.Digest)), pulled, partOf))
 	}
-	slices.Sort(want[nested:])
-	if !slices.Equal(got, want) {
-		p.fail("Uses and Nested say\n%v, want\n%v", strings.Join(got, "\n"), strings.Join(want, "\n"))
-	}
+	return all
 }
 
-func (p *player) placedBlobs() (n int) {
-	for k, r := range p.m.rows {
-		if k.Kind == layout.Blob && r.Placed {
-			n++
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// listedImages are the placed manifests that have a tag, or that no placed manifest keeps.
+func (p *player) listedImages() (all []string) {
+	for k, row := range p.m.rows {
+		if k.Kind != layout.Manifest || !row.Placed {
+			continue
+		}
+		var tags []string
+		kept := false
+		for other, o := range p.m.rows {
+			switch {
+			case other.Repository != k.Repository:
+			case other.Kind == layout.Tag && o.Digest == k.Digest:
+				tags = append(tags, other.Tag)
+			case other.Kind == layout.Manifest && o.Placed:
+				kept = kept || slices.Contains(p.m.contents[other.Digest].References, k.Digest) ||
+					p.m.contents[k.Digest].Subject == other.Digest && !row.Detached
+			}
+		}
+		slices.Sort(tags)
+		if len(tags) > 0 || !kept {
+			all = append(all, fmt.Sprint(k, tags))
 		}
 	}
-	return n
+	return all
 }
 
 // known says whether a digest is a manifest's in any repository.
@@ -702,16 +759,6 @@ func (p *player) known(d digest.Digest) bool {
 		_, ok := p.m.rows[layout.ManifestKey(repo, d)]
 		return ok
 	})
-}
-
-// namings are the manifests of a repository that name a digest.
-func (p *player) namings(repo string, d digest.Digest) (all []index.Naming) {
-	for _, m := range slices.Sorted(slices.Values(p.mans)) {
-		if _, ok := p.m.rows[layout.ManifestKey(repo, m)]; ok && slices.Contains(p.m.contents[m].References, d) {
-			all = append(all, index.Naming{Repository: repo, Manifest: m})
-		}
-	}
-	return all
 }
 
 func (p *player) namedBy(d digest.Digest) (all []digest.Digest) {

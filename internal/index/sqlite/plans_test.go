@@ -272,7 +272,7 @@ func readAll(t *testing.T) {
 	d, nothing := digest.FromString, func() error { return nil }
 	m := index.Claim{Key: layout.ManifestKey("app", d("m")), Content: &manifest.Manifest{Subject: d("s"), References: []digest.Digest{d("l")}}, Blob: true}
 	var links []index.Look
-	for i := range 2 * linksAtOnce {
+	for i := range 32 {
 		a := index.Adoption{Claim: index.Claim{Key: layout.LayerKey("app", d(fmt.Sprint(i))), Blob: true}}
 		links = append(links, func() (index.Adoption, bool, error) { return a, true, nil })
 	}
@@ -287,27 +287,18 @@ func readAll(t *testing.T) {
 		_, e11 := r.Referrers("app", d("s"))
 		_, e13 := r.ReferrersAfter("app", d("s"), "", "", 1)
 		_, e12 := r.Parents("app", d("l"), 0)
-		_, e4 := r.Namings(d("l"), 1)
-		_, e5 := r.Named(d("l"))
 		_, e6 := r.Names("app", "", 1)
 		_, e7 := r.Repositories("", 1)
 		_, e8 := r.HasRepository("app")
-		e9 := r.Nested(func(_, _ digest.Digest) error { return nil })
-		e10 := r.Uses(func(index.Use) error { return nil })
-		for _, kind := range []layout.Kind{layout.Blob, layout.Layer, layout.Manifest, layout.Tag} {
-			c, err := r.Latest(kind)
-			if err != nil {
-				return err
-			}
-			for more := true; more && err == nil; {
-				_, more, err = c.Next()
-			}
-			c.Close()
+		for _, latest := range []int{0, 1} {
+			err := errors.Join(r.ListImages(latest, func(index.Image) error { return nil }),
+				r.ListTags(latest, func(index.Image) error { return nil }), r.ListBlobs(latest, func(index.Blob) error { return nil }))
 			if err != nil {
 				return err
 			}
 		}
-		return errors.Join(e1, e2, e3, e4, e5, e6, e7, e8, e9, e10, e11, e12, e13)
+		e4 := r.ListRepositories(func(index.Repository) error { return nil })
+		return errors.Join(e1, e2, e3, e4, e6, e7, e8, e11, e12, e13)
 	})
 	if err != nil {
 		t.Fatal(err)

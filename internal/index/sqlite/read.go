@@ -232,67 +232,6 @@ func (r *reader) Each(kind layout.Kind, f func(index.Row) error) error {
 	return r.q.rows(kind, f, "FROM "+table+" ORDER BY m.digest"+order)
 }
 
-// Latest implements index.Reader.
-func (r *reader) Latest(kind layout.Kind) (index.Cursor, error) {
-	table, _, _ := where(layout.Key{Kind: kind})
-	cond := ""
-	switch kind {
-	case layout.Layer:
-		return r.q.latestLayers()
-	case layout.Blob:
-		cond = ` WHERE m.referenced = 0 AND m.placed = 1
-			AND NOT EXISTS (SELECT 1 FROM layers l WHERE l.digest = m.digest) AND NOT EXISTS (SELECT 1 FROM manifests i WHERE i.digest = m.digest)`
-	}
-	a, err := r.q.query("SELECT " + columns(kind) + " FROM " + table + " m" + cond + " ORDER BY m.accessed_at DESC")
-	if err != nil {
-		return nil, err
-	}
-	return &cursor{a, scanKind(kind)}, nil
-}
-
-type cursor struct {
-	*answer
-	read func(*answer) (index.Row, error)
-}
-
-func (c *cursor) Next() (row index.Row, ok bool, err error) {
-	if more, err := c.next(); err != nil || !more {
-		return row, false, err
-	}
-	row, err = c.read(c.answer)
-	return row, err == nil, err
-}
-
-func (c *cursor) Close() { c.close() }
-
-// Namings implements index.Reader. It goes from one repository to the next: thousands of manifests may name
-// a thing, of which few are asked for.
-func (r *reader) Namings(d digest.Digest, most int) (all []index.Naming, err error) {
-	repos, err := r.q.names(`WITH RECURSIVE naming (id) AS (
-			SELECT min(repo) FROM refs WHERE child = ?1
-			UNION ALL
-			SELECT (SELECT min(repo) FROM refs WHERE child = ?1 AND repo > id) FROM naming WHERE id IS NOT NULL
-		) SELECT name FROM naming JOIN repositories USING (id) ORDER BY name`, packed(d))
-	for _, repo := range repos {
-		if err != nil || most > 0 && len(all) == most {
-			break
-		}
-		err = r.q.each(func(a *answer) error {
-			n := index.Naming{Repository: repo}
-			err := a.scan((*packed)(&n.Manifest))
-			all = append(all, n)
-			return err
-		}, "SELECT parent FROM refs WHERE child = ? AND repo = ? ORDER BY parent LIMIT ? + 0", packed(d), repository(repo), limit(most)-len(all))
-	}
-	return all, err
-}
-
-// Named implements index.Reader.
-func (r *reader) Named(d digest.Digest) (n int, err error) {
-	_, err = r.q.one([]any{&n}, "SELECT count(DISTINCT parent) FROM refs WHERE child = ?", packed(d))
-	return n, err
-}
-
 // Names implements index.Reader.
 func (r *reader) Names(repo, after string, most int) ([]string, error) {
 	return r.q.names("SELECT name FROM tags WHERE repo = ? AND name > ? AND digest <> x'' ORDER BY name LIMIT ? + 0", repository(repo), after, limit(most))

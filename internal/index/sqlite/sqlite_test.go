@@ -262,10 +262,12 @@ func TestAnOlderSchemaIsMigrated(t *testing.T) {
 				if want := (index.Totals{Tags: 2, Manifests: 1, Blobs: 2, Bytes: 12}); totals != want {
 					t.Errorf("totals %v, want %v", totals, want)
 				}
-				namings, failed := r.Namings(digest.FromString("l"), 0)
-				if want := []index.Naming{{Repository: "web", Manifest: digest.FromString("m")}}; !slices.Equal(namings, want) {
-					t.Errorf("namings %v, want %v", namings, want)
-				}
+				failed := r.ListBlobs(0, func(b index.Blob) error {
+					if b.Digest == digest.FromString("l") && (b.Manifests != 1 || len(b.Images) != 1 || b.Images[0].Repository != "web") {
+						t.Errorf("its layer is %+v", b)
+					}
+					return nil
+				})
 				return errors.Join(err, failed)
 			})
 			if err != nil {
@@ -412,51 +414,6 @@ func TestAMigrationWritesEffectiveLastUses(t *testing.T) {
 func schemaOf(t *testing.T, s *Store) []string {
 	t.Helper()
 	return list(t, s, "SELECT type || ' ' || name || ': ' || coalesce(sql, '') FROM sqlite_master ORDER BY type, name")
-}
-
-// Links come by their last use whatever their repository, also when more were used at once than are read at once.
-func TestTheLatestLinksOfSeveralRepositories(t *testing.T) {
-	ctx, now := t.Context(), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	s := open(t, filepath.Join(t.TempDir(), "index.db"), Serve, func() time.Time { return now })
-	defer s.Close()
-	var looks []index.Look
-	for i := range 5 * linksAtOnce {
-		for j, repo := range []string{"app", "web", "job"} {
-			a := index.Adoption{Claim: index.Claim{Key: layout.LayerKey(repo, digest.FromString(fmt.Sprint(i)))}, At: now.Add(-time.Duration(i/(2*linksAtOnce)*10+j) * time.Second)}
-			looks = append(looks, func() (index.Adoption, bool, error) { return a, true, nil })
-		}
-	}
-	if err := s.Adopt(ctx, looks...); err != nil {
-		t.Fatal(err)
-	}
-	err := s.View(ctx, func(r index.Reader) error {
-		c, err := r.Latest(layout.Layer)
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		seen, last := map[layout.Key]bool{}, now
-		for {
-			row, ok, err := c.Next()
-			if err != nil {
-				return err
-			}
-			if !ok {
-				break
-			}
-			if seen[row.Key] || row.AccessedAt.After(last) {
-				t.Fatalf("after %d rows, the last of %v: %v of %v", len(seen), last, row.Key, row.AccessedAt)
-			}
-			seen[row.Key], last = true, row.AccessedAt
-		}
-		if len(seen) != len(looks) {
-			t.Errorf("%d links, want %d", len(seen), len(looks))
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // What a server promised ends with its grace, also when nothing but gc runs look after its store.

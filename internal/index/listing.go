@@ -1,0 +1,55 @@
+package index
+
+import (
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Image is a row of a listing of images or tags.
+//
+// An image is a placed manifest that has a tag, or that no placed manifest keeps: neither by naming it nor as its
+// subject. So a referrer without a tag is part of its subject, and not an image of its own.
+type Image struct {
+	Row                // of the manifest, or of the tag, then with the media type of its manifest
+	Tags      []string // of an image, A to Z
+	HasParent bool     // a claim names the image
+	HasHost   bool     // the subject of the image is a claim
+}
+
+// Blob is a row of a listing of blobs: a blob whose file is on disk, and what holds it.
+//
+// A manifest holds its own blob, and what it names as far as its repository has a link or a manifest of it. A link that
+// no manifest of its repository names holds its blob, too.
+type Blob struct {
+	Digest       digest.Digest
+	Size         int64 // bytes
+	CreatedAt    time.Time
+	LastUse      time.Time // of what holds it and was used last; of a blob that nothing holds its own
+	NamedUse     time.Time // the last use of the images that hold it; zero: none does
+	OwnUse       time.Time // the last use of the blob, its links and its claims themselves
+	IsManifest   bool      // of a repository
+	MediaType    string    // of a manifest
+	Config       bool      // a manifest names it as its config
+	Held         bool      // by a link or a manifest
+	Tagged       bool      // a tag holds it, perhaps by other manifests
+	Repositories []string  // in which it can be pulled, A to Z
+	Manifests    int       // how many name it, each digest once
+	Images       []Share   // that it is part of; set by Blobs only
+	Unnamed      bool      // a link holds it that no manifest of its repository names
+}
+
+// Share is an image, or a claim, of which a blob is a part.
+type Share struct {
+	Repository string
+	Digest     digest.Digest
+	Own        bool // not only by a referrer
+}
+
+// Repository is a row of a listing of repositories.
+type Repository struct {
+	Name      string
+	Tags      int64
+	Manifests int64 // that are placed
+	LastUse   time.Time
+}

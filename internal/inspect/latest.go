@@ -1,0 +1,87 @@
+package inspect
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jc-lab/docker-cache-server/internal/image"
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+)
+
+// mostLatest is how many rows are found without a pass over the store: each takes several small queries, and a pass less
+// than one for each row.
+const mostLatest = 1000
+
+// isLatest says whether the rows are those that were used last, and few enough to be found directly.
+func (o Options) isLatest() bool {
+	return o.Sort == ByAccess && !o.Reverse && o.Limit > 0 && o.Limit <= mostLatest && o.Repository == "" && o.Expiring == nil && o.Kind != Repositories
+}
+
+// findLatest finds what was used last.
+func (l *Listing) findLatest(ctx context.Context) error {
+	err := l.expiry.store.View(ctx, func(r index.Reader) (err error) {
+		if l.Totals, err = r.Totals(); err != nil {
+			return err
+		}
+		add := func(row Row) error {
+			l.rows.first = append(l.rows.first, row)
+			return ctx.Err()
+		}
+		s := sizes{r, map[layout.Key][2]int64{}}
+		switch l.Kind {
+		case Images:
+			return r.ListImages(l.options.Limit, func(i index.Image) error {
+				row := l.expiry.imageRow(i)
+				row.Size, row.UniqueBytes, err = s.of(i.Key)
+				if err != nil {
+					return err
+				}
+				return add(row)
+			})
+		case Tags:
+			return r.ListTags(l.options.Limit, func(t index.Image) error {
+				row := l.expiry.tagRow(t)
+				row.Size, row.UniqueBytes, err = s.of(layout.ManifestKey(t.Key.Repository, t.Digest))
+				if err != nil {
+					return err
+				}
+				return add(row)
+			})
+		}
+		return r.ListBlobs(l.options.Limit, func(b index.Blob) error { return add(l.expiry.blobRow(b)) })
+	})
+	if err != nil {
+		return fmt.Errorf("read the index: %w", err)
+	}
+	l.rows.cut()
+	return nil
+}
+
+// sizes measures images, each once: a thousand tags may point to one.
+type sizes struct {
+	r     index.Reader
+	known map[layout.Key][2]int64
+}
+
+// of returns the size of an image with everything it consists of, and what only it holds. Without its manifest it has
+// neither.
+func (s sizes) of(manifest layout.Key) (size, unique int64, err error) {
+	if known, ok := s.known[manifest]; ok {
+		return known[0], known[1], nil
+	}
+	m, err := s.r.Row(manifest)
+	if err != nil {
+		return 0, 0, err
+	}
+	if m != nil && m.Placed {
+		if size, err = image.Size(s.r, manifest); err != nil {
+			return 0, 0, err
+		}
+		if unique, err = image.UniqueBytes(s.r, manifest); err != nil {
+			return 0, 0, err
+		}
+	}
+	s.known[manifest] = [2]int64{size, unique}
+	return size, unique, nil
+}

@@ -1,0 +1,208 @@
+package inspect
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/stamp"
+)
+
+// pass is one pass over everything that a store holds. In memory it has a few figures of each image, if images were asked
+// for, and no blobs.
+type pass struct {
+	expiry
+	options Options
+	only    glob            // of repositories; nil: all, and what is in none
+	add     func(Row) error // is called with each row that was asked for; nil: only the figures are
+
+	figures      Figures
+	measures     map[imageID]measure // of images
+	repositories map[string]*Repository
+}
+
+// imageID is an image of a repository.
+type imageID struct {
+	repository string
+	digest     digest.Digest
+}
+
+// measure is what an image has on disk, in bytes.
+type measure struct{ size, unique int64 }
+
+func newPass(x expiry, o Options, add func(Row) error) *pass {
+	p := &pass{expiry: x, options: o, add: add, measures: map[imageID]measure{}, repositories: map[string]*Repository{}}
+	if o.Repository != "" {
+		p.only, _ = compileGlob(o.Repository) // checked before
+	}
+	return p
+}
+
+// progressEvery is how many blobs lie between two calls of Options.OnProgress: some milliseconds.
+const progressEvery = 1000
+
+func (p *pass) run(ctx context.Context) error {
+	err := p.store.View(ctx, func(r index.Reader) error {
+		all, err := r.Totals()
+		if err != nil {
+			return err
+		}
+		var done int64
+		err = r.ListBlobs(0, func(b index.Blob) error {
+			if done++; done%progressEvery == 0 {
+				p.options.progress(done, all.Blobs)
+			}
+			if err := p.blob(b); err != nil {
+				return err
+			}
+			return ctx.Err()
+		})
+		if err == nil {
+			err = p.names(r)
+		}
+		p.options.progress(all.Blobs, all.Blobs)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read the index: %w", err)
+	}
+	return nil
+}
+
+// selects says whether a repository was asked for.
+func (p *pass) selects(repository string) bool { return p.only == nil || p.only.match(repository) }
+
+// list adds a row, if it was asked for.
+func (p *pass) list(kind Kind, row Row) error {
+	if kind != p.options.Kind || !p.options.lists(row, p.now) {
+		return nil
+	}
+	p.figures.Rows++
+	if p.add == nil {
+		return nil
+	}
+	return p.add(row)
+}
+
+func (p *pass) blob(b index.Blob) error {
+	switch p.options.Kind {
+	case Images, Tags:
+		p.measure(b)
+	case Repositories:
+		p.share(b)
+	}
+	if p.only != nil && !slices.ContainsFunc(b.Repositories, p.only.match) {
+		return nil
+	}
+	row := p.blobRow(b)
+	p.count(b, row)
+	return p.list(Blobs, row)
+}
+
+// measure adds a blob to the images that it is part of.
+func (p *pass) measure(b index.Blob) {
+	for _, i := range b.Images {
+		id := imageID{i.Repository, i.Digest}
+		m := p.measures[id]
+		if i.Own {
+			m.size += b.Size
+		}
+		if len(b.Images) == 1 && !b.Unnamed {
+			m.unique += b.Size
+		}
+		p.measures[id] = m
+	}
+}
+
+// share adds a blob to the repositories that it can be pulled from.
+func (p *pass) share(b index.Blob) {
+	for _, name := range b.Repositories {
+		r := p.repositories[name]
+		if r == nil {
+			r = &Repository{Repository: name}
+			p.repositories[name] = r
+		}
+		r.Size += b.Size
+		if len(b.Repositories) == 1 {
+			r.UniqueBytes += b.Size
+		}
+	}
+}
+
+// count adds a blob to the figures.
+func (p *pass) count(b index.Blob, row Blob) {
+	f := &p.figures
+	f.Blobs++
+	f.Bytes += b.Size
+	if b.IsManifest {
+		f.Files++
+	}
+	if !b.Tagged {
+		f.Untagged += b.Size
+	}
+	if due := row.expires(); !due.IsZero() {
+		left := due.Sub(time.UnixMilli(p.now))
+		if left <= day {
+			f.Day += b.Size
+		}
+		if left <= week {
+			f.Week += b.Size
+		}
+	}
+	f.Ages[ageOf(time.UnixMilli(p.now).Sub(b.LastUse))].add(b.Size)
+}
+
+// names adds images, tags and repositories.
+func (p *pass) names(r index.Reader) (err error) {
+	switch p.options.Kind {
+	case Images, Repositories:
+		err = r.ListImages(0, p.image)
+	case Tags:
+		err = r.ListTags(0, p.tag)
+	}
+	if err != nil {
+		return err
+	}
+	return r.ListRepositories(p.repository)
+}
+
+func (p *pass) image(i index.Image) error {
+	if r := p.repositories[i.Key.Repository]; r != nil {
+		r.Images++
+	}
+	if p.options.Kind != Images || !p.selects(i.Key.Repository) {
+		return nil
+	}
+	row := p.imageRow(i)
+	m := p.measures[imageID{i.Key.Repository, i.Digest}]
+	row.Size, row.UniqueBytes = m.size, m.unique
+	return p.list(Images, row)
+}
+
+func (p *pass) tag(t index.Image) error {
+	if !p.selects(t.Key.Repository) {
+		return nil
+	}
+	row := p.tagRow(t)
+	m := p.measures[imageID{t.Key.Repository, t.Digest}]
+	row.Size, row.UniqueBytes = m.size, m.unique
+	return p.list(Tags, row)
+}
+
+func (p *pass) repository(found index.Repository) error {
+	if !p.selects(found.Name) {
+		return nil
+	}
+	p.figures.Tags += found.Tags
+	p.figures.Manifests += found.Manifests
+	r := p.repositories[found.Name]
+	if r == nil {
+		return nil
+	}
+	r.LastAccess = stamp.Time(found.LastUse)
+	return p.list(Repositories, *r)
+}
