@@ -43,12 +43,16 @@ var arrows = []struct {
 		"internal/tree", "internal/users", "pkg/config",
 	}},
 	{"internal/inspect", []string{
-		"internal/image", "internal/index", "internal/layout", "internal/nearest", "internal/policy",
-		"internal/reconcile", "internal/stamp", "internal/store", "internal/tree", "internal/ui",
+		"internal/fsck", "internal/image", "internal/index", "internal/layout", "internal/nearest",
+		"internal/policy", "internal/stamp", "internal/store", "internal/tree", "internal/ui",
 	}},
 	{"internal/gc", []string{
-		"internal/disk", "internal/image", "internal/index", "internal/layout", "internal/policy",
-		"internal/reconcile", "internal/stamp", "internal/store", "internal/tree",
+		"internal/disk", "internal/fsck", "internal/image", "internal/index", "internal/layout",
+		"internal/policy", "internal/stamp", "internal/store", "internal/tree",
+	}},
+	{"internal/fsck", []string{
+		"internal/disk", "internal/index", "internal/layout", "internal/manifest", "internal/store",
+		"internal/tree",
 	}},
 	{"internal/store", []string{
 		"internal/disk", "internal/index", "internal/index/sqlite", "internal/policy", "internal/reconcile",
@@ -58,7 +62,7 @@ var arrows = []struct {
 		"internal/content", "internal/index", "internal/layout", "internal/manifest",
 	}},
 	{"internal/reconcile", []string{
-		"internal/index", "internal/layout", "internal/manifest", "internal/tree",
+		"internal/index", "internal/layout", "internal/tree",
 	}},
 	{"internal/policy", []string{
 		"internal/index", "internal/layout",
