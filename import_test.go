@@ -38,9 +38,12 @@ var arrows = []struct {
 		"internal/gc", "internal/inspect", "internal/serve", "internal/stamp", "pkg/config",
 	}},
 	{"internal/serve", []string{
-		"internal/content/files", "internal/disk", "internal/gc", "internal/index", "internal/inspect",
-		"internal/owner", "internal/reconcile", "internal/registry", "internal/stamp", "internal/store",
-		"internal/tree", "internal/users", "pkg/config",
+		"internal/content/files", "internal/disk", "internal/event", "internal/gc", "internal/index",
+		"internal/inspect", "internal/metrics", "internal/owner", "internal/reconcile", "internal/registry",
+		"internal/stamp", "internal/store", "internal/tree", "internal/users", "pkg/config",
+	}},
+	{"internal/metrics", []string{
+		"internal/event", "internal/index", "internal/inspect", "internal/registry",
 	}},
 	{"internal/inspect", []string{
 		"internal/fsck", "internal/image", "internal/index", "internal/layout", "internal/nearest",
@@ -54,24 +57,11 @@ var arrows = []struct {
 		"internal/disk", "internal/index", "internal/layout", "internal/manifest", "internal/store",
 		"internal/tree",
 	}},
-	{"internal/store", []string{
-		"internal/disk", "internal/index", "internal/index/sqlite", "internal/policy", "internal/reconcile",
-		"internal/tree", "pkg/config",
-	}},
 	{"internal/registry", []string{
-		"internal/content", "internal/index", "internal/layout", "internal/manifest",
-	}},
-	{"internal/reconcile", []string{
-		"internal/index", "internal/layout", "internal/tree",
-	}},
-	{"internal/policy", []string{
-		"internal/index", "internal/layout",
+		"internal/content", "internal/event", "internal/index", "internal/layout", "internal/manifest",
 	}},
 	{"internal/image", []string{
 		"internal/index", "internal/layout",
-	}},
-	{"internal/index/sqlite", []string{
-		"internal/disk", "internal/failpoint", "internal/index", "internal/layout",
 	}},
 	{"internal/index/indextest", []string{
 		"internal/index", "internal/layout", "internal/manifest",
@@ -79,14 +69,10 @@ var arrows = []struct {
 	{"internal/users", []string{
 		"internal/credential", "internal/disk", "internal/tree",
 	}},
-	{"pkg/config", []string{
-		"internal/credential", "internal/disk", "internal/nearest",
-	}},
-	{"internal/nearest", nil},
 	{"internal/owner", nil},
+	{"internal/event", nil},
 	{"internal/stamp", nil},
 	{"internal/ui", nil},
-	{"internal/credential", nil},
 	{"internal/content/files", []string{
 		"internal/content", "internal/disk", "internal/failpoint", "internal/index", "internal/layout",
 		"internal/manifest", "internal/tree",
@@ -94,6 +80,24 @@ var arrows = []struct {
 	{"internal/content", []string{
 		"internal/manifest",
 	}},
+	{"internal/store", []string{
+		"internal/disk", "internal/index", "internal/index/sqlite", "internal/policy", "internal/reconcile",
+		"internal/tree", "pkg/config",
+	}},
+	{"internal/reconcile", []string{
+		"internal/index", "internal/layout", "internal/tree",
+	}},
+	{"internal/policy", []string{
+		"internal/index", "internal/layout",
+	}},
+	{"internal/index/sqlite", []string{
+		"internal/disk", "internal/failpoint", "internal/index", "internal/layout",
+	}},
+	{"pkg/config", []string{
+		"internal/credential", "internal/disk", "internal/nearest",
+	}},
+	{"internal/nearest", nil},
+	{"internal/credential", nil},
 	{"internal/tree", []string{
 		"internal/disk", "internal/failpoint", "internal/index", "internal/layout", "internal/manifest",
 	}},

@@ -128,6 +128,7 @@ func newLogger(env *environment, cfg *config.Config) (*logrus.Logger, error) {
 	log := logrus.New()
 	log.SetOutput(env.stderr)
 	log.SetLevel(level)
+	log.AddHook(hintHook{})
 	log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, TimestampFormat: logTime, DisableColors: !ui.Colour(env.stderr, env.get)})
 	if cfg.Log.Format == "json" {
 		log.SetFormatter(&logrus.JSONFormatter{TimestampFormat: logTime})

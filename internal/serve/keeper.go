@@ -41,12 +41,12 @@ func (k *keeper) rebuild(ctx context.Context) {
 	k.unread = res.Unread
 	if err != nil {
 		if ctx.Err() == nil {
-			k.complain(err, "cannot compare the index with the disk; nothing is removed until that is done; trying again in a minute")
+			k.log.WithError(err).Error("cannot compare the index with the disk; nothing is removed until that is done; trying again in a minute")
 		}
 		return
 	}
 	for _, u := range res.Unread {
-		k.complain(u.Err, "a part of the tree cannot be read; until it can, nothing of its repository is removed, nor any blob")
+		k.log.WithError(u.Err).Error("a part of the tree cannot be read; until it can, nothing of its repository is removed, nor any blob")
 	}
 	if !opened {
 		return // another process began a rebuild after this one; watchGate looks again
@@ -82,16 +82,6 @@ func (k *keeper) compare(ctx context.Context) (res reconcile.Result, opened bool
 	return res, opened, err
 }
 
-// complain logs an error with its hint, if it has one.
-func (k *keeper) complain(err error, message string) {
-	log := k.log.WithError(err)
-	var hinted interface{ Hint() string }
-	if errors.As(err, &hinted) {
-		log = log.WithField("hint", hinted.Hint())
-	}
-	log.Error(message)
-}
-
 func (k *keeper) tellGate(open bool) {
 	if k.onGate != nil {
 		k.onGate(open)
@@ -101,7 +91,7 @@ func (k *keeper) tellGate(open bool) {
 // watch records the heartbeat, and makes sure that the lock, the ballast and the index are still where they were.
 func (k *keeper) watch(ctx context.Context) {
 	if err := k.store.Keep(ctx); err != nil && ctx.Err() == nil {
-		k.complain(err, "cannot keep the lock of the data directory: another server may be at work in it")
+		k.log.WithError(err).Error("cannot keep the lock of the data directory: another server may be at work in it")
 	}
 	if err := k.store.Tree.KeepBallast(k.store.Dir.Ballast()); err != nil {
 		k.log.WithError(err).Error("cannot keep ballast on the disk")

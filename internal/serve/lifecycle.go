@@ -129,7 +129,7 @@ func (s *Server) stop(ctx context.Context) error {
 		closeAll(s.listeners) // of New, on which Start does not serve
 	}
 	if n := s.flights.drain(ctx); n > 0 {
-		err = errors.Join(err, fmt.Errorf("%d requests did not end", n))
+		err = errors.Join(err, fmt.Errorf("not all requests ended (%d left)", n))
 	}
 	err = errors.Join(err, s.front.debug.Close())
 	s.tasks.cancel()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/jc-lab/docker-cache-server/internal/event"
 	"github.com/jc-lab/docker-cache-server/internal/registry"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/internal/users"
@@ -33,11 +34,6 @@ func (e *NoUsersError) Error() string {
 
 // Is makes every NoUsersError an ErrNoUsers.
 func (e *NoUsersError) Is(target error) bool { return target == ErrNoUsers }
-
-// Hint says what the operator can do.
-func (e *NoUsersError) Hint() string {
-	return fmt.Sprintf("add one (dcs users add NAME --auth.htpasswd %s), or serve without login: --auth.enabled=false", e.Htpasswd)
-}
 
 // logins say who may use the registry: whom the program around it lets in, the configured users together with those
 // of the htpasswd file, or everybody.
@@ -72,24 +68,24 @@ func (l *logins) check() registry.Authenticate {
 	return nil
 }
 
-func (l *logins) askProgram(r *http.Request, _, user, password string) registry.Login {
+func (l *logins) askProgram(r *http.Request, _, user, password string) event.Login {
 	if l.ask(r, user, password) {
-		return registry.LoggedIn
+		return event.LoggedIn
 	}
-	return registry.Rejected
+	return event.Rejected
 }
 
-func (l *logins) verify(r *http.Request, client, user, password string) registry.Login {
+func (l *logins) verify(r *http.Request, client, user, password string) event.Login {
 	v := l.users.Load() // of the newest configuration
 	switch {
 	case v.Verify(r.Context(), client, user, password):
-		return registry.LoggedIn
+		return event.LoggedIn
 	case r.Context().Err() != nil:
-		return registry.Abandoned
+		return event.Abandoned
 	case !v.Knows(user):
-		return registry.UnknownUser
+		return event.UnknownUser
 	}
-	return registry.WrongPassword
+	return event.WrongPassword
 }
 
 // read reads the users of a configuration, of whom at least one must be able to log in. Nil: they are not asked.

@@ -67,13 +67,10 @@ func newObserved(t *testing.T, change func(*config.Config, *Options)) *observed 
 func (o *observed) events() []string {
 	o.Helper()
 	o.await("requests are over and events are told", func() bool {
-		o.s.flights.mu.Lock()
-		flying := o.s.flights.n
-		o.s.flights.mu.Unlock()
-		return flying == 0
+		return o.s.flights.count() == 0
 	})
 	const marker = "marker"
-	o.s.callbacks.add(event{digest: marker, deleted: true})
+	o.s.callbacks.add(call{digest: marker, deleted: true})
 	var told []string
 	o.await("the events are told", func() bool {
 		o.mu.Lock()
@@ -108,7 +105,7 @@ func (o *observed) awaitRun(what string, ok func() bool) {
 // runs is how many expiry runs of the server have ended.
 func (o *observed) runs() (n float64) {
 	o.Helper()
-	families, err := o.s.metrics.registry.Gather()
+	families, err := o.s.metrics.Registry().Gather()
 	if err != nil {
 		o.Fatal(err)
 	}

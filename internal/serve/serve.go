@@ -17,8 +17,10 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/jc-lab/docker-cache-server/internal/content/files"
+	"github.com/jc-lab/docker-cache-server/internal/event"
 	"github.com/jc-lab/docker-cache-server/internal/gc"
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/metrics"
 	"github.com/jc-lab/docker-cache-server/internal/registry"
 	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
@@ -65,7 +67,7 @@ type Server struct {
 	listeners  []bound // opened by New; nil: Start opens them
 	requestLog *requestLog
 	callbacks  *callbacks
-	metrics    *metrics
+	metrics    *metrics.Metrics
 	outlook    *outlook
 
 	life    *lifecycle
@@ -139,14 +141,18 @@ func (s *Server) open(dir tree.Dir) (*store.Served, error) {
 func (s *Server) wire(certificate *certificate) {
 	cfg := s.Config()
 	met := tree.NewMet(s.store.Dir)
-	s.calls = &calls{ctx: s.tasks.ctx}
-	s.metrics = newMetrics()
-	s.outlook = &outlook{look: s.sum, calls: s.calls, patience: time.Second}
-	s.callbacks = newCallbacks(s.observe, s.log, maxEvents)
-	s.requestLog = &requestLog{log: s.log, config: s.Config}
-	s.keeper = &keeper{store: s.store, met: met, log: s.log, config: s.Config, tasks: s.tasks, onGate: s.opts.OnGate}
-	s.cleaner = newCleaner(gc.Collector{Dir: s.store.Dir, Tree: s.store.Tree, Index: s.store.Index, Log: s.log, OnDelete: s.deleted()}, s.metrics.run)
 	connections, requestFiles := descriptors()
+	s.calls = &calls{ctx: s.tasks.ctx}
+	s.flights = newFlights()
+	s.outlook = &outlook{look: s.sum, calls: s.calls, patience: time.Second}
+	s.callbacks = newCallbacks(observing(s.opts), s.log, maxCalls)
+	s.requestLog = &requestLog{log: s.log, config: s.Config}
+	s.metrics = metrics.New(metrics.Sources{Policy: s.policy, InFlight: s.flights.count, Space: s.store.Tree.Space, Totals: s.Stats,
+		Registry: func() registry.Stats { return s.registry.Stats(time.Now().Add(-s.policy().Grace)) },
+		Outlook:  s.outlook.last, Ended: s.life.ending.Load}, buildOf())
+	events := event.Stream{s.metrics.Observe, s.requestLog.observe, s.callbacks.subscriber(s.opts)}
+	s.keeper = &keeper{store: s.store, met: met, log: s.log, config: s.Config, tasks: s.tasks, onGate: s.opts.OnGate}
+	s.cleaner = newCleaner(gc.Collector{Dir: s.store.Dir, Tree: s.store.Tree, Index: s.store.Index, Log: s.log}, events)
 	s.registry = registry.New(registry.Options{
 		Content: files.New(files.Options{
 			Dir: s.store.Dir, Tree: s.store.Tree, Index: s.store.Index, Log: s.log, Met: met, Resolution: s.policy().Resolution,
@@ -155,11 +161,9 @@ func (s *Server) wire(certificate *certificate) {
 		Proxies: cfg.Server.Proxies(),
 		Limits: registry.Limits{Manifest: cfg.Limits.ManifestSize, Uploads: cfg.Limits.UploadsPerClient,
 			Stall: cfg.Limits.StallTimeout, Files: requestFiles},
-		OnAccess: s.accessed(), OnRequest: s.requested,
+		Publish: events.Publish,
 	})
-	s.metrics.registry.MustRegister(gauges{s})
-	s.flights = newFlights()
-	s.handler = s.flights.admit(s.metrics.inFlight(s.registry))
+	s.handler = s.flights.admit(s.registry)
 	s.front = newFront(s.opts, certificate, connections, s.handler, s.debugHandler())
 }
 
@@ -180,7 +184,7 @@ func (s *Server) beat(ctx context.Context) {
 }
 
 // Collector has the metrics of this server.
-func (s *Server) Collector() prometheus.Collector { return s.metrics.registry }
+func (s *Server) Collector() prometheus.Collector { return s.metrics.Registry() }
 
 // Handler answers requests below /v2/, for those who own their listener.
 func (s *Server) Handler() http.Handler { return s.handler }

@@ -22,20 +22,12 @@ func (e *WrongIndexError) Error() string {
 	return fmt.Sprintf("the index of %s was replaced while its server runs (pid %d)", e.Directory, e.Holder.PID)
 }
 
-// Hint says what the operator can do.
-func (e *WrongIndexError) Hint() string {
-	return "try again in a few seconds: the server opens the index again and rebuilds it from disk"
-}
-
 // BarredError says that the gate stays closed until an operator has mended something.
 type BarredError struct{ index.Bar }
 
 func (e *BarredError) Error() string {
 	return "the server could not compare its index with the disk, so nothing may be removed: " + e.Why
 }
-
-// Hint says what the operator can do.
-func (e *BarredError) Hint() string { return e.Bar.Hint }
 
 // Collect opens the store for a gc. It waits for another gc, for a server that starts, and for a server that compares
 // its index with the tree. Where there is no server it compares the two itself, since a stock registry or a crash may

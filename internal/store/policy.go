@@ -54,11 +54,6 @@ func (e *GraceError) Error() string {
 		config.FormatDuration(e.Asked), config.FormatDuration(e.Owed))
 }
 
-// Hint says what the operator can do.
-func (e *GraceError) Hint() string {
-	return fmt.Sprintf("leave --grace out, or give at least %s", config.FormatDuration(e.Owed))
-}
-
 // resolve decides by which policy an expiry run goes. With remove it returns a *GraceError where the operator asked
 // for a shorter grace than what is owed; who only reads is shown what holds.
 func (o Opener) resolve(ctx context.Context, s *Store, remove bool) error {

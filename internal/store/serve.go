@@ -209,18 +209,6 @@ func (e *DirectoryError) Error() string {
 // Unwrap is for errors.As.
 func (e *DirectoryError) Unwrap() error { return e.Err }
 
-// Hint says what the operator can do.
-func (e *DirectoryError) Hint() string {
-	var hinted interface{ Hint() string }
-	switch {
-	case errors.As(e.Err, &hinted):
-		return hinted.Hint()
-	case errors.Is(e.Err, fs.ErrPermission):
-		return fmt.Sprintf("make it writable for the user that runs dcs (chown -R USER %s), or choose another one: --storage.directory DIR", e.Directory)
-	}
-	return "choose another directory: --storage.directory DIR"
-}
-
 func directoryError(dir tree.Dir, err error) error {
 	var locked *tree.LockedError
 	if errors.As(err, &locked) {
