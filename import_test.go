@@ -50,11 +50,11 @@ var arrows = []struct {
 		"internal/policy", "internal/stamp", "internal/store", "internal/tree", "internal/ui",
 	}},
 	{"internal/gc", []string{
-		"internal/disk", "internal/fsck", "internal/image", "internal/index", "internal/layout",
-		"internal/policy", "internal/stamp", "internal/store", "internal/tree",
+		"internal/fsck", "internal/image", "internal/index", "internal/layout", "internal/policy",
+		"internal/stamp", "internal/store", "internal/tree",
 	}},
 	{"internal/fsck", []string{
-		"internal/disk", "internal/index", "internal/layout", "internal/manifest", "internal/store",
+		"internal/adopt", "internal/index", "internal/layout", "internal/manifest", "internal/store",
 		"internal/tree",
 	}},
 	{"internal/registry", []string{
@@ -74,18 +74,21 @@ var arrows = []struct {
 	{"internal/stamp", nil},
 	{"internal/ui", nil},
 	{"internal/content/files", []string{
-		"internal/content", "internal/disk", "internal/failpoint", "internal/index", "internal/layout",
+		"internal/adopt", "internal/content", "internal/disk", "internal/failpoint", "internal/index", "internal/layout",
 		"internal/manifest", "internal/tree",
 	}},
 	{"internal/content", []string{
 		"internal/manifest",
 	}},
 	{"internal/store", []string{
-		"internal/disk", "internal/index", "internal/index/sqlite", "internal/policy", "internal/reconcile",
-		"internal/tree", "pkg/config",
+		"internal/adopt", "internal/disk", "internal/index", "internal/index/sqlite", "internal/policy",
+		"internal/reconcile", "internal/tree", "pkg/config",
 	}},
 	{"internal/reconcile", []string{
-		"internal/index", "internal/layout", "internal/tree",
+		"internal/adopt", "internal/index", "internal/layout", "internal/tree",
+	}},
+	{"internal/adopt", []string{
+		"internal/disk", "internal/index", "internal/layout", "internal/manifest", "internal/tree",
 	}},
 	{"internal/policy", []string{
 		"internal/index", "internal/layout",
@@ -99,7 +102,7 @@ var arrows = []struct {
 	{"internal/nearest", nil},
 	{"internal/credential", nil},
 	{"internal/tree", []string{
-		"internal/disk", "internal/failpoint", "internal/index", "internal/layout", "internal/manifest",
+		"internal/disk", "internal/failpoint", "internal/layout", "internal/manifest",
 	}},
 	{"internal/index", []string{
 		"internal/layout", "internal/manifest",

@@ -66,15 +66,16 @@ func (l *library) addLarge(size int64) error {
 		return err
 	}
 	d, repo := hash.Digest(), l.images[0].Repository
-	for _, p := range []layout.Path{{Kind: layout.BlobDir, Digest: d}, {Kind: layout.LayerDir, Repository: repo, Digest: d}} {
-		if err := os.MkdirAll(tree.Dir(l.dir).File(p), 0o755); err != nil {
+	blob, layer := tree.Dir(l.dir).File(layout.BlobKey(d).Path()), tree.Dir(l.dir).File(layout.LayerKey(repo, d).Path())
+	for _, file := range []string{blob, layer} {
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			return err
 		}
 	}
 	l.large = load.Request{Method: "GET", Path: "/v2/" + repo + "/blobs/" + d.String(), Length: size, Digest: d}.Prepare()
 	return errors.Join(
-		os.Rename(tmp, tree.Dir(l.dir).File(layout.Path{Kind: layout.BlobData, Digest: d})),
-		os.WriteFile(tree.Dir(l.dir).File(layout.Path{Kind: layout.LayerLink, Repository: repo, Digest: d}), []byte(d), 0o644))
+		os.Rename(tmp, blob),
+		os.WriteFile(layer, []byte(d), 0o644))
 }
 
 // link gives every file of a tree a second name in another one.

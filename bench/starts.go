@@ -83,7 +83,7 @@ func (b *bench) startOn(dir string) (sample report.Sample, err error) {
 
 // copyIndex makes a directory with the same index.
 func copyIndex(from, to tree.Dir) error {
-	for _, d := range []string{to.Metadata(), to.File(layout.Path{Kind: layout.BlobsDir})} {
+	for _, d := range []string{to.Metadata(), to.Native(layout.Blobs)} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return err
 		}

@@ -21,7 +21,7 @@ import (
 // Index writes what dcs would know about the store: each image with the age that it was used last. Nothing looks at the
 // disk. The index is left as a rebuild that is done leaves it.
 func Index(ctx context.Context, dir tree.Dir, s Shape, age func(image int) time.Duration) (err error) {
-	for _, d := range []string{dir.Metadata(), dir.File(layout.Path{Kind: layout.BlobsDir})} {
+	for _, d := range []string{dir.Metadata(), dir.Native(layout.Blobs)} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return err
 		}

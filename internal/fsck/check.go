@@ -290,7 +290,7 @@ func (c *checker) row(row index.Row) error {
 	if !row.Placed {
 		return c.ctx.Err()
 	}
-	exists, err := tree.Exists(c.dir, row.Key.Path())
+	exists, err := c.dir.Has(row.Key)
 	if err == nil && !exists { // a file that cannot be read was found by the walk
 		c.found(compare(row.Key, &row, onDisk{})...)
 	}
@@ -344,7 +344,7 @@ func (c *checker) remaining(problems []Problem) (remain []Problem, err error) {
 // fileExists says whether the file of a problem still exists.
 func (c *checker) fileExists(p Problem) (bool, error) {
 	if p.Key != (layout.Key{}) {
-		return tree.Exists(c.dir, p.Key.Path())
+		return c.dir.Has(p.Key)
 	}
 	_, err := os.Lstat(filepath.Join(string(c.dir), p.File))
 	return !tree.Missing(err), nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/manifest"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
@@ -19,12 +20,12 @@ import (
 type files struct {
 	ctx   context.Context
 	dir   tree.Dir
-	blobs *tree.Disk
+	blobs *adopt.Disk
 	read  func(n int) // has blobs read, and is called with the bytes as they come; nil: blobs of the right size are not read
 }
 
 func lookAt(ctx context.Context, dir tree.Dir) files {
-	return files{ctx: ctx, dir: dir, blobs: tree.On(dir)}
+	return files{ctx: ctx, dir: dir, blobs: adopt.On(dir)}
 }
 
 // onDisk is an object as it is on disk.
@@ -48,7 +49,7 @@ func (f files) look(k layout.Key, size int64) (o onDisk, err error) {
 	if k.Kind == layout.Blob {
 		return f.blob(k, size)
 	}
-	to, err := tree.Link(f.dir, k.Path())
+	to, err := f.dir.Link(k)
 	if tree.Missing(err) {
 		return o, nil
 	}
@@ -83,7 +84,7 @@ func (f files) blob(k layout.Key, known int64) (o onDisk, err error) {
 	o.size = fi.Size()
 	var right bool
 	if f.read != nil {
-		right, _, err = tree.Verify(f.ctx, f.dir, k.Digest, f.read)
+		right, _, err = f.dir.Verify(f.ctx, k.Digest, f.read)
 	} else {
 		right, err = f.blobs.Whole(f.ctx, k.Digest, o.size, known)
 	}
@@ -96,12 +97,8 @@ func (f files) blob(k layout.Key, known int64) (o onDisk, err error) {
 	return o, err
 }
 
-func (f files) exists(kind layout.PathKind, repo string, d digest.Digest) (bool, error) {
-	return tree.Exists(f.dir, layout.Path{Kind: kind, Repository: repo, Digest: d})
-}
-
 func (f files) layer(o *onDisk, k layout.Key) error {
-	exists, err := f.exists(layout.BlobData, "", k.Digest)
+	exists, err := f.dir.Has(layout.BlobKey(k.Digest))
 	if err == nil && !exists {
 		o.add(Dangling, k, "its blob is missing")
 	}
@@ -109,7 +106,7 @@ func (f files) layer(o *onDisk, k layout.Key) error {
 }
 
 func (f files) tag(o *onDisk, k layout.Key) error {
-	exists, err := f.exists(layout.RevisionLink, k.Repository, o.target)
+	exists, err := f.dir.Has(layout.ManifestKey(k.Repository, o.target))
 	if err == nil && !exists {
 		o.add(Nowhere, k, "manifest %s is not in its repository", o.target)
 	}
@@ -117,7 +114,7 @@ func (f files) tag(o *onDisk, k layout.Key) error {
 }
 
 func (f files) manifest(o *onDisk, k layout.Key) error {
-	data, err := tree.Content(f.dir, k.Digest)
+	data, err := f.dir.ReadManifest(k.Digest)
 	if tree.Missing(err) {
 		o.add(Missing, k, "its own blob is missing")
 		return nil
@@ -174,11 +171,11 @@ func (f files) part(o *onDisk, k layout.Key, p manifest.Part) error {
 
 // links adds that a part is not in the repository as what the manifest names it.
 func (f files) links(o *onDisk, k layout.Key, p manifest.Part) error {
-	layer, err := f.exists(layout.LayerLink, k.Repository, p.Digest)
+	layer, err := f.dir.Has(layout.LayerKey(k.Repository, p.Digest))
 	if err != nil {
 		return err
 	}
-	manifest, err := f.exists(layout.RevisionLink, k.Repository, p.Digest)
+	manifest, err := f.dir.Has(layout.ManifestKey(k.Repository, p.Digest))
 	switch {
 	case err != nil:
 		return err
@@ -220,10 +217,10 @@ func (f files) usable(k layout.Key, seen map[digest.Digest]bool) (bool, error) {
 		return false, nil
 	}
 	seen[k.Digest] = true
-	if exists, err := f.exists(layout.RevisionLink, k.Repository, k.Digest); err != nil || !exists {
+	if exists, err := f.dir.Has(k); err != nil || !exists {
 		return false, err
 	}
-	data, err := tree.Content(f.dir, k.Digest)
+	data, err := f.dir.ReadManifest(k.Digest)
 	if tree.Missing(err) {
 		return false, nil
 	}

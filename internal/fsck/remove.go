@@ -3,14 +3,10 @@ package fsck
 import (
 	"cmp"
 	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/jc-lab/docker-cache-server/internal/disk"
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
@@ -19,36 +15,25 @@ import (
 // quarantine moves a blob with wrong bytes out of the tree. It reads the blob once more, and moves only the file that
 // it read.
 func (r *repairer) quarantine(k layout.Key) error {
-	right, read, err := tree.Verify(r.ctx, r.dir, k.Digest, func(int) {})
+	right, read, err := r.dir.Verify(r.ctx, k.Digest, func(int) {})
 	if right || tree.Missing(err) {
 		return errNoLongerBroken
 	}
 	if err != nil {
 		return err
 	}
-	if err := r.tree.MkdirAll(r.dir.Quarantine()); err != nil {
-		return err
-	}
-	file := r.dir.File(k.Path())
-	to := filepath.Join(r.dir.Quarantine(), strings.ReplaceAll(k.Digest.String(), ":", "-"))
+	change := r.tree.Begin()
 	err = r.index.Adopt(r.ctx, func() (index.Adoption, bool, error) {
-		if now, err := disk.VersionOf(file); err != nil || now != read {
+		if now, err := r.dir.Version(k); err != nil || now != read {
 			return missing(k), false, errNoLongerBroken
 		}
-		return missing(k), false, r.tree.Rename(file, to)
+		return missing(k), false, change.Quarantine(k)
 	})
-	return errors.Join(err, r.settle(filepath.Dir(file)), disk.SyncDir(r.dir.Quarantine()))
+	return errors.Join(err, change.Commit())
 }
 
 // missing is what the index adopts for an object whose file is gone.
 func missing(k layout.Key) index.Adoption { return index.Adoption{Claim: index.Claim{Key: k}} }
-
-// settle makes a removal from dir durable, and removes directories that it left empty.
-func (r *repairer) settle(dir string) error {
-	err := disk.SyncDir(dir)
-	r.tree.Prune(dir, string(r.dir))
-	return err
-}
 
 // removeImage removes a manifest that cannot be pulled, with its tags, after the image indexes that name it and nothing
 // else that can be pulled. An image index with another usable part stays, and misses this part from then on.
@@ -81,7 +66,7 @@ func (r *repairer) removeOwned(k, broken layout.Key, tried map[digest.Digest]boo
 }
 
 func (r *repairer) removeManifest(k, broken layout.Key) error {
-	link := r.dir.File(k.Path())
+	change := r.tree.Begin()
 	err := r.index.DeleteManifest(r.ctx, k.Repository, k.Digest, func(tags []string) error {
 		if err := r.stillBroken(broken); err != nil {
 			return err
@@ -90,63 +75,59 @@ func (r *repairer) removeManifest(k, broken layout.Key) error {
 			return cmp.Or(err, errNoLongerBroken)
 		}
 		for _, tag := range tags {
-			if _, err := r.tree.Trash(r.tagDir(k.Repository, tag)); err != nil {
+			if err := remove(change, layout.TagKey(k.Repository, tag)); err != nil {
 				return err
 			}
 		}
-		return removeIfExists(link)
+		return remove(change, k)
 	})
-	return errors.Join(err, r.settle(filepath.Dir(link)))
+	return errors.Join(err, change.Commit())
 }
 
-func (r *repairer) tagDir(repo, tag string) string {
-	return r.dir.File(layout.Path{Kind: layout.TagDir, Repository: repo, Tag: tag})
-}
-
-// removePart removes the link of a manifest that an image index still names. Its row becomes a claim without a file,
-// which is taken back, so that it keeps nothing; its tags lead to nowhere.
-func (r *repairer) removePart(k, broken layout.Key) error {
-	link := r.dir.File(k.Path())
-	err := r.index.Adopt(r.ctx, func() (index.Adoption, bool, error) {
-		if err := r.stillBroken(broken); err != nil {
-			return missing(k), false, err
-		}
-		return missing(k), false, removeIfExists(link)
-	})
-	if err == nil {
-		err = r.index.Unclaim(r.ctx, k)
-	}
-	return errors.Join(err, r.settle(filepath.Dir(link)))
-}
-
-func removeIfExists(path string) error {
-	if err := os.Remove(path); !tree.Missing(err) {
+// remove removes the file of a key, if there is one.
+func remove(change *tree.Change, k layout.Key) error {
+	if _, err := change.Remove(k); !tree.Missing(err) {
 		return err
 	}
 	return nil
 }
 
+// removePart removes the link of a manifest that an image index still names. Its row becomes a claim without a file,
+// which is taken back, so that it keeps nothing; its tags lead to nowhere.
+func (r *repairer) removePart(k, broken layout.Key) error {
+	change := r.tree.Begin()
+	err := r.index.Adopt(r.ctx, func() (index.Adoption, bool, error) {
+		if err := r.stillBroken(broken); err != nil {
+			return missing(k), false, err
+		}
+		return missing(k), false, remove(change, k)
+	})
+	if err == nil {
+		err = r.index.Unclaim(r.ctx, k)
+	}
+	return errors.Join(err, change.Commit())
+}
+
 func (r *repairer) removeTag(k layout.Key) error {
-	dir := r.tagDir(k.Repository, k.Tag)
+	change := r.tree.Begin()
 	err := r.index.DeleteTag(r.ctx, k.Repository, k.Tag, func() error {
 		if err := r.stillBroken(k); err != nil {
 			return err
 		}
-		_, err := r.tree.Trash(dir)
-		return err
+		return remove(change, k)
 	})
-	return errors.Join(err, r.settle(filepath.Dir(dir)))
+	return errors.Join(err, change.Commit())
 }
 
 func (r *repairer) removeLink(k layout.Key) error {
-	link := r.dir.File(k.Path())
+	change := r.tree.Begin()
 	err := r.index.DeleteLayer(r.ctx, k.Repository, k.Digest, func() error {
 		if err := r.stillBroken(k); err != nil {
 			return err
 		}
-		return removeIfExists(link)
+		return remove(change, k)
 	})
-	return errors.Join(err, r.settle(filepath.Dir(link)))
+	return errors.Join(err, change.Commit())
 }
 
 // writeLink writes a link again with the digest of its name, and records it.
@@ -155,16 +136,16 @@ func (r *repairer) writeLink(k layout.Key) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(staged) // it has moved if it was placed
-	link := r.dir.File(k.Path())
+	defer staged.Discard()
+	change := r.tree.Begin()
 	err = r.index.Adopt(r.ctx, func() (index.Adoption, bool, error) {
-		if _, err := os.Stat(link); errors.Is(err, fs.ErrNotExist) {
+		if exists, err := r.dir.Has(k); err == nil && !exists {
 			return missing(k), false, errNoLongerBroken
 		}
-		if err := r.tree.Rename(staged, link); err != nil {
+		if err := change.Place(staged, k); err != nil {
 			return missing(k), false, err
 		}
-		return tree.Look(r.dir, k, tree.Now)()
+		return adopt.Look(r.dir, k, adopt.Now)()
 	})
-	return errors.Join(err, disk.SyncDir(filepath.Dir(link)))
+	return errors.Join(err, change.Commit())
 }

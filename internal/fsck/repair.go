@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/store"
@@ -137,7 +138,7 @@ func (r *repairer) cure(p Problem) (action string, do func(layout.Key) error) {
 // cureLink writes a link again that holds another digest than its name, since the name says what it has to hold. A link
 // without its blob is removed, with what it makes part of its repository.
 func (r *repairer) cureLink(k layout.Key) (action string, do func(layout.Key) error) {
-	exists, err := tree.Exists(r.dir, layout.BlobKey(k.Digest).Path())
+	exists, err := r.dir.Has(layout.BlobKey(k.Digest))
 	switch {
 	case exists || err != nil:
 		return linkWritten, r.writeLink
@@ -158,11 +159,11 @@ func (r *repairer) stillBroken(k layout.Key) error {
 
 // updateRow brings one row in line with the disk.
 func (r *repairer) updateRow(k layout.Key) error {
-	look := tree.Look(r.dir, k, tree.Now)
+	look := adopt.Look(r.dir, k, adopt.Now)
 	if k.Kind == layout.Blob {
 		row, err := r.row(k)
 		if err == nil && row != nil {
-			look, err = r.files.blobs.LookAtBlob(r.ctx, k.Digest, row.Size, tree.Now)
+			look, err = r.files.blobs.LookAtBlob(r.ctx, k.Digest, row.Size, adopt.Now)
 		}
 		if err != nil {
 			return err

@@ -16,16 +16,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
 
-	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
@@ -76,7 +72,7 @@ type Result struct {
 // Execute removes what the plan lists, as far as it is still unwanted. When ctx ends it stops between
 // two steps; the result says what was done.
 func (c *Collector) Execute(ctx context.Context, p *Plan) (Result, error) {
-	x := execution{Collector: c, ctx: ctx, plan: p, images: map[layout.Key]Image{}, gone: map[layout.Key]bool{}, removed: map[layout.Key]bool{}, levels: map[string]bool{}}
+	x := execution{Collector: c, ctx: ctx, plan: p, images: map[layout.Key]Image{}, gone: map[layout.Key]bool{}, removed: map[layout.Key]bool{}, change: c.Tree.Begin()}
 	for _, i := range p.Images {
 		x.images[i.key] = i
 	}
@@ -98,7 +94,7 @@ type execution struct {
 	gone   map[layout.Key]bool
 	// removed are the blobs whose file went; one that only claimed to be has none.
 	removed map[layout.Key]bool
-	levels  map[string]bool // directories from which this level removed names
+	change  *tree.Change // of one level
 }
 
 // record lets the index know while a run is under way. It is for the next one to say what it found: an index that
@@ -122,9 +118,8 @@ func (x *execution) run() error {
 	for _, level := range []struct {
 		rows   []index.Row
 		remove func([]index.Row) error
-		last   bool // a blob that a power loss brings back is adopted, and goes again
 	}{
-		{x.plan.Tags, x.removeTag, false}, {x.plan.Manifests, x.removeManifests, false}, {x.plan.Layers, x.removeLayer, false}, {x.plan.Blobs, x.removeBlob, true},
+		{x.plan.Tags, x.removeTag}, {x.plan.Manifests, x.removeManifests}, {x.plan.Layers, x.removeLayer}, {x.plan.Blobs, x.removeBlob},
 	} {
 		for rows := level.rows; len(rows) > 0; { // what names something goes before it, from a level of its own
 			depth := x.plan.depth[rows[0].Key]
@@ -133,7 +128,7 @@ func (x *execution) run() error {
 				n = len(rows)
 			}
 			err := x.retireLevel(rows[:n], level.remove)
-			errs = append(errs, err, x.endLevel(level.last))
+			errs = append(errs, err, x.endLevel())
 			if hopeless(err) {
 				return errors.Join(errs...)
 			}
@@ -269,24 +264,20 @@ func (x *execution) tellLog(fields logrus.Fields, line string) {
 // The remove functions run inside the transaction that removes the rows.
 
 func (x *execution) removeTag(rows []index.Row) error {
-	k := rows[0].Key
-	dir := x.Dir.File(layout.Path{Kind: layout.TagDir, Repository: k.Repository, Tag: k.Tag})
-	if _, err := x.Tree.Trash(dir); err != nil {
+	if _, err := x.change.Remove(rows[0].Key); err != nil && !tree.Missing(err) {
 		return err
 	}
 	x.result.Removed.Tags++
-	x.levels[filepath.Dir(dir)] = true
 	return nil
 }
 
 func (x *execution) removeManifests(rows []index.Row) error {
 	for _, r := range rows {
-		there, err := x.removeLink(r.Key)
-		if err != nil {
-			return err
-		}
-		if there {
+		_, err := x.change.Remove(r.Key)
+		if err == nil {
 			x.result.Removed.Manifests++
+		} else if !tree.Missing(err) { // a claim whose file never came has none
+			return err
 		}
 	}
 	return nil
@@ -296,177 +287,28 @@ func (x *execution) removeLayer(rows []index.Row) error {
 	if x.plan.waitsForUpload(rows[0]) {
 		return index.ErrSkip
 	}
-	_, err := x.removeLink(rows[0].Key)
-	return err
-}
-
-// removeLink says whether the link was there. It is so small that to remove it takes no longer than to
-// move it away.
-func (x *execution) removeLink(k layout.Key) (there bool, err error) {
-	return x.remove(x.Dir.File(k.Path()), x.Tree.Remove)
+	if _, err := x.change.Remove(rows[0].Key); err != nil && !tree.Missing(err) {
+		return err
+	}
+	return nil
 }
 
 func (x *execution) removeBlob(rows []index.Row) error {
-	file := x.Dir.File(rows[0].Key.Path())
-	fi, err := os.Lstat(file)
-	if err == nil && !fi.Mode().IsRegular() && fi.Mode()&fs.ModeSymlink == 0 {
-		err = fmt.Errorf("%s is no regular file", file)
+	freed, err := x.change.Remove(rows[0].Key)
+	if tree.Missing(err) {
+		return nil
 	}
-	if err != nil && !tree.Missing(err) {
-		return err
-	}
-	there, err := x.remove(file, x.Tree.Trash)
-	if err == nil && there {
+	if err == nil {
 		x.removed[rows[0].Key] = true
 		x.result.Removed.Blobs++
-		if fi.Mode().IsRegular() { // what a link leads to stays, as it belongs to who made the link
-			x.result.FreedBytes += fi.Size()
-		}
+		x.result.FreedBytes += freed
 	}
 	return err
 }
 
-// remove takes a link or a blob away, with its directory, which holds nothing else as a rule: so one sync of
-// what held the directories makes the removal of many sure. False: a claim whose file never came.
-func (x *execution) remove(file string, how func(string) (bool, error)) (there bool, err error) {
-	dir := filepath.Dir(file)
-	there, err = how(file)
-	if err != nil && !tree.Missing(err) {
-		return false, err
-	}
-	removed := x.Tree.RemoveEmpty(dir)
-	if !removed && there { // stock registries kept the signatures of a schema 1 manifest there, for one
-		removed, _ = x.Tree.Trash(dir) // the name is gone in any case
-	}
-	if removed {
-		dir = filepath.Dir(dir)
-	}
-	x.levels[dir] = true
-	return there, nil
-}
-
-// endLevel makes the removals of a level durable if others depend on that, and removes the directories that
-// they left empty.
-func (x *execution) endLevel(last bool) error {
-	var errs []error
-	for dir := range x.levels {
-		if !last {
-			errs = append(errs, disk.SyncDir(dir))
-			x.tell(Progress{Phase: Syncing, Done: int64(len(errs)), Total: int64(len(x.levels)), Bytes: x.result.FreedBytes})
-		}
-		x.pruneFrom(dir)
-	}
-	clear(x.levels)
-	return errors.Join(errs...)
-}
-
-// pruneFrom removes dir and its parents as long as they are empty, and what an empty repository still has.
-func (x *execution) pruneFrom(dir string) {
-	x.pruneUploads(dir)
-	x.Tree.Prune(dir, string(x.Dir))
-}
-
-// pruneUploads removes the empty list of uploads of the repository that dir is part of.
-func (x *execution) pruneUploads(dir string) {
-	for ; len(dir) > len(x.Dir); dir = filepath.Dir(dir) {
-		if base := filepath.Base(dir); base == "_layers" || base == "_manifests" {
-			x.Tree.RemoveEmpty(filepath.Join(filepath.Dir(dir), "_uploads")) // what is not empty stays, and so does a link
-			return
-		}
-	}
-}
-
-func (x *execution) removeUploads() error {
-	var errs []error
-	for _, u := range x.plan.Uploads {
-		if err := x.ctx.Err(); err != nil {
-			return err
-		}
-		moved, err := x.Tree.TrashIf(x.Dir.File(u), func(moved string) (bool, error) {
-			over, err := abandoned(moved, x.plan.uploadCutoff)
-			return !over, err
-		})
-		if err != nil {
-			errs = append(errs, fmt.Errorf("remove upload %s of %s: %w", u.Upload, u.Repository, err))
-		}
-		if moved {
-			x.result.Removed.Uploads++
-			x.Tree.Prune(filepath.Dir(x.Dir.File(u)), string(x.Dir))
-		}
-		x.step()
-	}
-	return errors.Join(append(errs, x.Tree.EmptyTrash())...)
-}
-
-// oldestUpload is when the first of the uploads began that are under way in a repository; ok: there is
-// one. One that begins after the plan cannot be part of a push whose links are old enough to go.
-func (x *planner) oldestUpload(repo string) (oldest time.Time, ok bool, err error) {
-	err = x.walk.Uploads(x.ctx, repo, func(id string) error {
-		u := layout.Path{Kind: layout.UploadDir, Repository: repo, Upload: id}
-		last, err := lastWrite(x.Dir.File(u))
-		if err != nil {
-			return x.walk.Pass(repo, err)
-		}
-		if last.Before(x.uploadCutoff) {
-			return nil
-		}
-		if began, says := started(x.Dir, u); says && (!ok || began.Before(oldest)) {
-			oldest, ok = began, true
-		}
-		return nil
+// endLevel makes the removals of a level durable, and removes the directories that they left empty.
+func (x *execution) endLevel() error {
+	return x.change.CommitTelling(func(done, all int) {
+		x.tell(Progress{Phase: Syncing, Done: int64(done), Total: int64(all), Bytes: x.result.FreedBytes})
 	})
-	return oldest, ok, err
-}
-
-// waitsForUpload says whether a link may be part of a push that is under way: an upload into the
-// repository began while the link was in lease, and is still being written. The manifest comes last.
-func (p *Plan) waitsForUpload(r index.Row) bool {
-	oldest, ok := p.uploading[r.Key.Repository]
-	return ok && !oldest.After(r.AccessedAt.Add(p.lease))
-}
-
-// abandoned says whether a directory is an upload to which nothing was written since. One that holds what no
-// registry puts into an upload is somebody's own, such as where a link in the place of the list leads.
-func abandoned(dir string, since time.Time) (bool, error) {
-	last, err := lastWrite(dir)
-	if err != nil || !last.Before(since) {
-		return false, err
-	}
-	entries, err := os.ReadDir(dir)
-	if tree.Missing(err) {
-		return true, nil
-	}
-	strange := slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
-		return !slices.Contains([]string{"data", "startedat", "hashstates"}, e.Name())
-	})
-	return !strange, err
-}
-
-// lastWrite is when something was last written to an upload: its data, or the file that is touched
-// whenever a client goes on.
-func lastWrite(dir string) (last time.Time, err error) {
-	for _, name := range []string{"", "data", "startedat"} {
-		fi, err := os.Stat(filepath.Join(dir, name))
-		if tree.Missing(err) {
-			continue
-		}
-		if err != nil {
-			return last, err
-		}
-		if fi.ModTime().After(last) {
-			last = fi.ModTime()
-		}
-	}
-	return last, nil
-}
-
-// started is when an upload began. One that does not say cannot be finished, and is part of no push.
-func started(dir tree.Dir, u layout.Path) (time.Time, bool) {
-	u.Kind = layout.UploadStartedAt
-	data, err := disk.ReadFile(dir.File(u))
-	if err != nil {
-		return time.Time{}, false
-	}
-	t, err := time.Parse(time.RFC3339, string(data))
-	return t, err == nil
 }

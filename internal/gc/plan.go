@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -45,7 +43,7 @@ type Plan struct {
 	Manifests []index.Row
 	Layers    []index.Row
 	Blobs     []index.Row
-	Uploads   []layout.Path
+	Uploads   []layout.Upload
 	Images    []Image // oldest first
 	// Later is the bytes that no image uses any more, of blobs whose grace is not over, and Due when the last
 	// of them may go. A push may claim them until then.
@@ -73,7 +71,7 @@ func (p *Plan) Result() Result {
 		if b.Placed {
 			r.Removed.Blobs++
 			r.FreedBytes += b.Size
-			if fi, err := os.Lstat(p.dir.File(b.Key.Path())); err == nil && fi.Mode()&fs.ModeSymlink != 0 {
+			if p.dir.Leads(b.Key) {
 				r.elsewhere += b.Size
 			}
 		}
@@ -362,24 +360,6 @@ func (x *planner) layer(k layout.Key) error {
 	return nil
 }
 
-// hidden says whether not all uploads of a repository could be looked at.
-func (x *planner) hidden(repo string) bool {
-	return slices.ContainsFunc(x.walk.Unread(), func(u tree.Unread) bool { return index.Unseen{u.Repositories}.Has(repo) })
-}
-
-// findUploads looks once at what is being uploaded into a repository.
-func (x *planner) findUploads(repo string) error {
-	if x.asked[repo] {
-		return nil
-	}
-	x.asked[repo] = true
-	oldest, ok, err := x.oldestUpload(repo)
-	if ok {
-		x.uploading[repo] = oldest
-	}
-	return err
-}
-
 func (x *planner) anyAlive(rows []index.Row) bool {
 	return slices.ContainsFunc(rows, func(r index.Row) bool { return !x.dead[r.Key] })
 }
@@ -425,27 +405,6 @@ func (x *planner) blobs() error {
 func byDigest(rows []index.Row) []index.Row {
 	slices.SortFunc(rows, func(a, b index.Row) int { return cmp.Compare(a.Digest, b.Digest) })
 	return rows
-}
-
-// uploads finds those to which nothing was written for the grace.
-func (x *planner) uploads() error {
-	err := x.walk.Repositories(x.ctx, func(repo string) error {
-		return x.walk.Uploads(x.ctx, repo, func(id string) error {
-			u := layout.Path{Kind: layout.UploadDir, Repository: repo, Upload: id}
-			over, err := abandoned(x.Dir.File(u), x.uploadCutoff)
-			if err != nil {
-				return x.walk.Pass(repo, err)
-			}
-			if over {
-				x.Uploads = append(x.Uploads, u)
-			}
-			return nil
-		})
-	})
-	if tree.OfOnePath(err) {
-		return nil // it is among those of the walk
-	}
-	return err
 }
 
 // images says which of what goes people know: tags, and top-level manifests that have none.

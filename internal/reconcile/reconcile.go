@@ -14,13 +14,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
 
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
@@ -33,12 +33,12 @@ type Options struct {
 	Log   logrus.FieldLogger
 	// NameAge says when names that the index did not know were last used. Nil: now. Content counts as
 	// used now in any case.
-	NameAge tree.Age
+	NameAge adopt.Age
 	// Hold is how long nothing is retired once a name was adopted with a NameAge: what looks old may have been
 	// promised a moment ago, by an index that is lost.
 	Hold time.Duration
-	// Prune removes a directory, and its parents, if they are empty: a crash left it there. Nil: they stay.
-	Prune func(dir string)
+	// Prune removes the directory of a key's file, and its parents, if they are empty: a crash left them. Nil: they stay.
+	Prune func(k layout.Key)
 	// OnSeen is called with the number of objects seen so far, for each. Nil: nobody looks.
 	OnSeen func(objects int)
 }
@@ -78,13 +78,13 @@ const maxUnread = 256
 // repositories that could not be read. A *tree.LinksError bars it.
 func Rebuild(ctx context.Context, o Options) (Result, error) {
 	if o.NameAge == nil {
-		o.NameAge, o.Hold = tree.Now, 0
+		o.NameAge, o.Hold = adopt.Now, 0
 	}
 	token, err := o.Index.CloseGate(ctx)
 	if err != nil {
 		return Result{}, fmt.Errorf("close the gate: %w", err)
 	}
-	r := rebuild{Options: o, ctx: ctx, disk: tree.On(o.Dir), logged: time.Now()}
+	r := rebuild{Options: o, ctx: ctx, disk: adopt.On(o.Dir), logged: time.Now()}
 	r.Token = token
 	err = o.Index.View(ctx, func(ix index.Reader) error {
 		totals, err := ix.Totals()
@@ -129,7 +129,7 @@ type rebuild struct {
 	Result
 	ctx    context.Context
 	walk   *tree.Walk
-	disk   *tree.Disk
+	disk   *adopt.Disk
 	blank  bool // the index knew nothing: no need to ask it first
 	held   bool // Hold was asked for
 	logged time.Time
@@ -148,11 +148,11 @@ func (r *rebuild) repositories() error {
 		if err := r.walk.Uploads(r.ctx, name, nil); err != nil {
 			return err
 		}
-		if err := r.walk.Links(r.ctx, layout.RevisionsDir, name, manifest); err != nil {
+		if err := r.walk.Links(r.ctx, layout.Manifest, name, manifest); err != nil {
 			return err
 		}
 		layer := func(d digest.Digest) error { return r.saw(layout.LayerKey(name, d)) }
-		if err := r.walk.Links(r.ctx, layout.LayersDir, name, layer); err != nil {
+		if err := r.walk.Links(r.ctx, layout.Layer, name, layer); err != nil {
 			return err
 		}
 		return r.walk.Tags(r.ctx, name, func(tag string) error { return r.saw(layout.TagKey(name, tag)) })
@@ -269,7 +269,7 @@ func (r *rebuild) differing() (differ []found, err error) {
 
 // differs is how to look at what has to be adopted; nil: its row is as the disk has it.
 func (r *rebuild) differs(k layout.Key, row *index.Row) ([]index.Look, error) {
-	same, err := r.same(row, tree.Look(r.Dir, k, r.age(k.Kind)))
+	same, err := r.same(row, adopt.Look(r.Dir, k, r.age(k.Kind)))
 	if same || err != nil {
 		return nil, err
 	}
@@ -292,12 +292,12 @@ func (r *rebuild) rows() (rows []*index.Row, err error) {
 
 // looks reads what has to be read before the index is asked to wait.
 func (r *rebuild) looks(k layout.Key, row *index.Row) (looks []index.Look, err error) {
-	look := tree.Look(r.Dir, k, r.age(k.Kind))
+	look := adopt.Look(r.Dir, k, r.age(k.Kind))
 	switch {
 	case k.Kind == layout.Manifest:
 		return r.disk.LookAtManifest(r.ctx, k, r.NameAge)
 	case k.Kind == layout.Blob && row != nil:
-		look, err = r.disk.LookAtBlob(r.ctx, k.Digest, row.Size, tree.Now)
+		look, err = r.disk.LookAtBlob(r.ctx, k.Digest, row.Size, adopt.Now)
 	}
 	return []index.Look{look}, err
 }
@@ -311,9 +311,9 @@ func (r *rebuild) count(f found) error {
 		r.Adopted++
 		return nil
 	}
-	there, err := tree.Exists(r.Dir, f.key.Path()) // a manifest has two files
+	there, err := r.Dir.Has(f.key) // a manifest has two files
 	if err == nil && !there && r.Prune != nil {
-		r.Prune(filepath.Dir(r.Dir.File(f.key.Path())))
+		r.Prune(f.key)
 	}
 	if err != nil {
 		return r.walk.Pass(f.key.Repository, err)
@@ -332,7 +332,7 @@ func (r *rebuild) same(row *index.Row, look index.Look) (bool, error) {
 	}
 	a, there, err := look()
 	if err == nil && !there && row.Key.Kind == layout.Blob {
-		there, err = tree.Exists(r.Dir, row.Key.Path()) // it is empty
+		there, err = r.Dir.Has(row.Key) // it is empty
 	}
 	if err != nil || !there {
 		return !there, err // gone again: for the search for missing files
@@ -343,11 +343,11 @@ func (r *rebuild) same(row *index.Row, look index.Look) (bool, error) {
 	return a.Size == row.Size, nil
 }
 
-func (r *rebuild) age(k layout.Kind) tree.Age {
+func (r *rebuild) age(k layout.Kind) adopt.Age {
 	if isName(k) {
 		return r.NameAge
 	}
-	return tree.Now
+	return adopt.Now
 }
 
 // missing finds the rows whose files are not there: all of them where a disk was not mounted.
@@ -363,7 +363,7 @@ func (r *rebuild) missing() error {
 			for part := range slices.Chunk(gone, batch) {
 				var looks []index.Look
 				for _, k := range part {
-					f := found{key: k, looks: []index.Look{tree.Look(r.Dir, k, r.age(k.Kind))}}
+					f := found{key: k, looks: []index.Look{adopt.Look(r.Dir, k, r.age(k.Kind))}}
 					looks = append(looks, f.take) // what cannot be read now is found again
 				}
 				if err := r.Index.Adopt(r.ctx, looks...); err != nil {
@@ -387,7 +387,7 @@ func (r *rebuild) findMissing(kind layout.Kind) (gone []layout.Key, err error) {
 			if !row.Placed {
 				return r.ctx.Err()
 			}
-			there, err := tree.Exists(r.Dir, row.Key.Path())
+			there, err := r.Dir.Has(row.Key)
 			if err != nil && !tree.OfOnePath(err) {
 				return err
 			}

@@ -12,7 +12,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
 
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/content"
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/index"
@@ -30,7 +30,6 @@ import (
 
 // Options say where a store is.
 type Options struct {
-	Dir   tree.Dir
 	Tree  *tree.Tree
 	Index index.Store
 	Log   logrus.FieldLogger
@@ -45,9 +44,8 @@ type Options struct {
 
 // Store is a data directory with its index.
 type Store struct {
-	dir       tree.Dir
 	tree      *tree.Tree
-	disk      *tree.Disk
+	disk      *adopt.Disk
 	index     index.Store
 	log       logrus.FieldLogger
 	met       *tree.Met
@@ -59,7 +57,7 @@ type Store struct {
 
 // New makes a store. It starts nothing.
 func New(opts Options) *Store {
-	s := &Store{dir: opts.Dir, tree: opts.Tree, disk: tree.On(opts.Dir), index: opts.Index, log: opts.Log, met: opts.Met, leases: newLeases(opts)}
+	s := &Store{tree: opts.Tree, disk: adopt.On(opts.Tree.Dir), index: opts.Index, log: opts.Log, met: opts.Met, leases: newLeases(opts)}
 	s.manifests, _ = lru.New[digest.Digest, cached](cachedManifests) // fails for sizes below 1 only
 	s.uploads = newSessions()
 	s.large = make(chan struct{}, largeReaders)
@@ -122,14 +120,13 @@ func (s *Store) meet(ctx context.Context, ks ...layout.Key) error {
 	if s.met == nil {
 		return nil
 	}
-	for _, k := range ks {
-		if link := s.met.Meet(k.Path()); link != "" {
-			s.log.WithField("link", link).Warn("a symbolic link is new, or leads elsewhere: nothing is removed until the index was compared with the disk again")
-			_, err := s.index.CloseGate(ctx)
-			return err
-		}
+	link := s.met.Meet(ks...)
+	if link == "" {
+		return nil
 	}
-	return nil
+	s.log.WithField("link", link).Warn("a symbolic link is new, or leads elsewhere: nothing is removed until the index was compared with the disk again")
+	_, err := s.index.CloseGate(ctx)
+	return err
 }
 
 // missed is for what has no file. Where the index takes it for placed it learns better.
@@ -149,13 +146,13 @@ func (l *look) missed(k layout.Key) error {
 // something else then.
 func (l *look) together(k layout.Key) ([]layout.Key, error) {
 	if k.Kind != layout.Tag {
-		there, err := tree.Exists(l.dir, k.Path())
+		there, err := l.tree.Has(k)
 		if err != nil || !there {
 			return nil, err
 		}
 		return []layout.Key{k}, nil
 	}
-	to, err := l.link(k.Path())
+	to, err := l.link(k)
 	if err != nil || to == "" {
 		return nil, err
 	}
@@ -188,7 +185,7 @@ func (s *Store) Blob(ctx context.Context, repo string, d digest.Digest, use cont
 func (s *Store) Open(ctx context.Context, repo string, d digest.Digest) (content.Body, error) {
 	var f *disk.File
 	_, err := s.layer(ctx, repo, d, content.Read, func(d digest.Digest, said int64) (size int64, whole bool, err error) {
-		f, err = disk.Open(s.dir.File(layout.BlobKey(d).Path()))
+		f, err = s.tree.Open(layout.BlobKey(d))
 		if tree.Missing(err) {
 			return 0, false, nil
 		}
@@ -207,8 +204,7 @@ func (s *Store) Open(ctx context.Context, repo string, d digest.Digest) (content
 	return f, nil
 }
 
-// measure says how long a blob is, and whether it is whole. Said is how long it should be, as far as anybody
-// knows; nothing or less: nobody does.
+// measure says how long a blob is, and whether it is whole. said is how long it should be: 0 or less if that is not known.
 type measure func(d digest.Digest, said int64) (size int64, whole bool, err error)
 
 // layer leases a layer and looks at its link, then at its blob. A stock registry stores what was pushed
@@ -217,21 +213,20 @@ func (s *Store) layer(ctx context.Context, repo string, d digest.Digest, use con
 	l := &look{Store: s, ctx: ctx, use: use}
 	k := layout.LayerKey(repo, d)
 	there, err := l.see(k, func(said int64) (int64, bool, error) {
-		link := k.Path()
-		if there, err := tree.Exists(s.dir, link); err != nil || !there {
+		if there, err := s.tree.Has(k); err != nil || !there {
 			return 0, false, err
 		}
 		var there bool
 		if size, there, err = blob(d, said); there || err != nil {
 			return size, there, err
 		}
-		to, err := s.link(link)
+		to, err := s.link(k)
 		if err != nil || to == "" || to == d {
 			return 0, false, err
 		}
 		of := layout.LayerKey(repo, to)
 		there, err = l.see(of, func(said int64) (int64, bool, error) {
-			if there, err := tree.Exists(s.dir, of.Path()); err != nil || !there {
+			if there, err := s.tree.Has(of); err != nil || !there {
 				return 0, false, err
 			}
 			size, there, err = blob(to, said)
@@ -246,25 +241,39 @@ func (s *Store) layer(ctx context.Context, repo string, d digest.Digest, use con
 }
 
 // link reads a link. Empty: it is not there, or is damaged and counts for nothing.
-func (s *Store) link(p layout.Path) (digest.Digest, error) {
-	to, err := tree.Link(s.dir, p)
+func (s *Store) link(k layout.Key) (digest.Digest, error) {
+	to, err := s.tree.Link(k)
 	switch {
 	case err == nil:
 		return to, nil
 	case tree.Missing(err):
 		return "", nil
-	case errors.As(err, new(*fs.PathError)):
+	case tree.Failed(err):
 		return "", err
 	}
 	s.log.WithError(err).Error("a link on disk is damaged, and counts for nothing")
 	return "", nil
 }
 
+// measure says how long the file of a blob is, without reading it: a blob of another size than said is not whole. A
+// negative size is not known.
+func (s *Store) measure(d digest.Digest, said int64) (size int64, whole bool, err error) {
+	fi, err := s.tree.Stat(layout.BlobKey(d))
+	if tree.Missing(err) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	size = fi.Size()
+	return size, size == said || said < 0 && (size > 0 || adopt.IsEmpty(d)), nil
+}
+
 // tagged finds what a tag points at. content.ErrUnknown.
 func (l *look) tagged(repo, tag string) (to digest.Digest, err error) {
 	k := layout.TagKey(repo, tag)
 	there, err := l.see(k, func(int64) (int64, bool, error) {
-		to, err = l.link(k.Path())
+		to, err = l.link(k)
 		return 0, to != "", err
 	})
 	if err == nil && !there {
@@ -290,7 +299,7 @@ func (s *Store) Manifest(ctx context.Context, repo, reference string, use conten
 func (l *look) manifest(repo string, d digest.Digest, most int64) (m *content.Manifest, err error) {
 	k := layout.ManifestKey(repo, d)
 	there, err := l.see(k, func(int64) (int64, bool, error) {
-		if there, err := tree.Exists(l.dir, k.Path()); err != nil || !there {
+		if there, err := l.tree.Has(k); err != nil || !there {
 			return 0, false, err
 		}
 		m, err = l.read(d, most)
@@ -327,7 +336,7 @@ type cached struct {
 // read reads a manifest that is no longer than most, once as long as its file stays the same. Its bytes are what its
 // digest says.
 func (s *Store) read(d digest.Digest, most int64) (*content.Manifest, error) {
-	now, err := disk.VersionOf(s.dir.File(layout.Path{Kind: layout.BlobData, Digest: d}))
+	now, err := s.tree.Version(layout.BlobKey(d))
 	if err != nil {
 		return nil, err
 	}
@@ -341,7 +350,7 @@ func (s *Store) read(d digest.Digest, most int64) (*content.Manifest, error) {
 		s.large <- struct{}{}
 		defer func() { <-s.large }()
 	}
-	data, err := tree.Content(s.dir, d)
+	data, err := s.tree.ReadManifest(d)
 	if err != nil {
 		return nil, err
 	}

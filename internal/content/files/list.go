@@ -20,14 +20,14 @@ import (
 // More is the tag after which the next page begins; empty: there is none. content.ErrUnknown.
 func (s *Store) Tags(ctx context.Context, repo, after string, most int) (tags []string, more string, err error) {
 	known := false
-	exists := func(tag string) (bool, error) { return tree.Exists(s.dir, layout.TagKey(repo, tag).Path()) }
+	exists := func(tag string) (bool, error) { return s.tree.Has(layout.TagKey(repo, tag)) }
 	names, more, err := s.names(ctx, repo, most, func(r index.Reader, n int) (names []string, err error) {
 		if known, err = r.HasRepository(repo); err != nil || !known {
 			return nil, err
 		}
 		return r.Names(repo, after, n)
 	}, func(w *tree.Walk, list func(string) error) error {
-		for _, kind := range []layout.PathKind{layout.RevisionsDir, layout.LayersDir} {
+		for _, kind := range []layout.Kind{layout.Manifest, layout.Layer} {
 			some, err := s.hasLink(ctx, w, kind, repo)
 			if err != nil {
 				return err
@@ -68,7 +68,7 @@ func (s *Store) Repositories(ctx context.Context, after string, most int) (names
 		return r.Repositories(after, n)
 	}, func(w *tree.Walk, list func(string) error) error {
 		return w.NamesAfter(ctx, after, func(repo string) error {
-			if some, err := s.hasLink(ctx, w, layout.RevisionsDir, repo); err != nil || !some {
+			if some, err := s.hasLink(ctx, w, layout.Manifest, repo); err != nil || !some {
 				return err
 			}
 			return list(repo)
@@ -126,7 +126,7 @@ func (s *Store) names(ctx context.Context, repo string, most int, indexed func(r
 
 // walk walks through the tree, and fails where something could not be read or may not be followed.
 func (s *Store) walk(through func(*tree.Walk) error) error {
-	w, err := s.dir.Walk()
+	w, err := s.tree.Walk()
 	if err != nil {
 		return err
 	}
@@ -140,13 +140,9 @@ func (s *Store) walk(through func(*tree.Walk) error) error {
 }
 
 // hasLink says whether a repository has any link of a kind.
-func (s *Store) hasLink(ctx context.Context, w *tree.Walk, kind layout.PathKind, repo string) (bool, error) {
-	key := layout.LayerKey
-	if kind == layout.RevisionsDir {
-		key = layout.ManifestKey
-	}
+func (s *Store) hasLink(ctx context.Context, w *tree.Walk, kind layout.Kind, repo string) (bool, error) {
 	err := w.Links(ctx, kind, repo, func(d digest.Digest) error {
-		there, err := tree.Exists(s.dir, key(repo, d).Path())
+		there, err := s.tree.Has(layout.Key{Kind: kind, Repository: repo, Digest: d})
 		if err == nil && there {
 			err = errEnough
 		}

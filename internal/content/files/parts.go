@@ -7,6 +7,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/content"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
@@ -63,14 +64,14 @@ func (s *Store) noteDamaged(ctx context.Context, repo string, c *manifest.Manife
 		if !slices.Contains(missing, p.Digest) {
 			continue
 		}
-		size, whole, err := s.stat(p.Digest, p.Size)
+		size, whole, err := s.measure(p.Digest, p.Size)
 		if err != nil {
 			return err
 		}
 		if whole || size == 0 || p.Size <= 0 {
 			continue
 		}
-		look, err := s.disk.LookAtBlob(ctx, p.Digest, p.Size, tree.Now)
+		look, err := s.disk.LookAtBlob(ctx, p.Digest, p.Size, adopt.Now)
 		if err != nil {
 			return err
 		}
@@ -126,7 +127,7 @@ func (s *Store) part(repo string, p manifest.Part, blob measure) (size int64, th
 	if size, there, err = blob(p.Digest, p.Size); there || err != nil || !layer {
 		return size, there, err
 	}
-	to, err := s.link(layout.LayerKey(repo, p.Digest).Path())
+	to, err := s.link(layout.LayerKey(repo, p.Digest))
 	if err != nil || to == "" || to == p.Digest {
 		return 0, false, err
 	}
@@ -142,8 +143,8 @@ func (s *Store) hasManifest(repo string, d digest.Digest) (bool, error) {
 	if err != nil || !linked {
 		return false, err
 	}
-	_, whole, err := s.stat(d, manifest.Unsaid)
+	_, whole, err := s.measure(d, manifest.Unsaid)
 	return whole, err
 }
 
-func (s *Store) isLinked(k layout.Key) (bool, error) { return tree.Exists(s.dir, k.Path()) }
+func (s *Store) isLinked(k layout.Key) (bool, error) { return s.tree.Has(k) }

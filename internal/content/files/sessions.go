@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // session is what memory knows of an unfinished upload: how far it is hashed. Without one, after a
@@ -27,36 +29,38 @@ const maxSessions = 10_000
 
 type sessions struct {
 	mu   sync.Mutex // guards the rest; held over no I/O
-	by   map[string]*session
-	busy map[string]bool
+	by   map[layout.Upload]*session
+	busy map[layout.Upload]bool
 }
 
-func newSessions() *sessions { return &sessions{by: map[string]*session{}, busy: map[string]bool{}} }
+func newSessions() *sessions {
+	return &sessions{by: map[layout.Upload]*session{}, busy: map[layout.Upload]bool{}}
+}
 
 // take makes an upload the caller's until give. False: it is somebody else's.
-func (s *sessions) take(dir string) (*session, bool) {
+func (s *sessions) take(u layout.Upload) (*session, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.busy[dir] {
+	if s.busy[u] {
 		return nil, false
 	}
-	s.busy[dir] = true
-	return s.by[dir], true
+	s.busy[u] = true
+	return s.by[u], true
 }
 
 // give ends that. A nil session is forgotten.
-func (s *sessions) give(dir string, is *session) {
+func (s *sessions) give(u layout.Upload, is *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.busy, dir)
+	delete(s.busy, u)
 	if is == nil {
-		delete(s.by, dir)
+		delete(s.by, u)
 		return
 	}
 	is.used = time.Now()
-	s.by[dir] = is
+	s.by[u] = is
 	if len(s.by) > maxSessions { // of uploads that nobody goes on with, as a rule
-		oldest := slices.SortedFunc(maps.Keys(s.by), func(a, b string) int { return s.by[a].used.Compare(s.by[b].used) })
+		oldest := slices.SortedFunc(maps.Keys(s.by), func(a, b layout.Upload) int { return s.by[a].used.Compare(s.by[b].used) })
 		for _, d := range oldest[:maxSessions/10] {
 			delete(s.by, d)
 		}
@@ -67,8 +71,8 @@ func (s *sessions) give(dir string, is *session) {
 func (s *sessions) count(since time.Time) (active, waiting int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for dir, is := range s.by {
-		if !s.busy[dir] && is.used.After(since) {
+	for u, is := range s.by {
+		if !s.busy[u] && is.used.After(since) {
 			waiting++
 		}
 	}
@@ -80,27 +84,27 @@ func (s *sessions) count(since time.Time) (active, waiting int) {
 func (s *Store) Uploads(since time.Time) (active, waiting int) { return s.uploads.count(since) }
 
 // brokenOff makes all uploads the caller's whose clients hung up.
-func (s *sessions) brokenOff() (dirs []string) {
+func (s *sessions) brokenOff() (us []layout.Upload) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for dir, is := range s.by {
-		if is.brokenOff && !s.busy[dir] {
-			s.busy[dir] = true
-			dirs = append(dirs, dir)
+	for u, is := range s.by {
+		if is.brokenOff && !s.busy[u] {
+			s.busy[u] = true
+			us = append(us, u)
 		}
 	}
-	return dirs
+	return us
 }
 
 // makeRoom removes the uploads whose clients hung up, on a disk that is full: clients that try again begin
 // anew, and what they left fills the disk until the grace is over. False: there is none.
 func (s *Store) makeRoom() bool {
-	dirs := s.uploads.brokenOff()
-	for _, dir := range dirs {
-		s.remove(dir)
-		s.uploads.give(dir, nil)
+	us := s.uploads.brokenOff()
+	for _, u := range us {
+		s.remove(u)
+		s.uploads.give(u, nil)
 	}
-	return len(dirs) > 0
+	return len(us) > 0
 }
 
 func noSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -13,7 +11,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/content"
-	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/failpoint"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
@@ -21,142 +18,112 @@ import (
 
 // upload is an unfinished upload in the hands of one request: a content.Upload.
 type upload struct {
-	repo, id string
-	size     int64 // of what is there
-	over     bool  // it is finished or cancelled: there is nothing to go on with
+	name layout.Upload
+	size int64 // of what is there
+	over bool  // it is finished or cancelled: no request can go on with it
 
 	s       *Store
-	dir     string
 	began   time.Time
-	file    *os.File
+	file    *tree.UploadFile
 	session *session
 	begun   int64 // up to here BeginSync was called
 }
 
 // Repository, ID, Size and Over are those of content.Upload.
-func (u *upload) Repository() string { return u.repo }
-func (u *upload) ID() string         { return u.id }
+func (u *upload) Repository() string { return u.name.Repository }
+func (u *upload) ID() string         { return u.name.ID }
 func (u *upload) Size() int64        { return u.size }
 func (u *upload) Over() bool         { return u.over }
 
-func (s *Store) uploadFile(kind layout.PathKind, repo, id string) string {
-	return s.dir.File(layout.Path{Kind: kind, Repository: repo, Upload: id})
-}
-
-// Begin begins an upload, whose digest will be of the algorithm, if that is known; else of sha256. The
-// caller ends with Close. What is written down here promises nothing, and is not synced.
+// Begin begins an upload. Its digest will be of the algorithm: sha256 if that is empty, since it is not known yet. The
+// caller closes the upload. What is written here promises nothing, and is not synced.
 func (s *Store) Begin(repo string, algorithm digest.Algorithm) (content.Upload, error) {
 	if algorithm == "" {
 		algorithm = digest.Canonical
 	}
-	id := uuid.NewString()
-	u := &upload{repo: repo, id: id, s: s, dir: s.uploadFile(layout.UploadDir, repo, id), began: time.Now(),
+	u := &upload{name: layout.Upload{Repository: repo, ID: uuid.NewString()}, s: s, began: time.Now(),
 		session: &session{algorithm: algorithm, hash: algorithm.Hash()}}
-	note := []byte(u.began.UTC().Format(time.RFC3339Nano))
-	err := s.tree.Scratch(u.path(layout.UploadStartedAt), note)
+	err := s.tree.BeginUpload(u.name, u.began)
 	if noSpace(err) && s.makeRoom() {
-		err = s.tree.Scratch(u.path(layout.UploadStartedAt), note)
+		err = s.tree.BeginUpload(u.name, u.began)
 	}
 	if err == nil {
-		s.uploads.take(u.dir) // nobody else knows its name
-		u.file, err = u.open()
-		if err != nil {
-			s.uploads.give(u.dir, nil)
-		}
+		u.file, err = s.tree.OpenUpload(u.name)
 	}
 	if err != nil {
-		s.remove(u.dir)
+		s.remove(u.name)
 		return nil, err
 	}
+	s.uploads.take(u.name) // no other request knows its name yet
 	return u, nil
 }
 
-func (u *upload) path(kind layout.PathKind) string { return u.s.uploadFile(kind, u.repo, u.id) }
-
-func (u *upload) open() (*os.File, error) {
-	failpoint.Step()
-	f, err := disk.OpenFile(u.path(layout.UploadData), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	if err := u.s.tree.Own(f.Name()); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
-}
-
-// UploadSize is how much of an upload is there, without taking it. content.ErrUnknown.
+// UploadSize is how many bytes of an upload are there. It does not take the upload. content.ErrUnknown.
 func (s *Store) UploadSize(repo, id string) (int64, error) {
 	if uuid.Validate(id) != nil {
 		return 0, content.ErrUnknown
 	}
-	started := layout.Path{Kind: layout.UploadStartedAt, Repository: repo, Upload: id}
-	if there, err := tree.Exists(s.dir, started); err != nil {
-		return 0, err
-	} else if !there {
+	size, err := s.tree.UploadSize(layout.Upload{Repository: repo, ID: id})
+	if tree.Missing(err) {
 		return 0, content.ErrUnknown
 	}
-	fi, err := os.Stat(s.uploadFile(layout.UploadData, repo, id))
-	if tree.Missing(err) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	return fi.Size(), nil
+	return size, err
 }
 
-// Resume goes on with an upload, which keeps it alive before anything else is done to it. The caller
-// ends with Close. content.ErrUnknown, content.ErrBusy.
-func (s *Store) Resume(repo, id string) (_ content.Upload, err error) {
+// HasUpload says whether an upload exists, or may exist.
+func (s *Store) HasUpload(repo, id string) bool {
+	_, err := s.UploadSize(repo, id)
+	return !errors.Is(err, content.ErrUnknown)
+}
+
+// Resume goes on with an upload, which keeps it from expiry before anything else is done to it. The caller closes the
+// upload. content.ErrUnknown, content.ErrBusy.
+func (s *Store) Resume(repo, id string) (content.Upload, error) {
 	if uuid.Validate(id) != nil {
 		return nil, content.ErrUnknown
 	}
-	u := &upload{repo: repo, id: id, s: s, dir: s.uploadFile(layout.UploadDir, repo, id)}
-	started := u.path(layout.UploadStartedAt)
+	u := &upload{name: layout.Upload{Repository: repo, ID: id}, s: s}
 	now := time.Now()
-	if err := os.Chtimes(started, now, now); tree.Missing(err) {
+	if err := s.tree.TouchUpload(u.name, now); tree.Missing(err) {
 		return nil, content.ErrUnknown
 	} else if err != nil {
 		return nil, err
 	}
 	var free bool
-	if u.session, free = s.uploads.take(u.dir); !free {
+	if u.session, free = s.uploads.take(u.name); !free {
 		return nil, content.ErrBusy
 	}
-	defer func() {
-		if errors.Is(err, content.ErrUnknown) {
-			u.session = nil
-		}
-		if err != nil {
-			s.uploads.give(u.dir, u.session)
-		}
-	}()
-	data, err := disk.ReadFile(started)
+	err := u.open(now)
 	if tree.Missing(err) {
+		s.uploads.give(u.name, nil)
 		return nil, content.ErrUnknown
 	}
 	if err != nil {
+		s.uploads.give(u.name, u.session)
 		return nil, err
-	}
-	if u.began, err = time.Parse(time.RFC3339Nano, string(data)); err != nil {
-		u.began, err = now, nil // whoever wrote it: the bytes count
-	}
-	if u.file, err = u.open(); err != nil {
-		if tree.Missing(err) {
-			return nil, content.ErrUnknown
-		}
-		return nil, err
-	}
-	fi, err := u.file.Stat()
-	if err != nil {
-		return nil, errors.Join(err, u.file.Close())
-	}
-	u.size = fi.Size()
-	if u.session != nil && u.session.hashed != u.size {
-		u.session = nil // other bytes than those that were hashed: of an end that failed half-way, or by hand
 	}
 	return u, nil
+}
+
+// open reads what is on disk of an upload. One that does not say when it began counts as begun now.
+func (u *upload) open(now time.Time) error {
+	began, says, err := u.s.tree.UploadBegan(u.name)
+	if err != nil {
+		return err
+	}
+	if u.began = began; !says {
+		u.began = now
+	}
+	if u.file, err = u.s.tree.OpenUpload(u.name); err != nil {
+		return err
+	}
+	if u.size, err = u.file.Size(); err != nil {
+		return errors.Join(err, u.file.Close())
+	}
+	if u.session != nil && u.session.hashed != u.size {
+		u.session = nil // other bytes than those that were hashed: an end that failed half-way, or an operator changed them
+	}
+	return nil
 }
 
 // Expect says of which algorithm the digest will be, before anything was received.
@@ -169,7 +136,7 @@ func (u *upload) Expect(alg digest.Algorithm) {
 // Close lets others have the upload.
 func (u *upload) Close() {
 	_ = u.file.Close() // of what counts Finish reported the errors
-	u.s.uploads.give(u.dir, u.session)
+	u.s.uploads.give(u.name, u.session)
 }
 
 // piece is in how large steps an upload is hashed and written, and how much of it is lost with a server that
@@ -262,7 +229,7 @@ func (u *upload) append(p []byte) error {
 	}
 	u.size += int64(n)
 	if err == nil && u.size-u.begun >= syncAhead {
-		err = disk.BeginSync(u.file, u.begun, u.size-u.begun)
+		err = u.file.BeginSync(u.begun, u.size-u.begun)
 		u.begun = u.size
 	}
 	if err != nil {
@@ -307,17 +274,17 @@ func (u *upload) Finish(ctx context.Context, d digest.Digest) error {
 		u.Cancel()
 		return &content.DigestError{Want: d, Got: got}
 	}
-	// Where the blob is there already its bytes count, and these need not be synced.
-	there, err := u.s.isWhole(d, u.size)
-	if err == nil && there {
-		err = u.s.putLayer(ctx, u, d, false)
+	layer := pushed{u.name.Repository, d, u.size, u.began}
+	there, err := u.s.hasSize(d, u.size)
+	if err == nil && there { // its bytes count, and those of the upload need not be synced
+		err = u.s.linkPushed(ctx, layer)
 	}
 	if err == nil && !there || errors.Is(err, errGone) {
-		failpoint.Step()
-		if err := u.file.Sync(); err != nil {
-			return &content.WriteError{Err: err}
+		blob, serr := u.file.Stage()
+		if serr != nil {
+			return &content.WriteError{Err: serr}
 		}
-		err = u.s.putLayer(ctx, u, d, true)
+		err = u.s.placePushed(ctx, layer, blob)
 	}
 	if err == nil {
 		u.Cancel()
@@ -328,21 +295,13 @@ func (u *upload) Finish(ctx context.Context, d digest.Digest) error {
 // Cancel removes the upload. Nobody can go on with it.
 func (u *upload) Cancel() {
 	u.session, u.over = nil, true
-	u.s.remove(u.dir)
+	u.s.remove(u.name)
 }
 
-// remove takes the directory of an upload away, whatever is in it.
-func (s *Store) remove(dir string) {
-	failpoint.Step()
-	if err := os.RemoveAll(dir); err != nil {
-		s.log.WithError(err).WithField("path", dir).Error("cannot remove an upload; it goes with the grace")
-		return
+// remove removes an upload, whatever is in its directory.
+func (s *Store) remove(u layout.Upload) {
+	if err := s.tree.RemoveUpload(u); err != nil {
+		s.log.WithError(err).WithField("repository", u.Repository).WithField("upload", u.ID).
+			Error("cannot remove an upload; an expiry does once its grace is over")
 	}
-	s.prune(filepath.Dir(dir))
-}
-
-// HasUpload says whether an upload is there, or may be.
-func (s *Store) HasUpload(repo, id string) bool {
-	_, err := s.UploadSize(repo, id)
-	return !errors.Is(err, content.ErrUnknown)
 }
