@@ -46,12 +46,12 @@ var arrows = []struct {
 		"internal/event", "internal/index", "internal/inspect", "internal/registry",
 	}},
 	{"internal/inspect", []string{
-		"internal/image", "internal/index", "internal/layout", "internal/nearest", "internal/policy",
-		"internal/reconcile", "internal/stamp", "internal/store", "internal/tree", "internal/ui",
+		"internal/fsck", "internal/image", "internal/index", "internal/layout", "internal/nearest",
+		"internal/policy", "internal/stamp", "internal/store", "internal/tree", "internal/ui",
 	}},
 	{"internal/gc", []string{
-		"internal/adopt", "internal/image", "internal/index", "internal/layout", "internal/policy",
-		"internal/reconcile", "internal/stamp", "internal/store", "internal/tree",
+		"internal/fsck", "internal/image", "internal/index", "internal/layout", "internal/policy",
+		"internal/stamp", "internal/store", "internal/tree",
 	}},
 	{"internal/registry", []string{
 		"internal/content", "internal/event", "internal/index", "internal/layout", "internal/manifest",
@@ -76,12 +76,16 @@ var arrows = []struct {
 	{"internal/content", []string{
 		"internal/manifest",
 	}},
+	{"internal/fsck", []string{
+		"internal/adopt", "internal/index", "internal/layout", "internal/manifest", "internal/store",
+		"internal/tree",
+	}},
 	{"internal/store", []string{
 		"internal/adopt", "internal/disk", "internal/index", "internal/index/sqlite", "internal/policy",
 		"internal/reconcile", "internal/tree", "pkg/config",
 	}},
 	{"internal/reconcile", []string{
-		"internal/adopt", "internal/index", "internal/layout", "internal/manifest", "internal/tree",
+		"internal/adopt", "internal/index", "internal/layout", "internal/tree",
 	}},
 	{"internal/policy", []string{
 		"internal/index", "internal/layout",

@@ -11,10 +11,11 @@ import (
 	"github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
 	"github.com/distribution/reference"
 
+	"github.com/jc-lab/docker-cache-server/internal/fsck"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
-	"github.com/jc-lab/docker-cache-server/internal/reconcile"
+	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
@@ -93,7 +94,7 @@ func TestTheIndexSaysWhatIsOnDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ix.Close()
-	problems, seen, err := reconcile.Check(ctx, reconcile.CheckOptions{Dir: dir, Index: ix, Deep: true})
+	problems, seen, err := fsck.Check(ctx, &store.Store{Dir: dir, Index: ix}, fsck.CheckOptions{Deep: true})
 	if err != nil || len(problems) > 0 || !seen.Indexed {
 		t.Errorf("%v, %+v, %v", problems, seen, err)
 	}
