@@ -43,7 +43,8 @@ func hint(err error) string {
 func hintForType(err error) string {
 	if e, ok := err.(*tree.ElsewhereError); ok { // its cause is a lock, which would be the wrong thing to mend
 		return fmt.Sprintf("name %[1]s; or give the copy an index of its own, which is made from its tree: "+
-			"rm %[2]s/.metadata/lock %[2]s/.metadata/gc.lock %[2]s/.metadata/index.db*", e.Holder.Directory, e.Directory)
+			"rm %[2]s/.metadata/lock %[2]s/.metadata/gc.lock %[2]s/.metadata/index.db*",
+			e.Holder.Directory, e.Directory)
 	}
 	var causes []error
 	switch e := err.(type) {
@@ -67,7 +68,8 @@ func hintForType(err error) string {
 	case *config.Error:
 		return e.Hint()
 	case *serve.NoUsersError:
-		return fmt.Sprintf("add one (dcs users add NAME --auth.htpasswd %s), or serve without login: --auth.enabled=false", e.Htpasswd)
+		return fmt.Sprintf("add one (dcs users add NAME --auth.htpasswd %s), "+
+			"or serve without login: --auth.enabled=false", e.Htpasswd)
 	case *serve.CertificateError:
 		return "server.tls.certificate and server.tls.key name PEM files that dcs can read and that belong together"
 	case *serve.ListenError:
