@@ -13,6 +13,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/inspect"
 	"github.com/jc-lab/docker-cache-server/internal/serve"
+	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -74,7 +75,7 @@ func hintForType(err error) string {
 		return "server.tls.certificate and server.tls.key name PEM files that dcs can read and that belong together"
 	case *serve.ListenError:
 		return hintForListening(e)
-	case *serve.DirectoryError:
+	case *store.DirectoryError:
 		return hintForDirectory(e)
 	case *tree.NoStoreError:
 		return "name the directory of the server: --storage.directory DIR"
@@ -84,11 +85,11 @@ func hintForType(err error) string {
 		return "mount one file system for the whole data directory, or choose another one: --storage.directory DIR"
 	case *tree.LinksError:
 		return e.Links[0].Remedy
-	case *gc.GraceError:
+	case *store.GraceError:
 		return "leave --grace out, or give at least " + config.FormatDuration(e.Owed)
-	case *gc.WrongIndexError:
+	case *store.WrongIndexError:
 		return "try again in a few seconds: the server opens the index again and rebuilds it from disk"
-	case *gc.BarredError:
+	case *store.BarredError:
 		return e.Bar.Hint
 	case *gc.UnreadError:
 		return "dcs inspect --check names what cannot be read; check its permissions and the disk"
@@ -116,7 +117,7 @@ func hintForListening(e *serve.ListenError) string {
 	return another
 }
 
-func hintForDirectory(e *serve.DirectoryError) string {
+func hintForDirectory(e *store.DirectoryError) string {
 	if errors.Is(e.Err, fs.ErrPermission) {
 		return fmt.Sprintf("make it writable for the user that runs dcs (chown -R USER %s), "+
 			"or choose another one: --storage.directory DIR", e.Directory)

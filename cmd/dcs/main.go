@@ -16,8 +16,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/jc-lab/docker-cache-server/internal/gc"
 	"github.com/jc-lab/docker-cache-server/internal/serve"
+	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
@@ -106,9 +106,9 @@ func exitCode(err error) int {
 	var (
 		usage  *usageError
 		conf   *config.Error
-		grace  *gc.GraceError
+		grace  *store.GraceError
 		locked *tree.LockedError
-		wrong  *gc.WrongIndexError
+		wrong  *store.WrongIndexError
 		noUser *serve.NoUsersError
 		cert   *serve.CertificateError
 		flaws  *problemsError

@@ -9,8 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/jc-lab/docker-cache-server/internal/owner"
-	"github.com/jc-lab/docker-cache-server/internal/policy"
-	"github.com/jc-lab/docker-cache-server/internal/serve"
+	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
@@ -100,16 +99,14 @@ func becomeOwner(cfg *config.Config) error {
 	return owner.Become(string(dir))
 }
 
-// asked returns the policy with what was configured explicitly. The rest comes from the last server.
-func asked(cfg *config.Config, origins config.Origins) policy.Request {
-	r := policy.Request{Default: serve.Policy(cfg)}
-	if origins.Explicit("cache.ttl") {
-		r.TTL = &cfg.Cache.TTL
+// newOpener returns the opener of the store that a configuration names, with what the operator asked for. A process of
+// root becomes the owner of the data directory first.
+func newOpener(cfg *config.Config, origins config.Origins, log logrus.FieldLogger) (store.Opener, error) {
+	if err := becomeOwner(cfg); err != nil {
+		return store.Opener{}, err
 	}
-	if origins.Explicit("cache.grace") {
-		r.Grace = &cfg.Cache.Grace
-	}
-	return r
+	dir, err := tree.At(cfg.Storage.Directory)
+	return store.Opener{Dir: dir, Log: log, Asked: store.Asked(cfg, origins), NameAge: store.NameAge(cfg)}, err
 }
 
 func (env *environment) get(name string) string {

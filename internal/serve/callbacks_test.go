@@ -20,11 +20,11 @@ func quietLog() *logrus.Logger {
 	return log
 }
 
-func numbered(i int) event { return event{digest: digest.FromString(fmt.Sprint(i)), size: int64(i)} }
+func numbered(i int) call { return call{digest: digest.FromString(fmt.Sprint(i)), size: int64(i)} }
 
 func TestEventsAreToldInOrderEachOnce(t *testing.T) {
 	var told []int64
-	e := newCallbacks(func(ev event) { told = append(told, ev.size) }, quietLog(), maxEvents)
+	e := newCallbacks(func(ev call) { told = append(told, ev.size) }, quietLog(), maxCalls)
 	go e.deliver()
 	var want []int64
 	for i := range 10_000 {
@@ -43,7 +43,7 @@ func TestEventsBeyondTheLimitAreLostAndCounted(t *testing.T) {
 	log.SetOutput(&out)
 	proceed := make(chan struct{})
 	var told []int64
-	e := newCallbacks(func(ev event) { <-proceed; told = append(told, ev.size) }, log, 4)
+	e := newCallbacks(func(ev call) { <-proceed; told = append(told, ev.size) }, log, 4)
 	for i := range 10 { // nobody delivers yet: four wait, six are lost
 		e.add(numbered(i))
 	}
@@ -69,12 +69,12 @@ func TestAnObserverThatPanicsIsLoggedAndTheNextCallIsMade(t *testing.T) {
 	log := logrus.New()
 	log.SetOutput(&out)
 	var told []int64
-	e := newCallbacks(func(ev event) {
+	e := newCallbacks(func(ev call) {
 		if ev.size == 1 {
 			panic("observer is broken")
 		}
 		told = append(told, ev.size)
-	}, log, maxEvents)
+	}, log, maxCalls)
 	go e.deliver()
 	for i := range 3 {
 		e.add(numbered(i))
@@ -89,7 +89,7 @@ func TestAnObserverThatPanicsIsLoggedAndTheNextCallIsMade(t *testing.T) {
 
 func TestAnObserverThatDoesNotReturnIsGivenUp(t *testing.T) {
 	told, proceed := 0, make(chan struct{})
-	e := newCallbacks(func(event) { told++; <-proceed }, quietLog(), maxEvents)
+	e := newCallbacks(func(call) { told++; <-proceed }, quietLog(), maxCalls)
 	go e.deliver()
 	for i := range 3 {
 		e.add(numbered(i))
@@ -118,12 +118,12 @@ func TestAnObserverThatDoesNotReturnIsGivenUp(t *testing.T) {
 func TestOnlyAnObserverIsCalling(t *testing.T) {
 	var inside, beside bool
 	var e *callbacks
-	e = newCallbacks(func(event) {
+	e = newCallbacks(func(call) {
 		inside = e.calling()
 		done := make(chan struct{})
 		go func() { defer close(done); beside = e.calling() }()
 		<-done
-	}, quietLog(), maxEvents)
+	}, quietLog(), maxCalls)
 	if e.calling() {
 		t.Error("calling before anybody is told")
 	}

@@ -129,7 +129,7 @@ func (s *Server) stop(ctx context.Context) error {
 		closeAll(s.listeners) // of New, on which Start does not serve
 	}
 	if n := s.flights.drain(ctx); n > 0 {
-		err = errors.Join(err, fmt.Errorf("%d requests did not end", n))
+		err = errors.Join(err, fmt.Errorf("not all requests ended (%d left)", n))
 	}
 	err = errors.Join(err, s.front.debug.Close())
 	s.tasks.cancel()
@@ -137,5 +137,5 @@ func (s *Server) stop(ctx context.Context) error {
 	s.tasks.end()
 	s.requestLog.summarize(time.Now().Add(failureWindow)) // the window ends now
 	err = errors.Join(err, s.callbacks.finish(ctx))
-	return errors.Join(err, s.store.index.Beat(context.Background()), s.store.close()) // the store was watched until now
+	return errors.Join(err, s.store.Close())
 }

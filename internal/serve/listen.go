@@ -90,7 +90,7 @@ func (f *front) listen() (all []bound, err error) {
 	for _, l := range found {
 		registry = append(registry, bound{f.certificate.wrap(listener{l, f.door}, f.registry), f.registry})
 	}
-	f.log.WithFields(logrus.Fields{"address": addressesIn(registry), "version": buildOf().version, "tls": f.certificate != nil, "directory": f.cfg.Storage.Directory,
+	f.log.WithFields(logrus.Fields{"address": addressesIn(registry), "version": buildOf().Version, "tls": f.certificate != nil, "directory": f.cfg.Storage.Directory,
 		"ttl": config.FormatDuration(f.cfg.Cache.TTL)}).Info("serving")
 	return append(all, registry...), nil
 }

@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -9,6 +8,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/jc-lab/docker-cache-server/internal/event"
 	"github.com/jc-lab/docker-cache-server/internal/registry"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -20,21 +20,25 @@ type requestLog struct {
 	failures failures
 }
 
-// request writes the lines of a request.
-func (l *requestLog) request(r *http.Request, e registry.Exchange) {
-	if e.Login.Failed() && l.failures.admit(registry.NetworkOf(e.Client), time.Now()) {
-		l.log.WithFields(logrus.Fields{"user": printable(e.Tried), "remote": asker(r, e), "reason": string(e.Login)}).Warn("login failed")
+// observe writes the lines of a request.
+func (l *requestLog) observe(e event.Event) {
+	r := e.Request
+	if r.Method == "" {
+		return // no request
+	}
+	if r.Login.Failed() && l.failures.admit(registry.NetworkOf(r.Client), time.Now()) {
+		l.log.WithFields(logrus.Fields{"user": printable(r.Tried), "remote": address(r), "reason": string(r.Login)}).Warn("login failed")
 	}
 	if !l.config().Log.Access {
 		return
 	}
-	fields := logrus.Fields{"method": short(r.Method), "path": short(r.URL.Path), "status": e.Status, "bytes_in": e.Received,
-		"bytes_out": e.Sent, "duration_ms": milliseconds(e.Took), "remote": asker(r, e)}
-	if e.User != "" {
-		fields["user"] = e.User
+	fields := logrus.Fields{"method": short(r.Method), "path": short(r.Path), "status": r.Status, "bytes_in": r.Received,
+		"bytes_out": r.Sent, "duration_ms": milliseconds(r.Took), "remote": address(r)}
+	if r.User != "" {
+		fields["user"] = r.User
 	}
-	if agent := r.UserAgent(); agent != "" {
-		fields["agent"] = short(agent)
+	if r.Agent != "" {
+		fields["agent"] = short(r.Agent)
 	}
 	l.log.WithFields(fields).Info("request")
 }
@@ -46,12 +50,12 @@ func (l *requestLog) summarize(now time.Time) {
 	}
 }
 
-// asker is the address of the client.
-func asker(r *http.Request, e registry.Exchange) string {
-	if !e.Client.IsValid() {
-		return r.RemoteAddr
+// address is that of the client, as the log has it.
+func address(r event.Request) string {
+	if !r.Client.IsValid() {
+		return r.Peer
 	}
-	return e.Client.String()
+	return r.Client.String()
 }
 
 // milliseconds is how the log writes a duration: a number that machines can add up.

@@ -8,7 +8,9 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/jc-lab/docker-cache-server/internal/event"
 	"github.com/jc-lab/docker-cache-server/internal/registry"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/internal/users"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -66,24 +68,24 @@ func (l *logins) check() registry.Authenticate {
 	return nil
 }
 
-func (l *logins) askProgram(r *http.Request, _, user, password string) registry.Login {
+func (l *logins) askProgram(r *http.Request, _, user, password string) event.Login {
 	if l.ask(r, user, password) {
-		return registry.LoggedIn
+		return event.LoggedIn
 	}
-	return registry.Rejected
+	return event.Rejected
 }
 
-func (l *logins) verify(r *http.Request, client, user, password string) registry.Login {
+func (l *logins) verify(r *http.Request, client, user, password string) event.Login {
 	v := l.users.Load() // of the newest configuration
 	switch {
 	case v.Verify(r.Context(), client, user, password):
-		return registry.LoggedIn
+		return event.LoggedIn
 	case r.Context().Err() != nil:
-		return registry.Abandoned
+		return event.Abandoned
 	case !v.Knows(user):
-		return registry.UnknownUser
+		return event.UnknownUser
 	}
-	return registry.WrongPassword
+	return event.WrongPassword
 }
 
 // read reads the users of a configuration, of whom at least one must be able to log in. Nil: they are not asked.
@@ -91,7 +93,7 @@ func (l *logins) read(cfg *config.Config) (*users.Verifier, error) {
 	if l.ask != nil || !cfg.Auth.Enabled {
 		return nil, nil
 	}
-	o := users.VerifierOptions{Path: Htpasswd(cfg), Access: l.reach, After: l.users.Load()}
+	o := users.VerifierOptions{Path: users.Path(cfg.Auth.Htpasswd, tree.Dir(cfg.Storage.Directory)), Access: l.reach, After: l.users.Load()}
 	o.OnChange = func(n int, err error) { l.changed(o.Path, n, err) }
 	for _, u := range cfg.Auth.Users {
 		o.Users = append(o.Users, users.Credential{Name: u.Username, Password: u.Password})
