@@ -12,6 +12,8 @@ import (
 
 var shells = []string{"bash", "zsh", "fish", "powershell"}
 
+// newCompletionCommand is one command with the shell as its argument, where cobra would add a command for each shell:
+// its own prints help and exits with 0 when the shell is missing or misspelt.
 func newCompletionCommand() *cobra.Command {
 	var bare bool
 	cmd := &cobra.Command{
@@ -59,6 +61,7 @@ EXIT STATUS
 	return cmd
 }
 
+// unknownShell returns the error for a shell that cobra has no script for, and suggests one that it has.
 func unknownShell(name string) error {
 	err := fmt.Errorf("unknown shell %q", name)
 	if meant := nearest.Name(name, shells); meant != "" {

@@ -61,6 +61,7 @@ EXIT STATUS
 // mask replaces every password, so that not even its length is shown.
 const mask = "********"
 
+// printConfig prints a line for each key. A list of users shows their names only.
 func printConfig(env *environment, cfg *config.Config, origins config.Origins) error {
 	t := ui.Table{Columns: []ui.Column{{Title: "KEY"}, {Title: "VALUE", Flexible: true},
 		{Title: "FROM", Flexible: true}}}
@@ -89,6 +90,7 @@ type setting struct {
 	Name  string `json:"name"` // the path of the file, or the name of the variable or the flag; else empty
 }
 
+// settings returns all keys for JSON, by name.
 func settings(cmd *cobra.Command, cfg *config.Config, origins config.Origins) map[string]setting {
 	all := map[string]setting{}
 	for _, key := range config.Keys() {

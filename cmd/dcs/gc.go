@@ -87,6 +87,7 @@ EXIT STATUS
 	return cmd
 }
 
+// check refuses values that no flag type refuses.
 func (f gcFlags) check() error {
 	if f.limit < 0 {
 		return &usageError{fmt.Errorf("--limit %d is negative", f.limit), "0 prints all"}
@@ -159,6 +160,7 @@ func unmended(rep gc.Report) error {
 	return nil
 }
 
+// oneOf returns an error if the value of a flag is none of the allowed words.
 func oneOf(flag, value string, allowed ...string) error {
 	for _, a := range allowed {
 		if value == a {
@@ -168,6 +170,7 @@ func oneOf(flag, value string, allowed ...string) error {
 	return &usageError{fmt.Errorf("--%s %q is not known", flag, value), "use " + sentence(allowed)}
 }
 
+// firstOf returns the first error that is not nil.
 func firstOf(errs ...error) error {
 	for _, err := range errs {
 		if err != nil {

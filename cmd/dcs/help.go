@@ -15,6 +15,7 @@ const helpWidth = 80
 // statusHeading is where the text of a command ends and its exit status begins.
 const statusHeading = "\n\nEXIT STATUS\n"
 
+// newHelpCommand takes the place of cobra's own, which exits with 0 for a command that does not exist.
 func newHelpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND ...]",

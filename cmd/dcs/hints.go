@@ -103,6 +103,7 @@ func hintForType(err error) string {
 	return ""
 }
 
+// hintForListening names the flag to change, and the reason if the system gives one.
 func hintForListening(e *serve.ListenError) string {
 	another := "choose another --server.port (or --server.address)"
 	if e.Key == "debug.address" {
@@ -117,6 +118,7 @@ func hintForListening(e *serve.ListenError) string {
 	return another
 }
 
+// hintForDirectory is for a directory whose error has no more precise hint.
 func hintForDirectory(e *store.DirectoryError) string {
 	if errors.Is(e.Err, fs.ErrPermission) {
 		return fmt.Sprintf("make it writable for the user that runs dcs (chown -R USER %s), "+

@@ -123,6 +123,8 @@ EXIT STATUS
 	return cmd
 }
 
+// options turns the flags into the options of a listing. given tells whether a flag was on the command line, since
+// defaults depend on that.
 func (f inspectFlags) options(terminal bool, given func(flag string) bool) (inspect.Options, error) {
 	o := inspect.Options{Kind: inspect.Blobs, Sort: inspect.Sort(f.sort), Reverse: f.reverse, Limit: f.limit,
 		Repository: f.repository, Histogram: f.histogram}
@@ -209,6 +211,7 @@ func (f inspectFlags) verify(env *environment, cmd *cobra.Command) error {
 	return err
 }
 
+// words returns texts of another type as strings.
 func words[T ~string](of []T) (all []string) {
 	for _, w := range of {
 		all = append(all, string(w))
@@ -230,6 +233,7 @@ func newSource(env *environment, cmd *cobra.Command) (*inspect.Source, error) {
 	return &inspect.Source{Store: opener}, err
 }
 
+// newOutput is standard output in a format. The terminal decides about width and colour.
 func newOutput(env *environment, format string) inspect.Output {
 	return inspect.Output{To: env.stdout, Format: inspect.Format(format),
 		Width: ui.Width(env.stdout, env.get), Colour: ui.Colour(env.stdout, env.get)}

@@ -102,6 +102,7 @@ func (r *remembering) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// exitCode returns the exit code for an error. An interrupted command has its own, whatever else failed.
 func exitCode(err error) int {
 	var (
 		usage  *usageError

@@ -61,6 +61,7 @@ func (m *serviceManager) stopping(drain time.Duration) {
 		fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", (drain+closing).Microseconds()))
 }
 
+// statusLocked is the line that systemctl status shows.
 func (m *serviceManager) statusLocked() string {
 	if m.compared {
 		return "STATUS=serving"
@@ -68,6 +69,7 @@ func (m *serviceManager) statusLocked() string {
 	return "STATUS=serving; scanning the disk, nothing is removed until that is done"
 }
 
+// tellLocked sends lines in one datagram. A server goes on without a service manager, so it only logs an error.
 func (m *serviceManager) tellLocked(lines ...string) {
 	if _, err := daemon.SdNotify(false, strings.Join(lines, "\n")); err != nil {
 		m.log.WithError(err).Warn("cannot tell the service manager about the state of the server")

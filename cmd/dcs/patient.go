@@ -45,6 +45,7 @@ func (p *patient) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
+// deliver writes the lines until close. A line that cannot be written is lost, like one for which there was no room.
 func (p *patient) deliver(log *logrus.Logger) {
 	for l := range p.lines {
 		if l.end != nil {

@@ -46,6 +46,7 @@ func printRepairs(env *environment, rep gc.Report) error {
 	return nil
 }
 
+// imageTable has a row for each image. On a narrow screen it leaves out the digest first, then the last access.
 func imageTable(rep gc.Report, images []gc.ReportImage) ui.Table {
 	t := ui.Table{Columns: []ui.Column{
 		{Title: "IMAGE", Flexible: true, Min: 36, Cut: ui.CutName}, {Title: "DIGEST", Drop: 2, First: true},

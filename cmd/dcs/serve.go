@@ -104,6 +104,7 @@ func runServer(ctx context.Context, env *environment, cfg *config.Config, log *l
 	return err
 }
 
+// shuttingDown is what the log and the service manager say when a stop begins.
 func shuttingDown(timeout time.Duration) string {
 	return fmt.Sprintf("shutting down: waiting up to %s for running transfers", config.FormatDuration(timeout))
 }

@@ -65,6 +65,7 @@ func addAlias(cmd *cobra.Command, short, key string) {
 	})
 }
 
+// chain returns a function that calls both, in this order, until one fails. first may be nil.
 func chain(first, second func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		if first != nil {
@@ -109,6 +110,7 @@ func newOpener(cfg *config.Config, origins config.Origins, log logrus.FieldLogge
 	return store.Opener{Dir: dir, Log: log, Asked: store.Asked(cfg, origins), NameAge: store.NameAge(cfg)}, err
 }
 
+// get returns the value of a variable, or "".
 func (env *environment) get(name string) string {
 	for _, kv := range env.environ {
 		if v, ok := strings.CutPrefix(kv, name+"="); ok {

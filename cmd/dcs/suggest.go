@@ -82,6 +82,8 @@ func flagError(cmd *cobra.Command, err error) error {
 	return &usageError{err, lists}
 }
 
+// invalidValue says what is wrong with a value. Errors of the configuration are in our words already; those of pflag
+// are Go's.
 func invalidValue(invalid *pflag.InvalidValueError) error {
 	f := invalid.GetFlag()
 	cause := invalid.Unwrap()

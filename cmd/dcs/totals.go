@@ -58,6 +58,7 @@ func summary(rep gc.Report) string {
 		ui.Count(rep.Remaining.Tags, "tag"), ui.Bytes(rep.Remaining.Bytes), verb)
 }
 
+// removals counts what a run removed, for a sentence.
 func removals(rep gc.Report) []string {
 	images := ui.Count(int64(len(rep.Images)), "image")
 	if n := rep.Removed.Blobs; n > 0 {

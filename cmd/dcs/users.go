@@ -236,6 +236,8 @@ func configured(cfg *config.Config) (names []string) {
 	return names
 }
 
+// usersFile opens the users file of a configuration, as the owner of the data directory if it is in there. The file
+// need not exist.
 func usersFile(env *environment, cmd *cobra.Command) (*users.File, *config.Config, error) {
 	cfg, _, err := loadConfig(env, cmd)
 	if err != nil {
@@ -303,6 +305,7 @@ func askPassword(ctx context.Context, fd int) ([]byte, error) {
 	}
 }
 
+// checkPassword refuses a password that bcrypt would cut, or none.
 func checkPassword(password string) error {
 	if err := credential.CheckPassword(password); err != nil {
 		return &usageError{fmt.Errorf("password %w", err),
