@@ -76,7 +76,7 @@ type Result struct {
 // Execute removes what the plan lists, as far as it is still unwanted. When ctx ends it stops between
 // two steps; the result says what was done.
 func (c *Collector) Execute(ctx context.Context, p *Plan) (Result, error) {
-	x := execution{Collector: c, ctx: ctx, plan: p, images: map[layout.Key]Image{}, gone: map[layout.Key]bool{}, removed: map[layout.Key]bool{}, levels: map[string]bool{}}
+	x := execution{Collector: c, ctx: ctx, plan: p, images: map[layout.Key]Image{}, gone: map[layout.Key]bool{}, levels: map[string]bool{}}
 	for _, i := range p.Images {
 		x.images[i.key] = i
 	}
@@ -96,9 +96,7 @@ type execution struct {
 	lines  int                  // removed images that had their turn in the log
 	images map[layout.Key]Image // of the plan
 	gone   map[layout.Key]bool
-	// removed are the blobs whose file went; one that only claimed to be has none.
-	removed map[layout.Key]bool
-	levels  map[string]bool // directories from which this level removed names
+	levels map[string]bool // directories from which this level removed names
 }
 
 // record lets the index know while a run is under way. It is for the next one to say what it found: an index that
@@ -121,10 +119,10 @@ func (x *execution) run() error {
 	errs := []error{x.removeUploads()}
 	for _, level := range []struct {
 		rows   []index.Row
-		remove func([]index.Row) error
+		remove index.Remove
 		last   bool // a blob that a power loss brings back is adopted, and goes again
 	}{
-		{x.plan.Tags, x.removeTag, false}, {x.plan.Manifests, x.removeManifests, false}, {x.plan.Layers, x.removeLayer, false}, {x.plan.Blobs, x.removeBlob, true},
+		{x.plan.Tags, x.removeTag, false}, {x.plan.Manifests, x.removeManifest, false}, {x.plan.Layers, x.removeLayer, false}, {x.plan.Blobs, x.removeBlob, true},
 	} {
 		for rows := level.rows; len(rows) > 0; { // what names something goes before it, from a level of its own
 			depth := x.plan.depth[rows[0].Key]
@@ -150,18 +148,13 @@ const maxFailed = 3
 const maxYield = 100 * time.Millisecond
 
 // retireLevel retires rows of which none keeps another.
-func (x *execution) retireLevel(rows []index.Row, remove func([]index.Row) error) error {
+func (x *execution) retireLevel(rows []index.Row, remove index.Remove) error {
 	var errs []error
-	var keys []layout.Key
-	for _, r := range rows {
-		if !x.gone[r.Key] { // else it went together with another one
-			keys = append(keys, r.Key)
-		}
-	}
+	victims := x.plan.Victims(rows)
 	whole := cmp.Or(x.Batch, 64)
-	for size, failed := whole, 0; len(keys) > 0; {
+	for size, failed := whole, 0; len(victims) > 0; {
 		began := time.Now()
-		n, err := x.retire(keys[:min(size, len(keys))], remove)
+		n, err := x.retire(victims[:min(size, len(victims))], remove)
 		switch {
 		case n > 0:
 			size, failed = whole, 0
@@ -175,7 +168,7 @@ func (x *execution) retireLevel(rows []index.Row, remove func([]index.Row) error
 		if hopeless(err) || failed == maxFailed {
 			break
 		}
-		keys = keys[n:]
+		victims = victims[n:]
 		for range n {
 			x.step()
 		}
@@ -196,44 +189,52 @@ func hopeless(err error) bool {
 	return isHeld(err)
 }
 
-// retire retires the first of some keys, and says how many it came to.
-func (x *execution) retire(keys []layout.Key, remove func([]index.Row) error) (int, error) {
+// retire retires the first of some victims, and says how many it came to.
+func (x *execution) retire(victims []index.Victim, remove index.Remove) (int, error) {
 	if err := x.ctx.Err(); err != nil {
 		return 0, err
 	}
-	before := x.result
-	counted := func(rows []index.Row) error {
-		then := x.result
-		err := remove(rows)
-		if err != nil {
-			x.result = then
-		}
-		return err
-	}
-	all, err := x.Index.RetireAll(x.ctx, keys, x.plan.Cutoffs, counted)
+	all, err := x.Index.RetireAll(x.ctx, victims, remove)
 	if errors.Is(err, index.ErrFull) && x.Tree.DropBallast(x.Dir.Ballast()) {
 		x.Log.Warn("the disk is full; the ballast makes room for the index")
-		x.result = before
-		all, err = x.Index.RetireAll(x.ctx, keys, x.plan.Cutoffs, counted)
+		all, err = x.Index.RetireAll(x.ctx, victims, remove)
 	}
 	if err != nil {
-		x.result = before // counted inside the transaction, which did not happen
-		return 0, fmt.Errorf("retire %s: %w", keys[0], err)
+		return 0, fmt.Errorf("retire %s: %w", victims[0].Key, err)
 	}
 	var errs []error
 	for i, r := range all {
 		if r.Err != nil {
-			errs = append(errs, fmt.Errorf("retire %s: %w", keys[i], r.Err))
+			errs = append(errs, fmt.Errorf("retire %s: %w", victims[i].Key, r.Err))
 		}
-		for _, row := range r.Rows {
-			x.gone[row.Key] = true
-			x.told(row)
-			if x.removed[row.Key] && x.OnDelete != nil {
-				x.OnDelete(row.Digest)
-			}
+		if r.Row != nil {
+			x.count(*r.Row, r.Removed)
 		}
 	}
 	return len(all), errors.Join(errs...)
+}
+
+// count adds a row that was retired to the result, and reports it.
+func (x *execution) count(row index.Row, removed index.Removed) {
+	x.gone[row.Key] = true
+	x.told(row)
+	switch row.Key.Kind {
+	case layout.Tag:
+		x.result.Removed.Tags++
+	case layout.Manifest:
+		if removed.File {
+			x.result.Removed.Manifests++
+		}
+	case layout.Blob:
+		if !removed.File {
+			return // it was a claim
+		}
+		x.result.Removed.Blobs++
+		x.result.FreedBytes += removed.Bytes
+		if x.OnDelete != nil {
+			x.OnDelete(row.Digest)
+		}
+	}
 }
 
 // trail is how many removed images of one run have a line of their own in the log.
@@ -268,36 +269,26 @@ func (x *execution) tellLog(fields logrus.Fields, line string) {
 
 // The remove functions run inside the transaction that removes the rows.
 
-func (x *execution) removeTag(rows []index.Row) error {
-	k := rows[0].Key
-	dir := x.Dir.File(layout.Path{Kind: layout.TagDir, Repository: k.Repository, Tag: k.Tag})
+func (x *execution) removeTag(row index.Row) (index.Removed, error) {
+	dir := x.Dir.File(layout.Path{Kind: layout.TagDir, Repository: row.Key.Repository, Tag: row.Key.Tag})
 	if _, err := x.Tree.Trash(dir); err != nil {
-		return err
+		return index.Removed{}, err
 	}
-	x.result.Removed.Tags++
 	x.levels[filepath.Dir(dir)] = true
-	return nil
+	return index.Removed{File: true}, nil
 }
 
-func (x *execution) removeManifests(rows []index.Row) error {
-	for _, r := range rows {
-		there, err := x.removeLink(r.Key)
-		if err != nil {
-			return err
-		}
-		if there {
-			x.result.Removed.Manifests++
-		}
-	}
-	return nil
+func (x *execution) removeManifest(row index.Row) (index.Removed, error) {
+	there, err := x.removeLink(row.Key)
+	return index.Removed{File: there}, err
 }
 
-func (x *execution) removeLayer(rows []index.Row) error {
-	if x.plan.waitsForUpload(rows[0]) {
-		return index.ErrSkip
+func (x *execution) removeLayer(row index.Row) (index.Removed, error) {
+	if x.plan.waitsForUpload(row) {
+		return index.Removed{}, index.ErrSkip
 	}
-	_, err := x.removeLink(rows[0].Key)
-	return err
+	there, err := x.removeLink(row.Key)
+	return index.Removed{File: there}, err
 }
 
 // removeLink says whether the link was there. It is so small that to remove it takes no longer than to
@@ -306,24 +297,20 @@ func (x *execution) removeLink(k layout.Key) (there bool, err error) {
 	return x.remove(x.Dir.File(k.Path()), x.Tree.Remove)
 }
 
-func (x *execution) removeBlob(rows []index.Row) error {
-	file := x.Dir.File(rows[0].Key.Path())
+func (x *execution) removeBlob(row index.Row) (index.Removed, error) {
+	file := x.Dir.File(row.Key.Path())
 	fi, err := os.Lstat(file)
 	if err == nil && !fi.Mode().IsRegular() && fi.Mode()&fs.ModeSymlink == 0 {
 		err = fmt.Errorf("%s is no regular file", file)
 	}
 	if err != nil && !tree.Missing(err) {
-		return err
+		return index.Removed{}, err
 	}
 	there, err := x.remove(file, x.Tree.Trash)
-	if err == nil && there {
-		x.removed[rows[0].Key] = true
-		x.result.Removed.Blobs++
-		if fi.Mode().IsRegular() { // what a link leads to stays, as it belongs to who made the link
-			x.result.FreedBytes += fi.Size()
-		}
+	if err != nil || !there || !fi.Mode().IsRegular() { // what a link leads to stays, as it belongs to who made the link
+		return index.Removed{File: there}, err
 	}
-	return err
+	return index.Removed{File: true, Bytes: fi.Size()}, nil
 }
 
 // remove takes a link or a blob away, with its directory, which holds nothing else as a rule: so one sync of
@@ -403,14 +390,14 @@ func (x *execution) removeUploads() error {
 func (x *planner) oldestUpload(repo string) (oldest time.Time, ok bool, err error) {
 	err = x.walk.Uploads(x.ctx, repo, func(id string) error {
 		u := layout.Path{Kind: layout.UploadDir, Repository: repo, Upload: id}
-		last, err := lastWrite(x.Dir.File(u))
+		last, err := lastWrite(x.gc.Dir.File(u))
 		if err != nil {
 			return x.walk.Pass(repo, err)
 		}
-		if last.Before(x.uploadCutoff) {
+		if last.Before(x.plan.uploadCutoff) {
 			return nil
 		}
-		if began, says := started(x.Dir, u); says && (!ok || began.Before(oldest)) {
+		if began, says := started(x.gc.Dir, u); says && (!ok || began.Before(oldest)) {
 			oldest, ok = began, true
 		}
 		return nil
