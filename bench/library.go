@@ -49,7 +49,16 @@ func (b *bench) library() (*library, error) {
 		return nil, err
 	}
 	b.images = l
-	return l, link(dir, l.twin)
+	copies := []string{l.twin}
+	if b.Against != "" {
+		copies = append(copies, program{before: true}.own(l.dir), program{before: true}.own(l.twin))
+	}
+	for _, to := range copies { // before a server makes an index in the first
+		if err := link(dir, to); err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
 }
 
 // addLarge adds a blob of noise to the first repository.
@@ -65,15 +74,18 @@ func (l *library) addLarge(size int64) error {
 		return err
 	}
 	d, repo := hash.Digest(), l.images[0].Repository
-	for _, p := range []layout.Path{{Kind: layout.BlobDir, Digest: d}, {Kind: layout.LayerDir, Repository: repo, Digest: d}} {
+	for _, p := range []layout.Path{{Kind: layout.BlobDir, Digest: d},
+		{Kind: layout.LayerDir, Repository: repo, Digest: d}} {
 		if err := os.MkdirAll(layout.Dir(l.dir).File(p), 0o755); err != nil {
 			return err
 		}
 	}
-	l.large = load.Request{Method: "GET", Path: "/v2/" + repo + "/blobs/" + d.String(), Length: size, Digest: d}.Prepare()
+	l.large = load.Request{Method: "GET", Path: "/v2/" + repo + "/blobs/" + d.String(), Length: size,
+		Digest: d}.Prepare()
 	return errors.Join(
 		os.Rename(tmp, layout.Dir(l.dir).File(layout.Path{Kind: layout.BlobData, Digest: d})),
-		os.WriteFile(layout.Dir(l.dir).File(layout.Path{Kind: layout.LayerLink, Repository: repo, Digest: d}), []byte(d), 0o644))
+		os.WriteFile(layout.Dir(l.dir).File(layout.Path{Kind: layout.LayerLink, Repository: repo, Digest: d}),
+			[]byte(d), 0o644))
 }
 
 // link gives every file of a tree a second name in another one.
@@ -95,10 +107,12 @@ func link(from, to string) error {
 
 // accept is what docker sends when it asks for a manifest, to every server alike.
 const accept = "Accept: application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, " +
-	"application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json\r\n"
+	"application/vnd.docker.distribution.manifest.v2+json, " +
+	"application/vnd.docker.distribution.manifest.list.v2+json\r\n"
 
 func blobRequest(method, repo string, b stores.Blob) load.Request {
-	return load.Request{Method: method, Path: "/v2/" + repo + "/blobs/" + b.Digest.String(), Length: int64(len(b.Data)), Digest: b.Digest}
+	return load.Request{Method: method, Path: "/v2/" + repo + "/blobs/" + b.Digest.String(), Length: int64(len(b.Data)),
+		Digest: b.Digest}
 }
 
 func manifestRequest(method string, im stores.Image, reference string) load.Request {

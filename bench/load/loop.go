@@ -12,8 +12,8 @@ type Loop struct {
 	Addr string
 	// Plans are the requests of each connection, in their order.
 	Plans [][]Request
-	// For is how long the connections go on, from the first to the last of their plan and over again. What is under way at
-	// the end is finished, and counted.
+	// For is how long the connections go on, from the first to the last of their plan and over again. What is under way
+	// at the end is finished, and counted.
 	For time.Duration
 	// Once ends a connection at the end of its plan, if For is not over before; For may then be 0.
 	Once bool

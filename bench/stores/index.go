@@ -47,8 +47,8 @@ func Index(ctx context.Context, dir layout.Dir, s Shape, age func(image int) tim
 	return err
 }
 
-// transaction is how many rows are written at once. Together they are written in the order of their keys, or most of the time
-// would go into pages of the index that are read and written again and again.
+// transaction is how many rows are written at once. Together they are written in the order of their keys, or most of
+// the time would go into pages of the index that are read and written again and again.
 const transaction = 1_000_000
 
 type filler struct {
@@ -82,7 +82,8 @@ func (f *filler) add(a index.Adoption) { f.rows = append(f.rows, a) }
 
 func (f *filler) flush() error {
 	slices.SortFunc(f.rows, func(a, b index.Adoption) int {
-		return cmp.Or(cmp.Compare(turn(a.Key.Kind), turn(b.Key.Kind)), cmp.Compare(a.Key.Digest, b.Key.Digest), cmp.Compare(a.Digest, b.Digest))
+		return cmp.Or(cmp.Compare(turn(a.Key.Kind), turn(b.Key.Kind)), cmp.Compare(a.Key.Digest, b.Key.Digest),
+			cmp.Compare(a.Digest, b.Digest))
 	})
 	looks := make([]index.Look, len(f.rows))
 	for i := range f.rows {
@@ -98,8 +99,8 @@ func turn(k index.Kind) int {
 	return [...]int{index.Manifest: 0, index.Layer: 1, index.Blob: 2, index.Tag: 3}[k]
 }
 
-// StandIn holds a directory as a server does that has compared its index with the disk, and does nothing else. So a gc can
-// be measured beside a server on an index alone, whose comparison with the disk would find that all is lost.
+// StandIn holds a directory as a server does that has compared its index with the disk, and does nothing else. So a gc
+// can be measured beside a server on an index alone, whose comparison with the disk would find that all is lost.
 func StandIn(ctx context.Context, dir layout.Dir) (release func() error, err error) {
 	ix, err := sqlite.Open(ctx, dir.Index(), sqlite.Serve, time.Now)
 	if err != nil {
