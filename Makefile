@@ -44,7 +44,7 @@ NGINX   ?= $(or $(shell PATH=$$PATH:/usr/sbin:/sbin command -v nginx),nginx)
 T    ?= 60s
 SEED ?= 0
 
-.PHONY: build run test race torture fuzz breakages model conformance lint docs e2e clients bench clean help
+.PHONY: build run test race torture fuzz breakages model conformance lint docs e2e clients bench figures clean help
 
 build: ## build the static binary bin/dcs (what plain `make` does)
 	go build -trimpath -o $(BIN) ./cmd/dcs
@@ -108,6 +108,9 @@ bench: build $(REGISTRY) ## measure dcs beside stock, nginx: ROWS=regexp, SCALE=
 	bin/bench -rounds $(ROUNDS) -rows '$(ROWS)' -scale $(SCALE) -for $(FOR) -layer $(LAYER) -dcs $(BIN) \
 		-against '$(AGAINST)' -registry $(REGISTRY) \
 		-nginx $(NGINX) -dir '$(DIR)' -json '$(JSON)' $(if $(DOC),-doc docs)
+
+figures: ## say how large the code is: lines by room, functions, comments, modules, the program
+	go run ./bench figures .
 
 clean: ## remove what was built; ./data stays
 	rm -rf bin coverage.* *.test *.prof

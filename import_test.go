@@ -19,10 +19,11 @@ var arrows = []struct {
 	pkg  string
 	uses []string
 }{
-	{"bench", []string{"bench/load", "bench/process", "bench/report", "bench/stores", "internal/expiry", "internal/layout"}},
+	{"bench", []string{"bench/house", "bench/load", "bench/process", "bench/report", "bench/stores", "internal/expiry", "internal/layout"}},
 	{"bench/stores", []string{"internal/index", "internal/index/sqlite", "internal/layout"}},
 	{"bench/report", nil},
 	{"bench/load", nil},
+	{"bench/house", nil},
 	{"bench/process", nil},
 	{"cmd/dcs", []string{"internal/expiry", "internal/gc", "internal/index", "internal/inspect", "internal/layout", "internal/nearest", "internal/owner", "internal/serve", "internal/ui", "internal/users", "pkg/config"}},
 	{"pkg/server", []string{"internal/gc", "internal/inspect", "internal/serve", "internal/stamp", "pkg/config"}}, // whose values it makes its own

@@ -53,6 +53,9 @@ func main() {
 		case "generate":
 			fail(generate(os.Args[2:]))
 			return
+		case "figures":
+			fail(figures(os.Stdout, os.Args[2]))
+			return
 		}
 	}
 	o, list, err := parse(os.Args[1:])
