@@ -1,9 +1,9 @@
 // Package house measures the code itself: its lines and comments by room, and how long functions are.
 //
-// A room is a package of the product, below cmd, internal and pkg. A line of code holds a token of Go, with or without a
-// comment behind it; a line of comment holds a comment and nothing else; what is left is blank. Generated files are left
-// out, and what is in packages of tests, such as indextest, counts as tests. The length of a function is its lines from
-// func to the closing brace.
+// A room is a package of the product, below cmd, internal and pkg. A line of code holds a token of Go, with or without
+// a comment behind it; a line of comment holds a comment and nothing else; what is left is blank. Generated files are
+// left out, and what is in packages of tests, such as indextest, counts as tests. The length of a function is its lines
+// from func to the closing brace.
 package house
 
 import (
