@@ -158,7 +158,7 @@ func wholeImage(im stores.Image) []load.Request {
 	return all
 }
 
-// loggedIn is what is asked, by somebody who has a password.
+// loggedIn makes the same requests with a password.
 func loggedIn(requests []load.Request) []load.Request {
 	all := make([]load.Request, len(requests))
 	for i, r := range requests {

@@ -112,7 +112,7 @@ func parse(args []string) (o options, list bool, err error) {
 	return o, list, err
 }
 
-// generate makes a store for whoever wants one.
+// generate makes a store, or the index of one, in the directory that the arguments name.
 func generate(args []string) error {
 	f := flag.NewFlagSet("generate", flag.ContinueOnError)
 	blobs := f.Int("blobs", 100_000, "`number` of blobs")

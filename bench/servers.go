@@ -35,7 +35,7 @@ func (s *server) stop() error {
 // end stops a server that one row used. It is deferred.
 func (s *server) end(err *error) { *err = errors.Join(*err, s.stop()) }
 
-// freeAddr returns an address of the loopback interface that nobody listens on.
+// freeAddr returns an address of the loopback interface on which no process listens.
 func freeAddr() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

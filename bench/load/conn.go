@@ -22,7 +22,7 @@ type Request struct {
 	Method, Path string
 	Header       string        // lines, each ended by CRLF
 	Length       int64         // of the body, also of a HEAD's
-	Digest       digest.Digest // of the body; empty: nobody knows
+	Digest       digest.Digest // of the body; empty: not known
 
 	wire []byte
 }

@@ -126,7 +126,7 @@ func (l Loop) over(now, end time.Time, done, planned int) bool {
 }
 
 // await returns when a request counts as made: when it was due, if the answer before it came too late, so that a server
-// that stalls is charged for all who would have asked meanwhile.
+// that stalls is charged for all requests that were due in that time.
 func await(due time.Time) time.Time {
 	if time.Until(due) <= 0 {
 		return due

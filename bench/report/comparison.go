@@ -16,8 +16,8 @@ const worse = 1.05
 // compared is what the same work took of both programs.
 type compared struct {
 	row, who    string
-	now, before float64 // CPU seconds for each counted unit
-	ratio       float64 // the median of the ratios of the rounds
+	now, before float64   // CPU seconds for each counted unit
+	ratios      []float64 // of the rounds
 	unit        string
 }
 
@@ -35,26 +35,27 @@ func (r *Report) compare() (all []compared) {
 			for i := range min(len(s.Samples), len(old.Samples)) {
 				ratios = append(ratios, old.Samples[i].perCPU()/s.Samples[i].perCPU())
 			}
-			all = append(all, compared{row.Name, who, 1 / s.PerCPU(), 1 / old.PerCPU(), Median(ratios), s.Unit})
+			all = append(all, compared{row.Name, who, 1 / s.PerCPU(), 1 / old.PerCPU(), ratios, s.Unit})
 		}
 	}
 	return all
 }
 
-// Comparison prints what each row costs beside the other program, and in the last line the rows that are worse.
+// Comparison prints what each row costs beside the other program: the least and the largest ratio of the rounds, which
+// say how quiet the machine was, and their median. The last line has the rows that are worse.
 func (r *Report) Comparison(w io.Writer) error {
-	t := table{{"row", "who", "CPU ms, now", "before", "for each", "ratio"}}
+	t := table{{"row", "who", "CPU ms, now", "before", "for each", "rounds", "ratio"}}
 	var bad []string
 	for _, c := range r.compare() {
-		mark := ""
-		if !(c.ratio <= worse) { // also when it is no number
+		ratio, mark := Median(c.ratios), ""
+		if !(ratio <= worse) { // also when it is no number
 			mark = " **worse**"
 			if !slices.Contains(bad, c.row) {
 				bad = append(bad, c.row)
 			}
 		}
 		t = append(t, []string{c.row, c.who, number(1000 * c.now), number(1000 * c.before), c.unit,
-			fmt.Sprintf("%.3f", c.ratio) + mark})
+			fmt.Sprintf("%.2f to %.2f", slices.Min(c.ratios), slices.Max(c.ratios)), fmt.Sprintf("%.3f", ratio) + mark})
 	}
 	if err := t.write(w); err != nil {
 		return err
