@@ -19,36 +19,94 @@ var arrows = []struct {
 	pkg  string
 	uses []string
 }{
-	{"bench", []string{"bench/house", "bench/load", "bench/process", "bench/report", "bench/stores", "internal/expiry", "internal/layout"}},
-	{"bench/stores", []string{"internal/index", "internal/index/sqlite", "internal/layout"}},
+	{"bench", []string{
+		"bench/house", "bench/load", "bench/process", "bench/report", "bench/stores", "internal/layout",
+		"internal/policy", "internal/tree",
+	}},
+	{"bench/stores", []string{
+		"internal/index", "internal/index/sqlite", "internal/layout", "internal/manifest", "internal/tree",
+	}},
 	{"bench/report", nil},
 	{"bench/load", nil},
 	{"bench/house", nil},
 	{"bench/process", nil},
-	{"cmd/dcs", []string{"internal/expiry", "internal/gc", "internal/index", "internal/inspect", "internal/layout", "internal/nearest", "internal/owner", "internal/serve", "internal/ui", "internal/users", "pkg/config"}},
-	{"pkg/server", []string{"internal/gc", "internal/inspect", "internal/serve", "internal/stamp", "pkg/config"}}, // whose values it makes its own
-	{"internal/serve", []string{"internal/adopt", "internal/disk", "internal/expiry", "internal/gc", "internal/index", "internal/index/sqlite",
-		"internal/inspect", "internal/layout", "internal/owner", "internal/reconcile", "internal/registry", "internal/stamp", "internal/users", "pkg/config"}},
-	{"internal/inspect", []string{"internal/adopt", "internal/expiry", "internal/image", "internal/index", "internal/index/sqlite", "internal/layout", "internal/nearest", "internal/reconcile", "internal/stamp", "internal/ui"}},
-	{"internal/gc", []string{"internal/adopt", "internal/disk", "internal/failpoint", "internal/expiry", "internal/image", "internal/index", "internal/index/sqlite", "internal/layout", "internal/reconcile", "internal/stamp", "pkg/config"}},
-	{"internal/registry", []string{"internal/adopt", "internal/content", "internal/disk", "internal/index", "internal/layout"}},
-	{"internal/content", []string{"internal/adopt", "internal/disk", "internal/failpoint", "internal/index", "internal/layout"}},
-	{"internal/reconcile", []string{"internal/adopt", "internal/index", "internal/layout"}},
-	{"internal/adopt", []string{"internal/disk", "internal/index", "internal/layout"}},
-	{"internal/expiry", []string{"internal/index"}},
-	{"internal/image", []string{"internal/index"}},
-	{"internal/index/sqlite", []string{"internal/disk", "internal/failpoint", "internal/index"}},
-	{"internal/index/indextest", []string{"internal/index"}},
-	{"internal/index", nil},
-	{"internal/users", []string{"internal/disk"}},
-	{"internal/layout", []string{"internal/disk"}},
-	{"pkg/config", []string{"internal/disk", "internal/nearest"}},
-	{"internal/nearest", nil},
-	{"internal/disk", []string{"internal/failpoint"}},
-	{"internal/failpoint", nil},
+	{"cmd/dcs", []string{
+		"internal/credential", "internal/gc", "internal/index", "internal/inspect", "internal/nearest",
+		"internal/owner", "internal/serve", "internal/store", "internal/tree", "internal/ui", "internal/users",
+		"pkg/config",
+	}},
+	{"pkg/server", []string{
+		"internal/gc", "internal/inspect", "internal/serve", "internal/stamp", "pkg/config",
+	}},
+	{"internal/serve", []string{
+		"internal/content/files", "internal/disk", "internal/event", "internal/gc", "internal/index",
+		"internal/inspect", "internal/metrics", "internal/owner", "internal/reconcile", "internal/registry",
+		"internal/stamp", "internal/store", "internal/tree", "internal/users", "pkg/config",
+	}},
+	{"internal/metrics", []string{
+		"internal/event", "internal/index", "internal/inspect", "internal/registry",
+	}},
+	{"internal/inspect", []string{
+		"internal/image", "internal/index", "internal/layout", "internal/nearest", "internal/policy",
+		"internal/reconcile", "internal/stamp", "internal/store", "internal/tree", "internal/ui",
+	}},
+	{"internal/gc", []string{
+		"internal/disk", "internal/image", "internal/index", "internal/layout", "internal/policy",
+		"internal/reconcile", "internal/stamp", "internal/store", "internal/tree",
+	}},
+	{"internal/registry", []string{
+		"internal/content", "internal/event", "internal/index", "internal/layout", "internal/manifest",
+	}},
+	{"internal/image", []string{
+		"internal/index", "internal/layout",
+	}},
+	{"internal/index/indextest", []string{
+		"internal/index", "internal/layout", "internal/manifest",
+	}},
+	{"internal/users", []string{
+		"internal/credential", "internal/disk", "internal/tree",
+	}},
 	{"internal/owner", nil},
+	{"internal/event", nil},
 	{"internal/stamp", nil},
 	{"internal/ui", nil},
+	{"internal/content/files", []string{
+		"internal/content", "internal/disk", "internal/failpoint", "internal/index", "internal/layout",
+		"internal/manifest", "internal/tree",
+	}},
+	{"internal/content", []string{
+		"internal/manifest",
+	}},
+	{"internal/store", []string{
+		"internal/disk", "internal/index", "internal/index/sqlite", "internal/policy", "internal/reconcile",
+		"internal/tree", "pkg/config",
+	}},
+	{"internal/reconcile", []string{
+		"internal/index", "internal/layout", "internal/manifest", "internal/tree",
+	}},
+	{"internal/policy", []string{
+		"internal/index", "internal/layout",
+	}},
+	{"internal/index/sqlite", []string{
+		"internal/disk", "internal/failpoint", "internal/index", "internal/layout",
+	}},
+	{"pkg/config", []string{
+		"internal/credential", "internal/disk", "internal/nearest",
+	}},
+	{"internal/nearest", nil},
+	{"internal/credential", nil},
+	{"internal/tree", []string{
+		"internal/disk", "internal/failpoint", "internal/index", "internal/layout", "internal/manifest",
+	}},
+	{"internal/index", []string{
+		"internal/layout", "internal/manifest",
+	}},
+	{"internal/manifest", nil},
+	{"internal/layout", nil},
+	{"internal/disk", []string{
+		"internal/failpoint",
+	}},
+	{"internal/failpoint", nil},
 }
 
 // only lists who may import a library whose concepts must not spread.

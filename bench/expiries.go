@@ -12,7 +12,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/bench/process"
 	"github.com/jc-lab/docker-cache-server/bench/report"
 	"github.com/jc-lab/docker-cache-server/bench/stores"
-	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 var expiries = []row{
@@ -39,8 +39,8 @@ func gcArgs(dir, ttl string) []string {
 
 // million is a program's directory with the index of a million blobs and nothing else. What changes it must use a copy.
 // With -against there are files, and fewer of them.
-func (b *bench) million(p program) (layout.Dir, error) {
-	dir := layout.Dir(p.own(b.Dir + "/index"))
+func (b *bench) million(p program) (tree.Dir, error) {
+	dir := tree.Dir(p.own(b.Dir + "/index"))
 	if _, err := os.Stat(dir.Index()); err == nil {
 		return dir, nil
 	}
@@ -48,7 +48,7 @@ func (b *bench) million(p program) (layout.Dir, error) {
 }
 
 // beside holds a directory as a server does that has nothing to do.
-func (b *bench) beside(p program, dir layout.Dir) (release func() error, err error) {
+func (b *bench) beside(p program, dir tree.Dir) (release func() error, err error) {
 	if b.Against == "" {
 		return stores.StandIn(b.ctx, dir)
 	}
@@ -123,10 +123,10 @@ func (b *bench) aged(p program, name string, stay, remove, groups int) (*aged, e
 	if b.Against != "" {
 		return a, b.adopted(p, dir, shape, ages)
 	}
-	if err := stores.Disk(layout.Dir(dir), shape); err != nil {
+	if err := stores.Disk(tree.Dir(dir), shape); err != nil {
 		return nil, err
 	}
-	return a, stores.Index(b.ctx, layout.Dir(dir), shape, ages)
+	return a, stores.Index(b.ctx, tree.Dir(dir), shape, ages)
 }
 
 // serve serves the store, as long as its groups are removed.

@@ -14,6 +14,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/bench/load"
 	"github.com/jc-lab/docker-cache-server/bench/stores"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // smallBlob is the size of a small blob.
@@ -42,7 +43,7 @@ func (b *bench) library() (*library, error) {
 	for i := range readImages.Images {
 		l.images = append(l.images, readImages.Image(i))
 	}
-	if err := stores.Disk(layout.Dir(dir), readImages); err != nil {
+	if err := stores.Disk(tree.Dir(dir), readImages); err != nil {
 		return nil, err
 	}
 	if err := l.addLarge(b.Blob); err != nil {
@@ -76,15 +77,15 @@ func (l *library) addLarge(size int64) error {
 	d, repo := hash.Digest(), l.images[0].Repository
 	for _, p := range []layout.Path{{Kind: layout.BlobDir, Digest: d},
 		{Kind: layout.LayerDir, Repository: repo, Digest: d}} {
-		if err := os.MkdirAll(layout.Dir(l.dir).File(p), 0o755); err != nil {
+		if err := os.MkdirAll(tree.Dir(l.dir).File(p), 0o755); err != nil {
 			return err
 		}
 	}
 	l.large = load.Request{Method: "GET", Path: "/v2/" + repo + "/blobs/" + d.String(), Length: size,
 		Digest: d}.Prepare()
 	return errors.Join(
-		os.Rename(tmp, layout.Dir(l.dir).File(layout.Path{Kind: layout.BlobData, Digest: d})),
-		os.WriteFile(layout.Dir(l.dir).File(layout.Path{Kind: layout.LayerLink, Repository: repo, Digest: d}),
+		os.Rename(tmp, tree.Dir(l.dir).File(layout.Path{Kind: layout.BlobData, Digest: d})),
+		os.WriteFile(tree.Dir(l.dir).File(layout.Path{Kind: layout.LayerLink, Repository: repo, Digest: d}),
 			[]byte(d), 0o644))
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/bench/process"
 	"github.com/jc-lab/docker-cache-server/bench/report"
 	"github.com/jc-lab/docker-cache-server/bench/stores"
-	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // Measurements that the table does not want: by name only.
@@ -87,7 +87,7 @@ func (p program) list(dir string, args []string) (first time.Duration, sample re
 // rebuild starts a server on a store without an index, and waits until it has one. The server answers all the while.
 func rebuild(b *bench, r *report.Row) error {
 	size := b.Scale.stores[len(b.Scale.stores)-1]
-	dir := layout.Dir(b.Dir + "/rebuild")
+	dir := tree.Dir(b.Dir + "/rebuild")
 	if err := stores.Disk(dir, shapeOf(size)); err != nil {
 		return err
 	}
@@ -106,13 +106,7 @@ func rebuild(b *bench, r *report.Row) error {
 			return err
 		}
 		defer s.end(&err)
-		err = s.proc.Await(time.Hour, func() error {
-			if !strings.Contains(s.proc.Output(), "index is in line with the disk") {
-				return fmt.Errorf("no index yet")
-			}
-			return nil
-		})
-		if err != nil {
+		if err := s.awaitIndex(); err != nil {
 			return err
 		}
 		sample := report.Sample{Count: float64(size), Seconds: time.Since(began).Seconds()}

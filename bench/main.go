@@ -23,7 +23,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/bench/process"
 	"github.com/jc-lab/docker-cache-server/bench/report"
 	"github.com/jc-lab/docker-cache-server/bench/stores"
-	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // options say what to measure and how long. Their defaults are those of `make bench`.
@@ -123,7 +123,7 @@ func generate(args []string) error {
 	if f.NArg() != 1 {
 		return fmt.Errorf("usage: bench generate [-blobs N] [-index] DIRECTORY")
 	}
-	dir, err := layout.At(f.Arg(0))
+	dir, err := tree.At(f.Arg(0))
 	if err != nil {
 		return err
 	}

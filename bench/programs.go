@@ -1,14 +1,13 @@
 package main
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/bench/report"
 	"github.com/jc-lab/docker-cache-server/bench/stores"
-	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // program is a dcs that is measured: the one that was built, or the one that it is compared with.
@@ -67,7 +66,7 @@ const adoptGrace = 4 * time.Second
 // adopted makes a store on disk and lets the program make its index, with the dates of the files: two programs may have
 // indexes of two versions. It returns when what is old may be removed.
 func (b *bench) adopted(p program, dir string, shape stores.Shape, age func(image int) time.Duration) (err error) {
-	if err := stores.Aged(layout.Dir(dir), shape, age); err != nil {
+	if err := stores.Aged(tree.Dir(dir), shape, age); err != nil {
 		return err
 	}
 	s, err := b.serve(p, dir, open, "--cache.adopt_age", "mtime", "--cache.grace", adoptGrace.String())
@@ -75,12 +74,7 @@ func (b *bench) adopted(p program, dir string, shape stores.Shape, age func(imag
 		return err
 	}
 	defer s.end(&err)
-	err = s.proc.Await(time.Hour, func() error {
-		if !strings.Contains(s.proc.Output(), "index is in line with the disk") {
-			return fmt.Errorf("no index yet")
-		}
-		return nil
-	})
+	err = s.awaitIndex()
 	time.Sleep(adoptGrace * 3 / 2)
 	return err
 }
@@ -89,7 +83,7 @@ func (b *bench) adopted(p program, dir string, shape stores.Shape, age func(imag
 // smaller.
 func (b *bench) indexed(p program, dir string, shape stores.Shape, age func(image int) time.Duration) error {
 	if b.Against == "" {
-		return stores.Index(b.ctx, layout.Dir(dir), shape, age)
+		return stores.Index(b.ctx, tree.Dir(dir), shape, age)
 	}
 	return b.adopted(p, dir, shape, age)
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -95,6 +96,19 @@ func (b *bench) serve(p program, dir string, flags ...string) (*server, error) {
 	}
 	s.debug, s.clean = debug, true
 	return s, s.proc.Settle(time.Second, 10*time.Minute)
+}
+
+// indexed is what the log says of a comparison that is done, in the words of this version and of earlier ones.
+var indexed = regexp.MustCompile("index (matches|is in line with) the disk")
+
+// awaitIndex returns when the index is compared with the disk.
+func (s *server) awaitIndex() error {
+	return s.proc.Await(time.Hour, func() error {
+		if !indexed.MatchString(s.proc.Output()) {
+			return errors.New("no index yet")
+		}
+		return nil
+	})
 }
 
 const stockConfig = `version: 0.1

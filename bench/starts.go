@@ -12,6 +12,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/bench/process"
 	"github.com/jc-lab/docker-cache-server/bench/report"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 var starts = []row{
@@ -33,7 +34,7 @@ func start(b *bench, r *report.Row) error {
 			r.Add(p.as(who), "start", sample)
 			return err
 		}
-		own := layout.Dir(fmt.Sprint(b.Dir, "/start-", round))
+		own := tree.Dir(fmt.Sprint(b.Dir, "/start-", round))
 		if err := copyIndex(dir, own); err != nil {
 			return err
 		}
@@ -86,7 +87,7 @@ func startOn(p program, dir string) (sample report.Sample, err error) {
 }
 
 // copyIndex makes a directory with the same index.
-func copyIndex(from, to layout.Dir) error {
+func copyIndex(from, to tree.Dir) error {
 	for _, d := range []string{to.Metadata(), to.File(layout.Path{Kind: layout.BlobsDir})} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return err

@@ -6,8 +6,8 @@ import (
 	"github.com/jc-lab/docker-cache-server/bench/load"
 	"github.com/jc-lab/docker-cache-server/bench/report"
 	"github.com/jc-lab/docker-cache-server/bench/stores"
-	"github.com/jc-lab/docker-cache-server/internal/expiry"
-	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/policy"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 var touches = []row{
@@ -38,7 +38,7 @@ func firstTouch(of func(stores.Image) []load.Request) func(*bench, *report.Row) 
 			if derr != nil {
 				return derr
 			}
-			if err := stores.Disk(layout.Dir(dir), shape); err != nil {
+			if err := stores.Disk(tree.Dir(dir), shape); err != nil {
 				return err
 			}
 			s, serr := b.serve(p, dir, open, "--cache.grace", touchGrace.String())
@@ -51,7 +51,7 @@ func firstTouch(of func(stores.Image) []load.Request) func(*bench, *report.Row) 
 			}
 			servers[p] = s
 		}
-		resolution := expiry.Resolution(touchGrace)
+		resolution := policy.Resolution(touchGrace)
 		const first, warm = "dcs, first touch", "dcs, warm"
 		plans := load.Divide(requests, connections)
 		err = rounds(b, b.programs(), func(_ int, p program) error {

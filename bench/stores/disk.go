@@ -13,13 +13,14 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // Disk writes the store into a directory, as distribution's filesystem driver leaves it. Nothing is synced.
-func Disk(dir layout.Dir, s Shape) error { return write(&writer{dir: dir}, s) }
+func Disk(dir tree.Dir, s Shape) error { return write(&writer{dir: dir}, s) }
 
 // Aged writes it with the age of each image as that of its files.
-func Aged(dir layout.Dir, s Shape, age func(image int) time.Duration) error {
+func Aged(dir tree.Dir, s Shape, age func(image int) time.Duration) error {
 	return write(&writer{dir: dir, now: time.Now(), age: age}, s)
 }
 
@@ -40,10 +41,10 @@ func write(w *writer, s Shape) error {
 }
 
 // Write puts one image into a directory.
-func Write(dir layout.Dir, im Image) error { return (&writer{dir: dir}).Image(im, 0) }
+func Write(dir tree.Dir, im Image) error { return (&writer{dir: dir}).Image(im, 0) }
 
 type writer struct {
-	dir  layout.Dir
+	dir  tree.Dir
 	now  time.Time
 	age  func(image int) time.Duration // before now; nil: files are as old as they are
 	made sync.Map                      // directories that are there: most of the time would go into looking for them
@@ -72,7 +73,7 @@ func (w *writer) blob(b Blob, at time.Time) error {
 	return w.file(layout.Path{Kind: layout.BlobData, Digest: b.Digest}, b.Data, at)
 }
 
-func (w *writer) link(im Image, kind layout.Kind, d digest.Digest, at time.Time) error {
+func (w *writer) link(im Image, kind layout.PathKind, d digest.Digest, at time.Time) error {
 	return w.file(layout.Path{Kind: kind, Repository: im.Repository, Digest: d, Tag: im.Tag}, []byte(d), at)
 }
 

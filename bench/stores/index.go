@@ -14,11 +14,13 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // Index writes what dcs would know about the store: each image with the age that it was used last. Nothing looks at the
 // disk. The index is left as a rebuild that is done leaves it.
-func Index(ctx context.Context, dir layout.Dir, s Shape, age func(image int) time.Duration) (err error) {
+func Index(ctx context.Context, dir tree.Dir, s Shape, age func(image int) time.Duration) (err error) {
 	for _, d := range []string{dir.Metadata(), dir.File(layout.Path{Kind: layout.BlobsDir})} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return err
@@ -61,16 +63,17 @@ func (f *filler) image(im Image, at time.Time) error {
 	var names []digest.Digest
 	for _, b := range im.Blobs {
 		names = append(names, b.Digest)
-		f.add(index.Adoption{Claim: index.Claim{Key: index.LayerKey(im.Repository, b.Digest)}, At: at})
+		f.add(index.Adoption{Claim: index.Claim{Key: layout.LayerKey(im.Repository, b.Digest)}, At: at})
 	}
 	m := im.Manifest
 	for _, b := range append(im.Blobs, m) {
-		f.add(index.Adoption{Claim: index.Claim{Key: index.BlobKey(b.Digest), Size: int64(len(b.Data))}, At: at})
+		f.add(index.Adoption{Claim: index.Claim{Key: layout.BlobKey(b.Digest), Size: int64(len(b.Data))}, At: at})
 	}
-	f.add(index.Adoption{Claim: index.Claim{Key: index.ManifestKey(im.Repository, m.Digest), Size: int64(len(m.Data)),
-		Content: &index.Content{MediaType: v1.MediaTypeImageManifest, Config: names[0], References: names}}, At: at})
+	f.add(index.Adoption{Claim: index.Claim{Key: layout.ManifestKey(im.Repository, m.Digest), Size: int64(len(m.Data)),
+		Content: &manifest.Manifest{MediaType: v1.MediaTypeImageManifest, Config: names[0],
+			References: names}}, At: at})
 	if im.Tag != "" {
-		f.add(index.Adoption{Claim: index.Claim{Key: index.TagKey(im.Repository, im.Tag)}, Digest: m.Digest, At: at})
+		f.add(index.Adoption{Claim: index.Claim{Key: layout.TagKey(im.Repository, im.Tag)}, Digest: m.Digest, At: at})
 	}
 	if len(f.rows) < transaction {
 		return nil
@@ -95,13 +98,13 @@ func (f *filler) flush() error {
 }
 
 // turn is the order of kinds: what holds a row is known when it is written, and is written once.
-func turn(k index.Kind) int {
-	return [...]int{index.Manifest: 0, index.Layer: 1, index.Blob: 2, index.Tag: 3}[k]
+func turn(k layout.Kind) int {
+	return [...]int{layout.Manifest: 0, layout.Layer: 1, layout.Blob: 2, layout.Tag: 3}[k]
 }
 
 // StandIn holds a directory as a server does that has compared its index with the disk, and does nothing else. So a gc
 // can be measured beside a server on an index alone, whose comparison with the disk would find that all is lost.
-func StandIn(ctx context.Context, dir layout.Dir) (release func() error, err error) {
+func StandIn(ctx context.Context, dir tree.Dir) (release func() error, err error) {
 	ix, err := sqlite.Open(ctx, dir.Index(), sqlite.Serve, time.Now)
 	if err != nil {
 		return nil, err
@@ -111,7 +114,7 @@ func StandIn(ctx context.Context, dir layout.Dir) (release func() error, err err
 		return nil, errors.Join(err, ix.Close())
 	}
 	release = func() error { return errors.Join(ix.Close(), lock.Unlock()) }
-	if err := errors.Join(lock.Announce(layout.Holder{PID: os.Getpid(), Index: ix.ID()}), ix.Beat(ctx)); err != nil {
+	if err := errors.Join(lock.Announce(tree.Holder{PID: os.Getpid(), Index: ix.ID()}), ix.Beat(ctx)); err != nil {
 		return nil, errors.Join(err, release())
 	}
 	return release, nil

@@ -64,7 +64,7 @@ func (s Shape) Image(i int) Image {
 	for n := range s.Layers {
 		im.add(s.layer(2, i, n))
 	}
-	im.Manifest = manifest(im.Blobs)
+	im.Manifest = manifestOf(im.Blobs)
 	return im
 }
 
@@ -83,7 +83,7 @@ func (s Shape) layer(numbers ...int) []byte {
 	return data
 }
 
-func manifest(blobs []Blob) Blob {
+func manifestOf(blobs []Blob) Blob {
 	m := v1.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest}
 	for i, b := range blobs {
 		desc := v1.Descriptor{MediaType: v1.MediaTypeImageLayer, Digest: b.Digest, Size: int64(len(b.Data))}

@@ -16,6 +16,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/reconcile"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 var shape = Shape{Images: 20, Repositories: 3, Layers: 2, Shared: 1, Sharers: 3, Size: 100, Untagged: 1}
@@ -31,7 +32,7 @@ func TestAStoreIsAlwaysTheSame(t *testing.T) {
 }
 
 func TestTheStockRegistryServesAStore(t *testing.T) {
-	dir := layout.Dir(t.TempDir())
+	dir := tree.Dir(t.TempDir())
 	if err := Disk(dir, shape); err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +83,7 @@ func pull(t *testing.T, repo distribution.Repository, blobs []distribution.Descr
 }
 
 func TestTheIndexSaysWhatIsOnDisk(t *testing.T) {
-	dir, ctx := layout.Dir(t.TempDir()), t.Context()
+	dir, ctx := tree.Dir(t.TempDir()), t.Context()
 	if err := Disk(dir, shape); err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +101,7 @@ func TestTheIndexSaysWhatIsOnDisk(t *testing.T) {
 	}
 	im := shape.Image(9)
 	err = ix.View(ctx, func(r index.Reader) error {
-		row, err := r.Row(index.ManifestKey(im.Repository, im.Manifest.Digest))
+		row, err := r.Row(layout.ManifestKey(im.Repository, im.Manifest.Digest))
 		if age := time.Since(row.AccessedAt); err != nil || age < 9*time.Hour || age > 10*time.Hour {
 			t.Errorf("image 9 was used %v ago: %v", age, err)
 		}
@@ -112,7 +113,7 @@ func TestTheIndexSaysWhatIsOnDisk(t *testing.T) {
 }
 
 func TestFilesAreAsOldAsTheirImages(t *testing.T) {
-	dir := layout.Dir(t.TempDir())
+	dir := tree.Dir(t.TempDir())
 	if err := Aged(dir, shape, func(i int) time.Duration { return time.Duration(i) * time.Hour }); err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +133,7 @@ func TestFilesAreAsOldAsTheirImages(t *testing.T) {
 }
 
 func TestAStandInIsTakenForAServer(t *testing.T) {
-	dir, ctx := layout.Dir(t.TempDir()), t.Context()
+	dir, ctx := tree.Dir(t.TempDir()), t.Context()
 	if err := Index(ctx, dir, shape, func(int) time.Duration { return 0 }); err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/reconcile"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // wreck is a store in which a test breaks things.
@@ -28,7 +29,7 @@ type wreck struct {
 	dir string
 }
 
-func (w wreck) file(p layout.Path) string { return layout.Dir(w.dir).File(p) }
+func (w wreck) file(p layout.Path) string { return tree.Dir(w.dir).File(p) }
 
 func (w wreck) blob(d digest.Digest) string {
 	return w.file(layout.Path{Kind: layout.BlobData, Digest: d})
@@ -198,7 +199,7 @@ func TestCheckFindsAndRepairMends(t *testing.T) {
 			t.Errorf("%s cannot be pulled, and is not gone", ref)
 		}
 	}
-	kept, err := os.ReadFile(filepath.Join(layout.Dir(s.dir).Quarantine(), "sha256-"+rotten[0].Encoded()))
+	kept, err := os.ReadFile(filepath.Join(tree.Dir(s.dir).Quarantine(), "sha256-"+rotten[0].Encoded()))
 	if err != nil || string(kept) != strings.Repeat("x", 100) {
 		t.Errorf("in quarantine: %q, %v", kept, err)
 	}
@@ -334,7 +335,7 @@ func TestACheckSaysWhyItDidNotLookIntoTheIndex(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, t.TempDir())
 	s.push("app:v1")
-	s.await(func() bool { return strings.Contains(s.log.String(), "index is in line") }, "the gate opens")
+	s.await(func() bool { return strings.Contains(s.log.String(), "index matches") }, "the gate opens")
 	if _, stderr := bounded(t, "inspect", "--check", "--storage.directory", s.dir); stderr != "" {
 		t.Errorf("beside a server: %q", stderr)
 	}

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
-	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // TestAServerThatIsRestartedAgainAndAgainCleansUp though it never lives as long as the interval.
@@ -34,7 +34,7 @@ func TestAServerThatIsRestartedAgainAndAgainCleansUp(t *testing.T) {
 			t.Fatal("no server of many has cleaned up")
 		}
 		s = startServer(t, dir, flags...)
-		s.await(func() bool { return strings.Contains(s.log.String(), "index is in line") }, "the gate opens")
+		s.await(func() bool { return strings.Contains(s.log.String(), "index matches") }, "the gate opens")
 	}
 }
 
@@ -73,7 +73,7 @@ func heldBy(t *testing.T, args ...string) (h held) {
 func TestNobodyWaitsForWhatTakesAnHour(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	stock := stock{t, layout.Dir(dir)}
+	stock := stock{t, tree.Dir(dir)}
 	stock.push("old", "v1", 1000*time.Hour)
 	s := startServer(t, dir, "--cache.adopt_age", "mtime")
 	s.await(func() bool {
@@ -110,8 +110,8 @@ func TestNobodyWaitsForWhatTakesAnHour(t *testing.T) {
 // TestADryRunSaysThatTheServerStillScansTheDisk holds the lock and the gate as a server does in its first seconds.
 func TestADryRunSaysThatTheServerStillScansTheDisk(t *testing.T) {
 	t.Parallel()
-	s, lock := heldStore(t, layout.Holder{PID: os.Getpid()})
-	dir := layout.Dir(s.dir)
+	s, lock := heldStore(t, tree.Holder{PID: os.Getpid()})
+	dir := tree.Dir(s.dir)
 	if h := heldBy(t, "--storage.directory", s.dir, "--dry-run"); h.HeldBy != "scan" {
 		t.Errorf("while the server opens its index: %+v", h)
 	}
@@ -127,7 +127,7 @@ func TestADryRunSaysThatTheServerStillScansTheDisk(t *testing.T) {
 	if _, err := ix.CloseGate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := lock.Announce(layout.Holder{PID: os.Getpid(), Index: ix.ID()}); err != nil {
+	if err := lock.Announce(tree.Holder{PID: os.Getpid(), Index: ix.ID()}); err != nil {
 		t.Fatal(err)
 	}
 	if h := heldBy(t, "--storage.directory", s.dir, "--dry-run"); h.HeldBy != "scan" || h.NothingBefore != nil || h.Remaining.Tags != 1 {
@@ -272,7 +272,7 @@ func TestInspectTellsWhenTheServerCleansUpNext(t *testing.T) {
 	}
 
 	s = startServer(t, dir, "--cache.cleanup_interval", "0")
-	s.await(func() bool { return strings.Contains(s.log.String(), "index is in line") }, "the gate opens")
+	s.await(func() bool { return strings.Contains(s.log.String(), "index matches") }, "the gate opens")
 	s.await(func() bool { return next("--images") == nil }, "a server that does not clean up says so")
 	if out := text(); strings.Contains(out, "next clean-up in") {
 		t.Errorf("a server that does not clean up:\n%s", out)

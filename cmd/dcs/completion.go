@@ -17,8 +17,8 @@ func newCompletionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "completion " + strings.Join(shells, "|"),
 		Short: "Print what makes a shell complete commands, flags and values",
-		Long: `Print a script that makes a shell complete commands, flags and their values. Where it
-goes, so that every new shell has it:
+		Long: `Print a script that makes a shell complete commands, flags and their values.
+Where it goes, so that every new shell has it:
 
   bash        /etc/bash_completion.d/dcs (wants the package bash-completion)
   zsh         "${fpath[1]}/_dcs" (after autoload -U compinit; compinit)
@@ -67,34 +67,26 @@ func unknownShell(name string) error {
 	return &usageError{err, "it may be " + sentence(shells)}
 }
 
-// completeFlags lets a shell complete the values of flags by what their spelling says: one of a few words, a
-// file, a directory, or nothing. Without it every shell offers files, even for a duration.
+// completeFlags lets a shell complete the values of flags by what their spelling says: one of a few words, a file, a
+// directory. For other flags the root command offers nothing, where a shell by itself would offer files.
 func completeFlags(cmd *cobra.Command) {
-	if cmd.ValidArgs == nil && cmd.ValidArgsFunction == nil {
-		cmd.ValidArgsFunction = cobra.NoFileCompletions
-	}
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if _, done := cmd.GetFlagCompletionFunc(f.Name); done {
-			return
-		}
-		values, name := f.Annotations[valuesAnnotation], ""
-		switch {
+		var values []string
+		directive := cobra.ShellCompDirectiveNoFileComp
+		switch name := valueName(f); {
 		case isSwitch(f):
 			values = []string{"true", "false"}
-		case values == nil:
-			if name = valueName(f); strings.Contains(name, "|") {
-				values = strings.Split(name, "|")
-			}
+		case f.Annotations[valuesAnnotation] != nil:
+			values = f.Annotations[valuesAnnotation]
+		case strings.Contains(name, "|"):
+			values = strings.Split(name, "|")
+		case name == "FILE":
+			directive = cobra.ShellCompDirectiveDefault
+		case name == "DIRECTORY":
+			directive = cobra.ShellCompDirectiveFilterDirs
 		}
-		complete := cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)
-		switch name {
-		case "FILE":
-			complete = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault)
-		case "DIRECTORY":
-			complete = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs)
-		}
-		if err := cmd.RegisterFlagCompletionFunc(f.Name, complete); err != nil {
-			panic(err) // the flag exists, and had none
+		if err := cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(values, directive)); err != nil {
+			panic(err) // the flag exists, and has no completion yet
 		}
 	})
 }

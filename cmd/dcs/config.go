@@ -7,8 +7,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/jc-lab/docker-cache-server/internal/serve"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
+	"github.com/jc-lab/docker-cache-server/internal/users"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -16,14 +17,14 @@ func newConfigCommand(env *environment) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
 		Use:   "config",
-		Short: "Print the effective configuration, and where each value comes from",
+		Short: "Print the effective configuration, and the source of each value",
 		Long: `Print the effective configuration, and where each value comes from: a flag, the
 environment, the file, or the default, of which the first that has a value wins.
-Passwords are masked. A variable that begins with DCS_ and is no setting of dcs is
-warned about.
+Passwords are masked. A variable that begins with DCS_ and is no setting of dcs
+is warned about.
 
-JSON is one object: for every key its value, and in from and name where that comes
-from.
+JSON is one object: for every key its value, and in from and name where that
+comes from.
 
 EXIT STATUS
   0  the configuration is good
@@ -44,7 +45,7 @@ EXIT STATUS
 			for _, unknown := range config.UnknownEnv(env.environ) {
 				fmt.Fprintf(env.stderr, "dcs: warning: environment variable %s is no setting of dcs\n", unknown)
 			}
-			cfg.Auth.Htpasswd = serve.Htpasswd(cfg) // empty stands for a path, and the path is what people look for
+			cfg.Auth.Htpasswd = users.Path(cfg.Auth.Htpasswd, tree.Dir(cfg.Storage.Directory)) // an empty one stands for it
 			if format == "json" {
 				return json.NewEncoder(env.stdout).Encode(settings(cmd, cfg, origins))
 			}

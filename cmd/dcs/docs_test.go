@@ -1,25 +1,34 @@
 package main
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
+	"github.com/spf13/pflag"
 )
+
+// docWidth is how wide the lines of documents are.
+const docWidth = 120
 
 var update = flag.Bool("update", false, "write docs/cli.md and docs/man")
 
 // The documents say what the program says. They hold no date and no version, so that they change only with it.
 func TestDocsAreCurrent(t *testing.T) {
 	docs := filepath.Join("..", "..", "docs")
-	want := map[string]string{"cli.md": markdown(manuals())}
-	for _, m := range manuals() {
-		want[filepath.Join("man", page(m.Path)+".1")] = m.roff()
+	want := map[string]string{"cli.md": commandLine(t)}
+	for _, cmd := range allCommands() {
+		want[filepath.Join("man", page(cmd)+".1")] = manPage(t, cmd)
 	}
 	pages, err := filepath.Glob(filepath.Join(docs, "man", "*.1"))
 	if err != nil {
@@ -46,13 +55,12 @@ func TestDocsAreCurrent(t *testing.T) {
 	}
 }
 
-// manuals are those of all commands: dcs first, then every command before its verbs.
-func manuals() (all []manual) {
+// allCommands returns every command: dcs first, then each before its verbs.
+func allCommands() (all []*cobra.Command) {
 	var walk func(cmd *cobra.Command)
 	walk = func(cmd *cobra.Command) {
-		m := newManual(cmd)
-		all = append(all, m)
-		for _, sub := range m.Commands {
+		all = append(all, cmd)
+		for _, sub := range cmd.Commands() {
 			walk(sub)
 		}
 	}
@@ -61,147 +69,152 @@ func manuals() (all []manual) {
 }
 
 // page is the name of a command's man page.
-func page(path string) string { return strings.ReplaceAll(path, " ", "-") }
+func page(cmd *cobra.Command) string { return strings.ReplaceAll(cmd.CommandPath(), " ", "-") }
 
-var markdownEscapes = strings.NewReplacer(`\`, `\\`, `<`, `\<`, `*`, `\*`, `|`, `\|`, "`", "\\`")
+// textAndStatus takes the text of a command apart.
+func textAndStatus(cmd *cobra.Command) (text, status string) {
+	text, status, _ = strings.Cut(cmd.Long, statusHeading)
+	return text, status
+}
 
-// markdown is docs/cli.md. What all commands know of the configuration stands there once.
-func markdown(all []manual) string {
-	var b strings.Builder
+var markdownEscapes = strings.NewReplacer(`\`, `\\`, `<`, `\<`, `*`, `\*`, "`", "\\`")
+
+// markdown makes Markdown of plain text, in which what is indented stays as it is.
+func markdown(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		if strings.HasPrefix(line, "  ") {
+			lines[i] = "  " + line
+		} else {
+			lines[i] = markdownEscapes.Replace(line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// documented returns a copy of a command, with other flags, for cobra to print: its text as Markdown, and no date.
+func documented(cmd *cobra.Command, text string, sets ...*pflag.FlagSet) *cobra.Command {
+	shown := *cmd
+	shown.Long, shown.DisableAutoGenTag = text, true
+	shown.ResetFlags()
+	shown.Flags().SortFlags = false
+	for _, set := range sets {
+		shown.Flags().AddFlagSet(set)
+	}
+	return &shown
+}
+
+// commandLine is docs/cli.md. What all commands know of the configuration stands there once.
+func commandLine(t *testing.T) string {
+	var b bytes.Buffer
 	b.WriteString("# dcs on the command line\n\n" +
-		"`make docs` writes this page from the program's own help. There are man pages too, in [man](man): `man -l docs/man/dcs-gc.1`.\n\n" +
-		"| command | |\n|---|---|\n")
-	for _, m := range all {
-		fmt.Fprintf(&b, "| [%s](#%s) | %s |\n", m.Path, page(m.Path), markdownEscapes.Replace(m.Short))
+		"`make docs` writes this page from the program's own help. There are man pages too, in [man](man):\n" +
+		"`man -l docs/man/dcs-gc.1`.\n\n")
+	all, keys := allCommands(), new(pflag.FlagSet)
+	keys.SortFlags = false
+	for _, cmd := range all {
+		fmt.Fprintf(&b, "- [%s](%s): %s\n", cmd.CommandPath(), anchor(page(cmd)), cmd.Short)
 	}
-	for _, m := range all {
-		m.markdown(&b)
+	for _, cmd := range all {
+		b.WriteString("\n" + section(t, cmd, keys))
 	}
-	b.WriteString("\n## Configuration flags\n\nEvery key is a flag, a variable and a line of the file: see [configuration](configuration.md).\n\n")
-	b.WriteString("| flag | meaning |\n|---|---|\n")
-	seen := map[string]bool{}
-	for _, m := range all {
-		for _, f := range m.Config {
-			if !seen[f.Spelling] {
-				f.markdown(&b)
-			}
-			seen[f.Spelling] = true
-		}
-	}
+	fmt.Fprintf(&b, "\n## Configuration flags\n\nEvery key is a flag, a variable and a line of the file: see [configuration](configuration.md).\n\n"+
+		"```\n%s```\n", strings.TrimPrefix(list(keys), "\n"))
 	return b.String()
 }
 
-func (m manual) markdown(b *strings.Builder) {
-	fmt.Fprintf(b, "\n## %s\n\n```\n%s\n```\n", m.Path, m.Usage)
-	for _, p := range m.Text {
-		if p.Verbatim {
-			fmt.Fprintf(b, "\n```\n%s\n```\n", strings.Join(p.Lines, "\n"))
-			continue
+// anchor is where the page has a command, whose file cobra would call dcs_users_add.md.
+func anchor(file string) string {
+	return "#" + strings.ReplaceAll(strings.TrimSuffix(file, ".md"), "_", "-")
+}
+
+// section is the part of a command, without the flags of the configuration. These are added to keys.
+func section(t *testing.T, cmd *cobra.Command, keys *pflag.FlagSet) string {
+	own, configuration := flagsOf(cmd)
+	keys.AddFlagSet(configuration)
+	text, status := textAndStatus(cmd)
+	rest := "### Exit status\n\n```\n" + status + "\n```\n\n### SEE ALSO\n\n"
+	if configuration.HasFlags() {
+		rest = "[Configuration flags](#configuration-flags):\n" + names(configuration) + "\n\n" + rest
+	}
+	var b bytes.Buffer
+	if err := doc.GenMarkdownCustom(documented(cmd, markdown(text), own), &b, anchor); err != nil {
+		t.Fatal(err)
+	}
+	wrapped := strings.NewReplacer(own.FlagUsages(), own.FlagUsagesWrapped(docWidth), "### SEE ALSO\n\n", rest)
+	return strings.TrimSuffix(wrapped.Replace(b.String()), "\n")
+}
+
+// names are those of flags, four a line.
+func names(flags *pflag.FlagSet) string {
+	var all []string
+	flags.VisitAll(func(f *pflag.Flag) {
+		before := " "
+		if len(all)%4 == 0 {
+			before = "\n"
 		}
-		fmt.Fprintf(b, "\n%s\n", strings.Join(wrap(markdownEscapes.Replace(strings.Join(p.Lines, " ")), 120), "\n"))
-	}
-	b.WriteString("\n| flag | meaning |\n|---|---|\n")
-	for _, f := range m.Flags {
-		f.markdown(b)
-	}
-	if len(m.Config) > 0 {
-		var names []string
-		for _, f := range m.Config {
-			name, _, _ := strings.Cut(f.Spelling, " ")
-			name, _, _ = strings.Cut(name, "[")
-			names = append(names, "`"+name+"`")
+		all = append(all, before+"`--"+f.Name+"`")
+	})
+	return strings.TrimPrefix(strings.Join(all, ","), "\n")
+}
+
+// manPage is the man page of a command. cobra would write flags without an indent, so they are part of the text.
+func manPage(t *testing.T, cmd *cobra.Command) string {
+	own, configuration := flagsOf(cmd)
+	text, status := textAndStatus(cmd)
+	text = markdown(text) + "\n"
+	for i, sub := range cmd.Commands() {
+		if i == 0 {
+			text += "\n# COMMANDS\n\n"
 		}
-		fmt.Fprintf(b, "\n%s\n", strings.Join(wrap("[Configuration](#configuration-flags): "+strings.Join(names, ", "), 120), "\n"))
+		text += definition(sub.Name(), sub.Short)
 	}
-	fmt.Fprintf(b, "\n```sh\n%s\n```\n\n| exit status | |\n|---|---|\n", strings.Join(m.Examples, "\n"))
-	for _, s := range m.Status {
-		fmt.Fprintf(b, "| %s | %s |\n", s.Code, markdownEscapes.Replace(s.Meaning))
+	text += "\n# OPTIONS\n\n" + definitions(own)
+	if configuration.HasFlags() {
+		text += "\n# CONFIGURATION\n\n" + definitions(configuration)
 	}
+	text += "\n# EXIT STATUS\n\n" + statusLine.ReplaceAllString(status, definition("$1", "$2"))
+	help := pflag.NewFlagSet("", pflag.ContinueOnError)
+	help.Bool("help", false, "")
+	help.Lookup("help").Hidden = true
+	shown := documented(cmd, text, help)
+	shown.Use += " [flags]"
+	header := doc.GenManHeader{Section: "1", Date: new(time.Time), Source: "dcs", Manual: "dcs manual"}
+	var b bytes.Buffer
+	if err := doc.GenMan(shown, &header, &b); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.Replace(b.String(), `"Jan 0001"`, `""`, 1), "\n") // a page without a date
+	for i, line := range lines {
+		if !strings.HasPrefix(line, ".") {
+			lines[i] = ascii.Replace(line)
+		}
+	}
+	lines[0] += "\n.ad l" // adjusted lines of commands and flags read badly
+	return strings.Join(lines, "\n")
 }
 
-func (f flagManual) markdown(b *strings.Builder) {
-	fmt.Fprintf(b, "| `%s` | %s |\n", strings.ReplaceAll(f.Spelling, "|", `\|`), markdownEscapes.Replace(f.Meaning))
-}
+var statusLine = regexp.MustCompile(`(?m)^ +(\d+) +(.*)$`)
 
-var roffEscapes = strings.NewReplacer(`\`, `\e`, `"`, `\(dq`, "-", `\-`, "'", `\(aq`, "`", `\(ga`, "^", `\(ha`, "~", `\(ti`)
+// ascii keeps characters that are copied to a shell from becoming typographic ones.
+var ascii = strings.NewReplacer("-", `\-`, "'", `\(aq`, "`", `\(ga`, "^", `\(ha`, "~", `\(ti`)
 
-// roffText escapes what roff reads as more than text; a line must not begin with a dot either.
-func roffText(text string) string {
-	text = roffEscapes.Replace(text)
-	if strings.HasPrefix(text, ".") {
-		text = `\&` + text
-	}
-	return text
-}
-
-// roff is the man page of a command.
-func (m manual) roff() string {
+// definitions lists flags and what they mean, in the Markdown of man pages.
+func definitions(flags *pflag.FlagSet) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, ".TH %q 1 \"\" dcs \"dcs manual\"\n.ad l\n", strings.ToUpper(page(m.Path)))
-	fmt.Fprintf(&b, ".SH NAME\n%s \\- %s\n.SH SYNOPSIS\n.B %s\n.SH DESCRIPTION\n", roffText(page(m.Path)), roffText(m.Short), roffText(m.Usage))
-	for i, p := range m.Text {
-		if i > 0 {
-			b.WriteString(".PP\n")
+	flags.VisitAll(func(f *pflag.Flag) {
+		spelling, usage := "--"+f.Name, markdownEscapes.Replace(f.Usage)
+		if name := f.Value.Type(); name != "" {
+			spelling += " " + name
+		} else if f.NoOptDefVal != "" {
+			spelling += "[=" + f.NoOptDefVal + "]"
 		}
-		if p.Verbatim {
-			roffLines(&b, p.Lines)
-			continue
+		if !slices.Contains([]string{"", "false", "0"}, f.DefValue) {
+			usage += " (default " + f.DefValue + ")"
 		}
-		for _, line := range wrap(strings.Join(p.Lines, " "), 80) {
-			fmt.Fprintln(&b, roffText(line))
-		}
-	}
-	var commands []flagManual
-	for _, sub := range m.Commands {
-		commands = append(commands, flagManual{sub.Name(), sub.Short})
-	}
-	roffPairs(&b, "COMMANDS", commands)
-	roffPairs(&b, "OPTIONS", m.Flags)
-	roffPairs(&b, "CONFIGURATION", m.Config)
-	var codes []flagManual
-	for _, s := range m.Status {
-		codes = append(codes, flagManual{s.Code, s.Meaning})
-	}
-	roffPairs(&b, "EXIT STATUS", codes)
-	b.WriteString(".SH EXAMPLES\n")
-	roffLines(&b, m.Examples)
-	m.roffSeeAlso(&b)
+		b.WriteString(definition(spelling, usage))
+	})
 	return b.String()
 }
 
-func roffPairs(b *strings.Builder, title string, all []flagManual) {
-	if len(all) > 0 {
-		fmt.Fprintf(b, ".SH %s\n", title)
-	}
-	for _, f := range all {
-		fmt.Fprintf(b, ".TP\n.B %s\n%s\n", roffText(f.Spelling), roffText(f.Meaning))
-	}
-}
-
-// roffLines are lines that stay as they are.
-func roffLines(b *strings.Builder, lines []string) {
-	b.WriteString(".nf\n.RS\n")
-	for _, line := range lines {
-		fmt.Fprintln(b, roffText(line))
-	}
-	b.WriteString(".RE\n.fi\n")
-}
-
-// roffSeeAlso points to the command above, and to those below.
-func (m manual) roffSeeAlso(b *strings.Builder) {
-	var pages []string
-	if i := strings.LastIndex(m.Path, " "); i > 0 {
-		pages = append(pages, page(m.Path[:i]))
-	}
-	for _, sub := range m.Commands {
-		pages = append(pages, page(sub.CommandPath()))
-	}
-	b.WriteString(".SH SEE ALSO\n")
-	for i, p := range pages {
-		comma := ","
-		if i == len(pages)-1 {
-			comma = ""
-		}
-		fmt.Fprintf(b, ".BR %s (1)%s\n", roffText(p), comma)
-	}
-}
+func definition(term, meaning string) string { return "**" + term + "**\n:   " + meaning + "\n\n" }

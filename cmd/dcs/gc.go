@@ -10,8 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/jc-lab/docker-cache-server/internal/gc"
-	"github.com/jc-lab/docker-cache-server/internal/layout"
-	"github.com/jc-lab/docker-cache-server/internal/serve"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -28,33 +26,34 @@ type gcFlags struct {
 func newGCCommand(env *environment) *cobra.Command {
 	var f gcFlags
 	cmd := &cobra.Command{
-		Use:   "gc",
-		Short: "Remove what nobody used for the ttl, now",
+		Use:        "gc",
+		SuggestFor: []string{"garbage-collect", "prune", "clean", "cleanup", "expire"},
+		Short:      "Remove what nobody used for the ttl, now",
 		Long: `Remove the images that nobody used for the ttl, and the bytes only they used.
 
 Safe at any time: beside a running server, beside another gc, from cron, which
-gets mail only when something was removed. Without --ttl and --grace the policy of
-the last server of the directory holds. Durations are like 30d, 12h or 1w2d; a ttl
-of 0 is never.
+gets mail only when something was removed. Without --ttl and --grace the policy
+of the last server of the directory holds. Durations are like 30d, 12h or 1w2d;
+a ttl of 0 is never.
 
-FREES is what removing an image frees: the bytes that no other image holds. The bytes
-that images share are freed with the last of them. Ctrl-C stops between two steps and
-says what was done; the next run goes on.
+FREES is what removing an image frees: the bytes that no other image holds. The
+bytes that images share are freed with the last of them. Ctrl-C stops between
+two steps and says what was done; the next run goes on.
 
-On a terminal the images that were not used for the longest are shown, 50 of them, and
-the totals last; elsewhere all are, unless --limit says how many. JSON has all without
---limit, too. --quiet prints nothing but errors.
+On a terminal the images that were not used for the longest are shown, 50 of
+them, and the totals last; elsewhere all are, unless --limit says how many. JSON
+has all without --limit, too. --quiet prints nothing but errors.
 
-With --repair every blob is read and held against its digest first, which takes as
-long as reading the disk does. Blobs with wrong bytes go to .metadata/quarantine;
-images of which nothing can be pulled, tags and links to nothing are removed; the
-index is brought in line with the disk. Files that no registry writes are left alone. A dry
-run shows the first step of each.
+With --repair every blob is read and held against its digest first, which takes
+as long as reading the disk does. Blobs with wrong bytes go to
+.metadata/quarantine; images of which nothing can be pulled, tags and links to
+nothing are removed; the index is brought in line with the disk. Files that no
+registry writes are left alone. A dry run shows the first step of each.
 
 EXIT STATUS
   0    done
   1    failed, or no data directory; the next run goes on
-  2    bad command line or configuration, or a grace shorter than a server promised
+  2    bad command line or configuration, or a grace shorter than was promised
   3    a repair left problems that somebody has to look at
   4    the directory's server uses another index
   130  interrupted; everything is consistent`,
@@ -99,11 +98,8 @@ func (f gcFlags) collect(ctx context.Context, env *environment, cfg *config.Conf
 	if err != nil {
 		return err
 	}
-	dir, err := layout.At(cfg.Storage.Directory)
+	opener, err := newOpener(cfg, origins, log)
 	if err != nil {
-		return err
-	}
-	if err := becomeOwner(cfg); err != nil {
 		return err
 	}
 	if f.quiet {
@@ -112,7 +108,7 @@ func (f gcFlags) collect(ctx context.Context, env *environment, cfg *config.Conf
 	bar := ui.NewProgress(env.stderr, env.get)
 	defer bar.Close()
 	log.SetOutput(bar)
-	once := gc.Once{Dir: dir, Log: log, DryRun: f.dryRun, Repair: f.repair, Asked: asked(cfg, origins), NameAge: serve.NameAge(cfg),
+	command := gc.Command{Store: opener, DryRun: f.dryRun, Repair: f.repair,
 		Trail: cfg.Log.Format == "json", // text is for people, who have the table
 		OnProgress: func(p gc.Progress) {
 			if f.quiet {
@@ -120,7 +116,7 @@ func (f gcFlags) collect(ctx context.Context, env *environment, cfg *config.Conf
 			}
 			bar.Show(ui.Step{What: p.Phase.String(), Done: p.Done, Total: p.Total, Bytes: p.Bytes})
 		}}
-	rep, err := once.Run(ctx)
+	rep, err := command.Run(ctx)
 	bar.Close()
 	return firstOf(err, f.print(env, rep, err), unmended(rep))
 }

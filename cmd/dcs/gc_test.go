@@ -21,12 +21,13 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // stock is a data directory that a stock registry wrote.
 type stock struct {
 	t   *testing.T
-	dir layout.Dir
+	dir tree.Dir
 }
 
 func (s stock) must(err error) {
@@ -84,7 +85,7 @@ const staleImages = 200
 func staleStore(t *testing.T) (dir string, flags []string) {
 	t.Helper()
 	dir = t.TempDir()
-	s := stock{t, layout.Dir(dir)}
+	s := stock{t, tree.Dir(dir)}
 	for i := range staleImages {
 		s.push(fmt.Sprintf("stale/%03d", i), "v1", 48*time.Hour)
 	}
@@ -233,8 +234,8 @@ func TestADryRunPrintsWhatARunDoes(t *testing.T) {
 // TestAGCBesideAServerWithAnotherIndex holds the lock as a server does whose index was replaced.
 func TestAGCBesideAServerWithAnotherIndex(t *testing.T) {
 	t.Parallel()
-	s, _ := heldStore(t, layout.Holder{PID: os.Getpid(), Index: "another"})
-	dir := layout.Dir(s.dir)
+	s, _ := heldStore(t, tree.Holder{PID: os.Getpid(), Index: "another"})
+	dir := tree.Dir(s.dir)
 	for range 2 { // with an index in its place, and without one
 		for _, flag := range []string{"--dry-run", "--dry-run=false"} {
 			code, stdout, stderr := dcs(t, "gc", "--storage.directory", s.dir, "--format", "json", flag)

@@ -6,17 +6,21 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
-// helpWidth is how wide help gets: every terminal has so many columns, and longer lines read badly.
+// helpWidth is how wide help becomes: every terminal has so many columns, and longer lines are hard to read.
 const helpWidth = 80
+
+// statusHeading is where the text of a command ends and its exit status begins.
+const statusHeading = "\n\nEXIT STATUS\n"
 
 func newHelpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND ...]",
 		Short: "Explain a command",
-		Long: `Explain a command: dcs help gc is the same as dcs gc --help. Without a command the
-commands are listed.
+		Long: `Explain a command: dcs help gc is the same as dcs gc --help. Without a command
+the commands are listed.
 
 EXIT STATUS
   0  done
@@ -24,10 +28,9 @@ EXIT STATUS
   2  there is no such command`,
 		Example: `  dcs help gc
   dcs help users add`,
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-			var names []cobra.Completion
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) (names []cobra.Completion, _ cobra.ShellCompDirective) {
 			if about, err := descend(cmd.Root(), args); err == nil {
-				for _, sub := range newManual(about).Commands {
+				for _, sub := range about.Commands() {
 					names = append(names, cobra.CompletionWithDesc(sub.Name(), sub.Short))
 				}
 			}
@@ -43,7 +46,7 @@ EXIT STATUS
 	}
 }
 
-// descend goes from a command down to one of its verbs, by name.
+// descend follows the names of verbs from a command down to the one that they name.
 func descend(cmd *cobra.Command, names []string) (*cobra.Command, error) {
 	for _, name := range names {
 		next := verb(cmd, name)
@@ -55,7 +58,7 @@ func descend(cmd *cobra.Command, names []string) (*cobra.Command, error) {
 	return cmd, nil
 }
 
-// verb is the command of that name below a command, or nil.
+// verb returns the command of that name directly below a command, or nil.
 func verb(cmd *cobra.Command, name string) *cobra.Command {
 	for _, sub := range cmd.Commands() {
 		if sub.Name() == name {
@@ -65,64 +68,32 @@ func verb(cmd *cobra.Command, name string) *cobra.Command {
 	return nil
 }
 
-// printHelp prints the manual of a command for a screen. Whether it could be written is for run to see.
-func printHelp(cmd *cobra.Command, _ []string) {
+// printUsage prints what cobra's help puts below the text of a command. It differs from cobra's own in the flags: those
+// of the configuration, which many commands have, stand apart, and each names its value.
+func printUsage(cmd *cobra.Command) error {
+	own, configuration := flagsOf(cmd)
 	var b strings.Builder
-	newManual(cmd).print(&b)
-	fmt.Fprint(cmd.OutOrStdout(), b.String())
-}
-
-func (m manual) print(w io.Writer) {
-	for _, p := range m.Text {
-		if p.Verbatim {
-			fmt.Fprintf(w, "  %s\n\n", strings.Join(p.Lines, "\n  "))
-			continue
-		}
-		fmt.Fprintf(w, "%s\n\n", strings.Join(wrap(strings.Join(p.Lines, " "), helpWidth), "\n"))
-	}
-	fmt.Fprintf(w, "Usage:\n  %s\n", m.Usage)
-	var commands [][2]string
-	for _, sub := range m.Commands {
-		commands = append(commands, [2]string{sub.Name(), sub.Short})
-	}
-	printPairs(w, "Commands:", commands)
-	printPairs(w, "Flags:", pairs(m.Flags))
-	printPairs(w, "Configuration:", pairs(m.Config))
-	if len(m.Examples) > 0 {
-		fmt.Fprintf(w, "\nExamples:\n  %s\n", strings.Join(m.Examples, "\n  "))
-	}
-	var codes [][2]string
-	for _, s := range m.Status {
-		codes = append(codes, [2]string{s.Code, s.Meaning})
-	}
-	printPairs(w, "EXIT STATUS", codes)
-	if len(m.Commands) > 0 {
-		fmt.Fprintf(w, "\n%s COMMAND --help says more about a command.\n", m.Path)
-	}
-}
-
-func pairs(flags []flagManual) (all [][2]string) {
-	for _, f := range flags {
-		all = append(all, [2]string{f.Spelling, f.Meaning})
-	}
-	return all
-}
-
-// printPairs prints two columns, the second one wrapped, or nothing when there are none.
-func printPairs(w io.Writer, title string, all [][2]string) {
-	if len(all) == 0 {
-		return
-	}
-	fmt.Fprintf(w, "\n%s\n", title)
-	width := 0
-	for _, p := range all {
-		width = max(width, len(p[0]))
-	}
-	for _, p := range all {
-		left := p[0]
-		for _, line := range wrap(p[1], helpWidth-width-4) {
-			fmt.Fprintf(w, "  %-*s  %s\n", width, left, line)
-			left = ""
+	fmt.Fprintf(&b, "Usage:\n  %s\n", cmd.UseLine())
+	if cmd.HasAvailableSubCommands() {
+		b.WriteString("\nCommands:\n")
+		for _, sub := range cmd.Commands() {
+			fmt.Fprintf(&b, "  %-*s  %s\n", sub.NamePadding(), sub.Name(), sub.Short)
 		}
 	}
+	fmt.Fprintf(&b, "\nFlags:%s", list(own))
+	if configuration.HasFlags() {
+		fmt.Fprintf(&b, "\nConfiguration:%s", list(configuration))
+	}
+	fmt.Fprintf(&b, "\nExamples:\n%s\n", cmd.Example)
+	if cmd.HasAvailableSubCommands() {
+		fmt.Fprintf(&b, "\n%s COMMAND --help says more about a command.\n", cmd.CommandPath())
+	}
+	_, err := io.WriteString(cmd.OutOrStdout(), b.String())
+	return err
+}
+
+// list returns what pflag prints of flags without a letter, less the four columns that it keeps for one.
+func list(flags *pflag.FlagSet) string {
+	const column = 4
+	return strings.ReplaceAll("\n"+flags.FlagUsagesWrapped(helpWidth+column), "\n"+strings.Repeat(" ", column), "\n")
 }

@@ -7,38 +7,92 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
-// Whoever adds a command tells how it ends and shows how it is used.
+// helpOf is the help of a command.
+func helpOf(t *testing.T, cmd *cobra.Command) string {
+	t.Helper()
+	var b strings.Builder
+	cmd.SetOut(&b)
+	if err := cmd.Help(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// Every command tells how it ends and shows how it is used.
 func TestEveryCommandExplainsItself(t *testing.T) {
-	for _, m := range manuals() {
-		t.Run(m.Path, func(t *testing.T) {
-			if len(m.Examples) == 0 {
-				t.Error("no example")
+	for _, cmd := range allCommands() {
+		t.Run(cmd.CommandPath(), func(t *testing.T) {
+			text, status := textAndStatus(cmd)
+			if text == "" || strings.TrimSpace(cmd.Example) == "" {
+				t.Errorf("text %q, example %q", text, cmd.Example)
 			}
-			if len(m.Status) < 2 {
-				t.Errorf("EXIT STATUS has %d codes", len(m.Status))
+			codes := regexp.MustCompile(`(?m)^  \d+  +\S`).FindAllString(status, -1)
+			if len(codes) < 2 || len(codes) != len(strings.Split(status, "\n")) {
+				t.Errorf("EXIT STATUS is %q: it has a line for each code", status)
 			}
-			if m.Short == "" || strings.HasSuffix(m.Short, ".") {
-				t.Errorf("the short text is %q", m.Short)
+			if cmd.Short == "" || strings.HasSuffix(cmd.Short, ".") {
+				t.Errorf("the short text is %q", cmd.Short)
 			}
-			for _, f := range append(m.Flags, m.Config...) {
-				if f.Meaning == "" {
-					t.Errorf("%s has no usage", f.Spelling)
+			cmd.Flags().VisitAll(func(f *pflag.Flag) {
+				if f.Usage == "" {
+					t.Errorf("--%s has no usage", f.Name)
 				}
-			}
+			})
 		})
 	}
 }
 
 func TestHelpFitsEveryTerminal(t *testing.T) {
-	for _, m := range manuals() {
-		m.Examples = nil // those are to be copied, and may be longer
-		var b strings.Builder
-		m.print(&b)
-		for _, line := range strings.Split(b.String(), "\n") {
+	for _, cmd := range allCommands() {
+		text := strings.Replace(helpOf(t, cmd), cmd.Example, "", 1) // examples are to be copied, and may be longer
+		for _, line := range strings.Split(text, "\n") {
 			if len(line) > helpWidth || strings.HasSuffix(line, " ") {
-				t.Errorf("%s: %d columns: %q", m.Path, len(line), line)
+				t.Errorf("%s: %d columns: %q", cmd.CommandPath(), len(line), line)
+			}
+		}
+	}
+}
+
+// plain returns the words of a text without the marks of Markdown and roff, and without line breaks.
+func plain(text string) string {
+	text = regexp.MustCompile(`(?m)^\.\w+( |$)`).ReplaceAllString(text, "")
+	text = strings.NewReplacer(`\fB`, "", `\fP`, "", `\&`, "", `\(aq`, "'", `\(ti`, "~", `\(ga`, "", "`", "", `\`, "").
+		Replace(text)
+	return strings.Join(strings.Fields(text), " ")
+}
+
+// What a command says about itself is on the screen, in docs/cli.md and in its man page: none has less than another.
+func TestEveryPrintOfTheHelpIsWhole(t *testing.T) {
+	_, keys, _ := strings.Cut(commandLine(t), "## Configuration flags")
+	man := map[string]string{}
+	for _, cmd := range allCommands() {
+		man[page(cmd)] = manPage(t, cmd)
+	}
+	for _, cmd := range allCommands() {
+		prints := map[string]string{"help": helpOf(t, cmd), "docs/cli.md": section(t, cmd, new(pflag.FlagSet)) + keys,
+			"the man page": man[page(cmd)]}
+		text, status := textAndStatus(cmd)
+		wanted := strings.Split(strings.Join([]string{cmd.UseLine(), text, status, cmd.Example}, "\n"), "\n")
+		for _, sub := range cmd.Commands() {
+			if sub.IsAvailableCommand() { // cobra lists help nowhere but on the screen
+				wanted = append(wanted, sub.Name(), sub.Short)
+			}
+		}
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if !f.Hidden {
+				written := asWritten(f)
+				wanted = append(wanted, "--"+f.Name, written.Value.Type(), written.Usage)
+			}
+		})
+		for where, print := range prints {
+			print = plain(print)
+			for _, want := range wanted {
+				if !strings.Contains(print, plain(want)) {
+					t.Errorf("%s: %s has no %q", cmd.CommandPath(), where, want)
+				}
 			}
 		}
 	}
@@ -49,18 +103,18 @@ var dcsCall = regexp.MustCompile(`(?:^|[\s(/])dcs( [^|>;&)]*)?`)
 
 // Examples are copied: each must be a command line that dcs takes, down to the values of its flags.
 func TestExamplesParse(t *testing.T) {
-	for _, m := range manuals() {
+	for _, cmd := range allCommands() {
 		calls := 0
-		for _, line := range m.Examples {
+		for _, line := range strings.Split(cmd.Example, "\n") {
 			for _, call := range dcsCall.FindAllStringSubmatch(line, -1) {
 				calls++
 				if err := parse(strings.Fields(call[1])); err != nil {
-					t.Errorf("%s: %s: %v", m.Path, line, err)
+					t.Errorf("%s: %s: %v", cmd.CommandPath(), line, err)
 				}
 			}
 		}
 		if calls == 0 {
-			t.Errorf("%s: no example calls dcs: %q", m.Path, m.Examples)
+			t.Errorf("%s: no example calls dcs: %q", cmd.CommandPath(), cmd.Example)
 		}
 	}
 	for _, wrong := range []string{"serv", "gc --ttl 3", "gc --tll 3d", "gc now", "users add", "serve --auth.enabled false", "help serv"} {
@@ -88,42 +142,4 @@ func parse(words []string) error {
 		return err
 	}
 	return cmd.ValidateArgs(cmd.Flags().Args())
-}
-
-func TestManualsAreReadFromPlainText(t *testing.T) {
-	m := newManual(&cobra.Command{Use: "x", Short: "Do x", Example: "\n    x --a\n      b\n", Long: `First
-paragraph.
-
-  kept    as it is
-    deeper
-
-- a list
-
-EXIT STATUS
-  0    done
-  130  interrupted; everything
-       is consistent`})
-	var b strings.Builder
-	m.print(&b)
-	want := `First paragraph.
-
-  kept    as it is
-    deeper
-
-  - a list
-
-Usage:
-  x
-
-Examples:
-  x --a
-    b
-
-EXIT STATUS
-  0    done
-  130  interrupted; everything is consistent
-`
-	if b.String() != want {
-		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
-	}
 }

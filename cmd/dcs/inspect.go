@@ -7,8 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/jc-lab/docker-cache-server/internal/inspect"
-	"github.com/jc-lab/docker-cache-server/internal/layout"
-	"github.com/jc-lab/docker-cache-server/internal/serve"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -29,33 +27,35 @@ type inspectFlags struct {
 func newInspectCommand(env *environment) *cobra.Command {
 	var f inspectFlags
 	cmd := &cobra.Command{
-		Use:   "inspect [NAME[:TAG|@DIGEST]]",
-		Short: "Show what is stored, when it was used, and when it expires",
-		Long: `Show what is stored, when it was used last, and when it expires: blobs, or images, or
-tags, or how many bytes were not used for how long. An image was used when it was
-pushed, pulled or asked for, and all that it consists of with it.
+		Use:        "inspect [NAME[:TAG|@DIGEST]]",
+		SuggestFor: []string{"ls", "list", "show", "images", "tags", "df"},
+		Short:      "Show what is stored, when it was used, and when it expires",
+		Long: `Show what is stored, when it was used last, and when it expires: blobs, or
+images, or tags, or how many bytes were not used for how long. An image was used
+when it was pushed, pulled or asked for, and all that it consists of with it.
 
-EXPIRES is when it is removed if nobody uses it any more; what is due is removed at
-the next clean-up, and the last line says when a running server has that. FREES is what removing an image frees: the bytes that no other
-image holds. REASON says why an image is there; a tagged one expires all the same.
---sort expires and --expiring 7d show what is removed next. JSON calls FREES
+EXPIRES is when it is removed if nobody uses it any more; what is due is removed
+at the next clean-up, and the last line says when a running server has that.
+FREES is what removing an image frees: the bytes that no other image holds.
+REASON says why an image is there; a tagged one expires all the same. --sort
+expires and --expiring 7d show what is removed next. JSON calls FREES
 unique_bytes and REASON kept_by, and its summary has expiring_1d_bytes,
 expiring_7d_bytes, untagged_bytes and, if it is known, next_cleanup_at.
 
-Works beside a running server, without one, and on a read-only directory. Looking
-never counts as use. Without cache.ttl and cache.grace in the configuration the
-policy of the last server of the directory holds.
+Works beside a running server, without one, and on a read-only directory.
+Looking never counts as use. Without cache.ttl and cache.grace in the
+configuration the policy of the last server of the directory holds.
 
-With a name, show that image as a tree: what it consists of, what refers to it, and
-what of it other images hold too. The tag is latest unless there is one; a digest may
-be shortened as dcs shows it, and decides when there is a tag as well. A digest alone
-is looked for in all repositories.
+With a name, show that image as a tree: what it consists of, what refers to it,
+and what of it other images hold too. The tag is latest unless there is one; a
+digest may be shortened as dcs shows it, and decides when there is a tag as
+well. A digest alone is looked for in all repositories.
 
---check verifies the store and changes nothing: missing blob, wrong size, partial
-index, dangling link, orphan file, unparsable manifest, tag to nowhere, stale row,
-refused link, unknown file, unreadable; and with --deep wrong digest. What is just
-coming or going beside a live server is no problem. dcs gc --repair mends what can be
-mended.
+--check verifies the store and changes nothing: missing blob, wrong size,
+partial index, dangling link, orphan file, unparsable manifest, tag to nowhere,
+stale row, refused link, unknown file, unreadable; and with --deep wrong digest.
+What is just coming or going beside a live server is no problem. dcs gc --repair
+mends what can be mended.
 
 EXIT STATUS
   0    done; --check: no problems
@@ -192,7 +192,7 @@ func (f inspectFlags) verify(env *environment, cmd *cobra.Command) error {
 	found, err := source.Check(cmd.Context(), f.deep, out)
 	bar.Close()
 	if err == nil && found > 0 {
-		err = &problemsError{fmt.Errorf("%s found in %s", ui.Count(int64(found), "problem"), source.Dir),
+		err = &problemsError{fmt.Errorf("%s found in %s", ui.Count(int64(found), "problem"), source.Store.Dir),
 			"dcs gc --repair mends what can be mended; with --dry-run it says how"}
 	}
 	return err
@@ -215,11 +215,8 @@ func newSource(env *environment, cmd *cobra.Command) (*inspect.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := becomeOwner(cfg); err != nil {
-		return nil, err
-	}
-	dir, err := layout.At(cfg.Storage.Directory)
-	return &inspect.Source{Dir: dir, Log: log, Asked: asked(cfg, origins), NameAge: serve.NameAge(cfg)}, err
+	opener, err := newOpener(cfg, origins, log)
+	return &inspect.Source{Store: opener}, err
 }
 
 func newOutput(env *environment, format string) inspect.Output {

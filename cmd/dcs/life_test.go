@@ -20,8 +20,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
-
-	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 func (s *server) ref(ref string) name.Reference {
@@ -417,12 +416,12 @@ func TestAGCWaitsForAServerThatStarts(t *testing.T) {
 	s := startServer(t, t.TempDir(), "--cache.grace", "1s")
 	s.push("app:v1")
 	s.stop(syscall.SIGTERM)
-	dir := layout.Dir(s.dir)
+	dir := tree.Dir(s.dir)
 	lock, err := dir.Lock(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := lock.Announce(layout.Holder{PID: os.Getpid()}); err != nil {
+	if err := lock.Announce(tree.Holder{PID: os.Getpid()}); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan report, 1)

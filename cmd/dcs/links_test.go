@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // TestALinkThatCannotBeFollowedIsRefusedByName puts links into a tree that serving would follow and that no expiry
 // could tell from what they lead to. Where a start sees them it refuses; else nothing is removed. Whoever is asked
 // names the link and says what to do.
 func TestALinkThatCannotBeFollowedIsRefusedByName(t *testing.T) {
-	const tree, repos = "docker/registry/v2", "docker/registry/v2/repositories"
+	const top, repos = "docker/registry/v2", "docker/registry/v2/repositories"
 	for _, c := range []struct {
 		name, link, to string // to: relative to the data directory, unless it is absolute
 		start          bool   // a start refuses it
@@ -26,8 +27,8 @@ func TestALinkThatCannotBeFollowedIsRefusedByName(t *testing.T) {
 		{"a link to itself", repos + "/self", repos + "/self", true, "circle"},
 		{"a link to all", repos + "/all", "/", true, "data directory itself"},
 		{"a link to what dcs keeps", repos + "/own", ".metadata", true, "into the data directory itself"},
-		{"a directory of blobs that leads nowhere", tree + "/blobs/sha256/zz", "/nonexistent", false, ""}, // not a registry's
-		{"a directory of blobs under a second name", tree + "/blobs/sha512", tree + "/blobs/sha256", true, "into the data directory itself"},
+		{"a directory of blobs that leads nowhere", top + "/blobs/sha256/zz", "/nonexistent", false, ""}, // not a registry's
+		{"a directory of blobs under a second name", top + "/blobs/sha512", top + "/blobs/sha256", true, "into the data directory itself"},
 		{"a second link to one place", repos + "/two", "OUTSIDE", true, "leads too"},
 		{"a circle further below", repos + "/app/loop", repos, false, "into the data directory itself"},
 		{"a namespace further below that leads nowhere", repos + "/app/sub", "/nonexistent/sub", false, "not there"},
@@ -44,7 +45,7 @@ func TestALinkThatCannotBeFollowedIsRefusedByName(t *testing.T) {
 			img := s.push("app:v1")
 			s.stop(syscall.SIGKILL)
 			layer := layersOf(t, img)[0]
-			blob := layout.Dir(s.dir).File(layout.Path{Kind: layout.BlobData, Digest: layer})
+			blob := tree.Dir(s.dir).File(layout.Path{Kind: layout.BlobData, Digest: layer})
 			outside := t.TempDir()
 			if err := os.Symlink(outside, filepath.Join(s.dir, repos, "one")); err != nil {
 				t.Fatal(err)

@@ -9,17 +9,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
-	"github.com/jc-lab/docker-cache-server/internal/gc"
-	"github.com/jc-lab/docker-cache-server/internal/index"
-	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/serve"
+	"github.com/jc-lab/docker-cache-server/internal/store"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -103,33 +101,13 @@ func (r *remembering) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// hint is what people can do about an error, if anything.
-func hint(err error) string {
-	var hinted interface{ Hint() string }
-	switch {
-	case errors.As(err, &hinted):
-		return hinted.Hint()
-	case errors.Is(err, index.ErrCorrupt):
-		return "start dcs serve: it puts the file aside and rebuilds the index from disk"
-	case errors.Is(err, index.ErrFull):
-		return "make some room on the disk; unfinished uploads are removed first"
-	case errors.Is(err, fs.ErrPermission):
-		return "run it as the user that owns the data directory, or as root"
-	case errors.Is(err, index.ErrOlder):
-		return "restart dcs serve: it brings the index up to date, and so does dcs gc where no server runs"
-	case errors.Is(err, index.ErrNewer):
-		return "use the version of dcs that wrote it, or a newer one"
-	}
-	return ""
-}
-
 func exitCode(err error) int {
 	var (
 		usage  *usageError
 		conf   *config.Error
-		grace  *gc.GraceError
-		locked *layout.LockedError
-		wrong  *gc.WrongIndexError
+		grace  *store.GraceError
+		locked *tree.LockedError
+		wrong  *store.WrongIndexError
 		nobody *serve.NoUsersError
 		cert   *serve.CertificateError
 		flaws  *problemsError
@@ -155,13 +133,6 @@ type usageError struct {
 
 func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
-func (e *usageError) Hint() string {
-	var hinted interface{ Hint() string }
-	if errors.As(e.err, &hinted) {
-		return hinted.Hint()
-	}
-	return e.hint
-}
 
 // problemsError says that a store was checked and is not as it should be.
 type problemsError struct {
@@ -170,14 +141,13 @@ type problemsError struct {
 }
 
 func (e *problemsError) Error() string { return e.err.Error() }
-func (e *problemsError) Hint() string  { return e.hint }
 
 func newRootCommand(env *environment) *cobra.Command {
 	root := &cobra.Command{
-		Use:   "dcs",
+		Use:   "dcs COMMAND",
 		Short: "A Docker registry that forgets",
-		Long: `dcs is a Docker/OCI registry that forgets: what nobody uses any more disappears by
-itself, and what is in use is never broken.
+		Long: `dcs is a Docker/OCI registry that forgets: what nobody uses any more disappears
+by itself, and what is in use is never broken.
 
 EXIT STATUS
   0    done; dcs serve: stopped by a signal, and drained
@@ -193,11 +163,12 @@ EXIT STATUS
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	help := newHelpCommand()
 	root.SetHelpCommand(help)
-	root.SetHelpFunc(printHelp)
+	root.SetUsageFunc(printUsage)
 	root.SetFlagErrorFunc(flagError)
-	root.PersistentFlags().BoolP("help", "h", false, "show this help")
+	root.InitDefaultHelpFlag() // before a command line is read: dcs --help gc explains gc
 	root.AddCommand(newServeCommand(env), newGCCommand(env), newInspectCommand(env), newUsersCommand(env), newConfigCommand(env),
 		newVersionCommand(env), newCompletionCommand(), help)
 	finish(root)

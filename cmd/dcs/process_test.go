@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // server is a `dcs serve` in a process of its own.
@@ -177,12 +177,12 @@ func dcs(t *testing.T, args ...string) (code int, stdout, stderr string) {
 
 // heldStore is the store of a server that has stopped, with an image in it. The test holds its lock, and says so as a
 // server does.
-func heldStore(t *testing.T, as layout.Holder) (*server, *layout.RootLock) {
+func heldStore(t *testing.T, as tree.Holder) (*server, *tree.RootLock) {
 	t.Helper()
 	s := startServer(t, t.TempDir())
 	s.push("app:v1")
 	s.stop(syscall.SIGTERM)
-	lock, err := layout.Dir(s.dir).Lock(t.Context())
+	lock, err := tree.Dir(s.dir).Lock(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

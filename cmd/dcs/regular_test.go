@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // pipe puts a named pipe at a path, in place of what is there.
@@ -45,34 +46,34 @@ func within(t *testing.T, patience time.Duration, args ...string) (code int, sai
 // TestAPipeWhereAFileShouldBeIsNamedAndRefused, and not waited for, by every command that opens the file.
 func TestAPipeWhereAFileShouldBeIsNamedAndRefused(t *testing.T) {
 	t.Parallel()
-	in := func(dir layout.Dir, name string) string { return filepath.Join(dir.Metadata(), name) }
+	in := func(dir tree.Dir, name string) string { return filepath.Join(dir.Metadata(), name) }
 	for _, tt := range []struct {
 		what string
-		args func(dir layout.Dir, pipe string) []string
-		path func(layout.Dir) string
+		args func(dir tree.Dir, pipe string) []string
+		path func(tree.Dir) string
 		code int
 	}{
-		{"a configuration", func(_ layout.Dir, p string) []string { return []string{"gc", "--config", p} }, nil, exitUsage},
-		{"a certificate", func(_ layout.Dir, p string) []string {
+		{"a configuration", func(_ tree.Dir, p string) []string { return []string{"gc", "--config", p} }, nil, exitUsage},
+		{"a certificate", func(_ tree.Dir, p string) []string {
 			return []string{"serve", "--auth.enabled=false", "--server.tls.certificate", p, "--server.tls.key", "/dev/null"}
 		}, nil, exitUsage},
-		{"a key", func(dir layout.Dir, p string) []string {
+		{"a key", func(dir tree.Dir, p string) []string {
 			return []string{"serve", "--auth.enabled=false", "--server.tls.certificate", in(dir, "ok"), "--server.tls.key", p}
 		}, nil, exitUsage},
-		{"users of a server", func(_ layout.Dir, p string) []string { return []string{"serve", "--auth.htpasswd", p} }, nil, exitFailed},
-		{"users", func(_ layout.Dir, p string) []string { return []string{"users", "list", "--auth.htpasswd", p} }, nil, exitFailed},
-		{"a lock of users", func(dir layout.Dir, _ string) []string { return []string{"users", "remove", "bob"} },
-			func(dir layout.Dir) string { return dir.Htpasswd() + ".lock" }, exitFailed},
-		{"the lock of a server", func(layout.Dir, string) []string { return []string{"serve", "--auth.enabled=false"} }, layout.Dir.LockFile, exitFailed},
-		{"the lock that a gc looks at", func(layout.Dir, string) []string { return []string{"gc"} }, layout.Dir.LockFile, exitFailed},
-		{"the lock of a gc", func(layout.Dir, string) []string { return []string{"gc"} }, layout.Dir.GCLock, exitFailed},
-		{"the secret", func(layout.Dir, string) []string { return []string{"serve", "--auth.enabled=false"} }, layout.Dir.Secret, exitFailed},
-		{"the log of the index", func(layout.Dir, string) []string { return []string{"serve", "--auth.enabled=false"} },
-			func(dir layout.Dir) string { return dir.Index() + "-wal" }, exitFailed},
+		{"users of a server", func(_ tree.Dir, p string) []string { return []string{"serve", "--auth.htpasswd", p} }, nil, exitFailed},
+		{"users", func(_ tree.Dir, p string) []string { return []string{"users", "list", "--auth.htpasswd", p} }, nil, exitFailed},
+		{"a lock of users", func(dir tree.Dir, _ string) []string { return []string{"users", "remove", "bob"} },
+			func(dir tree.Dir) string { return dir.Htpasswd() + ".lock" }, exitFailed},
+		{"the lock of a server", func(tree.Dir, string) []string { return []string{"serve", "--auth.enabled=false"} }, tree.Dir.LockFile, exitFailed},
+		{"the lock that a gc looks at", func(tree.Dir, string) []string { return []string{"gc"} }, tree.Dir.LockFile, exitFailed},
+		{"the lock of a gc", func(tree.Dir, string) []string { return []string{"gc"} }, tree.Dir.GCLock, exitFailed},
+		{"the secret", func(tree.Dir, string) []string { return []string{"serve", "--auth.enabled=false"} }, tree.Dir.Secret, exitFailed},
+		{"the log of the index", func(tree.Dir, string) []string { return []string{"serve", "--auth.enabled=false"} },
+			func(dir tree.Dir) string { return dir.Index() + "-wal" }, exitFailed},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			t.Parallel()
-			dir := layout.Dir(t.TempDir())
+			dir := tree.Dir(t.TempDir())
 			if err := errors.Join(os.MkdirAll(dir.Native(layout.Root), 0o755), os.Mkdir(dir.Metadata(), 0o700),
 				os.WriteFile(in(dir, "ok"), nil, 0o600), os.WriteFile(dir.Htpasswd(), []byte("bob:x\n"), 0o600)); err != nil {
 				t.Fatal(err)
@@ -99,7 +100,7 @@ func TestAPipeWhereAFileShouldBeIsNamedAndRefused(t *testing.T) {
 func TestAPipeInTheTreeIsRefusedAndHoldsUpNothing(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, t.TempDir())
-	dir := layout.Dir(s.dir)
+	dir := tree.Dir(s.dir)
 	client := &http.Client{Timeout: 10 * time.Second}
 	ask := func(what, method, path string) {
 		t.Helper()
@@ -166,7 +167,7 @@ func TestAPipeInTheTreeIsRefusedAndHoldsUpNothing(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	again := startServer(t, s.dir)
-	again.await(func() bool { return strings.Contains(again.log.String(), "in line with the disk") }, "the index is compared")
+	again.await(func() bool { return strings.Contains(again.log.String(), "index matches the disk") }, "the index is compared")
 	if code := again.stop(syscall.SIGTERM); code != exitDone {
 		t.Errorf("exit code %d of the next server", code)
 	}

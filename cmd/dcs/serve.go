@@ -17,18 +17,19 @@ import (
 
 func newServeCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "serve",
-		Short: "Run the registry",
+		Use:        "serve",
+		SuggestFor: []string{"start", "run", "server", "up"},
+		Short:      "Run the registry",
 		Long: `Run the registry until SIGTERM or SIGINT, then let transfers in flight finish.
-SIGHUP reads again, without a restart: users, certificates, and of the configuration
-auth.users, auth.htpasswd, cache.ttl, cache.cleanup_interval, cache.adopt_age, log.*,
-server.drain_timeout and server.tls.*. The log says what was taken and what needs a
-restart; after a mistake everything stays as it was.
+SIGHUP reads again, without a restart: users, certificates, and of the
+configuration auth.users, auth.htpasswd, cache.ttl, cache.cleanup_interval,
+cache.adopt_age, log.*, server.drain_timeout and server.tls.*. The log says what
+was taken and what needs a restart; after a mistake everything stays as it was.
 
 Every configuration flag can be set in the YAML file and in the environment too:
 --cache.ttl is ttl below cache: there, and DCS_CACHE_TTL here. Flags beat the
-environment, which beats the file. A switch takes its value behind an equals sign:
---auth.enabled=false. Durations: 30d, 1w2d, 12h30m, 0.
+environment, which beats the file. A switch takes its value behind an equals
+sign: --auth.enabled=false. Durations: 30d, 1w2d, 12h30m, 0.
 
 EXIT STATUS
   0  stopped by a signal, and drained

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // TestACopyOfHardLinksIsNoStoreOfItsOwn: its lock and its index are those of the original, whose server writes to
@@ -35,7 +35,7 @@ func TestACopyOfHardLinksIsNoStoreOfItsOwn(t *testing.T) {
 	}
 	// What the hint says makes a store of the copy.
 	for _, pattern := range []string{"lock", "gc.lock", "index.db*"} {
-		files, err := filepath.Glob(filepath.Join(layout.Dir(copied).Metadata(), pattern))
+		files, err := filepath.Glob(filepath.Join(tree.Dir(copied).Metadata(), pattern))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,7 +59,7 @@ func TestAnIndexThatIsHeldIsToldAsBusy(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, t.TempDir())
 	s.push("app:v1")
-	shm, err := os.Open(layout.Dir(s.dir).Index() + "-shm")
+	shm, err := os.Open(tree.Dir(s.dir).Index() + "-shm")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,9 +79,9 @@ func TestAnIndexThatIsHeldIsToldAsBusy(t *testing.T) {
 	if resp.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("a delete is answered by %s, want 503", resp.Status)
 	}
-	if !strings.Contains(s.log.String(), "another process has held the index") || !strings.Contains(s.log.String(), "fuser") {
-		t.Error("the log has no hint")
-	}
+	s.await(func() bool { // the log is written beside the answer
+		return strings.Contains(s.log.String(), "another process has held the index") && strings.Contains(s.log.String(), "fuser")
+	}, "the log says what to look for")
 	if err := shm.Close(); err != nil { // which gives the lock back
 		t.Fatal(err)
 	}

@@ -13,16 +13,6 @@ import (
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
-// otherWords are what people coming from elsewhere call our commands. Edit distance cannot find those.
-var otherWords = map[string][]string{
-	"serve":   {"start", "run", "server", "up"},
-	"gc":      {"garbage-collect", "prune", "clean", "cleanup", "expire"},
-	"inspect": {"ls", "list", "show", "images", "tags", "df"},
-	"add":     {"create", "new", "passwd", "set"},
-	"remove":  {"rm", "delete", "del"},
-	"list":    {"ls", "show"},
-}
-
 // elsewhere says how to do what other programs have a command for and dcs has not, by all its names.
 var elsewhere = []struct{ words, how string }{
 	{"rm rmi delete del remove", "dcs gc removes what nobody used for the ttl; a client deletes one image by DELETE /v2/NAME/manifests/DIGEST"},
@@ -31,23 +21,8 @@ var elsewhere = []struct{ words, how string }{
 	{"stats metrics top du", "dcs inspect sums up what is stored; the figures of a server are at http://127.0.0.1:5001/metrics (debug.address)"},
 }
 
-// groupStatus is the exit status of a command that only has verbs, unless it says more itself.
-const groupStatus = `
-  0  done
-  1  failed
-  2  there is no such command`
-
 // asGroup makes a command with verbs below it say what they are, and what was meant by one that is none.
 func asGroup(cmd *cobra.Command) {
-	if cmd.Long == "" {
-		cmd.Long = cmd.Short + "." + statusHeading[:len(statusHeading)-1] + groupStatus
-	}
-	if cmd.Example == "" {
-		for _, sub := range cmd.Commands() {
-			first, _, _ := strings.Cut(sub.Example, "\n")
-			cmd.Example += first + "\n"
-		}
-	}
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return nil
@@ -75,10 +50,12 @@ func unknownCommand(cmd *cobra.Command, name, help string) error {
 	return &usageError{err, cmd.CommandPath() + " --help lists the commands"}
 }
 
+// nearestVerb returns the command that was probably meant, or "". SuggestFor has the words of other tools. cobra's own
+// search among the names would take two edits for a mistake even in a word of two letters: rm would mean gc.
 func nearestVerb(cmd *cobra.Command, name string) string {
 	var names []string
-	for _, sub := range newManual(cmd).Commands {
-		if slices.Contains(otherWords[sub.Name()], name) {
+	for _, sub := range cmd.Commands() {
+		if slices.Contains(sub.SuggestFor, name) {
 			return sub.Name()
 		}
 		names = append(names, sub.Name())
@@ -93,7 +70,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	}
 	lists := cmd.CommandPath() + " --help lists the flags"
 	if missing, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
-		return &usageError{fmt.Errorf("--%s needs a value", missing.GetFlag().Name), "write " + spelling(missing.GetFlag())}
+		return &usageError{fmt.Errorf("--%s needs a value", missing.GetFlag().Name), "write --" + missing.GetFlag().Name + " " + valueName(missing.GetFlag())}
 	}
 	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 		return &usageError{invalidValue(invalid), lists}

@@ -7,33 +7,30 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/credential"
 	"github.com/jc-lab/docker-cache-server/internal/nearest"
 	"github.com/jc-lab/docker-cache-server/internal/owner"
-	"github.com/jc-lab/docker-cache-server/internal/serve"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/internal/users"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
 func newUsersCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "users",
+		Use:   "users COMMAND",
 		Short: "Edit the users in the htpasswd file",
-		Long: `Edit the users in the htpasswd file, which is .metadata/htpasswd of the data directory
-unless auth.htpasswd names another. Apache's htpasswd and stock registries read it too;
-comments and the order of its lines stay. Several edits at once lose nobody, and a
-running server follows within a second.` + usersStatus,
+		Long: `Edit the users in the htpasswd file, which is .metadata/htpasswd of the data
+directory unless auth.htpasswd names another. Apache's htpasswd and stock
+registries read it too; comments and the order of its lines stay. Several edits
+at once lose nobody, and a running server follows within a second.` + usersStatus,
 		Example: `  dcs users add ci
   dcs users list`,
-		Args: exactArgs(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newUsersAddCommand(env), newUsersRemoveCommand(env), newUsersListCommand(env))
 	return cmd
@@ -51,15 +48,17 @@ func newUsersAddCommand(env *environment) *cobra.Command {
 	var fromStdin bool
 	var cost int
 	cmd := &cobra.Command{
-		Use:   "add NAME",
-		Short: "Add a user, or change a user's password",
-		Long: `Add a user, or change a user's password. The password is asked for twice, without
-echo; with --password-stdin it is read from standard input, less one newline at its
-end. A running server follows at once.
+		Use:        "add NAME",
+		SuggestFor: []string{"create", "new", "passwd", "set"},
+		Short:      "Add a user, or change a user's password",
+		Long: `Add a user, or change a user's password. The password is asked for twice,
+without echo; with --password-stdin it is read from standard input, less one
+newline at its end. A running server follows at once.
 
-A name has no colon, a password at most 72 bytes: bcrypt sees no more. --cost says how
-much work it is to try a password: each step doubles it, for an attacker and for the
-server, which checks a login once in five minutes. 10 takes about 60 ms of CPU.` + usersStatus,
+A name has no colon, a password at most 72 bytes: bcrypt sees no more. --cost
+says how much work it is to try a password: each step doubles it, for an
+attacker and for the server, which checks a login once in five minutes. 10 takes
+about 60 ms of CPU.` + usersStatus,
 		Example: `  dcs users add ci
   printf %s "$CI_PASSWORD" | dcs users add ci --password-stdin`,
 		Args: exactArgs("NAME"),
@@ -68,8 +67,8 @@ server, which checks a login once in five minutes. 10 takes about 60 ms of CPU.`
 			if err != nil {
 				return err
 			}
-			if err := users.CheckName(args[0]); err != nil {
-				return &usageError{err, "choose a name of letters, digits and the like: it is what docker login asks for"}
+			if err := credential.CheckName(args[0]); err != nil {
+				return &usageError{fmt.Errorf("user name %w", err), "choose a name of letters, digits and the like: it is what docker login asks for"}
 			}
 			if slices.Contains(configured(cfg), args[0]) {
 				return &usageError{fmt.Errorf("user %s is in auth.users of the configuration, which wins over the file", args[0]),
@@ -84,7 +83,7 @@ server, which checks a login once in five minutes. 10 takes about 60 ms of CPU.`
 			}
 			replaced, err := file.Add(args[0], password, cost)
 			if errors.Is(err, fs.ErrNotExist) {
-				return &missingDirectory{err}
+				return missingDirectory(err)
 			}
 			if err != nil {
 				return err
@@ -110,22 +109,20 @@ server, which checks a login once in five minutes. 10 takes about 60 ms of CPU.`
 // seconds for a login.
 const minCost, maxCost = 10, 16
 
-// missingDirectory is a file of users that has nowhere to be.
-type missingDirectory struct{ error }
-
-func (e missingDirectory) Unwrap() error { return e.error }
-
-func (missingDirectory) Hint() string {
-	return "name the directory of the server (--storage.directory), or make it for the user that runs dcs serve: install -d -o USER DIR"
+// missingDirectory is the error for a users file whose directory does not exist.
+func missingDirectory(err error) error {
+	return &hintedError{err, "name the directory of the server (--storage.directory), " +
+		"or make it for the user that runs dcs serve: install -d -o USER DIR"}
 }
 
 func newUsersRemoveCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "remove NAME",
-		Short:   "Remove a user; a running server follows at once",
-		Long:    "Remove a user. A running server follows at once." + usersStatus,
-		Example: "  dcs users remove ci",
-		Args:    exactArgs("NAME"),
+		Use:        "remove NAME",
+		SuggestFor: []string{"rm", "delete", "del"},
+		Short:      "Remove a user; a running server follows at once",
+		Long:       "Remove a user. A running server follows at once." + usersStatus,
+		Example:    "  dcs users remove ci",
+		Args:       exactArgs("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file, cfg, err := usersFile(env, cmd)
 			if err != nil {
@@ -136,7 +133,7 @@ func newUsersRemoveCommand(env *environment) *cobra.Command {
 			}
 			err = file.Remove(args[0])
 			if errors.Is(err, users.ErrNotFound) {
-				return &unknownUser{err, args[0], file, configured(cfg)}
+				return &hintedError{err, hintForUser(args[0], file, configured(cfg))}
 			}
 			if err != nil {
 				return err
@@ -152,21 +149,13 @@ func newUsersRemoveCommand(env *environment) *cobra.Command {
 	return cmd
 }
 
-// unknownUser is a user whom the file does not have.
-type unknownUser struct {
-	error
-	name       string
-	file       *users.File
-	configured []string
-}
-
-func (e *unknownUser) Unwrap() error { return e.error }
-func (e *unknownUser) Hint() string {
-	if slices.Contains(e.configured, e.name) {
+// hintForUser says where a user may be whom the file does not have.
+func hintForUser(name string, file *users.File, configured []string) string {
+	if slices.Contains(configured, name) {
 		return "it is in auth.users of the configuration: remove it there, and reload the server (SIGHUP)"
 	}
-	if names, err := e.file.List(); err == nil {
-		if meant := nearest.Name(e.name, names); meant != "" {
+	if names, err := file.List(); err == nil {
+		if meant := nearest.Name(name, names); meant != "" {
 			return "did you mean " + meant + "?"
 		}
 	}
@@ -175,10 +164,12 @@ func (e *unknownUser) Hint() string {
 
 func newUsersListCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List the users, one name a line",
+		Use:        "list",
+		SuggestFor: []string{"ls", "show"},
+		Short:      "List the users, one name a line",
 		Long: `List the users of the htpasswd file, one name a line, and after them those of
-auth.users when a configuration is given. Which these are is said on standard error.` + usersStatus,
+auth.users when a configuration is given. Which these are is said on standard
+error.` + usersStatus,
 		Example: "  dcs users list --auth.htpasswd /etc/dcs.htpasswd",
 		Args:    exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -225,7 +216,7 @@ func listUsers(env *environment, file *users.File, configured []string) error {
 func checkFile(file *users.File) error {
 	err := file.Check()
 	if errors.Is(err, fs.ErrNotExist) {
-		return &missingDirectory{err}
+		return missingDirectory(err)
 	}
 	return err
 }
@@ -243,12 +234,8 @@ func usersFile(env *environment, cmd *cobra.Command) (*users.File, *config.Confi
 	if err != nil {
 		return nil, nil, err
 	}
-	file := serve.Htpasswd(cfg)
-	dir := filepath.Dir(file)
-	if filepath.Base(dir) == filepath.Base(layout.Dir(dir).Metadata()) { // whose owner is that of the data directory
-		dir = filepath.Dir(dir)
-	}
-	return users.Open(file), cfg, owner.Become(dir)
+	file := users.Open(users.Path(cfg.Auth.Htpasswd, tree.Dir(cfg.Storage.Directory)))
+	return file, cfg, owner.Become(file.Home())
 }
 
 // readPassword asks twice on a terminal. From standard input one trailing newline is cut.
@@ -308,8 +295,8 @@ func askPassword(ctx context.Context, fd int) ([]byte, error) {
 }
 
 func checkPassword(password string) error {
-	if err := users.CheckPassword(password); err != nil {
-		return &usageError{err, "choose one of 1 to 72 bytes; letters beyond ASCII take two to four each"}
+	if err := credential.CheckPassword(password); err != nil {
+		return &usageError{fmt.Errorf("password %w", err), "choose one of 1 to 72 bytes; letters beyond ASCII take two to four each"}
 	}
 	return nil
 }

@@ -15,9 +15,9 @@ func newVersionCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version, and what it was built from",
-		Long: `Print the version, and what it was built from: the commit and its date, whether the
-sources were modified, the version of Go, the platform. What is not known is left
-out, or empty in JSON.
+		Long: `Print the version, and what it was built from: the commit and its date, whether
+the sources were modified, the version of Go, the platform. What is not known is
+left out, or empty in JSON.
 
 EXIT STATUS
   0  done

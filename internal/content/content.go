@@ -1,71 +1,29 @@
-// Package content stores and reads what clients bring, and keeps the index in step with it.
+// Package content says what a store of content takes from clients and gives to them, whatever holds its bytes.
 //
-// It holds the two-sided protocol's client side. Who writes claims, stages and syncs the bytes beside
-// their place, looks again and renames under the index's write lock, and syncs the names. Who reads
-// leases the row, then looks at the disk, never the reverse. Nothing in it deletes content: a client
-// deletes names, and internal/gc retires the rest.
+// It has the words that a store and its callers share: a manifest, an unfinished upload, an open blob, a use, and
+// the errors that a client is told of. The package that serves clients declares which methods it needs; a package
+// below this one implements them (files: rows in an index, bytes in local files). All of them keep these laws:
 //
-// It knows nothing of HTTP. Its methods may be called concurrently.
+//   - What a client was told to exist stays for the grace: its use is recorded (leased) before the store looks
+//     whether it exists, never after.
+//   - Nothing is named before everything that it refers to is named and durable.
+//   - A store removes names only, at a client's request. Bytes are removed by internal/gc.
 package content
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"math"
-	"strings"
-	"time"
+	"os"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/opencontainers/go-digest"
-	"github.com/sirupsen/logrus"
 
-	"github.com/jc-lab/docker-cache-server/internal/adopt"
-	"github.com/jc-lab/docker-cache-server/internal/disk"
-	"github.com/jc-lab/docker-cache-server/internal/index"
-	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
 )
 
-// Options say where a store is.
-type Options struct {
-	Dir   layout.Dir
-	Tree  *disk.Tree
-	Index index.Store
-	Log   logrus.FieldLogger
-
-	// Met learns of the links on the ways to what is used. Nil: nobody compares the index with the tree.
-	Met *layout.Met
-
-	// Resolution is how much older than the last use a row may be: the time for which leases stay in
-	// memory. The sweeper's cutoffs leave room for it.
-	Resolution time.Duration
-}
-
-// Store is a data directory with its index.
-type Store struct {
-	dir       layout.Dir
-	tree      *disk.Tree
-	disk      *adopt.Disk
-	index     index.Store
-	log       logrus.FieldLogger
-	met       *layout.Met
-	leases    *leases
-	manifests *lru.Cache[digest.Digest, cached]
-	large     chan struct{} // holds one for each manifest that is not small and is being read
-	uploads   *sessions
-}
-
-// New makes a store. It starts nothing.
-func New(opts Options) *Store {
-	s := &Store{dir: opts.Dir, tree: opts.Tree, disk: adopt.On(opts.Dir), index: opts.Index, log: opts.Log, met: opts.Met, leases: newLeases(opts)}
-	s.manifests, _ = lru.New[digest.Digest, cached](cachedManifests) // fails for sizes below 1 only
-	s.uploads = newSessions()
-	s.large = make(chan struct{}, largeReaders)
-	return s
-}
-
-// Use says what is done with what is found.
+// Use says what a caller does with what it asks for, and so how strictly its use is recorded.
 type Use uint8
 
 const (
@@ -73,18 +31,67 @@ const (
 	Read Use = iota
 	// Promise is for an answer that is worth nothing without its lease, such as that a blob exists.
 	Promise
-	// Maintenance is no use.
+	// Maintenance is no use: nothing is recorded.
 	Maintenance
 )
 
+// Manifest is a manifest as it was pushed.
+type Manifest struct {
+	Digest digest.Digest
+	Data   []byte // its bytes, of which Digest is the digest
+	*manifest.Manifest
+}
+
+// MaxCached is how long a manifest may be, in bytes, to be kept in memory by a store. Most have a few kilobytes.
+const MaxCached = 32 << 10
+
+// AnyLength is the bound for a caller that has room for any manifest.
+const AnyLength = math.MaxInt64
+
+// Body is a blob that is open for one reader. The caller closes it.
+type Body interface {
+	io.ReadSeekCloser
+	// Size is the length of the blob in bytes.
+	Size() int64
+	// File is the local file that holds the bytes, at the offset of the reader, so that the kernel can send it; nil if
+	// there is none. It belongs to the body: Close closes it.
+	File() *os.File
+}
+
+// Upload is an unfinished upload in the hands of one request, which ends with Close. It must not be used
+// concurrently.
+type Upload interface {
+	Repository() string
+	ID() string
+	// Size is how many bytes the upload has, those of earlier requests included.
+	Size() int64
+	// Over says that the upload was finished or cancelled: no request can go on with it.
+	Over() bool
+
+	// Expect announces the algorithm of the digest. It has an effect only before the first byte.
+	Expect(digest.Algorithm)
+	// Receive appends what r gives until its end. announced is how many bytes that will be, negative if the client did
+	// not say. On an error the bytes that came before it stay. *WriteError if they could not be stored.
+	Receive(r io.Reader, announced int64) error
+	// Finish makes the upload a layer of its repository. An upload whose bytes have another digest is removed:
+	// *DigestError.
+	Finish(ctx context.Context, d digest.Digest) error
+	// Cancel removes the upload.
+	Cancel()
+	// Close lets other requests go on with the upload.
+	Close()
+}
+
 var (
-	// ErrUnknown says that there is no such thing in the repository.
+	// ErrUnknown says that the repository has no such blob, manifest, tag or upload.
 	ErrUnknown = errors.New("unknown")
-	// ErrUnreadable says that a manifest is there, and is damaged or of a kind that is served no more.
+	// ErrUnreadable says that a manifest exists, and is damaged or of a kind that is not served any more.
 	ErrUnreadable = errors.New("the manifest cannot be read")
+	// ErrBusy says that another request is writing to the upload.
+	ErrBusy = errors.New("another request is writing to this upload")
 )
 
-// LeaseError says that a promise cannot be recorded, and so is not made.
+// LeaseError says that a use could not be recorded, and so a promise is not made.
 type LeaseError struct{ Err error }
 
 func (e *LeaseError) Error() string { return "record a use in the index: " + e.Err.Error() }
@@ -92,311 +99,44 @@ func (e *LeaseError) Error() string { return "record a use in the index: " + e.E
 // Unwrap is for errors.Is.
 func (e *LeaseError) Unwrap() error { return e.Err }
 
-// look is one request's way to the disk.
-type look struct {
-	*Store
-	ctx    context.Context
-	use    Use
-	failed bool // a lease could not be written; once is enough: each try waits for the index
-}
-
-// sight is what is on disk of something: whether it is there with its blob, and how long that is. Said is how
-// long it should be, as far as the index knows.
-type sight func(said int64) (size int64, there bool, err error)
-
-// see leases a row, and then looks whether its thing is there. Where the index knows it otherwise it learns
-// what is there, in a transaction that looks again. What has no file needs no lease: that it is not there is
-// no promise.
-func (l *look) see(k index.Key, onDisk sight) (bool, error) {
-	st, recorded := l.leases.fresh(k)
-	if !recorded && l.use != Maintenance && !l.failed {
-		uses, err := l.together(k)
-		if err != nil {
-			return false, err
-		}
-		if uses == nil {
-			return false, l.missed(k)
-		}
-		if err = l.meet(l.ctx, uses...); err == nil {
-			st, err = l.leases.take(l.ctx, uses...)
-		}
-		if err == nil {
-			recorded = true
-		} else if err := l.unrecorded(k, err); err != nil {
-			return false, err
-		}
-	}
-	size, there, err := onDisk(st.size)
-	if err != nil || !recorded || there == st.placed && (!there || size == st.size) {
-		return there, err
-	}
-	now := l.index.Now()
-	adopted, err := l.adopt(l.ctx, k)
-	if err != nil {
-		return there, l.unrecorded(k, err)
-	}
-	if there = there && adopted; there {
-		st.size = size
-	}
-	l.leases.learn(k, now, state{there, st.size})
-	return there, nil
-}
-
-// meet looks for links on the way to what is about to be used. One that nobody has judged shuts the gate until the
-// index was compared with the tree again: nothing is removed under another name meanwhile.
-func (s *Store) meet(ctx context.Context, ks ...index.Key) error {
-	if s.met == nil {
-		return nil
-	}
-	for _, k := range ks {
-		if link := s.met.Meet(adopt.Path(k)); link != "" {
-			s.log.WithField("link", link).Warn("a symbolic link is new, or leads elsewhere: nothing is removed until the index was compared with the disk again")
-			_, err := s.index.CloseGate(ctx)
-			return err
-		}
-	}
-	return nil
-}
-
-// missed is for what has no file. Where the index takes it for placed it learns better.
-func (l *look) missed(k index.Key) error {
-	known, err := l.leases.known(l.ctx, k)
-	if err == nil && known[0].placed {
-		_, err = l.adopt(l.ctx, k)
-	}
-	if err != nil && l.ctx.Err() == nil {
-		l.log.WithError(err).WithField("object", k.String()).Error("cannot correct the index")
-	}
-	return l.ctx.Err()
-}
-
-// together are the uses that are recorded with that of k, or nothing when it has no file: whoever asks for a
-// tag gets what it points to. That is read again when the use is recorded, and leased by itself if it is
-// something else then.
-func (l *look) together(k index.Key) ([]index.Key, error) {
-	if k.Kind != index.Tag {
-		there, err := adopt.Exists(l.dir, adopt.Path(k))
-		if err != nil || !there {
-			return nil, err
-		}
-		return []index.Key{k}, nil
-	}
-	to, err := l.link(adopt.Path(k))
-	if err != nil || to == "" {
-		return nil, err
-	}
-	m := index.ManifestKey(k.Repository, to)
-	if _, fresh := l.leases.fresh(m); fresh {
-		return []index.Key{k}, nil
-	}
-	return []index.Key{k, m}, nil
-}
-
-// unrecorded is for a use that cannot be written down. Bytes that are in hand are served all the same.
-func (l *look) unrecorded(k index.Key, err error) error {
-	if l.ctx.Err() != nil {
-		return l.ctx.Err()
-	}
-	l.log.WithError(err).WithField("object", k.String()).Error("cannot record a use in the index")
-	if l.use == Promise {
-		return &LeaseError{err}
-	}
-	l.failed = true
-	return nil
-}
-
-// Blob finds a layer of a repository, and returns its size. ErrUnknown, *LeaseError.
-func (s *Store) Blob(ctx context.Context, repo string, d digest.Digest, use Use) (size int64, err error) {
-	return s.layer(ctx, repo, d, use, func(d digest.Digest, said int64) (int64, bool, error) { return s.disk.Blob(ctx, d, said) })
-}
-
-// Open opens a layer of a repository for a reader. ErrUnknown.
-func (s *Store) Open(ctx context.Context, repo string, d digest.Digest) (f *disk.File, err error) {
-	_, err = s.layer(ctx, repo, d, Read, func(d digest.Digest, said int64) (size int64, whole bool, err error) {
-		f, err = disk.Open(s.dir.File(adopt.Path(index.BlobKey(d))))
-		if adopt.Missing(err) {
-			return 0, false, nil
-		}
-		if err == nil {
-			size = f.Size()
-			whole, err = s.disk.Whole(ctx, d, size, said)
-		}
-		return size, whole, err
-	})
-	if err != nil && f != nil {
-		_ = f.Close() // was only to be read
-		f = nil
-	}
-	return f, err
-}
-
-// measure says how long a blob is, and whether it is whole. Said is how long it should be, as far as anybody
-// knows; nothing or less: nobody does.
-type measure func(d digest.Digest, said int64) (size int64, whole bool, err error)
-
-// layer leases a layer and looks at its link, then at its blob. A stock registry stores what was pushed
-// by sha512 under its sha256, and notes that in the link; the blob lives by the link of the sha256.
-func (s *Store) layer(ctx context.Context, repo string, d digest.Digest, use Use, blob measure) (size int64, err error) {
-	l := &look{Store: s, ctx: ctx, use: use}
-	k := index.LayerKey(repo, d)
-	there, err := l.see(k, func(said int64) (int64, bool, error) {
-		link := adopt.Path(k)
-		if there, err := adopt.Exists(s.dir, link); err != nil || !there {
-			return 0, false, err
-		}
-		var there bool
-		if size, there, err = blob(d, said); there || err != nil {
-			return size, there, err
-		}
-		to, err := s.link(link)
-		if err != nil || to == "" || to == d {
-			return 0, false, err
-		}
-		of := index.LayerKey(repo, to)
-		there, err = l.see(of, func(said int64) (int64, bool, error) {
-			if there, err := adopt.Exists(s.dir, adopt.Path(of)); err != nil || !there {
-				return 0, false, err
-			}
-			size, there, err = blob(to, said)
-			return size, there, err
-		})
-		return size, there, err
-	})
-	if err == nil && !there {
-		err = ErrUnknown
-	}
-	return size, err
-}
-
-// link reads a link. Empty: it is not there, or is damaged and counts for nothing.
-func (s *Store) link(p layout.Path) (digest.Digest, error) {
-	to, err := adopt.Link(s.dir, p)
-	switch {
-	case err == nil:
-		return to, nil
-	case adopt.Missing(err):
-		return "", nil
-	case errors.As(err, new(*fs.PathError)):
-		return "", err
-	}
-	s.log.WithError(err).Error("a link on disk is damaged, and counts for nothing")
-	return "", nil
-}
-
-// tagged finds what a tag points at. ErrUnknown.
-func (l *look) tagged(repo, tag string) (to digest.Digest, err error) {
-	k := index.TagKey(repo, tag)
-	there, err := l.see(k, func(int64) (int64, bool, error) {
-		to, err = l.link(adopt.Path(k))
-		return 0, to != "", err
-	})
-	if err == nil && !there {
-		err = ErrUnknown
-	}
-	return to, err
-}
-
-// Manifest is a manifest as it was pushed.
-type Manifest struct {
-	Digest digest.Digest
-	Data   []byte
-	*index.Content
-}
-
 // LargeError says that a manifest is longer than its reader has room for.
-type LargeError struct{ Size int64 }
+type LargeError struct{ Size int64 } // in bytes
 
 func (e *LargeError) Error() string { return fmt.Sprintf("the manifest has %d bytes", e.Size) }
 
-// AnyLength is for who has room for any manifest.
-const AnyLength = math.MaxInt64
+// DigestError says that an upload's bytes are not what the client said.
+type DigestError struct{ Want, Got digest.Digest }
 
-// Manifest finds a manifest of a repository by tag or by digest. A longer one than most is not read. ErrUnknown,
-// ErrUnreadable, *LargeError.
-func (s *Store) Manifest(ctx context.Context, repo, reference string, use Use, most int64) (*Manifest, error) {
-	l := &look{Store: s, ctx: ctx, use: use}
-	d := digest.Digest(reference)
-	if !strings.Contains(reference, ":") {
-		var err error
-		if d, err = l.tagged(repo, reference); err != nil {
-			return nil, err
-		}
-	}
-	return l.manifest(repo, d, most)
+func (e *DigestError) Error() string {
+	return fmt.Sprintf("the uploaded bytes have the digest %s, not %s", e.Got, e.Want)
 }
 
-func (l *look) manifest(repo string, d digest.Digest, most int64) (m *Manifest, err error) {
-	k := index.ManifestKey(repo, d)
-	there, err := l.see(k, func(int64) (int64, bool, error) {
-		if there, err := adopt.Exists(l.dir, adopt.Path(k)); err != nil || !there {
-			return 0, false, err
-		}
-		m, err = l.read(d, most)
-		if adopt.Missing(err) {
-			return 0, false, nil
-		}
-		if err != nil {
-			return 0, false, err
-		}
-		return int64(len(m.Data)), true, nil
-	})
-	if err == nil && !there {
-		err = ErrUnknown
-	}
-	if err != nil {
-		return nil, err
-	}
-	return m, nil
+// WriteError says that what a client sent could not be written.
+type WriteError struct{ Err error }
+
+func (e *WriteError) Error() string { return "write upload: " + e.Err.Error() }
+
+// Unwrap is for errors.Is.
+func (e *WriteError) Unwrap() error { return e.Err }
+
+// MissingError refuses a manifest that refers to blobs or manifests that the repository does not have, or not as
+// what the manifest calls them. It names at most a hundred.
+type MissingError struct{ Digests []digest.Digest }
+
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("%d referenced blobs or manifests are missing, such as %s", len(e.Digests), e.Digests[0])
 }
 
-// cachedManifests is how many manifests are kept in memory, and MaxCached how long each may be: 32 MiB
-// at most. An image's has a few kilobytes. So many longer ones are read at a time, which takes several times
-// their length.
-const (
-	cachedManifests = 1024
-	MaxCached       = 32 << 10
-	largeReaders    = 2
-)
-
-// cached is a manifest in memory, with the file that it was read from.
-type cached struct {
-	*Manifest
-	file disk.Version
+// SizeError refuses a manifest that gives another size for a blob or manifest than that has.
+type SizeError struct {
+	Part manifest.Part
+	Size int64 // in bytes
 }
 
-// read reads a manifest that is no longer than most, once as long as its file stays the same. Its bytes are what its
-// digest says.
-func (s *Store) read(d digest.Digest, most int64) (*Manifest, error) {
-	now, err := disk.VersionOf(s.dir.File(layout.Path{Kind: layout.BlobData, Digest: d}))
-	if err != nil {
-		return nil, err
+func (e *SizeError) Error() string {
+	said := fmt.Sprintf("that it has %d", e.Part.Size)
+	if e.Part.Size < 0 {
+		said = "no size, or more than one"
 	}
-	if c, ok := s.manifests.Get(d); ok && c.file == now {
-		return c.Manifest, nil
-	}
-	if now.Size() > most {
-		return nil, &LargeError{now.Size()}
-	}
-	if now.Size() > MaxCached {
-		s.large <- struct{}{}
-		defer func() { <-s.large }()
-	}
-	data, err := adopt.Content(s.dir, d)
-	if err != nil {
-		return nil, err
-	}
-	m := &Manifest{Digest: d, Data: data}
-	if d.Algorithm().FromBytes(data) != d {
-		err = fmt.Errorf("its content is that of %s", d.Algorithm().FromBytes(data))
-	} else if m.Content, err = index.ParseContent(data); err == nil && m.MediaType == index.SchemaOne {
-		err = errors.New("it is of schema 1")
-	}
-	if err != nil {
-		s.log.WithError(err).WithField("digest", d).Error("a manifest cannot be read; dcs inspect --check says why")
-		return nil, ErrUnreadable
-	}
-	if len(data) <= MaxCached {
-		s.manifests.Add(d, cached{m, now})
-	}
-	return m, nil
+	return fmt.Sprintf("%s has %d bytes, and the manifest says %s", e.Part.Digest, e.Size, said)
 }

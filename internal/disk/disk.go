@@ -31,7 +31,7 @@ func WriteFile(path string, data []byte, perm fs.FileMode) error {
 	if old, err := os.Stat(path); err == nil {
 		perm = old.Mode().Perm()
 	}
-	tmp, err := stage(filepath.Dir(path), data, perm, owner{uid, gid})
+	tmp, err := Stage(filepath.Dir(path), data, perm, Owner{uid, gid})
 	if err != nil {
 		return err
 	}
@@ -42,13 +42,13 @@ func WriteFile(path string, data []byte, perm fs.FileMode) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-// owner is whom new files are given to; the zero value of keep leaves them to the process.
-type owner struct{ uid, gid int }
+// Owner is whom new files are given to; the zero value of keep leaves them to the process.
+type Owner struct{ uid, gid int }
 
-var keep = owner{-1, -1}
+var keep = Owner{-1, -1}
 
-// ownerOf is the owner of path as far as this process can, and needs to, give files to it.
-func ownerOf(path string) (owner, error) {
+// OwnerOf is the owner of path as far as this process can, and needs to, give files to it.
+func OwnerOf(path string) (Owner, error) {
 	if os.Geteuid() != 0 {
 		return keep, nil // only root can give files away
 	}
@@ -60,27 +60,27 @@ func ownerOf(path string) (owner, error) {
 	if !ok || (st.Uid == 0 && st.Gid == 0) {
 		return keep, nil
 	}
-	return owner{int(st.Uid), int(st.Gid)}, nil
+	return Owner{int(st.Uid), int(st.Gid)}, nil
 }
 
 // ownerFor is the owner that a file written at path gets: its own when it exists, else its directory's.
 func ownerFor(path string) (uid, gid int, err error) {
-	o, err := ownerOf(path)
+	o, err := OwnerOf(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		o, err = ownerOf(filepath.Dir(path))
+		o, err = OwnerOf(filepath.Dir(path))
 	}
 	return o.uid, o.gid, err
 }
 
-func (o owner) give(path string) error {
+func (o Owner) Give(path string) error {
 	if o == keep {
 		return nil
 	}
 	return os.Lchown(path, o.uid, o.gid)
 }
 
-// stage writes data to a new synced file in dir and returns its name.
-func stage(dir string, data []byte, perm fs.FileMode, o owner) (name string, err error) {
+// Stage writes data to a new synced file in dir and returns its name.
+func Stage(dir string, data []byte, perm fs.FileMode, o Owner) (name string, err error) {
 	failpoint.Step()
 	f, err := os.CreateTemp(dir, ".tmp-*")
 	if err != nil {
@@ -101,7 +101,7 @@ func stage(dir string, data []byte, perm fs.FileMode, o owner) (name string, err
 	if err := f.Chmod(perm); err != nil {
 		return "", err
 	}
-	if err := o.give(f.Name()); err != nil {
+	if err := o.Give(f.Name()); err != nil {
 		return "", err
 	}
 	failpoint.Step()

@@ -15,12 +15,13 @@ var ErrNotRegular = errors.New("not a regular file")
 
 var errDirectory = fmt.Errorf("%w, it is a directory", ErrNotRegular)
 
-// File is a regular file that is open for reading. os.File asks the kernel five times more for each, since
-// it does not know that nobody ever waits for a regular file.
+// File is a regular file that is open for reading. An os.File costs five more system calls for each file, since
+// it does not know that reading a regular file never waits.
 type File struct {
 	Path string
-	fd   int
-	st   Version // when it was opened
+	fd   int      // -1: closed, or os has it
+	os   *os.File // nil until package os is asked for it
+	st   Version  // when it was opened
 }
 
 // Open opens a regular file and nothing else: it never waits, as for somebody who writes to a pipe. The errors
@@ -39,7 +40,7 @@ func open(path string, flags int) (*File, error) {
 	if err := regular(fd, &st); err != nil {
 		return nil, errors.Join(&fs.PathError{Op: "open", Path: path, Err: err}, unix.Close(fd))
 	}
-	return &File{path, fd, versionOf(&st)}, nil
+	return &File{Path: path, fd: fd, st: versionOf(&st)}, nil
 }
 
 func openRegular(path string, flags int, perm uint32) (fd int, err error) {
@@ -90,7 +91,7 @@ func OpenFile(path string, flags int, perm fs.FileMode) (*os.File, error) {
 	if err := regular(fd, new(unix.Stat_t)); err != nil {
 		return nil, errors.Join(&fs.PathError{Op: "open", Path: path, Err: err}, unix.Close(fd))
 	}
-	return (&File{Path: path, fd: fd}).OS(), nil
+	return (&File{Path: path, fd: fd}).File(), nil
 }
 
 // CheckRegular is for a path that somebody else will open: what is there must be a regular file, or nothing.
@@ -111,8 +112,11 @@ func (f *File) Size() int64 { return f.st.size }
 // Version is the one that was opened.
 func (f *File) Version() Version { return f.st }
 
-// Read reads from where the last Read ended, until p is full or the file ends: an end is no error.
+// Read fills p unless the file ends before that. At the end it returns io.EOF.
 func (f *File) Read(p []byte) (n int, err error) {
+	if f.os != nil {
+		return f.os.Read(p)
+	}
 	for n < len(p) {
 		got, err := unix.Read(f.fd, p[n:])
 		switch {
@@ -120,6 +124,8 @@ func (f *File) Read(p []byte) (n int, err error) {
 			continue
 		case err != nil:
 			return n, &fs.PathError{Op: "read", Path: f.Path, Err: err}
+		case got == 0 && n == 0:
+			return 0, io.EOF
 		case got == 0:
 			return n, nil
 		}
@@ -131,29 +137,38 @@ func (f *File) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// ReadAll reads the whole file, which may have grown meanwhile.
+// Seek is that of os.File.
+func (f *File) Seek(offset int64, whence int) (int64, error) { return f.File().Seek(offset, whence) }
+
+// ReadAll reads the whole file, which may have grown since it was opened.
 func (f *File) ReadAll() ([]byte, error) {
 	data := make([]byte, f.st.size+1)
 	n, err := f.Read(data)
+	if err == io.EOF {
+		return data[:0], nil
+	}
 	if err != nil || n < len(data) {
 		return data[:n], err
 	}
-	file := f.OS()
-	defer file.Close()
-	more, err := io.ReadAll(file)
+	more, err := io.ReadAll(f.File())
 	return append(data, more...), err
 }
 
-// OS gives the file to package os. It is closed through that from then on.
-func (f *File) OS() *os.File {
-	_ = unix.SetNonblock(f.fd, false) // else os would wait for it by polling
-	file := os.NewFile(uintptr(f.fd), f.Path)
-	f.fd = -1
-	return file
+// File is the file for package os. It reads on where this one is, and Close closes it.
+func (f *File) File() *os.File {
+	if f.os == nil {
+		_ = unix.SetNonblock(f.fd, false) // else os would wait for it by polling
+		f.os = os.NewFile(uintptr(f.fd), f.Path)
+		f.fd = -1
+	}
+	return f.os
 }
 
-// Close closes the file, unless OS gave it away.
+// Close closes the file. A second call does nothing.
 func (f *File) Close() error {
+	if f.os != nil {
+		return f.os.Close()
+	}
 	if f.fd < 0 {
 		return nil
 	}

@@ -21,10 +21,10 @@ var (
 	}()
 )
 
-// Step kills the process when its number has come.
+// Step kills the process when it is the step that the test asked for. It may be called concurrently.
 func Step() {
 	if steps.Add(1) == last {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-		select {} // the signal may take a moment
+		select {} // until the signal comes
 	}
 }

@@ -25,17 +25,17 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
 
-	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // Collector works on one store.
 type Collector struct {
-	Dir   layout.Dir
-	Tree  *disk.Tree
+	Dir   tree.Dir
+	Tree  *tree.Tree
 	Index index.Store
 	Log   logrus.FieldLogger
 	// Quiet has the line about each removed image at the level debug, where the report is a table for people.
@@ -76,7 +76,7 @@ type Result struct {
 // Execute removes what the plan lists, as far as it is still unwanted. When ctx ends it stops between
 // two steps; the result says what was done.
 func (c *Collector) Execute(ctx context.Context, p *Plan) (Result, error) {
-	x := execution{Collector: c, ctx: ctx, plan: p, images: map[index.Key]Image{}, gone: map[index.Key]bool{}, removed: map[index.Key]bool{}, levels: map[string]bool{}}
+	x := execution{Collector: c, ctx: ctx, plan: p, images: map[layout.Key]Image{}, gone: map[layout.Key]bool{}, removed: map[layout.Key]bool{}, levels: map[string]bool{}}
 	for _, i := range p.Images {
 		x.images[i.key] = i
 	}
@@ -92,12 +92,12 @@ type execution struct {
 	ctx    context.Context
 	plan   *Plan
 	result Result
-	done   int64               // steps
-	lines  int                 // removed images that had their turn in the log
-	images map[index.Key]Image // of the plan
-	gone   map[index.Key]bool
+	done   int64                // steps
+	lines  int                  // removed images that had their turn in the log
+	images map[layout.Key]Image // of the plan
+	gone   map[layout.Key]bool
 	// removed are the blobs whose file went; one that only claimed to be has none.
-	removed map[index.Key]bool
+	removed map[layout.Key]bool
 	levels  map[string]bool // directories from which this level removed names
 }
 
@@ -152,7 +152,7 @@ const maxYield = 100 * time.Millisecond
 // retireLevel retires rows of which none keeps another.
 func (x *execution) retireLevel(rows []index.Row, remove func([]index.Row) error) error {
 	var errs []error
-	var keys []index.Key
+	var keys []layout.Key
 	for _, r := range rows {
 		if !x.gone[r.Key] { // else it went together with another one
 			keys = append(keys, r.Key)
@@ -197,7 +197,7 @@ func hopeless(err error) bool {
 }
 
 // retire retires the first of some keys, and says how many it came to.
-func (x *execution) retire(keys []index.Key, remove func([]index.Row) error) (int, error) {
+func (x *execution) retire(keys []layout.Key, remove func([]index.Row) error) (int, error) {
 	if err := x.ctx.Err(); err != nil {
 		return 0, err
 	}
@@ -302,17 +302,17 @@ func (x *execution) removeLayer(rows []index.Row) error {
 
 // removeLink says whether the link was there. It is so small that to remove it takes no longer than to
 // move it away.
-func (x *execution) removeLink(k index.Key) (there bool, err error) {
-	return x.remove(x.Dir.File(adopt.Path(k)), x.Tree.Remove)
+func (x *execution) removeLink(k layout.Key) (there bool, err error) {
+	return x.remove(x.Dir.File(k.Path()), x.Tree.Remove)
 }
 
 func (x *execution) removeBlob(rows []index.Row) error {
-	file := x.Dir.File(adopt.Path(rows[0].Key))
+	file := x.Dir.File(rows[0].Key.Path())
 	fi, err := os.Lstat(file)
 	if err == nil && !fi.Mode().IsRegular() && fi.Mode()&fs.ModeSymlink == 0 {
 		err = fmt.Errorf("%s is no regular file", file)
 	}
-	if err != nil && !adopt.Missing(err) {
+	if err != nil && !tree.Missing(err) {
 		return err
 	}
 	there, err := x.remove(file, x.Tree.Trash)
@@ -331,7 +331,7 @@ func (x *execution) removeBlob(rows []index.Row) error {
 func (x *execution) remove(file string, how func(string) (bool, error)) (there bool, err error) {
 	dir := filepath.Dir(file)
 	there, err = how(file)
-	if err != nil && !adopt.Missing(err) {
+	if err != nil && !tree.Missing(err) {
 		return false, err
 	}
 	removed := x.Tree.RemoveEmpty(dir)
@@ -433,7 +433,7 @@ func abandoned(dir string, since time.Time) (bool, error) {
 		return false, err
 	}
 	entries, err := os.ReadDir(dir)
-	if adopt.Missing(err) {
+	if tree.Missing(err) {
 		return true, nil
 	}
 	strange := slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
@@ -447,7 +447,7 @@ func abandoned(dir string, since time.Time) (bool, error) {
 func lastWrite(dir string) (last time.Time, err error) {
 	for _, name := range []string{"", "data", "startedat"} {
 		fi, err := os.Stat(filepath.Join(dir, name))
-		if adopt.Missing(err) {
+		if tree.Missing(err) {
 			continue
 		}
 		if err != nil {
@@ -461,7 +461,7 @@ func lastWrite(dir string) (last time.Time, err error) {
 }
 
 // started is when an upload began. One that does not say cannot be finished, and is part of no push.
-func started(dir layout.Dir, u layout.Path) (time.Time, bool) {
+func started(dir tree.Dir, u layout.Path) (time.Time, bool) {
 	u.Kind = layout.UploadStartedAt
 	data, err := disk.ReadFile(dir.File(u))
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // run is a run that is stopped after so many steps; 0: never.
@@ -30,13 +30,13 @@ func (w *world) run(steps int) (Report, error) {
 			cancel()
 		}
 	}
-	return w.Run(ctx, policy, false)
+	return w.Run(ctx, rules, false)
 }
 
 func TestARunStoppedBetweenAnyTwoStepsIsFinishedByTheNext(t *testing.T) {
 	w := newWorld(t)
 	w.fill()
-	plan, err := w.NewPlan(t.Context(), policy)
+	plan, err := w.NewPlan(t.Context(), rules)
 	w.must(err)
 	whole, err := w.run(0)
 	w.must(err)
@@ -89,7 +89,7 @@ func TestAStopBeforeThePlanRemovesNothing(t *testing.T) {
 	w.fill()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	rep, err := w.Run(ctx, policy, false)
+	rep, err := w.Run(ctx, rules, false)
 	if !errors.Is(err, context.Canceled) || rep.Removed.Any() || rep.Remaining.Tags != 5 {
 		t.Errorf("%v, %+v; want the five tags to remain", err, rep)
 	}
@@ -99,8 +99,8 @@ func TestAStopBeforeThePlanRemovesNothing(t *testing.T) {
 func TestWhatLiesBesideALinkOrABlobGoesWithIt(t *testing.T) {
 	w := newWorld(t)
 	d := w.image("app", "v1", "l")
-	for _, k := range []index.Key{index.ManifestKey("app", d), index.BlobKey(d)} {
-		beside := filepath.Join(filepath.Dir(w.Dir.File(adopt.Path(k))), "signatures", "sha256", "x")
+	for _, k := range []layout.Key{layout.ManifestKey("app", d), layout.BlobKey(d)} {
+		beside := filepath.Join(filepath.Dir(w.Dir.File(k.Path())), "signatures", "sha256", "x")
 		w.must(os.MkdirAll(beside, 0o755))
 		w.must(os.WriteFile(filepath.Join(beside, "link"), []byte("x"), 0o644))
 	}
@@ -125,7 +125,7 @@ func TestProgressAddsUp(t *testing.T) {
 		}
 		last[p.Phase] = p
 	}
-	rep, err := w.Run(t.Context(), policy, false)
+	rep, err := w.Run(t.Context(), rules, false)
 	w.must(err)
 	end := last[Removing]
 	if n := rep.Removed; end.Done != end.Total || end.Bytes != rep.FreedBytes || end.Total < n.Tags+n.Manifests+n.Blobs+n.Uploads {
@@ -140,7 +140,7 @@ func TestEachImageIsLoggedWhenItGoes(t *testing.T) {
 	w := newWorld(t)
 	w.fill()
 	out := w.debug()
-	dry, err := w.Run(t.Context(), policy, true)
+	dry, err := w.Run(t.Context(), rules, true)
 	w.must(err)
 	if out.Len() > 0 {
 		t.Errorf("a dry run logs %s", out)
@@ -151,7 +151,7 @@ func TestEachImageIsLoggedWhenItGoes(t *testing.T) {
 			t.Error("nothing is logged before the end")
 		}
 	}
-	rep, err := w.Run(t.Context(), policy, false)
+	rep, err := w.Run(t.Context(), rules, false)
 	w.must(err)
 	for sc := bufio.NewScanner(out); sc.Scan(); lines++ {
 		var line struct {
@@ -183,14 +183,14 @@ func TestNothingUsedSinceTheRunBeganGoes(t *testing.T) {
 	w.image("app", "v1", "base")
 	w.Began = w.Index.Now()
 	w.adopt(false)
-	w.pass(policy.TTL + 2*time.Hour) // the adoption took so long
-	rep, err := w.Run(t.Context(), policy, false)
+	w.pass(rules.TTL + 2*time.Hour) // the adoption took so long
+	rep, err := w.Run(t.Context(), rules, false)
 	w.must(err)
 	if rep.Removed.Any() || !time.Time(rep.StartedAt).Equal(w.Began) {
 		t.Errorf("removed %+v in a run that began at %v", rep.Removed, rep.StartedAt)
 	}
 	w.Began = w.Index.Now()
-	if rep, err := w.Run(t.Context(), policy, false); err != nil || rep.Removed.Tags != 1 {
+	if rep, err := w.Run(t.Context(), rules, false); err != nil || rep.Removed.Tags != 1 {
 		t.Errorf("the next run: %+v, %v", rep.Removed, err)
 	}
 }
@@ -200,11 +200,11 @@ func TestWhileTheGateIsShutADryRunPromisesOnlyWhatARunDoes(t *testing.T) {
 	w.fill()
 	_, err := w.Index.CloseGate(t.Context())
 	w.must(err)
-	dry, err := w.Run(t.Context(), policy, true)
+	dry, err := w.Run(t.Context(), rules, true)
 	if !errors.Is(err, index.ErrGateClosed) {
 		t.Errorf("the dry run says %v", err)
 	}
-	rep, err := w.Run(t.Context(), policy, false)
+	rep, err := w.Run(t.Context(), rules, false)
 	if !errors.Is(err, index.ErrGateClosed) {
 		t.Errorf("the run says %v", err)
 	}
@@ -219,7 +219,7 @@ func TestTheBuiltInCleanerTellsOfEachImageToo(t *testing.T) {
 	out := w.debug()
 	var rep Report
 	s := Sweeper{Collector: w.Collector, OnRun: func(r Report, _ error) { rep = r }}
-	s.once(t.Context(), policy)
+	s.once(t.Context(), rules)
 	done := fmt.Sprintf("clean-up done: removed 6 images, %d blobs", rep.Removed.Blobs)
 	if n := strings.Count(out.String(), "removed image"); n != len(rep.Images) || n != 6 || strings.Count(out.String(), done) != 1 {
 		t.Errorf("%d lines for %d images:\n%s", n, len(rep.Images), out)
@@ -229,11 +229,11 @@ func TestTheBuiltInCleanerTellsOfEachImageToo(t *testing.T) {
 // failing is an index that cannot retire some things, and says so of the whole transaction.
 type failing struct {
 	index.Store
-	bad   func(index.Key) bool
+	bad   func(layout.Key) bool
 	tries int
 }
 
-func (f *failing) RetireAll(ctx context.Context, ks []index.Key, cut index.Cutoffs, remove func([]index.Row) error) ([]index.Retired, error) {
+func (f *failing) RetireAll(ctx context.Context, ks []layout.Key, cut index.Cutoffs, remove func([]index.Row) error) ([]index.Retired, error) {
 	f.tries++
 	if slices.ContainsFunc(ks, f.bad) {
 		return nil, errors.New("disk I/O error")
@@ -245,20 +245,20 @@ func (f *failing) RetireAll(ctx context.Context, ks []index.Key, cut index.Cutof
 func TestWhatTheIndexCannotRetireHoldsUpNothingElse(t *testing.T) {
 	w := newWorld(t)
 	w.fill()
-	bad := index.Key{}
-	ix := &failing{Store: w.Index, bad: func(k index.Key) bool {
-		if bad == (index.Key{}) && k.Kind == index.Tag {
+	bad := layout.Key{}
+	ix := &failing{Store: w.Index, bad: func(k layout.Key) bool {
+		if bad == (layout.Key{}) && k.Kind == layout.Tag {
 			bad = k
 		}
 		return k == bad
 	}}
 	w.Index = ix
-	rep, err := w.Run(t.Context(), policy, false)
+	rep, err := w.Run(t.Context(), rules, false)
 	if err == nil || !strings.Contains(err.Error(), bad.String()) || rep.Removed.Tags != 4 {
 		t.Errorf("%v, removed %+v; want all tags but %s", err, rep.Removed, bad)
 	}
-	ix.bad, ix.tries = func(index.Key) bool { return true }, 0
-	if _, err := w.Run(t.Context(), policy, false); err == nil || ix.tries > 100 {
+	ix.bad, ix.tries = func(layout.Key) bool { return true }, 0
+	if _, err := w.Run(t.Context(), rules, false); err == nil || ix.tries > 100 {
 		t.Errorf("%v after %d tries", err, ix.tries)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // later sums up what keeps its bytes only until its grace is over: blobs that nothing holds but links which no
@@ -25,7 +26,7 @@ func (x *planner) later() error {
 	for k := range links {
 		blobs[k.Digest] = true
 	}
-	err = x.Loose(index.Blob, everything, func(r index.Row) error {
+	err = x.Loose(layout.Blob, everything, func(r index.Row) error {
 		blobs[r.Digest] = true
 		return x.ctx.Err()
 	})
@@ -41,25 +42,25 @@ func (x *planner) later() error {
 var everything = index.Cutoffs{Names: time.UnixMilli(1 << 52), Content: time.UnixMilli(1 << 52)}
 
 // waitingLinks are the links that this run leaves though no living manifest names them, with their last use.
-func (x *planner) waitingLinks() (map[index.Key]time.Time, error) {
-	var queue []index.Key
+func (x *planner) waitingLinks() (map[layout.Key]time.Time, error) {
+	var queue []layout.Key
 	for _, m := range x.Manifests {
 		children, err := x.References(m.Key.Digest)
 		if err != nil {
 			return nil, err
 		}
 		for _, d := range children {
-			queue = append(queue, index.LayerKey(m.Key.Repository, d))
+			queue = append(queue, layout.LayerKey(m.Key.Repository, d))
 		}
 	}
-	err := x.Loose(index.Layer, everything, func(r index.Row) error {
+	err := x.Loose(layout.Layer, everything, func(r index.Row) error {
 		queue = append(queue, r.Key)
 		return x.ctx.Err()
 	})
 	if err != nil {
 		return nil, err
 	}
-	waiting := map[index.Key]time.Time{}
+	waiting := map[layout.Key]time.Time{}
 	for _, k := range distinct(queue) {
 		if x.dead[k] {
 			continue
@@ -82,8 +83,8 @@ func (x *planner) waitingLinks() (map[index.Key]time.Time, error) {
 	return waiting, nil
 }
 
-func (x *planner) laterBlob(d digest.Digest, links map[index.Key]time.Time) error {
-	k := index.BlobKey(d)
+func (x *planner) laterBlob(d digest.Digest, links map[layout.Key]time.Time) error {
+	k := layout.BlobKey(d)
 	if x.dead[k] {
 		return nil
 	}

@@ -40,19 +40,19 @@ func TestATagWhoseLinkSaysNothingExpires(t *testing.T) {
 				return err
 			}))
 
-			w.pass(policy.TTL / 2)
-			if rep, err := w.Run(t.Context(), policy, false); err != nil || rep.Removed.Any() {
+			w.pass(rules.TTL / 2)
+			if rep, err := w.Run(t.Context(), rules, false); err != nil || rep.Removed.Any() {
 				t.Errorf("before the ttl: %+v, %v", rep.Removed, err)
 			}
-			_, err = w.Index.Lease(t.Context(), index.TagKey("app", "good"), index.ManifestKey("app", was))
+			_, err = w.Index.Lease(t.Context(), layout.TagKey("app", "good"), layout.ManifestKey("app", was))
 			w.must(err)
 			w.must(w.Index.MoveTag(t.Context(), "app", "moved", was, func() error {
 				return os.WriteFile(w.Dir.File(layout.Path{Kind: layout.TagLink, Repository: "app", Tag: "moved"}), []byte(was), 0o644)
 			}))
-			w.pass(policy.TTL/2 + time.Hour)
-			dry, err := w.Run(t.Context(), policy, true)
+			w.pass(rules.TTL/2 + time.Hour)
+			dry, err := w.Run(t.Context(), rules, true)
 			w.must(err)
-			rep, err := w.Run(t.Context(), policy, false)
+			rep, err := w.Run(t.Context(), rules, false)
 			w.must(err)
 			if rep.Removed != (Counts{Tags: 2}) || dry.Removed != rep.Removed || len(rep.Images) != 2 || rep.Images[0].Digest != digest.Digest("") {
 				t.Errorf("removed %+v, %+v; a dry run %+v", rep.Removed, rep.Images, dry.Removed)
@@ -63,8 +63,8 @@ func TestATagWhoseLinkSaysNothingExpires(t *testing.T) {
 					t.Errorf("%s: %v", path, err)
 				}
 			}
-			w.pass(policy.TTL + time.Hour)
-			_, err = w.Run(t.Context(), policy, false)
+			w.pass(rules.TTL + time.Hour)
+			_, err = w.Run(t.Context(), rules, false)
 			w.must(err)
 			w.empty()
 		})

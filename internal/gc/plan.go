@@ -13,11 +13,11 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/jc-lab/docker-cache-server/internal/adopt"
-	"github.com/jc-lab/docker-cache-server/internal/expiry"
 	"github.com/jc-lab/docker-cache-server/internal/image"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/policy"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // Why an image goes.
@@ -35,7 +35,7 @@ type Image struct {
 	Reason      string
 	UniqueBytes int64 // bytes that no other image holds
 
-	key index.Key
+	key layout.Key
 }
 
 // Plan is what a run would remove, each list in the order of removal.
@@ -52,11 +52,11 @@ type Plan struct {
 	Later int64
 	Due   time.Time
 
-	dir          layout.Dir
+	dir          tree.Dir
 	uploadCutoff time.Time // files know the wall clock only
 	lease        time.Duration
 	uploading    map[string]time.Time // repository -> when its oldest upload under way began
-	depth        map[index.Key]int    // of manifests: how many are above it that go as well
+	depth        map[layout.Key]int   // of manifests: how many are above it that go as well
 	unread       index.Unseen         // repositories of which nothing goes, nor any blob
 	failed       error                // what could not be looked at, and is passed over
 }
@@ -73,7 +73,7 @@ func (p *Plan) Result() Result {
 		if b.Placed {
 			r.Removed.Blobs++
 			r.FreedBytes += b.Size
-			if fi, err := os.Lstat(p.dir.File(adopt.Path(b.Key))); err == nil && fi.Mode()&fs.ModeSymlink != 0 {
+			if fi, err := os.Lstat(p.dir.File(b.Key.Path())); err == nil && fi.Mode()&fs.ModeSymlink != 0 {
 				r.elsewhere += b.Size
 			}
 		}
@@ -82,7 +82,7 @@ func (p *Plan) Result() Result {
 	return r
 }
 
-func (p *Plan) imagesOf(gone map[index.Key]bool) (images []Image) {
+func (p *Plan) imagesOf(gone map[layout.Key]bool) (images []Image) {
 	for _, i := range p.Images {
 		if gone[i.key] {
 			images = append(images, i)
@@ -92,11 +92,11 @@ func (p *Plan) imagesOf(gone map[index.Key]bool) (images []Image) {
 }
 
 // NewPlan decides what to remove under a policy. It changes nothing. Its cost follows what it lists.
-func (c *Collector) NewPlan(ctx context.Context, policy index.Policy) (*Plan, error) {
-	x := planner{Collector: c, ctx: ctx, Plan: &Plan{dir: c.Dir, uploading: map[string]time.Time{}, depth: map[index.Key]int{}}, asked: map[string]bool{}, dead: map[index.Key]bool{}, above: map[index.Key][]index.Key{}}
-	x.Cutoffs = c.cutoffs(policy)
-	x.lease = policy.Grace + policy.Resolution
-	x.uploadCutoff = time.Now().Add(-policy.Grace)
+func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) {
+	x := planner{Collector: c, ctx: ctx, Plan: &Plan{dir: c.Dir, uploading: map[string]time.Time{}, depth: map[layout.Key]int{}}, asked: map[string]bool{}, dead: map[layout.Key]bool{}, above: map[layout.Key][]layout.Key{}}
+	x.Cutoffs = c.cutoffs(p)
+	x.lease = p.Grace + p.Resolution
+	x.uploadCutoff = time.Now().Add(-p.Grace)
 	walk, err := c.Dir.Walk()
 	if err != nil {
 		return nil, fmt.Errorf("plan an expiry: %w", err)
@@ -143,14 +143,9 @@ func (e *UnreadError) Error() string {
 	return s + " could not be read as a whole: nothing of it is removed, and no blob, since it may need that"
 }
 
-// Hint says what the operator can do.
-func (e *UnreadError) Hint() string {
-	return "dcs inspect --check names what cannot be read; see to its permissions and to the disk"
-}
-
 // cutoffs are those of the policy, but none is later than the beginning of the run.
-func (c *Collector) cutoffs(policy index.Policy) index.Cutoffs {
-	cut := expiry.Cutoffs(policy, c.Index.Back)
+func (c *Collector) cutoffs(p index.Policy) index.Cutoffs {
+	cut := policy.Cutoffs(p, c.Index.Back)
 	if !c.Began.IsZero() {
 		for _, t := range []*time.Time{&cut.Names, &cut.Content} {
 			if t.After(c.Began) {
@@ -166,12 +161,12 @@ type planner struct {
 	index.Reader
 	*Plan
 	ctx  context.Context
-	walk *layout.Walk
-	dead map[index.Key]bool
+	walk *tree.Walk
+	dead map[layout.Key]bool
 	// above are the keepers of each manifest that was looked at.
-	above map[index.Key][]index.Key
+	above map[layout.Key][]layout.Key
 	// measured are the manifests of images.
-	measured map[index.Key]measure
+	measured map[layout.Key]measure
 	// asked are the repositories whose uploads were looked at.
 	asked map[string]bool
 }
@@ -195,11 +190,11 @@ func (x *planner) tags() error {
 
 // manifests looks at what dead tags pointed to, and at what nothing names; then at what those name.
 func (x *planner) manifests() error {
-	var queue []index.Key
+	var queue []layout.Key
 	for _, t := range x.Plan.Tags {
-		queue = append(queue, index.ManifestKey(t.Key.Repository, t.Digest))
+		queue = append(queue, layout.ManifestKey(t.Key.Repository, t.Digest))
 	}
-	err := x.Loose(index.Manifest, x.Cutoffs, func(r index.Row) error {
+	err := x.Loose(layout.Manifest, x.Cutoffs, func(r index.Row) error {
 		queue = append(queue, r.Key)
 		return x.ctx.Err()
 	})
@@ -234,7 +229,7 @@ func (x *planner) manifests() error {
 
 // findDepth puts a manifest below those that keep it and go too, so that their names are gone for good
 // before its own goes.
-func (x *planner) findDepth(m index.Key) {
+func (x *planner) findDepth(m layout.Key) {
 	for _, k := range x.above[m] {
 		if x.dead[k] && x.depth[k] >= x.depth[m] {
 			x.depth[m] = x.depth[k] + 1
@@ -243,12 +238,12 @@ func (x *planner) findDepth(m index.Key) {
 }
 
 // deadGroup returns a manifest with all that keeps it and is not planned yet, if none of it is wanted.
-func (x *planner) deadGroup(k index.Key) (group []index.Row, err error) {
+func (x *planner) deadGroup(k layout.Key) (group []index.Row, err error) {
 	if x.unread.Spares(k) {
 		return nil, nil
 	}
-	seen := map[index.Key]bool{k: true}
-	for queue := []index.Key{k}; len(queue) > 0; queue = queue[1:] {
+	seen := map[layout.Key]bool{k: true}
+	for queue := []layout.Key{k}; len(queue) > 0; queue = queue[1:] {
 		m, err := x.Row(queue[0])
 		if err != nil {
 			return nil, err
@@ -256,7 +251,7 @@ func (x *planner) deadGroup(k index.Key) (group []index.Row, err error) {
 		if m == nil || x.dead[m.Key] {
 			continue
 		}
-		if !expiry.Dead(*m, x.Cutoffs) {
+		if !policy.Dead(*m, x.Cutoffs) {
 			return nil, nil
 		}
 		tags, err := x.Reader.Tags(m.Key.Repository, m.Key.Digest)
@@ -281,29 +276,29 @@ func (x *planner) deadGroup(k index.Key) (group []index.Row, err error) {
 }
 
 // keepers are the manifests that keep a manifest: those that name it, and its subject.
-func (x *planner) keepers(m index.Row) ([]index.Key, error) {
+func (x *planner) keepers(m index.Row) ([]layout.Key, error) {
 	parents, err := x.Parents(m.Key.Repository, m.Key.Digest, 0)
 	if err != nil {
 		return nil, err
 	}
-	var keys []index.Key
+	var keys []layout.Key
 	for _, p := range parents {
 		keys = append(keys, p.Key)
 	}
 	if m.Subject != "" {
-		keys = append(keys, index.ManifestKey(m.Key.Repository, m.Subject))
+		keys = append(keys, layout.ManifestKey(m.Key.Repository, m.Subject))
 	}
 	return keys, nil
 }
 
 // keptBy are the manifests that a manifest keeps: its children and its referrers.
-func (x *planner) keptBy(m index.Row) (keys []index.Key, err error) {
+func (x *planner) keptBy(m index.Row) (keys []layout.Key, err error) {
 	children, err := x.References(m.Key.Digest)
 	if err != nil {
 		return nil, err
 	}
 	for _, d := range children {
-		keys = append(keys, index.ManifestKey(m.Key.Repository, d))
+		keys = append(keys, layout.ManifestKey(m.Key.Repository, d))
 	}
 	referrers, err := x.Referrers(m.Key.Repository, m.Key.Digest)
 	for _, r := range referrers {
@@ -313,17 +308,17 @@ func (x *planner) keptBy(m index.Row) (keys []index.Key, err error) {
 }
 
 func (x *planner) layers() error {
-	var queue []index.Key
+	var queue []layout.Key
 	for _, m := range x.Manifests {
 		children, err := x.References(m.Key.Digest)
 		if err != nil {
 			return err
 		}
 		for _, d := range children {
-			queue = append(queue, index.LayerKey(m.Key.Repository, d))
+			queue = append(queue, layout.LayerKey(m.Key.Repository, d))
 		}
 	}
-	err := x.Loose(index.Layer, x.Cutoffs, func(r index.Row) error {
+	err := x.Loose(layout.Layer, x.Cutoffs, func(r index.Row) error {
 		queue = append(queue, r.Key)
 		return x.ctx.Err()
 	})
@@ -340,18 +335,18 @@ func (x *planner) layers() error {
 }
 
 // distinct keeps the first of each key: thousands of manifests may name one layer.
-func distinct(keys []index.Key) []index.Key {
-	seen := make(map[index.Key]bool, len(keys))
-	return slices.DeleteFunc(keys, func(k index.Key) bool {
+func distinct(keys []layout.Key) []layout.Key {
+	seen := make(map[layout.Key]bool, len(keys))
+	return slices.DeleteFunc(keys, func(k layout.Key) bool {
 		known := seen[k]
 		seen[k] = true
 		return known
 	})
 }
 
-func (x *planner) layer(k index.Key) error {
+func (x *planner) layer(k layout.Key) error {
 	r, err := x.Row(k)
-	if err != nil || r == nil || !expiry.Dead(*r, x.Cutoffs) {
+	if err != nil || r == nil || !policy.Dead(*r, x.Cutoffs) {
 		return err
 	}
 	parents, err := x.Parents(k.Repository, k.Digest, len(x.Manifests)+1) // one more than can be dead
@@ -369,7 +364,7 @@ func (x *planner) layer(k index.Key) error {
 
 // hidden says whether not all uploads of a repository could be looked at.
 func (x *planner) hidden(repo string) bool {
-	return slices.ContainsFunc(x.walk.Unread(), func(u layout.Unread) bool { return index.Unseen{u.Repositories}.Has(repo) })
+	return slices.ContainsFunc(x.walk.Unread(), func(u tree.Unread) bool { return index.Unseen{u.Repositories}.Has(repo) })
 }
 
 // findUploads looks once at what is being uploaded into a repository.
@@ -393,13 +388,13 @@ func (x *planner) blobs() error {
 	if len(x.unread) > 0 {
 		return nil
 	}
-	var queue []index.Key
+	var queue []layout.Key
 	for _, list := range [][]index.Row{x.Manifests, x.Layers} {
 		for _, r := range list {
-			queue = append(queue, index.BlobKey(r.Key.Digest))
+			queue = append(queue, layout.BlobKey(r.Key.Digest))
 		}
 	}
-	err := x.Loose(index.Blob, x.Cutoffs, func(r index.Row) error {
+	err := x.Loose(layout.Blob, x.Cutoffs, func(r index.Row) error {
 		queue = append(queue, r.Key)
 		return x.ctx.Err()
 	})
@@ -411,7 +406,7 @@ func (x *planner) blobs() error {
 		if err != nil {
 			return err
 		}
-		if r == nil || !expiry.Dead(*r, x.Cutoffs) {
+		if r == nil || !policy.Dead(*r, x.Cutoffs) {
 			continue
 		}
 		holders, err := x.Holders(k.Digest, max(len(x.Manifests), len(x.Layers))+1) // one more than can be dead
@@ -447,7 +442,7 @@ func (x *planner) uploads() error {
 			return nil
 		})
 	})
-	if layout.OfOnePath(err) {
+	if tree.OfOnePath(err) {
 		return nil // it is among those of the walk
 	}
 	return err
@@ -455,10 +450,10 @@ func (x *planner) uploads() error {
 
 // images says which of what goes people know: tags, and top-level manifests that have none.
 func (x *planner) images() error {
-	tagged := map[index.Key]bool{}
-	x.measured = map[index.Key]measure{}
+	tagged := map[layout.Key]bool{}
+	x.measured = map[layout.Key]measure{}
 	for _, t := range x.Plan.Tags {
-		m := index.ManifestKey(t.Key.Repository, t.Digest)
+		m := layout.ManifestKey(t.Key.Repository, t.Digest)
 		tagged[m] = true
 		if err := x.image(t, m, ReasonTTL); err != nil {
 			return err
@@ -468,7 +463,7 @@ func (x *planner) images() error {
 		if tagged[m.Key] || !m.Placed {
 			continue
 		}
-		if slices.ContainsFunc(x.above[m.Key], func(k index.Key) bool { return x.dead[k] }) {
+		if slices.ContainsFunc(x.above[m.Key], func(k layout.Key) bool { return x.dead[k] }) {
 			continue // part of another image
 		}
 		if err := x.image(m, m.Key, ReasonUntagged); err != nil {
@@ -479,7 +474,7 @@ func (x *planner) images() error {
 	return nil
 }
 
-func (x *planner) image(r index.Row, manifest index.Key, reason string) error {
+func (x *planner) image(r index.Row, manifest layout.Key, reason string) error {
 	i := Image{Repository: manifest.Repository, Tag: r.Key.Tag, Digest: manifest.Digest, LastAccess: r.AccessedAt, Reason: reason, key: r.Key}
 	m, err := x.measure(manifest)
 	if m.used.After(i.LastAccess) {
@@ -498,7 +493,7 @@ type measure struct {
 
 // measure asks about a manifest once, whatever the number of its tags, and in a state of its own: as long as one
 // is read, the index's WAL grows.
-func (x *planner) measure(manifest index.Key) (m measure, err error) {
+func (x *planner) measure(manifest layout.Key) (m measure, err error) {
 	m, known := x.measured[manifest]
 	if known {
 		return m, nil

@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // asked counts what the index is asked, and how much of it in one state.
@@ -30,7 +31,7 @@ type asking struct {
 	n int
 }
 
-func (a *asking) Row(k index.Key) (*index.Row, error) {
+func (a *asking) Row(k layout.Key) (*index.Row, error) {
 	a.n++
 	return a.Reader.Row(k)
 }
@@ -61,10 +62,10 @@ func planned(t *testing.T, tags, images int) *asked {
 		w.image("app", fmt.Sprint("v", i), "base", fmt.Sprint("layer ", i), fmt.Sprint("another ", i))
 	}
 	w.adopt(false)
-	w.pass(policy.TTL + time.Hour)
+	w.pass(rules.TTL + time.Hour)
 	a := &asked{Store: w.Index}
 	w.Index = a
-	p, err := w.NewPlan(t.Context(), policy)
+	p, err := w.NewPlan(t.Context(), rules)
 	w.must(err)
 	if len(p.Images) != tags+images {
 		t.Fatalf("%d images go, want %d", len(p.Images), tags+images)

@@ -13,11 +13,11 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/reconcile"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // Repair is one problem of the store, and what was done about it.
@@ -99,7 +99,7 @@ func (c *Collector) Repair(ctx context.Context, dryRun bool) (done []Repair, err
 // mend does what there is to do about one problem.
 func (c *Collector) mend(ctx context.Context, p reconcile.Problem, dryRun bool) (Repair, error) {
 	r := Repair{Problem: p.Flaw, Object: p.Object(), Detail: p.Detail, Mended: true}
-	var do func(context.Context, index.Key) error
+	var do func(context.Context, layout.Key) error
 	switch p.Flaw {
 	case reconcile.WrongDigest:
 		r.Action, do = quarantines, c.quarantine
@@ -124,7 +124,7 @@ func (c *Collector) mend(ctx context.Context, p reconcile.Problem, dryRun bool) 
 	switch {
 	case errors.Is(err, errWell):
 		r.Action, err = heals, nil
-	case errors.As(err, &held), layout.OfOnePath(err): // the next problem may be mended all the same
+	case errors.As(err, &held), tree.OfOnePath(err): // the next problem may be mended all the same
 		r.Action, r.Mended, err = "left alone: "+err.Error(), false, nil
 	}
 	return r, err
@@ -132,11 +132,11 @@ func (c *Collector) mend(ctx context.Context, p reconcile.Problem, dryRun bool) 
 
 // danglingRepair removes a link without its blob. One that says something else than its name is written
 // again: its name says what it has to say.
-func (c *Collector) danglingRepair(k index.Key) (string, func(context.Context, index.Key) error) {
-	if there, err := adopt.Exists(c.Dir, layout.Path{Kind: layout.BlobData, Digest: k.Digest}); there || err != nil {
+func (c *Collector) danglingRepair(k layout.Key) (string, func(context.Context, layout.Key) error) {
+	if there, err := tree.Exists(c.Dir, layout.Path{Kind: layout.BlobData, Digest: k.Digest}); there || err != nil {
 		return rewrites, c.rewrite
 	}
-	if k.Kind == index.Manifest {
+	if k.Kind == layout.Manifest {
 		return drops, c.dropImage
 	}
 	return unlinks, c.dropLink
@@ -144,9 +144,9 @@ func (c *Collector) danglingRepair(k index.Key) (string, func(context.Context, i
 
 // quarantine moves a blob out of the tree whose bytes are wrong. It is read once more, and only the
 // very file that was read is moved.
-func (c *Collector) quarantine(ctx context.Context, k index.Key) error {
-	right, read, err := adopt.Verify(ctx, c.Dir, k.Digest, func(int) {})
-	if right || adopt.Missing(err) {
+func (c *Collector) quarantine(ctx context.Context, k layout.Key) error {
+	right, read, err := tree.Verify(ctx, c.Dir, k.Digest, func(int) {})
+	if right || tree.Missing(err) {
 		return errWell
 	}
 	if err != nil {
@@ -155,7 +155,7 @@ func (c *Collector) quarantine(ctx context.Context, k index.Key) error {
 	if err := c.Tree.MkdirAll(c.Dir.Quarantine()); err != nil {
 		return err
 	}
-	file := c.Dir.File(adopt.Path(k))
+	file := c.Dir.File(k.Path())
 	to := filepath.Join(c.Dir.Quarantine(), strings.ReplaceAll(k.Digest.String(), ":", "-"))
 	err = c.Index.Adopt(ctx, func() (index.Adoption, bool, error) {
 		gone := index.Adoption{Claim: index.Claim{Key: k}}
@@ -176,11 +176,11 @@ func (c *Collector) settle(dir string) error {
 
 // dropImage removes a manifest that cannot be pulled, with its tags, and before it the indexes that name it and
 // nothing else that could be pulled. From those with another part that can be it goes as a part that is not there.
-func (c *Collector) dropImage(ctx context.Context, k index.Key) error {
+func (c *Collector) dropImage(ctx context.Context, k layout.Key) error {
 	return c.dropBecause(ctx, k, k, map[digest.Digest]bool{})
 }
 
-func (c *Collector) dropBecause(ctx context.Context, k, cause index.Key, tried map[digest.Digest]bool) error {
+func (c *Collector) dropBecause(ctx context.Context, k, cause layout.Key, tried map[digest.Digest]bool) error {
 	tried[k.Digest] = true
 	for {
 		err := c.deleteBroken(ctx, k, cause)
@@ -188,21 +188,21 @@ func (c *Collector) dropBecause(ctx context.Context, k, cause index.Key, tried m
 		if !errors.As(err, &held) || tried[held.By] {
 			return err
 		}
-		usable, err := reconcile.Usable(c.Dir, index.ManifestKey(k.Repository, held.By))
+		usable, err := reconcile.Usable(c.Dir, layout.ManifestKey(k.Repository, held.By))
 		if err != nil {
 			return err
 		}
 		if usable {
 			return c.unlinkPart(ctx, k, cause)
 		}
-		if err := c.dropBecause(ctx, index.ManifestKey(k.Repository, held.By), cause, tried); err != nil {
+		if err := c.dropBecause(ctx, layout.ManifestKey(k.Repository, held.By), cause, tried); err != nil {
 			return err
 		}
 	}
 }
 
-func (c *Collector) deleteBroken(ctx context.Context, k, cause index.Key) error {
-	link := c.Dir.File(adopt.Path(k))
+func (c *Collector) deleteBroken(ctx context.Context, k, cause layout.Key) error {
+	link := c.Dir.File(k.Path())
 	err := c.Index.DeleteManifest(ctx, k.Repository, k.Digest, func(tags []string) error {
 		if err := c.stillBroken(cause); err != nil {
 			return err
@@ -222,8 +222,8 @@ func (c *Collector) deleteBroken(ctx context.Context, k, cause index.Key) error 
 
 // unlinkPart removes the link of a manifest that an index still names. Its row is a claim then, and is taken back, so
 // that it holds nothing any more; its tags lead nowhere.
-func (c *Collector) unlinkPart(ctx context.Context, k, cause index.Key) error {
-	link := c.Dir.File(adopt.Path(k))
+func (c *Collector) unlinkPart(ctx context.Context, k, cause layout.Key) error {
+	link := c.Dir.File(k.Path())
 	err := c.Index.Adopt(ctx, func() (index.Adoption, bool, error) {
 		gone := index.Adoption{Claim: index.Claim{Key: k}}
 		if err := c.stillBroken(cause); err != nil {
@@ -237,7 +237,7 @@ func (c *Collector) unlinkPart(ctx context.Context, k, cause index.Key) error {
 	return errors.Join(err, c.settle(filepath.Dir(link)))
 }
 
-func (c *Collector) stillBroken(k index.Key) error {
+func (c *Collector) stillBroken(k layout.Key) error {
 	broken, err := reconcile.Broken(c.Dir, k)
 	if err == nil && !broken {
 		return errWell
@@ -246,13 +246,13 @@ func (c *Collector) stillBroken(k index.Key) error {
 }
 
 func removeIfThere(path string) error {
-	if err := os.Remove(path); !adopt.Missing(err) {
+	if err := os.Remove(path); !tree.Missing(err) {
 		return err
 	}
 	return nil
 }
 
-func (c *Collector) dropTag(ctx context.Context, k index.Key) error {
+func (c *Collector) dropTag(ctx context.Context, k layout.Key) error {
 	dir := c.Dir.File(layout.Path{Kind: layout.TagDir, Repository: k.Repository, Tag: k.Tag})
 	err := c.Index.DeleteTag(ctx, k.Repository, k.Tag, func() error {
 		if err := c.stillBroken(k); err != nil {
@@ -264,8 +264,8 @@ func (c *Collector) dropTag(ctx context.Context, k index.Key) error {
 	return errors.Join(err, c.settle(filepath.Dir(dir)))
 }
 
-func (c *Collector) dropLink(ctx context.Context, k index.Key) error {
-	link := c.Dir.File(adopt.Path(k))
+func (c *Collector) dropLink(ctx context.Context, k layout.Key) error {
+	link := c.Dir.File(k.Path())
 	err := c.Index.DeleteLayer(ctx, k.Repository, k.Digest, func() error {
 		if err := c.stillBroken(k); err != nil {
 			return err
@@ -276,13 +276,13 @@ func (c *Collector) dropLink(ctx context.Context, k index.Key) error {
 }
 
 // rewrite puts a link back that says what its name says, and records it.
-func (c *Collector) rewrite(ctx context.Context, k index.Key) error {
+func (c *Collector) rewrite(ctx context.Context, k layout.Key) error {
 	staged, err := c.Tree.Stage([]byte(k.Digest))
 	if err != nil {
 		return err
 	}
 	defer os.Remove(staged) // gone when it was placed
-	link := c.Dir.File(adopt.Path(k))
+	link := c.Dir.File(k.Path())
 	err = c.Index.Adopt(ctx, func() (index.Adoption, bool, error) {
 		if _, err := os.Stat(link); errors.Is(err, fs.ErrNotExist) {
 			return index.Adoption{Claim: index.Claim{Key: k}}, false, errWell
@@ -290,22 +290,22 @@ func (c *Collector) rewrite(ctx context.Context, k index.Key) error {
 		if err := c.Tree.Rename(staged, link); err != nil {
 			return index.Adoption{Claim: index.Claim{Key: k}}, false, err
 		}
-		return adopt.Look(c.Dir, k, adopt.Now)()
+		return tree.Look(c.Dir, k, tree.Now)()
 	})
 	return errors.Join(err, disk.SyncDir(filepath.Dir(link)))
 }
 
 // index brings one row in line with the disk.
-func (c *Collector) index(ctx context.Context, k index.Key) error {
-	look := adopt.Look(c.Dir, k, adopt.Now)
-	if k.Kind == index.Blob {
+func (c *Collector) index(ctx context.Context, k layout.Key) error {
+	look := tree.Look(c.Dir, k, tree.Now)
+	if k.Kind == layout.Blob {
 		var row *index.Row
 		err := c.Index.View(ctx, func(r index.Reader) (err error) {
 			row, err = r.Row(k)
 			return err
 		})
 		if err == nil && row != nil {
-			look, err = adopt.On(c.Dir).LookAtBlob(ctx, k.Digest, row.Size, adopt.Now)
+			look, err = tree.On(c.Dir).LookAtBlob(ctx, k.Digest, row.Size, tree.Now)
 		}
 		if err != nil {
 			return err

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // Every sweeper here is one of a server that was started just now.
@@ -55,12 +56,12 @@ func TestOnlyARunThatMayRemoveCountsAsOne(t *testing.T) {
 		return at
 	}
 	w.must(w.Index.Hold(t.Context(), time.Minute))
-	s.once(t.Context(), policy)
+	s.once(t.Context(), rules)
 	if !last().IsZero() || runs != 0 || w.totals().Tags == 0 {
 		t.Errorf("while everything is held: a run at %v, %d told, %+v left", last(), runs, w.totals())
 	}
 	w.pass(2 * time.Minute)
-	s.once(t.Context(), policy)
+	s.once(t.Context(), rules)
 	if last().IsZero() || runs != 1 || w.totals().Tags != 0 {
 		t.Errorf("after that: a run at %v, %d told, %+v left", last(), runs, w.totals())
 	}
@@ -77,7 +78,7 @@ func TestASweeperTakesItsNewSchedule(t *testing.T) {
 		s.Sweep(ctx, Schedule{}, changes) // off
 		close(ended)
 	}()
-	changes <- Schedule{Policy: policy, Interval: time.Hour}
+	changes <- Schedule{Policy: rules, Interval: time.Hour}
 	if rep := <-done; rep.Removed.Tags != 5 {
 		t.Errorf("removed %+v", rep.Removed)
 	}
@@ -101,7 +102,7 @@ func TestWhileEverythingIsHeldOnlyUploadsGo(t *testing.T) {
 	want, err := w.Index.Held(t.Context())
 	w.must(err)
 	for _, dry := range []bool{true, false} {
-		rep, err := w.Run(t.Context(), policy, dry)
+		rep, err := w.Run(t.Context(), rules, dry)
 		var held *index.HeldError
 		if !errors.As(err, &held) || rep.HeldBy != HeldByFileDates || !time.Time(rep.NothingBefore).Equal(want) || rep.Removed != (Counts{Uploads: 2}) || len(rep.Images) > 0 {
 			t.Errorf("dry %v: %v, held by %q until %v, removed %+v; want the two uploads and %v", dry, err, rep.HeldBy, rep.NothingBefore, rep.Removed, want)
@@ -115,22 +116,22 @@ func TestARunSaysWhatIsFreedLater(t *testing.T) {
 	w.image("app", "v1", "base", "one")
 	w.image("app", "v2", "base", "two")
 	w.adopt(false)
-	w.pass(policy.TTL + time.Hour)
+	w.pass(rules.TTL + time.Hour)
 	ctx := t.Context()
 	for _, layer := range []string{"base", "one"} { // somebody asked for them a moment ago, as a push does
-		_, err := w.Index.Lease(ctx, index.LayerKey("app", digest.FromString(layer)))
+		_, err := w.Index.Lease(ctx, layout.LayerKey("app", digest.FromString(layer)))
 		w.must(err)
 	}
-	due := w.Index.Now().Add(policy.Grace + policy.Resolution)
+	due := w.Index.Now().Add(rules.Grace + rules.Resolution)
 	for _, dry := range []bool{true, false, false} {
-		rep, err := w.Run(ctx, policy, dry)
+		rep, err := w.Run(ctx, rules, dry)
 		w.must(err)
 		if want := int64(len("base") + len("one")); rep.WaitingBytes != want || !time.Time(rep.WaitingUntil).Equal(due) {
 			t.Errorf("dry %v: removed %+v; %d bytes wait until %v; want %d until %v", dry, rep.Removed, rep.WaitingBytes, rep.WaitingUntil, want, due)
 		}
 	}
-	w.pass(policy.Grace + 2*policy.Resolution)
-	if rep, err := w.Run(ctx, policy, false); err != nil || rep.WaitingBytes != 0 || rep.FreedBytes != int64(len("base")+len("one")) {
+	w.pass(rules.Grace + 2*rules.Resolution)
+	if rep, err := w.Run(ctx, rules, false); err != nil || rep.WaitingBytes != 0 || rep.FreedBytes != int64(len("base")+len("one")) {
 		t.Errorf("after the grace: %+v, %v", rep, err)
 	}
 	w.empty()
@@ -140,10 +141,10 @@ func TestBytesThatAnImageUsesDoNotWait(t *testing.T) {
 	w := newWorld(t)
 	w.image("app", "old", "base")
 	w.adopt(false)
-	w.pass(policy.TTL + time.Hour)
+	w.pass(rules.TTL + time.Hour)
 	w.image("app", "new", "base", "more")
 	w.adopt(false)
-	if rep, err := w.Run(t.Context(), policy, false); err != nil || rep.Removed.Tags != 1 || rep.WaitingBytes != 0 {
+	if rep, err := w.Run(t.Context(), rules, false); err != nil || rep.Removed.Tags != 1 || rep.WaitingBytes != 0 {
 		t.Errorf("%+v, %v; want nothing to wait", rep, err)
 	}
 }
@@ -155,9 +156,9 @@ func TestTheTrailOfARunIsBounded(t *testing.T) {
 		w.tag("app", fmt.Sprintf("v%d", i), d)
 	}
 	w.adopt(false)
-	w.pass(policy.TTL + 2*time.Hour)
+	w.pass(rules.TTL + 2*time.Hour)
 	out := w.debug()
-	rep, err := w.Run(t.Context(), policy, false)
+	rep, err := w.Run(t.Context(), rules, false)
 	w.must(err)
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	var last struct {
@@ -180,14 +181,14 @@ func TestTheRunAfterOneThatWasCutShortSaysWhoseRestItRemoves(t *testing.T) {
 			stop()
 		}
 	}
-	first, err := w.Run(ctx, policy, false)
+	first, err := w.Run(ctx, rules, false)
 	if !errors.Is(err, context.Canceled) || first.Removed.Tags != 5 || first.Removed.Blobs != 0 || first.PlannedBytes <= first.FreedBytes {
 		t.Fatalf("%+v, %v; want only the tags to be gone", first, err)
 	}
 	w.OnProgress = nil
 	w.pass(time.Minute)
 	for _, dry := range []bool{true, false} {
-		rep, err := w.Run(t.Context(), policy, dry)
+		rep, err := w.Run(t.Context(), rules, dry)
 		w.must(err)
 		if !time.Time(rep.Resumes).Equal(time.Time(first.StartedAt)) || len(rep.Images) == 0 || slices.ContainsFunc(rep.Images, func(i ReportImage) bool { return i.Tag != "" }) {
 			t.Errorf("dry %v: resumes %v, images %v; want the rest of the run of %v", dry, rep.Resumes, rep.Images, first.StartedAt)
@@ -196,8 +197,8 @@ func TestTheRunAfterOneThatWasCutShortSaysWhoseRestItRemoves(t *testing.T) {
 	w.empty()
 	w.image("app", "", "nobody named it")
 	w.adopt(false)
-	w.pass(policy.TTL + 2*time.Hour)
-	if rep, err := w.Run(t.Context(), policy, false); err != nil || !time.Time(rep.Resumes).IsZero() || len(rep.Images) != 1 {
+	w.pass(rules.TTL + 2*time.Hour)
+	if rep, err := w.Run(t.Context(), rules, false); err != nil || !time.Time(rep.Resumes).IsZero() || len(rep.Images) != 1 {
 		t.Errorf("a run after one that came to its end: %+v, %v", rep, err)
 	}
 }

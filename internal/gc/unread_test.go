@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/reconcile"
 )
@@ -79,13 +78,13 @@ func TestARepositoryThatCannotBeReadHoldsUpNoOther(t *testing.T) {
 			w.layer("loose", "nobody needs it")
 			show := w.hide(path)
 			w.compare()
-			w.pass(policy.TTL + time.Hour)
-			rep, err := w.Run(t.Context(), policy, true)
+			w.pass(rules.TTL + time.Hour)
+			rep, err := w.Run(t.Context(), rules, true)
 			var unread *UnreadError
 			if !errors.As(err, &unread) || !unread.Repositories.Has("hidden/app") || unread.Repositories.Has("open") {
 				t.Errorf("a dry run: %v", err)
 			}
-			done, err := w.Run(t.Context(), policy, false)
+			done, err := w.Run(t.Context(), rules, false)
 			if !errors.As(err, &unread) || done.Removed != rep.Removed || done.Remaining != rep.Remaining {
 				t.Errorf("a run: %+v, %v; a dry run: %+v", done, err, rep)
 			}
@@ -96,17 +95,17 @@ func TestARepositoryThatCannotBeReadHoldsUpNoOther(t *testing.T) {
 			w.whole()
 			w.compare()
 			w.whole()
-			rep, err = w.Run(t.Context(), policy, false)
+			rep, err = w.Run(t.Context(), rules, false)
 			w.must(err)
 			if rep.Removed.Blobs < 3 { // of what was open alone
 				t.Errorf("once all can be read: %+v", rep.Removed)
 			}
 			w.whole()
-			if named := strings.Contains(path, "_layers"); !named && !w.has(index.TagKey("hidden/app", "v1")) {
+			if named := strings.Contains(path, "_layers"); !named && !w.has(layout.TagKey("hidden/app", "v1")) {
 				t.Error("what was hidden went before its time")
 			}
-			w.pass(policy.TTL + time.Hour)
-			if _, err := w.Run(t.Context(), policy, false); err != nil {
+			w.pass(rules.TTL + time.Hour)
+			if _, err := w.Run(t.Context(), rules, false); err != nil {
 				t.Error(err)
 			}
 			w.empty()
@@ -122,22 +121,22 @@ func TestAnUnreadableDirectoryOfAKnownStoreHoldsUpNothingElse(t *testing.T) {
 			w := newWorld(t)
 			w.fill()
 			show := w.hide(path)
-			rep, err := w.Run(t.Context(), policy, false)
+			rep, err := w.Run(t.Context(), rules, false)
 			if err == nil || !strings.Contains(err.Error(), path) {
 				t.Errorf("a run: %v; want %s named", err, path)
 			}
 			if rep.Removed.Tags < 1 || rep.Removed.Blobs < 1 || rep.Removed.Uploads < 1 {
 				t.Errorf("removed %+v", rep.Removed)
 			}
-			if w.has(index.TagKey("other", "v1")) {
+			if w.has(layout.TagKey("other", "v1")) {
 				t.Error("other:v1 is left, which has nothing to do with it")
 			}
 			show()
 			w.whole()
 			for range 2 {
-				_, err = w.Run(t.Context(), policy, false)
+				_, err = w.Run(t.Context(), rules, false)
 				w.must(err)
-				w.pass(policy.Grace + time.Hour)
+				w.pass(rules.Grace + time.Hour)
 			}
 			w.empty()
 		})
@@ -151,19 +150,19 @@ func TestADirectoryOfBlobsThatCannotBeReadHidesNoReference(t *testing.T) {
 	w.fill()
 	d := w.layer("loose", "one more")
 	w.compare()
-	w.pass(policy.TTL + time.Hour)
+	w.pass(rules.TTL + time.Hour)
 	show := w.hide("blobs/sha256/" + d.Encoded()[:2])
 	if res := w.compare(); len(res.Unread) == 0 || len(res.Repositories()) > 0 {
 		t.Errorf("unread: %v, %v", res.Unread, res.Repositories())
 	}
-	rep, err := w.Run(t.Context(), policy, false)
+	rep, err := w.Run(t.Context(), rules, false)
 	if err == nil || rep.Removed.Tags < 4 || rep.Removed.Blobs < 8 {
 		t.Errorf("removed %+v, %v", rep.Removed, err)
 	}
 	show()
 	w.compare()
-	w.pass(policy.TTL + time.Hour)
-	_, err = w.Run(t.Context(), policy, false)
+	w.pass(rules.TTL + time.Hour)
+	_, err = w.Run(t.Context(), rules, false)
 	w.must(err)
 	w.empty()
 }

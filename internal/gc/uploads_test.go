@@ -30,7 +30,7 @@ func TestOnlyWhatARegistryWroteIsRemovedAsAnUpload(t *testing.T) {
 			return path
 		}
 		upload, own := old("3f8a2b1c/data"), old("holiday-2019/photo.jpg")
-		rep, err := w.Run(t.Context(), policy, false)
+		rep, err := w.Run(t.Context(), rules, false)
 		if err == nil || rep.Removed.Uploads != 1 { // the gate was never opened
 			t.Errorf("linked %v: removed %+v, %v", linked, rep.Removed, err)
 		}

@@ -14,16 +14,16 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
 
-	"github.com/jc-lab/docker-cache-server/internal/adopt"
-	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
 	"github.com/jc-lab/docker-cache-server/internal/reconcile"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // policy is that of the stories here: a name lives ten hours, content an hour.
-var policy = index.Policy{TTL: 10 * time.Hour, Grace: time.Hour, Resolution: time.Minute}
+var rules = index.Policy{TTL: 10 * time.Hour, Grace: time.Hour, Resolution: time.Minute}
 
 // world is a store with real files and a real index, in which time passes when a test says so.
 type world struct {
@@ -35,8 +35,8 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
-	dir := layout.Dir(t.TempDir())
-	tree, err := disk.OpenTree(string(dir), dir.Metadata(), dir.Reached()...)
+	dir := tree.Dir(t.TempDir())
+	tree, err := tree.OpenTree(string(dir), dir.Metadata(), dir.Reached()...)
 	w.must(err)
 	ix, err := sqlite.Open(t.Context(), dir.Index(), sqlite.Serve, func() time.Time { return w.now })
 	w.must(err)
@@ -171,7 +171,7 @@ func (w *world) fill() {
 	w.upload("app", "1")
 	w.upload("loose", "2")
 	w.adopt(false)
-	w.pass(policy.TTL + time.Hour)
+	w.pass(rules.TTL + time.Hour)
 }
 
 // whole wants that everything that a manifest on disk names is there.
@@ -181,16 +181,16 @@ func (w *world) whole() {
 	w.must(err)
 	w.must(walk.Repositories(w.t.Context(), func(repo string) error {
 		return walk.Links(w.t.Context(), layout.RevisionsDir, repo, func(d digest.Digest) error {
-			data, err := adopt.Content(w.Dir, d)
+			data, err := tree.Content(w.Dir, d)
 			if err != nil {
 				return err
 			}
-			content, err := index.ParseContent(data)
+			content, err := manifest.Parse(data)
 			if err != nil {
 				return err
 			}
 			for _, child := range content.References {
-				if !w.has(index.BlobKey(child)) || !w.has(index.LayerKey(repo, child)) && !w.has(index.ManifestKey(repo, child)) {
+				if !w.has(layout.BlobKey(child)) || !w.has(layout.LayerKey(repo, child)) && !w.has(layout.ManifestKey(repo, child)) {
 					w.t.Errorf("%s of %s has lost %s", d, repo, child)
 				}
 			}
@@ -199,8 +199,8 @@ func (w *world) whole() {
 	}))
 }
 
-func (w *world) has(k index.Key) bool {
-	there, err := adopt.Exists(w.Dir, adopt.Path(k))
+func (w *world) has(k layout.Key) bool {
+	there, err := tree.Exists(w.Dir, k.Path())
 	w.must(err)
 	return there
 }
@@ -218,7 +218,7 @@ func (w *world) empty() {
 		}))
 	}
 	w.must(w.Index.View(w.t.Context(), func(r index.Reader) error {
-		for _, k := range []index.Kind{index.Blob, index.Layer, index.Manifest, index.Tag} {
+		for _, k := range []layout.Kind{layout.Blob, layout.Layer, layout.Manifest, layout.Tag} {
 			if err := r.Each(k, func(row index.Row) error { return fmt.Errorf("left in the index: %s", row.Key) }); err != nil {
 				return err
 			}

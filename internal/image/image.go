@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // Image is what goes with a manifest.
@@ -26,7 +27,7 @@ type Image struct {
 }
 
 // Of collects the image of a manifest. It may be used as long as the reader.
-func Of(r index.Reader, manifest index.Key) (*Image, error) {
+func Of(r index.Reader, manifest layout.Key) (*Image, error) {
 	top := manifest.Digest
 	i := &Image{r: r, repo: manifest.Repository, top: top, manifests: map[digest.Digest]bool{top: true}, blobs: map[digest.Digest]bool{top: true},
 		only: map[digest.Digest]bool{}}
@@ -54,7 +55,7 @@ func Of(r index.Reader, manifest index.Key) (*Image, error) {
 
 // Size is the size of all blobs that an image consists of, shared or not: its manifest, its children, and
 // what these name and the repository links. Referrers come and go with an image, and are not part of it.
-func Size(r index.Reader, manifest index.Key) (bytes int64, err error) {
+func Size(r index.Reader, manifest layout.Key) (bytes int64, err error) {
 	blobs := map[digest.Digest]bool{}
 	seen := map[digest.Digest]bool{manifest.Digest: true}
 	for queue := []digest.Digest{manifest.Digest}; len(queue) > 0; queue = queue[1:] {
@@ -64,14 +65,14 @@ func Size(r index.Reader, manifest index.Key) (bytes int64, err error) {
 			return 0, err
 		}
 		for _, d := range below {
-			link, err := r.Row(index.LayerKey(manifest.Repository, d))
+			link, err := r.Row(layout.LayerKey(manifest.Repository, d))
 			if err != nil {
 				return 0, err
 			}
 			if link != nil {
 				blobs[d] = true
 			}
-			child, err := r.Row(index.ManifestKey(manifest.Repository, d))
+			child, err := r.Row(layout.ManifestKey(manifest.Repository, d))
 			if err != nil {
 				return 0, err
 			}
@@ -82,7 +83,7 @@ func Size(r index.Reader, manifest index.Key) (bytes int64, err error) {
 		}
 	}
 	for d := range blobs {
-		b, err := r.Row(index.BlobKey(d))
+		b, err := r.Row(layout.BlobKey(d))
 		if err != nil {
 			return 0, err
 		}
@@ -94,7 +95,7 @@ func Size(r index.Reader, manifest index.Key) (bytes int64, err error) {
 }
 
 // UniqueBytes is the size of the blobs that only an image holds: what its removal frees.
-func UniqueBytes(r index.Reader, manifest index.Key) (bytes int64, err error) {
+func UniqueBytes(r index.Reader, manifest layout.Key) (bytes int64, err error) {
 	i, err := Of(r, manifest)
 	if err != nil {
 		return 0, err
@@ -116,7 +117,7 @@ func (i *Image) UniqueBytes() (bytes int64, err error) {
 		if !only {
 			continue
 		}
-		b, err := i.r.Row(index.BlobKey(d))
+		b, err := i.r.Row(layout.BlobKey(d))
 		if err != nil {
 			return 0, err
 		}
@@ -160,7 +161,7 @@ func (i *Image) alone(d digest.Digest) (bool, error) {
 		if h.Key.Repository != i.repo {
 			return false, nil
 		}
-		if h.Key.Kind == index.Manifest {
+		if h.Key.Kind == layout.Manifest {
 			if !i.manifests[d] {
 				return false, nil
 			}
@@ -191,7 +192,7 @@ func (i *Image) goes(d digest.Digest) (bool, error) {
 	if i.manifests[d] {
 		return false, nil
 	}
-	m, err := i.r.Row(index.ManifestKey(i.repo, d))
+	m, err := i.r.Row(layout.ManifestKey(i.repo, d))
 	if err != nil || m == nil {
 		return false, err
 	}
@@ -205,7 +206,7 @@ func (i *Image) goes(d digest.Digest) (bool, error) {
 	if m.Subject == "" || i.manifests[m.Subject] {
 		return true, nil
 	}
-	subject, err := i.r.Row(index.ManifestKey(i.repo, m.Subject))
+	subject, err := i.r.Row(layout.ManifestKey(i.repo, m.Subject))
 	return subject == nil, err
 }
 

@@ -13,6 +13,8 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/image"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
 )
 
 // world is an index in which every manifest has 100 bytes, and every layer ten.
@@ -46,14 +48,14 @@ func (w world) place(c index.Claim) {
 
 func (w world) layers(repo string, names ...string) {
 	for _, n := range names {
-		w.place(index.Claim{Key: index.BlobKey(dgst(n)), Size: 10})
-		w.place(index.Claim{Key: index.LayerKey(repo, dgst(n))})
+		w.place(index.Claim{Key: layout.BlobKey(dgst(n)), Size: 10})
+		w.place(index.Claim{Key: layout.LayerKey(repo, dgst(n))})
 	}
 }
 
 // manifest pushes one; "^m" among its names makes m its subject.
 func (w world) manifest(repo, name string, names ...string) {
-	var c index.Content
+	var c manifest.Manifest
 	for _, n := range names {
 		if subject, ok := strings.CutPrefix(n, "^"); ok {
 			c.Subject = dgst(subject)
@@ -61,8 +63,8 @@ func (w world) manifest(repo, name string, names ...string) {
 		}
 		c.References = append(c.References, dgst(n))
 	}
-	w.place(index.Claim{Key: index.BlobKey(dgst(name)), Size: 100})
-	w.place(index.Claim{Key: index.ManifestKey(repo, dgst(name)), Size: 100, Content: &c})
+	w.place(index.Claim{Key: layout.BlobKey(dgst(name)), Size: 100})
+	w.place(index.Claim{Key: layout.ManifestKey(repo, dgst(name)), Size: 100, Content: &c})
 }
 
 func (w world) tag(repo, tag, name string) {
@@ -74,7 +76,7 @@ func (w world) unique(name string, counted ...*int) (bytes int64) {
 		for _, n := range counted {
 			r = counting{r, n}
 		}
-		bytes, err = image.UniqueBytes(r, index.ManifestKey("a", dgst(name)))
+		bytes, err = image.UniqueBytes(r, layout.ManifestKey("a", dgst(name)))
 		return err
 	}))
 	return bytes
@@ -132,7 +134,7 @@ type counting struct {
 	n *int
 }
 
-func (c counting) Row(k index.Key) (*index.Row, error) {
+func (c counting) Row(k layout.Key) (*index.Row, error) {
 	*c.n++
 	return c.Reader.Row(k)
 }

@@ -22,85 +22,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
 	"github.com/opencontainers/go-digest"
 )
 
-// Kind says what a row stands for.
-type Kind uint8
-
-// The kinds of rows.
-const (
-	Blob Kind = iota + 1
-	Layer
-	Manifest
-	Tag
-)
-
-func (k Kind) String() string {
-	return [...]string{"row", "blob", "layer", "manifest", "tag"}[k]
-}
-
-// Key names a row.
-type Key struct {
-	Kind       Kind
-	Repository string        // empty for blobs
-	Digest     digest.Digest // empty for tags
-	Tag        string        // tags only
-}
-
-func (k Key) String() string {
-	switch k.Kind {
-	case Blob:
-		return fmt.Sprintf("blob %s", k.Digest)
-	case Tag:
-		return fmt.Sprintf("tag %s:%s", k.Repository, k.Tag)
-	}
-	return fmt.Sprintf("%s %s@%s", k.Kind, k.Repository, k.Digest)
-}
-
-// BlobKey, LayerKey, ManifestKey and TagKey name rows of their kind.
-func BlobKey(d digest.Digest) Key { return Key{Kind: Blob, Digest: d} }
-func LayerKey(repo string, d digest.Digest) Key {
-	return Key{Kind: Layer, Repository: repo, Digest: d}
-}
-func ManifestKey(repo string, d digest.Digest) Key {
-	return Key{Kind: Manifest, Repository: repo, Digest: d}
-}
-func TagKey(repo, name string) Key { return Key{Kind: Tag, Repository: repo, Tag: name} }
-
-// Content is what a manifest says about itself. It follows from the digest alone.
-type Content struct {
-	MediaType    string
-	ArtifactType string
-	Config       digest.Digest   // empty when there is none
-	Subject      digest.Digest   // empty when there is none
-	References   []digest.Digest // everything it names but its subject, whatever the type
-	Parts        []Part          // the same, each as what it is named
-}
-
-// Part is something that a manifest names, with what all its descriptors in the manifest say of it.
-type Part struct {
-	Digest digest.Digest
-	Size   int64 // in bytes; Unsaid, or Contradictory
-	// Blob and Manifest are as what clients ask for it. Neither: as one or the other, which depends on the client.
-	Blob, Manifest bool
-	Foreign        bool // all descriptors are those of a layer that may live elsewhere
-}
-
-// Sizes of a part that no file has.
-const (
-	Unsaid        int64 = -1 // no descriptor says a size
-	Contradictory int64 = -2 // a descriptor says what cannot be a size, or two say different ones
-)
-
-// Fits says whether a part may have so many bytes.
-func (p Part) Fits(size int64) bool { return p.Size == size || p.Size == Unsaid }
-
 // Claim announces content of a kind other than Tag that is about to be placed.
 type Claim struct {
-	Key     Key
-	Size    int64    // of the blob or the manifest, in bytes
-	Content *Content // manifests only, and required there
+	Key     layout.Key
+	Size    int64              // of the blob or the manifest, in bytes
+	Content *manifest.Manifest // manifests only, and required there
 	// Blob says that the blob of a link or a manifest comes with it: its row is written along, with Size.
 	Blob bool
 
@@ -143,7 +74,7 @@ type Cutoffs struct {
 
 // Row is what the index knows about a key.
 type Row struct {
-	Key        Key
+	Key        layout.Key
 	Digest     digest.Digest // the key's own, or what the tag points to
 	Size       int64         // blobs and manifests, in bytes
 	Placed     bool          // false: claimed, the file has not come
@@ -211,7 +142,7 @@ func (e *HeldError) Error() string {
 
 // ReferencedError refuses to delete what a manifest of the same repository needs.
 type ReferencedError struct {
-	Key Key
+	Key layout.Key
 	By  digest.Digest
 }
 
@@ -226,7 +157,7 @@ type Store interface {
 	// references are held from here on.
 	Claim(ctx context.Context, c Claim) error
 	// Unclaim takes a claim back whose content was refused, unless somebody placed it meanwhile.
-	Unclaim(ctx context.Context, k Key) error
+	Unclaim(ctx context.Context, k layout.Key) error
 	// Place renews the claim if it is gone and calls rename, which looks at what the content refers to
 	// and renames its file into place. When rename fails the index is unchanged.
 	Place(ctx context.Context, c Claim, rename func() error) error
@@ -234,10 +165,11 @@ type Store interface {
 	// inherits its last use.
 	MoveTag(ctx context.Context, repo, tag string, to digest.Digest, rename func() error) error
 
-	// Lease records uses, and says of which keys there is a row. Where there is none: look, and Adopt what is
-	// there. Whatever counts as a use of a manifest, here and above, is one of the tags that are about it by their name, such as sha256-HEX.sig,
-	// and about its parts and referrers: a signature lives and goes with its image.
-	Lease(ctx context.Context, ks ...Key) (found []bool, err error)
+	// Lease records a use of each key, and returns for each what the index knows about it now. A key without a row
+	// gets none: the caller looks on disk, and adopts what is there. Using a manifest, here and above, also refreshes
+	// its cosign-style tags (sha256-HEX.sig) and those of its children and referrers, so a signature never expires
+	// before its image.
+	Lease(ctx context.Context, ks ...layout.Key) ([]Leased, error)
 	// Adopt records content found on disk. For each adoption look runs inside the transaction and
 	// returns it as it is now; false: it is gone, and the row of a tag goes too while that of content
 	// becomes a claim whose file never came. So does that of a damaged blob.
@@ -247,11 +179,11 @@ type Store interface {
 	// each other) if all of it was last used before the cutoffs, nothing alive refers to it, and the gate
 	// is open (else ErrGateClosed) and nothing is held (else *HeldError); and calls remove with the rows, parents first, to remove their files. What they referred
 	// to inherits their last use. It returns nil rows when k is wanted.
-	Retire(ctx context.Context, k Key, cut Cutoffs, remove func([]Row) error) ([]Row, error)
+	Retire(ctx context.Context, k layout.Key, cut Cutoffs, remove func([]Row) error) ([]Row, error)
 
 	// RetireAll is Retire for one key after another, in one transaction that ends after a few milliseconds,
 	// since others wait for it. It returns what became of the keys that it came to, at least the first.
-	RetireAll(ctx context.Context, ks []Key, cut Cutoffs, remove func([]Row) error) ([]Retired, error)
+	RetireAll(ctx context.Context, ks []layout.Key, cut Cutoffs, remove func([]Row) error) ([]Retired, error)
 
 	// DeleteTag, DeleteManifest and DeleteLayer remove a name at a client's request, with the files that
 	// remove removes. A manifest goes with its tags. *ReferencedError, ErrGateClosed.
@@ -331,10 +263,21 @@ func (u Unseen) Has(repo string) bool {
 }
 
 // Spares says whether a row stays for their sake: one of theirs, or any blob.
-func (u Unseen) Spares(k Key) bool { return len(u) > 0 && (k.Kind == Blob || u.Has(k.Repository)) }
+func (u Unseen) Spares(k layout.Key) bool {
+	return len(u) > 0 && (k.Kind == layout.Blob || u.Has(k.Repository))
+}
 
 // Bar is why the gate stays shut, and what somebody can do.
 type Bar struct{ Why, Hint string }
+
+// Leased is what the index knows about a key whose use it recorded.
+type Leased struct {
+	Found  bool          // the key has a row; nothing was recorded otherwise, and the other fields are zero
+	At     time.Time     // the last use that the row has now
+	Placed bool          // the key's own file is on disk, and so is its blob, as far as the index knows
+	Size   int64         // of its blob, in bytes; 0 when the index does not know, and for tags
+	Digest digest.Digest // what a tag points to, or the digest of the key
+}
 
 // Retired is what became of one key: the rows that went, none when it is wanted, or why it could not go.
 type Retired struct {
@@ -350,13 +293,13 @@ type Look func() (Adoption, bool, error)
 type Reader interface {
 	Totals() (Totals, error)
 	// Row returns nil when there is none.
-	Row(k Key) (*Row, error)
+	Row(k layout.Key) (*Row, error)
 	// IdleTags calls f with each tag that was, like its manifest, last used before the time, oldest first.
 	IdleTags(before time.Time, f func(Row) error) error
 	// Loose calls f with each row of the kind (not Tag) that nothing refers to, last used before its
 	// cutoff: that of content, but for a manifest whose file came; and with a member of each circle of
 	// manifests that only keep each other.
-	Loose(kind Kind, cut Cutoffs, f func(Row) error) error
+	Loose(kind layout.Kind, cut Cutoffs, f func(Row) error) error
 	// References returns what the manifest names, without its subject.
 	References(d digest.Digest) ([]digest.Digest, error)
 	// Tags, Parents and Referrers return the rows that keep or are kept by a manifest or layer of a
@@ -373,7 +316,7 @@ type Reader interface {
 	Holders(d digest.Digest, most int) ([]Row, error)
 	// Latest reads the rows of a kind, last used first; of blobs only those whose file came and that no
 	// link and no manifest keeps.
-	Latest(kind Kind) (Cursor, error)
+	Latest(kind layout.Kind) (Cursor, error)
 	// Namings returns which manifests of all repositories name a thing, in the order of repository and
 	// manifest, at most so many; 0 for all. Named counts them, each digest once.
 	Namings(d digest.Digest, most int) ([]Naming, error)
@@ -393,7 +336,7 @@ type Reader interface {
 	Unread() (Unseen, error)
 	// Each calls f with every row of a kind: manifests in the order of digest and repository, tags in that
 	// of digest, repository and name.
-	Each(kind Kind, f func(Row) error) error
+	Each(kind layout.Kind, f func(Row) error) error
 }
 
 // Cursor reads rows one at a time. It must be closed before its View ends.

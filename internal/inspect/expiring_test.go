@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
 )
 
 // What goes next is what a registry that forgets is asked for first: whatever the rows are, the soonest is the first,
@@ -19,11 +20,11 @@ func TestWhatGoesNextCanBeAskedFor(t *testing.T) {
 	w.team()
 	w.at(7 * day)
 	for _, kind := range []Kind{Blobs, Images, Tags} {
-		all := w.list(policy, Options{Kind: kind, Sort: ByExpiry}).expiries()
+		all := w.list(rules, Options{Kind: kind, Sort: ByExpiry}).expiries()
 		if len(all) < 3 || !slices.IsSorted(all) {
 			t.Errorf("%s: %q", kind, all)
 		}
-		backwards := w.list(policy, Options{Kind: kind, Sort: ByExpiry, Reverse: true}).expiries()
+		backwards := w.list(rules, Options{Kind: kind, Sort: ByExpiry, Reverse: true}).expiries()
 		if slices.Reverse(backwards); !slices.Equal(backwards, all) {
 			t.Errorf("%s: %q, backwards %q", kind, all, backwards)
 		}
@@ -34,10 +35,10 @@ func TestWhatGoesNextCanBeAskedFor(t *testing.T) {
 					want = append(want, e)
 				}
 			}
-			if got := w.list(policy, Options{Kind: kind, Expiring: &d}).expiries(); !slices.Equal(got, want) {
+			if got := w.list(rules, Options{Kind: kind, Expiring: &d}).expiries(); !slices.Equal(got, want) {
 				t.Errorf("%s within %s: got %q, want %q", kind, d, got, want)
 			}
-			first := w.list(policy, Options{Kind: kind, Expiring: &d, Limit: 2}).expiries()
+			first := w.list(rules, Options{Kind: kind, Expiring: &d, Limit: 2}).expiries()
 			if want := want[:min(2, len(want))]; !slices.Equal(first, want) {
 				t.Errorf("%s within %s, two of them: got %q, want %q", kind, d, first, want)
 			}
@@ -79,7 +80,7 @@ func TestWhatIsDueGoesWithTheNextCleanUp(t *testing.T) {
 	w := newWorld(t)
 	w.team()
 	w.at(29 * day)
-	w.manifest("fresh", "just-pushed", index.Content{})
+	w.manifest("fresh", "just-pushed", manifest.Manifest{})
 	w.at(31*day + time.Hour)
 	out := w.table(Options{Kind: Images, Expiring: new(time.Duration)})
 	if strings.Contains(out, "now") || !strings.Contains(out, "at next clean-up") || strings.Contains(out, "fresh") {
@@ -97,7 +98,7 @@ func TestWhatIsDueGoesWithTheNextCleanUp(t *testing.T) {
 func (w *world) table(o Options) string {
 	w.t.Helper()
 	var out bytes.Buffer
-	w.must(Write(w.t.Context(), w, policy, o, Output{To: &out}))
+	w.must(Write(w.t.Context(), w, rules, o, Output{To: &out}))
 	return out.String()
 }
 
@@ -108,7 +109,7 @@ func TestTheSummaryOfJSONHasWhatTheTextHas(t *testing.T) {
 	w.at(7 * day)
 	text := w.table(Options{})
 	for _, o := range []Options{{}, {Limit: 1}, {Kind: Images}, {Kind: Tags, Limit: 2}} {
-		s := w.list(policy, o).Summary
+		s := w.list(rules, o).Summary
 		for what, bytes := range map[string]*int64{"within 1 day: %d B": s.Day, "within 7 days: %d B": s.Week, "untagged: 2.2 KiB": s.Untagged} {
 			if bytes == nil {
 				t.Fatalf("%+v: the summary lacks %s", o, what)
@@ -130,12 +131,12 @@ func TestAnImageListsItsTags(t *testing.T) {
 	w := newWorld(t)
 	w.team()
 	for _, limit := range []int{0, 10} {
-		for _, i := range w.list(policy, Options{Kind: Images, Limit: limit}).Images {
+		for _, i := range w.list(rules, Options{Kind: Images, Limit: limit}).Images {
 			if want := strings.Fields(*i.Tag); i.Tags == nil || !slices.Equal(*i.Tags, want) {
 				t.Errorf("limit %d: tags %v, want %q", limit, i.Tags, want)
 			}
 		}
-		for _, i := range w.list(policy, Options{Kind: Tags, Limit: limit}).Tags {
+		for _, i := range w.list(rules, Options{Kind: Tags, Limit: limit}).Tags {
 			if i.Tags != nil {
 				t.Errorf("a tag has tags: %v", *i.Tags)
 			}
@@ -181,12 +182,12 @@ func TestAPatternThatMatchesNothingSaysSo(t *testing.T) {
 // A tag that does not fit is counted, names keep both their ends, and what one can do without is left out first.
 func TestEightyColumnsKeepNamesReadable(t *testing.T) {
 	w := newWorld(t)
-	w.manifest("company/platform/services/api-gateway", "m", index.Content{})
+	w.manifest("company/platform/services/api-gateway", "m", manifest.Manifest{})
 	for _, tag := range []string{"v1.10.2", "v1.10", "feature-JIRA-1234"} {
 		w.tag("company/platform/services/api-gateway", tag, "m")
 	}
 	var out bytes.Buffer
-	w.must(Write(t.Context(), w, policy, Options{Kind: Images}, Output{To: &out, Width: 80}))
+	w.must(Write(t.Context(), w, rules, Options{Kind: Images}, Output{To: &out, Width: 80}))
 	lines := strings.Split(out.String(), "\n")
 	if got := strings.Fields(lines[0]); !reflect.DeepEqual(got, strings.Fields("REPOSITORY TAG DIGEST SIZE LAST ACCESS EXPIRES")) {
 		t.Errorf("columns %q", got)

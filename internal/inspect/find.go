@@ -9,9 +9,9 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 )
 
@@ -23,15 +23,12 @@ type NotFoundError struct {
 
 func (e *NotFoundError) Error() string { return e.What }
 
-// Hint says what to ask for instead.
-func (e *NotFoundError) Hint() string { return e.Try }
-
 // finder looks up one image. The index has an answer for each whole name. What only starts like a
 // digest, and what people may have meant, is read from the directories of the repository.
 type finder struct {
 	index.Reader
 	ctx context.Context
-	dir layout.Dir
+	dir tree.Dir
 }
 
 // find returns the row of the manifest that a reference names, or a *NotFoundError.
@@ -42,7 +39,7 @@ func (f finder) find(ref Reference) (*index.Row, error) {
 	if ref.Digest != "" {
 		return f.byDigest(ref)
 	}
-	tag, err := f.Row(index.TagKey(ref.Repository, ref.Tag))
+	tag, err := f.Row(layout.TagKey(ref.Repository, ref.Tag))
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +102,7 @@ func (f finder) holder(d digest.Digest) (*index.Row, error) {
 	for _, h := range holders {
 		switch {
 		case !h.Placed:
-		case h.Key.Kind == index.Manifest:
+		case h.Key.Kind == layout.Manifest:
 			manifests = append(manifests, &h)
 			names = append(names, byDigest(h.Key.Repository, d))
 		default:
@@ -127,7 +124,7 @@ func (f finder) holder(d digest.Digest) (*index.Row, error) {
 
 // manifest returns the row of a manifest that is there, or nil.
 func (f finder) manifest(repo string, d digest.Digest) (*index.Row, error) {
-	m, err := f.Row(index.ManifestKey(repo, d))
+	m, err := f.Row(layout.ManifestKey(repo, d))
 	if m != nil && !m.Placed {
 		m = nil
 	}
@@ -164,7 +161,7 @@ func (f finder) byDigest(ref Reference) (*index.Row, error) {
 }
 
 // matches returns the digests that a reference may mean: itself, or those on disk that start like it.
-func (f finder) matches(kind layout.Kind, ref Reference) (found []digest.Digest, err error) {
+func (f finder) matches(kind layout.PathKind, ref Reference) (found []digest.Digest, err error) {
 	if d, whole := ref.whole(); whole {
 		return []digest.Digest{d}, nil
 	}
@@ -190,7 +187,7 @@ func (f finder) noManifest(ref Reference) error {
 		return err
 	}
 	for _, d := range layers {
-		link, err := f.Row(index.LayerKey(ref.Repository, d))
+		link, err := f.Row(layout.LayerKey(ref.Repository, d))
 		if err != nil {
 			return err
 		}
@@ -207,7 +204,7 @@ func (f finder) noManifest(ref Reference) error {
 		return err
 	}
 	for _, h := range holders {
-		if h.Key.Kind == index.Manifest && h.Placed {
+		if h.Key.Kind == layout.Manifest && h.Placed {
 			return &NotFoundError{fmt.Sprintf("image %s is unknown", ref), fmt.Sprintf("repository %s has it: dcs inspect %s", h.Key.Repository, ref.in(h.Key.Repository))}
 		}
 	}
@@ -253,8 +250,8 @@ func (f finder) unknown(ref Reference) error {
 
 // known says whether a repository has anything.
 func (f finder) known(repo string) (bool, error) {
-	for _, kind := range []layout.Kind{layout.ManifestsDir, layout.LayersDir} {
-		if there, err := adopt.Exists(f.dir, layout.Path{Kind: kind, Repository: repo}); there || err != nil {
+	for _, kind := range []layout.PathKind{layout.ManifestsDir, layout.LayersDir} {
+		if there, err := tree.Exists(f.dir, layout.Path{Kind: kind, Repository: repo}); there || err != nil {
 			return there, err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // none stands for a node or an image that there is not.
@@ -193,7 +194,7 @@ func (a *accounts) unique(i *account) int64 {
 // imageRows makes the rows of the images that were asked for. The index is read once more for their names,
 // so that these are not in memory.
 func (a *accounts) imageRows(r index.Reader, f func(Row) error) error {
-	return r.Each(index.Manifest, func(row index.Row) error {
+	return r.Each(layout.Manifest, func(row index.Row) error {
 		node, known := a.find(fingerprintOf(row.Digest), a.repository(row.Key.Repository))
 		if !known || !a.repos[a.nodes[node].repo].selected {
 			return nil
@@ -241,7 +242,7 @@ func (n *names) hasParent(i int32) bool {
 
 // tagRows makes a row of each tag that was asked for.
 func (a *accounts) tagRows(r index.Reader, f func(Row) error) error {
-	return r.Each(index.Tag, func(row index.Row) error {
+	return r.Each(layout.Tag, func(row index.Row) error {
 		repo := a.repository(row.Key.Repository)
 		if !a.repos[repo].selected {
 			return nil

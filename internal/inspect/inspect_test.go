@@ -21,6 +21,8 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 )
 
@@ -29,7 +31,7 @@ var update = flag.Bool("update", false, "write the golden files")
 func TestBlobs(t *testing.T) {
 	w := newWorld(t)
 	w.team()
-	l := w.list(policy, Options{})
+	l := w.list(rules, Options{})
 	if got, want := fmt.Sprint(*l.Summary.Tags, *l.Summary.Manifests, *l.Summary.Blobs, *l.Summary.Bytes),
 		fmt.Sprint(3, 6, 14, 600+1000+(3<<20)+(5<<20)+2000+10+(1<<30)+20+7); got != want {
 		t.Errorf("summary is %s, want %s", got, want)
@@ -83,7 +85,7 @@ func nameOf(d digest.Digest) string {
 func TestImagesAndTags(t *testing.T) {
 	w := newWorld(t)
 	w.team()
-	images, tags := w.list(policy, Options{Kind: Images, Sort: ByName}), w.list(policy, Options{Kind: Tags, Sort: ByName})
+	images, tags := w.list(rules, Options{Kind: Images, Sort: ByName}), w.list(rules, Options{Kind: Tags, Sort: ByName})
 	check := func(what string, rows []imageJSON, want ...string) {
 		var got []string
 		for _, i := range rows {
@@ -121,21 +123,21 @@ func TestKeptBy(t *testing.T) {
 		image string
 		want  string
 	}{
-		{"a tag keeps, however old", func(w *world) { w.manifest("a", "m", index.Content{}); w.tag("a", "v", "m") }, 99 * day, "m", KeptByTag},
-		{"an untagged image was just pushed", func(w *world) { w.manifest("a", "m", index.Content{}) }, lease, "m", KeptByGrace},
-		{"an untagged image is older than the grace", func(w *world) { w.manifest("a", "m", index.Content{}) }, lease + 1e6, "m", KeptByTTL},
-		{"an untagged image is older than the ttl", func(w *world) { w.manifest("a", "m", index.Content{}) }, life + 1e6, "m", ""},
+		{"a tag keeps, however old", func(w *world) { w.manifest("a", "m", manifest.Manifest{}); w.tag("a", "v", "m") }, 99 * day, "m", KeptByTag},
+		{"an untagged image was just pushed", func(w *world) { w.manifest("a", "m", manifest.Manifest{}) }, lease, "m", KeptByGrace},
+		{"an untagged image is older than the grace", func(w *world) { w.manifest("a", "m", manifest.Manifest{}) }, lease + 1e6, "m", KeptByTTL},
+		{"an untagged image is older than the ttl", func(w *world) { w.manifest("a", "m", manifest.Manifest{}) }, life + 1e6, "m", ""},
 		{"a referrer of a living image", func(w *world) {
-			w.manifest("a", "m", index.Content{})
-			w.manifest("a", "r", index.Content{Subject: dgst("m")})
+			w.manifest("a", "m", manifest.Manifest{})
+			w.manifest("a", "r", manifest.Manifest{Subject: dgst("m")})
 		}, 2 * day, "r", KeptBySubject},
 		{"a referrer whose subject is in another repository", func(w *world) {
-			w.manifest("b", "m", index.Content{})
-			w.manifest("a", "r", index.Content{Subject: dgst("m")})
+			w.manifest("b", "m", manifest.Manifest{})
+			w.manifest("a", "r", manifest.Manifest{Subject: dgst("m")})
 		}, 2 * day, "r", KeptByTTL},
 		{"a child whose index is on its way", func(w *world) {
-			w.manifest("a", "m", index.Content{})
-			c := index.Claim{Key: index.ManifestKey("a", dgst("i")), Content: &index.Content{References: []digest.Digest{dgst("m")}}}
+			w.manifest("a", "m", manifest.Manifest{})
+			c := index.Claim{Key: layout.ManifestKey("a", dgst("i")), Content: &manifest.Manifest{References: []digest.Digest{dgst("m")}}}
 			w.must(w.Claim(context.Background(), c))
 		}, 0, "m", KeptByParent},
 	} {
@@ -143,7 +145,7 @@ func TestKeptBy(t *testing.T) {
 			w := newWorld(t)
 			tt.fill(w)
 			w.at(tt.now)
-			for _, i := range w.list(policy, Options{Kind: Images}).Images {
+			for _, i := range w.list(rules, Options{Kind: Images}).Images {
 				if i.Digest == dgst(tt.image) {
 					if *i.KeptBy != tt.want {
 						t.Errorf("kept by %q, want %q", *i.KeptBy, tt.want)
@@ -159,8 +161,8 @@ func TestKeptBy(t *testing.T) {
 func TestWhatAnotherRepositoryHoldsIsNotUnique(t *testing.T) {
 	w := newWorld(t)
 	w.blob("a", "l", 5)
-	w.manifest("a", "m", index.Content{}, "l")
-	unique := func() int64 { return w.list(policy, Options{Kind: Images, Repository: "a"}).Images[0].UniqueBytes }
+	w.manifest("a", "m", manifest.Manifest{}, "l")
+	unique := func() int64 { return w.list(rules, Options{Kind: Images, Repository: "a"}).Images[0].UniqueBytes }
 	if got := unique(); got != 105 {
 		t.Errorf("alone: %d", got)
 	}
@@ -168,7 +170,7 @@ func TestWhatAnotherRepositoryHoldsIsNotUnique(t *testing.T) {
 	if got := unique(); got != 100 {
 		t.Errorf("beside a link that no manifest names yet: %d", got)
 	}
-	w.manifest("b", "m", index.Content{}, "l")
+	w.manifest("b", "m", manifest.Manifest{}, "l")
 	if got := unique(); got != 0 {
 		t.Errorf("beside the same image: %d", got)
 	}
@@ -177,13 +179,13 @@ func TestWhatAnotherRepositoryHoldsIsNotUnique(t *testing.T) {
 func TestManifestsThatNameEachOtherAreOneImage(t *testing.T) {
 	w := newWorld(t)
 	w.blob("a", "l", 5)
-	w.manifest("a", "m1", index.Content{}, "m2", "l")
-	w.at(day).manifest("a", "m2", index.Content{}, "m1")
-	l := w.list(policy, Options{Kind: Images})
+	w.manifest("a", "m1", manifest.Manifest{}, "m2", "l")
+	w.at(day).manifest("a", "m2", manifest.Manifest{}, "m1")
+	l := w.list(rules, Options{Kind: Images})
 	if len(l.Images) != 1 || l.Images[0].Size != 205 || l.Images[0].UniqueBytes != 205 || *l.Images[0].KeptBy != KeptByParent {
 		t.Errorf("%+v", l.Images)
 	}
-	for _, b := range w.list(policy, Options{}).Blobs {
+	for _, b := range w.list(rules, Options{}).Blobs {
 		if b.LastAccess != stamped(day) {
 			t.Errorf("%+v", b)
 		}
@@ -193,7 +195,7 @@ func TestManifestsThatNameEachOtherAreOneImage(t *testing.T) {
 func TestNeverExpires(t *testing.T) {
 	w := newWorld(t)
 	w.team()
-	forever := policy
+	forever := rules
 	forever.TTL = 0
 	for _, b := range w.list(forever, Options{}).Blobs {
 		if loose := b.Digest == dgst("loose"); loose != (b.ExpiresAt != nil) {
@@ -209,8 +211,8 @@ func TestNeverExpires(t *testing.T) {
 
 func TestABlobThatNothingHoldsIsListed(t *testing.T) {
 	w := newWorld(t)
-	w.place(index.Claim{Key: index.BlobKey(dgst("x")), Size: 3})
-	b := w.list(policy, Options{}).Blobs
+	w.place(index.Claim{Key: layout.BlobKey(dgst("x")), Size: 3})
+	b := w.list(rules, Options{}).Blobs
 	if len(b) != 1 || b[0].Kind != "other" || b[0].Repositories == nil || len(b[0].Repositories) != 0 || *b[0].ExpiresAt != stamped(lease) {
 		t.Errorf("%+v", b)
 	}
@@ -220,7 +222,7 @@ func TestAnEmptyStore(t *testing.T) {
 	w := newWorld(t)
 	for _, k := range []Kind{Blobs, Images, Tags} {
 		var out bytes.Buffer
-		w.must(Write(t.Context(), w, policy, Options{Kind: k}, Output{To: &out, Format: JSON}))
+		w.must(Write(t.Context(), w, rules, Options{Kind: k}, Output{To: &out, Format: JSON}))
 		want := fmt.Sprintf(`{"summary":{"tags":0,"manifests":0,"blobs":0,"bytes":0,"expiring_1d_bytes":0,"expiring_7d_bytes":0,"untagged_bytes":0,"complete":true},"%s":[]}`+"\n", k)
 		if out.String() != want {
 			t.Errorf("got %s want %s", out.String(), want)
@@ -233,7 +235,7 @@ func TestOrderAndSelection(t *testing.T) {
 	w.team()
 	names := func(o Options) string {
 		var all []string
-		for _, b := range w.list(policy, o).Blobs {
+		for _, b := range w.list(rules, o).Blobs {
 			all = append(all, nameOf(b.Digest))
 		}
 		return strings.Join(all, " ")
@@ -254,7 +256,7 @@ func TestOrderAndSelection(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
 		}
 	}
-	if s := w.list(policy, Options{Repository: "l*/*", Limit: 1}).Summary; *s.Tags != 0 || *s.Manifests != 2 || *s.Blobs != 5 || *s.Bytes != 200+3<<20+2000+10 {
+	if s := w.list(rules, Options{Repository: "l*/*", Limit: 1}).Summary; *s.Tags != 0 || *s.Manifests != 2 || *s.Blobs != 5 || *s.Bytes != 200+3<<20+2000+10 {
 		t.Errorf("summary of a selection: %d %d %d %d", *s.Tags, *s.Manifests, *s.Blobs, *s.Bytes)
 	}
 	whole := strings.Fields(names(Options{Sort: ByName}))
@@ -268,7 +270,7 @@ func TestOrderAndSelection(t *testing.T) {
 	}
 	for _, bad := range []Options{{Sort: "age"}, {Limit: -1}, {Repository: "a["}} {
 		var oe *OptionError
-		if err := Write(t.Context(), w, policy, bad, Output{To: io.Discard}); !errors.As(err, &oe) {
+		if err := Write(t.Context(), w, rules, bad, Output{To: io.Discard}); !errors.As(err, &oe) {
 			t.Errorf("%+v: %v", bad, err)
 		}
 	}
@@ -297,7 +299,7 @@ func TestCSV(t *testing.T) {
 	w.team()
 	for _, k := range []Kind{Blobs, Images, Tags} {
 		var out bytes.Buffer
-		w.must(Write(t.Context(), w, policy, Options{Kind: k, Sort: ByName}, Output{To: &out, Format: CSV}))
+		w.must(Write(t.Context(), w, rules, Options{Kind: k, Sort: ByName}, Output{To: &out, Format: CSV}))
 		records, err := csv.NewReader(&out).ReadAll()
 		if err != nil {
 			t.Fatal(err)
@@ -324,13 +326,13 @@ func TestCSV(t *testing.T) {
 func TestTables(t *testing.T) {
 	w := newWorld(t)
 	w.team()
-	w.manifest("team/a-rather-long-name-of-a/repository", "long", index.Content{}, "base")
+	w.manifest("team/a-rather-long-name-of-a/repository", "long", manifest.Manifest{}, "base")
 	w.tag("team/a-rather-long-name-of-a/repository", "2026-01-07-nightly-build", "long")
 	w.at(7 * day)
 	for _, k := range []Kind{Blobs, Images, Tags} {
 		for _, width := range []int{0, 80, 120} {
 			var out bytes.Buffer
-			w.must(Write(t.Context(), w, policy, Options{Kind: k}, Output{To: &out, Width: width}))
+			w.must(Write(t.Context(), w, rules, Options{Kind: k}, Output{To: &out, Width: width}))
 			golden(t, fmt.Sprintf("%s-%d.txt", k, width), out.Bytes())
 			for _, line := range strings.Split(out.String(), "\n") {
 				if width > 0 && utf8.RuneCountInString(line) > width || strings.TrimRight(line, " ") != line || strings.Contains(line, "\x1b") {
@@ -340,7 +342,7 @@ func TestTables(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	w.must(Write(t.Context(), w, policy, Options{Limit: 3, Sort: BySize, Reverse: true}, Output{To: &out, Colour: true}))
+	w.must(Write(t.Context(), w, rules, Options{Limit: 3, Sort: BySize, Reverse: true}, Output{To: &out, Colour: true}))
 	golden(t, "coloured.txt", out.Bytes())
 }
 
@@ -349,12 +351,12 @@ func TestHistogram(t *testing.T) {
 	w.team()
 	for _, width := range []int{0, 80, 120} {
 		var out bytes.Buffer
-		w.must(Write(t.Context(), w, policy, Options{Histogram: true}, Output{To: &out, Width: width}))
+		w.must(Write(t.Context(), w, rules, Options{Histogram: true}, Output{To: &out, Width: width}))
 		golden(t, fmt.Sprintf("histogram-%d.txt", width), out.Bytes())
 	}
 	var j, c bytes.Buffer
-	w.must(Write(t.Context(), w, policy, Options{Histogram: true, Repository: "multi"}, Output{To: &j, Format: JSON}))
-	w.must(Write(t.Context(), w, policy, Options{Histogram: true, Repository: "multi"}, Output{To: &c, Format: CSV}))
+	w.must(Write(t.Context(), w, rules, Options{Histogram: true, Repository: "multi"}, Output{To: &j, Format: JSON}))
+	w.must(Write(t.Context(), w, rules, Options{Histogram: true, Repository: "multi"}, Output{To: &c, Format: CSV}))
 	// All of multi was used on day 3, and it is day 6.
 	const bytes = 300 + 1<<30 + 20
 	last := fmt.Sprintf(`{"from_seconds":172800,"until_seconds":345600,"blobs":5,"bytes":%d}]}`+"\n", bytes)
@@ -368,7 +370,7 @@ func TestHistogram(t *testing.T) {
 	}
 	w.at(2 * 365 * day)
 	j.Reset()
-	w.must(Write(t.Context(), w, policy, Options{Histogram: true, Repository: "multi"}, Output{To: &j, Format: JSON}))
+	w.must(Write(t.Context(), w, rules, Options{Histogram: true, Repository: "multi"}, Output{To: &j, Format: JSON}))
 	if want := fmt.Sprintf(`{"from_seconds":31536000,"until_seconds":null,"blobs":5,"bytes":%d}]}`, bytes); !strings.Contains(j.String(), want) {
 		t.Errorf("after two years: got %s want %s in it", j.String(), want)
 	}
@@ -379,7 +381,7 @@ func TestFigures(t *testing.T) {
 	w := newWorld(t)
 	w.team()
 	w.at(29 * day)
-	p := policy
+	p := rules
 	var within = map[time.Duration]int64{}
 	for _, b := range w.list(p, Options{}).Blobs {
 		for _, span := range []time.Duration{day, week} {
@@ -410,7 +412,7 @@ func TestEveryNameComesBack(t *testing.T) {
 	for i, repo := range repos {
 		for _, tag := range tags {
 			m := fmt.Sprint("m", i)
-			w.manifest(repo, m, index.Content{})
+			w.manifest(repo, m, manifest.Manifest{})
 			w.tag(repo, tag, m)
 			want[repo+" "+tag] = true
 		}
@@ -422,13 +424,13 @@ func TestEveryNameComesBack(t *testing.T) {
 		}
 	}
 	got := map[string]bool{}
-	for _, row := range w.list(policy, Options{Kind: Tags}).Tags {
+	for _, row := range w.list(rules, Options{Kind: Tags}).Tags {
 		got[row.Repository+" "+*row.Tag] = true
 	}
 	check("JSON", got)
 	for _, kind := range []Kind{Tags, Images} {
 		var out bytes.Buffer
-		w.must(Write(t.Context(), w, policy, Options{Kind: kind}, Output{To: &out, Format: CSV}))
+		w.must(Write(t.Context(), w, rules, Options{Kind: kind}, Output{To: &out, Format: CSV}))
 		records, err := csv.NewReader(&out).ReadAll()
 		w.must(err)
 		got = map[string]bool{}
@@ -485,13 +487,15 @@ func (w *world) live(rnd *rand.Rand) (at time.Duration) {
 	repos, layers, manifests := []string{"a", "b"}, strings.Fields("l1 l2 l3 l4"), strings.Fields("m1 m2 m3 m4 m5 m6")
 	one := func(of []string) string { return of[rnd.IntN(len(of))] }
 	// What a manifest says follows from its digest.
-	content := map[string]func() (index.Content, []string){
-		"m1": func() (index.Content, []string) { return index.Content{Config: dgst("l1")}, []string{"l2"} },
-		"m2": func() (index.Content, []string) { return index.Content{}, []string{"l2", "l3"} },
-		"m3": func() (index.Content, []string) { return index.Content{MediaType: ociIndex}, []string{"m1", "m2"} },
-		"m4": func() (index.Content, []string) { return index.Content{Subject: dgst("m3")}, []string{"l4"} },
-		"m6": func() (index.Content, []string) { return index.Content{}, []string{"l1", "l4"} },
-		"m5": func() (index.Content, []string) { return index.Content{Subject: dgst("m2")}, []string{"m4"} },
+	content := map[string]func() (manifest.Manifest, []string){
+		"m1": func() (manifest.Manifest, []string) { return manifest.Manifest{Config: dgst("l1")}, []string{"l2"} },
+		"m2": func() (manifest.Manifest, []string) { return manifest.Manifest{}, []string{"l2", "l3"} },
+		"m3": func() (manifest.Manifest, []string) {
+			return manifest.Manifest{MediaType: ociIndex}, []string{"m1", "m2"}
+		},
+		"m4": func() (manifest.Manifest, []string) { return manifest.Manifest{Subject: dgst("m3")}, []string{"l4"} },
+		"m6": func() (manifest.Manifest, []string) { return manifest.Manifest{}, []string{"l1", "l4"} },
+		"m5": func() (manifest.Manifest, []string) { return manifest.Manifest{Subject: dgst("m2")}, []string{"m4"} },
 	}
 	for range 10 + rnd.IntN(30) {
 		at += time.Duration(rnd.Int64N(int64(2 * day))).Truncate(time.Second)
@@ -505,11 +509,11 @@ func (w *world) live(rnd *rand.Rand) (at time.Duration) {
 			c, names := content[name]()
 			w.manifest(repo, name, c, names...)
 		case 3:
-			if m := one(manifests); w.has(index.ManifestKey(repo, dgst(m))) {
+			if m := one(manifests); w.has(layout.ManifestKey(repo, dgst(m))) {
 				w.tag(repo, one([]string{"t", "u"}), m)
 			}
 		case 4:
-			_, err := w.Lease(ctx, []index.Key{index.TagKey(repo, "t"), index.ManifestKey(repo, dgst(one(manifests))), index.LayerKey(repo, dgst(one(layers)))}[rnd.IntN(3)])
+			_, err := w.Lease(ctx, []layout.Key{layout.TagKey(repo, "t"), layout.ManifestKey(repo, dgst(one(manifests))), layout.LayerKey(repo, dgst(one(layers)))}[rnd.IntN(3)])
 			w.must(err)
 		case 5:
 			w.must(w.DeleteTag(ctx, repo, "u", nop))
@@ -523,13 +527,13 @@ func (w *world) live(rnd *rand.Rand) (at time.Duration) {
 			if c.Config != "" {
 				c.References = append(c.References, c.Config)
 			}
-			w.must(w.Claim(ctx, index.Claim{Key: index.ManifestKey(repo, dgst(name)), Size: 100, Content: &c}))
+			w.must(w.Claim(ctx, index.Claim{Key: layout.ManifestKey(repo, dgst(name)), Size: 100, Content: &c}))
 		}
 	}
 	return at
 }
 
-func (w *world) has(k index.Key) (found bool) {
+func (w *world) has(k layout.Key) (found bool) {
 	w.must(w.View(context.Background(), func(r index.Reader) error {
 		row, err := r.Row(k)
 		found = row != nil

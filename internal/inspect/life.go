@@ -4,6 +4,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // tell says when the image was used, when it goes and what keeps it, from what lies above it.
@@ -60,7 +61,7 @@ func keepers(r index.Reader, m index.Row, most int) ([]index.Row, error) {
 	if err != nil || m.Subject == "" {
 		return rows, err
 	}
-	subject, err := r.Row(index.ManifestKey(m.Key.Repository, m.Subject))
+	subject, err := r.Row(layout.ManifestKey(m.Key.Repository, m.Subject))
 	if subject != nil {
 		rows = append(rows, *subject)
 	}

@@ -6,8 +6,8 @@ import (
 	"math"
 	"time"
 
-	"github.com/jc-lab/docker-cache-server/internal/expiry"
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/policy"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
 )
 
@@ -27,7 +27,7 @@ type lifetimes struct {
 
 func newLifetimes(ctx context.Context, store index.Store, p index.Policy) (lifetimes, error) {
 	l := lifetimes{store: store, now: store.Now().UnixMilli(), content: p.Grace + p.Resolution}
-	l.names, l.mortal = expiry.Life(p)
+	l.names, l.mortal = policy.Life(p)
 	whole, err := store.Whole(ctx)
 	if err != nil {
 		return l, fmt.Errorf("read the index: %w", err)

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // fingerprint is the first half of a digest. A store may have a million manifests; two that agree in it
@@ -96,7 +97,7 @@ func (n *names) load(r index.Reader) error {
 	slices.SortFunc(n.keeps, func(a, b edge) int { return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to)) })
 	n.keepers = slices.Clone(n.keeps)
 	slices.SortFunc(n.keepers, func(a, b edge) int { return cmp.Or(cmp.Compare(a.to, b.to), cmp.Compare(a.from, b.from)) })
-	if err := r.Each(index.Tag, n.addTag); err != nil {
+	if err := r.Each(layout.Tag, n.addTag); err != nil {
 		return err
 	}
 	n.spread()
@@ -109,7 +110,7 @@ type subject struct {
 }
 
 func (n *names) loadManifests(r index.Reader) (subjects []subject, err error) {
-	err = r.Each(index.Manifest, func(row index.Row) error {
+	err = r.Each(layout.Manifest, func(row index.Row) error {
 		m := node{id: fingerprintOf(row.Digest), repo: n.repository(row.Key.Repository), placed: row.Placed,
 			media: n.media.id(row.MediaType), index: slices.Contains(indexTypes, row.MediaType), accessed: row.AccessedAt.UnixMilli()}
 		m.used = m.accessed

@@ -7,8 +7,9 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // part is what a manifest says about something that it names.
@@ -81,7 +82,7 @@ func (b *builder) partsOf(d digest.Digest) ([]part, error) {
 	if err != nil {
 		return nil, err
 	}
-	row, err := b.Row(index.ManifestKey(b.repo, d))
+	row, err := b.Row(layout.ManifestKey(b.repo, d))
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +109,7 @@ func (b *builder) written(d digest.Digest) (parts []part) {
 	if b.dir == "" {
 		return nil
 	}
-	data, err := adopt.Content(b.dir, d)
+	data, err := tree.Content(b.dir, d)
 	if err != nil {
 		return nil
 	}

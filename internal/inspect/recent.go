@@ -9,6 +9,7 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/image"
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // recent finds what was used last without reading the rest: it goes back in time over the last uses of
@@ -17,14 +18,14 @@ import (
 type recent struct {
 	lifetimes
 	r       index.Reader
-	cursors map[index.Kind]*head
-	seen    map[index.Key]reached // of manifests
-	covered map[index.Key]bool    // tops, and what lies below one
+	cursors map[layout.Kind]*head
+	seen    map[layout.Key]reached // of manifests
+	covered map[layout.Key]bool    // tops, and what lies below one
 	blobs   map[digest.Digest]*recentBlob
 	group   []*recentBlob // found at the same time
 	pending []*recentBlob // found by a link alone
 
-	measured map[index.Key][2]int64 // of images: size, and what only they hold
+	measured map[layout.Key][2]int64 // of images: size, and what only they hold
 }
 
 type reached struct{ used, named bool }
@@ -32,10 +33,10 @@ type reached struct{ used, named bool }
 // remembered asks for each row once: a manifest is a step of the way, a part of images, and a file.
 type remembered struct {
 	index.Reader
-	rows map[index.Key]*index.Row
+	rows map[layout.Key]*index.Row
 }
 
-func (r *remembered) Row(k index.Key) (*index.Row, error) {
+func (r *remembered) Row(k layout.Key) (*index.Row, error) {
 	row, known := r.rows[k]
 	if known {
 		return row, nil
@@ -70,7 +71,7 @@ func (o Options) isRecent() bool {
 
 // findRecent returns the rows in order.
 func findRecent(ctx context.Context, r index.Reader, l lifetimes, o Options) ([]Row, error) {
-	x := recent{lifetimes: l, r: &remembered{Reader: r, rows: map[index.Key]*index.Row{}}, cursors: map[index.Kind]*head{}, seen: map[index.Key]reached{}, covered: map[index.Key]bool{}, blobs: map[digest.Digest]*recentBlob{}, measured: map[index.Key][2]int64{}}
+	x := recent{lifetimes: l, r: &remembered{Reader: r, rows: map[layout.Key]*index.Row{}}, cursors: map[layout.Kind]*head{}, seen: map[layout.Key]reached{}, covered: map[layout.Key]bool{}, blobs: map[digest.Digest]*recentBlob{}, measured: map[layout.Key][2]int64{}}
 	defer x.close()
 	find := map[Kind]func(context.Context, int) ([]Row, error){Blobs: x.findBlobs, Images: x.findImages, Tags: x.findTags}[o.Kind]
 	return find(ctx, o.Limit)
@@ -82,7 +83,7 @@ func (x *recent) close() {
 	}
 }
 
-func (x *recent) open(kinds ...index.Kind) error {
+func (x *recent) open(kinds ...layout.Kind) error {
 	for _, kind := range kinds {
 		c, err := x.r.Latest(kind)
 		if err != nil {
@@ -97,7 +98,7 @@ func (x *recent) open(kinds ...index.Kind) error {
 }
 
 // advance reads the next row of a kind. A cursor at its end goes.
-func (x *recent) advance(kind index.Kind) error {
+func (x *recent) advance(kind layout.Kind) error {
 	h := x.cursors[kind]
 	row, ok, err := h.Next()
 	h.row = row
@@ -109,7 +110,7 @@ func (x *recent) advance(kind index.Kind) error {
 }
 
 // last is the last use that was not looked at yet. Kinds that are left out are not looked at.
-func (x *recent) last(kinds ...index.Kind) (last index.Row, ok bool) {
+func (x *recent) last(kinds ...layout.Kind) (last index.Row, ok bool) {
 	for kind, h := range x.cursors {
 		if slices.Contains(kinds, kind) && (!ok || h.row.AccessedAt.After(last.AccessedAt)) {
 			last, ok = h.row, true
@@ -118,7 +119,7 @@ func (x *recent) last(kinds ...index.Kind) (last index.Row, ok bool) {
 	return last, ok
 }
 
-var allKinds = []index.Kind{index.Tag, index.Manifest, index.Layer, index.Blob}
+var allKinds = []layout.Kind{layout.Tag, layout.Manifest, layout.Layer, layout.Blob}
 
 func (x *recent) findBlobs(ctx context.Context, most int) (rows []Row, err error) {
 	if err := x.open(allKinds...); err != nil {
@@ -165,11 +166,11 @@ func (x *recent) blobUse(use index.Row) error {
 
 func (x *recent) reachFrom(use index.Row, t int64) error {
 	switch use.Key.Kind {
-	case index.Layer, index.Blob:
+	case layout.Layer, layout.Blob:
 		x.find(use.Digest, t, false)
 		return nil
-	case index.Tag:
-		m, err := x.r.Row(index.ManifestKey(use.Key.Repository, use.Digest))
+	case layout.Tag:
+		m, err := x.r.Row(layout.ManifestKey(use.Key.Repository, use.Digest))
 		if err != nil || m == nil {
 			return err
 		}
@@ -221,7 +222,7 @@ func (x *recent) below(m index.Row, layer func(digest.Digest)) ([]index.Row, err
 		return nil, err
 	}
 	for _, d := range children {
-		child, err := x.r.Row(index.ManifestKey(m.Key.Repository, d))
+		child, err := x.r.Row(layout.ManifestKey(m.Key.Repository, d))
 		if err != nil {
 			return nil, err
 		}
@@ -231,7 +232,7 @@ func (x *recent) below(m index.Row, layer func(digest.Digest)) ([]index.Row, err
 		if layer == nil {
 			continue
 		}
-		link, err := x.r.Row(index.LayerKey(m.Key.Repository, d))
+		link, err := x.r.Row(layout.LayerKey(m.Key.Repository, d))
 		if err != nil {
 			return nil, err
 		}
@@ -265,7 +266,7 @@ type blobRow struct {
 func (x *recent) takeGroup(found []blobRow) ([]blobRow, error) {
 	slices.SortFunc(x.group, func(a, b *recentBlob) int { return cmp.Compare(a.digest, b.digest) })
 	for _, b := range x.group {
-		row, err := x.r.Row(index.BlobKey(b.digest))
+		row, err := x.r.Row(layout.BlobKey(b.digest))
 		if err != nil {
 			return nil, err
 		}
@@ -289,7 +290,7 @@ const nameSteps = 500
 func (x *recent) findNames(ctx context.Context) error {
 	x.pending = slices.DeleteFunc(x.pending, func(b *recentBlob) bool { return b.named > 0 })
 	for range nameSteps {
-		use, ok := x.last(index.Tag, index.Manifest)
+		use, ok := x.last(layout.Tag, layout.Manifest)
 		if len(x.pending) == 0 || !ok || ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -309,7 +310,7 @@ func (x *recent) findNames(ctx context.Context) error {
 // lookUp finds the last use of all that is above a blob.
 func (x *recent) lookUp(b *recentBlob) error {
 	type step struct {
-		k     index.Key
+		k     layout.Key
 		named bool // a name is on the way
 	}
 	keys, err := x.holding(b.digest)
@@ -351,18 +352,18 @@ func (x *recent) lookUp(b *recentBlob) error {
 }
 
 // holding returns the manifests that hold a blob: by naming it where it is linked.
-func (x *recent) holding(d digest.Digest) (keys []index.Key, err error) {
+func (x *recent) holding(d digest.Digest) (keys []layout.Key, err error) {
 	namings, err := x.r.Namings(d, 0)
 	if err != nil {
 		return nil, err
 	}
 	for _, n := range namings {
-		link, err := x.r.Row(index.LayerKey(n.Repository, d))
+		link, err := x.r.Row(layout.LayerKey(n.Repository, d))
 		if err != nil {
 			return nil, err
 		}
 		if link != nil {
-			keys = append(keys, index.ManifestKey(n.Repository, n.Manifest))
+			keys = append(keys, layout.ManifestKey(n.Repository, n.Manifest))
 		}
 	}
 	return keys, nil
@@ -393,7 +394,7 @@ func (x *recent) blobRow(b blobRow) (Blob, error) {
 		if h.Placed {
 			repos = append(repos, h.Key.Repository)
 		}
-		if h.Key.Kind == index.Manifest {
+		if h.Key.Kind == layout.Manifest {
 			file = &holders[i]
 		}
 	}
@@ -414,20 +415,20 @@ func (x *recent) kind(d digest.Digest, file *index.Row, held bool) (string, erro
 	if err != nil || len(first) == 0 {
 		return kindOfContent(false, held), err
 	}
-	m, err := x.r.Row(index.ManifestKey(first[0].Repository, first[0].Manifest))
+	m, err := x.r.Row(layout.ManifestKey(first[0].Repository, first[0].Manifest))
 	return kindOfContent(err == nil && m != nil && m.Config == d, true), err
 }
 
 // findTags goes back over the uses of tags, and of the manifests that they point to.
 func (x *recent) findTags(ctx context.Context, most int) (rows []Row, err error) {
-	seen := map[index.Key]bool{}
+	seen := map[layout.Key]bool{}
 	return x.findNamed(ctx, most, func(use index.Row) (group []Row, err error) {
 		tags := []index.Row{use}
 		manifest := &use
-		if use.Key.Kind == index.Manifest {
+		if use.Key.Kind == layout.Manifest {
 			tags, err = x.r.Tags(use.Key.Repository, use.Digest)
 		} else {
-			manifest, err = x.r.Row(index.ManifestKey(use.Key.Repository, use.Digest))
+			manifest, err = x.r.Row(layout.ManifestKey(use.Key.Repository, use.Digest))
 		}
 		if err != nil {
 			return nil, err
@@ -454,8 +455,8 @@ func (x *recent) findTags(ctx context.Context, most int) (rows []Row, err error)
 func (x *recent) findImages(ctx context.Context, most int) ([]Row, error) {
 	return x.findNamed(ctx, most, func(use index.Row) (group []Row, err error) {
 		top := &use
-		if use.Key.Kind == index.Tag {
-			if top, err = x.r.Row(index.ManifestKey(use.Key.Repository, use.Digest)); err != nil || top == nil {
+		if use.Key.Kind == layout.Tag {
+			if top, err = x.r.Row(layout.ManifestKey(use.Key.Repository, use.Digest)); err != nil || top == nil {
 				return nil, err
 			}
 		}
@@ -490,12 +491,12 @@ func (x *recent) findImages(ctx context.Context, most int) ([]Row, error) {
 // findNamed goes back over the uses of tags and manifests. Rows that were used at the same time are
 // ordered by name.
 func (x *recent) findNamed(ctx context.Context, most int, rowsOf func(use index.Row) ([]Row, error)) (rows []Row, err error) {
-	if err := x.open(index.Tag, index.Manifest); err != nil {
+	if err := x.open(layout.Tag, layout.Manifest); err != nil {
 		return nil, err
 	}
 	var group []Row
 	for at := int64(0); len(rows) < most && ctx.Err() == nil; {
-		use, ok := x.last(index.Tag, index.Manifest)
+		use, ok := x.last(layout.Tag, layout.Manifest)
 		if t := use.AccessedAt.UnixMilli(); !ok || t != at {
 			slices.SortFunc(group, func(a, b Row) int { return cmp.Compare(a.name(), b.name()) })
 			rows, group, at = append(rows, group...), group[:0], t
@@ -525,7 +526,7 @@ func (x *recent) isImage(m index.Row) (is bool, err error) {
 			err = e
 		}
 	}
-	parents := func(k index.Key) (keys []index.Key) {
+	parents := func(k layout.Key) (keys []layout.Key) {
 		rows, e := x.r.Parents(k.Repository, k.Digest, 0)
 		failed(e)
 		for _, p := range rows {
@@ -535,16 +536,16 @@ func (x *recent) isImage(m index.Row) (is bool, err error) {
 		}
 		return keys
 	}
-	isTop := func(k index.Key) bool {
+	isTop := func(k layout.Key) bool {
 		tags, e := x.r.Tags(k.Repository, k.Digest)
 		failed(e)
 		return len(tags) > 0 || len(parents(k)) == 0
 	}
-	children := func(k index.Key) (keys []index.Key) {
+	children := func(k layout.Key) (keys []layout.Key) {
 		refs, e := x.r.References(k.Digest)
 		failed(e)
 		for _, d := range refs {
-			row, e := x.r.Row(index.ManifestKey(k.Repository, d))
+			row, e := x.r.Row(layout.ManifestKey(k.Repository, d))
 			failed(e)
 			if row != nil {
 				keys = append(keys, row.Key)
@@ -556,15 +557,15 @@ func (x *recent) isImage(m index.Row) (is bool, err error) {
 	case isTop(m.Key):
 		is = true
 	case !x.isCovered(m.Key, parents, isTop):
-		is = headsCircle(m.Key, parents, children, isTop, func(a, b index.Key) int { return cmp.Compare(a.Digest, b.Digest) })
+		is = headsCircle(m.Key, parents, children, isTop, func(a, b layout.Key) int { return cmp.Compare(a.Digest, b.Digest) })
 	}
 	return is, err
 }
 
 // isCovered says whether the way up from a manifest ends at a top, as it does but for circles. What was on
 // such a way is remembered, so that a deep pile is climbed once.
-func (x *recent) isCovered(m index.Key, parents func(index.Key) []index.Key, isTop func(index.Key) bool) bool {
-	way := map[index.Key]bool{}
+func (x *recent) isCovered(m layout.Key, parents func(layout.Key) []layout.Key, isTop func(layout.Key) bool) bool {
+	way := map[layout.Key]bool{}
 	for k := m; !x.covered[k]; {
 		if way[k] {
 			return false
@@ -593,7 +594,7 @@ func (x *recent) imageRow(m index.Row, used int64) (Image, error) {
 	}
 	h := hold{tagged: len(tags) > 0, parent: len(parents) > 0}
 	if m.Subject != "" {
-		subject, err := x.r.Row(index.ManifestKey(m.Key.Repository, m.Subject))
+		subject, err := x.r.Row(layout.ManifestKey(m.Key.Repository, m.Subject))
 		if err != nil {
 			return Image{}, err
 		}

@@ -12,6 +12,8 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
 )
 
 // What was used last is found without a look at the rest. It is the beginning of the whole list, to the
@@ -30,7 +32,7 @@ func TestWhatWasUsedLastIsTheBeginningOfTheList(t *testing.T) {
 				want := all
 				want.Blobs, want.Images, want.Tags = begin(all.Blobs, limit), begin(all.Images, limit), begin(all.Tags, limit)
 				if !reflect.DeepEqual(first, want) {
-					t.Fatalf("seed %d, policy %v, the first %d %s: got\n%s\nwant\n%s", seed, p, limit, kind, text(first), text(want))
+					t.Fatalf("seed %d, rules %v, the first %d %s: got\n%s\nwant\n%s", seed, p, limit, kind, text(first), text(want))
 				}
 			}
 		}
@@ -55,21 +57,21 @@ func (w *world) entangle(rnd *rand.Rand) {
 		switch rnd.IntN(5) {
 		case 0:
 			name := one("i1", "i2")
-			c := index.Content{References: []digest.Digest{dgst("m1"), dgst("m4")}}
+			c := manifest.Manifest{References: []digest.Digest{dgst("m1"), dgst("m4")}}
 			if name == "i2" {
-				c = index.Content{Subject: dgst("m2"), References: []digest.Digest{dgst("l1"), dgst("l3")}}
+				c = manifest.Manifest{Subject: dgst("m2"), References: []digest.Digest{dgst("l1"), dgst("l3")}}
 			}
-			w.must(w.Claim(ctx, index.Claim{Key: index.ManifestKey(repo, dgst(name)), Size: 100, Content: &c}))
+			w.must(w.Claim(ctx, index.Claim{Key: layout.ManifestKey(repo, dgst(name)), Size: 100, Content: &c}))
 		case 1:
 			w.tag(repo, one("t", "v"), one("i1", "i2", "nothing"))
 		case 2:
-			w.manifest(repo, "c1", index.Content{}, "c2", "l1")
-			w.manifest(repo, "c2", index.Content{}, "c1", "m6")
+			w.manifest(repo, "c1", manifest.Manifest{}, "c2", "l1")
+			w.manifest(repo, "c2", manifest.Manifest{}, "c1", "m6")
 		case 3:
-			_, err := w.Lease(ctx, index.LayerKey(repo, dgst(one("l1", "l2", "l3"))))
+			_, err := w.Lease(ctx, layout.LayerKey(repo, dgst(one("l1", "l2", "l3"))))
 			w.must(err)
 		case 4:
-			w.place(index.Claim{Key: index.BlobKey(dgst(one("x", "y"))), Size: 3})
+			w.place(index.Claim{Key: layout.BlobKey(dgst(one("x", "y"))), Size: 3})
 		}
 	}
 }
@@ -78,14 +80,14 @@ func (w *world) entangle(rnd *rand.Rand) {
 func TestALinkThatWasUsedAloneExpiresWithItsImage(t *testing.T) {
 	w := newWorld(t)
 	w.blob("a", "l", 5)
-	w.manifest("a", "m", index.Content{}, "l")
+	w.manifest("a", "m", manifest.Manifest{}, "l")
 	w.at(time.Hour)
 	for i := range nameSteps + 10 { // more recent than the image, and nothing to do with it
-		w.manifest("b", fmt.Sprint("other-", i), index.Content{})
+		w.manifest("b", fmt.Sprint("other-", i), manifest.Manifest{})
 	}
-	w.at(2 * time.Hour).use(index.LayerKey("a", dgst("l")))
+	w.at(2 * time.Hour).use(layout.LayerKey("a", dgst("l")))
 	w.at(20 * day)
-	b := w.list(policy, Options{Limit: 1}).Blobs
+	b := w.list(rules, Options{Limit: 1}).Blobs
 	if len(b) != 1 || b[0].Digest != dgst("l") || b[0].LastAccess != stamped(2*time.Hour) || *b[0].ExpiresAt != stamped(life) {
 		t.Errorf("%+v", b)
 	}
@@ -95,14 +97,14 @@ func TestALinkThatWasUsedAloneExpiresWithItsImage(t *testing.T) {
 func TestADeepPileOfIndexes(t *testing.T) {
 	w := newWorld(t)
 	const deep = 1500
-	w.manifest("a", "0", index.Content{})
+	w.manifest("a", "0", manifest.Manifest{})
 	for i := range deep {
-		w.manifest("a", fmt.Sprint(i+1), index.Content{MediaType: ociIndex}, fmt.Sprint(i))
+		w.manifest("a", fmt.Sprint(i+1), manifest.Manifest{MediaType: ociIndex}, fmt.Sprint(i))
 	}
 	for i := deep; i >= 0; i-- {
-		w.at(time.Duration(deep-i) * time.Second).use(index.ManifestKey("a", dgst(fmt.Sprint(i))))
+		w.at(time.Duration(deep-i) * time.Second).use(layout.ManifestKey("a", dgst(fmt.Sprint(i))))
 	}
-	first, all := w.list(policy, Options{Kind: Images, Limit: 5}), w.list(policy, Options{Kind: Images})
+	first, all := w.list(rules, Options{Kind: Images, Limit: 5}), w.list(rules, Options{Kind: Images})
 	if !reflect.DeepEqual(first, all) || len(all.Images) != 1 || all.Images[0].Digest != dgst(fmt.Sprint(deep)) || all.Images[0].Size != 100*(deep+1) {
 		t.Errorf("got\n%s\nwant\n%s", text(first), text(all))
 	}
@@ -124,9 +126,9 @@ func TestAnImageIsMeasuredOnceForAllItsTags(t *testing.T) {
 	var children []string
 	for i := range 40 {
 		children = append(children, fmt.Sprint("child ", i))
-		w.manifest("app", children[i], index.Content{})
+		w.manifest("app", children[i], manifest.Manifest{})
 	}
-	w.manifest("app", "top", index.Content{}, children...)
+	w.manifest("app", "top", manifest.Manifest{}, children...)
 	for i := range 100 {
 		w.at(time.Duration(i)*time.Minute).tag("app", fmt.Sprint("v", i), "top")
 	}

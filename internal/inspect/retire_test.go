@@ -3,18 +3,19 @@ package inspect
 import (
 	"context"
 
-	"github.com/jc-lab/docker-cache-server/internal/expiry"
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/policy"
 )
 
 // retire offers everything, level by level, until nothing goes any more.
 func (w *world) retire(p index.Policy) {
 	ctx := context.Background()
-	cut := expiry.Cutoffs(p, w.Back)
-	for _, kind := range []index.Kind{index.Tag, index.Manifest, index.Layer, index.Blob} {
+	cut := policy.Cutoffs(p, w.Back)
+	for _, kind := range []layout.Kind{layout.Tag, layout.Manifest, layout.Layer, layout.Blob} {
 		for again := true; again; {
 			again = false
-			var keys []index.Key
+			var keys []layout.Key
 			w.must(w.View(ctx, func(r index.Reader) error {
 				return r.Each(kind, func(row index.Row) error {
 					keys = append(keys, row.Key)

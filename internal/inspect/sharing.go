@@ -6,6 +6,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 const (
@@ -18,7 +19,7 @@ const (
 // namer gives manifests the names by which people know them.
 type namer struct {
 	index.Reader
-	names map[index.Key]string
+	names map[layout.Key]string
 }
 
 // name is the tag of a manifest, or of one that keeps it, or else its digest.
@@ -41,7 +42,7 @@ func (n *namer) name(m index.Row) (string, error) {
 		}
 	}
 	if n.names == nil {
-		n.names = map[index.Key]string{}
+		n.names = map[layout.Key]string{}
 	}
 	n.names[m.Key] = name
 	return name, nil

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/nearest"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 const (
@@ -35,7 +35,7 @@ func list(names []string, more bool) string {
 }
 
 func (f finder) unknownTag(ref Reference) error {
-	tags, err := f.walked(func(w *layout.Walk, add func(string) error) error { return w.Tags(f.ctx, ref.Repository, add) })
+	tags, err := f.walked(func(w *tree.Walk, add func(string) error) error { return w.Tags(f.ctx, ref.Repository, add) })
 	if err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func (f finder) unknownTag(ref Reference) error {
 func (f finder) latestTags(repo string, tags []string, most int) ([]string, error) {
 	used := map[string]time.Time{}
 	for _, t := range tags {
-		row, err := f.Row(index.TagKey(repo, t))
+		row, err := f.Row(layout.TagKey(repo, t))
 		if err != nil {
 			return nil, err
 		}
@@ -85,7 +85,7 @@ func (f finder) unknownRepository(ref Reference) error {
 			return &NotFoundError{what, "repository names carry no host: dcs inspect " + ref.in(rest).String()}
 		}
 	}
-	names, err := f.walked(func(w *layout.Walk, add func(string) error) error { return w.Repositories(f.ctx, add) })
+	names, err := f.walked(func(w *tree.Walk, add func(string) error) error { return w.Repositories(f.ctx, add) })
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (f finder) unknownRepository(ref Reference) error {
 }
 
 // walked collects names, as far as that takes no time.
-func (f finder) walked(walk func(w *layout.Walk, add func(string) error) error) (names []string, err error) {
+func (f finder) walked(walk func(w *tree.Walk, add func(string) error) error) (names []string, err error) {
 	w, err := f.dir.Walk()
 	if err != nil {
 		return nil, err

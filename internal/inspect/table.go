@@ -39,16 +39,14 @@ type tablePrinter struct {
 	o       Options
 	whole   bool // the index is
 	now     time.Time
-	columns []ui.Column
-	table   *ui.TableWriter
+	table   ui.Table
+	nothing bool // matches
 	digests telling
-	shown   int64
 }
 
 func newTablePrinter(w *bufio.Writer, out Output, o Options, l lifetimes) *tablePrinter {
-	p := &tablePrinter{w: w, out: out, o: o, whole: l.whole, now: time.UnixMilli(l.now), digests: telling{length: shortDigest},
-		columns: slices.Clone(map[Kind][]ui.Column{Blobs: blobTable, Images: imageTable, Tags: imageTable[:len(imageTable)-1]}[o.Kind])} // a tag is kept by itself
-	p.table = ui.NewTableWriter(p.columns)
+	p := &tablePrinter{w: w, out: out, o: o, whole: l.whole, now: time.UnixMilli(l.now), digests: telling{length: shortDigest}}
+	p.table.Columns = slices.Clone(map[Kind][]ui.Column{Blobs: blobTable, Images: imageTable, Tags: imageTable[:len(imageTable)-1]}[o.Kind]) // a tag is kept by itself
 	return p
 }
 
@@ -57,11 +55,7 @@ func (p *tablePrinter) render(r Row) ([]byte, error) {
 	return packCells(p.cells(r)), nil
 }
 
-func (p *tablePrinter) measure(l *line) {
-	cells := unpackCells(l.Text)
-	cells[digestColumn[p.o.Kind]].Text = "" // how long they must be is not known yet
-	p.table.Measure(cells)
-}
+func (p *tablePrinter) measure(*line) {}
 
 func (p *tablePrinter) cells(r Row) []ui.Cell {
 	switch r := r.(type) {
@@ -70,23 +64,14 @@ func (p *tablePrinter) cells(r Row) []ui.Cell {
 			ago(r.LastAccess, p.now), in(r.ExpiresAt, p.now), orDash(ui.JoinList(r.Repositories))}
 	case Image:
 		return []ui.Cell{{Text: r.Repository}, orDash(ui.JoinList(strings.Fields(r.Tag))), {Text: r.Digest.String()}, {Text: ui.Bytes(r.Size)},
-			{Text: ui.Bytes(r.UniqueBytes)}, ago(r.LastAccess, p.now), in(r.ExpiresAt, p.now), orDash(r.reason())}[:len(p.columns)]
+			{Text: ui.Bytes(r.UniqueBytes)}, ago(r.LastAccess, p.now), in(r.ExpiresAt, p.now), orDash(r.reason())}[:len(p.table.Columns)]
 	}
 	return nil
 }
 
 func (p *tablePrinter) begin(f Figures) error {
-	if err := beginTable(p.w, p.whole); err != nil {
-		return err
-	}
-	if f.nothing(p.o) {
-		return nil
-	}
-	p.columns[digestColumn[p.o.Kind]].Min = p.digests.length
-	widest := make([]ui.Cell, len(p.columns))
-	widest[digestColumn[p.o.Kind]].Text = p.digests.widest()
-	p.table.Measure(widest)
-	return p.table.Begin(p.w, p.out.Width, p.out.Colour)
+	p.nothing = f.nothing(p.o)
+	return beginTable(p.w, p.whole)
 }
 
 // beginTable says above a table that it is incomplete, if it is.
@@ -102,12 +87,19 @@ func (p *tablePrinter) line(l *line) error {
 	cells := unpackCells(l.Text)
 	dgst := &cells[digestColumn[p.o.Kind]]
 	dgst.Text = ui.ShortDigest(dgst.Text, p.digests.length)
-	p.shown++
-	return p.table.Row(cells)
+	p.table.Rows = append(p.table.Rows, cells)
+	return nil
 }
 
-// end writes below the table what the store holds in all, and what will go.
+// end writes the table, and below it what the store holds in all, and what will go.
 func (p *tablePrinter) end(figures func() (Figures, error)) error {
+	if p.nothing {
+		return writeNothing(p.w, p.o)
+	}
+	p.table.Columns[digestColumn[p.o.Kind]].Min = p.digests.length
+	if err := p.table.Write(p.w, p.out.Width, p.out.Colour); err != nil {
+		return err
+	}
 	if err := p.w.Flush(); err != nil { // the figures may take a while
 		return err
 	}
@@ -115,10 +107,7 @@ func (p *tablePrinter) end(figures func() (Figures, error)) error {
 	if err != nil {
 		return err
 	}
-	if f.nothing(p.o) {
-		return writeNothing(p.w, p.o)
-	}
-	_, err = fmt.Fprintf(p.w, "\n%s\n", summary(f, p.o, p.shown, p.now))
+	_, err = fmt.Fprintf(p.w, "\n%s\n", summary(f, p.o, int64(len(p.table.Rows)), p.now))
 	return err
 }
 
@@ -142,8 +131,7 @@ func unpackCells(packed []byte) (cells []ui.Cell) {
 // telling finds how long digests must be to be told apart, if they come in order.
 type telling struct {
 	last   string
-	length int    // characters of the sum
-	first  string // of the longest algorithm
+	length int // characters of the sum
 }
 
 func (t *telling) add(d string) {
@@ -151,9 +139,6 @@ func (t *telling) add(d string) {
 		return
 	}
 	algorithm, sum, _ := strings.Cut(d, ":")
-	if len(algorithm) > len(t.first) {
-		t.first = algorithm
-	}
 	if other, same := strings.CutPrefix(t.last, algorithm+":"); same {
 		common := 0
 		for common < min(len(sum), len(other)) && sum[common] == other[common] {
@@ -162,14 +147,6 @@ func (t *telling) add(d string) {
 		t.length = max(t.length, common+1)
 	}
 	t.last = d
-}
-
-// widest is a digest that needs as much room as any.
-func (t *telling) widest() string {
-	if t.first == "" {
-		return ""
-	}
-	return t.first + ":" + strings.Repeat("0", t.length)
 }
 
 // nothing says whether there is nothing where the options look.

@@ -10,11 +10,11 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/image"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // Tree is one image: its row as in a list of images, and what it consists of.
@@ -54,7 +54,7 @@ const kindReferrer = "referrer"
 
 // ReadTree looks up one image as it would live under a policy. Only that image is read, by point queries
 // and from the manifests in a data directory, which say in what order it is built.
-func ReadTree(ctx context.Context, store index.Store, p index.Policy, dir layout.Dir, ref Reference) (t *Tree, err error) {
+func ReadTree(ctx context.Context, store index.Store, p index.Policy, dir tree.Dir, ref Reference) (t *Tree, err error) {
 	l, err := newLifetimes(ctx, store, p)
 	if err != nil {
 		return nil, err
@@ -86,7 +86,7 @@ func ReadTree(ctx context.Context, store index.Store, p index.Policy, dir layout
 	return t, nil
 }
 
-func readTree(ctx context.Context, r index.Reader, dir layout.Dir, top index.Row) (*Tree, error) {
+func readTree(ctx context.Context, r index.Reader, dir tree.Dir, top index.Row) (*Tree, error) {
 	i, err := image.Of(r, top.Key)
 	if err != nil {
 		return nil, err
@@ -108,7 +108,7 @@ func readTree(ctx context.Context, r index.Reader, dir layout.Dir, top index.Row
 type builder struct {
 	namer
 	ctx   context.Context
-	dir   layout.Dir
+	dir   tree.Dir
 	repo  string
 	image *image.Image
 
@@ -125,7 +125,7 @@ func (b *builder) manifest(d digest.Digest) (*index.Row, error) {
 	if known {
 		return m, nil
 	}
-	m, err := b.Row(index.ManifestKey(b.repo, d))
+	m, err := b.Row(layout.ManifestKey(b.repo, d))
 	if m != nil && !m.Placed {
 		m = nil
 	}
@@ -240,18 +240,18 @@ func (b *builder) stored(p part, m *index.Row) (n Node, err error) {
 
 // here returns the row of a blob if its file is there and the repository may give it out.
 func (b *builder) here(d digest.Digest, m *index.Row) (*index.Row, error) {
-	blob, err := b.Row(index.BlobKey(d))
+	blob, err := b.Row(layout.BlobKey(d))
 	if err != nil || blob == nil || !blob.Placed {
 		return nil, err
 	}
 	if m == nil {
-		link, err := b.Row(index.LayerKey(b.repo, d))
+		link, err := b.Row(layout.LayerKey(b.repo, d))
 		if err != nil || link == nil || !link.Placed {
 			return nil, err
 		}
 	}
 	if b.dir != "" { // a row never proves existence
-		if there, err := adopt.Exists(b.dir, adopt.Path(blob.Key)); err != nil || !there {
+		if there, err := tree.Exists(b.dir, blob.Key.Path()); err != nil || !there {
 			return nil, err
 		}
 	}

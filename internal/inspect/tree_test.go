@@ -16,25 +16,26 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 )
 
 // shop is a world with a data directory.
 type shop struct {
 	*world
-	dir layout.Dir
+	dir tree.Dir
 }
 
 func newShop(t *testing.T) shop {
-	return shop{newWorld(t), layout.Dir(t.TempDir())}
+	return shop{newWorld(t), tree.Dir(t.TempDir())}
 }
 
-func (s shop) write(k index.Key, data string) {
+func (s shop) write(k layout.Key, data string) {
 	s.t.Helper()
-	file := s.dir.File(adopt.Path(k))
+	file := s.dir.File(k.Path())
 	s.must(errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(data), 0o644)))
 }
 
@@ -42,23 +43,23 @@ func (s shop) write(k index.Key, data string) {
 func (s shop) layer(repo, name string, size int64) {
 	s.t.Helper()
 	s.blob(repo, name, size)
-	s.write(index.BlobKey(dgst(name)), name)
-	s.write(index.LayerKey(repo, dgst(name)), dgst(name).String())
+	s.write(layout.BlobKey(dgst(name)), name)
+	s.write(layout.LayerKey(repo, dgst(name)), dgst(name).String())
 }
 
 // push puts a manifest under a tag, or under none.
-func (s shop) push(repo, tag, manifest string) digest.Digest {
+func (s shop) push(repo, tag, text string) digest.Digest {
 	s.t.Helper()
-	d := digest.FromString(manifest)
-	c, err := index.ParseContent([]byte(manifest))
+	d := digest.FromString(text)
+	c, err := manifest.Parse([]byte(text))
 	s.must(err)
-	s.place(index.Claim{Key: index.BlobKey(d), Size: int64(len(manifest))})
-	s.place(index.Claim{Key: index.ManifestKey(repo, d), Size: int64(len(manifest)), Content: c})
-	s.write(index.BlobKey(d), manifest)
-	s.write(index.ManifestKey(repo, d), d.String())
+	s.place(index.Claim{Key: layout.BlobKey(d), Size: int64(len(text))})
+	s.place(index.Claim{Key: layout.ManifestKey(repo, d), Size: int64(len(text)), Content: c})
+	s.write(layout.BlobKey(d), text)
+	s.write(layout.ManifestKey(repo, d), d.String())
 	if tag != "" {
 		s.must(s.MoveTag(context.Background(), repo, tag, d, nop))
-		s.write(index.TagKey(repo, tag), d.String())
+		s.write(layout.TagKey(repo, tag), d.String())
 	}
 	return d
 }
@@ -111,8 +112,8 @@ func (s shop) fill() (top digest.Digest) {
 		descriptor(ociManifest, arm, `,"platform":{"os":"linux","architecture":"arm","variant":"v7"}`),
 		descriptor(ociManifest, attested, `,"platform":{"os":"unknown","architecture":"unknown"},"annotations":{"vnd.docker.reference.type":"attestation-manifest"}`)))
 	s.must(s.MoveTag(context.Background(), "team/app", "1.1.0", top, nop))
-	s.write(index.TagKey("team/app", "1.1.0"), top.String())
-	s.must(os.Remove(s.dir.File(adopt.Path(index.BlobKey(dgst("gone"))))))
+	s.write(layout.TagKey("team/app", "1.1.0"), top.String())
+	s.must(os.Remove(s.dir.File(layout.BlobKey(dgst("gone")).Path())))
 	s.at(3 * day)
 	s.layer("team/app", "sig", 200)
 	s.push("team/app", "", manifestOf(`,"artifactType":"application/vnd.dev.cosign.artifact.sig.v1+json","subject":`+descriptor(ociIndex, top, ""), "no-config", "sig"))
@@ -124,7 +125,7 @@ func (s shop) tree(ref string) (*Tree, error) {
 	s.t.Helper()
 	parsed, err := ParseReference(ref)
 	s.must(err)
-	return ReadTree(context.Background(), s.world, policy, s.dir, parsed)
+	return ReadTree(context.Background(), s.world, rules, s.dir, parsed)
 }
 
 func lines(name string) string { return map[string]string{"LANG": "C.UTF-8"}[name] }
@@ -242,7 +243,7 @@ func TestTreeForMachines(t *testing.T) {
 	s := newShop(t)
 	top := s.fill()
 	names := namesOf(strings.Fields("base base-arm old app-amd gone windows amd-config arm-config old-config no-config provenance sig")...)
-	tree := s.treeJSON(policy, "team/app@"+top.String()[:19])
+	tree := s.treeJSON(rules, "team/app@"+top.String()[:19])
 	want := "manifest linux/amd64 (config amd-config, layer base [team/app:1.0 lib/core], layer app-amd, layer gone missing), " +
 		"manifest linux/arm/v7 (config arm-config, layer base-arm, layer windows foreign), " +
 		"manifest (config no-config, layer provenance), referrer (config no-config, layer sig)"
@@ -269,7 +270,7 @@ func TestTreeFromTheIndexAlone(t *testing.T) {
 	if dgst("base") < dgst("app-1") {
 		slices.Reverse(want)
 	}
-	if got, want := toldAll(s.treeJSON(policy, "app").Children, namesOf("base", "app-1", "app-config")), "config app-config, "+strings.Join(want, ", "); got != want {
+	if got, want := toldAll(s.treeJSON(rules, "app").Children, namesOf("base", "app-1", "app-config")), "config app-config, "+strings.Join(want, ", "); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
@@ -294,13 +295,13 @@ func TestATreeAgreesWithTheList(t *testing.T) {
 // trade is a random life of two repositories, in which images share layers and children.
 func (s shop) trade(rnd *rand.Rand) {
 	type says struct {
-		index.Content
+		manifest.Manifest
 		names []string
 	}
 	of := map[string]says{
-		"m1": {index.Content{Config: dgst("l1")}, []string{"l2"}}, "m2": {index.Content{}, []string{"l2", "l3"}},
-		"m3": {index.Content{MediaType: ociIndex}, []string{"m1", "m2"}}, "m4": {index.Content{MediaType: ociIndex}, []string{"m3", "m2"}},
-		"s1": {index.Content{Subject: dgst("m3")}, []string{"l4"}}, "s2": {index.Content{Subject: dgst("s1")}, []string{"l1", "l4"}},
+		"m1": {manifest.Manifest{Config: dgst("l1")}, []string{"l2"}}, "m2": {manifest.Manifest{}, []string{"l2", "l3"}},
+		"m3": {manifest.Manifest{MediaType: ociIndex}, []string{"m1", "m2"}}, "m4": {manifest.Manifest{MediaType: ociIndex}, []string{"m3", "m2"}},
+		"s1": {manifest.Manifest{Subject: dgst("m3")}, []string{"l4"}}, "s2": {manifest.Manifest{Subject: dgst("s1")}, []string{"l1", "l4"}},
 	}
 	one := func(of string) string { all := strings.Fields(of); return all[rnd.IntN(len(all))] }
 	for at := 6 * day; at < 20*day; at += time.Duration(rnd.Int64N(int64(day))).Truncate(time.Second) {
@@ -310,13 +311,13 @@ func (s shop) trade(rnd *rand.Rand) {
 		case 0:
 			s.blob(repo, one("l1 l2 l3 l4"), 5)
 		case 1, 2:
-			s.manifest(repo, m, of[m].Content, of[m].names...)
+			s.manifest(repo, m, of[m].Manifest, of[m].names...)
 		case 3:
-			if s.has(index.ManifestKey(repo, dgst(m))) {
+			if s.has(layout.ManifestKey(repo, dgst(m))) {
 				s.tag(repo, one("t u"), m)
 			}
 		case 4:
-			_, err := s.Lease(context.Background(), index.ManifestKey(repo, dgst(m)))
+			_, err := s.Lease(context.Background(), layout.ManifestKey(repo, dgst(m)))
 			s.must(err)
 		}
 	}
@@ -334,9 +335,9 @@ func plain(i imageJSON) []any {
 func TestCirclesOfManifestsEnd(t *testing.T) {
 	s := shop{newWorld(t), ""}
 	s.blob("a", "l", 5)
-	s.manifest("a", "m1", index.Content{}, "m2", "l")
-	s.manifest("a", "m2", index.Content{Subject: dgst("m1")}, "m1")
-	got := toldAll(s.treeJSON(policy, "a@"+dgst("m1").String()).Children, namesOf("m1", "m2", "l"))
+	s.manifest("a", "m1", manifest.Manifest{}, "m2", "l")
+	s.manifest("a", "m2", manifest.Manifest{Subject: dgst("m1")}, "m1")
+	got := toldAll(s.treeJSON(rules, "a@"+dgst("m1").String()).Children, namesOf("m1", "m2", "l"))
 	m2 := "manifest m2 (manifest m1 above)"
 	if got != m2+", layer l, referrer m2 above" && got != "layer l, "+m2+", referrer m2 above" {
 		t.Error(got)
@@ -347,17 +348,17 @@ func TestCirclesOfManifestsEnd(t *testing.T) {
 func TestSharedChildren(t *testing.T) {
 	s := shop{newWorld(t), ""}
 	s.blob("a", "l", 5)
-	s.manifest("a", "m", index.Content{}, "l")
-	s.manifest("a", "i1", index.Content{MediaType: ociIndex}, "m")
-	s.manifest("a", "i2", index.Content{MediaType: ociIndex}, "m")
+	s.manifest("a", "m", manifest.Manifest{}, "l")
+	s.manifest("a", "i1", manifest.Manifest{MediaType: ociIndex}, "m")
+	s.manifest("a", "i2", manifest.Manifest{MediaType: ociIndex}, "m")
 	s.tag("a", "one", "i1")
 	s.tag("a", "two", "i2")
 	s.tag("a", "m", "m")
 	names := namesOf("m", "l")
-	if got := toldAll(s.treeJSON(policy, "a:one").Children, names); got != "manifest m [a:two a:m] (layer l [a:m])" {
+	if got := toldAll(s.treeJSON(rules, "a:one").Children, names); got != "manifest m [a:two a:m] (layer l [a:m])" {
 		t.Error(got)
 	}
-	tree := s.treeJSON(policy, "a:m")
+	tree := s.treeJSON(rules, "a:m")
 	if got := toldAll(tree.Children, names); (got != "layer l [a:one a:two]" && got != "layer l [a:two a:one]") || tree.UniqueBytes != 0 {
 		t.Error(got, tree.UniqueBytes)
 	}
@@ -365,10 +366,10 @@ func TestSharedChildren(t *testing.T) {
 
 func TestManyReferrersAreCutForPeople(t *testing.T) {
 	s := shop{newWorld(t), ""}
-	s.manifest("a", "m", index.Content{})
+	s.manifest("a", "m", manifest.Manifest{})
 	s.tag("a", "latest", "m")
 	for i := range 25 {
-		s.manifest("a", fmt.Sprint("r", i), index.Content{Subject: dgst("m")})
+		s.manifest("a", fmt.Sprint("r", i), manifest.Manifest{Subject: dgst("m")})
 	}
 	tree, err := s.tree("a")
 	s.must(err)
@@ -395,7 +396,7 @@ type counted struct {
 	c *counting
 }
 
-func (r counted) Row(k index.Key) (*index.Row, error) {
+func (r counted) Row(k layout.Key) (*index.Row, error) {
 	r.c.n++
 	return r.Reader.Row(k)
 }
@@ -412,25 +413,25 @@ func (r counted) Holders(d digest.Digest, most int) ([]index.Row, error) {
 	return rows, err
 }
 
-func (r counted) Each(index.Kind, func(index.Row) error) error {
+func (r counted) Each(layout.Kind, func(index.Row) error) error {
 	r.c.t.Error("somebody reads all rows")
 	return nil
 }
 
-func (r counted) Uses(func(index.Use) error) error { return r.Each(index.Blob, nil) }
+func (r counted) Uses(func(index.Use) error) error { return r.Each(layout.Blob, nil) }
 
-func (r counted) Nested(func(_, _ digest.Digest) error) error { return r.Each(index.Manifest, nil) }
+func (r counted) Nested(func(_, _ digest.Digest) error) error { return r.Each(layout.Manifest, nil) }
 
 // TestALayerThatThousandsShareCostsNoMore compares the work beside a few others and beside thousands.
 func TestALayerThatThousandsShareCostsNoMore(t *testing.T) {
 	s := shop{newWorld(t), ""}
 	s.blob("a", "base", 5)
 	s.blob("a", "own", 5)
-	s.manifest("a", "m", index.Content{}, "base", "own")
+	s.manifest("a", "m", manifest.Manifest{}, "base", "own")
 	s.tag("a", "latest", "m")
 	cost, others := func() int {
 		c := &counting{Store: s.world, t: t}
-		tree, err := ReadTree(t.Context(), c, policy, "", Reference{Repository: "a", Tag: "latest"})
+		tree, err := ReadTree(t.Context(), c, rules, "", Reference{Repository: "a", Tag: "latest"})
 		s.must(err)
 		if tree.UniqueBytes != 105 {
 			t.Errorf("%d unique bytes", tree.UniqueBytes)
@@ -439,7 +440,7 @@ func TestALayerThatThousandsShareCostsNoMore(t *testing.T) {
 	}, 0
 	share := func(until int) {
 		for ; others < until; others++ {
-			s.manifest("a", fmt.Sprint("m", others), index.Content{}, "base")
+			s.manifest("a", fmt.Sprint("m", others), manifest.Manifest{}, "base")
 			s.blob(fmt.Sprint("r", others), "base", 5)
 		}
 	}
@@ -483,7 +484,7 @@ func TestHints(t *testing.T) {
 	} {
 		var unknown *NotFoundError
 		_, err := s.tree(tt.ref)
-		if !errors.As(err, &unknown) || !strings.Contains(err.Error(), tt.what) || !strings.Contains(unknown.Hint(), tt.hint) {
+		if !errors.As(err, &unknown) || !strings.Contains(err.Error(), tt.what) || !strings.Contains(unknown.Try, tt.hint) {
 			t.Errorf("%s: %v; hint %+v", tt.ref, err, unknown)
 		}
 	}
@@ -507,8 +508,8 @@ func TestADigestAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, repo := range []string{"one/app", "other/app"} {
-		if name := repo + "@" + twice.String()[:19]; !strings.Contains(unknown.Hint(), name) {
-			t.Errorf("%s is not among %s", name, unknown.Hint())
+		if name := repo + "@" + twice.String()[:19]; !strings.Contains(unknown.Try, name) {
+			t.Errorf("%s is not among %s", name, unknown.Try)
 		} else if tree, err := s.tree(name); err != nil || tree.Repository != repo {
 			t.Errorf("the hint %s: %v", name, err)
 		}
@@ -547,8 +548,8 @@ func (s shop) ambiguous(start string, digests ...digest.Digest) {
 		s.t.Fatalf("%s: %v", start, err)
 	}
 	for _, d := range digests {
-		if !strings.Contains(unknown.Hint(), "app@"+d.String()) {
-			s.t.Errorf("%s is not among %s", d, unknown.Hint())
+		if !strings.Contains(unknown.Try, "app@"+d.String()) {
+			s.t.Errorf("%s is not among %s", d, unknown.Try)
 		}
 	}
 }
@@ -560,7 +561,7 @@ func TestUnknownWhileTheIndexIsRebuilt(t *testing.T) {
 	s.must(err)
 	_, err = s.tree("app")
 	var unknown *NotFoundError
-	if !errors.As(err, &unknown) || !strings.Contains(unknown.Hint(), "being rebuilt") {
+	if !errors.As(err, &unknown) || !strings.Contains(unknown.Try, "being rebuilt") {
 		t.Errorf("%v, %+v", err, unknown)
 	}
 }
@@ -569,13 +570,13 @@ func TestUnknownWhileTheIndexIsRebuilt(t *testing.T) {
 func TestATagWithoutItsManifest(t *testing.T) {
 	s := newShop(t)
 	gone := digest.FromString("gone")
-	s.write(index.TagKey("app", "v"), gone.String())
-	s.must(s.Adopt(t.Context(), adopt.Look(s.dir, index.TagKey("app", "v"), adopt.Now)))
+	s.write(layout.TagKey("app", "v"), gone.String())
+	s.must(s.Adopt(t.Context(), tree.Look(s.dir, layout.TagKey("app", "v"), tree.Now)))
 	if _, err := s.tree("app:v"); err == nil || !strings.Contains(err.Error(), "points at manifest "+gone.String()+", which is missing") {
 		t.Error(err)
 	}
-	s.write(index.TagKey("app", "empty"), "")
-	s.must(s.Adopt(t.Context(), adopt.Look(s.dir, index.TagKey("app", "empty"), adopt.Now)))
+	s.write(layout.TagKey("app", "empty"), "")
+	s.must(s.Adopt(t.Context(), tree.Look(s.dir, layout.TagKey("app", "empty"), tree.Now)))
 	if _, err := s.tree("app:empty"); err == nil || !strings.Contains(err.Error(), "points at nothing") {
 		t.Error(err)
 	}

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 )
 
@@ -18,13 +18,13 @@ func TestWhileTheIndexIsRebuiltEveryFormSaysSoFirst(t *testing.T) {
 	ref, err := ParseReference("team/app@" + top.String())
 	s.must(err)
 	forms := map[string]func(Output) error{
-		"blobs": func(out Output) error { return Write(t.Context(), s.world, policy, Options{}, out) },
+		"blobs": func(out Output) error { return Write(t.Context(), s.world, rules, Options{}, out) },
 		"images": func(out Output) error {
-			return Write(t.Context(), s.world, policy, Options{Kind: Images, Sort: ByName}, out)
+			return Write(t.Context(), s.world, rules, Options{Kind: Images, Sort: ByName}, out)
 		},
-		"histogram": func(out Output) error { return Write(t.Context(), s.world, policy, Options{Histogram: true}, out) },
+		"histogram": func(out Output) error { return Write(t.Context(), s.world, rules, Options{Histogram: true}, out) },
 		"image": func(out Output) error {
-			tree, err := ReadTree(t.Context(), s.world, policy, s.dir, ref)
+			tree, err := ReadTree(t.Context(), s.world, rules, s.dir, ref)
 			s.must(err)
 			return tree.Write(out, ui.BranchesFor(func(string) string { return "" }))
 		},
@@ -58,18 +58,18 @@ func TestWhileTheIndexIsRebuiltEveryFormSaysSoFirst(t *testing.T) {
 func TestNothingExpiresBeforeItCan(t *testing.T) {
 	w := newWorld(t)
 	w.blob("app", "loose", 1)
-	w.manifest("app", "m", index.Content{MediaType: ociManifest}, "loose")
+	w.manifest("app", "m", manifest.Manifest{MediaType: ociManifest}, "loose")
 	w.tag("app", "v1", "m")
 	w.blob("other", "unnamed", 1)
 	w.at(100 * day)
 	w.must(w.Hold(context.Background(), time.Hour))
 	want := stamped(100*day + time.Hour)
-	for _, b := range w.list(policy, Options{}).Blobs {
+	for _, b := range w.list(rules, Options{}).Blobs {
 		if *b.ExpiresAt != want {
 			t.Errorf("%s expires at %s; nothing goes before %s", b.Digest, *b.ExpiresAt, want)
 		}
 	}
-	for _, i := range w.list(policy, Options{Kind: Images}).Images {
+	for _, i := range w.list(rules, Options{Kind: Images}).Images {
 		if *i.ExpiresAt != want {
 			t.Errorf("%s expires at %s; nothing goes before %s", i.Repository, *i.ExpiresAt, want)
 		}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
 )
 
 const (
@@ -20,8 +22,8 @@ const (
 )
 
 var (
-	start  = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	policy = index.Policy{TTL: 30 * day, Grace: time.Hour, Resolution: time.Minute}
+	start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	rules = index.Policy{TTL: 30 * day, Grace: time.Hour, Resolution: time.Minute}
 )
 
 // life and lease are how long names and content live under the policy.
@@ -77,12 +79,12 @@ func dgst(name string) digest.Digest { return digest.FromString(name) }
 // blob uploads a layer or a config into a repository.
 func (w *world) blob(repo, name string, size int64) {
 	w.t.Helper()
-	w.place(index.Claim{Key: index.BlobKey(dgst(name)), Size: size})
-	w.place(index.Claim{Key: index.LayerKey(repo, dgst(name))})
+	w.place(index.Claim{Key: layout.BlobKey(dgst(name)), Size: size})
+	w.place(index.Claim{Key: layout.LayerKey(repo, dgst(name))})
 }
 
 // manifest pushes a manifest of 100 bytes that names others.
-func (w *world) manifest(repo, name string, c index.Content, names ...string) {
+func (w *world) manifest(repo, name string, c manifest.Manifest, names ...string) {
 	w.t.Helper()
 	for _, n := range names {
 		c.References = append(c.References, dgst(n))
@@ -93,8 +95,8 @@ func (w *world) manifest(repo, name string, c index.Content, names ...string) {
 	if c.MediaType == "" {
 		c.MediaType = ociManifest
 	}
-	w.place(index.Claim{Key: index.BlobKey(dgst(name)), Size: 100})
-	w.place(index.Claim{Key: index.ManifestKey(repo, dgst(name)), Size: 100, Content: &c})
+	w.place(index.Claim{Key: layout.BlobKey(dgst(name)), Size: 100})
+	w.place(index.Claim{Key: layout.ManifestKey(repo, dgst(name)), Size: 100, Content: &c})
 }
 
 func (w *world) tag(repo, tag, name string) {
@@ -102,9 +104,9 @@ func (w *world) tag(repo, tag, name string) {
 	w.must(w.MoveTag(context.Background(), repo, tag, dgst(name), nop))
 }
 
-func (w *world) use(k index.Key) {
+func (w *world) use(k layout.Key) {
 	w.t.Helper()
-	if found, err := w.Lease(context.Background(), k); err != nil || !found[0] {
+	if found, err := w.Lease(context.Background(), k); err != nil || !found[0].Found {
 		w.t.Fatalf("lease %s: %v, %v", k, found, err)
 	}
 }
@@ -120,27 +122,27 @@ func (w *world) team() {
 	w.blob("app", "app-config", 1000)
 	w.blob("app", "base", 3<<20)
 	w.blob("app", "app-1", 5<<20)
-	w.manifest("app", "app-manifest", index.Content{Config: dgst("app-config")}, "base", "app-1")
+	w.manifest("app", "app-manifest", manifest.Manifest{Config: dgst("app-config")}, "base", "app-1")
 	w.tag("app", "v1", "app-manifest")
 	w.tag("app", "latest", "app-manifest")
 
 	w.at(day).blob("lib/core", "base", 3<<20)
 	w.blob("lib/core", "core-1", 2000)
-	w.manifest("lib/core", "core-manifest", index.Content{}, "base", "core-1")
+	w.manifest("lib/core", "core-manifest", manifest.Manifest{}, "base", "core-1")
 	w.at(2*day).blob("lib/core", "signature", 10)
-	w.manifest("lib/core", "core-signature", index.Content{Subject: dgst("core-manifest")}, "signature")
+	w.manifest("lib/core", "core-signature", manifest.Manifest{Subject: dgst("core-manifest")}, "signature")
 
 	w.at(3*day).blob("multi", "data", 1<<30)
 	w.blob("multi", "arm-1", 20)
-	w.manifest("multi", "amd", index.Content{}, "data")
-	w.manifest("multi", "arm", index.Content{}, "data", "arm-1")
-	w.manifest("multi", "all-index", index.Content{MediaType: ociIndex}, "amd", "arm")
+	w.manifest("multi", "amd", manifest.Manifest{}, "data")
+	w.manifest("multi", "arm", manifest.Manifest{}, "data", "arm-1")
+	w.manifest("multi", "all-index", manifest.Manifest{MediaType: ociIndex}, "amd", "arm")
 	w.tag("multi", "all", "all-index")
 
 	w.at(5*day).blob("scratch", "loose", 7)
-	w.must(w.Claim(w.t.Context(), index.Claim{Key: index.BlobKey(dgst("never")), Size: 9}))
-	w.must(w.Claim(w.t.Context(), index.Claim{Key: index.LayerKey("scratch", dgst("never"))}))
-	w.at(6 * day).use(index.TagKey("app", "v1"))
+	w.must(w.Claim(w.t.Context(), index.Claim{Key: layout.BlobKey(dgst("never")), Size: 9}))
+	w.must(w.Claim(w.t.Context(), index.Claim{Key: layout.LayerKey("scratch", dgst("never"))}))
+	w.at(6 * day).use(layout.TagKey("app", "v1"))
 }
 
 // listing is what dcs prints as JSON, read by somebody who takes the contract at its word.

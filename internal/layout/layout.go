@@ -18,25 +18,19 @@ package layout
 import (
 	_ "crypto/sha256" // go-digest knows an algorithm when it is linked in
 	_ "crypto/sha512"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 )
 
-// Kind says what a path of the tree is.
-type Kind uint8
+// PathKind says what a path of the tree is.
+type PathKind uint8
 
 // The kinds of paths. A kind whose name ends in Dir is a directory.
 const (
-	BlobsDir Kind = iota + 1
+	BlobsDir PathKind = iota + 1
 	BlobDir
 	BlobData
 	RepositoriesDir
@@ -64,7 +58,7 @@ const (
 
 // Path is a parsed path of the tree. Which fields are set follows from its kind.
 type Path struct {
-	Kind       Kind
+	Kind       PathKind
 	Repository string
 	Digest     digest.Digest    // blobs, layers, revisions, entries of a tag's index
 	Tag        string           // everything below a tag
@@ -77,8 +71,8 @@ type Path struct {
 const Root = "/docker/registry/v2"
 
 const (
-	blobs        = Root + "/blobs"
-	repositories = Root + "/repositories"
+	Blobs        = Root + "/blobs"
+	Repositories = Root + "/repositories"
 )
 
 var (
@@ -91,22 +85,22 @@ var (
 func (p Path) String() string {
 	switch p.Kind { // those that every request needs, in one piece each
 	case BlobData:
-		return blobs + "/" + p.Digest.Algorithm().String() + "/" + prefix(p.Digest) + "/" + p.Digest.Encoded() + "/data"
+		return Blobs + "/" + p.Digest.Algorithm().String() + "/" + prefix(p.Digest) + "/" + p.Digest.Encoded() + "/data"
 	case LayerLink:
-		return repositories + "/" + p.Repository + "/_layers/" + p.Digest.Algorithm().String() + "/" + p.Digest.Encoded() + "/link"
+		return Repositories + "/" + p.Repository + "/_layers/" + p.Digest.Algorithm().String() + "/" + p.Digest.Encoded() + "/link"
 	case RevisionLink:
-		return repositories + "/" + p.Repository + "/_manifests/revisions/" + p.Digest.Algorithm().String() + "/" + p.Digest.Encoded() + "/link"
+		return Repositories + "/" + p.Repository + "/_manifests/revisions/" + p.Digest.Algorithm().String() + "/" + p.Digest.Encoded() + "/link"
 	case TagLink:
-		return repositories + "/" + p.Repository + "/_manifests/tags/" + p.Tag + "/current/link"
+		return Repositories + "/" + p.Repository + "/_manifests/tags/" + p.Tag + "/current/link"
 	}
-	repo := repositories + "/" + p.Repository
+	repo := Repositories + "/" + p.Repository
 	switch p.Kind {
 	case BlobsDir:
-		return blobs
+		return Blobs
 	case BlobDir:
-		return blobs + "/" + p.Digest.Algorithm().String() + "/" + prefix(p.Digest) + "/" + p.Digest.Encoded()
+		return Blobs + "/" + p.Digest.Algorithm().String() + "/" + prefix(p.Digest) + "/" + p.Digest.Encoded()
 	case RepositoriesDir:
-		return repositories
+		return Repositories
 	case RepositoryDir:
 		return repo
 	case LayersDir:
@@ -160,26 +154,26 @@ func prefix(d digest.Digest) string { return d.Encoded()[:2] }
 
 // Parse reads a path of the tree. False for everything that distribution never writes.
 func Parse(s string) (Path, bool) {
-	if s == blobs {
+	if s == Blobs {
 		return Path{Kind: BlobsDir}, true
 	}
-	if s == repositories {
+	if s == Repositories {
 		return Path{Kind: RepositoriesDir}, true
 	}
-	if rest, ok := strings.CutPrefix(s, blobs+"/"); ok {
-		return parseBlob(strings.Split(rest, "/"))
+	if rest, ok := strings.CutPrefix(s, Blobs+"/"); ok {
+		return ParseBlob(strings.Split(rest, "/"))
 	}
-	if rest, ok := strings.CutPrefix(s, repositories+"/"); ok {
+	if rest, ok := strings.CutPrefix(s, Repositories+"/"); ok {
 		return parseRepository(rest)
 	}
 	return Path{}, false
 }
 
-func parseBlob(parts []string) (Path, bool) {
+func ParseBlob(parts []string) (Path, bool) {
 	if len(parts) < 3 || len(parts) > 4 {
 		return Path{}, false
 	}
-	d, ok := parseDigest(parts[0], parts[2])
+	d, ok := NewDigest(parts[0], parts[2])
 	if !ok || prefix(d) != parts[1] {
 		return Path{}, false
 	}
@@ -189,7 +183,7 @@ func parseBlob(parts []string) (Path, bool) {
 	return Path{Kind: BlobData, Digest: d}, parts[3] == "data"
 }
 
-func parseDigest(alg, hex string) (digest.Digest, bool) {
+func NewDigest(alg, hex string) (digest.Digest, bool) {
 	d := digest.NewDigestFromEncoded(digest.Algorithm(alg), hex)
 	return d, d.Validate() == nil
 }
@@ -247,13 +241,13 @@ func ValidTag(name string) bool { return tagName.MatchString(name) }
 
 // ParseDigest reads a digest of an algorithm that is stored.
 func ParseDigest(s string) (digest.Digest, error) {
-	if hex, ok := strings.CutPrefix(s, "sha256:"); ok && len(hex) == 64 && isHex(hex) {
+	if hex, ok := strings.CutPrefix(s, "sha256:"); ok && len(hex) == 64 && IsHex(hex) {
 		return digest.Digest(s), nil
 	}
 	return digest.Parse(s)
 }
 
-func isHex(s string) bool {
+func IsHex(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; !(c >= '0' && c <= '9' || c >= 'a' && c <= 'f') {
 			return false
@@ -274,14 +268,14 @@ func parseBelow(parts []string) (Path, bool) {
 	return Path{}, false
 }
 
-func parseLinks(parts []string, list, dir, link Kind) (Path, bool) {
+func parseLinks(parts []string, list, dir, link PathKind) (Path, bool) {
 	if len(parts) == 0 {
 		return Path{Kind: list}, true
 	}
 	if len(parts) < 2 || len(parts) > 3 {
 		return Path{}, false
 	}
-	d, ok := parseDigest(parts[0], parts[1])
+	d, ok := NewDigest(parts[0], parts[1])
 	if len(parts) == 2 {
 		return Path{Kind: dir, Digest: d}, ok
 	}
@@ -351,68 +345,5 @@ func parseHashState(p Path, rest []string) (Path, bool) {
 	return p, true
 }
 
-// Dir is a data directory: the value of storage.directory, as an absolute path.
-type Dir string
-
-// At is the data directory that an operator named.
-func At(directory string) (Dir, error) {
-	abs, err := filepath.Abs(directory)
-	return Dir(strings.TrimSuffix(abs, "/")), err // which only the root of all has
-}
-
-// NoStoreError says that a directory holds no registry.
-type NoStoreError struct{ Directory string }
-
-func (e *NoStoreError) Error() string {
-	return fmt.Sprintf("%s is no data directory of a registry", e.Directory)
-}
-
-// Hint says what the operator can do.
-func (e *NoStoreError) Hint() string {
-	return "name the directory of the server: --storage.directory DIR"
-}
-
-// Check wants a tree or an index in d; *NoStoreError.
-func (d Dir) Check() error {
-	for _, path := range []string{d.Native(Root), d.Index()} {
-		_, err := os.Stat(path)
-		if err == nil || !(errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)) {
-			return err
-		}
-	}
-	return &NoStoreError{string(d)}
-}
-
-// File is where a path of the tree is on this machine.
-func (d Dir) File(p Path) string { return string(d) + p.String() } // both are clean
-
-// Native is where a driver's path is on this machine.
-func (d Dir) Native(driverPath string) string {
-	return filepath.Join(string(d), filepath.FromSlash(driverPath))
-}
-
-// What dcs keeps beside the tree.
-func (d Dir) Metadata() string { return filepath.Join(string(d), ".metadata") }
-func (d Dir) Index() string    { return filepath.Join(d.Metadata(), "index.db") }
-func (d Dir) Temp() string     { return filepath.Join(d.Metadata(), "tmp") }
-func (d Dir) Trash() string    { return filepath.Join(d.Metadata(), "trash") }
-func (d Dir) Secret() string   { return filepath.Join(d.Metadata(), "secret") }
-func (d Dir) Htpasswd() string { return filepath.Join(d.Metadata(), "htpasswd") }
-func (d Dir) Ballast() string  { return filepath.Join(d.Metadata(), "ballast") }
-func (d Dir) LockFile() string { return filepath.Join(d.Metadata(), "lock") }
-
-// Reached are the directories of the tree that a file may be renamed into, and out of: what is below them is
-// theirs.
-func (d Dir) Reached() []string {
-	return []string{d.Native("/docker"), d.Native("/docker/registry"), d.Native(Root), d.Native(blobs), d.Native(repositories)}
-}
-
-// Quarantine is where a repair puts blobs whose bytes are not what their name says.
-func (d Dir) Quarantine() string { return filepath.Join(d.Metadata(), "quarantine") }
-func (d Dir) GCLock() string     { return filepath.Join(d.Metadata(), "gc.lock") }
-
-// Served says whether a server ever ran on the directory, and so may have promised something.
-func (d Dir) Served() bool {
-	_, err := os.Lstat(d.Secret())
-	return err == nil
-}
+// ValidUpload says whether an upload may be called so.
+func ValidUpload(id string) bool { return uploadID.MatchString(id) && id != "." && id != ".." }

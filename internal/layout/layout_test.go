@@ -49,7 +49,7 @@ var everyKind = []struct {
 }
 
 func TestParseAndStringAreInverse(t *testing.T) {
-	seen := map[Kind]bool{}
+	seen := map[PathKind]bool{}
 	for _, c := range everyKind {
 		got, ok := Parse(c.path)
 		if !ok || got != c.want {

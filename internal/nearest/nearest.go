@@ -1,13 +1,15 @@
-// Package nearest finds what somebody probably meant who mistyped a name. It is pure, and small enough to
-// need no library.
+// Package nearest finds the name that was probably meant by a mistyped one: of a command, a flag, a key of the
+// configuration, an image. It is pure: no I/O, no state.
 package nearest
 
 import "strings"
 
-// Name returns the candidate that a mistyped name probably meant, or "" when none is near enough to be a good guess.
-// A key whose last part is the name (port for server.port), or has another front, is the nearest; then the one that
-// is the fewest edits away, as long as these are few for the length of the name and of its last part. Of two that
-// are as near the first is meant. When none is near, it is the only candidate that begins with the name.
+// Name returns the candidate that a mistyped name probably meant, or "" if none is near enough for a good guess.
+//
+// The nearest is a key with the same last part: server.port for port, and for cache.port. Then comes the candidate that
+// is the fewest edits away, if these are few for the length of the name and for the length of its last part. Of two
+// equally near candidates the first is returned. If none is near, the only candidate that begins with the name is
+// returned.
 func Name(name string, candidates []string) (meant string) {
 	best := -1
 	for _, c := range candidates {
@@ -22,7 +24,7 @@ func Name(name string, candidates []string) (meant string) {
 	return meant
 }
 
-// beginning returns the candidates that begin with a name, of which a single letter is none.
+// beginning returns the candidates that begin with a name of two letters or more.
 func beginning(name string, candidates []string) (begin []string) {
 	for _, c := range candidates {
 		if len(name) > 1 && strings.HasPrefix(c, name) {
@@ -32,7 +34,7 @@ func beginning(name string, candidates []string) (begin []string) {
 	return begin
 }
 
-// distance says how far a name is from a candidate, and whether the one may be meant by the other.
+// distance returns how far a name is from a candidate, and whether that is near enough.
 func distance(name, candidate string) (d int, ok bool) {
 	tail, last := lastPart(candidate), lastPart(name)
 	if strings.EqualFold(tail, last) && tail != candidate {
@@ -42,15 +44,16 @@ func distance(name, candidate string) (d int, ok bool) {
 	return d, len(name) > 1 && d <= most(name) && Distance(last, tail) <= most(last)
 }
 
-// most is how many edits make another word of a name.
+// most is the largest number of edits after which a name is still taken for the same word.
 func most(name string) int { return min(3, (len(name)+1)/3) }
 
 // lastPart returns what follows the last dot of a key.
 func lastPart(name string) string { return name[strings.LastIndex(name, ".")+1:] }
 
-// Distance is how many edits make one name of another: a byte more, less or changed, or two neighbours swapped.
+// Distance counts the edits between two names. An edit inserts, removes or changes a byte, or swaps two neighbours
+// (the optimal string alignment distance).
 func Distance(a, b string) int {
-	var before []int // the row before the last
+	var before []int // the row above last
 	last := make([]int, len(b)+1)
 	for j := range last {
 		last[j] = j

@@ -4,7 +4,8 @@ import "testing"
 
 func TestNameSuggestsOnlyWhatIsNear(t *testing.T) {
 	verbs := []string{"completion", "config", "gc", "help", "inspect", "serve", "users", "version"}
-	flags := []string{"ttl", "tags", "images", "repository", "dry-run", "storage.directory", "server.address", "debug.address", "server.port", "cache.ttl"}
+	flags := []string{"ttl", "tags", "images", "repository", "dry-run", "storage.directory",
+		"server.address", "debug.address", "server.port", "cache.ttl"}
 	for _, tt := range []struct {
 		name       string
 		candidates []string

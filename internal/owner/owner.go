@@ -1,13 +1,14 @@
-// Package owner makes root's process work as the user to whom a data directory belongs.
+// Package owner makes a process of root work as the user who owns a data directory.
 //
 // What is always true once Become has changed the process:
-//   - What it opens, makes, changes and removes, it does with that user's rights. A link that the user put into
-//     the directory leads nowhere that the user could not go.
-//   - AsRoot alone gets root's rights back, on one thread, for one call: for what root named outside of the
-//     directory, such as a key, and for a port that only root may have.
-//   - The user can neither send the process a signal nor look into it: its real and saved ids stay root's.
 //
-// Only a program may call Become. A library never does, and its AsRoot is a plain call.
+//   - The process opens, makes, changes and removes files with the owner's rights. A link that the owner put into the
+//     directory leads to no place that the owner could not reach.
+//   - Only AsRoot gets root's rights back, on one thread, for one call. It is for files that root named outside of the
+//     directory, such as a TLS key, and for ports that only root may open.
+//   - The owner can neither send a signal to the process nor read its memory: the real and saved ids stay root's.
+//
+// Only a program may call Become. A library never does, so its AsRoot is a plain call.
 package owner
 
 import (
@@ -18,9 +19,9 @@ import (
 	"strings"
 )
 
-// Become makes root's process work as the owner of dir, when that is somebody else. A root that may not change
-// its user, as in a container without capabilities, goes on as it is, and so does everybody who is not root.
-// A missing directory has no owner.
+// Become makes a process of root work as the owner of dir, when that is another user. It changes nothing in a process
+// of another user, in one that may not change its user (as in a container without capabilities), and for a missing
+// directory. It must be called before other goroutines work in dir.
 func Become(dir string) error {
 	fi, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -32,11 +33,11 @@ func Become(dir string) error {
 	return become(dir, fi)
 }
 
-// AsRoot calls f with root's rights if Become took them away. f must not leave work to other goroutines.
+// AsRoot calls f with root's rights if Become took them away. f must do all of its work on its own goroutine.
 func AsRoot(f func() error) error { return asRoot(f) }
 
-// Outside is AsRoot for a path that the operator named, when the owner is not allowed what f does. Below dir
-// root's rights are not for use.
+// Outside calls f as the owner, and again as root if the owner lacks the rights for path, which the operator named.
+// Below dir it never uses root's rights: there the owner could have made the path lead elsewhere.
 func Outside(dir, path string, f func() error) error {
 	err := f()
 	if !errors.Is(err, fs.ErrPermission) || isBelow(dir, path) {

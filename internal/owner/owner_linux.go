@@ -13,13 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ids are those of a user, as far as files are concerned.
+// ids are the user and groups that the kernel compares with those of a file.
 type ids struct {
 	uid, gid int
 	groups   []int
 }
 
-// became is the owner as whom the process works. Nil: it did not change.
+// became is the owner that the process works as. Nil: it did not change.
 var became atomic.Pointer[ids]
 
 func become(dir string, fi fs.FileInfo) error {
@@ -36,7 +36,7 @@ func become(dir string, fi fs.FileInfo) error {
 	if err == nil {
 		err = reach(dir)
 	}
-	if err != nil { // root may not, or its user namespace does not know the owner, or the owner gets there by no means
+	if err != nil { // root may not, its user namespace does not have the owner, or the owner cannot reach dir at all
 		undone := root.take()
 		if os.Geteuid() != 0 || os.Getegid() != root.gid || errors.Is(err, errCgo) {
 			return fmt.Errorf("work as the owner of %s (uid %d): %w", dir, owner.uid, errors.Join(err, undone))
@@ -45,14 +45,14 @@ func become(dir string, fi fs.FileInfo) error {
 	}
 	became.Store(&owner)
 	if unix.Faccessat(unix.AT_FDCWD, os.TempDir(), unix.W_OK|unix.X_OK, unix.AT_EACCESS) != nil {
-		return os.Unsetenv("TMPDIR") // which was root's own
+		return os.Unsetenv("TMPDIR") // a directory that only root may use
 	}
 	return nil
 }
 
-// take gives all threads of the process these as effective ids. The real and the saved uid stay root's.
+// take makes these the effective ids of all threads. The real and the saved uid stay root's.
 func (to ids) take() error {
-	if to.uid == 0 { // first, else last: the groups are for root to change
+	if to.uid == 0 { // first here and last otherwise, since only root may change the groups
 		if err := syscall.Setresuid(-1, to.uid, -1); err != nil {
 			return err
 		}
@@ -66,8 +66,8 @@ func (to ids) take() error {
 	return syscall.Setresuid(-1, to.uid, -1)
 }
 
-// reach is for a directory that its owner cannot get to, such as one of systemd's below /var/cache/private.
-// The process may read and search as root then, and no more: what it changes it changes as the owner.
+// reach is for a directory that its owner cannot reach, such as one that systemd made below /var/cache/private. The
+// process may then read and search as root, but changes files as the owner.
 func reach(dir string) error {
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrPermission) {
 		return err
@@ -78,7 +78,8 @@ func reach(dir string) error {
 	}
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	rights[0].Effective = rights[0].Permitted & (1 << unix.CAP_DAC_READ_SEARCH)
-	_, _, errno := syscall.AllThreadsSyscall(syscall.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&rights[0])), 0)
+	_, _, errno := syscall.AllThreadsSyscall(syscall.SYS_CAPSET, uintptr(unsafe.Pointer(&header)),
+		uintptr(unsafe.Pointer(&rights[0])), 0)
 	switch errno {
 	case 0:
 	case syscall.ENOTSUP:
@@ -90,11 +91,11 @@ func reach(dir string) error {
 	return err
 }
 
-// errCgo says what only a build without cgo can do: Go changes the capabilities of its own threads alone.
-var errCgo = errors.New("the owner cannot get there, and this dcs was built with cgo; build it with CGO_ENABLED=0")
+// errCgo says that this build cannot change capabilities: Go can do so for its own threads only, not for those of C.
+var errCgo = errors.New("the owner cannot reach it, and this dcs was built with cgo; build it with CGO_ENABLED=0")
 
-// What AsRoot changes belongs to one thread. No other goroutine gets the thread meanwhile, and Go makes new
-// threads after the pattern of one that nobody has locked.
+// AsRoot changes one thread only. While it is locked, no other goroutine runs on it, and Go starts new threads from one
+// that is not locked, so none of them inherits root's rights.
 
 func asRoot(f func() error) (err error) {
 	owner := became.Load()
@@ -109,7 +110,7 @@ func asRoot(f func() error) (err error) {
 	}
 	defer func() {
 		if err := owner.lower(before); err != nil {
-			panic(fmt.Sprintf("give up root's rights: %v", err)) // rather than to go on with them
+			panic(fmt.Sprintf("give up root's rights: %v", err)) // the process must not continue with them
 		}
 		runtime.UnlockOSThread()
 	}()
@@ -119,7 +120,7 @@ func asRoot(f func() error) (err error) {
 	return f()
 }
 
-// raise gives the thread what root may: the capabilities, and the files that are root's own.
+// raise gives the thread root's rights: the capabilities, and the ids for files that only root may use.
 func raise(rights [2]unix.CapUserData) error {
 	for i := range rights {
 		rights[i].Effective = rights[i].Permitted
@@ -127,9 +128,10 @@ func raise(rights [2]unix.CapUserData) error {
 	return errors.Join(setCapabilities(rights), unix.Setfsgid(0), unix.Setfsuid(0))
 }
 
+// lower takes these rights away again: the ids of to, and the capabilities from before.
 func (to ids) lower(rights [2]unix.CapUserData) error {
 	errs := []error{unix.Setfsgid(to.gid), unix.Setfsuid(to.uid), setCapabilities(rights)}
-	if now, err := unix.SetfsuidRetUid(-1); err != nil || now != to.uid { // which reports no errors
+	if now, err := unix.SetfsuidRetUid(-1); err != nil || now != to.uid { // Setfsuid reports no errors
 		errs = append(errs, fmt.Errorf("the thread's uid for files is %d: %w", now, err))
 	}
 	return errors.Join(errs...)

@@ -13,9 +13,10 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // Flaw is a way in which a store can be wrong.
@@ -40,20 +41,20 @@ const (
 // Problem is one flaw of one thing. A thing may have several.
 type Problem struct {
 	Flaw   Flaw
-	Key    index.Key // zero for an unknown file
-	File   string    // of an unknown file; of an unreadable one
-	Detail string    // what is wrong, for people
+	Key    layout.Key // zero for an unknown file
+	File   string     // of an unknown file; of an unreadable one
+	Detail string     // what is wrong, for people
 }
 
 // Object names the thing: a file below the data directory, or what Key says.
 func (p Problem) Object() string {
-	if p.Key == (index.Key{}) {
+	if p.Key == (layout.Key{}) {
 		return p.File
 	}
 	switch p.Key.Kind {
-	case index.Blob:
+	case layout.Blob:
 		return p.Key.Digest.String()
-	case index.Tag:
+	case layout.Tag:
 		return p.Key.Repository + ":" + p.Key.Tag
 	}
 	return p.Key.Repository + "@" + p.Key.Digest.String()
@@ -65,7 +66,7 @@ func (p Problem) same(q Problem) bool {
 
 // CheckOptions say what to check, and how thoroughly.
 type CheckOptions struct {
-	Dir   layout.Dir
+	Dir   tree.Dir
 	Index index.Store
 	Deep  bool // read every blob and hold it against its digest
 	// OnSeen is called, often, with the number of things looked at and the bytes read. Nil: nobody looks.
@@ -90,7 +91,7 @@ const (
 // Check holds the disk against itself and against the index, and changes nothing. Problems come in the
 // order of the paths, those of the index last.
 func Check(ctx context.Context, o CheckOptions) ([]Problem, Checked, error) {
-	c := checker{CheckOptions: o, ctx: ctx, disk: adopt.On(o.Dir)}
+	c := checker{CheckOptions: o, ctx: ctx, disk: tree.On(o.Dir)}
 	err := c.check()
 	return c.problems, c.Checked, err
 }
@@ -99,9 +100,9 @@ type checker struct {
 	CheckOptions
 	Checked
 	ctx      context.Context
-	disk     *adopt.Disk
+	disk     *tree.Disk
 	things   int64
-	pending  []index.Key // of the tree, not yet looked at
+	pending  []layout.Key // of the tree, not yet looked at
 	problems []Problem
 }
 
@@ -129,10 +130,10 @@ func (c *checker) tree() error {
 	for _, u := range w.Unread() {
 		c.found(Problem{Flaw: Unreadable, File: c.relative(u.Path), Detail: reason(u.Err)})
 	}
-	var refused *layout.LinksError
+	var refused *tree.LinksError
 	if errors.As(w.Refused(), &refused) {
 		for _, l := range refused.Links {
-			c.found(Problem{Flaw: Refused, File: c.relative(l.Link), Detail: l.Why + ": " + l.Hint()})
+			c.found(Problem{Flaw: Refused, File: c.relative(l.Link), Detail: l.Why + ": " + l.Remedy})
 		}
 	}
 	return nil
@@ -162,27 +163,27 @@ func (c *checker) file(path string, regular bool) error {
 }
 
 // keyOf is the thing whose file a path is.
-func keyOf(p layout.Path) (index.Key, bool) {
+func keyOf(p layout.Path) (layout.Key, bool) {
 	switch p.Kind {
 	case layout.BlobData:
-		return index.BlobKey(p.Digest), true
+		return layout.BlobKey(p.Digest), true
 	case layout.LayerLink:
-		return index.LayerKey(p.Repository, p.Digest), true
+		return layout.LayerKey(p.Repository, p.Digest), true
 	case layout.RevisionLink:
-		return index.ManifestKey(p.Repository, p.Digest), true
+		return layout.ManifestKey(p.Repository, p.Digest), true
 	case layout.TagLink:
-		return index.TagKey(p.Repository, p.Tag), true
+		return layout.TagKey(p.Repository, p.Tag), true
 	}
-	return index.Key{}, false
+	return layout.Key{}, false
 }
 
 // bookkeeping is for files that promise nothing: uploads that are under way, the history of a tag.
-func bookkeeping(k layout.Kind) bool {
-	return slices.Contains([]layout.Kind{layout.TagIndexLink, layout.UploadData, layout.UploadStartedAt, layout.UploadHashState}, k)
+func bookkeeping(k layout.PathKind) bool {
+	return slices.Contains([]layout.PathKind{layout.TagIndexLink, layout.UploadData, layout.UploadStartedAt, layout.UploadHashState}, k)
 }
 
-func (c *checker) tally(k index.Kind) {
-	*map[index.Kind]*int64{index.Blob: &c.Blobs, index.Layer: &c.Layers, index.Manifest: &c.Manifests, index.Tag: &c.Tags}[k]++
+func (c *checker) tally(k layout.Kind) {
+	*map[layout.Kind]*int64{layout.Blob: &c.Blobs, layout.Layer: &c.Layers, layout.Manifest: &c.Manifests, layout.Tag: &c.Tags}[k]++
 }
 
 // flush looks at the things that the walk found, in one short view of the index.
@@ -211,14 +212,14 @@ func (c *checker) tell() {
 func (c *checker) found(p ...Problem) { c.problems = append(c.problems, p...) }
 
 // look says everything that is wrong with a thing.
-func (c *checker) look(ix index.Reader, k index.Key, deep bool) (found []Problem, err error) {
+func (c *checker) look(ix index.Reader, k layout.Key, deep bool) (found []Problem, err error) {
 	row, err := ix.Row(k)
 	if err != nil {
 		return nil, err
 	}
 	seen, there, err := c.onDisk(k, row, deep)
 	if errors.As(err, new(*fs.PathError)) {
-		return []Problem{{Flaw: Unreadable, Key: k, File: c.relative(c.Dir.File(adopt.Path(k))), Detail: reason(err)}}, nil
+		return []Problem{{Flaw: Unreadable, Key: k, File: c.relative(c.Dir.File(k.Path())), Detail: reason(err)}}, nil
 	}
 	if err != nil {
 		return nil, err
@@ -236,30 +237,30 @@ type sight struct {
 	problems []Problem
 }
 
-func (s *sight) add(f Flaw, k index.Key, detail string, args ...any) {
+func (s *sight) add(f Flaw, k layout.Key, detail string, args ...any) {
 	s.problems = append(s.problems, Problem{Flaw: f, Key: k, Detail: fmt.Sprintf(detail, args...)})
 }
 
-func (c *checker) onDisk(k index.Key, row *index.Row, deep bool) (s sight, there bool, err error) {
-	if k.Kind == index.Blob {
+func (c *checker) onDisk(k layout.Key, row *index.Row, deep bool) (s sight, there bool, err error) {
+	if k.Kind == layout.Blob {
 		return c.blob(k, row, deep)
 	}
-	to, err := adopt.Link(c.Dir, adopt.Path(k))
-	if adopt.Missing(err) {
+	to, err := tree.Link(c.Dir, k.Path())
+	if tree.Missing(err) {
 		return s, false, nil
 	}
 	if errors.As(err, new(*fs.PathError)) {
 		return s, true, err
 	}
 	switch {
-	case k.Kind == index.Tag && err != nil:
+	case k.Kind == layout.Tag && err != nil:
 		s.add(Nowhere, k, "its link says no digest")
-	case k.Kind == index.Tag:
+	case k.Kind == layout.Tag:
 		s.target = to
 		return s, true, c.tag(&s, k, to)
 	case err != nil || to != k.Digest:
 		s.add(Dangling, k, "its link says something else than its name")
-	case k.Kind == index.Layer:
+	case k.Kind == layout.Layer:
 		return s, true, c.layer(&s, k)
 	default:
 		return s, true, c.manifest(&s, k)
@@ -267,9 +268,9 @@ func (c *checker) onDisk(k index.Key, row *index.Row, deep bool) (s sight, there
 	return s, true, nil
 }
 
-func (c *checker) blob(k index.Key, row *index.Row, deep bool) (s sight, there bool, err error) {
-	fi, err := os.Stat(c.Dir.File(adopt.Path(k)))
-	if adopt.Missing(err) {
+func (c *checker) blob(k layout.Key, row *index.Row, deep bool) (s sight, there bool, err error) {
+	fi, err := os.Stat(c.Dir.File(k.Path()))
+	if tree.Missing(err) {
 		return s, false, nil
 	}
 	if err != nil {
@@ -278,7 +279,7 @@ func (c *checker) blob(k index.Key, row *index.Row, deep bool) (s sight, there b
 	s.size = fi.Size()
 	var right bool
 	if deep {
-		right, _, err = adopt.Verify(c.ctx, c.Dir, k.Digest, func(n int) { c.Bytes += int64(n); c.tell() })
+		right, _, err = tree.Verify(c.ctx, c.Dir, k.Digest, func(n int) { c.Bytes += int64(n); c.tell() })
 	} else {
 		var said int64
 		if row != nil {
@@ -286,7 +287,7 @@ func (c *checker) blob(k index.Key, row *index.Row, deep bool) (s sight, there b
 		}
 		right, err = c.disk.Whole(c.ctx, k.Digest, s.size, said)
 	}
-	if adopt.Missing(err) {
+	if tree.Missing(err) {
 		return s, false, nil
 	}
 	if err == nil && !right {
@@ -297,18 +298,18 @@ func (c *checker) blob(k index.Key, row *index.Row, deep bool) (s sight, there b
 
 // Broken says whether a thing that is on disk is wrong there and cannot be pulled at all, whatever the index says. It
 // does not read blobs.
-func Broken(dir layout.Dir, k index.Key) (bool, error) {
-	c := checker{CheckOptions: CheckOptions{Dir: dir}, ctx: context.Background(), disk: adopt.On(dir)}
+func Broken(dir tree.Dir, k layout.Key) (bool, error) {
+	c := checker{CheckOptions: CheckOptions{Dir: dir}, ctx: context.Background(), disk: tree.On(dir)}
 	seen, there, err := c.onDisk(k, nil, false)
 	wrong := func(p Problem) bool { return p.Flaw != Partial && p.Flaw != WrongSize } // which most clients never notice
 	return there && slices.ContainsFunc(seen.problems, wrong), err
 }
 
-func (c *checker) exists(kind layout.Kind, repo string, d digest.Digest) (bool, error) {
-	return adopt.Exists(c.Dir, layout.Path{Kind: kind, Repository: repo, Digest: d})
+func (c *checker) exists(kind layout.PathKind, repo string, d digest.Digest) (bool, error) {
+	return tree.Exists(c.Dir, layout.Path{Kind: kind, Repository: repo, Digest: d})
 }
 
-func (c *checker) layer(s *sight, k index.Key) error {
+func (c *checker) layer(s *sight, k layout.Key) error {
 	there, err := c.exists(layout.BlobData, "", k.Digest)
 	if err == nil && !there {
 		s.add(Dangling, k, "its blob is not there")
@@ -316,7 +317,7 @@ func (c *checker) layer(s *sight, k index.Key) error {
 	return err
 }
 
-func (c *checker) tag(s *sight, k index.Key, to digest.Digest) error {
+func (c *checker) tag(s *sight, k layout.Key, to digest.Digest) error {
 	there, err := c.exists(layout.RevisionLink, k.Repository, to)
 	if err == nil && !there {
 		s.add(Nowhere, k, "manifest %s is not in its repository", to)
@@ -324,16 +325,16 @@ func (c *checker) tag(s *sight, k index.Key, to digest.Digest) error {
 	return err
 }
 
-func (c *checker) manifest(s *sight, k index.Key) error {
-	data, err := adopt.Content(c.Dir, k.Digest)
-	if adopt.Missing(err) {
+func (c *checker) manifest(s *sight, k layout.Key) error {
+	data, err := tree.Content(c.Dir, k.Digest)
+	if tree.Missing(err) {
 		s.add(Missing, k, "its own blob is not there")
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	content, err := index.ParseContent(data)
+	content, err := manifest.Parse(data)
 	if err != nil {
 		s.add(Unparsable, k, "%v", err)
 		return nil
@@ -345,7 +346,7 @@ func (c *checker) manifest(s *sight, k index.Key) error {
 }
 
 // parts says what a manifest misses of what it names.
-func (c *checker) parts(s *sight, k index.Key, content *index.Content) error {
+func (c *checker) parts(s *sight, k layout.Key, content *manifest.Manifest) error {
 	for _, p := range content.Parts {
 		if p.Foreign {
 			continue
@@ -358,7 +359,7 @@ func (c *checker) parts(s *sight, k index.Key, content *index.Content) error {
 }
 
 // partial says so of what an index misses of which another part can be pulled.
-func (c *checker) partial(s *sight, k index.Key, content *index.Content) error {
+func (c *checker) partial(s *sight, k layout.Key, content *manifest.Manifest) error {
 	if !s.misses() || !content.IsIndex() {
 		return nil
 	}
@@ -376,12 +377,12 @@ func (s *sight) misses() bool {
 }
 
 // Usable says whether somebody can pull a manifest: all of an image, or at least one that an index lists.
-func Usable(dir layout.Dir, k index.Key) (bool, error) {
-	c := checker{CheckOptions: CheckOptions{Dir: dir}, ctx: context.Background(), disk: adopt.On(dir)}
+func Usable(dir tree.Dir, k layout.Key) (bool, error) {
+	c := checker{CheckOptions: CheckOptions{Dir: dir}, ctx: context.Background(), disk: tree.On(dir)}
 	return c.usable(k, map[digest.Digest]bool{})
 }
 
-func (c *checker) usable(k index.Key, seen map[digest.Digest]bool) (bool, error) {
+func (c *checker) usable(k layout.Key, seen map[digest.Digest]bool) (bool, error) {
 	if seen[k.Digest] {
 		return false, nil
 	}
@@ -389,14 +390,14 @@ func (c *checker) usable(k index.Key, seen map[digest.Digest]bool) (bool, error)
 	if there, err := c.exists(layout.RevisionLink, k.Repository, k.Digest); err != nil || !there {
 		return false, err
 	}
-	data, err := adopt.Content(c.Dir, k.Digest)
-	if adopt.Missing(err) {
+	data, err := tree.Content(c.Dir, k.Digest)
+	if tree.Missing(err) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	content, err := index.ParseContent(data)
+	content, err := manifest.Parse(data)
 	if err != nil {
 		return false, nil // it is unparsable
 	}
@@ -410,9 +411,9 @@ func (c *checker) usable(k index.Key, seen map[digest.Digest]bool) (bool, error)
 	return !s.misses(), err
 }
 
-func (c *checker) anyUsable(repo string, content *index.Content, seen map[digest.Digest]bool) (bool, error) {
+func (c *checker) anyUsable(repo string, content *manifest.Manifest, seen map[digest.Digest]bool) (bool, error) {
 	for _, d := range content.References {
-		if usable, err := c.usable(index.ManifestKey(repo, d), seen); usable || err != nil {
+		if usable, err := c.usable(layout.ManifestKey(repo, d), seen); usable || err != nil {
 			return usable, err
 		}
 	}
@@ -420,9 +421,9 @@ func (c *checker) anyUsable(repo string, content *index.Content, seen map[digest
 }
 
 // part says what a manifest misses of something that it names.
-func (c *checker) part(s *sight, k index.Key, p index.Part) error {
-	fi, err := os.Stat(c.Dir.File(adopt.Path(index.BlobKey(p.Digest))))
-	if adopt.Missing(err) {
+func (c *checker) part(s *sight, k layout.Key, p manifest.Part) error {
+	fi, err := os.Stat(c.Dir.File(layout.BlobKey(p.Digest).Path()))
+	if tree.Missing(err) {
 		s.add(Missing, k, "%s is not there", p.Digest)
 		return nil
 	}
@@ -458,19 +459,19 @@ func (c *checker) part(s *sight, k index.Key, p index.Part) error {
 }
 
 // compare holds a thing on disk against its row.
-func (c *checker) compare(k index.Key, row *index.Row, seen sight, there bool) []Problem {
+func (c *checker) compare(k layout.Key, row *index.Row, seen sight, there bool) []Problem {
 	switch {
 	case !there && (row == nil || !row.Placed):
 		return nil // a claim whose file never came, or nothing any more
 	case !there:
 		return []Problem{{Flaw: Stale, Key: k, Detail: fmt.Sprintf("the index knows this %s, the disk does not", k.Kind)}}
-	case k.Kind == index.Tag && seen.target == "", k.Kind == index.Blob && len(seen.problems) > 0:
+	case k.Kind == layout.Tag && seen.target == "", k.Kind == layout.Blob && len(seen.problems) > 0:
 		return nil // reported as it is
 	case row == nil || !row.Placed:
 		return []Problem{{Flaw: Orphan, Key: k, Detail: fmt.Sprintf("the index does not know this %s", k.Kind)}}
-	case k.Kind == index.Tag && row.Digest != seen.target:
+	case k.Kind == layout.Tag && row.Digest != seen.target:
 		return []Problem{{Flaw: Stale, Key: k, Detail: fmt.Sprintf("the index says %s, the disk %s", row.Digest, seen.target)}}
-	case k.Kind == index.Blob && row.Size != seen.size:
+	case k.Kind == layout.Blob && row.Size != seen.size:
 		return []Problem{{Flaw: Stale, Key: k, Detail: fmt.Sprintf("the index says %d bytes, the disk %d", row.Size, seen.size)}}
 	}
 	return nil
@@ -482,14 +483,14 @@ func (c *checker) rows() error {
 		return nil
 	}
 	return c.Index.View(c.ctx, func(ix index.Reader) error {
-		for _, kind := range []index.Kind{index.Blob, index.Layer, index.Manifest, index.Tag} {
+		for _, kind := range []layout.Kind{layout.Blob, layout.Layer, layout.Manifest, layout.Tag} {
 			err := ix.Each(kind, func(row index.Row) error {
 				c.things++
 				c.tell()
 				there := true
 				if row.Placed {
 					var err error
-					if there, err = adopt.Exists(c.Dir, adopt.Path(row.Key)); err != nil {
+					if there, err = tree.Exists(c.Dir, row.Key.Path()); err != nil {
 						there = true // unreadable: the walk has said so
 					}
 				}
@@ -525,9 +526,9 @@ func (c *checker) again() error {
 // still are those of the problems that are there at another look, of which wrong bytes are certain.
 func (c *checker) still(problems []Problem) (stay []Problem, err error) {
 	err = c.Index.View(c.ctx, func(ix index.Reader) error {
-		now, of := []Problem(nil), index.Key{}
+		now, of := []Problem(nil), layout.Key{}
 		for _, p := range problems {
-			if p.Key == (index.Key{}) || p.Flaw == WrongDigest {
+			if p.Key == (layout.Key{}) || p.Flaw == WrongDigest {
 				if there, err := c.stays(p); err != nil || there {
 					stay = append(stay, p)
 				}
@@ -550,11 +551,11 @@ func (c *checker) still(problems []Problem) (stay []Problem, err error) {
 
 // stays says whether the file of a problem is there any more.
 func (c *checker) stays(p Problem) (bool, error) {
-	if p.Key != (index.Key{}) {
-		return adopt.Exists(c.Dir, adopt.Path(p.Key))
+	if p.Key != (layout.Key{}) {
+		return tree.Exists(c.Dir, p.Key.Path())
 	}
 	_, err := os.Lstat(filepath.Join(string(c.Dir), p.File))
-	return !adopt.Missing(err), nil
+	return !tree.Missing(err), nil
 }
 
 // reason is an error of the system without the path, which is said elsewhere.

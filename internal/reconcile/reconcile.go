@@ -21,19 +21,19 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
 
-	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // Options say what to rebuild, and how.
 type Options struct {
-	Dir   layout.Dir
+	Dir   tree.Dir
 	Index index.Store
 	Log   logrus.FieldLogger
 	// NameAge says when names that the index did not know were last used. Nil: now. Content counts as
 	// used now in any case.
-	NameAge adopt.Age
+	NameAge tree.Age
 	// Hold is how long nothing is retired once a name was adopted with a NameAge: what looks old may have been
 	// promised a moment ago, by an index that is lost.
 	Hold time.Duration
@@ -49,7 +49,7 @@ type Result struct {
 	Adopted int // of those, unknown to the index or known otherwise
 	Missing int // known to the index and not on disk
 	Token   string
-	Unread  []layout.Unread // what the system did not give out
+	Unread  []tree.Unread // what the system did not give out
 	// Followed are the symbolic links of the tree, with where they lead.
 	Followed map[string]string
 }
@@ -75,16 +75,16 @@ const progressEvery = 10 * time.Second
 const maxUnread = 256
 
 // Rebuild closes the gate and makes the index whole. The gate is opened by the caller, with the token and with the
-// repositories that could not be read. A *layout.LinksError bars it.
+// repositories that could not be read. A *tree.LinksError bars it.
 func Rebuild(ctx context.Context, o Options) (Result, error) {
 	if o.NameAge == nil {
-		o.NameAge, o.Hold = adopt.Now, 0
+		o.NameAge, o.Hold = tree.Now, 0
 	}
 	token, err := o.Index.CloseGate(ctx)
 	if err != nil {
 		return Result{}, fmt.Errorf("close the gate: %w", err)
 	}
-	r := rebuild{Options: o, ctx: ctx, disk: adopt.On(o.Dir), logged: time.Now()}
+	r := rebuild{Options: o, ctx: ctx, disk: tree.On(o.Dir), logged: time.Now()}
 	r.Token = token
 	err = o.Index.View(ctx, func(ix index.Reader) error {
 		totals, err := ix.Totals()
@@ -108,11 +108,11 @@ func Rebuild(ctx context.Context, o Options) (Result, error) {
 
 // bar says in the index why the gate stays shut, if that is for somebody to mend.
 func (r *rebuild) bar(err error) error {
-	var refused *layout.LinksError
+	var refused *tree.LinksError
 	if !errors.As(err, &refused) {
 		return err
 	}
-	return errors.Join(err, r.Index.BarGate(r.ctx, r.Token, index.Bar{Why: refused.Error(), Hint: refused.Hint()}))
+	return errors.Join(err, r.Index.BarGate(r.ctx, r.Token, index.Bar{Why: refused.Error(), Hint: refused.Links[0].Remedy}))
 }
 
 // unread is what was passed over, as long as that is little.
@@ -128,38 +128,38 @@ type rebuild struct {
 	Options
 	Result
 	ctx    context.Context
-	walk   *layout.Walk
-	disk   *adopt.Disk
+	walk   *tree.Walk
+	disk   *tree.Disk
 	blank  bool // the index knew nothing: no need to ask it first
 	held   bool // Hold was asked for
 	logged time.Time
-	keys   []index.Key // seen and not yet compared
+	keys   []layout.Key // seen and not yet compared
 }
 
 func (r *rebuild) blobs() error {
-	return r.walk.Blobs(r.ctx, func(d digest.Digest) error { return r.saw(index.BlobKey(d)) })
+	return r.walk.Blobs(r.ctx, func(d digest.Digest) error { return r.saw(layout.BlobKey(d)) })
 }
 
 // repositories come before the blobs, and manifests before layers: what holds a row is known when it is
 // written, and is written once.
 func (r *rebuild) repositories() error {
 	return r.walk.Repositories(r.ctx, func(name string) error {
-		manifest := func(d digest.Digest) error { return r.saw(index.ManifestKey(name, d)) }
+		manifest := func(d digest.Digest) error { return r.saw(layout.ManifestKey(name, d)) }
 		if err := r.walk.Uploads(r.ctx, name, nil); err != nil {
 			return err
 		}
 		if err := r.walk.Links(r.ctx, layout.RevisionsDir, name, manifest); err != nil {
 			return err
 		}
-		layer := func(d digest.Digest) error { return r.saw(index.LayerKey(name, d)) }
+		layer := func(d digest.Digest) error { return r.saw(layout.LayerKey(name, d)) }
 		if err := r.walk.Links(r.ctx, layout.LayersDir, name, layer); err != nil {
 			return err
 		}
-		return r.walk.Tags(r.ctx, name, func(tag string) error { return r.saw(index.TagKey(name, tag)) })
+		return r.walk.Tags(r.ctx, name, func(tag string) error { return r.saw(layout.TagKey(name, tag)) })
 	})
 }
 
-func (r *rebuild) saw(k index.Key) error {
+func (r *rebuild) saw(k layout.Key) error {
 	r.keys = append(r.keys, k)
 	r.Seen++
 	if r.OnSeen != nil {
@@ -177,7 +177,7 @@ func (r *rebuild) saw(k index.Key) error {
 
 // found is a look, and what it saw when the index last took it.
 type found struct {
-	key    index.Key
+	key    layout.Key
 	looks  []index.Look // its own, and those at what it shows to be damaged
 	there  bool
 	unread error // of its own look: its row stays as it is
@@ -196,7 +196,7 @@ func (f *found) take() (index.Adoption, bool, error) {
 func orSkip(look index.Look) index.Look {
 	return func() (index.Adoption, bool, error) {
 		a, there, err := look()
-		if layout.OfOnePath(err) {
+		if tree.OfOnePath(err) {
 			err = index.ErrSkip
 		}
 		return a, there, err
@@ -242,7 +242,7 @@ func (r *rebuild) hold(differ []found) error {
 }
 
 // isName says whether a kind of row has the age of its file.
-func isName(k index.Kind) bool { return k == index.Tag || k == index.Manifest }
+func isName(k layout.Kind) bool { return k == layout.Tag || k == layout.Manifest }
 
 // differing are those of the keys that have to be adopted.
 func (r *rebuild) differing() (differ []found, err error) {
@@ -268,8 +268,8 @@ func (r *rebuild) differing() (differ []found, err error) {
 }
 
 // differs is how to look at what has to be adopted; nil: its row is as the disk has it.
-func (r *rebuild) differs(k index.Key, row *index.Row) ([]index.Look, error) {
-	same, err := r.same(row, adopt.Look(r.Dir, k, r.age(k.Kind)))
+func (r *rebuild) differs(k layout.Key, row *index.Row) ([]index.Look, error) {
+	same, err := r.same(row, tree.Look(r.Dir, k, r.age(k.Kind)))
 	if same || err != nil {
 		return nil, err
 	}
@@ -291,13 +291,13 @@ func (r *rebuild) rows() (rows []*index.Row, err error) {
 }
 
 // looks reads what has to be read before the index is asked to wait.
-func (r *rebuild) looks(k index.Key, row *index.Row) (looks []index.Look, err error) {
-	look := adopt.Look(r.Dir, k, r.age(k.Kind))
+func (r *rebuild) looks(k layout.Key, row *index.Row) (looks []index.Look, err error) {
+	look := tree.Look(r.Dir, k, r.age(k.Kind))
 	switch {
-	case k.Kind == index.Manifest:
+	case k.Kind == layout.Manifest:
 		return r.disk.LookAtManifest(r.ctx, k, r.NameAge)
-	case k.Kind == index.Blob && row != nil:
-		look, err = r.disk.LookAtBlob(r.ctx, k.Digest, row.Size, adopt.Now)
+	case k.Kind == layout.Blob && row != nil:
+		look, err = r.disk.LookAtBlob(r.ctx, k.Digest, row.Size, tree.Now)
 	}
 	return []index.Look{look}, err
 }
@@ -311,9 +311,9 @@ func (r *rebuild) count(f found) error {
 		r.Adopted++
 		return nil
 	}
-	there, err := adopt.Exists(r.Dir, adopt.Path(f.key)) // a manifest has two files
+	there, err := tree.Exists(r.Dir, f.key.Path()) // a manifest has two files
 	if err == nil && !there && r.Prune != nil {
-		r.Prune(filepath.Dir(r.Dir.File(adopt.Path(f.key))))
+		r.Prune(filepath.Dir(r.Dir.File(f.key.Path())))
 	}
 	if err != nil {
 		return r.walk.Pass(f.key.Repository, err)
@@ -327,32 +327,32 @@ func (r *rebuild) same(row *index.Row, look index.Look) (bool, error) {
 	if row == nil || !row.Placed {
 		return false, nil
 	}
-	if row.Key.Kind == index.Layer || row.Key.Kind == index.Manifest {
+	if row.Key.Kind == layout.Layer || row.Key.Kind == layout.Manifest {
 		return true, nil
 	}
 	a, there, err := look()
-	if err == nil && !there && row.Key.Kind == index.Blob {
-		there, err = adopt.Exists(r.Dir, adopt.Path(row.Key)) // it is empty
+	if err == nil && !there && row.Key.Kind == layout.Blob {
+		there, err = tree.Exists(r.Dir, row.Key.Path()) // it is empty
 	}
 	if err != nil || !there {
 		return !there, err // gone again: for the search for missing files
 	}
-	if row.Key.Kind == index.Tag {
+	if row.Key.Kind == layout.Tag {
 		return a.Digest == row.Digest, nil
 	}
 	return a.Size == row.Size, nil
 }
 
-func (r *rebuild) age(k index.Kind) adopt.Age {
+func (r *rebuild) age(k layout.Kind) tree.Age {
 	if isName(k) {
 		return r.NameAge
 	}
-	return adopt.Now
+	return tree.Now
 }
 
 // missing finds the rows whose files are not there: all of them where a disk was not mounted.
 func (r *rebuild) missing() error {
-	for _, kind := range []index.Kind{index.Blob, index.Layer, index.Manifest, index.Tag} {
+	for _, kind := range []layout.Kind{layout.Blob, layout.Layer, layout.Manifest, layout.Tag} {
 		for more := true; more; {
 			gone, err := r.findMissing(kind)
 			if err != nil {
@@ -363,7 +363,7 @@ func (r *rebuild) missing() error {
 			for part := range slices.Chunk(gone, batch) {
 				var looks []index.Look
 				for _, k := range part {
-					f := found{key: k, looks: []index.Look{adopt.Look(r.Dir, k, r.age(k.Kind))}}
+					f := found{key: k, looks: []index.Look{tree.Look(r.Dir, k, r.age(k.Kind))}}
 					looks = append(looks, f.take) // what cannot be read now is found again
 				}
 				if err := r.Index.Adopt(r.ctx, looks...); err != nil {
@@ -381,14 +381,14 @@ const maxMissing = 50_000
 
 var errEnough = errors.New("enough were found")
 
-func (r *rebuild) findMissing(kind index.Kind) (gone []index.Key, err error) {
+func (r *rebuild) findMissing(kind layout.Kind) (gone []layout.Key, err error) {
 	err = r.Index.View(r.ctx, func(ix index.Reader) error {
 		return ix.Each(kind, func(row index.Row) error {
 			if !row.Placed {
 				return r.ctx.Err()
 			}
-			there, err := adopt.Exists(r.Dir, adopt.Path(row.Key))
-			if err != nil && !layout.OfOnePath(err) {
+			there, err := tree.Exists(r.Dir, row.Key.Path())
+			if err != nil && !tree.OfOnePath(err) {
 				return err
 			}
 			if err == nil && !there { // what cannot be read may be there: the walk has told of that

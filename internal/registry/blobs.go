@@ -57,31 +57,31 @@ func (r *Registry) getBlob(a *answer, hr *http.Request, req *request) error {
 	req.access(d, size)
 	blobHeader(a.Header(), d)
 	if conditional(hr) {
-		file := f.OS()
-		defer file.Close()
-		http.ServeContent(a, hr, "", time.Time{}, file)
+		http.ServeContent(a, hr, "", time.Time{}, readSeeker(f))
 		return nil
 	}
 	a.Header().Set("Accept-Ranges", "bytes")
 	if size > small {
-		file := f.OS()
-		defer file.Close()
 		a.begin(http.StatusOK, size)
-		_, err := a.ReadFrom(file)
+		_, err := a.ReadFrom(readSeeker(f))
 		return a.brokenOff(err)
 	}
 	buf := smalls.Get().(*[]byte)
 	defer smalls.Put(buf)
-	n, err := f.Read((*buf)[:size])
-	if err == nil && int64(n) < size {
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil {
+	if _, err := io.ReadFull(f, (*buf)[:size]); err != nil {
 		return err
 	}
 	a.begin(http.StatusOK, size)
-	_, err = a.Write((*buf)[:n])
+	_, err = a.Write((*buf)[:size])
 	return a.brokenOff(err)
+}
+
+// readSeeker is the file of a body, which the kernel sends by itself, or the body.
+func readSeeker(b content.Body) io.ReadSeeker {
+	if file := b.File(); file != nil {
+		return file
+	}
+	return b
 }
 
 // deleteBlob takes a layer from a repository. What it names goes with an expiry.

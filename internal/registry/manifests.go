@@ -20,8 +20,8 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/jc-lab/docker-cache-server/internal/content"
-	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
 )
 
 // getManifest sends a manifest as it was pushed, whatever the client accepts: it is never converted.
@@ -93,7 +93,7 @@ func (r *Registry) putManifest(a *answer, hr *http.Request, req *request) error 
 			return err
 		}
 	}
-	if m.Content, err = r.parse(hr, data); err != nil {
+	if m.Manifest, err = r.parse(hr, data); err != nil {
 		return err
 	}
 	if err := r.open(hr.Context(), a); err != nil {
@@ -200,7 +200,7 @@ func readManifest(hr *http.Request, held *holding, limit int64) (data []byte, er
 const parsers = 2
 
 // parse parses a manifest. A large one waits for its turn; small ones do not.
-func (r *Registry) parse(hr *http.Request, data []byte) (*index.Content, error) {
+func (r *Registry) parse(hr *http.Request, data []byte) (*manifest.Manifest, error) {
 	if len(data) > content.MaxCached {
 		select {
 		case r.parsing <- struct{}{}:
@@ -220,15 +220,15 @@ func (r *Registry) parse(hr *http.Request, data []byte) (*index.Content, error) 
 const maxReferences = 10_000
 
 // parseManifest takes a manifest that distribution takes, too, and that every reader understands alike.
-func parseManifest(contentType string, data []byte) (*index.Content, error) {
-	c, err := index.ParseContent(data)
+func parseManifest(contentType string, data []byte) (*manifest.Manifest, error) {
+	c, err := manifest.Parse(data)
 	if err == nil {
-		err = index.CheckUnambiguous(data)
+		err = manifest.CheckUnambiguous(data)
 	}
 	switch {
 	case err != nil:
 		return nil, err
-	case c.MediaType == index.SchemaOne:
+	case c.MediaType == manifest.SchemaOne:
 		return nil, errors.New("schema 1 manifests are not supported")
 	case len(c.References) > maxReferences:
 		return nil, fmt.Errorf("manifest refers to %d others, more than %d", len(c.References), maxReferences)
@@ -256,7 +256,7 @@ var untyped = []string{"", "application/x-www-form-urlencoded"}
 
 // manifestType is the type that a client says of a manifest, or else the manifest itself, by its mediaType or by
 // its shape.
-func manifestType(contentType string, c *index.Content, data []byte) (string, error) {
+func manifestType(contentType string, c *manifest.Manifest, data []byte) (string, error) {
 	said, _, _ := strings.Cut(contentType, ";")
 	said = strings.ToLower(strings.TrimSpace(said))
 	if slices.Contains(untyped, said) {

@@ -6,31 +6,18 @@ package registry
 
 import (
 	"net/http"
-	"net/netip"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
 
-	"github.com/jc-lab/docker-cache-server/internal/content"
-	"github.com/jc-lab/docker-cache-server/internal/disk"
-	"github.com/jc-lab/docker-cache-server/internal/index"
-	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/event"
 )
 
 // Options say what a registry serves.
 type Options struct {
-	Dir   layout.Dir
-	Tree  *disk.Tree
-	Index index.Store
-	Log   *logrus.Logger
+	Content Content
+	Log     *logrus.Logger
 
-	// Met learns of the links on the ways to what is used. Nil: nobody compares the index with the tree.
-	Met *layout.Met
-
-	// Resolution is how much older than the last use a row may be: the time for which leases stay in
-	// memory. The sweeper's cutoffs leave room for it.
-	Resolution time.Duration
 	// Secret signs the state of uploads that clients carry around. It outlives restarts.
 	Secret string
 	// Authenticate is nil where everybody may use the registry.
@@ -39,42 +26,16 @@ type Options struct {
 	Proxies Proxies
 	// Limits bound what one client can ask for.
 	Limits Limits
-	// OnAccess is called with each blob or manifest that was served or stored. It must not block.
-	OnAccess func(d digest.Digest, size int64)
-	// OnRequest is called after each request.
-	OnRequest func(r *http.Request, e Exchange)
+	// Publish is called with one event for each request, after its answer. Nil: no call.
+	Publish func(event.Event)
 }
 
-// Authenticate answers whether a user may use the registry. Client tells who asks: an address, or the network
-// of one.
-type Authenticate func(r *http.Request, client, user, password string) Login
-
-// Login is what became of the login of a request, in a word for metrics and log.
-type Login string
-
-// What may become of it. A Challenged request brought none: clients ask first, to hear how. A Malformed one is no
-// Basic login. Rejected is the answer of another program's check. An Abandoned one was not waited for.
-const (
-	LoggedIn      Login = "ok"
-	Challenged    Login = "challenged"
-	Malformed     Login = "malformed"
-	UnknownUser   Login = "unknown_user"
-	WrongPassword Login = "wrong_password"
-	Rejected      Login = "rejected"
-	Abandoned     Login = "abandoned"
-)
-
-// Logins are all that may become of a login.
-var Logins = []Login{LoggedIn, Challenged, Malformed, UnknownUser, WrongPassword, Rejected, Abandoned}
-
-// Failed says whether somebody was refused who gave a login.
-func (l Login) Failed() bool {
-	return l == Malformed || l == UnknownUser || l == WrongPassword || l == Rejected
-}
+// Authenticate answers whether a user may use the registry. client is what counts as one client: see NetworkOf.
+type Authenticate func(r *http.Request, client, user, password string) event.Login
 
 // Limits bound what one client can ask for.
 type Limits struct {
-	// Manifest is the largest manifest that is taken, in bytes, at most index.MaxManifest.
+	// Manifest is the largest manifest that is taken, in bytes, at most manifest.MaxManifest.
 	Manifest int64
 	// Uploads is how many unfinished uploads a client may have; 0: any number.
 	Uploads int
@@ -84,23 +45,10 @@ type Limits struct {
 	Files int
 }
 
-// Exchange is what is worth telling about a request that was answered.
-type Exchange struct {
-	Route    string     // base, catalog, tags, manifest, blob, upload, other
-	Client   netip.Addr // who asked; invalid when that has no address
-	Login    Login      // empty where nobody needs one, and for what no route answers
-	User     string     // who was let in
-	Tried    string     // who was not
-	Status   int
-	Received int64 // bytes of the request's body that were read
-	Sent     int64 // bytes of the answer's body
-	Took     time.Duration
-}
-
 // Registry is an http.Handler for /v2/.
 type Registry struct {
 	opts    Options
-	content *content.Store
+	content Content
 	uploads *uploads
 	files   files
 	room    *room
@@ -110,12 +58,18 @@ type Registry struct {
 
 // New makes a registry. It starts nothing.
 func New(opts Options) *Registry {
-	r := &Registry{opts: opts, files: newFiles(opts.Limits.Files), room: newRoom(manifestRoom), parsing: make(chan struct{}, parsers), listing: make(lane, listers)}
-	r.content = content.New(content.Options{Dir: opts.Dir, Tree: opts.Tree, Index: opts.Index, Log: opts.Log, Met: opts.Met, Resolution: opts.Resolution})
+	r := &Registry{opts: opts, content: opts.Content, files: newFiles(opts.Limits.Files), room: newRoom(manifestRoom), parsing: make(chan struct{}, parsers), listing: make(lane, listers)}
 	r.uploads = newUploads(opts.Limits.Uploads, func(u upload) bool { return r.content.HasUpload(u.repo, u.id) })
 	return r
 }
 
-// Uploads counts the unfinished uploads: those in the hands of a request, and those that wait for a client who was
-// there since.
-func (r *Registry) Uploads(since time.Time) (active, waiting int) { return r.content.Uploads(since) }
+// Stats are what a registry counts.
+type Stats struct {
+	Active, Waiting int // unfinished uploads: those to which a request sends, and those that wait for their client
+}
+
+// Stats counts now. An upload to which nothing was sent since then is not waited for.
+func (r *Registry) Stats(since time.Time) (s Stats) {
+	s.Active, s.Waiting = r.content.Uploads(since)
+	return s
+}

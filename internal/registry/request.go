@@ -3,7 +3,6 @@ package registry
 import (
 	"errors"
 	"io"
-	"net/http"
 	"net/netip"
 	"os"
 	"strings"
@@ -18,43 +17,16 @@ type request struct {
 	method   string
 	plain    bool // not encrypted: the kernel can send files
 	login    login
-	accessed []accessed // the blobs and manifests that it served or stored
+	accessed accessed // the blob or manifest that it served or stored; zero: none
 }
 
 // accessed is a blob or a manifest that a request served or stored.
 type accessed struct {
 	digest digest.Digest
-	size   int64 // of the whole, also when parts of it or only news of it were asked for
+	size   int64 // of the whole, also when the client asked for less
 }
 
-func (r *request) access(d digest.Digest, size int64) {
-	r.accessed = append(r.accessed, accessed{d, size})
-}
-
-// login is what was found out about who asks. It is asked once a request.
-type login struct {
-	result Login
-	user   string // who was let in
-	tried  string // who was not
-}
-
-func (l *login) check(r *http.Request, client netip.Addr, authenticate Authenticate) bool {
-	user, password, given := r.BasicAuth()
-	switch {
-	case given:
-		l.result = authenticate(r, NetworkOf(client), user, password)
-	case r.Header.Get("Authorization") == "":
-		l.result = Challenged
-	default:
-		l.result = Malformed
-	}
-	if l.result != LoggedIn {
-		l.tried = user
-		return false
-	}
-	l.user = user
-	return true
-}
+func (r *request) access(d digest.Digest, size int64) { r.accessed = accessed{d, size} }
 
 // route is what a path below /v2/ asks for.
 type route struct {

@@ -41,7 +41,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	}
 	defer a.leaveRoom()
 	defer a.end()
-	defer func() { r.done(hr, a, time.Since(start)) }()
+	defer func() { r.publish(hr, a, time.Since(start)) }()
 	defer a.close()
 	defer a.endTurn()
 	defer a.recover()
@@ -70,10 +70,8 @@ func (r *Registry) serve(a *answer, hr *http.Request, req *request) error {
 	if !safe(req.method) && fromElsewhere(hr) {
 		return errElsewhere
 	}
-	if req.kind != routeRoot && r.opts.Authenticate != nil && !req.login.check(hr, req.client, r.opts.Authenticate) {
-		// The same for a missing, an unknown and a wrong login.
-		a.Header().Set("WWW-Authenticate", `Basic realm="dcs"`)
-		return errcode.ErrorCodeUnauthorized
+	if err := r.admit(a, hr, req); err != nil {
+		return err
 	}
 	if req.kind != routeManifest || req.method != http.MethodPut { // which first waits for its body
 		if err := r.open(hr.Context(), a); err != nil {
@@ -108,17 +106,4 @@ func (r *request) validReference() error {
 		return errcode.ErrorCodeTagInvalid.WithDetail(r.reference)
 	}
 	return nil
-}
-
-// done tells who wants to know.
-func (r *Registry) done(hr *http.Request, a *answer, took time.Duration) {
-	if r.opts.OnAccess != nil && a.status < http.StatusBadRequest {
-		for _, s := range a.req.accessed {
-			r.opts.OnAccess(s.digest, s.size)
-		}
-	}
-	if r.opts.OnRequest != nil {
-		r.opts.OnRequest(hr, Exchange{Route: a.req.label(), Client: a.req.client, Login: a.req.login.result, User: a.req.login.user,
-			Tried: a.req.login.tried, Status: a.status, Received: a.body.got, Sent: a.written, Took: took})
-	}
 }

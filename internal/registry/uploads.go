@@ -42,7 +42,7 @@ func (r *Registry) postUpload(a *answer, hr *http.Request, req *request) error {
 		r.uploads.failed(w)
 		return err
 	}
-	r.uploads.began(w, upload{req.name, u.ID})
+	r.uploads.began(w, upload{req.name, u.ID()})
 	defer r.leave(u)
 	if whole == "" {
 		a.accepted(r, hr, u)
@@ -52,7 +52,7 @@ func (r *Registry) postUpload(a *answer, hr *http.Request, req *request) error {
 	if err == nil {
 		err = r.finish(a, hr, req, u, whole)
 	}
-	if err != nil && !u.Over {
+	if err != nil && !u.Over() {
 		u.Cancel() // nobody knows its name
 	}
 	return err
@@ -62,10 +62,10 @@ func (r *Registry) postUpload(a *answer, hr *http.Request, req *request) error {
 func (r *request) uploader() uploader { return uploader{r.login.user, NetworkOf(r.client)} }
 
 // leave lets others have an upload, and counts it no more once it is over.
-func (r *Registry) leave(u *content.Upload) {
+func (r *Registry) leave(u content.Upload) {
 	u.Close()
-	if u.Over {
-		r.uploads.ended(upload{u.Repository, u.ID})
+	if u.Over() {
+		r.uploads.ended(upload{u.Repository(), u.ID()})
 	}
 }
 
@@ -112,8 +112,8 @@ func (a *answer) created(hr *http.Request, repo string, d digest.Digest) {
 }
 
 // accepted says how far an upload is.
-func (a *answer) accepted(r *Registry, hr *http.Request, u *content.Upload) {
-	r.progress(a, hr, u.Repository, u.ID, u.Size)
+func (a *answer) accepted(r *Registry, hr *http.Request, u content.Upload) {
+	r.progress(a, hr, u.Repository(), u.ID(), u.Size())
 	a.begin(http.StatusAccepted, 0)
 }
 
@@ -141,7 +141,7 @@ func (r *Registry) believed(hr *http.Request, req *request) (size int64, ok bool
 }
 
 // resume gives an upload to who carries its state.
-func (r *Registry) resume(hr *http.Request, req *request) (*content.Upload, error) {
+func (r *Registry) resume(hr *http.Request, req *request) (content.Upload, error) {
 	size, ok := r.believed(hr, req)
 	if !ok {
 		return nil, errcode.ErrorCodeBlobUploadInvalid
@@ -150,9 +150,9 @@ func (r *Registry) resume(hr *http.Request, req *request) (*content.Upload, erro
 	if err != nil {
 		return nil, err
 	}
-	if u.Size != size && req.method != http.MethodDelete {
+	if u.Size() != size && req.method != http.MethodDelete {
 		u.Close()
-		return nil, errcode.ErrorCodeRangeInvalid.WithMessage(fmt.Sprintf("the upload has %d bytes, not %d; ask for its status, and go on from there", u.Size, size))
+		return nil, errcode.ErrorCodeRangeInvalid.WithMessage(fmt.Sprintf("the upload has %d bytes, not %d; ask for its status, and go on from there", u.Size(), size))
 	}
 	r.uploads.resumed(req.uploader(), upload{req.name, req.reference})
 	return u, nil
@@ -215,8 +215,8 @@ func (r *Registry) deleteUpload(a *answer, hr *http.Request, req *request) error
 }
 
 // receive appends what the request brings. What does not fit on the disk goes: it is what fills it.
-func (r *Registry) receive(u *content.Upload, hr *http.Request) error {
-	if err := checkRange(hr, u.Size); err != nil {
+func (r *Registry) receive(u content.Upload, hr *http.Request) error {
+	if err := checkRange(hr, u.Size()); err != nil {
 		return err
 	}
 	err := u.Receive(hr.Body, hr.ContentLength)
@@ -226,8 +226,8 @@ func (r *Registry) receive(u *content.Upload, hr *http.Request) error {
 	return err
 }
 
-func (r *Registry) finish(a *answer, hr *http.Request, req *request, u *content.Upload, d digest.Digest) error {
-	size := u.Size
+func (r *Registry) finish(a *answer, hr *http.Request, req *request, u content.Upload, d digest.Digest) error {
+	size := u.Size()
 	if err := u.Finish(hr.Context(), d); err != nil {
 		return err
 	}

@@ -3,17 +3,16 @@ package serve
 import (
 	"runtime"
 	"runtime/debug"
+
+	"github.com/jc-lab/docker-cache-server/internal/metrics"
 )
 
 // module is what this code is called, also in a program that embeds it.
 const module = "github.com/jc-lab/docker-cache-server"
 
-// build is what is known about this code.
-type build struct{ version, revision, goversion string }
-
 // buildOf reads what the go command wrote into the program.
-func buildOf() build {
-	b := build{version: "(devel)", goversion: runtime.Version()}
+func buildOf() metrics.Build {
+	b := metrics.Build{Version: "(devel)", GoVersion: runtime.Version()}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b
@@ -21,17 +20,17 @@ func buildOf() build {
 	if info.Main.Path != module {
 		for _, dep := range info.Deps {
 			if dep.Path == module {
-				b.version = dep.Version
+				b.Version = dep.Version
 			}
 		}
 		return b
 	}
 	if info.Main.Version != "" {
-		b.version = info.Main.Version
+		b.Version = info.Main.Version
 	}
 	for _, s := range info.Settings {
 		if s.Key == "vcs.revision" {
-			b.revision = s.Value
+			b.Revision = s.Value
 		}
 	}
 	return b

@@ -2,30 +2,18 @@ package serve
 
 import (
 	"context"
-	"net/http"
 	"sync"
 )
 
-// ClosedError says that a server was shut down. It is an http.ErrServerClosed.
-type ClosedError struct{}
-
-func (ClosedError) Error() string { return "the server was shut down" }
-
-// Is makes it what net/http's servers return.
-func (ClosedError) Is(target error) bool { return target == http.ErrServerClosed }
-
-// ErrClosed is any ClosedError.
-var ErrClosed error = ClosedError{}
-
-// calls are what runs on the store beside the requests because somebody asked for it. Shutdown ends them.
+// calls are what a program or a scrape asks of the store beside the requests. Shutdown ends them.
 type calls struct {
 	ctx    context.Context // ends with the server
-	mu     sync.Mutex      // guards closed, and that none begins after end; held over no call
+	mu     sync.Mutex      // guards closed, and that no call begins after end; held over no call
 	closed bool
 	all    sync.WaitGroup
 }
 
-// begin lets a call in, and gives it a context that ends with the server, too. leave has to follow.
+// begin admits a call. Its context ends with ctx or with the server. The caller must call leave at the end.
 func (c *calls) begin(ctx context.Context) (_ context.Context, leave func(), err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -42,10 +30,18 @@ func (c *calls) begin(ctx context.Context) (_ context.Context, leave func(), err
 	}, nil
 }
 
-// end lets nobody in any more, and waits for who is in. Their contexts have ended before.
+// end admits no more calls and waits for those that run. Their contexts have ended before.
 func (c *calls) end() {
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()
 	c.all.Wait()
+}
+
+// cause is why a call failed: when its context ended, the reason for that says it best.
+func cause(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }

@@ -1,141 +1,111 @@
 package serve
 
 import (
-	"bytes"
-	"context"
 	"fmt"
-	"io"
-	"slices"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	"github.com/sirupsen/logrus"
+
+	"github.com/jc-lab/docker-cache-server/internal/content/files"
+	"github.com/jc-lab/docker-cache-server/internal/event"
+	"github.com/jc-lab/docker-cache-server/internal/registry"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
-func quietLog() *logrus.Logger {
-	log := logrus.New()
-	log.SetOutput(io.Discard)
-	return log
-}
-
-func numbered(i int) event { return event{digest: digest.FromString(fmt.Sprint(i)), size: int64(i)} }
-
-func TestEventsAreToldInOrderEachOnce(t *testing.T) {
-	var told []int64
-	e := newEvents(func(ev event) { told = append(told, ev.size) }, quietLog(), maxEvents)
-	go e.deliver()
-	var want []int64
-	for i := range 10_000 {
-		e.add(numbered(i))
-		want = append(want, int64(i))
+// TestEachRequestIsOneEvent that says what it was about, whatever became of it.
+func TestEachRequestIsOneEvent(t *testing.T) {
+	o := newObserved(t, nil)
+	var mu sync.Mutex // guards all: an event is published after the answer
+	var all []event.Event
+	st := o.s.store
+	o.http.Config.Handler = registry.New(registry.Options{
+		Content: files.New(files.Options{Dir: st.Dir, Tree: st.Tree, Index: st.Index, Log: o.s.log, Met: tree.NewMet(st.Dir), Resolution: time.Minute}),
+		Log:     o.s.log, Secret: st.Secret,
+		Limits: registry.Limits{Manifest: 1 << 20},
+		Authenticate: func(_ *http.Request, _, user, _ string) event.Login {
+			if user == "eve" {
+				return event.UnknownUser
+			}
+			return event.LoggedIn
+		},
+		Publish: func(e event.Event) {
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, e)
+		}})
+	as := func(user string) string {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.SetBasicAuth(user, "x")
+		return r.Header.Get("Authorization")
 	}
-	if err := e.finish(within(t, time.Minute)); err != nil || !slices.Equal(told, want) {
-		t.Errorf("told %d events of 10000, %v", len(told), err)
+	ci := func(method, path string, body []byte, header ...string) *http.Response {
+		return o.send(method, path, body, append(header, "Authorization", as("ci"))...)
 	}
-	e.add(numbered(1)) // of a request that outlived the server: nothing happens
-}
-
-func TestEventsBeyondTheLimitAreLostAndCounted(t *testing.T) {
-	var out bytes.Buffer
-	log := logrus.New()
-	log.SetOutput(&out)
-	proceed := make(chan struct{})
-	var told []int64
-	e := newEvents(func(ev event) { <-proceed; told = append(told, ev.size) }, log, 4)
-	for i := range 10 { // nobody delivers yet: four wait, six are lost
-		e.add(numbered(i))
+	taken := 0
+	next := func() event.Event {
+		o.await("the event", func() bool { mu.Lock(); defer mu.Unlock(); return len(all) > taken })
+		mu.Lock()
+		defer mu.Unlock()
+		e := all[taken]
+		taken = len(all)
+		return e
 	}
-	go e.deliver()
-	for range 2 { // two are told, or one is told and one is in hand
-		proceed <- struct{}{}
-	}
-	e.add(numbered(10)) // half of the queue is free again
-	close(proceed)
-	if err := e.finish(within(t, time.Minute)); err != nil {
-		t.Fatal(err)
-	}
-	if want := []int64{0, 1, 2, 3, 10}; !slices.Equal(told, want) {
-		t.Errorf("told %v; want %v", told, want)
-	}
-	if n := strings.Count(out.String(), "does not keep up"); n != 1 || !strings.Contains(out.String(), "lost=6") {
-		t.Errorf("the log does not tell once that six were lost:\n%s", &out)
-	}
-}
-
-func TestAnObserverThatPanicsIsLoggedAndTheNextCallIsMade(t *testing.T) {
-	var out bytes.Buffer
-	log := logrus.New()
-	log.SetOutput(&out)
-	var told []int64
-	e := newEvents(func(ev event) {
-		if ev.size == 1 {
-			panic("observer is broken")
+	layer, conf := randomBytes(1, 1000), []byte(`{}`)
+	manifest := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":2},"layers":[{"mediaType":%q,"digest":%q,"size":1000}]}`,
+		ociManifest, ociConfig, digestOf(conf), ociLayer, digestOf(layer))
+	l, m, none := digestOf(layer), digestOf(manifest), digestOf([]byte("none"))
+	for _, c := range []struct {
+		what, method, path string
+		body               []byte
+		header             []string
+		want               event.Event
+		route              string
+		status             int
+	}{
+		{"a layer is stored", "POST", "/v2/app/blobs/uploads/?digest=" + l, layer, nil, event.Event{Kind: event.Push, Digest: digest.Digest(l), Size: 1000}, "upload", 201},
+		{"a config is stored", "POST", "/v2/app/blobs/uploads/?digest=" + digestOf(conf), conf, nil,
+			event.Event{Kind: event.Push, Digest: digest.Digest(digestOf(conf)), Size: 2}, "upload", 201},
+		{"an upload begins", "POST", "/v2/app/blobs/uploads/", nil, nil, event.Event{Kind: event.Answered}, "upload", 202},
+		{"an image is stored", "PUT", "/v2/app/manifests/v1", manifest, []string{"Content-Type", ociManifest},
+			event.Event{Kind: event.Push, Tag: "v1", Digest: digest.Digest(m), Size: int64(len(manifest))}, "manifest", 201},
+		{"a manifest that is refused", "PUT", "/v2/app/manifests/v1", []byte("{"), []string{"Content-Type", ociManifest}, event.Event{Kind: event.Answered}, "manifest", 400},
+		{"a tag is pulled", "GET", "/v2/app/manifests/v1", nil, nil,
+			event.Event{Kind: event.Pull, Hit: true, Tag: "v1", Digest: digest.Digest(m), Size: int64(len(manifest))}, "manifest", 200},
+		{"a digest is asked for", "HEAD", "/v2/app/manifests/" + m, nil, nil,
+			event.Event{Kind: event.Pull, Hit: true, Digest: digest.Digest(m), Size: int64(len(manifest))}, "manifest", 200},
+		{"a tag that does not exist", "GET", "/v2/app/manifests/v2", nil, nil, event.Event{Kind: event.Pull, Tag: "v2"}, "manifest", 404},
+		{"a part of a layer is pulled", "GET", "/v2/app/blobs/" + l, nil, []string{"Range", "bytes=0-9"},
+			event.Event{Kind: event.Pull, Hit: true, Digest: digest.Digest(l), Size: 1000}, "blob", 206},
+		{"a part that there is not", "GET", "/v2/app/blobs/" + l, nil, []string{"Range", "bytes=5000-"}, event.Event{Kind: event.Answered}, "blob", 416},
+		{"a layer that is nowhere", "GET", "/v2/app/blobs/" + none, nil, nil, event.Event{Kind: event.Pull, Digest: digest.Digest(none)}, "blob", 404},
+		{"a layer is mounted", "POST", "/v2/fork/blobs/uploads/?from=app&mount=" + l, nil, nil, event.Event{Kind: event.Push, Digest: digest.Digest(l), Size: 1000}, "upload", 201},
+		{"a list", "GET", "/v2/app/tags/list", nil, nil, event.Event{Kind: event.Answered}, "tags", 200},
+		{"a tag is deleted", "DELETE", "/v2/app/manifests/v1", nil, nil, event.Event{Kind: event.Answered}, "manifest", 202},
+	} {
+		resp := ci(c.method, c.path, c.body, c.header...)
+		got := next()
+		c.want.Repository = strings.Split(c.path, "/")[2]
+		r := got.Request
+		got.Request = event.Request{}
+		if got != c.want {
+			t.Errorf("%s: %+v\nwant %+v", c.what, got, c.want)
 		}
-		told = append(told, ev.size)
-	}, log, maxEvents)
-	go e.deliver()
-	for i := range 3 {
-		e.add(numbered(i))
-	}
-	if err := e.finish(within(t, time.Minute)); err != nil || !slices.Equal(told, []int64{0, 2}) {
-		t.Errorf("told %v, %v; want all but the one that panicked", told, err)
-	}
-	if !strings.Contains(out.String(), "level=error") || !strings.Contains(out.String(), "observer is broken") || !strings.Contains(out.String(), "events_test.go") {
-		t.Errorf("the log does not tell what panicked, and where:\n%s", &out)
-	}
-}
-
-func TestAnObserverThatDoesNotReturnIsGivenUp(t *testing.T) {
-	told, proceed := 0, make(chan struct{})
-	e := newEvents(func(event) { told++; <-proceed }, quietLog(), maxEvents)
-	go e.deliver()
-	for i := range 3 {
-		e.add(numbered(i))
-	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		e.mu.Lock()
-		waiting := len(e.queue)
-		e.mu.Unlock()
-		if waiting == 2 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the first event is not told")
+		path, _, _ := strings.Cut(c.path, "?")
+		if r.Route != c.route || r.Status != c.status || resp.StatusCode != c.status || r.Method != c.method || r.Path != path ||
+			r.User != "ci" || r.Login != event.LoggedIn || r.Client.String() != "127.0.0.1" || r.Received != int64(len(c.body)) {
+			t.Errorf("%s: %+v", c.what, r)
 		}
 	}
-	if err := e.finish(within(t, time.Millisecond)); err == nil || !strings.Contains(err.Error(), "2 more events") {
-		t.Errorf("finish = %v; want to hear of two events", err)
+	o.send("GET", "/v2/app/manifests/v1", nil, "Authorization", as("eve"))
+	if e := next(); e.Kind != event.Answered || e.Request.Login != event.UnknownUser || e.Request.Tried != "eve" || e.Request.User != "" || e.Request.Status != 401 {
+		t.Errorf("a login that failed: %+v", e)
 	}
-	close(proceed)
-	<-e.done
-	if told != 1 {
-		t.Errorf("%d events were told after finish", told-1)
+	if taken != len(all) || len(all) != 15 {
+		t.Errorf("%d events of 15 requests", len(all))
 	}
-}
-
-func TestOnlyAnObserverIsCalling(t *testing.T) {
-	var inside, beside bool
-	var e *events
-	e = newEvents(func(event) {
-		inside = e.calling()
-		done := make(chan struct{})
-		go func() { defer close(done); beside = e.calling() }()
-		<-done
-	}, quietLog(), maxEvents)
-	if e.calling() {
-		t.Error("calling before anybody is told")
-	}
-	go e.deliver()
-	e.add(numbered(0))
-	if err := e.finish(within(t, time.Minute)); err != nil || !inside || beside || e.calling() {
-		t.Errorf("calling: in the observer %t, in its goroutine %t, outside %t; %v", inside, beside, e.calling(), err)
-	}
-}
-
-func within(t *testing.T, d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	t.Cleanup(cancel)
-	return ctx
 }

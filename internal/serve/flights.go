@@ -9,17 +9,17 @@ import (
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 )
 
-// flights counts the requests that are being answered, by whichever listener they came.
+// flights counts the requests that are being answered, whichever listener they came from.
 type flights struct {
 	mu     sync.Mutex // guards the rest; held over no call
 	n      int
 	closed bool
-	landed chan struct{} // closed when closed and n is 0
+	landed chan struct{} // closed when closed is set and n is 0
 }
 
 func newFlights() *flights { return &flights{landed: make(chan struct{})} }
 
-// admit lets requests in until drain.
+// admit lets requests in until drain, and answers those that come later with 503.
 func (f *flights) admit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !f.enter() {
@@ -49,13 +49,20 @@ func (f *flights) leave() {
 	f.endLocked()
 }
 
+// count is how many requests are being answered.
+func (f *flights) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.n
+}
+
 func (f *flights) endLocked() {
 	if f.closed && f.n == 0 {
 		close(f.landed)
 	}
 }
 
-// drain lets nobody in any more, and waits for who is in. It says how many are left.
+// drain lets no more requests in and waits for those that are in. It returns how many are left when ctx is over.
 func (f *flights) drain(ctx context.Context) int {
 	f.mu.Lock()
 	f.closed = true
@@ -67,11 +74,11 @@ func (f *flights) drain(ctx context.Context) int {
 	return f.n
 }
 
-// lastWords is what is left, once ctx of a Shutdown is over, to handlers whose connections were cut, and to observers
-// of what was done until then.
+// lastWords is the time that handlers whose connections were cut, and observers, still get once ctx of a Shutdown is
+// over.
 const lastWords = time.Second
 
-// wait waits for something to be done as long as ctx lasts, and a little longer. It says whether it was.
+// wait waits for done until ctx is over, and lastWords longer. It says whether done was closed.
 func wait(ctx context.Context, done <-chan struct{}) bool {
 	select {
 	case <-done:

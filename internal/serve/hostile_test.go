@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -436,7 +437,7 @@ func TestADamagedManifestIsAMiss(t *testing.T) {
 	w.push("app:v1", img)
 	for what, content := range map[string]string{"noise": "\x00\x01", "schema 1": `{"schemaVersion":1,"name":"app","tag":"v1","fsLayers":[]}`, "nothing": ""} {
 		d := hashOf(t, img)
-		file := layout.Dir(w.dir).File(layout.Path{Kind: layout.BlobData, Digest: digestFrom(d)})
+		file := tree.Dir(w.dir).File(layout.Path{Kind: layout.BlobData, Digest: digestFrom(d)})
 		if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -4,17 +4,59 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
+
+// front is where requests come in: the HTTP server of the registry and that of debug.address, and what they listen on.
+type front struct {
+	cfg         *config.Config // of the start: a Reload changes no address
+	log         logrus.FieldLogger
+	door        *door
+	certificate *certificate // nil: plain HTTP
+	registry    *http.Server
+	debug       *http.Server
+	openDebug   bool
+	addr        atomic.Pointer[net.Addr] // of the registry's first listener
+}
+
+// idleTimeout is longer than the keep-alive of proxies in front, which is often 60 to 120 s.
+const idleTimeout = 3 * time.Minute
+
+func newFront(o Options, certificate *certificate, connections int, registry, debug http.Handler) *front {
+	f := &front{cfg: o.Config, log: o.Log, door: newDoor(connections), certificate: certificate, openDebug: o.Debug && o.Config.Debug.Address != ""}
+	f.registry, f.debug = f.server(registry), f.server(debug)
+	f.registry.ConnState = f.door.state
+	return f
+}
+
+func (f *front) server(h http.Handler) *http.Server {
+	limits := f.cfg.Limits
+	return &http.Server{Handler: h, ReadHeaderTimeout: limits.HeaderTimeout, MaxHeaderBytes: int(limits.HeaderSize),
+		IdleTimeout: idleTimeout, ErrorLog: log.New(lines{f.log}, "", 0),
+		// The end of an HTTP/2 stream waits behind what was sent before, which the client may not be taking.
+		HTTP2: &http.HTTP2Config{WriteByteTimeout: limits.StallTimeout}}
+}
+
+// lines take what net/http logs, such as failed TLS handshakes: troubles of clients.
+type lines struct{ log logrus.FieldLogger }
+
+// Write implements io.Writer.
+func (l lines) Write(p []byte) (int, error) {
+	l.log.WithField("component", "http").Debug(string(p))
+	return len(p), nil
+}
 
 // bound is a listener with the server that answers behind it.
 type bound struct {
@@ -22,46 +64,54 @@ type bound struct {
 	server *http.Server
 }
 
-// listen takes all addresses that Start serves on, or none.
-func (s *Server) listen() (all []bound, err error) {
+// listen opens all addresses that Start serves on, or none.
+func (f *front) listen() (all []bound, err error) {
 	defer func() {
 		if err != nil {
 			closeAll(all)
 		}
 	}()
-	var debug []net.Listener
-	if s.opts.Debug && s.cfg.Debug.Address != "" {
-		host, port, err := net.SplitHostPort(s.cfg.Debug.Address)
-		if err == nil {
-			debug, err = listenOn(host, port)
-		}
-		if err != nil {
-			return nil, &ListenError{"debug.address", s.cfg.Debug.Address, err}
-		}
-		for _, l := range debug {
-			all = append(all, bound{l, s.debug})
+	if f.openDebug {
+		if all, err = f.listenDebug(); err != nil {
+			return nil, err
 		}
 	}
-	host, port := s.cfg.Server.Address, strconv.Itoa(s.cfg.Server.Port)
+	host, port := f.cfg.Server.Address, strconv.Itoa(f.cfg.Server.Port)
 	found, err := listenOn(host, port)
 	if err != nil {
 		return all, &ListenError{"server.port", net.JoinHostPort(host, port), err}
 	}
-	for _, l := range found {
-		all = append(all, bound{s.certificate.wrap(listener{l, s.door}, s.main), s.main})
+	if len(all) > 0 {
+		f.log.WithField("address", addressesIn(all)).Info("metrics and health")
 	}
 	addr := found[0].Addr()
-	s.addr.Store(&addr)
-	if len(debug) > 0 {
-		s.log.WithField("address", addressesIn(debug)).Info("metrics and health")
+	f.addr.Store(&addr)
+	var registry []bound
+	for _, l := range found {
+		registry = append(registry, bound{f.certificate.wrap(listener{l, f.door}, f.registry), f.registry})
 	}
-	s.log.WithFields(logrus.Fields{"address": addressesIn(found), "version": buildOf().version, "tls": s.certificate != nil, "directory": s.cfg.Storage.Directory,
-		"ttl": config.FormatDuration(s.cfg.Cache.TTL)}).Info("serving")
+	f.log.WithFields(logrus.Fields{"address": addressesIn(registry), "version": buildOf().Version, "tls": f.certificate != nil, "directory": f.cfg.Storage.Directory,
+		"ttl": config.FormatDuration(f.cfg.Cache.TTL)}).Info("serving")
+	return append(all, registry...), nil
+}
+
+func (f *front) listenDebug() (all []bound, err error) {
+	host, port, err := net.SplitHostPort(f.cfg.Debug.Address)
+	var found []net.Listener
+	if err == nil {
+		found, err = listenOn(host, port)
+	}
+	if err != nil {
+		return nil, &ListenError{"debug.address", f.cfg.Debug.Address, err}
+	}
+	for _, l := range found {
+		all = append(all, bound{l, f.debug})
+	}
 	return all, nil
 }
 
-// addressesIn is how the log names them.
-func addressesIn(listeners []net.Listener) string {
+// addressesIn is how the log names listeners.
+func addressesIn(listeners []bound) string {
 	var all []string
 	for _, l := range listeners {
 		all = append(all, l.Addr().String())
@@ -78,7 +128,7 @@ func closeAll(all []bound) {
 // Addr is where the registry listens, with the port that it got; nil before that. Of several addresses it is
 // the first.
 func (s *Server) Addr() net.Addr {
-	if addr := s.addr.Load(); addr != nil {
+	if addr := s.front.addr.Load(); addr != nil {
 		return *addr
 	}
 	return nil
@@ -87,8 +137,8 @@ func (s *Server) Addr() net.Addr {
 // sameTries is how often a free port of one address is looked for that is free at the others too.
 const sameTries = 20
 
-// listenOn listens on all addresses of a host, at the same port. Those that this machine does not have are
-// passed over, such as ::1 without IPv6, but not all of them.
+// listenOn listens on all addresses of a host, at the same port. It leaves out those that this machine does not have,
+// such as ::1 without IPv6; it fails if the machine has none of them.
 func listenOn(host, port string) (all []net.Listener, err error) {
 	addresses, err := addressesOf(host)
 	if err != nil {
@@ -125,7 +175,7 @@ func listenOnEach(addresses []string, port string) (all []net.Listener, err erro
 	return all, nil
 }
 
-// networkOf keeps an IPv4 address from being more: Go listens on IPv6 for 0.0.0.0, too.
+// networkOf keeps an IPv4 address from meaning more: for 0.0.0.0 Go would listen on IPv6, too.
 func networkOf(address string) string {
 	if ip := net.ParseIP(address); ip.To4() != nil {
 		return "tcp4"
@@ -133,8 +183,8 @@ func networkOf(address string) string {
 	return "tcp"
 }
 
-// addressesOf are the addresses that a host stands for. That localhost is both loopbacks does not depend on
-// the machine's files: clients take either.
+// addressesOf are the addresses that a host stands for. localhost is both loopback addresses, whatever the machine's
+// files say: a client may use either.
 func addressesOf(host string) ([]string, error) {
 	if strings.EqualFold(host, "localhost") {
 		return []string{"127.0.0.1", "::1"}, nil
@@ -155,18 +205,3 @@ func (e *ListenError) Error() string { return fmt.Sprintf("listen on %s: %v", e.
 
 // Unwrap is for errors.As.
 func (e *ListenError) Unwrap() error { return e.Err }
-
-// Hint says what the operator can do.
-func (e *ListenError) Hint() string {
-	another := "choose another --server.port (or --server.address)"
-	if e.Key == "debug.address" {
-		another = "choose another --debug.address, or turn it off: --debug.address ''"
-	}
-	switch {
-	case errors.Is(e.Err, syscall.EACCES):
-		return "low ports are for root and for who has CAP_NET_BIND_SERVICE; " + another
-	case errors.Is(e.Err, syscall.EADDRINUSE):
-		return "stop what listens there, or " + another
-	}
-	return another
-}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // TestAListIsFullOrAnError: what cannot be looked at is not left out of a list, for nobody could tell that from one
@@ -24,7 +25,7 @@ func TestAListIsFullOrAnError(t *testing.T) {
 		referrers = append(referrers, w.put("app", "", map[string]any{"schemaVersion": 2, "mediaType": ociIndex, "manifests": []any{},
 			"subject": descriptor(ociManifest, subject, 1), "annotations": map[string]string{"n": fmt.Sprint(i)}}))
 	}
-	dir := layout.Dir(w.dir)
+	dir := tree.Dir(w.dir)
 	tag := filepath.Dir(dir.File(layout.Path{Kind: layout.TagLink, Repository: "app", Tag: "v1"}))
 	revision := dir.File(layout.Path{Kind: layout.RevisionLink, Repository: "app", Digest: digestFrom(referrers[0])})
 	blob := dir.File(layout.Path{Kind: layout.BlobData, Digest: digestFrom(referrers[1])})
@@ -73,7 +74,7 @@ func TestAListIsFullOrAnError(t *testing.T) {
 		w.want(200, "GET", c.list, nil, "")
 	}
 	mend := unreadable(tag)
-	if _, err := w.s.store.index.CloseGate(t.Context()); err != nil { // so that the tree is walked
+	if _, err := w.s.store.Index.CloseGate(t.Context()); err != nil { // so that the tree is walked
 		t.Fatal(err)
 	}
 	if status := w.do("GET", "/v2/app/tags/list", nil, "").StatusCode; status < 500 {

@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -9,41 +8,60 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/jc-lab/docker-cache-server/internal/event"
 	"github.com/jc-lab/docker-cache-server/internal/registry"
+	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
-// requested measures a request, and writes its line and the one of a login that failed.
-func (s *Server) requested(r *http.Request, e registry.Exchange) {
-	s.metrics.request(r.Method, e)
-	if e.Login.Failed() && s.failures.admit(registry.NetworkOf(e.Client), time.Now()) {
-		s.log.WithFields(logrus.Fields{"user": printable(e.Tried), "remote": asker(r, e), "reason": string(e.Login)}).Warn("login failed")
+// requestLog writes a line for each request, if log.access is on, and one for each login that failed.
+type requestLog struct {
+	log      logrus.FieldLogger
+	config   func() *config.Config
+	failures failures
+}
+
+// observe writes the lines of a request.
+func (l *requestLog) observe(e event.Event) {
+	r := e.Request
+	if r.Method == "" {
+		return // no request
 	}
-	if !s.Config().Log.Access {
+	if r.Login.Failed() && l.failures.admit(registry.NetworkOf(r.Client), time.Now()) {
+		l.log.WithFields(logrus.Fields{"user": printable(r.Tried), "remote": address(r), "reason": string(r.Login)}).Warn("login failed")
+	}
+	if !l.config().Log.Access {
 		return
 	}
-	fields := logrus.Fields{"method": short(r.Method), "path": short(r.URL.Path), "status": e.Status, "bytes_in": e.Received,
-		"bytes_out": e.Sent, "duration_ms": milliseconds(e.Took), "remote": asker(r, e)}
-	if e.User != "" {
-		fields["user"] = e.User
+	fields := logrus.Fields{"method": short(r.Method), "path": short(r.Path), "status": r.Status, "bytes_in": r.Received,
+		"bytes_out": r.Sent, "duration_ms": milliseconds(r.Took), "remote": address(r)}
+	if r.User != "" {
+		fields["user"] = r.User
 	}
-	if agent := r.UserAgent(); agent != "" {
-		fields["agent"] = short(agent)
+	if r.Agent != "" {
+		fields["agent"] = short(r.Agent)
 	}
-	s.log.WithFields(fields).Info("request")
+	l.log.WithFields(fields).Info("request")
 }
 
-// asker is the address of who asked.
-func asker(r *http.Request, e registry.Exchange) string {
-	if !e.Client.IsValid() {
-		return r.RemoteAddr
+// summarize ends a window that is over, with one line about the failed logins that got none.
+func (l *requestLog) summarize(now time.Time) {
+	if n := l.failures.end(now); n > 0 {
+		l.log.WithField("count", n).Warn(failureSummary)
 	}
-	return e.Client.String()
 }
 
-// milliseconds is how the log writes how long something took, so that machines can add up.
+// address is that of the client, as the log has it.
+func address(r event.Request) string {
+	if !r.Client.IsValid() {
+		return r.Peer
+	}
+	return r.Client.String()
+}
+
+// milliseconds is how the log writes a duration: a number that machines can add up.
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// short bounds what a client can write into the log with one request. Paths of the API stay below it.
+// short bounds what a client can write into the log with one request. No path of the API is longer.
 func short(s string) string {
 	const most = 512
 	if len(s) <= most {
@@ -52,7 +70,7 @@ func short(s string) string {
 	return s[:most] + "…"
 }
 
-// printable is a name that anybody may have sent, as a line of the log can show it.
+// printable makes a user name that a client sent safe for a line of the log.
 func printable(name string) string {
 	const most = 64
 	n := 0
@@ -69,17 +87,17 @@ func printable(name string) string {
 	}, name)
 }
 
-// failures bounds the lines about logins that failed: who guesses passwords must not fill the disk with them, nor
-// crowd out another one who does.
+// failures bounds the lines about failed logins in a window of time. A client that guesses passwords must not fill the
+// disk with them, nor hide that another client guesses, too.
 type failures struct {
-	mu     sync.Mutex // guards the rest; held over no call
-	began  time.Time  // the window; zero: there was nothing in it
-	lines  map[string]int
-	said   int
-	unsaid int
+	mu      sync.Mutex     // guards the rest; held over no call
+	began   time.Time      // when the window began; zero: no login has failed since the last one
+	lines   map[string]int // by client
+	written int
+	dropped int
 }
 
-// In a window so many lines are written about one client, and about all.
+// So many lines are written in a window, about one client and about all clients.
 const (
 	failureWindow  = time.Minute
 	failuresOfOne  = 10
@@ -94,23 +112,23 @@ func (f *failures) admit(client string, now time.Time) bool {
 	if f.began.IsZero() {
 		f.began, f.lines = now, map[string]int{}
 	}
-	if f.said >= failuresOfAll || f.lines[client] >= failuresOfOne {
-		f.unsaid++
+	if f.written >= failuresOfAll || f.lines[client] >= failuresOfOne {
+		f.dropped++
 		return false
 	}
 	f.lines[client]++
-	f.said++
+	f.written++
 	return true
 }
 
 // end ends a window that is over, and returns how many failures of it got no line.
-func (f *failures) end(now time.Time) (unsaid int) {
+func (f *failures) end(now time.Time) (dropped int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.began.IsZero() || now.Sub(f.began) < failureWindow {
 		return 0
 	}
-	unsaid = f.unsaid
-	f.began, f.lines, f.said, f.unsaid = time.Time{}, nil, 0, 0
-	return unsaid
+	dropped = f.dropped
+	f.began, f.lines, f.written, f.dropped = time.Time{}, nil, 0, 0
+	return dropped
 }

@@ -162,17 +162,17 @@ func TestWhoGuessesDoesNotFillTheLog(t *testing.T) {
 	if last := lines[len(lines)-1]; len(lines) != failuresOfOne+1 || last["user"] != "other" || last["reason"] != "rejected" {
 		t.Errorf("%d lines, the last is %v; want %d of the one network and one of the other client", len(lines), last, failuresOfOne)
 	}
-	s.watchLogins(time.Now())
+	s.requestLog.summarize(time.Now())
 	if n := len(log.said(failureSummary)); n != 0 {
 		t.Errorf("%d summaries before the window is over", n)
 	}
-	s.watchLogins(time.Now().Add(failureWindow))
+	s.requestLog.summarize(time.Now().Add(failureWindow))
 	if sum := log.await(t, failureSummary, 1); sum[0]["count"] != float64(300-failuresOfOne) {
 		t.Errorf("the summary is %v; want %d", sum, 300-failuresOfOne)
 	}
 	sendAs(t, "GET", url+"/v2/", "user", "x", nil, "X-Forwarded-For", "2001:db8::1")
 	log.await(t, "login failed", failuresOfOne+2) // in the next window
-	s.watchLogins(time.Now().Add(2 * failureWindow))
+	s.requestLog.summarize(time.Now().Add(2 * failureWindow))
 	if n := len(log.said(failureSummary)); n != 1 {
 		t.Errorf("%d summaries; want none of a window in which each failure had a line", n)
 	}
@@ -210,7 +210,7 @@ func TestAChangedHtpasswdFileIsTold(t *testing.T) {
 	file := users.Open(cfg.Auth.Htpasswd)
 	look := func() {
 		for range 3 {
-			s.watchLogins(time.Now())
+			s.logins.watch()
 		}
 	}
 	look()

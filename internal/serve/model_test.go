@@ -15,10 +15,10 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/gc"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 var (
@@ -442,8 +442,8 @@ func (m *model) expireHere(string) {
 // expireBeside is what dcs gc does beside a server: a connection of its own, and a clock of its own.
 func (m *model) expireBeside(string) {
 	m.doubt()
-	dir := layout.Dir(m.dir)
-	tree, err := disk.OpenTree(m.dir, dir.Metadata(), dir.Reached()...)
+	dir := tree.Dir(m.dir)
+	tree, err := tree.OpenTree(m.dir, dir.Metadata(), dir.Reached()...)
 	if err != nil {
 		m.Fatal(err)
 	}
@@ -452,7 +452,7 @@ func (m *model) expireBeside(string) {
 		m.Fatal(err)
 	}
 	c := gc.Collector{Dir: dir, Tree: tree, Index: ix, Log: m.s.log}
-	_, err = c.Run(m.Context(), Policy(m.s.cfg), false)
+	_, err = c.Run(m.Context(), m.s.policy(), false)
 	if cerr := ix.Close(); err != nil || cerr != nil {
 		m.Fatal(err, cerr)
 	}
@@ -475,7 +475,7 @@ func (m *model) restartServer(string) { m.restart() }
 // crash goes on with the files as they are at this moment, as after kill -9.
 func (m *model) crash(string) {
 	m.crashes++
-	if err := m.s.store.index.Beat(m.Context()); err != nil { // every 5 s, which are hours here
+	if err := m.s.store.Index.Beat(m.Context()); err != nil { // every 5 s, which are hours here
 		m.Fatal(err)
 	}
 	elsewhere := m.TempDir()
@@ -492,7 +492,7 @@ func (m *model) loseIndex(string) {
 	m.losses++
 	m.stop()
 	for _, suffix := range []string{"", "-wal", "-shm"} {
-		if err := os.Remove(layout.Dir(m.dir).Index() + suffix); err != nil && !os.IsNotExist(err) {
+		if err := os.Remove(tree.Dir(m.dir).Index() + suffix); err != nil && !os.IsNotExist(err) {
 			m.Fatal(err)
 		}
 	}
@@ -552,7 +552,7 @@ func (m *model) keep(th thing, alive map[thing]bool) {
 // every tag that resolves is whole.
 func (m *model) check() {
 	m.Helper()
-	dir := layout.Dir(m.dir)
+	dir := tree.Dir(m.dir)
 	for th := range m.alive() {
 		repo, reference := th.split()
 		if !strings.Contains(reference, ":") {
@@ -567,7 +567,7 @@ func (m *model) check() {
 }
 
 // present wants a blob or a manifest, its link and its bytes.
-func (m *model) present(dir layout.Dir, repo, d string) {
+func (m *model) present(dir tree.Dir, repo, d string) {
 	m.Helper()
 	kind := layout.LayerLink
 	if _, is := m.manifests[d]; is {
@@ -586,7 +586,7 @@ func (m *model) present(dir layout.Dir, repo, d string) {
 // checkForgotten wants everything gone that cannot have been used for its life.
 func (m *model) checkForgotten() {
 	m.Helper()
-	dir := layout.Dir(m.dir)
+	dir := tree.Dir(m.dir)
 	oldest := m.Now().Add(-ttl - resolution - time.Second)
 	there := map[string]bool{} // digests that some repository may still have, or had until a client took its link away
 	for th, at := range m.recent {
@@ -603,7 +603,7 @@ func (m *model) checkForgotten() {
 		if !m.recent[th].Before(oldest) {
 			continue
 		}
-		for _, kind := range []layout.Kind{layout.LayerLink, layout.RevisionLink} {
+		for _, kind := range []layout.PathKind{layout.LayerLink, layout.RevisionLink} {
 			if _, err := os.Stat(dir.File(layout.Path{Kind: kind, Repository: repo, Digest: digestFrom(d)})); err == nil {
 				m.Errorf("%s is still linked, %v after its last use", th, m.Now().Sub(m.recent[th]))
 			}

@@ -20,8 +20,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -67,13 +67,10 @@ func newObserved(t *testing.T, change func(*config.Config, *Options)) *observed 
 func (o *observed) events() []string {
 	o.Helper()
 	o.await("requests are over and events are told", func() bool {
-		o.s.flights.mu.Lock()
-		flying := o.s.flights.n
-		o.s.flights.mu.Unlock()
-		return flying == 0
+		return o.s.flights.count() == 0
 	})
 	const marker = "marker"
-	o.s.events.add(event{digest: marker, deleted: true})
+	o.s.callbacks.add(call{digest: marker, deleted: true})
 	var told []string
 	o.await("the events are told", func() bool {
 		o.mu.Lock()
@@ -108,7 +105,7 @@ func (o *observed) awaitRun(what string, ok func() bool) {
 // runs is how many expiry runs of the server have ended.
 func (o *observed) runs() (n float64) {
 	o.Helper()
-	families, err := o.s.metrics.registry.Gather()
+	families, err := o.s.metrics.Registry().Gather()
 	if err != nil {
 		o.Fatal(err)
 	}
@@ -346,19 +343,19 @@ func TestObserversHearOfEachFileThatGoesOnce(t *testing.T) {
 	o.want(201, "PUT", "/v2/app/manifests/v1", deleted, ociManifest)
 	o.want(201, "PUT", "/v2/idle/manifests/v1", idle, ociManifest)
 	// The row and the file of a blob may part company: by a crash between the two, or by hand.
-	half, lost, empty := o.fileOf("half placed"), o.upload("app", []byte("removed by hand")), index.BlobKey(digest.FromString("never came"))
-	for _, k := range []index.Key{index.BlobKey(half), empty} {
-		if err := o.s.store.index.Claim(t.Context(), index.Claim{Key: k, Size: 1}); err != nil {
+	half, lost, empty := o.fileOf("half placed"), o.upload("app", []byte("removed by hand")), layout.BlobKey(digest.FromString("never came"))
+	for _, k := range []layout.Key{layout.BlobKey(half), empty} {
+		if err := o.s.store.Index.Claim(t.Context(), index.Claim{Key: k, Size: 1}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Remove(o.s.store.dir.File(adopt.Path(index.BlobKey(digest.Digest(lost))))); err != nil {
+	if err := os.Remove(o.s.store.Dir.File(layout.BlobKey(digest.Digest(lost)).Path())); err != nil {
 		t.Fatal(err)
 	}
 	o.want(202, "DELETE", "/v2/app/manifests/"+digestOf(deleted), nil, "")
 	o.events()
 	o.pass(grace + time.Minute + time.Second)
-	o.awaitRun("the deleted manifest goes", func() bool { return o.totals().Blobs == 3 && !o.known(empty) && !o.known(index.BlobKey(half)) })
+	o.awaitRun("the deleted manifest goes", func() bool { return o.totals().Blobs == 3 && !o.known(empty) && !o.known(layout.BlobKey(half)) })
 	o.wantEvents(removal(digestOf(deleted)), removal(half.String()))
 	o.pass(ttl)
 	o.await("the idle image goes", func() bool { return o.totals().Tags == 0 })
@@ -377,7 +374,7 @@ func TestObserversHearOfEachFileThatGoesOnce(t *testing.T) {
 func (o *observed) fileOf(content string) digest.Digest {
 	o.Helper()
 	d := digest.FromString(content)
-	file := o.s.store.dir.File(adopt.Path(index.BlobKey(d)))
+	file := o.s.store.Dir.File(layout.BlobKey(d).Path())
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		o.Fatal(err)
 	}
@@ -387,9 +384,9 @@ func (o *observed) fileOf(content string) digest.Digest {
 	return d
 }
 
-func (o *observed) known(k index.Key) (known bool) {
+func (o *observed) known(k layout.Key) (known bool) {
 	o.Helper()
-	err := o.s.store.index.View(o.Context(), func(r index.Reader) error {
+	err := o.s.store.Index.View(o.Context(), func(r index.Reader) error {
 		row, err := r.Row(k)
 		known = row != nil
 		return err

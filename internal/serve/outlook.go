@@ -8,8 +8,8 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/inspect"
 )
 
-// outlook keeps what can only be found by a pass over the whole store: what is due when. Whoever reads metrics gets
-// the last figures, and has newer ones made when they are old.
+// outlook keeps the figures that need a pass over the whole store: how many bytes are due when. A scrape gets the last
+// figures, and begins a new pass when they are old.
 type outlook struct {
 	look  func(context.Context) (figures inspect.Figures, whole bool, err error)
 	calls *calls
@@ -75,9 +75,9 @@ func (o *outlook) beginLocked() {
 
 // sum is a pass over the store. It says nothing while the index is not whole.
 func (s *Server) sum(ctx context.Context) (figures inspect.Figures, whole bool, err error) {
-	if whole, err = s.store.index.GateOpen(ctx); err != nil || !whole {
+	if whole, err = s.store.Index.GateOpen(ctx); err != nil || !whole {
 		return figures, false, err
 	}
-	figures, err = inspect.Sum(ctx, s.store.index, s.policy())
+	figures, err = inspect.Sum(ctx, s.store.Index, s.policy())
 	return figures, true, err
 }

@@ -3,15 +3,15 @@ package serve
 import (
 	"net"
 
-	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/owner"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // reach calls what looks at a file that the operator named, with the rights for it: those of the process, and
 // those of root where a process of root's works as the owner of its data directory.
 type reach func(path string, look func() error) error
 
-func reachFrom(dir layout.Dir) reach {
+func reachFrom(dir tree.Dir) reach {
 	return func(path string, look func() error) error { return owner.Outside(string(dir), path, look) }
 }
 

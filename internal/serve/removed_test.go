@@ -10,7 +10,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -35,18 +35,18 @@ func TestAServerKeepsItsDirectoryWhateverIsRemovedBesideIt(t *testing.T) {
 			if pushed {
 				w.push("team/app:v2", w.image(1))
 			}
-			w.s.watch(t.Context())
+			w.s.keeper.watch(t.Context())
 			w.awaitGate()
 			if fi, err := os.Stat(filepath.Join(w.dir, ".metadata")); err != nil || fi.Mode() != fs.ModeDir|0o700 {
 				t.Errorf("%s: the private directory: %v, %v", what, fi, err)
 			}
-			if s, err := w.second(); !errors.Is(err, layout.ErrLocked) {
+			if s, err := w.second(); !errors.Is(err, tree.ErrLocked) {
 				t.Errorf("%s: a second server: %v", what, err)
 				if err == nil {
 					_ = s.Shutdown(time.Second)
 				}
 			}
-			if live, err := layout.Dir(w.dir).Live(); err != nil || live == nil || live.Index != w.s.store.index.ID() {
+			if live, err := tree.Dir(w.dir).Live(); err != nil || live == nil || live.Index != w.s.store.Index.ID() {
 				t.Errorf("%s: who looks for a server finds %+v, %v", what, live, err)
 			}
 			w.pull("team/app:v1")
@@ -68,14 +68,14 @@ func TestAServerThatEndsLeavesTheLockOfAnotherOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.s.store.lock.Keep(t.Context()); !errors.Is(err, layout.ErrLocked) {
+	if err := w.s.store.Keep(t.Context()); !errors.Is(err, tree.ErrLocked) {
 		t.Errorf("the first one is told: %v", err)
 	}
 	w.http.Close()
 	if err := w.s.Shutdown(time.Second); err != nil {
 		t.Error(err)
 	}
-	if live, err := layout.Dir(w.dir).Live(); err != nil || live == nil || live.Index != s.store.index.ID() {
+	if live, err := tree.Dir(w.dir).Live(); err != nil || live == nil || live.Index != s.store.Index.ID() {
 		t.Errorf("who looks for a server finds %+v, %v", live, err)
 	}
 	if err := s.Shutdown(time.Second); err != nil {
@@ -101,7 +101,7 @@ func TestAnOlderIndexVoidsNoPromise(t *testing.T) {
 		w.pull("team/app:v1")
 		loose := w.upload("team/app", []byte("the layer of a push that is under way"))
 		w.pass(45 * time.Minute)
-		w.s.watch(t.Context())
+		w.s.keeper.watch(t.Context())
 		w.pull("team/app:v1")
 		w.want(200, "HEAD", "/v2/team/app/blobs/"+loose, nil, "")
 		if !running {
@@ -116,7 +116,7 @@ func TestAnOlderIndexVoidsNoPromise(t *testing.T) {
 			t.Fatal(err)
 		}
 		if running {
-			w.s.watch(t.Context())
+			w.s.keeper.watch(t.Context())
 			w.awaitGate()
 		} else {
 			w.start()

@@ -249,7 +249,7 @@ func TestWhoSendsALayerByBytesHoldsLittleMemory(t *testing.T) {
 		fmt.Fprintf(w.dial(), "PATCH %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\nb", path, w.host, []int{1 << 10, 1 << 20}[i%2])
 	}
 	w.await("all are in the hands of a request", func() bool {
-		active, _ := w.s.registry.Uploads(time.Now().Add(-time.Hour))
+		active := w.s.registry.Stats(time.Now().Add(-time.Hour)).Active
 		return active == uploads
 	})
 	if used := live() - before; used > uploads*(100<<10) {

@@ -20,7 +20,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -99,7 +99,7 @@ func TestTLSSeesAnEditThatKeepsSizeAndTime(t *testing.T) {
 		}
 	}
 	edit(1)
-	c, err := newCertificate(files, reachFrom(layout.Dir(dir)))
+	c, err := newCertificate(files, reachFrom(tree.Dir(dir)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -86,7 +86,7 @@ func TestALayerPulledAloneDoesNotKeepItsImage(t *testing.T) {
 func TestTTLZeroIsNever(t *testing.T) {
 	w := newWorld(t)
 	w.push("app:v1", w.image(1))
-	w.s.cfg.Cache.TTL = 0
+	w.s.Config().Cache.TTL = 0
 	w.pass(10 * 365 * 24 * time.Hour)
 	rep := w.expire()
 	if rep.Removed.Any() || !time.Time(rep.Cutoff).IsZero() {

@@ -25,6 +25,8 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/gc"
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -111,7 +113,7 @@ func (w *world) restart() {
 func (w *world) awaitGate() {
 	w.Helper()
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		if open, err := w.s.store.index.GateOpen(w.Context()); err != nil {
+		if open, err := w.s.store.Index.GateOpen(w.Context()); err != nil {
 			w.Fatal(err)
 		} else if open {
 			return
@@ -123,13 +125,13 @@ func (w *world) awaitGate() {
 // expire is one run of the built-in cleaner.
 func (w *world) expire() gc.Report {
 	w.Helper()
-	c := gc.Collector{Dir: w.s.store.dir, Tree: w.s.store.tree, Index: w.s.store.index, Log: w.s.log}
-	plan, err := c.NewPlan(w.Context(), Policy(w.s.cfg))
+	c := gc.Collector{Dir: w.s.store.Dir, Tree: w.s.store.Tree, Index: w.s.store.Index, Log: w.s.log}
+	plan, err := c.NewPlan(w.Context(), w.s.policy())
 	if err != nil {
 		w.Fatal(err)
 	}
 	planned := plan.Result()
-	rep, err := c.Run(w.Context(), Policy(w.s.cfg), false)
+	rep, err := c.Run(w.Context(), w.s.policy(), false)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -191,7 +193,7 @@ func (w *world) fetch(repo, reference string) {
 		w.Errorf("manifest %s of %s: %d, digest %s, content %s", reference, repo, resp.StatusCode, d, digestOf(data))
 		return
 	}
-	content, err := index.ParseContent(data)
+	content, err := manifest.Parse(data)
 	if err != nil {
 		w.Errorf("manifest %s of %s: %v", reference, repo, err)
 		return
@@ -353,8 +355,8 @@ func (w *world) empty() {
 	if t := w.totals(); t != (index.Totals{}) {
 		w.Errorf("left in the index: %+v", t)
 	}
-	err := w.s.store.index.View(w.Context(), func(r index.Reader) error {
-		for _, k := range []index.Kind{index.Blob, index.Layer, index.Manifest, index.Tag} {
+	err := w.s.store.Index.View(w.Context(), func(r index.Reader) error {
+		for _, k := range []layout.Kind{layout.Blob, layout.Layer, layout.Manifest, layout.Tag} {
 			if err := r.Each(k, func(row index.Row) error {
 				w.Errorf("left in the index: %s", row.Key)
 				return nil

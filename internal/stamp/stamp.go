@@ -1,16 +1,18 @@
-// Package stamp writes times as the contract wants them: RFC 3339, UTC, always three fractional digits.
+// Package stamp writes times for machines. They all have one form, so that programs can compare them as text: RFC 3339,
+// UTC, always three fractional digits.
 package stamp
 
 import "time"
 
-// Layout is how times are written for machines.
+// Layout is the form of every time that dcs writes for machines, as package time reads it.
 const Layout = "2006-01-02T15:04:05.000Z"
 
 const quoted = `"` + Layout + `"`
 
-// Time is a time in JSON. The zero time is null.
+// Time is a time in JSON, to the millisecond. The zero time is null: never, or not known.
 type Time time.Time
 
+// String returns the time as in JSON, without quotes. The zero time is empty.
 func (t Time) String() string {
 	if time.Time(t).IsZero() {
 		return ""

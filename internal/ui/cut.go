@@ -7,10 +7,10 @@ import (
 	"github.com/charmbracelet/lipgloss"
 )
 
-// ellipsis stands for what does not fit.
+// ellipsis stands for the characters that are cut out.
 const ellipsis = "…"
 
-// cut shortens a text to a width, at its end.
+// cut shortens a text to a width: it cuts off the end.
 func cut(text string, width int) string {
 	if lipgloss.Width(text) <= width {
 		return text
@@ -18,7 +18,7 @@ func cut(text string, width int) string {
 	return head(text, width-1) + ellipsis
 }
 
-// head is as much of the beginning of a text as fits.
+// head returns as many characters from the beginning of a text as fit.
 func head(text string, width int) string {
 	runes := []rune(text)
 	for len(runes) > 0 && lipgloss.Width(string(runes)) > width {
@@ -27,7 +27,7 @@ func head(text string, width int) string {
 	return string(runes)
 }
 
-// tail is as much of the end of a text as fits.
+// tail returns as many characters from the end of a text as fit.
 func tail(text string, width int) string {
 	runes := []rune(text)
 	for len(runes) > 0 && lipgloss.Width(string(runes)) > width {
@@ -36,8 +36,8 @@ func tail(text string, width int) string {
 	return string(runes)
 }
 
-// CutName shortens a name in its middle: how it begins and how it ends tells it from its neighbours. Of a path
-// whole parts are left out as far as possible: "company/…/api-gateway".
+// CutName shortens a name in its middle, since its beginning and its end distinguish it from its neighbours. Of a path
+// it leaves out whole parts where that is enough: "company/…/api-gateway".
 func CutName(text string, width int) string {
 	if lipgloss.Width(text) <= width {
 		return text
@@ -55,7 +55,7 @@ func CutName(text string, width int) string {
 	return head(text, max(0, width-1-lipgloss.Width(end))) + ellipsis + end
 }
 
-// CutList shortens names that are joined by commas, and says how many are left out: "v1 +2 more".
+// CutList shortens a list that JoinList made, and says how many names it left out: "v1 +2 more".
 func CutList(text string, width int) string {
 	if lipgloss.Width(text) <= width {
 		return text
@@ -80,17 +80,17 @@ func CutList(text string, width int) string {
 	return cut(fmt.Sprintf("%d in all", len(names)), width)
 }
 
-// shortestName is what must be left of a name in a list: a letter at each end.
+// shortestName is the least width of a name in a list that was cut: a letter at each end.
 const shortestName = 3
 
 const listSeparator = ", "
 
-// JoinList joins names for a cell that CutList shortens.
+// JoinList joins names into a text that CutList can shorten.
 func JoinList(names []string) string { return strings.Join(names, listSeparator) }
 
 func more(n int) string { return fmt.Sprintf(" +%d more", n) }
 
-// CutDigest leaves out the algorithm of a digest, and what of its sum does not fit.
+// CutDigest leaves out the algorithm of a digest, and cuts its sum to the width.
 func CutDigest(text string, width int) string {
 	if _, sum, ok := strings.Cut(text, ":"); ok {
 		text = sum

@@ -56,7 +56,8 @@ func TestAListThatIsCutSaysHowManyItLeftOut(t *testing.T) {
 // then are names cut.
 func TestNamesAreTheLastToBeCut(t *testing.T) {
 	table := Table{
-		Columns: []Column{{Title: "NAME", Flexible: true, Cut: CutName}, {Title: "DIGEST", Flexible: true, Min: 12, Cut: CutDigest, First: true},
+		Columns: []Column{{Title: "NAME", Flexible: true, Cut: CutName},
+			{Title: "DIGEST", Flexible: true, Min: 12, Cut: CutDigest, First: true},
 			{Title: "FREES", Drop: 1, First: true}, {Title: "WHY", Drop: 2, First: true}},
 		Rows: [][]Cell{Text("company/platform/api-gateway", "sha256:1a2b3c4d5e6f", "1.0 MiB", "tagged")},
 	}

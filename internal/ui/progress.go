@@ -12,41 +12,41 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// Step says how far something is that takes a while.
+// Step says how far a command is. The zero Step draws nothing.
 type Step struct {
-	What  string // is being done
+	What  string // what the command is doing: "removing"
 	Done  int64  // objects
-	Total int64  // objects; 0: nobody knows, and there is no bar
-	Bytes int64  // 0: none to speak of
+	Total int64  // objects; 0: not known, and no bar is drawn
+	Bytes int64  // of the objects that are done; 0: not shown
 }
 
 const (
-	// patience is how long nothing is drawn: most runs are over by then.
+	// patience is how long nothing is drawn. Most commands end before that.
 	patience = 500 * time.Millisecond
-	// frame is how long a line stands before it is drawn again.
+	// frame is the time between two drawings of the line.
 	frame = 100 * time.Millisecond
 
 	longestBar, shortestBar = 40, 8 // columns of the screen
 	wipe                    = "\r\x1b[K"
 )
 
-// Progress draws one line at the bottom of a terminal that says how far something is. What else goes to
-// that terminal meanwhile is written through it, so that neither tears the other. Without a terminal it
-// draws nothing and passes on what is written.
+// Progress draws one line at the bottom of a terminal that says how far a command is. Other lines for that terminal are
+// written through it, so that they and the drawn line do not tear each other. Without a terminal it draws nothing and
+// writes those lines as they are. Its methods may be called from several goroutines.
 type Progress struct {
 	out    io.Writer
 	width  func() int
 	styles styleSet
-	stop   chan struct{} // closed by Close; nil: nothing is ever drawn
+	stop   chan struct{} // closed by Close; nil: out is no terminal, and nothing is drawn
 	end    sync.Once     // closes stop
 	drawer sync.WaitGroup
 
-	mu    sync.Mutex // guards the rest, and the order of what goes to out: held while it is written
+	mu    sync.Mutex // guards the rest; also held while out is written, which keeps the order of lines
 	step  Step
-	shown bool // the line stands on the screen
+	shown bool // the line is on the screen
 }
 
-// NewProgress draws on out, if that is a terminal that can. Close ends it.
+// NewProgress draws on out if it is a terminal that can wipe a line. It starts a goroutine that draws; Close ends it.
 func NewProgress(out io.Writer, getenv func(string) string) *Progress {
 	p := &Progress{out: out, width: func() int { return Width(out, getenv) }, styles: styles(out, Colour(out, getenv))}
 	if Terminal(out) && getenv("TERM") != "dumb" {
@@ -56,7 +56,8 @@ func NewProgress(out io.Writer, getenv func(string) string) *Progress {
 	return p
 }
 
-// Show says how far things are. It costs next to nothing. The zero Step wipes the line at once.
+// Show sets the step that is drawn next. It is cheap enough to be called for every object. The zero Step wipes the line
+// at once.
 func (p *Progress) Show(s Step) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -66,7 +67,7 @@ func (p *Progress) Show(s Step) {
 	}
 }
 
-// Write writes lines above the one that is drawn.
+// Write writes lines above the drawn one.
 func (p *Progress) Write(b []byte) (int, error) { return p.writeTo(p.out, b) }
 
 func (p *Progress) writeTo(out io.Writer, b []byte) (int, error) {
@@ -81,8 +82,8 @@ func (p *Progress) writeTo(out io.Writer, b []byte) (int, error) {
 	return n, err
 }
 
-// Above returns a writer for what goes to another stream. Where that is a terminal it may be the one on which the line
-// is drawn, and so is written as Write does.
+// Above returns a writer for another stream. If that stream is a terminal too, it may be the one on which the line is
+// drawn: then the writer writes above the line, as Write does.
 func (p *Progress) Above(to io.Writer) io.Writer {
 	if p.stop == nil || !Terminal(to) {
 		return to
@@ -97,7 +98,7 @@ type above struct {
 
 func (a above) Write(b []byte) (int, error) { return a.line.writeTo(a.to, b) }
 
-// Close wipes the line for good. It may be called more than once, and Write goes on working.
+// Close wipes the line and draws no more. It may be called more than once, and Write still works after it.
 func (p *Progress) Close() {
 	if p.stop == nil {
 		return
@@ -126,8 +127,8 @@ func (p *Progress) draw() {
 	p.drawLocked()
 }
 
-// drawLocked draws over the line that stands there, so that it does not flicker. A terminal that cannot
-// be written to is no reason to stop working.
+// drawLocked draws over the last line, so that it does not flicker. It ignores errors: a command goes on if its
+// terminal is closed.
 func (p *Progress) drawLocked() {
 	if p.step.What == "" {
 		return
@@ -147,7 +148,7 @@ func (p *Progress) wipeLocked() {
 	}
 }
 
-// line is the step in so many columns: what is done, a bar if its end is known, and numbers.
+// line writes the step in at most width columns: what is done, a bar if the total is known, and numbers.
 func (p *Progress) line(width int) string {
 	s := p.step
 	if s.Total <= 0 {
@@ -161,7 +162,7 @@ func (p *Progress) line(width int) string {
 		return cut(join(s.What, percent, numbers), width)
 	}
 	full := int(int64(room) * done / s.Total)
-	bar := "[" + p.styles.render(strings.Repeat("#", full), Good, nil) + strings.Repeat("-", room-full) + "]"
+	bar := "[" + p.styles.render(strings.Repeat("#", full), Good) + strings.Repeat("-", room-full) + "]"
 	return join(s.What, bar, percent, numbers)
 }
 
@@ -176,7 +177,7 @@ func numbers(s Step, of string) string {
 	return strings.Join(parts, ", ")
 }
 
-// join puts two blanks between what is there.
+// join puts two blanks between the parts that are not empty.
 func join(parts ...string) string {
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), "  ")
 }

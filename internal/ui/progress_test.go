@@ -63,7 +63,8 @@ func TestWhatIsWrittenIsNotTornByTheBar(t *testing.T) {
 	p.draw()
 	p.Close() // draws nothing more; there is no terminal
 	const bar = "\rremoving  [##########------------------------------]   25%  1 of 4\x1b[K"
-	want := "before\nstill before\n" + "\rplanning\x1b[K" + wipe + "while it stands\n" + bar + wipe + "a line in two parts\n" + bar
+	want := "before\nstill before\n" + "\rplanning\x1b[K" + wipe + "while it stands\n" + bar +
+		wipe + "a line in two parts\n" + bar
 	if out.String() != want {
 		t.Errorf("got\n%q, want\n%q", out.String(), want)
 	}
@@ -81,7 +82,9 @@ func TestProgressIsForTerminalsOnly(t *testing.T) {
 	if out.String() != "a line\n" || p.stop != nil {
 		t.Errorf("got %q", out.String())
 	}
-	dumb := NewProgress(openTerminal(t, 80), func(name string) string { return map[string]string{"TERM": "dumb"}[name] })
+	dumb := NewProgress(openTerminal(t, 80), func(name string) string {
+		return map[string]string{"TERM": "dumb"}[name]
+	})
 	if dumb.stop != nil {
 		t.Error("a dumb terminal cannot wipe a line")
 	}

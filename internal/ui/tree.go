@@ -1,60 +1,64 @@
 package ui
 
 import (
+	"cmp"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/charmbracelet/lipgloss"
+	"github.com/charmbracelet/lipgloss/tree"
 )
 
-// Branches are what a tree is drawn with, all equally wide.
-type Branches struct {
-	child, last string // before a node, and before the last one of its parent
-	line, blank string // before what is below these
-}
-
-var (
-	drawn = Branches{"├── ", "└── ", "│   ", "    "}
-	typed = Branches{"|-- ", "`-- ", "|   ", "    "}
-)
+// Branches are what a tree is drawn with. The zero value is ASCII.
+type Branches struct{ lines bool }
 
 // BranchesFor chooses by the locale: lines where it has them, else ASCII.
 func BranchesFor(getenv func(string) string) Branches {
-	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
-		if v := strings.ToLower(getenv(name)); v != "" {
-			if strings.Contains(v, "utf-8") || strings.Contains(v, "utf8") {
-				return drawn
-			}
-			return typed
-		}
-	}
-	return typed
+	locale := strings.ToLower(cmp.Or(getenv("LC_ALL"), getenv("LC_CTYPE"), getenv("LANG")))
+	return Branches{strings.Contains(locale, "utf-8") || strings.Contains(locale, "utf8")}
 }
 
-// Tree is a row of a table, with rows below it.
+// Tree is a row of a table, with rows below it. The first cell of a row has a text.
 type Tree struct {
 	Row      []Cell
 	Children []Tree
 }
 
-// Rows are the rows of a tree from the top down. The first cell of each stands on its branch.
-func (t Tree) Rows(b Branches) [][]Cell { return t.rows(nil, b, "", "") }
-
-func (t Tree) rows(all [][]Cell, b Branches, own, below string) [][]Cell {
-	row := append([]Cell(nil), t.Row...)
-	row[0].Text = own + row[0].Text
-	all = append(all, row)
-	for i, c := range t.Children {
-		if i < len(t.Children)-1 {
-			all = c.rows(all, b, below+b.child, below+b.line)
-		} else {
-			all = c.rows(all, b, below+b.last, below+b.blank)
-		}
+// Rows returns the rows of a tree from the top down. The first cell of each stands on its branch.
+func (t Tree) Rows(b Branches) [][]Cell {
+	drawn := t.nodes().String()
+	if !b.lines {
+		drawn = ascii.Replace(drawn)
 	}
-	return all
+	rows := t.appendRows(nil)
+	for i, line := range strings.Split(drawn, "\n") {
+		rows[i][0].Text = line
+	}
+	return rows
 }
 
-// Facts are what there is to say about one thing, a line each. Lines without a text are left out.
+// ascii draws branches for a locale that has no lines.
+var ascii = strings.NewReplacer("├", "|", "└", "`", "│", "|", "─", "-")
+
+// nodes returns the tree of the first cells. lipgloss draws a line for each.
+func (t Tree) nodes() *tree.Tree {
+	node := tree.Root(t.Row[0].Text)
+	for _, c := range t.Children {
+		node.Child(c.nodes())
+	}
+	return node
+}
+
+func (t Tree) appendRows(rows [][]Cell) [][]Cell {
+	rows = append(rows, slices.Clone(t.Row))
+	for _, c := range t.Children {
+		rows = c.appendRows(rows)
+	}
+	return rows
+}
+
+// Facts are names and texts, a line each. Facts without a text are left out.
 type Facts []Fact
 
 // Fact is a line of Facts.
@@ -63,8 +67,8 @@ type Fact struct {
 	Cell
 }
 
-// Write writes the names below each other and what is said beside them. What does not fit a width is cut;
-// 0 is unlimited.
+// Write writes the names below each other, and the texts beside them. Texts that do not fit a width are cut at the end.
+// A width of 0 is unlimited.
 func (f Facts) Write(out io.Writer, width int, colour bool) error {
 	s := styles(out, colour)
 	names := 0
@@ -80,9 +84,9 @@ func (f Facts) Write(out io.Writer, width int, colour bool) error {
 		if width > 0 {
 			text = cut(text, max(defaultMin, width-names-gap))
 		}
-		b.WriteString(s.render(fact.Name, Faint, nil))
+		b.WriteString(s.render(fact.Name, Faint))
 		b.WriteString(strings.Repeat(" ", names-lipgloss.Width(fact.Name)+gap))
-		b.WriteString(s.render(text, fact.Tone, nil) + "\n")
+		b.WriteString(s.render(text, fact.Tone) + "\n")
 	}
 	_, err := io.WriteString(out, b.String())
 	return err

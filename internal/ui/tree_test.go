@@ -9,8 +9,10 @@ func TestTree(t *testing.T) {
 	leaf := func(name string, below ...Tree) Tree { return Tree{Row: Text(name, "1 B"), Children: below} }
 	tree := leaf("top", leaf("a", leaf("b"), leaf("c")), leaf("d", leaf("e")))
 	for locale, want := range map[string]string{
-		"C.UTF-8": "N            S\ntop        1 B\n├── a      1 B\n│   ├── b  1 B\n│   └── c  1 B\n└── d      1 B\n    └── e  1 B\n",
-		"C":       "N            S\ntop        1 B\n|-- a      1 B\n|   |-- b  1 B\n|   `-- c  1 B\n`-- d      1 B\n    `-- e  1 B\n",
+		"C.UTF-8": "N            S\ntop        1 B\n" +
+			"├── a      1 B\n│   ├── b  1 B\n│   └── c  1 B\n└── d      1 B\n    └── e  1 B\n",
+		"C": "N            S\ntop        1 B\n" +
+			"|-- a      1 B\n|   |-- b  1 B\n|   `-- c  1 B\n`-- d      1 B\n    `-- e  1 B\n",
 	} {
 		branches := BranchesFor(func(name string) string {
 			return map[string]string{"LC_CTYPE": locale, "LANG": "en_US.ISO-8859-1"}[name]
@@ -21,7 +23,7 @@ func TestTree(t *testing.T) {
 			t.Errorf("%s: %v\n%s\nwant\n%s", locale, err, out.String(), want)
 		}
 	}
-	if BranchesFor(func(string) string { return "" }) != typed {
+	if BranchesFor(func(string) string { return "" }) != (Branches{}) {
 		t.Error("without a locale a tree is ASCII")
 	}
 }

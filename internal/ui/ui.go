@@ -1,7 +1,14 @@
-// Package ui writes for people: tables that fit the screen, sizes, ages and digests.
+// Package ui writes for people. It alone knows how a terminal is styled; pipes and files get plain text.
 //
-// It alone knows how a terminal is styled. What goes elsewhere than to a terminal is plain text, and
-// nothing here keeps state that two users of a process would share.
+//   - Table: titled columns over rows of cells, made to fit the screen. Write prints it.
+//   - Tree: a row with rows below it. Rows makes rows of a Table of it, drawn as BranchesFor chooses.
+//   - Facts: names below each other, and a text beside each. Write prints them.
+//   - Progress: one line at the bottom of a terminal that says how far a command is.
+//   - Bytes, Number, Count, Ago, In, Span, Bar, ShortDigest: figures as words.
+//
+// Width and Colour say what a stream can show. Write takes both, so a caller asks once and may write to a buffer first.
+// A width of 0 is unlimited: that is what a pipe has. Cells carry a Tone, which says how a text is meant and shows in
+// colour only. Nothing here keeps state that two callers in one process would share.
 package ui
 
 import (
@@ -15,8 +22,7 @@ import (
 	"golang.org/x/term"
 )
 
-// Width is how many columns out has: COLUMNS when it is set, else the terminal's, else 0, which is
-// unlimited.
+// Width returns how many columns out has: COLUMNS if it is set, else the terminal's width, else 0, which is unlimited.
 func Width(out io.Writer, getenv func(string) string) int {
 	if n, err := strconv.Atoi(getenv("COLUMNS")); err == nil && n > 0 {
 		return n
@@ -29,18 +35,18 @@ func Width(out io.Writer, getenv func(string) string) int {
 	return 0
 }
 
-// Terminal says whether out is one.
+// Terminal says whether out is a terminal.
 func Terminal(out io.Writer) bool {
 	f, ok := out.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// Colour says whether to colour: on a terminal that can, unless NO_COLOR is set.
+// Colour says whether to write in colour: on a terminal that can, unless NO_COLOR is set.
 func Colour(out io.Writer, getenv func(string) string) bool {
 	return getenv("NO_COLOR") == "" && getenv("TERM") != "dumb" && Terminal(out)
 }
 
-// Bytes is a size: "1.5 GiB".
+// Bytes writes a size: "1.5 GiB".
 func Bytes(n int64) string {
 	if n < 0 {
 		return "-" + humanize.IBytes(uint64(-n))
@@ -48,18 +54,19 @@ func Bytes(n int64) string {
 	return humanize.IBytes(uint64(n))
 }
 
-// Number is a number with separators: "12,000".
+// Number writes a number with separators: "12,000".
 func Number(n int64) string { return humanize.Comma(n) }
 
-// Count is a number of things: "1 tag", "12,000 tags".
-func Count(n int64, thing string) string {
+// Count writes a number with its noun, whose plural ends in s: "1 tag", "12,000 tags".
+func Count(n int64, noun string) string {
 	if n == 1 {
-		return "1 " + thing
+		return "1 " + noun
 	}
-	return humanize.Comma(n) + " " + thing + "s"
+	return humanize.Comma(n) + " " + noun + "s"
 }
 
-// Ago is a time in the past: "3 days ago". The future is just now, since clocks differ.
+// Ago writes a time in the past: "3 days ago". A time in the future is "just now", since clocks differ. The zero time
+// is "never".
 func Ago(t, now time.Time) string {
 	if t.IsZero() {
 		return "never"
@@ -70,7 +77,7 @@ func Ago(t, now time.Time) string {
 	return humanize.CustomRelTime(t, now, "", "", past)
 }
 
-// In is a time to come: "in 4 days". What is due already is "now", and the zero time is "never".
+// In writes a time to come: "in 4 days". A time that has passed is "now", and the zero time is "never".
 func In(t, now time.Time) string {
 	if t.IsZero() {
 		return "never"
@@ -81,12 +88,12 @@ func In(t, now time.Time) string {
 	return humanize.CustomRelTime(now, t, "", "", future)
 }
 
-// Span is a length of time: "6 hours", "30 days".
+// Span writes a length of time: "6 hours", "30 days".
 func Span(d time.Duration) string {
 	return humanize.CustomRelTime(time.Time{}, time.Time{}.Add(d), "", "", spans)
 }
 
-// Bar is a part of a whole as a bar of so many columns, or less. Some is at least one.
+// Bar draws a part of a whole, whose bar has so many columns. A part that is not 0 has one column at least.
 func Bar(part, whole int64, columns int) string {
 	if part <= 0 || whole <= 0 {
 		return ""
@@ -96,10 +103,14 @@ func Bar(part, whole int64, columns int) string {
 
 const justNow = "just now"
 
-var past, future, spans = magnitudes("%d ", " ago", justNow), magnitudes("in %d ", "", "in a moment"), magnitudes("%d ", "", "a moment")
+var (
+	past   = magnitudes("%d ", " ago", justNow)
+	future = magnitudes("in %d ", "", "in a moment")
+	spans  = magnitudes("%d ", "", "a moment")
+)
 
-// magnitudes keep two digits at least before they go on to the next unit: 47 hours, then 2 days. Less than a second
-// is a moment.
+// magnitudes are the units of humanize. A unit is used until the next one says enough with its first number: 47 hours,
+// then 2 days. A time below a second is a moment.
 func magnitudes(before, after, moment string) []humanize.RelTimeMagnitude {
 	const day = humanize.Day
 	units := []struct {
@@ -115,7 +126,7 @@ func magnitudes(before, after, moment string) []humanize.RelTimeMagnitude {
 	}
 	all := []humanize.RelTimeMagnitude{{D: time.Second, Format: moment, DivBy: time.Second}}
 	for _, u := range units {
-		if u.from == u.unit { // the only place where there is one of it
+		if u.from == u.unit { // longer units begin at two
 			all = append(all, humanize.RelTimeMagnitude{D: 2 * u.unit, Format: before + u.name + after, DivBy: u.unit})
 		}
 		all = append(all, humanize.RelTimeMagnitude{D: u.until, Format: before + u.name + "s" + after, DivBy: u.unit})
@@ -123,7 +134,7 @@ func magnitudes(before, after, moment string) []humanize.RelTimeMagnitude {
 	return all
 }
 
-// ShortDigest cuts the sum of a digest to n characters, and keeps its algorithm: "sha256:1a2b3c4d5e6f".
+// ShortDigest cuts the sum of a digest to n characters and keeps the algorithm: "sha256:1a2b3c4d5e6f".
 func ShortDigest(dgst string, n int) string {
 	algorithm, sum, ok := strings.Cut(dgst, ":")
 	if !ok || len(sum) <= n {

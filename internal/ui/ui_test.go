@@ -23,7 +23,8 @@ func TestAges(t *testing.T) {
 		{time.Second, "1 second ago", "in 1 second"}, {59 * time.Second, "59 seconds ago", "in 59 seconds"},
 		{time.Minute, "1 minute ago", "in 1 minute"}, {2 * time.Minute, "2 minutes ago", "in 2 minutes"},
 		{time.Hour, "1 hour ago", "in 1 hour"}, {47 * time.Hour, "47 hours ago", "in 47 hours"},
-		{2 * day, "2 days ago", "in 2 days"}, {4*day - 1, "3 days ago", "in 3 days"}, {99 * day, "99 days ago", "in 99 days"},
+		{2 * day, "2 days ago", "in 2 days"}, {4*day - 1, "3 days ago", "in 3 days"},
+		{99 * day, "99 days ago", "in 99 days"},
 		{100 * day, "3 months ago", "in 3 months"}, {800 * day, "2 years ago", "in 2 years"},
 	} {
 		if ago, in := Ago(now.Add(-tt.d), now), In(now.Add(tt.d), now); ago != tt.ago || in != tt.in {
@@ -39,7 +40,8 @@ func TestBytesCountsAndDigests(t *testing.T) {
 	for got, want := range map[string]string{
 		Bytes(0): "0 B", Bytes(120): "120 B", Bytes(3 << 29): "1.5 GiB", Bytes(-2048): "-2.0 KiB",
 		Count(1, "tag"): "1 tag", Count(0, "blob"): "0 blobs", Count(12345, "blob"): "12,345 blobs",
-		ShortDigest("sha256:1a2b3c4d5e6f7a8b", 12): "sha256:1a2b3c4d5e6f", ShortDigest("sha256:1a", 12): "sha256:1a", ShortDigest("", 12): "",
+		ShortDigest("sha256:1a2b3c4d5e6f7a8b", 12): "sha256:1a2b3c4d5e6f",
+		ShortDigest("sha256:1a", 12):               "sha256:1a", ShortDigest("", 12): "",
 	} {
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)
@@ -76,7 +78,8 @@ func TestTableFits(t *testing.T) {
 
 func TestWideCharactersAreAligned(t *testing.T) {
 	var out bytes.Buffer
-	table := Table{Columns: []Column{{Title: "A", Flexible: true, Min: 4}, {Title: "B"}}, Rows: [][]Cell{Text("이미지들", "x"), Text("plain", "y")}}
+	table := Table{Columns: []Column{{Title: "A", Flexible: true, Min: 4}, {Title: "B"}},
+		Rows: [][]Cell{Text("이미지들", "x"), Text("plain", "y")}}
 	if err := table.Write(&out, 10, false); err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +89,8 @@ func TestWideCharactersAreAligned(t *testing.T) {
 }
 
 func TestColourMovesNothing(t *testing.T) {
-	table := Table{Columns: []Column{{Title: "A", Right: true}, {Title: "B"}}, Rows: [][]Cell{{{Text: "1", Tone: Alert}, {Text: "x", Tone: Faint}}}}
+	table := Table{Columns: []Column{{Title: "A", Right: true}, {Title: "B"}},
+		Rows: [][]Cell{{{Text: "1", Tone: Alert}, {Text: "x", Tone: Faint}}}}
 	var plain, coloured bytes.Buffer
 	if err := table.Write(&plain, 0, false); err != nil {
 		t.Fatal(err)
@@ -118,14 +122,17 @@ func TestWhatATerminalIs(t *testing.T) {
 		}
 	}
 	var buffer bytes.Buffer
-	if Width(&buffer, env()) != 0 || Width(&buffer, env("COLUMNS=99")) != 99 || Width(&buffer, env("COLUMNS=wide")) != 0 || Colour(&buffer, env()) {
+	if Width(&buffer, env()) != 0 || Width(&buffer, env("COLUMNS=99")) != 99 ||
+		Width(&buffer, env("COLUMNS=wide")) != 0 ||
+		Colour(&buffer, env()) {
 		t.Error("a buffer is no terminal")
 	}
 	tty := openTerminal(t, 123)
 	if w := Width(tty, env()); w != 123 {
 		t.Errorf("the terminal has %d columns", w)
 	}
-	if !Colour(tty, env("TERM=xterm")) || Colour(tty, env("NO_COLOR=1")) || Colour(tty, env("TERM=dumb")) || Width(tty, env("COLUMNS=80")) != 80 {
+	if !Colour(tty, env("TERM=xterm")) || Colour(tty, env("NO_COLOR=1")) || Colour(tty, env("TERM=dumb")) ||
+		Width(tty, env("COLUMNS=80")) != 80 {
 		t.Error("the environment does not count")
 	}
 }

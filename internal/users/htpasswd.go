@@ -1,25 +1,19 @@
 package users
 
-import (
-	"regexp"
-	"strconv"
-	"strings"
-
-	"golang.org/x/crypto/bcrypt"
-)
+import "strings"
 
 // A table is an htpasswd file, line by line. Its text is exactly what was parsed.
 type table []line
 
 // A line without a name is a comment, blank, or malformed.
 type line struct {
-	raw       string // as it stands in the file, with its line ending
+	raw       string // as in the file, with its line ending
 	name      string
 	hash      string
 	malformed bool
 }
 
-// parse never fails: a line that it does not understand is kept, and harms only itself.
+// parse never fails. It keeps a line that it does not understand as it is.
 func parse(text string) table {
 	var t table
 	for raw := range strings.Lines(text) {
@@ -66,8 +60,8 @@ func (t table) names() []string {
 	return names
 }
 
-// hashes returns what counts for each name: its last line, as in distribution. (Apache takes the first; a
-// file that was served by a stock registry must not change its meaning here.)
+// hashes returns the hash of each name. The last line of a name counts, as in distribution: a file that a stock
+// registry served must not change its meaning here, though Apache takes the first line.
 func (t table) hashes() map[string]string {
 	hashes := make(map[string]string, len(t))
 	for _, l := range t {
@@ -78,8 +72,8 @@ func (t table) hashes() map[string]string {
 	return hashes
 }
 
-// set gives name this hash: in place of its first line, or at the end. Its other lines go, so that no reader's
-// way with duplicates matters.
+// set gives name this hash, in place of its first line, or at the end. It removes the other lines of that name, so that
+// readers which treat duplicates differently see the same hash.
 func (t table) set(name, hash string) (out table, replaced bool) {
 	for _, l := range t {
 		switch {
@@ -116,7 +110,7 @@ func (t table) remove(name string) (out table, found bool) {
 	return out, found
 }
 
-// ending returns how lines of this file end: as the first does.
+// ending returns how lines of this file end, which is how the first one does.
 func (t table) ending() string {
 	if len(t) > 0 && t[0].ending() == "\r\n" {
 		return "\r\n"
@@ -134,18 +128,3 @@ func (l line) ending() string {
 }
 
 func (l line) is(name string) bool { return name != "" && l.name == name }
-
-// bcryptHash matches what begins with a whole bcrypt hash. What follows is ignored by distribution and, after
-// a colon, by Apache.
-var bcryptHash = regexp.MustCompile(`^\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}`)
-
-func isBcrypt(hash string) bool { return bcryptHash.MatchString(hash) }
-
-// costOf returns the cost of a hash for which isBcrypt holds.
-func costOf(hash string) int {
-	cost, err := strconv.Atoi(hash[4:6])
-	if err != nil {
-		return bcrypt.DefaultCost
-	}
-	return cost
-}

@@ -13,39 +13,17 @@ import (
 	"github.com/distribution/distribution/v3/registry/auth"
 	_ "github.com/distribution/distribution/v3/registry/auth/htpasswd"
 	"golang.org/x/crypto/bcrypt"
-)
 
-func TestBcryptHashIsRecognized(t *testing.T) {
-	whole := "$2y$04$" + strings.Repeat("a", 53)
-	for _, tc := range []struct {
-		desc, hash string
-		want       bool
-	}{
-		{"of Apache", whole, true},
-		{"of Go", strings.Replace(whole, "2y", "2a", 1), true},
-		{"of OpenBSD", strings.Replace(whole, "2y", "2b", 1), true},
-		{"with further fields", whole + ":Bob", true},
-		{"with something before it", "x" + whole, false},
-		{"cut short", whole[:59], false},
-		{"of a cost that cannot be", strings.Replace(whole, "04", "03", 1), false},
-		{"with a byte that no hash has", whole[:59] + "!", false},
-		{"crypt_blowfish's old bug", strings.Replace(whole, "2y", "2x", 1), false},
-		{"apr1", "$apr1$lZL6V/ci$eIMz/iKDkbtys/uU7LEK00", false},
-		{"SHA", "{SHA}5siv5c0SHx681xU6GiSx9ZQryqs=", false},
-		{"plain", "secret", false},
-		{"empty", "", false},
-	} {
-		if got := isBcrypt(tc.hash); got != tc.want {
-			t.Errorf("%s: got %v, want %v", tc.desc, got, tc.want)
-		}
-	}
-}
+	"github.com/jc-lab/docker-cache-server/internal/credential"
+)
 
 func TestDistributionAgrees(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "htpasswd")
 	write(t, path, "# stock\r\n\r\nolder:"+hashOf(t, "first")+"\r\nolder:"+hashOf(t, "last")+":a field\r\nsha:{SHA}x")
 	f := Open(path)
-	for name, password := range map[string]string{"bob": "secret", "zoë": "pässwörd", "long": strings.Repeat("x", 72)} {
+	for name, password := range map[string]string{
+		"bob": "secret", "zoë": "pässwörd", "long": strings.Repeat("x", 72),
+	} {
 		if _, err := f.Add(name, password, bcrypt.MinCost); err != nil {
 			t.Fatal(err)
 		}
@@ -95,7 +73,7 @@ func FuzzParse(f *testing.F) {
 		if want, err := distributionReads(text); err == nil && !maps.Equal(before.hashes(), want) {
 			t.Fatalf("%q: got %q, distribution has %q", text, before.hashes(), want)
 		}
-		if CheckName(name) == nil {
+		if credential.CheckName(name) == nil {
 			checkEdit(t, text, name)
 		}
 	})

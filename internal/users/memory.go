@@ -1,49 +1,31 @@
 package users
 
 import (
-	"sync"
 	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-// A memory holds what was seen of logins, for a while: never a password.
+// mostRemembered bounds each memory, in entries: a few hundred kilobytes.
+const mostRemembered = 4096
+
+// A memory holds keys, each until its time is over. It never holds a password. A full one forgets the key that was
+// used least recently, which costs one bcrypt run at most. Its methods may be called concurrently.
+//
+// The package's own expirable cache is not used: it starts a goroutine that never ends, and a server leaves none.
 type memory[K comparable] struct {
 	ttl   time.Duration
-	limit int // entries; beyond it something is forgotten, which costs one bcrypt run
-
-	mu    sync.Mutex // guards until; taken after nothing, held over no I/O
-	until map[K]time.Time
+	until *lru.Cache[K, time.Time]
 }
 
-func (m *memory[K]) has(id K, now time.Time) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	end, ok := m.until[id]
-	return ok && now.Before(end)
+func newMemory[K comparable](ttl time.Duration, most int) memory[K] {
+	until, _ := lru.New[K, time.Time](most) // fails for sizes below 1 only
+	return memory[K]{ttl, until}
 }
 
-func (m *memory[K]) add(id K, now time.Time) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.until) >= m.limit {
-		m.makeRoomLocked(now)
-	}
-	if m.until == nil {
-		m.until = make(map[K]time.Time)
-	}
-	m.until[id] = now.Add(m.ttl)
+func (m memory[K]) has(key K, now time.Time) bool {
+	until, ok := m.until.Get(key)
+	return ok && now.Before(until)
 }
 
-// makeRoomLocked drops what has expired, and if that is nothing, any entry.
-func (m *memory[K]) makeRoomLocked(now time.Time) {
-	for id, end := range m.until {
-		if !now.Before(end) {
-			delete(m.until, id)
-		}
-	}
-	for id := range m.until {
-		if len(m.until) < m.limit {
-			return
-		}
-		delete(m.until, id)
-	}
-}
+func (m memory[K]) add(key K, now time.Time) { m.until.Add(key, now.Add(m.ttl)) }

@@ -7,66 +7,70 @@ import (
 	"os"
 	"sync"
 
+	"github.com/jc-lab/docker-cache-server/internal/credential"
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 )
 
 // A snapshot is the file as it was at one moment. It is never changed.
 type snapshot struct {
 	version disk.Version // of the file that was read
-	settled bool         // it was old enough then that its version tells it from every later one
-	err     error        // why nobody is known
+	settled bool         // the file was old enough that every later version differs from this one
+	err     error        // why the file could not be read; then it has no users
 
-	hashes   map[string]string // by name; "" when it is not bcrypt
-	costs    []int             // of the bcrypt hashes, in the order of the file
+	hashes   map[string]string // by name; "" when it is not a bcrypt hash
+	usable   int               // how many of them are bcrypt hashes
+	highest  int               // the highest cost of those; 0 when there are none
 	unusable []unusable
 }
 
+// unusable is an entry of the file that never verifies. A line without a name has only a label.
 type unusable struct{ name, label string }
 
-// current returns the users of the file as it is now. It reads the file only if that could have changed: two
-// files of equal size (all hashes of bcrypt have one length) and inode (it is reused) can carry the same times,
-// so a file that was read young is read every time until it is older.
+// current returns the users of the file as it is now. It reads the file only if the file could have changed. Two files
+// can have the same size (all bcrypt hashes have one length), the same inode (file systems reuse them) and the same
+// times, so a file that was read when it was young is read every time until it is older.
 func (v *Verifier) current() *snapshot {
 	if v.path == "" {
 		return &snapshot{}
 	}
-	// Two that read at the same time may store the older one last. The next one sees that and reads again.
-	if last := v.seen.Load(); last != nil && v.describes(last) {
+	// Of two requests that read at the same time, the one with the older file may store it last. The next request
+	// sees that and reads again.
+	if last := v.seen.Load(); last != nil && v.isCurrent(last) {
 		return last
 	}
 	s := v.load()
 	v.seen.Store(s)
-	v.told.tell(s)
+	v.reporter.report(s)
 	return s
 }
 
-// told is what was last told about the file.
-type told struct {
+// reporter calls onChange for each change of the file.
+type reporter struct {
 	onChange func(users int, err error)
-	mu       sync.Mutex // guards last; held over onChange, so that changes are told in their order
+	mu       sync.Mutex // guards last; held over onChange, so that changes are reported in their order
 	last     *snapshot
 }
 
-// tell tells a snapshot that says something else than the last one. The first one is no change.
-func (t *told) tell(s *snapshot) {
-	if t.onChange == nil {
+// report reports a snapshot that differs from the one before. The first one is no change.
+func (r *reporter) report(s *snapshot) {
+	if r.onChange == nil {
 		return
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.last != nil && !t.last.says(s) {
-		t.onChange(len(s.costs), s.err)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.last != nil && !r.last.equal(s) {
+		r.onChange(s.usable, s.err)
 	}
-	t.last = s
+	r.last = s
 }
 
-// says tells whether two snapshots have the same users.
-func (s *snapshot) says(other *snapshot) bool {
+// equal says whether two snapshots have the same users.
+func (s *snapshot) equal(other *snapshot) bool {
 	return fmt.Sprint(s.err) == fmt.Sprint(other.err) && maps.Equal(s.hashes, other.hashes)
 }
 
-// describes says whether the file is still the one of a snapshot.
-func (v *Verifier) describes(s *snapshot) (same bool) {
+// isCurrent says whether the file is still the one of the snapshot.
+func (v *Verifier) isCurrent(s *snapshot) (same bool) {
 	if !s.settled {
 		return false
 	}
@@ -78,7 +82,7 @@ func (v *Verifier) describes(s *snapshot) (same bool) {
 	return err == nil && same
 }
 
-// load reads the file. Nobody is known from a file that cannot be read: who was removed there must not stay in.
+// load reads the file. A file that cannot be read has no users: one who was removed from it must not stay in.
 func (v *Verifier) load() *snapshot {
 	now := v.now()
 	var text string
@@ -113,10 +117,11 @@ func newSnapshot(t table) *snapshot {
 	return s
 }
 
-// judge sorts a name by whether its hash can verify anybody.
+// judge notes whether the hash of a name can verify a password.
 func (s *snapshot) judge(name string) {
-	if hash := s.hashes[name]; isBcrypt(hash) {
-		s.costs = append(s.costs, costOf(hash))
+	if hash := s.hashes[name]; credential.IsHash(hash) {
+		s.usable++
+		s.highest = max(s.highest, credential.Cost(hash))
 		return
 	}
 	s.hashes[name] = ""

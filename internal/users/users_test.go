@@ -42,42 +42,6 @@ func addSome(path, prefix string) error {
 	return nil
 }
 
-func TestCheckName(t *testing.T) {
-	for _, tc := range []struct{ desc, name, reason string }{
-		{"a plain name is fine", "alice", ""},
-		{"a name in any script is fine", "Zoë.한글@example", ""},
-		{"a name with a space or # inside is fine", "team a#1", ""},
-		{"255 bytes are fine", strings.Repeat("a", 255), ""},
-		{"an empty name is refused", "", "empty"},
-		{"256 bytes are refused", strings.Repeat("a", 256), "longer than 255 bytes"},
-		{"a colon is refused", "a:b", "colon"},
-		{"a newline is refused", "a\nb", "line break"},
-		{"a control character of Latin-1 is refused", "a\u0085b", "control character"},
-		{"a comment is refused", "#a", "comment"},
-		{"a leading space, which readers cut, is refused", " a", "space"},
-		{"a trailing no-break space is refused", "a\u00a0", "space"},
-		{"bytes that are no text are refused", "a\xff", "UTF-8"},
-	} {
-		t.Run(tc.desc, func(t *testing.T) { wantReason(t, CheckName(tc.name), tc.reason) })
-	}
-}
-
-func TestCheckPassword(t *testing.T) {
-	for _, tc := range []struct{ desc, password, reason string }{
-		{"one byte is enough", "x", ""},
-		{"72 bytes are fine", strings.Repeat("x", 72), ""},
-		{"anything on one line is fine", " a:b\t#\x7f", ""},
-		{"a line break is refused", "a\nb", "line break"},
-		{"a carriage return is refused", "a\r", "line break"},
-		{"an empty password is refused", "", "empty"},
-		{"73 bytes are refused", strings.Repeat("x", 73), "72 bytes"},
-		{"72 characters of more bytes are refused", strings.Repeat("é", 72), "72 bytes"},
-		{"a NUL is refused", "a\x00b", "NUL"},
-	} {
-		t.Run(tc.desc, func(t *testing.T) { wantReason(t, CheckPassword(tc.password), tc.reason) })
-	}
-}
-
 func wantReason(t *testing.T, err error, reason string) {
 	t.Helper()
 	switch {
@@ -306,6 +270,18 @@ func TestDirectoryOfTheFile(t *testing.T) {
 				t.Errorf("made %v, %v", left, err)
 			}
 		})
+	}
+}
+
+func TestHomeIsTheDirectoryWhoseOwnerTheFileIsFor(t *testing.T) {
+	for path, want := range map[string]string{
+		"/srv/data/.metadata/htpasswd": "/srv/data", "/etc/dcs/htpasswd": "/etc/dcs", ".metadata/htpasswd": ".",
+		"htpasswd":                     ".",
+		"/srv/.metadata/more/htpasswd": "/srv/.metadata/more",
+	} {
+		if got := Open(path).Home(); got != want {
+			t.Errorf("%s: got %s, want %s", path, got, want)
+		}
 	}
 }
 

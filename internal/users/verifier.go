@@ -2,99 +2,63 @@ package users
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"regexp"
-	"runtime"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
-	"golang.org/x/sync/singleflight"
+
+	"github.com/jc-lab/docker-cache-server/internal/credential"
 )
 
-// VerifierOptions says who the users are. The zero value knows nobody.
+// VerifierOptions says who the users are. The zero value has none.
 type VerifierOptions struct {
 	// Path is the htpasswd file. Default "": none.
 	Path string
-	// Access calls what looks at the file, with the rights for it. Nil: with those of the process.
+	// Access calls look, which reads the file, with the rights for that. Nil: with those of the process.
 	Access func(path string, look func() error) error
 	// Users come from the configuration. One of them hides a user of the same name in the file.
 	Users []Credential
-	// TTL is how long a verified answer spares bcrypt. Default 5m: longer than most pulls, which ask some 20
-	// times; who is removed or changed is out at once whatever it is. Negative: not at all.
+	// TTL is how long a verified login needs no bcrypt. Default 5m, longer than most pulls, which make some 20
+	// requests. A user who was removed or changed is refused at once, whatever it is. Negative: always bcrypt.
 	TTL time.Duration
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
-	// After is the Verifier whose place this one takes: what it remembers is known, and who waits, waits in the same
-	// queues. Nil: nothing is known of anybody.
+	// After is the Verifier that this one replaces. This one takes over what it remembers, its queues and its clock.
+	// Nil: nothing is known of any client.
 	After *Verifier
-	// OnChange is called when the file says something else than when it was read before, with the number of users in
-	// it who could log in, or with why it cannot be read. It must not call the Verifier. Nil: nobody wants to know.
+	// OnChange is called when the file has other users than when it was read before, with the number of users in it
+	// who can log in, or with why it cannot be read. It must not call the Verifier. Nil: changes are not reported.
 	OnChange func(users int, err error)
 }
 
 // Credential is a user of the configuration. Password is plain, or a bcrypt hash.
 type Credential struct{ Name, Password string }
 
-// Verifier answers whether a name and a password belong together. It follows its file without being told.
+// Verifier answers whether a name and a password belong together. It follows its file by itself. Its methods may be
+// called concurrently.
 //
-// What its timing tells: an acceptance is fast when it is remembered or the password is configured in plain,
-// but whoever sees that has the password. A refusal costs one bcrypt run also where there is nothing to
-// compare with (no such user, a hash that never verifies, a plain password that differs), at the cost of one
-// of the known users, chosen by the name.
+// What its timing says: an acceptance is fast when it is remembered, or when the password is configured in plain, but
+// a client that sees that has the password. All refusals are the same work: see experience.refuse.
 type Verifier struct {
 	path       string
 	access     func(path string, look func() error) error
 	configured map[string]account
-	costs      []int // of the configured hashes
-	now        func() time.Time
+	highest    int // cost of the configured hashes; 0 when there are none
 
-	seen atomic.Pointer[snapshot] // the file as last read
-	told told
+	seen     atomic.Pointer[snapshot] // the file as last read
+	reporter reporter
 	*experience
 }
 
-// experience is what is known of logins, and who waits. It survives that the settings are read again: a fingerprint of
-// what was right binds the hash, so a password that was changed is not remembered.
-type experience struct {
-	key      [32]byte
-	verified memory[fingerprint] // spares bcrypt
-	flights  singleflight.Group  // by fingerprint and lane
-	width    int                 // how many bcrypts may run at a time; the rest of the machine serves
-	turns    turns
-	queues   queues
-	runs     atomic.Int64 // how many times bcrypt ran
-
-	// By these everybody is told his lane.
-	right memory[fingerprint] // what bcrypt has verified
-	in    memory[string]      // addresses of who logged in
-	wrong memory[string]      // addresses of who could not
-}
-
-// lately is how long who logged in does not wait behind who never did: longer than from one weekly build to the
-// next. A wrong password is forgotten sooner, since everybody mistypes one.
-const (
-	lately       = 8 * 24 * time.Hour
-	wrongFor     = 10 * time.Minute
-	mostRemember = 4096 // of each kind; a few hundred kilobytes
-)
-
-// An account is what a password is compared with. The zero account refuses everybody.
+// An account is what a password is compared with. The zero account refuses every password.
 type account struct {
 	hash  string       // bcrypt, "" for none
-	plain *fingerprint // of a password configured in plain, else nil
+	plain *fingerprint // of a password that is configured in plain, else nil
 }
 
-// A fingerprint stands for some strings in this process only: it is keyed at random.
-type fingerprint [sha256.Size]byte
-
-// NewVerifier checks the configured users. It does not need the file to be there, or to be readable: see Err.
+// NewVerifier checks the configured users. The file may be missing or unreadable: see Err.
 func NewVerifier(o VerifierOptions) (*Verifier, error) {
 	if o.TTL == 0 {
 		o.TTL = 5 * time.Minute
@@ -109,13 +73,12 @@ func NewVerifier(o VerifierOptions) (*Verifier, error) {
 		path:       o.Path,
 		access:     o.Access,
 		configured: make(map[string]account, len(o.Users)),
-		now:        o.Now,
-		told:       told{onChange: o.OnChange},
+		reporter:   reporter{onChange: o.OnChange},
 	}
 	if o.After != nil {
 		v.experience = o.After.experience
 	} else {
-		v.experience = newExperience(o.TTL)
+		v.experience = newExperience(o.TTL, o.Now)
 	}
 	for _, c := range o.Users {
 		if err := v.configure(c); err != nil {
@@ -125,54 +88,34 @@ func NewVerifier(o VerifierOptions) (*Verifier, error) {
 	return v, nil
 }
 
-func newExperience(ttl time.Duration) *experience {
-	width := max(1, runtime.GOMAXPROCS(0)-1)
-	e := &experience{
-		verified: memory[fingerprint]{ttl: ttl, limit: mostRemember},
-		width:    width,
-		turns:    turns{free: width},
-		right:    memory[fingerprint]{ttl: lately, limit: mostRemember},
-		in:       memory[string]{ttl: lately, limit: mostRemember},
-		wrong:    memory[string]{ttl: wrongFor, limit: mostRemember},
-	}
-	rand.Read(e.key[:]) // never fails, see crypto/rand
-	return e
-}
-
-// looksHashed tells a hash, whole or damaged, from a plain password.
-var looksHashed = regexp.MustCompile(`^\$2[abxy]?\$[0-9]{2}\$`)
-
 func (v *Verifier) configure(c Credential) error {
-	if err := CheckName(c.Name); err != nil {
-		return err
+	if err := credential.CheckName(c.Name); err != nil {
+		return fmt.Errorf("name %w", err)
+	}
+	if err := credential.CheckConfigured(c.Password); err != nil {
+		return fmt.Errorf("password %w", err)
 	}
 	if _, twice := v.configured[c.Name]; twice {
-		return errors.New("stands there twice")
+		return errors.New("is listed twice")
 	}
-	switch {
-	case c.Password == "":
-		return errors.New("password is empty")
-	case isBcrypt(c.Password):
+	if credential.IsHash(c.Password) {
 		v.configured[c.Name] = account{hash: c.Password}
-		v.costs = append(v.costs, costOf(c.Password))
-	case looksHashed.MatchString(c.Password):
-		// Taken as plain it would refuse everybody, or let in who has read the configuration.
-		return errors.New("password begins like a bcrypt hash but is none")
-	default:
-		plain := v.fingerprint(c.Password)
-		v.configured[c.Name] = account{plain: &plain}
+		v.highest = max(v.highest, credential.Cost(c.Password))
+		return nil
 	}
+	plain := v.fingerprint(c.Password)
+	v.configured[c.Name] = account{plain: &plain}
 	return nil
 }
 
-// Verify reports whether password is the one of name. It may wait for other verifications; when ctx ends
-// first, the answer is no. Each client has a queue of its own, whatever names it tries: one that tries many
-// passwords waits for itself, and has at most half of what the machine gives to bcrypt. Where many clients guess,
-// who logged in lately is before them, and so is who did not guess yet.
+// Verify reports whether password is the one of name. It may wait for other verifications; when ctx ends first, the
+// answer is no. Each client has a queue of its own, whatever names it tries: a client that tries many passwords waits
+// for itself, and has at most half of the processors that bcrypt may use. Where many clients guess, a user who logged
+// in lately comes first, and clients that have not guessed come before those that have.
 func (v *Verifier) Verify(ctx context.Context, client, name, password string) bool {
 	ok := v.verify(ctx, client, name, password)
-	if now := v.now(); ok && !v.in.has(client, now) {
-		v.in.add(client, now)
+	if now := v.now(); ok && !v.loggedIn.has(client, now) {
+		v.loggedIn.add(client, now)
 	}
 	return ok
 }
@@ -190,10 +133,8 @@ func (v *Verifier) verify(ctx context.Context, client, name, password string) bo
 		client:   client,
 		id:       v.fingerprint(name, password, acct.hash),
 		hash:     acct.hash,
+		highest:  v.highestCost(users),
 		password: password,
-	}
-	if q.hash == "" {
-		q.cost = v.costFor(name, users)
 	}
 	if v.verified.has(q.id, v.now()) {
 		return true
@@ -202,118 +143,25 @@ func (v *Verifier) verify(ctx context.Context, client, name, password string) bo
 	return v.ask(ctx, q)
 }
 
-func (v *Verifier) laneOf(q query) lane {
-	switch now := v.now(); {
-	case v.right.has(q.id, now):
-		return verifiedLately
-	case v.in.has(q.client, now):
-		return knownAddress
-	case v.wrong.has(q.client, now):
-		return guesser
+// mostDummyCost is the highest cost that a refusal may take for a user who is not asked about, or one request could
+// occupy bcrypt for hours. 16 is the highest that "dcs users add" gives, and takes four seconds.
+const mostDummyCost = 16
+
+// highestCost returns the cost that every refusal takes: the highest of all users, or bcrypt's default without any.
+func (v *Verifier) highestCost(users *snapshot) int {
+	if highest := max(v.highest, users.highest); highest > 0 {
+		return min(highest, mostDummyCost)
 	}
-	return stranger
+	return bcrypt.DefaultCost
 }
 
-// Knows says whether there is a user of that name who could log in.
+// Knows says whether there is a user of that name who can log in.
 func (v *Verifier) Knows(name string) bool {
 	_, configured := v.configured[name]
 	return configured || v.current().hashes[name] != ""
 }
 
-// A query is one question to bcrypt. Without a hash the answer is no, after a run of the given cost.
-type query struct {
-	client   string
-	lane     lane
-	id       fingerprint
-	hash     string
-	cost     int
-	password string
-}
-
-// ask joins the verification of the same query that is under way, or starts it. Whoever started it may give
-// up while others wait for it: one of those starts it again.
-func (v *Verifier) ask(ctx context.Context, q query) bool {
-	for ctx.Err() == nil {
-		flight := v.flights.DoChan(string(append(q.id[:], byte(q.lane))), func() (any, error) { return v.run(ctx, q) })
-		select {
-		case <-ctx.Done(): // a bcrypt that has begun ends by itself, and is remembered
-		case answer := <-flight:
-			if answer.Err == nil {
-				return answer.Val.(bool)
-			}
-		}
-	}
-	return false
-}
-
-// run waits for its turn and asks bcrypt. Its error is the one of ctx.
-func (v *Verifier) run(ctx context.Context, q query) (bool, error) {
-	if q.lane != verifiedLately { // behind a proxy, guessers may have the same address
-		leave, err := v.queues.enter(ctx, q.client, max(1, v.width/2))
-		if err != nil {
-			return false, err
-		}
-		defer leave()
-	}
-	if err := v.turns.take(ctx, q.lane); err != nil {
-		return false, err
-	}
-	defer v.turns.done()
-
-	if v.verified.has(q.id, v.now()) { // by a flight that ended after Verify had looked
-		return true, nil
-	}
-	v.runs.Add(1)
-	hash := []byte(q.hash)
-	if q.hash == "" {
-		hash = dummyHash(q.cost)
-	}
-	ok := bcrypt.CompareHashAndPassword(hash, []byte(q.password)) == nil && q.hash != ""
-	if now := v.now(); ok {
-		v.verified.add(q.id, now)
-		v.right.add(q.id, now)
-	} else {
-		v.wrong.add(q.client, now)
-	}
-	return ok, nil
-}
-
-// costFor chooses the cost for a name that has no hash among those of the users who have one, always the same
-// for the same name: a single cost would show who has another.
-func (v *Verifier) costFor(name string, users *snapshot) int {
-	known := len(v.costs) + len(users.costs)
-	if known == 0 {
-		return bcrypt.DefaultCost
-	}
-	id := v.fingerprint(name)
-	i := int(binary.BigEndian.Uint64(id[:]) % uint64(known))
-	if i < len(v.costs) {
-		return v.costs[i]
-	}
-	return users.costs[i-len(v.costs)]
-}
-
-// dummyHash takes as long to compare with as any hash of that cost.
-func dummyHash(cost int) []byte {
-	return fmt.Appendf(nil, "$2y$%02d$%s", cost, strings.Repeat("A", 53))
-}
-
-func (e *experience) matches(plain fingerprint, password string) bool {
-	given := e.fingerprint(password)
-	return hmac.Equal(plain[:], given[:])
-}
-
-// fingerprint binds the fields with their lengths, so that no two lists of fields share one.
-func (e *experience) fingerprint(fields ...string) fingerprint {
-	mac := hmac.New(sha256.New, e.key[:])
-	for _, f := range fields {
-		mac.Write(binary.BigEndian.AppendUint64(nil, uint64(len(f))))
-		mac.Write([]byte(f))
-	}
-	return fingerprint(mac.Sum(nil))
-}
-
-// Count returns how many users could log in. With an error, which is Err's, it is how many are configured.
+// Count returns how many users can log in. With an error, which is Err's, it counts the configured ones only.
 func (v *Verifier) Count() (int, error) {
 	users := v.current()
 	n := len(v.configured)
@@ -325,17 +173,17 @@ func (v *Verifier) Count() (int, error) {
 	return n, users.err
 }
 
-// Unusable returns what in the file never verifies: names whose hash is not bcrypt, and "line N" for what is
-// no user at all, in the order of the file.
+// Unusable returns the entries of the file that never verify, in its order: names whose hash is not bcrypt, and
+// "line N" for a line that is no user at all.
 func (v *Verifier) Unusable() []string {
-	var unusable []string
+	var labels []string
 	for _, u := range v.current().unusable {
 		if _, hidden := v.configured[u.name]; !hidden {
-			unusable = append(unusable, u.label)
+			labels = append(labels, u.label)
 		}
 	}
-	return unusable
+	return labels
 }
 
-// Err returns why the file cannot be read now, and so nobody in it can log in. A missing file is no error.
+// Err returns why the file cannot be read now, so that none of its users can log in. A missing file is no error.
 func (v *Verifier) Err() error { return v.current().err }

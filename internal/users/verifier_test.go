@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/jc-lab/docker-cache-server/internal/credential"
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 )
 
@@ -31,7 +32,7 @@ func TestWhoMayLogIn(t *testing.T) {
 		{"ci", "plain$text"},
 		{"hashed", hashOf(t, "secret")},
 		{"both", "from config"},
-		{"long", strings.Repeat("x", 100)},
+		{"long", strings.Repeat("x", 72)},
 	}})
 
 	for _, tc := range []struct {
@@ -48,8 +49,8 @@ func TestWhoMayLogIn(t *testing.T) {
 		{"nobody at all", "", "", false, 1},
 		{"configured in plain, right: needs no bcrypt", "ci", "plain$text", true, 0},
 		{"configured in plain, wrong: costs as much as unknown", "ci", "plain", false, 1},
-		{"configured in plain, longer than bcrypt can", "long", strings.Repeat("x", 100), true, 0},
-		{"configured in plain, only as much as bcrypt sees", "long", strings.Repeat("x", 72), false, 1},
+		{"configured in plain, as long as bcrypt can", "long", strings.Repeat("x", 72), true, 0},
+		{"configured in plain, with more than bcrypt sees", "long", strings.Repeat("x", 73), false, 1},
 		{"configured as hash, right", "hashed", "secret", true, 1},
 		{"configured as hash, wrong", "hashed", "wrong", false, 1},
 		{"configured and in the file: configuration wins", "both", "from config", true, 0},
@@ -58,11 +59,11 @@ func TestWhoMayLogIn(t *testing.T) {
 		{"plain text in the file never verifies", "raw", "plain", false, 1},
 	} {
 		t.Run(tc.desc, func(t *testing.T) {
-			before := v.runs.Load()
+			before := runs(v)
 			if got := v.Verify(t.Context(), "client", tc.name, tc.password); got != tc.want {
 				t.Errorf("got %v, want %v", got, tc.want)
 			}
-			if runs := v.runs.Load() - before; runs != tc.runs {
+			if runs := runs(v) - before; runs != tc.runs {
 				t.Errorf("bcrypt ran %d times, want %d", runs, tc.runs)
 			}
 		})
@@ -83,7 +84,8 @@ func TestNewVerifierRefusesUsersThatCannotBe(t *testing.T) {
 		{"with a colon, which Basic authentication cannot carry", []Credential{{"a:b", "secret"}}, "colon"},
 		{"without a password", []Credential{{"ci", ""}}, "password is empty"},
 		{"twice", []Credential{{"ci", "a"}, {"ci", "b"}}, "twice"},
-		{"with a damaged hash", []Credential{{"ci", "$2y$10$tooshort"}}, "begins like a bcrypt hash"},
+		{"with a damaged hash", []Credential{{"ci", "$2y$10$tooshort"}}, "looks like a bcrypt hash"},
+		{"with more of a password than bcrypt sees", []Credential{{"ci", strings.Repeat("x", 73)}}, "72 bytes"},
 	} {
 		t.Run(tc.desc, func(t *testing.T) {
 			_, err := NewVerifier(VerifierOptions{Users: tc.users})
@@ -104,7 +106,8 @@ func TestNobodyIsKnownWithoutAFile(t *testing.T) {
 func TestUnusableNamesWhatNeverVerifies(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "htpasswd")
 	good := hashOf(t, "secret")
-	write(t, path, "# c\nbob:"+good+"\nno colon\napr:$apr1$x$y\n:"+good+"\nci:plain\nfixed:plain\nfixed:"+good+"\nbroken:"+good+"\nbroken:plain\n")
+	write(t, path, "# c\nbob:"+good+"\nno colon\napr:$apr1$x$y\n:"+good+"\nci:plain\nfixed:plain\nfixed:"+good+
+		"\nbroken:"+good+"\nbroken:plain\n")
 	v := newVerifier(t, VerifierOptions{Path: path, Users: []Credential{{"ci", "secret"}}})
 	if got, want := v.Unusable(), []string{"line 3", "apr", "line 5", "broken"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
@@ -273,7 +276,7 @@ func TestAnswerIsRememberedForItsTTL(t *testing.T) {
 		if !v.Verify(t.Context(), "client", "bob", "secret") {
 			t.Fatal("bob is out")
 		}
-		if runs := v.runs.Load(); runs != step.runs {
+		if runs := runs(v); runs != step.runs {
 			t.Errorf("at %ds bcrypt had run %d times, want %d", step.at, runs, step.runs)
 		}
 	}
@@ -298,28 +301,29 @@ func TestFlightThatComesTooLateUsesWhatIsRemembered(t *testing.T) {
 	v := newVerifier(t, VerifierOptions{})
 	q := query{id: v.fingerprint("bob"), hash: hashOf(t, "secret"), password: "secret"}
 	first, second := v.ask(t.Context(), q), v.ask(t.Context(), q)
-	if !first || !second || v.runs.Load() != 1 {
-		t.Errorf("asked %v and %v, bcrypt ran %d times; want 1", first, second, v.runs.Load())
+	if !first || !second || runs(v) != 1 {
+		t.Errorf("asked %v and %v, bcrypt ran %d times; want 1", first, second, runs(v))
 	}
 }
 
 func TestMemoryIsBounded(t *testing.T) {
-	m := memory[fingerprint]{ttl: time.Minute, limit: 3}
-	now := time.Unix(0, 0)
-	id := func(i byte) fingerprint { return fingerprint{i} }
+	m := newMemory[int](time.Minute, 3)
+	at := func(seconds time.Duration) time.Time { return time.Unix(0, 0).Add(seconds * time.Second) }
 
-	m.add(id(1), now)
-	m.add(id(2), now.Add(30*time.Second))
-	m.add(id(3), now.Add(30*time.Second))
-	m.add(id(4), now.Add(time.Minute)) // 1 has expired
-	for i, want := range map[byte]bool{1: false, 2: true, 3: true, 4: true} {
-		if got := m.has(id(i), now.Add(time.Minute)); got != want {
+	m.add(1, at(0))
+	m.add(2, at(30))
+	m.add(3, at(30))
+	if !m.has(1, at(59)) || m.has(1, at(60)) {
+		t.Error("entry 1 is not remembered for just the ttl")
+	}
+	m.add(4, at(60)) // 2 was not asked for as lately as 1
+	for i, want := range map[int]bool{2: false, 3: true, 4: true} {
+		if got := m.has(i, at(60)); got != want {
 			t.Errorf("entry %d: %v, want %v", i, got, want)
 		}
 	}
-	m.add(id(5), now.Add(time.Minute)) // nothing has expired
-	if len(m.until) != 3 || !m.has(id(5), now.Add(time.Minute)) {
-		t.Errorf("%d entries, want the newest and two others", len(m.until))
+	if m.until.Len() != 3 {
+		t.Errorf("%d entries, want 3", m.until.Len())
 	}
 }
 
@@ -343,7 +347,7 @@ func TestIdenticalQuestionsRunBcryptOnce(t *testing.T) {
 				synctest.Wait()
 				free()
 				all.Wait()
-				if runs := v.runs.Load(); runs != 1 {
+				if runs := runs(v); runs != 1 {
 					t.Errorf("bcrypt ran %d times, want 1", runs)
 				}
 			})
@@ -367,7 +371,7 @@ func TestWhoGivesUpWaitingIsRefusedAndOthersAreNot(t *testing.T) {
 			t.Error("who gave up is in")
 		}
 		synctest.Wait()
-		if runs := v.runs.Load(); runs != 0 {
+		if runs := runs(v); runs != 0 {
 			t.Errorf("bcrypt ran %d times while no slot was free", runs)
 		}
 		free()
@@ -393,7 +397,7 @@ func TestWhoTriesManyPasswordsWaitsForHimself(t *testing.T) {
 			}
 			// The one who was first in his queue is before him; nobody else is. Some more may run until
 			// this goroutine gets a processor to look; without queues it would be all 50.
-			if runs := v.runs.Load(); runs > 20 {
+			if runs := runs(v); runs > 20 {
 				t.Errorf("bcrypt ran %d times before somebody else was in", runs)
 			}
 		})
@@ -422,13 +426,16 @@ func TestWhoLoggedInLatelyDoesNotWaitBehindGuessers(t *testing.T) {
 	} {
 		t.Run(c.who, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				v := newVerifier(t, VerifierOptions{Users: []Credential{{"bob", hashOf(t, "secret")}, {"eve", hashOf(t, "other")}}})
+				v := newVerifier(t, VerifierOptions{Users: []Credential{
+					{"bob", hashOf(t, "secret")}, {"eve", hashOf(t, "other")}}})
 				v.width, v.turns.free = width, width
 				if !v.Verify(t.Context(), "10.1.1.1", "bob", "secret") {
 					t.Fatal("bob is out")
 				}
 				time.Sleep(c.again) // on synctest's clock
-				guess := func(i, n int) { v.Verify(t.Context(), fmt.Sprint("10.0.0.", i), "bob", fmt.Sprint(i, " ", n)) }
+				guess := func(i, n int) {
+					v.Verify(t.Context(), fmt.Sprint("10.0.0.", i), "bob", fmt.Sprint(i, " ", n))
+				}
 				for i := range guessers { // each has guessed before
 					guess(i, 0)
 				}
@@ -438,13 +445,13 @@ func TestWhoLoggedInLatelyDoesNotWaitBehindGuessers(t *testing.T) {
 					all.Go(func() { guess(i, 1) })
 				}
 				synctest.Wait()
-				before := v.runs.Load()
+				before := runs(v)
 				var ran int64
 				all.Go(func() {
 					if !v.Verify(t.Context(), c.from, c.name, c.password) {
 						t.Error("who knows the password is out")
 					}
-					ran = v.runs.Load() - before
+					ran = runs(v) - before
 				})
 				synctest.Wait()
 				free()
@@ -461,7 +468,8 @@ func TestWhoLoggedInLatelyDoesNotWaitBehindGuessers(t *testing.T) {
 // was changed meanwhile is not remembered.
 func TestSettingsThatAreReadAgainForgetNobody(t *testing.T) {
 	bob := hashOf(t, "secret")
-	old := newVerifier(t, VerifierOptions{Users: []Credential{{"bob", bob}, {"eve", hashOf(t, "other")}, {"ci", "plain"}}})
+	old := newVerifier(t, VerifierOptions{
+		Users: []Credential{{"bob", bob}, {"eve", hashOf(t, "other")}, {"ci", "plain"}}})
 	for _, c := range []struct {
 		from, name, password string
 		want                 bool
@@ -470,10 +478,11 @@ func TestSettingsThatAreReadAgainForgetNobody(t *testing.T) {
 			t.Fatal(c)
 		}
 	}
-	v := newVerifier(t, VerifierOptions{After: old, Users: []Credential{{"bob", bob}, {"eve", hashOf(t, "changed")}, {"ci", "new"}}})
-	before := v.runs.Load()
-	if !v.Verify(t.Context(), "10.9.9.9", "bob", "secret") || v.runs.Load() != before {
-		t.Errorf("bcrypt ran %d times for a login that is remembered", v.runs.Load()-before)
+	v := newVerifier(t, VerifierOptions{After: old, Users: []Credential{{"bob", bob}, {"eve", hashOf(t, "changed")},
+		{"ci", "new"}}})
+	before := runs(v)
+	if !v.Verify(t.Context(), "10.9.9.9", "bob", "secret") || runs(v) != before {
+		t.Errorf("bcrypt ran %d times for a login that is remembered", runs(v)-before)
 	}
 	for _, c := range []struct{ name, password string }{{"eve", "other"}, {"ci", "plain"}} {
 		if v.Verify(t.Context(), "10.1.1.1", c.name, c.password) {
@@ -532,37 +541,60 @@ func occupy(v *Verifier) (free func()) {
 	}
 }
 
-func TestRefusalTakesTheCostOfSomeKnownUser(t *testing.T) {
-	at := func(cost string) string { return "$2y$" + cost + "$" + strings.Repeat("a", 53) }
-	s := newSnapshot(parse("a:" + at("04") + "\nb:" + at("05") + "\nc:plain\n"))
-	v := newVerifier(t, VerifierOptions{Users: []Credential{{"ci", at("06")}}})
-
-	seen := map[int]bool{}
-	for i := range 200 {
-		name := strings.Repeat("x", i)
-		cost := v.costFor(name, s)
-		if again := v.costFor(name, s); again != cost {
-			t.Fatalf("%q costs %d, then %d", name, cost, again)
+// TestEveryRefusalIsTheSameWork, whoever was asked about, so that its duration does not say who exists.
+func TestEveryRefusalIsTheSameWork(t *testing.T) {
+	at := func(cost int) string { return fmt.Sprintf("$2y$%02d$%s", cost, strings.Repeat("a", 53)) }
+	file := filepath.Join(t.TempDir(), "htpasswd")
+	write(t, file, "four:"+at(4)+"\nfive:"+at(5)+"\nsha:{SHA}x\n")
+	for _, c := range []struct {
+		users   []Credential
+		highest int
+	}{
+		{nil, 5},
+		{[]Credential{{"seven", at(7)}, {"ci", "plain"}}, 7},
+		{[]Credential{{"ci", "plain"}, {"five", at(4)}}, 5}, // which hides the file's
+	} {
+		v := newVerifier(t, VerifierOptions{Path: file, Users: c.users})
+		for _, name := range []string{"four", "five", "seven", "sha", "ci", "nobody", ""} {
+			before := v.rounds.Load()
+			if v.Verify(t.Context(), "client", name, "wrong") {
+				t.Errorf("%s is let in", name)
+			}
+			if spent := v.rounds.Load() - before; spent != 1<<c.highest {
+				t.Errorf("%d rounds of bcrypt to refuse %q, want %d", spent, name, 1<<c.highest)
+			}
 		}
-		seen[cost] = true
 	}
-	if len(seen) != 3 || !seen[4] || !seen[5] || !seen[6] {
-		t.Errorf("costs %v, want 4, 5 and 6", seen)
-	}
-	if cost := newVerifier(t, VerifierOptions{}).costFor("x", &snapshot{}); cost != bcrypt.DefaultCost {
-		t.Errorf("cost %d without any hash, want the default", cost)
+}
+
+func TestRefusalsHaveACostWithoutAnyHashAndNeverOneOfHours(t *testing.T) {
+	mad := Credential{"mad", "$2y$31$" + strings.Repeat("a", 53)}
+	for _, c := range []struct {
+		users []Credential
+		want  int
+	}{
+		{nil, bcrypt.DefaultCost},
+		{[]Credential{{"ci", "plain"}}, bcrypt.DefaultCost},
+		{[]Credential{mad}, mostDummyCost},
+	} {
+		if cost := newVerifier(t, VerifierOptions{Users: c.users}).highestCost(&snapshot{}); cost != c.want {
+			t.Errorf("%v: refusals take cost %d, want %d", c.users, cost, c.want)
+		}
 	}
 }
 
 func TestDummyHashIsOneThatBcryptWorksOn(t *testing.T) {
-	err := bcrypt.CompareHashAndPassword(dummyHash(bcrypt.MinCost), []byte("x"))
+	err := bcrypt.CompareHashAndPassword([]byte(dummyHash(bcrypt.MinCost)), []byte("x"))
 	if err != bcrypt.ErrMismatchedHashAndPassword { // any other comes before the work
 		t.Errorf("got %v, want %v", err, bcrypt.ErrMismatchedHashAndPassword)
 	}
-	if hash := dummyHash(12); !isBcrypt(string(hash)) || costOf(string(hash)) != 12 {
+	if hash := dummyHash(12); !credential.IsHash(hash) || credential.Cost(hash) != 12 {
 		t.Errorf("%s is no hash of cost 12", hash)
 	}
 }
+
+// runs is how often bcrypt ran, where all hashes have the least cost.
+func runs(v *Verifier) int64 { return v.rounds.Load() >> bcrypt.MinCost }
 
 // cheap makes refusals cost as little as bcrypt can, also while the file has nobody.
 func cheap(t *testing.T) []Credential { return []Credential{{"cheap", hashOf(t, "cheap")}} }

@@ -70,7 +70,7 @@ func firstDuration(s string) (d time.Duration, rest string, err error) {
 	return d, rest[len(unit):], err
 }
 
-// unitDuration leaves the reading of the number to the time package, which knows no unit above the hour.
+// unitDuration reads a number in a unit. The time package, which has no unit above the hour, reads the number.
 func unitDuration(number, unit string) (time.Duration, error) {
 	std, factor := unit, time.Duration(1)
 	switch unit {
@@ -95,11 +95,11 @@ func unitDuration(number, unit string) (time.Duration, error) {
 const durationHint = "write numbers with the units w, d, h, m, s, ms, us, ns, for example 30d or 1h30m"
 
 func tooLong() error {
-	return problem("0 means for ever where that is possible", "is longer than 292 years")
+	return problem("use 0 where no limit is meant", "is longer than 292 years")
 }
 
-// FormatDuration is the reverse of ParseDuration. Days are the largest unit, as in every default of dcs, and units that
-// are zero are left out: "30d", "1h30m", "1.5s", "0".
+// FormatDuration is the reverse of ParseDuration. Days are the largest unit, as in every default of dcs. Units that are
+// zero are left out: "30d", "1h30m", "1.5s", "0".
 func FormatDuration(d time.Duration) string {
 	switch {
 	case d == 0:

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Error is one thing that is wrong with the configuration. It never holds a password.
+// Error is one mistake in the configuration. It never holds a password.
 type Error struct {
 	Key     string // the key, such as "auth.users[1].username"; "" when it is the whole file
 	Value   string // what was given; "" when the problem is not the value, or the value is secret
@@ -47,14 +47,14 @@ func (e *Error) place() string {
 	return e.Origin.String()
 }
 
-// Hint says what to do about it.
+// Hint says how to correct it.
 func (e *Error) Hint() string { return e.hint }
 
 // Unwrap returns the cause, if there is one.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Errors is everything that is wrong with a configuration, in the order in which it was found, so that a file is
-// mended in one go. There is at least one. errors.As finds the first.
+// Errors holds everything that is wrong with a configuration, in the order in which Load found it, so that the operator
+// can correct a file in one go. There is at least one. errors.As finds the first.
 type Errors []*Error
 
 // Error has a line for each.
@@ -75,30 +75,12 @@ func (e Errors) Unwrap() []error {
 	return all
 }
 
-// collect leaves out what is nil. Every error is made by problem.
-func collect(errs ...error) (all Errors) {
-	for _, err := range errs {
-		if e, ok := errors.AsType[*Error](err); ok {
-			all = append(all, e)
-		}
-	}
-	return all
-}
-
-// orNil is a nil error when nothing is wrong.
-func (e Errors) orNil() error {
-	if len(e) == 0 {
-		return nil
-	}
-	return e
-}
-
-// problem makes an Error that knows neither key nor value nor place.
+// problem returns an Error without key, value and place.
 func problem(hint, format string, args ...any) error {
 	return &Error{Problem: fmt.Sprintf(format, args...), hint: hint}
 }
 
-// about returns a copy of an error made by problem that knows the key and the value.
+// about returns a copy, with key and value, of an error that problem made.
 func about(err error, key, value string) error {
 	e, ok := errors.AsType[*Error](err)
 	if !ok {

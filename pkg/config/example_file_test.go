@@ -17,7 +17,7 @@ func TestTheExampleFileIsTheDefault(t *testing.T) {
 	if !reflect.DeepEqual(cfg, DefaultConfig()) {
 		t.Errorf("got %+v, want %+v", cfg, DefaultConfig())
 	}
-	for _, k := range keys() {
+	for _, k := range DefaultConfig().keys() {
 		if !k.isList() && origins.Explicit(k.name) == k.later {
 			t.Errorf("%s: mentioned %v, of a later version %v", k.name, !k.later, k.later)
 		}
@@ -31,7 +31,7 @@ func TestTheListsOfTheExampleFileAreGoodWhenUncommented(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := regexp.MustCompile(`(?m)^( *)#(\S|  )`).ReplaceAllString(string(text), "$1$2")
-	l := &loader{cfg: DefaultConfig(), origins: Origins{}, lines: map[string]int{}}
+	l := newLoader()
 	l.readFile(writeFile(t, file))
 	l.validate()
 	if len(l.errs) > 0 {

@@ -8,8 +8,8 @@ import (
 )
 
 // AddFlags adds the flags of the keys that a command uses. Each argument is a key ("storage.directory") or a prefix
-// that ends in ".*" ("cache.*"). Lists are left out, since only the file can give them. A key of a version to come is
-// hidden: setting it is refused with its name. An argument that names no key is a mistake in the program and panics.
+// that ends in ".*" ("cache.*"). Lists are left out, since only the file can give them. A key that dcs does not have
+// yet is hidden; Load refuses it by name. An argument that names no key is a mistake in the program and panics.
 func AddFlags(fs *pflag.FlagSet, keys ...string) {
 	for _, pattern := range keys {
 		matched := false
@@ -28,7 +28,7 @@ func AddFlags(fs *pflag.FlagSet, keys ...string) {
 func match(pattern string) []key {
 	prefix, isPrefix := strings.CutSuffix(pattern, "*")
 	var matched []key
-	for _, k := range keys() {
+	for _, k := range DefaultConfig().keys() {
 		if k.name == pattern || isPrefix && strings.HasPrefix(k.name, prefix) {
 			matched = append(matched, k)
 		}
@@ -37,10 +37,9 @@ func match(pattern string) []key {
 }
 
 func addFlag(fs *pflag.FlagSet, k key) {
-	field := k.field(DefaultConfig())
-	flag := fs.VarPF(&flagValue{field: field, text: text(field)}, k.name, "", k.usage)
+	flag := fs.VarPF(&flagValue{field: k.field, text: text(k.field)}, k.name, "", k.usage)
 	flag.Hidden = k.later
-	if kind(field) == "bool" {
+	if kind(k.field) == "bool" {
 		flag.NoOptDefVal = "true"
 	}
 }

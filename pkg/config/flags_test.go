@@ -19,7 +19,8 @@ func TestAddFlagsAddsWhatACommandUses(t *testing.T) {
 	}{
 		{"one key", []string{"storage.directory"}, []string{"storage.directory"}},
 		{"a key and a section without its lists", []string{"storage.directory", "cache.*"},
-			[]string{"cache.adopt_age", "cache.cleanup_interval", "cache.grace", "cache.max_size", "cache.ttl", "storage.directory"}},
+			[]string{"cache.adopt_age", "cache.cleanup_interval", "cache.grace", "cache.max_size", "cache.ttl",
+				"storage.directory"}},
 		{"a nested section", []string{"server.tls.*"}, []string{"server.tls.certificate", "server.tls.key"}},
 		{"a list alone is no flag", []string{"auth.users"}, nil},
 		{"nothing", nil, nil},
@@ -60,7 +61,8 @@ func TestFlagsHaveTypesAndDefaults(t *testing.T) {
 	AddFlags(flags, "limits.*")
 	usage := flags.FlagUsages()
 	for _, want := range []string{
-		"--cache.ttl duration ", "(default 30d)", "--server.port port ", "(default 5000)", "--limits.manifest_size size ", "(default 4MiB)",
+		"--cache.ttl duration ", "(default 30d)", "--server.port port ", "(default 5000)",
+		"--limits.manifest_size size ", "(default 4MiB)",
 		"--log.format text|json ", "--auth.enabled  ", "(default true)", `--storage.directory directory `,
 	} {
 		if !strings.Contains(usage, want) {
@@ -71,7 +73,8 @@ func TestFlagsHaveTypesAndDefaults(t *testing.T) {
 
 func TestFlagsRefuseWhatLoadWould(t *testing.T) {
 	for _, arg := range []string{
-		"--cache.ttl=5", "--cache.ttl=", "--cache.max_size=much", "--server.port=abc", "--log.access=maybe", "--auth.enabled=",
+		"--cache.ttl=5", "--cache.ttl=", "--cache.max_size=much", "--server.port=abc", "--log.access=maybe",
+		"--auth.enabled=",
 	} {
 		flags := pflag.NewFlagSet("dcs", pflag.ContinueOnError)
 		flags.SetOutput(io.Discard)
@@ -84,12 +87,14 @@ func TestFlagsRefuseWhatLoadWould(t *testing.T) {
 }
 
 func TestLoadReadsFlags(t *testing.T) {
-	cfg, origins, err := Load(Sources{Flags: allFlags(t, "--cache.ttl=1w", "--log.access=false", "--auth.enabled", "--server.port", "0",
+	cfg, origins, err := Load(Sources{Flags: allFlags(t, "--cache.ttl=1w", "--log.access=false", "--auth.enabled",
+		"--server.port", "0",
 		"--debug.address=")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.Cache.TTL != 7*24*time.Hour || cfg.Log.Access || !cfg.Auth.Enabled || cfg.Server.Port != 0 || cfg.Debug.Address != "" {
+	if cfg.Cache.TTL != 7*24*time.Hour || cfg.Log.Access || !cfg.Auth.Enabled || cfg.Server.Port != 0 ||
+		cfg.Debug.Address != "" {
 		t.Errorf("got %+v", cfg)
 	}
 	for key, want := range map[string]bool{"auth.enabled": true, "debug.address": true, "cache.grace": false} {

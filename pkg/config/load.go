@@ -11,7 +11,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/nearest"
 )
 
-// fileVariable names the configuration file. It is the caller's affair, and no key.
+// fileVariable names the configuration file. The caller reads it; it is no key.
 const fileVariable = envPrefix + "CONFIG"
 
 // Sources are the layers above the defaults. The zero value has none.
@@ -24,10 +24,7 @@ type Sources struct {
 // Load reads the layers, the strongest last, and validates the result. On an error, which is an Errors, there is no
 // configuration.
 func Load(src Sources) (*Config, Origins, error) {
-	l := &loader{cfg: DefaultConfig(), origins: Origins{}, lines: map[string]int{}}
-	for _, k := range keys() {
-		l.origins[k.name] = Origin{}
-	}
+	l := newLoader()
 	l.readFile(src.File)
 	l.readEnv(src.Env)
 	l.readFlags(src.Flags)
@@ -41,54 +38,50 @@ func Load(src Sources) (*Config, Origins, error) {
 // loader gathers one configuration.
 type loader struct {
 	cfg     *Config
+	keys    []key // of cfg
 	origins Origins
 	file    Origin
 	lines   map[string]int // where the file has a path such as "auth.users[1].password"
 	errs    Errors         // found so far
 }
 
-// fail notes an error made by problem, if it is one.
-func (l *loader) fail(err error) { l.errs = append(l.errs, collect(err)...) }
-
-// validate looks at the result. What could not be read has its error already, and is no second one for being empty.
-func (l *loader) validate() {
-	read := l.errs
-	for _, e := range l.cfg.mistakes() {
-		placed := l.placed(e)
-		told := func(other *Error) bool { return other.Origin == placed.Origin && isIn(other.Key, placed.Key) }
-		if !slices.ContainsFunc(read, told) {
-			l.errs = append(l.errs, placed)
-		}
+func newLoader() *loader {
+	cfg := DefaultConfig()
+	l := &loader{cfg: cfg, keys: cfg.keys(), origins: Origins{}, lines: map[string]int{}}
+	for _, k := range l.keys {
+		l.origins[k.name] = Origin{}
 	}
+	return l
 }
 
-// isIn says whether a path is a key, or in the element of a list that the key is in.
-func isIn(path, key string) bool {
-	if end := strings.IndexByte(key, ']'); end >= 0 {
-		key = key[:end+1]
+func (l *loader) fail(e *Error) { l.errs = append(l.errs, e) }
+
+// set gives the field at a path the value that a layer has for it. line is 0 outside of the file.
+func (l *loader) set(path string, field any, value string, from Origin, line int) {
+	e, ok := errors.AsType[*Error](about(set(field, value), path, value))
+	if !ok {
+		return
 	}
-	rest, within := strings.CutPrefix(path, key)
-	return within && (rest == "" || strings.ContainsAny(rest[:1], ".["))
+	e.Origin, e.Line = from, line
+	if kind(field) == "list" {
+		e.Value = "" // of auth.users it may be a password
+	}
+	if from.Kind == Env && strings.HasPrefix(value, "tcp://") {
+		// Kubernetes gives every pod DCS_SERVER_PORT=tcp://10.0.0.1:5000 when there is a service called dcs-server.
+		e.hint = "Kubernetes sets it for a service of that name: put enableServiceLinks: false into the pod, " +
+			"or rename the service"
+	}
+	l.fail(e)
 }
 
 func (l *loader) readEnv(env []string) {
 	given := variables(env)
-	for _, k := range keys() {
-		value, ok := given[k.env()]
-		if !ok {
-			continue
+	for _, k := range l.keys {
+		if value, ok := given[k.env()]; ok {
+			l.origins[k.name] = Origin{Env, k.env()}
+			l.set(k.name, k.field, value, l.origins[k.name], 0)
 		}
-		l.fail(hintServiceLink(l.set(k, value, Origin{Env, k.env()}), value))
 	}
-}
-
-// hintServiceLink explains a variable that nobody set: Kubernetes gives every pod DCS_SERVER_PORT=tcp://10.0.0.1:5000
-// when there is a service called dcs-server.
-func hintServiceLink(err error, value string) error {
-	if e, ok := errors.AsType[*Error](err); ok && strings.HasPrefix(value, "tcp://") {
-		e.hint = "Kubernetes sets it for a service of that name: put enableServiceLinks: false into the pod, or rename the service"
-	}
-	return err
 }
 
 // variables returns the DCS_ part of an environment. Of a name given twice the first counts, as it does for os.Getenv.
@@ -107,35 +100,41 @@ func (l *loader) readFlags(fs *pflag.FlagSet) {
 	if fs == nil {
 		return
 	}
-	for _, k := range keys() {
+	for _, k := range l.keys {
 		if f := fs.Lookup(k.name); f != nil && f.Changed {
-			l.fail(l.set(k, f.Value.String(), Origin{Flag, k.name}))
+			l.origins[k.name] = Origin{Flag, k.name}
+			l.set(k.name, k.field, f.Value.String(), l.origins[k.name], 0)
 		}
 	}
 }
 
-// set gives a key the value that a variable or flag has.
-func (l *loader) set(k key, value string, from Origin) error {
-	l.origins[k.name] = from
-	e, ok := errors.AsType[*Error](about(set(k.field(l.cfg), value), k.name, value))
-	if !ok {
-		return nil
+// validate adds what is wrong with the result. What could not be read has its error already, and gets no second one for
+// being empty.
+func (l *loader) validate() {
+	read := l.errs
+	for _, e := range l.cfg.mistakes() {
+		name, _, _ := strings.Cut(e.Key, "[")
+		e.Origin = l.origins[name]
+		if e.Origin.Kind == File {
+			e.Line = l.line(e.Key)
+		}
+		known := func(other *Error) bool { return other.Origin == e.Origin && isIn(other.Key, e.Key) }
+		if !slices.ContainsFunc(read, known) {
+			l.fail(e)
+		}
 	}
-	return l.placed(e)
 }
 
-// placed adds to an error that knows its key where the value of that key came from.
-func (l *loader) placed(e *Error) *Error {
-	name, _, _ := strings.Cut(e.Key, "[")
-	placed := *e
-	placed.Origin = l.origins[name]
-	if placed.Origin.Kind == File {
-		placed.Line = l.line(e.Key)
+// isIn says whether a path is a key, or in the element of a list that the key is in.
+func isIn(path, key string) bool {
+	if end := strings.IndexByte(key, ']'); end >= 0 {
+		key = key[:end+1]
 	}
-	return &placed
+	rest, within := strings.CutPrefix(path, key)
+	return within && (rest == "" || strings.ContainsAny(rest[:1], ".["))
 }
 
-// line returns where the file has a path, or what the path is part of.
+// line returns the line of a path in the file, or of what the path is part of.
 func (l *loader) line(path string) int {
 	if line := l.lines[path]; line > 0 || !strings.Contains(path, ".") {
 		return line
@@ -143,11 +142,11 @@ func (l *loader) line(path string) int {
 	return l.line(path[:strings.LastIndex(path, ".")])
 }
 
-// UnknownEnv returns the variables that begin with DCS_ and mean nothing to dcs, sorted, each with the variable that
-// was perhaps meant. Load ignores them, because container platforms set such names by themselves; a server may warn.
+// UnknownEnv returns the variables that begin with DCS_ and belong to no key, sorted, each with the variable that was
+// perhaps meant. Load ignores them, because container platforms set such names by themselves. A server may warn.
 func UnknownEnv(env []string) []string {
 	var known, offered, unknown []string
-	for _, k := range keys() {
+	for _, k := range new(Config).keys() {
 		known = append(known, k.env())
 		if !k.later {
 			offered = append(offered, k.env())
@@ -166,8 +165,8 @@ func UnknownEnv(env []string) []string {
 	return unknown
 }
 
-// meantEnv returns the variable that a misspelt one was perhaps meant to be, or "". Who leaves out the section writes
-// DCS_TTL for DCS_CACHE_TTL.
+// meantEnv returns the variable that a misspelt one was perhaps meant to be, or "". DCS_TTL, which lacks the section,
+// is meant to be DCS_CACHE_TTL.
 func meantEnv(name string, known []string) string {
 	for _, k := range known {
 		if strings.HasSuffix(k, strings.TrimPrefix(name, strings.TrimSuffix(envPrefix, "_"))) {

@@ -45,13 +45,16 @@ func TestLoadTakesTheStrongestLayer(t *testing.T) {
 	}{
 		{"nothing given leaves the default", "", nil, nil, time.Hour, "default"},
 		{"the file beats the default", file, nil, nil, 10 * time.Minute, "file"},
-		{"a variable reaches the config", "", []string{"DCS_CACHE_CLEANUP_INTERVAL=5m"}, nil, 5 * time.Minute, "env DCS_CACHE_CLEANUP_INTERVAL"},
-		{"a variable beats the file", file, []string{"DCS_CACHE_CLEANUP_INTERVAL=5m"}, nil, 5 * time.Minute, "env DCS_CACHE_CLEANUP_INTERVAL"},
+		{"a variable reaches the config", "", []string{"DCS_CACHE_CLEANUP_INTERVAL=5m"}, nil, 5 * time.Minute,
+			"env DCS_CACHE_CLEANUP_INTERVAL"},
+		{"a variable beats the file", file, []string{"DCS_CACHE_CLEANUP_INTERVAL=5m"}, nil, 5 * time.Minute,
+			"env DCS_CACHE_CLEANUP_INTERVAL"},
 		{"a flag beats a variable and the file", file, []string{"DCS_CACHE_CLEANUP_INTERVAL=5m"},
 			[]string{"--cache.cleanup_interval=1d"}, 24 * time.Hour, "flag --cache.cleanup_interval"},
 		{"a flag that says the default is still explicit", file, nil,
 			[]string{"--cache.cleanup_interval", "1h"}, time.Hour, "flag --cache.cleanup_interval"},
-		{"of a variable given twice the first counts", "", []string{"DCS_CACHE_CLEANUP_INTERVAL=5m", "DCS_CACHE_CLEANUP_INTERVAL=6m"},
+		{"of a variable given twice the first counts", "",
+			[]string{"DCS_CACHE_CLEANUP_INTERVAL=5m", "DCS_CACHE_CLEANUP_INTERVAL=6m"},
 			nil, 5 * time.Minute, "env DCS_CACHE_CLEANUP_INTERVAL"},
 	}
 	for _, tt := range tests {
@@ -83,8 +86,8 @@ func TestLoadWithoutSourcesIsTheDefault(t *testing.T) {
 	if !reflect.DeepEqual(cfg, DefaultConfig()) {
 		t.Errorf("got %+v", cfg)
 	}
-	if len(origins) != len(keys()) {
-		t.Errorf("%d origins for %d keys", len(origins), len(keys()))
+	if len(origins) != len(DefaultConfig().keys()) {
+		t.Errorf("%d origins for %d keys", len(origins), len(DefaultConfig().keys()))
 	}
 	for _, key := range Keys() {
 		if _, ok := origins[key]; !ok || origins.Explicit(key) {
@@ -99,11 +102,13 @@ func TestLoadWithoutSourcesIsTheDefault(t *testing.T) {
 func TestDefaultsAreThoseOfTheDesign(t *testing.T) {
 	want := map[string]string{
 		"server.address": "0.0.0.0", "server.port": "5000", "server.tls.certificate": "", "server.tls.key": "",
-		"server.trusted_proxies": "127.0.0.0/8, ::1/128", "server.drain_timeout": "30s", "storage.directory": "/var/cache/docker-cache-server", "auth.enabled": "true",
+		"server.trusted_proxies": "127.0.0.0/8, ::1/128", "server.drain_timeout": "30s",
+		"storage.directory": "/var/cache/docker-cache-server", "auth.enabled": "true",
 		"auth.users": "", "auth.htpasswd": "", "cache.ttl": "30d",
 		"cache.cleanup_interval": "1h", "cache.grace": "1h", "cache.adopt_age": "now",
 		"limits.manifest_size": "4MiB", "limits.uploads_per_client": "1000", "limits.header_size": "64KiB",
-		"limits.header_timeout": "30s", "limits.stall_timeout": "2m", "debug.address": "127.0.0.1:5001", "log.level": "info", "log.format": "text", "log.access": "true",
+		"limits.header_timeout": "30s", "limits.stall_timeout": "2m", "debug.address": "127.0.0.1:5001",
+		"log.level": "info", "log.format": "text", "log.access": "true",
 	}
 	for _, key := range Keys() {
 		value, ok := want[key]
@@ -157,7 +162,8 @@ func TestLoadAcceptsWhatPeopleWrite(t *testing.T) {
 		{"a document that is null", "--- ~\n", nil, "server.port", "5000"},
 		{"a section with nothing in it", "cache:\nserver: {port: 1}\n", nil, "server.port", "1"},
 		{"a list with nothing in it", "auth: {users: }", nil, "auth.users", ""},
-		{"proxies in place of the default", "server: {trusted_proxies: [10.0.0.0/8, 192.0.2.1]}", nil, "server.trusted_proxies", "10.0.0.0/8, 192.0.2.1"},
+		{"proxies in place of the default", "server: {trusted_proxies: [10.0.0.0/8, 192.0.2.1]}", nil,
+			"server.trusted_proxies", "10.0.0.0/8, 192.0.2.1"},
 		{"no proxies", "server: {trusted_proxies: []}", nil, "server.trusted_proxies", ""},
 		{"proxies that are all commented out", "server: {trusted_proxies: }", nil, "server.trusted_proxies", ""},
 		{"an empty list", "auth: {users: []}", nil, "auth.users", ""},
@@ -166,20 +172,25 @@ func TestLoadAcceptsWhatPeopleWrite(t *testing.T) {
 		{"any free port", "server: {port: 0}", nil, "server.port", "0"},
 		{"a bare 0 for a duration", "cache: {ttl: 0}", nil, "cache.ttl", "0"},
 		{"a mixed duration", "cache: {ttl: 1w2d3h}", nil, "cache.ttl", "9d3h"},
-		{"a number where text is meant keeps its spelling", "storage: {directory: 007}", nil, "storage.directory", "007"},
+		{"a number where text is meant keeps its spelling", "storage: {directory: 007}", nil, "storage.directory",
+			"007"},
 		{"text in quotes may say true", `storage: {directory: "true"}`, nil, "storage.directory", "true"},
-		{"an alias", "server: {address: &a 127.0.0.1}\nstorage: {directory: *a}", nil, "storage.directory", "127.0.0.1"},
+		{"an alias", "server: {address: &a 127.0.0.1}\nstorage: {directory: *a}", nil, "storage.directory",
+			"127.0.0.1"},
 		{"an empty variable is an empty text", "", []string{"DCS_DEBUG_ADDRESS="}, "debug.address", ""},
 		{"a variable may say 0 for false", "", []string{"DCS_LOG_ACCESS=0"}, "log.access", "false"},
-		{"a variable may contain an equals sign", "", []string{"DCS_STORAGE_DIRECTORY=/a=b"}, "storage.directory", "/a=b"},
+		{"a variable may contain an equals sign", "", []string{"DCS_STORAGE_DIRECTORY=/a=b"}, "storage.directory",
+			"/a=b"},
 		{"a log level in capitals", "", []string{"DCS_LOG_LEVEL=DEBUG"}, "log.level", "DEBUG"},
 		{"an IPv6 address", `server: {address: "::1"}`, nil, "server.address", "::1"},
 		{"a debug address with a port only", `debug: {address: ":0"}`, nil, "debug.address", ":0"},
-		{"variables of others", "", []string{"DCS_CONFIG=x", "DCS_PORT=tcp://10.0.0.1:5000", "CACHE_TTL=1", "nonsense"}, "cache.ttl", "30d"},
+		{"variables of others", "", []string{"DCS_CONFIG=x", "DCS_PORT=tcp://10.0.0.1:5000", "CACHE_TTL=1", "nonsense"},
+			"cache.ttl", "30d"},
 		{"the file's path of the certificate and the variable's of the key", "server: {tls: {certificate: c}}",
 			[]string{"DCS_SERVER_TLS_KEY=k"}, "server.tls.key", "k"},
-		{"users with a password of digits and a hash", "auth: {users: [{username: a, password: 0123}, {username: b, password: " +
-			"'$2y$05$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy'}]}", nil, "auth.users", "a, b"},
+		{"users with a password of digits and a hash",
+			"auth: {users: [{username: a, password: 0123}, {username: b, password: " +
+				"'$2y$05$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy'}]}", nil, "auth.users", "a, b"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -232,28 +243,39 @@ func TestLoadRefusesAFileOfTheWrongForm(t *testing.T) {
 	tests := []refusal{
 		{"a misspelled key", "cache:\n  ttll: 1h", nil,
 			"cache.ttll is not a known key; did you mean cache.ttl? (file FILE, line 2)", "config.example.yaml"},
-		{"a key outside its section", "port: 1", nil, "port is not a known key; did you mean server.port? (file FILE, line 1)", ""},
+		{"a key outside its section", "port: 1", nil,
+			"port is not a known key; did you mean server.port? (file FILE, line 1)", ""},
 		{"a key in the wrong section", "debug:\n  level: info", nil,
 			"debug.level is not a known key; did you mean log.level? (file FILE, line 2)", ""},
-		{"a misspelled section", "cahce: {ttl: 1h}", nil, "cahce is not a known key; did you mean cache? (file FILE, line 1)", ""},
+		{"a misspelled section", "cahce: {ttl: 1h}", nil,
+			"cahce is not a known key; did you mean cache? (file FILE, line 1)", ""},
 		{"a misspelled nested section", "server:\n  tsl: {key: k}", nil,
 			"server.tsl is not a known key; did you mean server.tls? (file FILE, line 2)", ""},
 		{"a misspelled field of a user", "auth:\n  users:\n  - user: a\n    password: b", nil,
 			"auth.users[0].user is not a known key; did you mean username? (file FILE, line 3)", ""},
-		{"a key given twice", "cache:\n  ttl: 1h\n  ttl: 2h", nil, "cache.ttl is already given on line 2 (file FILE, line 3)", "keep one"},
-		{"a section given twice", "cache: {ttl: 1h}\ncache: {grace: 1h}", nil, "cache is already given on line 1 (file FILE, line 2)", ""},
+		{"a key given twice", "cache:\n  ttl: 1h\n  ttl: 2h", nil,
+			"cache.ttl is already given on line 2 (file FILE, line 3)", "keep one"},
+		{"a section given twice", "cache: {ttl: 1h}\ncache: {grace: 1h}", nil,
+			"cache is already given on line 1 (file FILE, line 2)", ""},
 		{"a key given nested and with dots", "cache: {ttl: 1h}\ncache.ttl: 1h", nil,
 			"cache.ttl is already given on line 1 (file FILE, line 2)", ""},
-		{"a key with a list for a name", "[a]: 1", nil, "configuration file FILE, line 1 has a key that is no name", ""},
+		{"a key with a list for a name", "[a]: 1", nil, "configuration file FILE, line 1 has a key that is no name",
+			""},
 		{"a key with an empty name", `cache: {"": 1}`, nil, "cache has a key that is no name (file FILE, line 1)", ""},
-		{"a merge key", "cache: &a {ttl: 1h, <<: *a}", nil, "cache has a merge key, which dcs does not read (file FILE, line 1)", "write"},
-		{"a section that is its own section", "server: &a {tls: *a}", nil, "server.tls.tls is not a known key; did you mean server.tls? (file FILE, line 1)", ""},
-		{"a single value for a section", "cache: 30d", nil, "cache is a single value, where a section is expected (file FILE, line 1)", ""},
-		{"a list for a section", "cache: [ttl]", nil, "cache is a list, where a section is expected (file FILE, line 1)", ""},
+		{"a merge key", "cache: &a {ttl: 1h, <<: *a}", nil,
+			"cache has a merge key, which dcs does not read (file FILE, line 1)", "write"},
+		{"a section that is its own section", "server: &a {tls: *a}", nil,
+			"server.tls.tls is not a known key; did you mean server.tls? (file FILE, line 1)", ""},
+		{"a single value for a section", "cache: 30d", nil,
+			"cache is a single value, where a section is expected (file FILE, line 1)", ""},
+		{"a list for a section", "cache: [ttl]", nil,
+			"cache is a list, where a section is expected (file FILE, line 1)", ""},
 		{"a proxy that is none", "server:\n  trusted_proxies:\n    - 10.0.0.0/8\n    - ten", nil,
-			`server.trusted_proxies[1]: "ten" is neither a network nor an IP address (file FILE, line 4)`, "10.0.0.0/8"},
+			`server.trusted_proxies[1]: "ten" is neither a network nor an IP address (file FILE, line 4)`,
+			"10.0.0.0/8"},
 		{"a section for a proxy", "server: {trusted_proxies: [{a: b}]}", nil,
-			"server.trusted_proxies[0] is a section, where a single value is expected (file FILE, line 1)", "line of the key"},
+			"server.trusted_proxies[0] is a section, where a single value is expected (file FILE, line 1)",
+			"line of the key"},
 		{"a single value for a list", "auth: {users: admin}", nil,
 			"auth.users is a single value, where a list is expected (file FILE, line 1)", "dash"},
 		{"a section for a list", "auth:\n  users:\n    admin: admin123", nil,
@@ -271,7 +293,8 @@ func TestLoadRefusesAFileOfTheWrongForm(t *testing.T) {
 			"auth.users[0].password is true or false, where text is expected (file FILE, line 1)", "quotes"},
 		{"a single value for the file", "hello", nil,
 			"configuration file FILE is a single value, where sections such as server: are expected", ""},
-		{"a list for the file", "- a", nil, "configuration file FILE is a list, where sections such as server: are expected", ""},
+		{"a list for the file", "- a", nil,
+			"configuration file FILE is a list, where sections such as server: are expected", ""},
 		{"two documents", "cache: {}\n---\ncache: {}\n", nil,
 			"configuration file FILE is not YAML: a second document begins near line 2", ""},
 		{"no YAML", "cache: [", nil,
@@ -289,12 +312,18 @@ func TestLoadRefusesAValueOfTheWrongType(t *testing.T) {
 	tests := []refusal{
 		{"a word for a port", "server: {port: abc}", nil,
 			`server.port: "abc" is not a whole number (file FILE, line 1)`, ""},
-		{"an empty text for a port", `server: {port: ""}`, nil, "server.port is empty, where a value is needed (file FILE, line 1)", ""},
-		{"a word for a switch", "log: {access: maybe}", nil, `log.access: "maybe" is neither true nor false (file FILE, line 1)`, ""},
-		{"a duration without a unit", "\ncache:\n  ttl: 5", nil, `cache.ttl: "5" has no unit (file FILE, line 3)`, "give a unit, for example 30d"},
-		{"a duration with an unknown unit", "cache: {ttl: 5y}", nil, `cache.ttl: "5y" has the unknown unit "y" (file FILE, line 1)`, "30d"},
-		{"a duration of words", "cache: {ttl: never}", nil, `cache.ttl: "never" is not a duration (file FILE, line 1)`, "30d"},
-		{"a duration out of range", "cache: {ttl: 300000d}", nil, `cache.ttl: "300000d" is longer than 292 years (file FILE, line 1)`, ""},
+		{"an empty text for a port", `server: {port: ""}`, nil,
+			"server.port is empty, where a value is needed (file FILE, line 1)", ""},
+		{"a word for a switch", "log: {access: maybe}", nil,
+			`log.access: "maybe" is neither true nor false (file FILE, line 1)`, ""},
+		{"a duration without a unit", "\ncache:\n  ttl: 5", nil, `cache.ttl: "5" has no unit (file FILE, line 3)`,
+			"give a unit, for example 30d"},
+		{"a duration with an unknown unit", "cache: {ttl: 5y}", nil,
+			`cache.ttl: "5y" has the unknown unit "y" (file FILE, line 1)`, "30d"},
+		{"a duration of words", "cache: {ttl: never}", nil, `cache.ttl: "never" is not a duration (file FILE, line 1)`,
+			"30d"},
+		{"a duration out of range", "cache: {ttl: 300000d}", nil,
+			`cache.ttl: "300000d" is longer than 292 years (file FILE, line 1)`, ""},
 		{"a size with an unknown unit", "cache: {max_size: 5 apples}", nil,
 			`cache.max_size: "5 apples" has the unknown unit " apples" (file FILE, line 1)`, "GiB"},
 		{"a word for a rule's ttl", "cache: {rules: [{repository: a, ttl: b}]}", nil,
@@ -304,9 +333,11 @@ func TestLoadRefusesAValueOfTheWrongType(t *testing.T) {
 		{"an empty variable for a number", "", []string{"DCS_SERVER_PORT="},
 			"server.port is empty, where a value is needed (env DCS_SERVER_PORT)", "remove it"},
 		{"a service link of Kubernetes", "", []string{"DCS_SERVER_PORT=tcp://10.0.0.1:5000"},
-			`server.port: "tcp://10.0.0.1:5000" is not a whole number (env DCS_SERVER_PORT)`, "enableServiceLinks: false"},
+			`server.port: "tcp://10.0.0.1:5000" is not a whole number (env DCS_SERVER_PORT)`,
+			"enableServiceLinks: false"},
 		{"a list as a variable", "", []string{"DCS_AUTH_USERS=admin"},
-			`auth.users: "admin" is a list, which flags and variables cannot give (env DCS_AUTH_USERS)`, "configuration file"},
+			`auth.users is a list, which flags and variables cannot give (env DCS_AUTH_USERS)`,
+			"configuration file"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, tt.check)
@@ -323,12 +354,16 @@ func TestLoadRefusesAListAsAFlag(t *testing.T) {
 	if e, ok := errors.AsType[*Error](err); !ok || e.Origin != (Origin{Flag, "auth.users"}) {
 		t.Errorf("got %v", err)
 	}
+	if strings.Contains(err.Error(), "secret") {
+		t.Errorf("the error tells the password: %v", err)
+	}
 }
 
 func TestLoadSaysWhyAFileCannotBeRead(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing.yaml")
 	_, _, err := Load(Sources{File: missing})
-	if want := "configuration file " + missing + " cannot be read: no such file or directory"; err == nil || err.Error() != want {
+	want := "configuration file " + missing + " cannot be read: no such file or directory"
+	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -341,7 +376,8 @@ func TestLoadSaysWhyAFileCannotBeRead(t *testing.T) {
 
 func TestUnknownEnvSuggestsWhatWasMeant(t *testing.T) {
 	got := UnknownEnv([]string{
-		"DCS_CONFIG=/etc/dcs.yaml", "DCS_CACHE_TTL=1d", "HOME=/root", "DCS_PORT_5000_TCP_ADDR=10.0.0.1", "DCS_CACHE_TTTL=1d",
+		"DCS_CONFIG=/etc/dcs.yaml", "DCS_CACHE_TTL=1d", "HOME=/root", "DCS_PORT_5000_TCP_ADDR=10.0.0.1",
+		"DCS_CACHE_TTTL=1d",
 		"DCS_SERVER_PORTS=1", "DCS_TTL=1d", "DCS_PORT=tcp://10.0.0.1:5000", "DCS_=1",
 	})
 	want := []string{
@@ -357,9 +393,11 @@ func TestUnknownEnvSuggestsWhatWasMeant(t *testing.T) {
 func FuzzLoad(f *testing.F) {
 	for _, seed := range []string{
 		"", "~", "a", "- a", "{}", "cache: {ttl: 1w2d}", "cache: 1", "cache: {max_size: 1.5TB}", "server: {tls: [a]}",
-		"auth: {users: [{username: a, password: b}, ~, c, [d]]}", "auth: &a {users: *a}", "a: &x [*x]", "cache: &c {<<: *c}",
+		"auth: {users: [{username: a, password: b}, ~, c, [d]]}", "auth: &a {users: *a}", "a: &x [*x]",
+		"cache: &c {<<: *c}",
 		"cache: {rules: [{repository: '**', tag: '*', ttl: 0, keep: true}]}", "server: {port: !!binary AA==}",
-		"---\n---\n", "? [a]\n: b", "\xff\xfe", "server: {port: !!null 5}", "!!map cache: {}", "log: {access: !!bool x}",
+		"---\n---\n", "? [a]\n: b", "\xff\xfe", "server: {port: !!null 5}", "!!map cache: {}",
+		"log: {access: !!bool x}",
 	} {
 		f.Add([]byte(seed))
 	}

@@ -51,7 +51,8 @@ log: info
 
 func TestAStockRegistrysConfigurationIsRecognizedAndItsKeysAreMapped(t *testing.T) {
 	for name, text := range map[string]string{
-		"of the manual":        "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: /var/lib/registry\nhttp:\n  addr: :5000\n",
+		"of the manual": "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n" +
+			"    rootdirectory: /var/lib/registry\nhttp:\n  addr: :5000\n",
 		"without its listener": "storage:\n  filesystem:\n    rootdirectory: /var/lib/registry\n",
 		"with its version":     "version: 0.1\nlog: {level: debug}\n",
 	} {
@@ -66,7 +67,8 @@ func TestAStockRegistrysConfigurationIsRecognizedAndItsKeysAreMapped(t *testing.
 			t.Errorf("%s: hint %q", name, hint)
 		}
 		for stock, dcs := range map[string]string{
-			"level: info": "log.level (line 3) is log.level", "rootdirectory": "is storage.directory", "addr: ": "http.addr (line 8) is server.address and server.port",
+			"level: info": "log.level (line 3) is log.level", "rootdirectory": "is storage.directory",
+			"addr: ": "http.addr (line 8) is server.address and server.port",
 		} {
 			if strings.Contains(text, stock) && !strings.Contains(hint, dcs) {
 				t.Errorf("%s: hint %q lacks %q", name, hint, dcs)
@@ -77,15 +79,17 @@ func TestAStockRegistrysConfigurationIsRecognizedAndItsKeysAreMapped(t *testing.
 
 func TestAHintNeverSuggestsAKeyThatNobodyCanHaveMeant(t *testing.T) {
 	for text, want := range map[string]string{
-		"version: 3":                "version is not a known key (file FILE, line 1)",
-		"address: 0.0.0.0":          "address is not a known key; did you mean server.address? (file FILE, line 1)",
-		"server: {host: a}":         "server.host is not a known key (file FILE, line 1)",
-		"cache: {size: 1}":          "cache.size is not a known key (file FILE, line 1)",
-		"cache: {max_sizes: 1}":     "cache.max_sizes is not a known key (file FILE, line 1)", // of a version to come
-		"auth: {anonymous: true}":   "auth.anonymous is not a known key (file FILE, line 1)",
-		"proxy: {remoteurl: a}":     "proxy is not a known key (file FILE, line 1)",
-		"storage: {drectory: a}":    "storage.drectory is not a known key; did you mean storage.directory? (file FILE, line 1)",
-		"limits: {manifestsize: 1}": "limits.manifestsize is not a known key; did you mean limits.manifest_size? (file FILE, line 1)",
+		"version: 3":              "version is not a known key (file FILE, line 1)",
+		"address: 0.0.0.0":        "address is not a known key; did you mean server.address? (file FILE, line 1)",
+		"server: {host: a}":       "server.host is not a known key (file FILE, line 1)",
+		"cache: {size: 1}":        "cache.size is not a known key (file FILE, line 1)",
+		"cache: {max_sizes: 1}":   "cache.max_sizes is not a known key (file FILE, line 1)", // of a version to come
+		"auth: {anonymous: true}": "auth.anonymous is not a known key (file FILE, line 1)",
+		"proxy: {remoteurl: a}":   "proxy is not a known key (file FILE, line 1)",
+		"storage: {drectory: a}": "storage.drectory is not a known key; did you mean storage.directory? " +
+			"(file FILE, line 1)",
+		"limits: {manifestsize: 1}": "limits.manifestsize is not a known key; did you mean limits.manifest_size? " +
+			"(file FILE, line 1)",
 	} {
 		if got := strings.Join(mistakes(t, text), "\n"); got != want {
 			t.Errorf("%s\n  %s\nwant\n  %s", text, got, want)
@@ -95,8 +99,9 @@ func TestAHintNeverSuggestsAKeyThatNobodyCanHaveMeant(t *testing.T) {
 
 func TestASizeIsWrittenAsPeopleWriteIt(t *testing.T) {
 	for n, want := range map[int64]string{
-		0: "0", 1: "1", 1000: "1KB", 1024: "1KiB", 64 << 10: "64KiB", 4 << 20: "4MiB", 1500 << 20: "1500MiB", 1_500_000_000: "1500MB",
-		1001: "1001", 1 << 60: "1EiB",
+		0: "0", 1: "1", 1000: "1KB", 1024: "1KiB", 64 << 10: "64KiB", 4 << 20: "4MiB", 1500 << 20: "1500MiB",
+		1_500_000_000: "1500MB",
+		1001:          "1001", 1 << 60: "1EiB",
 	} {
 		if got := FormatSize(n); got != want {
 			t.Errorf("%d: got %s, want %s", n, got, want)

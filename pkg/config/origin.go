@@ -2,7 +2,7 @@ package config
 
 import "fmt"
 
-// OriginKind is a layer of the configuration. A greater one wins.
+// OriginKind is a layer of the configuration. The value of a higher one wins.
 type OriginKind int
 
 // The layers, from the weakest to the strongest.
@@ -28,7 +28,7 @@ func (k OriginKind) String() string {
 	return fmt.Sprintf("OriginKind(%d)", int(k))
 }
 
-// Origin is where a value came from. The zero value is the default.
+// Origin says where a value came from. The zero value is the default.
 type Origin struct {
 	Kind OriginKind
 	Name string // the path of the file, the name of the variable, or the name of the flag without its dashes
@@ -46,8 +46,9 @@ func (o Origin) String() string {
 	}
 }
 
-// Origins tells of every known key where its value came from.
+// Origins says for every key where its value came from.
 type Origins map[string]Origin
 
-// Explicit tells whether somebody chose the value: the file, a variable or a flag. It is false for an unknown key.
+// Explicit says whether the operator chose the value, in the file, a variable or a flag. It is false for an unknown
+// key.
 func (o Origins) Explicit(key string) bool { return o[key].Kind != Default }

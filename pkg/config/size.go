@@ -6,10 +6,12 @@ import (
 	"strings"
 )
 
-const sizeHint = "write bytes, or a number with a unit such as MB, GB, TB (powers of 1000) or MiB, GiB, TiB (powers of 1024)"
+const sizeHint = "write bytes, or a number with a unit such as MB, GB, TB (powers of 1000) " +
+	"or MiB, GiB, TiB (powers of 1024)"
 
-// ParseSize reads a number of bytes: "0", "1048576", "500GiB", "1.5TB", "20 GB". KB, MB, GB, TB, PB and EB are powers of
-// 1000, KiB to EiB powers of 1024; the B may be left out and the case is free. The error is an *Error.
+// ParseSize reads a number of bytes: "0", "1048576", "500GiB", "1.5TB", "20 GB". KB, MB, GB, TB, PB and EB are powers
+// of 1000, KiB to EiB powers of 1024. The B may be left out, and upper and lower case mean the same. The error is an
+// *Error.
 func ParseSize(s string) (int64, error) {
 	n, err := parseSize(s)
 	if err != nil {
@@ -71,8 +73,8 @@ func scaleFraction(number string, factor int64) (int64, error) {
 	return int64(f), nil
 }
 
-// FormatSize is the reverse of ParseSize, in the largest unit of which the size is a whole number: "4MiB", "1500MB",
-// "1001". Powers of 1024 come first.
+// FormatSize is the reverse of ParseSize. It takes the largest unit in which the size is a whole number, and units of
+// 1024 before those of 1000: "4MiB", "1500MB", "1001".
 func FormatSize(n int64) string {
 	for _, units := range [][]string{{"EiB", "PiB", "TiB", "GiB", "MiB", "KiB"}, {"EB", "PB", "TB", "GB", "MB", "KB"}} {
 		for _, unit := range units {

@@ -7,7 +7,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// stockKeys are the keys of a stock registry's configuration that have a like in dcs.
+// stockKeys are the keys of a stock registry's configuration that dcs has under another name.
 var stockKeys = []struct{ stock, dcs string }{
 	{"http.addr", "server.address and server.port"},
 	{"http.tls.certificate", "server.tls.certificate"},
@@ -21,8 +21,8 @@ var stockKeys = []struct{ stock, dcs string }{
 	{"log.accesslog.disabled", "log.access"},
 }
 
-// isStock says whether a file is the configuration of a stock registry: it has one of the sections that dcs has not, or
-// the version of its form.
+// isStock says whether a file is the configuration of a stock registry: it has a section that dcs does not have, or the
+// version number of that format.
 func isStock(root *yaml.Node) bool {
 	for _, path := range []string{"http", "storage.filesystem"} {
 		if key, _ := descend(root, path); key != nil {
@@ -33,7 +33,7 @@ func isStock(root *yaml.Node) bool {
 	return version != nil && version.Value == "0.1"
 }
 
-// stockHint says how the keys of that file are called in dcs, each with its line.
+// stockHint says what dcs calls the keys of that file, each with its line.
 func stockHint(root *yaml.Node) string {
 	var renamed []string
 	for _, k := range stockKeys {

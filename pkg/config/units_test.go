@@ -62,7 +62,8 @@ func TestParseDuration(t *testing.T) {
 func TestFormatDuration(t *testing.T) {
 	tests := map[time.Duration]string{
 		0: "0", 720 * time.Hour: "30d", 90 * time.Minute: "1h30m", time.Hour: "1h", 30 * time.Second: "30s",
-		1500 * time.Millisecond: "1.5s", 100 * time.Millisecond: "100ms", -time.Hour: "-1h", 25*time.Hour + 1: "1d1h1ns",
+		1500 * time.Millisecond: "1.5s", 100 * time.Millisecond: "100ms", -time.Hour: "-1h",
+		25*time.Hour + 1: "1d1h1ns",
 	}
 	for d, want := range tests {
 		if got := FormatDuration(d); got != want {
@@ -87,7 +88,8 @@ func TestEveryDurationSurvivesItsText(t *testing.T) {
 
 // Whatever the time package reads, ParseDuration reads alike; whatever it reads has a text that it reads again.
 func FuzzParseDuration(f *testing.F) {
-	for _, seed := range []string{"", "0", "1w2d3h", "1.5d", "-1d", "1d1µs", "9223372036854775807ns", ".", "1.d.2h", "106751d23h47m16.8s"} {
+	for _, seed := range []string{"", "0", "1w2d3h", "1.5d", "-1d", "1d1µs", "9223372036854775807ns", ".", "1.d.2h",
+		"106751d23h47m16.8s"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -9,80 +10,83 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/jc-lab/docker-cache-server/internal/credential"
 )
 
 const (
-	// minGrace is there because without any grace no answer of dcs would be worth anything.
+	// minGrace exists because without any grace no layer of a push would be safe until its manifest comes.
 	minGrace = time.Millisecond
 
 	// minCleanupInterval keeps a typing error (1ms for 1m) from making the cleaner spin.
 	minCleanupInterval = 100 * time.Millisecond
 
-	// minManifestSize lets pass what real images have: of 127 layers a manifest has about 20 KiB.
+	// minManifestSize admits every real image: the manifest of 127 layers has about 20 KiB.
 	minManifestSize = 64 << 10
 
-	// maxManifestSize is what distribution reads of a manifest that is pushed.
+	// maxManifestSize is how much distribution reads of a manifest that a client pushes.
 	maxManifestSize = 4 << 20
 
-	// minHeaderSize is room for a long login; maxHeaderSize keeps a thousand connections from being a gigabyte.
+	// minHeaderSize is room for a long login. maxHeaderSize limits a thousand connections to a gigabyte.
 	minHeaderSize, maxHeaderSize = 4 << 10, 1 << 20
-
-	// maxPassword is what bcrypt reads of a password, in bytes.
-	maxPassword = 72
-
-	// bcryptLength is the length of every bcrypt hash, in bytes.
-	bcryptLength = 60
 )
 
-// Validate returns everything that dcs could not honour, as an Errors, or nil. It reads no file: whether there are any
-// users at all is for the server to say, which has read the htpasswd file.
-func (c *Config) Validate() error { return c.mistakes().orNil() }
-
-func (c *Config) mistakes() (all Errors) {
-	for _, of := range [][]error{
-		c.Server.mistakes(), c.Storage.mistakes(), c.Auth.mistakes(), c.Cache.mistakes(), c.Limits.mistakes(), c.Debug.mistakes(), c.Log.mistakes(),
-	} {
-		all = append(all, collect(of...)...)
+// Validate returns everything that dcs could not honour, as an Errors, or nil. It reads no file. Only the server, which
+// has read the htpasswd file, can say whether there is any user.
+func (c *Config) Validate() error {
+	if found := c.mistakes(); len(found) > 0 {
+		return found
 	}
-	return all
+	return nil
 }
 
-// unless is the error that something is not so.
-func unless(so bool, err error) error {
-	if so {
-		return nil
+func (c *Config) mistakes() (found Errors) {
+	c.Server.check(&found)
+	c.Storage.check(&found)
+	c.Auth.check(&found)
+	c.Cache.check(&found)
+	c.Limits.check(&found)
+	c.Debug.check(&found)
+	c.Log.check(&found)
+	return found
+}
+
+// unless adds a mistake in the value of a key if a condition does not hold. An empty value stays out of the error.
+func (e *Errors) unless(holds bool, key, value, hint, format string, args ...any) {
+	if !holds {
+		*e = append(*e, &Error{Key: key, Value: value, Problem: fmt.Sprintf(format, args...), hint: hint})
 	}
-	return err
 }
 
-// refuse is problem for a key whose value is known.
-func refuse(key, value, hint, format string, args ...any) error {
-	return about(problem(hint, format, args...), key, value)
+// notNegative adds a mistake if a duration is negative.
+func (e *Errors) notNegative(key string, d time.Duration, hint string) {
+	e.unless(d >= 0, key, FormatDuration(d), hint, "is negative")
 }
 
-func notYet(key, value, hint string) error {
-	return refuse(key, value, hint, "is not available in this version yet")
+// notYet adds a mistake if the operator set a key that dcs does not have yet.
+func (e *Errors) notYet(isSet bool, key, value, hint string) {
+	e.unless(!isSet, key, value, hint, "is not available in this version yet")
 }
 
-func (s *Server) mistakes() []error {
-	const certificate, key = "server.tls.certificate", "server.tls.key"
-	tls := s.TLS
-	mistakes := []error{
-		unless(isHost(s.Address), refuse("server.address", s.Address, "give the port as server.port", "is neither an IP address nor a host name")),
-		unless(isPort(s.Port), refuse("server.port", strconv.Itoa(s.Port), "0 takes any free one", "is not a port: those are 0 to 65535")),
-		unless(tls.Certificate == "" || tls.Key != "", refuse(certificate, tls.Certificate, "give both or none", "needs %s beside it", key)),
-		unless(tls.Key == "" || tls.Certificate != "", refuse(key, tls.Key, "give both or none", "needs %s beside it", certificate)),
-		notNegative("server.drain_timeout", s.DrainTimeout, "0 cuts transfers at once"),
-	}
+func (s *Server) check(found *Errors) {
+	const certificate, key, both = "server.tls.certificate", "server.tls.key", "give both or none"
+	found.unless(isHost(s.Address), "server.address", s.Address,
+		"give the port as server.port", "is neither an IP address nor a host name")
+	found.unless(isPort(s.Port), "server.port", strconv.Itoa(s.Port),
+		"0 takes any free one", "is not a port: those are 0 to 65535")
+	found.unless(s.TLS.Certificate == "" || s.TLS.Key != "", certificate, s.TLS.Certificate,
+		both, "needs %s beside it", key)
+	found.unless(s.TLS.Key == "" || s.TLS.Certificate != "", key, s.TLS.Key,
+		both, "needs %s beside it", certificate)
+	found.notNegative("server.drain_timeout", s.DrainTimeout, "0 cuts transfers at once")
 	for i, proxy := range s.TrustedProxies {
-		if _, err := parseNetwork(proxy); err != nil {
-			mistakes = append(mistakes, about(err, fmt.Sprintf("server.trusted_proxies[%d]", i), proxy))
-		}
+		_, err := parseNetwork(proxy)
+		found.unless(err == nil, fmt.Sprintf("server.trusted_proxies[%d]", i), proxy,
+			"write it like 10.0.0.0/8, 2001:db8::/32 or 192.0.2.1", "%v", err)
 	}
-	return mistakes
 }
 
-// Proxies are the networks of TrustedProxies. Validate says which are none.
+// Proxies returns the networks of TrustedProxies, without those that Validate refuses.
 func (s *Server) Proxies() (networks []netip.Prefix) {
 	for _, proxy := range s.TrustedProxies {
 		if network, err := parseNetwork(proxy); err == nil {
@@ -92,19 +96,19 @@ func (s *Server) Proxies() (networks []netip.Prefix) {
 	return networks
 }
 
-// parseNetwork reads a network, or the one of an address alone.
+// parseNetwork reads a network, or an address, which is a network of one. An error continues the sentence that the text
+// begins.
 func parseNetwork(text string) (netip.Prefix, error) {
-	const hint = "write it like 10.0.0.0/8, 2001:db8::/32 or 192.0.2.1"
 	network, err := netip.ParsePrefix(text)
 	if err != nil {
 		address, err := netip.ParseAddr(text)
 		if err != nil || address.Zone() != "" {
-			return network, problem(hint, "is neither a network nor an IP address")
+			return network, errors.New("is neither a network nor an IP address")
 		}
 		network = netip.PrefixFrom(address, address.BitLen())
 	}
 	if network.Addr().Is4In6() {
-		return network, problem(hint, "is an IPv4 network in the form of IPv6")
+		return network, errors.New("is an IPv4 network in the form of IPv6")
 	}
 	return network.Masked(), nil
 }
@@ -120,114 +124,78 @@ func isHost(s string) bool {
 
 func isPort(n int) bool { return 0 <= n && n <= 65535 }
 
-func notNegative(key string, d time.Duration, hint string) error {
-	return unless(d >= 0, refuse(key, FormatDuration(d), hint, "is negative"))
+func (s *Storage) check(found *Errors) {
+	found.unless(s.Directory != "", "storage.directory", "",
+		"name the directory that dcs keeps everything in", "is empty")
 }
 
-func (s *Storage) mistakes() []error {
-	return []error{unless(s.Directory != "", refuse("storage.directory", "", "name the directory that dcs keeps everything in", "is empty"))}
-}
-
-func (a *Auth) mistakes() (all []error) {
+func (a *Auth) check(found *Errors) {
 	names := map[string]bool{}
 	for i, u := range a.Users {
-		key := fmt.Sprintf("auth.users[%d]", i)
-		all = append(all, u.mistakes(key)...)
-		if u.Username != "" {
-			all = append(all, unless(!names[u.Username], refuse(key+".username", u.Username, "remove one of the two", "is there already")))
-		}
+		name, password := fmt.Sprintf("auth.users[%d].username", i), fmt.Sprintf("auth.users[%d].password", i)
+		err := credential.CheckName(u.Username)
+		found.unless(err == nil, name, u.Username, "choose another name, of letters, digits and the like", "%v", err)
+		found.unless(u.Username == "" || !names[u.Username], name, u.Username,
+			"remove one of the two", "is listed twice")
 		names[u.Username] = true
+		err = credential.CheckConfigured(u.Password)
+		found.unless(err == nil, password, "", "choose 1 to 72 bytes, or give a bcrypt hash in single quotes; "+
+			"where a template is expanded, write $$ for $", "%v", err)
 	}
-	return append(all, unless(!a.AnonymousPull, notYet("auth.anonymous_pull", "true", "remove it, and log in to pull")))
+	found.notYet(a.AnonymousPull, "auth.anonymous_pull", "true", "remove it, and log in to pull")
 }
 
-// mistakes never puts the password into an error.
-func (u *User) mistakes(key string) []error {
-	return []error{u.nameMistake(key + ".username"), u.passwordMistake(key + ".password")}
+func (c *Cache) check(found *Errors) {
+	const interval, off = "cache.cleanup_interval", "0 switches the built-in cleaner off"
+	found.notNegative("cache.ttl", c.TTL, "use 0 to keep images forever")
+	found.notNegative(interval, c.CleanupInterval, off)
+	found.unless(c.CleanupInterval <= 0 || c.CleanupInterval >= minCleanupInterval, interval,
+		FormatDuration(c.CleanupInterval), off, "is less than %s", FormatDuration(minCleanupInterval))
+	found.unless(c.Grace >= minGrace, "cache.grace", FormatDuration(c.Grace),
+		"choose more than the longest push takes; the default is 1h",
+		"is less than %s: without a grace a push can lose layers", FormatDuration(minGrace))
+	found.unless(c.AdoptAge == "now" || c.AdoptAge == "mtime", "cache.adopt_age", c.AdoptAge,
+		"write now or mtime", "is neither now nor mtime")
+	found.notYet(c.MaxSize != 0, "cache.max_size", FormatSize(c.MaxSize),
+		"remove it, and choose a cache.ttl that fits the disk")
+	found.notYet(len(c.Rules) > 0, "cache.rules", "", "remove them: cache.ttl is for all images")
 }
 
-func (u *User) nameMistake(key string) error {
-	switch {
-	case u.Username == "":
-		return refuse(key, "", "give every user a username", "is empty")
-	case strings.Contains(u.Username, ":"):
-		return refuse(key, u.Username, "Basic authentication ends the name at the colon: choose another", "contains a colon")
-	case strings.ContainsFunc(u.Username, unicode.IsControl):
-		return refuse(key, u.Username, "choose another", "contains a control character")
-	}
-	return nil
+func (l *Limits) check(found *Errors) {
+	found.between("limits.manifest_size", l.ManifestSize, minManifestSize, maxManifestSize)
+	found.unless(l.UploadsPerClient >= 0, "limits.uploads_per_client", strconv.Itoa(l.UploadsPerClient),
+		"0 is no limit", "is negative")
+	found.between("limits.header_size", l.HeaderSize, minHeaderSize, maxHeaderSize)
+	found.unless(l.HeaderTimeout >= time.Millisecond, "limits.header_timeout", FormatDuration(l.HeaderTimeout),
+		"the default is 30s", "is less than 1ms")
+	found.notNegative("limits.stall_timeout", l.StallTimeout, "0 is no limit")
 }
 
-func (u *User) passwordMistake(key string) error {
-	switch {
-	case u.Password == "":
-		return refuse(key, "", "give every user a password, or a bcrypt hash of one", "is empty")
-	case isBcrypt(u.Password) && len(u.Password) != bcryptLength:
-		return refuse(key, "", "put it in single quotes, and write $$ for $ where a template is expanded",
-			"looks like a bcrypt hash, but has %d characters and not %d", len(u.Password), bcryptLength)
-	case !isBcrypt(u.Password) && len(u.Password) > maxPassword:
-		return refuse(key, "", "bcrypt reads no more: choose a shorter one", "is longer than %d bytes", maxPassword)
-	}
-	return nil
+// between adds a mistake if a size is out of bounds, which are allowed values themselves.
+func (e *Errors) between(key string, n, least, most int64) {
+	e.unless(least <= n && n <= most, key, FormatSize(n),
+		"choose a size between the two", "is not between %s and %s", FormatSize(least), FormatSize(most))
 }
 
-func isBcrypt(password string) bool {
-	return slices.ContainsFunc([]string{"$2a$", "$2b$", "$2y$"}, func(prefix string) bool {
-		return strings.HasPrefix(password, prefix)
-	})
-}
-
-func (c *Cache) mistakes() []error {
-	const off = "0 switches the built-in cleaner off"
-	return []error{
-		notNegative("cache.ttl", c.TTL, "0 is for ever"),
-		notNegative("cache.cleanup_interval", c.CleanupInterval, off),
-		unless(c.CleanupInterval <= 0 || c.CleanupInterval >= minCleanupInterval,
-			refuse("cache.cleanup_interval", FormatDuration(c.CleanupInterval), off, "is less than %s", FormatDuration(minCleanupInterval))),
-		unless(c.Grace >= minGrace,
-			refuse("cache.grace", FormatDuration(c.Grace), "choose more than the longest push takes; the default is 1h",
-				"is less than %s: nothing that dcs says to exist could be relied on", FormatDuration(minGrace))),
-		unless(c.AdoptAge == "now" || c.AdoptAge == "mtime",
-			refuse("cache.adopt_age", c.AdoptAge, "write now or mtime", "is neither now nor mtime")),
-		unless(c.MaxSize == 0, notYet("cache.max_size", FormatSize(c.MaxSize), "remove it, and choose a cache.ttl that fits the disk")),
-		unless(len(c.Rules) == 0, notYet("cache.rules", "", "remove them: cache.ttl is for all images")),
-	}
-}
-
-func (l *Limits) mistakes() []error {
-	size := func(key string, n, least, most int64) error {
-		return unless(least <= n && n <= most,
-			refuse(key, FormatSize(n), "choose a size between the two", "is not between %s and %s", FormatSize(least), FormatSize(most)))
-	}
-	return []error{
-		size("limits.manifest_size", l.ManifestSize, minManifestSize, maxManifestSize),
-		unless(l.UploadsPerClient >= 0, refuse("limits.uploads_per_client", strconv.Itoa(l.UploadsPerClient), "0 is no limit", "is negative")),
-		size("limits.header_size", l.HeaderSize, minHeaderSize, maxHeaderSize),
-		unless(l.HeaderTimeout >= time.Millisecond,
-			refuse("limits.header_timeout", FormatDuration(l.HeaderTimeout), "the default is 30s", "is less than 1ms")),
-		notNegative("limits.stall_timeout", l.StallTimeout, "0 is no limit"),
-	}
-}
-
-func (d *Debug) mistakes() []error {
+func (d *Debug) check(found *Errors) {
 	if d.Address == "" {
-		return nil
+		return
 	}
 	const key, hint = "debug.address", "write it like 127.0.0.1:5001, or leave it empty for off"
 	host, port, err := net.SplitHostPort(d.Address)
 	if err != nil || !isHost(host) {
-		return []error{refuse(key, d.Address, hint, "is not of the form host:port")}
+		found.unless(false, key, d.Address, hint, "is not of the form host:port")
+		return
 	}
 	n, err := strconv.Atoi(port)
-	return []error{unless(err == nil && isPort(n), refuse(key, d.Address, hint, "has no port between 0 and 65535"))}
+	found.unless(err == nil && isPort(n), key, d.Address, hint, "has no port between 0 and 65535")
 }
 
-func (l *Log) mistakes() []error {
+func (l *Log) check(found *Errors) {
 	// The words of logrus, which reads them in any case.
 	levels := []string{"trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"}
-	return []error{
-		unless(slices.Contains(levels, strings.ToLower(l.Level)),
-			refuse("log.level", l.Level, "choose trace, debug, info, warn or error", "is not a log level")),
-		unless(l.Format == "text" || l.Format == "json", refuse("log.format", l.Format, "write text or json", "is neither text nor json")),
-	}
+	found.unless(slices.Contains(levels, strings.ToLower(l.Level)), "log.level", l.Level,
+		"choose trace, debug, info, warn or error", "is not a log level")
+	found.unless(l.Format == "text" || l.Format == "json", "log.format", l.Format,
+		"write text or json", "is neither text nor json")
 }

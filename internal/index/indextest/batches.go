@@ -5,10 +5,11 @@ import (
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // all retires keys until it came to each.
-func (s *scene) all(cut index.Cutoffs, remove func([]index.Row) error, ks ...index.Key) (all []index.Retired) {
+func (s *scene) all(cut index.Cutoffs, remove func([]index.Row) error, ks ...layout.Key) (all []index.Retired) {
 	s.Helper()
 	for len(all) < len(ks) {
 		some, err := s.RetireAll(s.Context(), ks[len(all):], cut, remove)
@@ -63,7 +64,7 @@ var batches = []test{
 		s.later(time.Hour)
 		_, err := s.CloseGate(s.Context())
 		s.must(err)
-		_, err = s.RetireAll(s.Context(), []index.Key{l}, s.idle(time.Minute), noRows)
+		_, err = s.RetireAll(s.Context(), []layout.Key{l}, s.idle(time.Minute), noRows)
 		s.check(errors.Is(err, index.ErrGateClosed), "%v", err)
 		s.row(l)
 	}},
@@ -75,7 +76,7 @@ var batches = []test{
 		s.check(got[0].Rows == nil && got[1].Rows == nil, "went: %+v", got)
 	}},
 	{"a batch ends so that others get their turn", func(s *scene) {
-		var ks []index.Key
+		var ks []layout.Key
 		for _, name := range []string{"l1", "l2", "l3", "l4", "l5"} {
 			ks = append(ks, s.layer("a", name))
 		}

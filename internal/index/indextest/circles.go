@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // member is a manifest of a circle: it keeps what it names, and is kept by its subject.
@@ -39,7 +40,7 @@ func orders(n int) (all [][]int) {
 
 // eachCircle builds every shape in every order, pushed, adopted and claimed in turn, and calls f with its
 // members. Names are salted, so that the circles share no digest.
-func (s *scene) eachCircle(f func(what string, members []index.Key)) {
+func (s *scene) eachCircle(f func(what string, members []layout.Key)) {
 	s.Helper()
 	n := 0
 	for _, shape := range circleShapes {
@@ -54,9 +55,9 @@ func (s *scene) eachCircle(f func(what string, members []index.Key)) {
 }
 
 // circle makes the rows of a circle in an order: by pushes, adoption or claims.
-func (s *scene) circle(members []member, order []int, how int, salt string) []index.Key {
+func (s *scene) circle(members []member, order []int, how int, salt string) []layout.Key {
 	s.Helper()
-	ks := make([]index.Key, len(members))
+	ks := make([]layout.Key, len(members))
 	for _, i := range order {
 		m := members[i]
 		var refs []string
@@ -81,11 +82,11 @@ func (s *scene) circle(members []member, order []int, how int, salt string) []in
 }
 
 // loose are the manifests that a sweeper would try.
-func (s *scene) loose() map[index.Key]bool {
+func (s *scene) loose() map[layout.Key]bool {
 	s.Helper()
-	all := map[index.Key]bool{}
+	all := map[layout.Key]bool{}
 	s.view(func(r index.Reader) error {
-		return r.Loose(index.Manifest, index.Cutoffs{Names: s.Now(), Content: s.Now()}, func(row index.Row) error {
+		return r.Loose(layout.Manifest, index.Cutoffs{Names: s.Now(), Content: s.Now()}, func(row index.Row) error {
 			all[row.Key] = true
 			return nil
 		})
@@ -95,18 +96,18 @@ func (s *scene) loose() map[index.Key]bool {
 
 var circles = []test{
 	{"a circle that nobody used is found and dies as one", func(s *scene) {
-		var all [][]index.Key
-		s.eachCircle(func(what string, members []index.Key) { all = append(all, members) })
+		var all [][]layout.Key
+		s.eachCircle(func(what string, members []layout.Key) { all = append(all, members) })
 		s.later(time.Hour)
 		loose := s.loose()
 		for _, members := range all {
-			var candidate index.Key
+			var candidate layout.Key
 			for _, k := range members {
 				if loose[k] {
 					candidate = k
 				}
 			}
-			s.check(candidate.Kind == index.Manifest, "nothing of the circle %v is listed as loose", members)
+			s.check(candidate.Kind == layout.Manifest, "nothing of the circle %v is listed as loose", members)
 			got := keys(s.retire(candidate, s.idle(time.Minute)))
 			s.check(same(got, members), "retiring %v took %v, want %v", candidate, got, members)
 			s.gone(members...)
@@ -114,7 +115,7 @@ var circles = []test{
 	}},
 	{"each member of a dead circle takes it all", func(s *scene) {
 		n := 0
-		s.eachCircle(func(what string, members []index.Key) {
+		s.eachCircle(func(what string, members []layout.Key) {
 			s.later(time.Hour)
 			n++
 			got := keys(s.retire(members[n%len(members)], s.idle(time.Minute)))
@@ -123,7 +124,7 @@ var circles = []test{
 	}},
 	{"a circle lives as one with any member that was used", func(s *scene) {
 		n := 0
-		s.eachCircle(func(what string, members []index.Key) {
+		s.eachCircle(func(what string, members []layout.Key) {
 			s.later(time.Hour)
 			n++
 			s.lease(members[n%len(members)])
@@ -132,7 +133,7 @@ var circles = []test{
 	}},
 	{"a circle lives as one with any member that is tagged", func(s *scene) {
 		n := 0
-		s.eachCircle(func(what string, members []index.Key) {
+		s.eachCircle(func(what string, members []layout.Key) {
 			n++
 			k := members[n%len(members)]
 			s.must(s.MoveTag(s.Context(), "a", "t", k.Digest, nothing))
@@ -173,7 +174,7 @@ var circles = []test{
 		})
 	}},
 	{"a circle that was tagged and moved is still found", func(s *scene) {
-		s.eachCircle(func(what string, members []index.Key) {
+		s.eachCircle(func(what string, members []layout.Key) {
 			for _, k := range members {
 				s.must(s.MoveTag(s.Context(), "a", "t", k.Digest, nothing))
 			}

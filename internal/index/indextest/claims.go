@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 var errFailed = errors.New("the rename failed")
@@ -103,7 +104,7 @@ var claims = []test{
 	{"unclaiming does not take a placed row", func(s *scene) {
 		l, m := s.layer("a", "l"), s.image("a", "m", "l")
 		s.unchanged(func() {
-			for _, k := range []index.Key{blob("l"), l, m} {
+			for _, k := range []layout.Key{blob("l"), l, m} {
 				s.must(s.Unclaim(s.Context(), k))
 			}
 		})

@@ -8,22 +8,23 @@ import (
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // memory makes leases relaxed, as a server's does: a row is written when its lease is older than the
 // resolution.
 type memory struct {
 	mu     sync.Mutex // guards leased; held over no call
-	leased map[index.Key]time.Time
+	leased map[layout.Key]time.Time
 }
 
-func (m *memory) fresh(k index.Key, now time.Time) bool {
+func (m *memory) fresh(k layout.Key, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return now.Sub(m.leased[k]) < racePolicy.Resolution
 }
 
-func (m *memory) note(k index.Key, at time.Time) {
+func (m *memory) note(k layout.Key, at time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.leased[k] = at
@@ -98,13 +99,13 @@ func (c *client) ok(err error) bool {
 }
 
 // see leases, then looks; what is there and unknown is adopted by looking again.
-func (c *client) see(k index.Key) (since time.Time, there bool) {
+func (c *client) see(k layout.Key) (since time.Time, there bool) {
 	since = time.Now()
 	known := c.memory.fresh(k, since)
 	if !known {
-		found, err := c.Lease(c.Context(), k)
+		leased, err := c.Lease(c.Context(), k)
 		c.ok(err)
-		if known = found[0]; known {
+		if known = leased[0].Found; known {
 			c.memory.note(k, since)
 		}
 	}
@@ -114,7 +115,7 @@ func (c *client) see(k index.Key) (since time.Time, there bool) {
 		c.ok(c.Adopt(c.Context(), func() (index.Adoption, bool, error) {
 			there = c.disk.has(k)
 			a := index.Adoption{Claim: c.claimOf(k)}
-			if k.Kind == index.Tag {
+			if k.Kind == layout.Tag {
 				a.Digest, there = c.disk.target(k)
 			}
 			return a, there, nil
@@ -124,10 +125,10 @@ func (c *client) see(k index.Key) (since time.Time, there bool) {
 	return since, there
 }
 
-func (c *client) claimOf(k index.Key) index.Claim {
+func (c *client) claimOf(k layout.Key) index.Claim {
 	claim := index.Claim{Key: k}
 	for m := range raceImages {
-		if k.Kind == index.Manifest && dg(m) == k.Digest {
+		if k.Kind == layout.Manifest && dg(m) == k.Digest {
 			claim.Content = raceContent(m)
 		}
 	}
@@ -136,7 +137,7 @@ func (c *client) claimOf(k index.Key) index.Claim {
 
 // place claims, writes beside, and renames once all that it needs was looked at. seen says since when
 // each of them is in lease.
-func (c *client) place(k index.Key, text string, seen map[index.Key]time.Time) (since time.Time, ok bool) {
+func (c *client) place(k layout.Key, text string, seen map[layout.Key]time.Time) (since time.Time, ok bool) {
 	since = time.Now()
 	if !c.ok(c.Claim(c.Context(), c.claimOf(k))) {
 		return since, false
@@ -155,7 +156,7 @@ func (c *client) place(k index.Key, text string, seen map[index.Key]time.Time) (
 	return since, c.ok(err)
 }
 
-func (c *client) rename(file string, k index.Key, needs []index.Key, seen map[index.Key]time.Time) error {
+func (c *client) rename(file string, k layout.Key, needs []layout.Key, seen map[layout.Key]time.Time) error {
 	for _, n := range needs {
 		if !c.disk.has(n) {
 			c.refused(seen[n], n, "place "+k.String())
@@ -217,7 +218,7 @@ func (c *client) upload(repo, layer string) (since time.Time, ok bool) {
 
 func (c *client) putLink(repo, layer string, seen time.Time) (since time.Time, ok bool) {
 	k := link(repo, layer)
-	since, ok = c.place(k, layer, map[index.Key]time.Time{blob(layer): seen})
+	since, ok = c.place(k, layer, map[layout.Key]time.Time{blob(layer): seen})
 	if ok {
 		c.promise(since, "link", c.disk.all(k)...)
 	}
@@ -233,12 +234,12 @@ func (c *client) mount(from, to, layer string) {
 
 // pushManifest pushes what the manifest names unless it is there, then the manifest.
 func (c *client) pushManifest(repo, image string) (since time.Time, ok bool) {
-	seen := map[index.Key]time.Time{}
+	seen := map[layout.Key]time.Time{}
 	for _, ref := range raceImages[image] {
 		k := named(repo, ref)
 		at, ok := c.see(k)
 		if !ok {
-			if k.Kind == index.Manifest {
+			if k.Kind == layout.Manifest {
 				at, ok = c.pushManifest(repo, ref)
 			} else {
 				at, ok = c.upload(repo, ref)
@@ -278,7 +279,7 @@ func (c *client) push(repo, image, tag string) {
 	}
 	since := time.Now()
 	err = c.MoveTag(c.Context(), repo, tag, to.Digest, func() error {
-		return c.rename(file, k, []index.Key{to}, map[index.Key]time.Time{to: seen})
+		return c.rename(file, k, []layout.Key{to}, map[layout.Key]time.Time{to: seen})
 	})
 	if c.ok(err) {
 		c.done["tag"]++
@@ -305,7 +306,7 @@ func (c *client) pullTag(repo, tag string) {
 		return
 	}
 	c.stall()
-	of := index.ManifestKey(repo, to)
+	of := layout.ManifestKey(repo, to)
 	at, ok := c.see(of)
 	if !ok {
 		c.refused(since, of, "pull "+k.String())

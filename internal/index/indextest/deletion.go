@@ -8,10 +8,11 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // refused wants an error that names the manifest which needs k.
-func (s *scene) refused(err error, k index.Key, by digest.Digest) {
+func (s *scene) refused(err error, k layout.Key, by digest.Digest) {
 	s.Helper()
 	var e *index.ReferencedError
 	s.check(errors.As(err, &e) && e.Key == k && e.By == by, "%v: %v, want a refusal for manifest %v", k, err, by)
@@ -75,7 +76,7 @@ var deletion = []test{
 		}))
 		s.check(slices.Equal(names, []string{"v1", "v2"}), "remove got the tags %v", names)
 		s.gone(m, tagged("a", "v1"), tagged("a", "v2"))
-		for _, k := range []index.Key{tagged("a", "v3"), tagged("b", "v1"), man("b", "m"), blob("m")} {
+		for _, k := range []layout.Key{tagged("a", "v3"), tagged("b", "v1"), man("b", "m"), blob("m")} {
 			s.row(k)
 		}
 	}},

@@ -9,6 +9,8 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
 )
 
 // What the processes of a race push. Names of layers and of manifests; what a manifest names.
@@ -19,7 +21,7 @@ var (
 	raceTags   = []string{"v1", "v2"}
 )
 
-func raceContent(name string) *index.Content {
+func raceContent(name string) *manifest.Manifest {
 	if name == "s0" {
 		return content("m0", raceImages[name]...)
 	}
@@ -29,9 +31,9 @@ func raceContent(name string) *index.Content {
 // disk is the files of a race: one for each row that is placed. That of a tag says what it points to.
 type disk struct{ root string }
 
-func (d disk) path(k index.Key) string {
+func (d disk) path(k layout.Key) string {
 	name := k.Tag
-	if k.Kind != index.Tag {
+	if k.Kind != layout.Tag {
 		name = k.Digest.Encoded()
 	}
 	return filepath.Join(d.root, k.Kind.String(), k.Repository, name)
@@ -45,10 +47,10 @@ func (d disk) make() error {
 			}
 		}
 	}
-	return os.MkdirAll(filepath.Join(d.root, index.Blob.String()), 0o755)
+	return os.MkdirAll(filepath.Join(d.root, layout.Blob.String()), 0o755)
 }
 
-func (d disk) has(k index.Key) bool {
+func (d disk) has(k layout.Key) bool {
 	_, err := os.Lstat(d.path(k))
 	return err == nil
 }
@@ -64,22 +66,22 @@ func (d disk) prepare(text string) (string, error) {
 }
 
 // target is what a tag points to on disk.
-func (d disk) target(k index.Key) (digest.Digest, bool) {
+func (d disk) target(k layout.Key) (digest.Digest, bool) {
 	text, err := os.ReadFile(d.path(k))
 	return digest.Digest(text), err == nil && len(text) > 0
 }
 
 // needs are the files without which that of k is broken: directly.
-func (d disk) needs(k index.Key) []index.Key {
+func (d disk) needs(k layout.Key) []layout.Key {
 	switch k.Kind {
-	case index.Layer:
-		return []index.Key{index.BlobKey(k.Digest)}
-	case index.Tag:
+	case layout.Layer:
+		return []layout.Key{layout.BlobKey(k.Digest)}
+	case layout.Tag:
 		if to, ok := d.target(k); ok {
-			return []index.Key{index.ManifestKey(k.Repository, to)}
+			return []layout.Key{layout.ManifestKey(k.Repository, to)}
 		}
-	case index.Manifest:
-		all := []index.Key{index.BlobKey(k.Digest)}
+	case layout.Manifest:
+		all := []layout.Key{layout.BlobKey(k.Digest)}
 		for name, refs := range raceImages {
 			if dg(name) != k.Digest {
 				continue
@@ -94,8 +96,8 @@ func (d disk) needs(k index.Key) []index.Key {
 }
 
 // all is k with everything it needs, directly or not.
-func (d disk) all(k index.Key) []index.Key {
-	ks := []index.Key{k}
+func (d disk) all(k layout.Key) []layout.Key {
+	ks := []layout.Key{k}
 	for _, n := range d.needs(k) {
 		ks = append(ks, d.all(n)...)
 	}
@@ -103,7 +105,7 @@ func (d disk) all(k index.Key) []index.Key {
 }
 
 // named is the row that a manifest of a repository means by a name.
-func named(repo, name string) index.Key {
+func named(repo, name string) layout.Key {
 	if _, ok := raceImages[name]; ok {
 		return man(repo, name)
 	}
@@ -111,7 +113,7 @@ func named(repo, name string) index.Key {
 }
 
 // keys are all that can be there.
-func (d disk) keys() (all []index.Key) {
+func (d disk) keys() (all []layout.Key) {
 	for _, l := range raceLayers {
 		all = append(all, blob(l))
 	}

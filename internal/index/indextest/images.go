@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 var images = []test{
@@ -97,7 +98,7 @@ var images = []test{
 		s.image("a", "mid", "child")
 		s.image("a", "top", "mid")
 		k := s.tag("a", "v1", "top")
-		all := []index.Key{man("a", "top"), man("a", "mid"), man("a", "child"), man("a", "sig"), man("a", "sigsig"), link("a", "l"), blob("l")}
+		all := []layout.Key{man("a", "top"), man("a", "mid"), man("a", "child"), man("a", "sig"), man("a", "sigsig"), link("a", "l"), blob("l")}
 		s.later(time.Hour)
 		s.lease(k)
 		s.lives(all...)
@@ -172,7 +173,7 @@ var inheritance = []test{
 		s.later(10 * time.Minute)
 		cut := index.Cutoffs{Names: s.Back(time.Minute), Content: s.Back(30 * time.Minute)}
 		s.check(len(s.retire(m, cut)) == 1, "the manifest stays")
-		for _, k := range []index.Key{link("a", "l"), man("a", "child"), man("a", "sig"), blob("m")} {
+		for _, k := range []layout.Key{link("a", "l"), man("a", "child"), man("a", "sig"), blob("m")} {
 			s.used(k, at)
 		}
 		s.check(s.retire(link("a", "l"), cut) == nil, "the layer went at once")
@@ -221,7 +222,7 @@ var inheritance = []test{
 		s.lease(m)
 		at := s.Now()
 		s.must(s.DeleteManifest(s.Context(), "a", dg("m"), noTags))
-		for _, k := range []index.Key{link("a", "l"), man("a", "child"), man("a", "sig"), blob("m")} {
+		for _, k := range []layout.Key{link("a", "l"), man("a", "child"), man("a", "sig"), blob("m")} {
 			s.used(k, at)
 			s.lives(k)
 		}

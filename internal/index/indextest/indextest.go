@@ -17,6 +17,8 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
 )
 
 // Mode says who opens the index.
@@ -149,18 +151,18 @@ func dg(name string) digest.Digest {
 	return digest.FromString(name)
 }
 
-func nothing() error                   { return nil }
-func noRows([]index.Row) error         { return nil }
-func noTags([]string) error            { return nil }
-func skip([]index.Row) error           { return index.ErrSkip }
-func blob(name string) index.Key       { return index.BlobKey(dg(name)) }
-func link(repo, name string) index.Key { return index.LayerKey(repo, dg(name)) }
-func man(repo, name string) index.Key  { return index.ManifestKey(repo, dg(name)) }
-func tagged(repo, t string) index.Key  { return index.TagKey(repo, t) }
+func nothing() error                    { return nil }
+func noRows([]index.Row) error          { return nil }
+func noTags([]string) error             { return nil }
+func skip([]index.Row) error            { return index.ErrSkip }
+func blob(name string) layout.Key       { return layout.BlobKey(dg(name)) }
+func link(repo, name string) layout.Key { return layout.LayerKey(repo, dg(name)) }
+func man(repo, name string) layout.Key  { return layout.ManifestKey(repo, dg(name)) }
+func tagged(repo, t string) layout.Key  { return layout.TagKey(repo, t) }
 
 // content is a manifest that names refs, and that refers to a subject unless it is empty.
-func content(subject string, refs ...string) *index.Content {
-	c := &index.Content{MediaType: "application/vnd.test+json", Subject: dg(subject)}
+func content(subject string, refs ...string) *manifest.Manifest {
+	c := &manifest.Manifest{MediaType: "application/vnd.test+json", Subject: dg(subject)}
 	for _, r := range refs {
 		c.References = append(c.References, dg(r))
 	}
@@ -171,12 +173,12 @@ func size(name string) int64 { return int64(100 + len(name)) }
 
 func blobClaim(name string) index.Claim { return index.Claim{Key: blob(name), Size: size(name)} }
 
-func manClaim(repo, name string, c *index.Content) index.Claim {
+func manClaim(repo, name string, c *manifest.Manifest) index.Claim {
 	return index.Claim{Key: man(repo, name), Size: size(name), Content: c}
 }
 
 // put places content as a writer does that has no trouble.
-func (s *scene) put(c index.Claim) index.Key {
+func (s *scene) put(c index.Claim) layout.Key {
 	s.Helper()
 	s.must(s.Claim(s.Context(), c))
 	s.must(s.Place(s.Context(), c, nothing))
@@ -184,36 +186,36 @@ func (s *scene) put(c index.Claim) index.Key {
 }
 
 // layer pushes a layer: its blob and its link.
-func (s *scene) layer(repo, name string) index.Key {
+func (s *scene) layer(repo, name string) layout.Key {
 	s.Helper()
 	s.put(blobClaim(name))
 	return s.put(index.Claim{Key: link(repo, name)})
 }
 
 // image pushes a manifest or an index, and its blob.
-func (s *scene) image(repo, name string, refs ...string) index.Key {
+func (s *scene) image(repo, name string, refs ...string) layout.Key {
 	s.Helper()
 	return s.referrer(repo, name, "", refs...)
 }
 
 // referrer pushes a manifest with a subject.
-func (s *scene) referrer(repo, name, subject string, refs ...string) index.Key {
+func (s *scene) referrer(repo, name, subject string, refs ...string) layout.Key {
 	s.Helper()
 	s.put(blobClaim(name))
 	return s.put(manClaim(repo, name, content(subject, refs...)))
 }
 
-func (s *scene) tag(repo, tag, name string) index.Key {
+func (s *scene) tag(repo, tag, name string) layout.Key {
 	s.Helper()
 	s.must(s.MoveTag(s.Context(), repo, tag, dg(name), nothing))
 	return tagged(repo, tag)
 }
 
-func (s *scene) lease(k index.Key) bool {
+func (s *scene) lease(k layout.Key) bool {
 	s.Helper()
 	found, err := s.Lease(s.Context(), k)
 	s.must(err)
-	return found[0]
+	return found[0].Found
 }
 
 func (s *scene) adopt(as ...index.Adoption) {
@@ -225,7 +227,7 @@ func (s *scene) adopt(as ...index.Adoption) {
 	s.must(s.Adopt(s.Context(), looks...))
 }
 
-func (s *scene) missing(k index.Key) {
+func (s *scene) missing(k layout.Key) {
 	s.Helper()
 	s.must(s.Adopt(s.Context(), func() (index.Adoption, bool, error) {
 		return index.Adoption{Claim: index.Claim{Key: k}}, false, nil
@@ -237,7 +239,7 @@ func (s *scene) idle(d time.Duration) index.Cutoffs {
 	return index.Cutoffs{Names: s.Back(d), Content: s.Back(d)}
 }
 
-func (s *scene) retire(k index.Key, cut index.Cutoffs) []index.Row {
+func (s *scene) retire(k layout.Key, cut index.Cutoffs) []index.Row {
 	s.Helper()
 	gone, err := s.Retire(s.Context(), k, cut, noRows)
 	s.must(err)
@@ -245,16 +247,16 @@ func (s *scene) retire(k index.Key, cut index.Cutoffs) []index.Row {
 }
 
 // dies retires what was idle for a minute, and wants it gone with nothing but with.
-func (s *scene) dies(k index.Key, with ...index.Key) {
+func (s *scene) dies(k layout.Key, with ...layout.Key) {
 	s.Helper()
-	want := append([]index.Key{k}, with...)
+	want := append([]layout.Key{k}, with...)
 	got := keys(s.retire(k, s.idle(time.Minute)))
 	s.check(same(got, want), "retiring %v took %v, want %v", k, got, want)
 	s.gone(want...)
 }
 
 // lives tries to retire each key, idle for a minute, and wants it to stay.
-func (s *scene) lives(ks ...index.Key) {
+func (s *scene) lives(ks ...layout.Key) {
 	s.Helper()
 	for _, k := range ks {
 		gone := s.retire(k, s.idle(time.Minute))
@@ -264,7 +266,7 @@ func (s *scene) lives(ks ...index.Key) {
 }
 
 // find returns the row of a key as a store has it, or nil.
-func find(t *testing.T, st index.Store, k index.Key) (row *index.Row) {
+func find(t *testing.T, st index.Store, k layout.Key) (row *index.Row) {
 	t.Helper()
 	err := st.View(t.Context(), func(r index.Reader) (err error) {
 		row, err = r.Row(k)
@@ -277,7 +279,7 @@ func find(t *testing.T, st index.Store, k index.Key) (row *index.Row) {
 }
 
 // row returns the row of a key, which must be there.
-func (s *scene) row(k index.Key) index.Row {
+func (s *scene) row(k layout.Key) index.Row {
 	s.Helper()
 	r := find(s.T, s.Store, k)
 	if r == nil {
@@ -286,14 +288,14 @@ func (s *scene) row(k index.Key) index.Row {
 	return *r
 }
 
-func (s *scene) gone(ks ...index.Key) {
+func (s *scene) gone(ks ...layout.Key) {
 	s.Helper()
 	for _, k := range ks {
 		s.check(find(s.T, s.Store, k) == nil, "%v still has a row", k)
 	}
 }
 
-func (s *scene) used(k index.Key, want time.Time) {
+func (s *scene) used(k layout.Key, want time.Time) {
 	s.Helper()
 	got := s.row(k).AccessedAt
 	s.check(got.Equal(want), "%v was last used at %v, want %v", k, got, want)
@@ -314,9 +316,9 @@ func (s *scene) totals() (t index.Totals) {
 }
 
 // dump is every row by its key.
-func dump(t *testing.T, st index.Store) map[index.Key]index.Row {
+func dump(t *testing.T, st index.Store) map[layout.Key]index.Row {
 	t.Helper()
-	all := map[index.Key]index.Row{}
+	all := map[layout.Key]index.Row{}
 	err := st.View(t.Context(), func(r index.Reader) error {
 		for _, kind := range kinds {
 			err := r.Each(kind, func(row index.Row) error {
@@ -348,9 +350,9 @@ func (s *scene) unchanged(f func()) {
 	s.check(s.totals() == totals, "the totals changed from %+v to %+v", totals, s.totals())
 }
 
-var kinds = []index.Kind{index.Blob, index.Layer, index.Manifest, index.Tag}
+var kinds = []layout.Kind{layout.Blob, layout.Layer, layout.Manifest, layout.Tag}
 
-func keys(rows []index.Row) (ks []index.Key) {
+func keys(rows []index.Row) (ks []layout.Key) {
 	for _, r := range rows {
 		ks = append(ks, r.Key)
 	}
@@ -358,8 +360,8 @@ func keys(rows []index.Row) (ks []index.Key) {
 }
 
 // same says whether two lists hold the same keys, each as often.
-func same(a, b []index.Key) bool {
-	names := func(ks []index.Key) (all []string) {
+func same(a, b []layout.Key) bool {
+	names := func(ks []layout.Key) (all []string) {
 		for _, k := range ks {
 			all = append(all, k.String())
 		}

@@ -5,13 +5,14 @@ import (
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // every pushes one of each kind and returns the keys.
-func (s *scene) every() []index.Key {
+func (s *scene) every() []layout.Key {
 	s.Helper()
 	l, m := s.layer("a", "l"), s.image("a", "m", "l")
-	return []index.Key{blob("l"), l, m, s.tag("a", "v1", "m")}
+	return []layout.Key{blob("l"), l, m, s.tag("a", "v1", "m")}
 }
 
 var leases = []test{
@@ -25,7 +26,7 @@ var leases = []test{
 	{"a lease of what has no row finds nothing and makes no row", func(s *scene) {
 		s.every()
 		s.unchanged(func() {
-			for _, k := range []index.Key{blob("x"), link("b", "l"), man("b", "m"), tagged("a", "v2"), tagged("b", "v1"), link("a", "m"), man("a", "l")} {
+			for _, k := range []layout.Key{blob("x"), link("b", "l"), man("b", "m"), tagged("a", "v2"), tagged("b", "v1"), link("a", "m"), man("a", "l")} {
 				s.check(!s.lease(k), "%v was found", k)
 			}
 		})
@@ -74,7 +75,7 @@ var leases = []test{
 		s.lives(l, blob("l"))
 	}},
 	{"a lease of a key that is no digest is an error", func(s *scene) {
-		_, err := s.Lease(s.Context(), index.BlobKey("sha256:zz"))
+		_, err := s.Lease(s.Context(), layout.BlobKey("sha256:zz"))
 		s.check(err != nil, "leased a blob without a digest")
 	}},
 }
@@ -90,7 +91,7 @@ var adoption = []test{
 		s.later(time.Hour)
 		s.adopt(found(blobClaim("l")), found(index.Claim{Key: link("a", "l")}), found(blobClaim("m")),
 			found(manClaim("a", "m", content("", "l"))), foundTag("a", "v1", "m"))
-		for _, k := range []index.Key{blob("l"), link("a", "l"), blob("m"), man("a", "m"), tagged("a", "v1")} {
+		for _, k := range []layout.Key{blob("l"), link("a", "l"), blob("m"), man("a", "m"), tagged("a", "v1")} {
 			s.used(k, s.Now())
 			s.check(s.row(k).Placed, "%v is not placed", k)
 		}
@@ -184,7 +185,7 @@ var adoption = []test{
 	}},
 	{"missing content is a claim again and leaves the totals", func(s *scene) {
 		l, m := s.layer("a", "l"), s.image("a", "m", "l")
-		for _, k := range []index.Key{blob("l"), l, m, blob("m")} {
+		for _, k := range []layout.Key{blob("l"), l, m, blob("m")} {
 			s.missing(k)
 			s.missing(k)
 			s.check(!s.row(k).Placed, "%v is placed", k)
@@ -218,7 +219,7 @@ var adoption = []test{
 	}},
 	{"what is missing and unknown makes no row", func(s *scene) {
 		s.unchanged(func() {
-			for _, k := range []index.Key{blob("b"), link("a", "l"), man("a", "m"), tagged("a", "v1")} {
+			for _, k := range []layout.Key{blob("b"), link("a", "l"), man("a", "m"), tagged("a", "v1")} {
 				s.missing(k)
 			}
 		})

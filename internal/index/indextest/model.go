@@ -12,26 +12,28 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
 )
 
 // model is what an index must say, the simple way: every row in a map, liveness by walking upwards.
 type model struct {
-	rows     map[index.Key]index.Row
-	contents map[digest.Digest]*index.Content
-	circled  map[index.Key]bool // was ever on a circle
+	rows     map[layout.Key]index.Row
+	contents map[digest.Digest]*manifest.Manifest
+	circled  map[layout.Key]bool // was ever on a circle
 }
 
 // keepers are the rows that hold content: not the tags.
-func (m *model) keepers(k index.Key) (all []index.Key) {
+func (m *model) keepers(k layout.Key) (all []layout.Key) {
 	for o := range m.rows {
 		switch {
-		case k.Kind == index.Blob:
-			if (o.Kind == index.Layer || o.Kind == index.Manifest) && o.Digest == k.Digest {
+		case k.Kind == layout.Blob:
+			if (o.Kind == layout.Layer || o.Kind == layout.Manifest) && o.Digest == k.Digest {
 				all = append(all, o)
 			}
-		case o.Kind == index.Manifest && o.Repository == k.Repository:
+		case o.Kind == layout.Manifest && o.Repository == k.Repository:
 			names := slices.Contains(m.contents[o.Digest].References, k.Digest)
-			subject := k.Kind == index.Manifest && m.contents[k.Digest].Subject == o.Digest
+			subject := k.Kind == layout.Manifest && m.contents[k.Digest].Subject == o.Digest
 			if names || subject {
 				all = append(all, o)
 			}
@@ -40,9 +42,9 @@ func (m *model) keepers(k index.Key) (all []index.Key) {
 	return all
 }
 
-func (m *model) tagged(k index.Key) bool {
+func (m *model) tagged(k layout.Key) bool {
 	for o, r := range m.rows {
-		if o.Kind == index.Tag && o.Repository == k.Repository && r.Digest == k.Digest {
+		if o.Kind == layout.Tag && o.Repository == k.Repository && r.Digest == k.Digest {
 			return true
 		}
 	}
@@ -50,19 +52,19 @@ func (m *model) tagged(k index.Key) bool {
 }
 
 // alive says whether somebody wants k: itself used, or kept by what is alive.
-func (m *model) alive(k index.Key, cut index.Cutoffs, walked map[index.Key]bool) bool {
+func (m *model) alive(k layout.Key, cut index.Cutoffs, walked map[layout.Key]bool) bool {
 	r, since := m.rows[k], cut.Content
-	if k.Kind == index.Tag || k.Kind == index.Manifest && r.Placed {
+	if k.Kind == layout.Tag || k.Kind == layout.Manifest && r.Placed {
 		since = cut.Names
 	}
 	if !r.AccessedAt.Before(since) {
 		return true
 	}
 	switch k.Kind {
-	case index.Tag:
-		of, ok := m.rows[index.ManifestKey(k.Repository, r.Digest)]
+	case layout.Tag:
+		of, ok := m.rows[layout.ManifestKey(k.Repository, r.Digest)]
 		return ok && !of.AccessedAt.Before(cut.Names)
-	case index.Layer, index.Blob:
+	case layout.Layer, layout.Blob:
 		return len(m.keepers(k)) > 0 // dead manifests go first
 	}
 	if m.tagged(k) {
@@ -78,15 +80,15 @@ func (m *model) alive(k index.Key, cut index.Cutoffs, walked map[index.Key]bool)
 }
 
 // above is k with everything that keeps it, and what keeps that.
-func (m *model) above(k index.Key) map[index.Key]bool {
-	all := map[index.Key]bool{}
-	var walk func(index.Key)
-	walk = func(k index.Key) {
+func (m *model) above(k layout.Key) map[layout.Key]bool {
+	all := map[layout.Key]bool{}
+	var walk func(layout.Key)
+	walk = func(k layout.Key) {
 		if all[k] {
 			return
 		}
 		all[k] = true
-		if k.Kind == index.Manifest {
+		if k.Kind == layout.Manifest {
 			for _, o := range m.keepers(k) {
 				walk(o)
 			}
@@ -96,7 +98,7 @@ func (m *model) above(k index.Key) map[index.Key]bool {
 	return all
 }
 
-func (m *model) onCircle(k index.Key) bool {
+func (m *model) onCircle(k layout.Key) bool {
 	for _, o := range m.keepers(k) {
 		if m.above(o)[k] {
 			return true
@@ -106,8 +108,8 @@ func (m *model) onCircle(k index.Key) bool {
 }
 
 // dead is what Retire must take.
-func (m *model) dead(k index.Key, cut index.Cutoffs) (all []index.Key) {
-	if _, ok := m.rows[k]; !ok || m.alive(k, cut, map[index.Key]bool{}) {
+func (m *model) dead(k layout.Key, cut index.Cutoffs) (all []layout.Key) {
+	if _, ok := m.rows[k]; !ok || m.alive(k, cut, map[layout.Key]bool{}) {
 		return nil
 	}
 	for o := range m.above(k) {
@@ -116,11 +118,25 @@ func (m *model) dead(k index.Key, cut index.Cutoffs) (all []index.Key) {
 	return all
 }
 
-func (m *model) use(k index.Key, at time.Time) {
+func (m *model) use(k layout.Key, at time.Time) {
 	if r, ok := m.rows[k]; ok && at.After(r.AccessedAt) {
 		r.AccessedAt = at
 		m.rows[k] = r
 	}
+}
+
+// leased is what Lease must say about a key whose use was recorded.
+func (m *model) leased(k layout.Key) index.Leased {
+	r, ok := m.rows[k]
+	if !ok {
+		return index.Leased{}
+	}
+	l := index.Leased{Found: true, At: r.AccessedAt, Placed: r.Placed, Digest: r.Digest}
+	if k.Kind != layout.Tag {
+		b := m.rows[layout.BlobKey(k.Digest)]
+		l.Placed, l.Size = r.Placed && b.Placed, b.Size
+	}
+	return l
 }
 
 // put makes or renews the row of content.
@@ -133,14 +149,14 @@ func (m *model) put(c index.Claim, placed bool, at time.Time) {
 	m.rows[c.Key] = r
 	m.use(c.Key, at)
 	for k := range m.rows {
-		if k.Kind == index.Manifest && m.onCircle(k) {
+		if k.Kind == layout.Manifest && m.onCircle(k) {
 			m.circled[k] = true
 		}
 	}
 }
 
 // drop takes a row; what it referred to inherits.
-func (m *model) drop(k index.Key) {
+func (m *model) drop(k layout.Key) {
 	r, ok := m.rows[k]
 	if !ok {
 		return
@@ -148,28 +164,28 @@ func (m *model) drop(k index.Key) {
 	delete(m.rows, k)
 	delete(m.circled, k)
 	switch k.Kind {
-	case index.Tag:
-		m.use(index.ManifestKey(k.Repository, r.Digest), r.AccessedAt)
-	case index.Layer:
-		m.use(index.BlobKey(k.Digest), r.AccessedAt)
-	case index.Manifest:
-		m.use(index.BlobKey(k.Digest), r.AccessedAt)
+	case layout.Tag:
+		m.use(layout.ManifestKey(k.Repository, r.Digest), r.AccessedAt)
+	case layout.Layer:
+		m.use(layout.BlobKey(k.Digest), r.AccessedAt)
+	case layout.Manifest:
+		m.use(layout.BlobKey(k.Digest), r.AccessedAt)
 		for _, d := range m.contents[k.Digest].References {
-			m.use(index.LayerKey(k.Repository, d), r.AccessedAt)
-			m.use(index.ManifestKey(k.Repository, d), r.AccessedAt)
+			m.use(layout.LayerKey(k.Repository, d), r.AccessedAt)
+			m.use(layout.ManifestKey(k.Repository, d), r.AccessedAt)
 		}
 		for o := range m.rows {
-			if o.Kind == index.Manifest && o.Repository == k.Repository && m.contents[o.Digest].Subject == k.Digest {
+			if o.Kind == layout.Manifest && o.Repository == k.Repository && m.contents[o.Digest].Subject == k.Digest {
 				m.use(o, r.AccessedAt)
 			}
 		}
 	}
 }
 
-func (m *model) moveTag(k index.Key, to digest.Digest, at time.Time) {
+func (m *model) moveTag(k layout.Key, to digest.Digest, at time.Time) {
 	r, ok := m.rows[k]
 	if ok && r.Digest != to {
-		m.use(index.ManifestKey(k.Repository, r.Digest), r.AccessedAt)
+		m.use(layout.ManifestKey(k.Repository, r.Digest), r.AccessedAt)
 	}
 	if !ok {
 		r = index.Row{Key: k, Placed: true}
@@ -196,12 +212,12 @@ var repos = []string{"a", "b"}
 func newPlayer(t *testing.T, open Open, seed *rand.Rand) *player {
 	s := newScene(t, open)
 	p := &player{T: t, wall: s.wall, rand: seed, stores: [2]index.Store{s.Store, s.second()},
-		m: &model{map[index.Key]index.Row{}, map[digest.Digest]*index.Content{}, map[index.Key]bool{}}}
+		m: &model{map[layout.Key]index.Row{}, map[digest.Digest]*manifest.Manifest{}, map[layout.Key]bool{}}}
 	for i := range 4 {
 		p.blobs = append(p.blobs, dg(fmt.Sprint("layer", i)))
 	}
 	for i := range 8 { // a manifest can only name what was there before it; circles come from subjects
-		c := &index.Content{}
+		c := &manifest.Manifest{}
 		for _, d := range slices.Concat(p.blobs, p.mans) {
 			if p.rand.IntN(4) == 0 {
 				c.References = append(c.References, d)
@@ -224,25 +240,25 @@ func (p *player) store() index.Store { return p.stores[p.rand.IntN(2)] }
 func (p *player) now() time.Time { return p.wall.now().Truncate(time.Millisecond) }
 
 // key is a random key of a kind: of the few that there are.
-func (p *player) key(kind index.Kind) index.Key {
+func (p *player) key(kind layout.Kind) layout.Key {
 	repo := pick(p.rand, repos)
 	switch kind {
-	case index.Blob:
-		return index.BlobKey(pick(p.rand, slices.Concat(p.blobs, p.mans)))
-	case index.Layer:
-		return index.LayerKey(repo, pick(p.rand, p.blobs))
-	case index.Manifest:
-		return index.ManifestKey(repo, pick(p.rand, p.mans))
+	case layout.Blob:
+		return layout.BlobKey(pick(p.rand, slices.Concat(p.blobs, p.mans)))
+	case layout.Layer:
+		return layout.LayerKey(repo, pick(p.rand, p.blobs))
+	case layout.Manifest:
+		return layout.ManifestKey(repo, pick(p.rand, p.mans))
 	}
-	return index.TagKey(repo, pick(p.rand, []string{"v1", "v2"}))
+	return layout.TagKey(repo, pick(p.rand, []string{"v1", "v2"}))
 }
 
 func (p *player) claim() index.Claim {
 	c := index.Claim{Key: p.key(pick(p.rand, kinds[:3]))}
 	switch c.Key.Kind {
-	case index.Manifest:
+	case layout.Manifest:
 		c.Content, c.Size = p.m.contents[c.Key.Digest], 7
-	case index.Blob:
+	case layout.Blob:
 		c.Size = int64(c.Key.Digest.Encoded()[0])
 	}
 	return c
@@ -306,33 +322,33 @@ func (p *player) step() {
 			p.m.drop(k)
 		}
 	case n < 56:
-		var ks []index.Key
+		var ks []layout.Key
 		for range 1 + p.rand.IntN(3) {
 			ks = append(ks, p.key(pick(p.rand, kinds)))
 		}
 		p.say("lease %v", ks)
-		found, err := st.Lease(ctx, ks...)
+		leased, err := st.Lease(ctx, ks...)
 		p.ok(err)
 		for i, k := range ks {
-			if _, want := p.m.rows[k]; found[i] != want {
-				p.fail("lease of %v found %v, want %v", k, found[i], want)
-			}
 			p.m.use(k, p.now())
+			if want := p.m.leased(k); leased[i] != want {
+				p.fail("lease of %v says %+v, want %+v", k, leased[i], want)
+			}
 		}
 	case n < 68:
-		k, to := p.key(index.Tag), pick(p.rand, p.mans)
+		k, to := p.key(layout.Tag), pick(p.rand, p.mans)
 		p.say("move %v to %v", k, to)
 		p.ok(st.MoveTag(ctx, k.Repository, k.Tag, to, nothing))
 		p.m.moveTag(k, to, p.now())
 	case n < 72:
-		k := p.key(index.Tag)
+		k := p.key(layout.Tag)
 		p.say("delete %v", k)
 		p.ok(st.DeleteTag(ctx, k.Repository, k.Tag, nothing))
 		p.m.drop(k)
 	case n < 76:
-		p.deleteContent(st, p.key(index.Manifest))
+		p.deleteContent(st, p.key(layout.Manifest))
 	case n < 80:
-		p.deleteContent(st, p.key(index.Layer))
+		p.deleteContent(st, p.key(layout.Layer))
 	case n < 90:
 		p.adopt(st)
 	default:
@@ -343,15 +359,15 @@ func (p *player) step() {
 	}
 }
 
-func (p *player) deleteContent(st index.Store, k index.Key) {
+func (p *player) deleteContent(st index.Store, k layout.Key) {
 	p.say("delete %v", k)
 	var err error
-	if k.Kind == index.Layer {
+	if k.Kind == layout.Layer {
 		err = st.DeleteLayer(p.Context(), k.Repository, k.Digest, nothing)
 	} else {
 		err = st.DeleteManifest(p.Context(), k.Repository, k.Digest, noTags)
 	}
-	needed := slices.ContainsFunc(p.m.keepers(index.LayerKey(k.Repository, k.Digest)), func(index.Key) bool { return true })
+	needed := slices.ContainsFunc(p.m.keepers(layout.LayerKey(k.Repository, k.Digest)), func(layout.Key) bool { return true })
 	var e *index.ReferencedError
 	if errors.As(err, &e) != needed || err != nil && !needed {
 		p.fail("deleting %v: %v, but a manifest needs it: %v", k, err, needed)
@@ -360,7 +376,7 @@ func (p *player) deleteContent(st index.Store, k index.Key) {
 		return
 	}
 	for o, r := range p.m.rows {
-		if k.Kind == index.Manifest && o.Kind == index.Tag && o.Repository == k.Repository && r.Digest == k.Digest {
+		if k.Kind == layout.Manifest && o.Kind == layout.Tag && o.Repository == k.Repository && r.Digest == k.Digest {
 			p.m.drop(o)
 		}
 	}
@@ -376,7 +392,7 @@ func (p *player) adopt(st index.Store) {
 		}
 		a := index.Adoption{Claim: p.claim(), At: at}
 		if p.rand.IntN(4) == 0 {
-			a = index.Adoption{Claim: index.Claim{Key: p.key(index.Tag)}, Digest: pick(p.rand, p.mans), At: at}
+			a = index.Adoption{Claim: index.Claim{Key: p.key(layout.Tag)}, Digest: pick(p.rand, p.mans), At: at}
 		}
 		p.say("adopt %v as of %v, there: %v, to %v", a.Key, at, there, a.Digest)
 		looks = append(looks, func() (index.Adoption, bool, error) { return a, there, nil })
@@ -395,11 +411,11 @@ func (p *player) modelAdopt(a index.Adoption, there bool) {
 		at = r.AccessedAt
 	}
 	switch {
-	case there && a.Key.Kind == index.Tag:
+	case there && a.Key.Kind == layout.Tag:
 		p.m.moveTag(a.Key, a.Digest, at)
 	case there:
 		p.m.put(a.Claim, true, at)
-	case a.Key.Kind == index.Tag:
+	case a.Key.Kind == layout.Tag:
 		p.m.drop(a.Key)
 	case known:
 		r.Placed = false
@@ -409,7 +425,7 @@ func (p *player) modelAdopt(a index.Adoption, there bool) {
 
 // retire compares what goes, and what the survivors inherit: at least from those that named them, and
 // nothing that no member of the group had.
-func (p *player) retire(st index.Store, k index.Key, cut index.Cutoffs) bool {
+func (p *player) retire(st index.Store, k layout.Key, cut index.Cutoffs) bool {
 	p.say("retire %v with cutoffs %v", k, cut)
 	want := p.m.dead(k, cut)
 	gone, err := st.Retire(p.Context(), k, cut, noRows)
@@ -423,7 +439,7 @@ func (p *player) retire(st index.Store, k index.Key, cut index.Cutoffs) bool {
 			newest = r.AccessedAt
 		}
 	}
-	was := map[index.Key]time.Time{}
+	was := map[layout.Key]time.Time{}
 	for o, r := range p.m.rows {
 		was[o] = r.AccessedAt
 	}
@@ -452,16 +468,16 @@ func (p *player) compare() {
 	var want index.Totals
 	for k, w := range p.m.rows {
 		g, ok := rows[k]
-		if !ok || g.Digest != w.Digest || g.Placed != w.Placed || !g.AccessedAt.Equal(w.AccessedAt) || k.Kind != index.Layer && g.Size != w.Size {
+		if !ok || g.Digest != w.Digest || g.Placed != w.Placed || !g.AccessedAt.Equal(w.AccessedAt) || k.Kind != layout.Layer && g.Size != w.Size {
 			p.fail("%v is\n%+v, want\n%+v", k, g, w)
 		}
 		switch {
 		case !w.Placed:
-		case k.Kind == index.Tag:
+		case k.Kind == layout.Tag:
 			want.Tags++
-		case k.Kind == index.Manifest:
+		case k.Kind == layout.Manifest:
 			want.Manifests++
-		case k.Kind == index.Blob:
+		case k.Kind == layout.Blob:
 			want.Blobs++
 			want.Bytes += w.Size
 		}
@@ -486,7 +502,7 @@ func (p *player) compareDecisions() {
 	cut := p.cut()
 	p.say("decide with cutoffs %v", cut)
 	for k := range p.m.rows {
-		var got []index.Key
+		var got []layout.Key
 		_, err := p.store().Retire(p.Context(), k, cut, func(rows []index.Row) error {
 			got = keys(rows)
 			return index.ErrSkip
@@ -507,9 +523,9 @@ func (p *player) compareLists() {
 		p.compareUses(r)
 		p.compareLatest(r)
 		tags, err := list(func(f func(index.Row) error) error { return r.IdleTags(before, f) })
-		var want []index.Key
+		var want []layout.Key
 		for k, row := range p.m.rows {
-			if of, ok := p.m.rows[index.ManifestKey(k.Repository, row.Digest)]; k.Kind == index.Tag && row.AccessedAt.Before(before) && (!ok || of.AccessedAt.Before(before)) {
+			if of, ok := p.m.rows[layout.ManifestKey(k.Repository, row.Digest)]; k.Kind == layout.Tag && row.AccessedAt.Before(before) && (!ok || of.AccessedAt.Before(before)) {
 				want = append(want, k)
 			}
 		}
@@ -520,7 +536,7 @@ func (p *player) compareLists() {
 			})
 			err = errors.Join(err, err2)
 			want := p.wantLoose(kind, before, keys(rows))
-			if kind == index.Manifest { // in two parts, each with its cutoff
+			if kind == layout.Manifest { // in two parts, each with its cutoff
 				slices.SortFunc(rows, func(a, b index.Row) int { return a.AccessedAt.Compare(b.AccessedAt) })
 			}
 			p.compareOldest("Loose "+kind.String(), rows, want)
@@ -531,15 +547,15 @@ func (p *player) compareLists() {
 
 // wantLoose is what Loose must list: all that nothing refers to, and of each circle that nothing else
 // keeps at least one member. The engine chooses which, so got is asked; it may list a circle's others.
-func (p *player) wantLoose(kind index.Kind, before time.Time, got []index.Key) (want []index.Key) {
+func (p *player) wantLoose(kind layout.Kind, before time.Time, got []layout.Key) (want []layout.Key) {
 	for k, r := range p.m.rows {
-		if k.Kind != kind || !r.AccessedAt.Before(before) || kind == index.Manifest && p.m.tagged(k) {
+		if k.Kind != kind || !r.AccessedAt.Before(before) || kind == layout.Manifest && p.m.tagged(k) {
 			continue
 		}
 		switch {
 		case len(p.m.keepers(k)) == 0:
 			want = append(want, k)
-		case kind != index.Manifest:
+		case kind != layout.Manifest:
 		case p.m.circled[k] && slices.Contains(got, k):
 			want = append(want, k)
 		case p.m.onCircle(k):
@@ -557,7 +573,7 @@ func (p *player) wantLoose(kind index.Kind, before time.Time, got []index.Key) (
 	return want
 }
 
-func (p *player) compareOldest(what string, rows []index.Row, want []index.Key) {
+func (p *player) compareOldest(what string, rows []index.Row, want []layout.Key) {
 	p.Helper()
 	if !same(keys(rows), want) {
 		p.fail("%s lists %v, want %v", what, keys(rows), want)
@@ -569,10 +585,10 @@ func (p *player) compareOldest(what string, rows []index.Row, want []index.Key) 
 
 func (p *player) compareRelations(r index.Reader) {
 	p.Helper()
-	relation := func(what string, of any, rows []index.Row, err error, holds func(index.Key, index.Row) bool) {
+	relation := func(what string, of any, rows []index.Row, err error, holds func(layout.Key, index.Row) bool) {
 		p.Helper()
 		p.ok(err)
-		var want []index.Key
+		var want []layout.Key
 		for k, row := range p.m.rows {
 			if holds(k, row) {
 				want = append(want, k)
@@ -585,27 +601,27 @@ func (p *player) compareRelations(r index.Reader) {
 	repo := pick(p.rand, repos)
 	for _, d := range slices.Concat(p.blobs, p.mans) {
 		rows, err := r.Tags(repo, d)
-		relation("tags", d, rows, err, func(k index.Key, row index.Row) bool {
-			return k.Kind == index.Tag && k.Repository == repo && row.Digest == d
+		relation("tags", d, rows, err, func(k layout.Key, row index.Row) bool {
+			return k.Kind == layout.Tag && k.Repository == repo && row.Digest == d
 		})
 		rows, err = r.Parents(repo, d, 0)
-		relation("parents", d, rows, err, func(k index.Key, _ index.Row) bool {
-			return k.Kind == index.Manifest && k.Repository == repo && slices.Contains(p.m.contents[k.Digest].References, d)
+		relation("parents", d, rows, err, func(k layout.Key, _ index.Row) bool {
+			return k.Kind == layout.Manifest && k.Repository == repo && slices.Contains(p.m.contents[k.Digest].References, d)
 		})
 		rows, err = r.Referrers(repo, d)
-		relation("referrers", d, rows, err, func(k index.Key, _ index.Row) bool {
-			return k.Kind == index.Manifest && k.Repository == repo && p.m.contents[k.Digest].Subject == d
+		relation("referrers", d, rows, err, func(k layout.Key, _ index.Row) bool {
+			return k.Kind == layout.Manifest && k.Repository == repo && p.m.contents[k.Digest].Subject == d
 		})
 		rows, err = r.Holders(d, 0)
-		relation("holders", d, rows, err, func(k index.Key, _ index.Row) bool {
-			return (k.Kind == index.Layer || k.Kind == index.Manifest) && k.Digest == d
+		relation("holders", d, rows, err, func(k layout.Key, _ index.Row) bool {
+			return (k.Kind == layout.Layer || k.Kind == layout.Manifest) && k.Digest == d
 		})
 		p.compareNamings(r, d)
 		refs, err := r.References(d)
 		p.ok(err)
 		var want []digest.Digest
 		for _, repo := range repos {
-			if _, ok := p.m.rows[index.ManifestKey(repo, d)]; ok {
+			if _, ok := p.m.rows[layout.ManifestKey(repo, d)]; ok {
 				want = slices.Clone(p.m.contents[d].References)
 			}
 		}
@@ -638,10 +654,10 @@ func (p *player) compareNamings(r index.Reader, d digest.Digest) {
 // compareLatest compares the rows of each kind by their last use.
 func (p *player) compareLatest(r index.Reader) {
 	p.Helper()
-	for _, kind := range []index.Kind{index.Blob, index.Layer, index.Manifest, index.Tag} {
-		var want []index.Key
+	for _, kind := range []layout.Kind{layout.Blob, layout.Layer, layout.Manifest, layout.Tag} {
+		var want []layout.Key
 		for k, row := range p.m.rows {
-			if k.Kind == kind && (kind != index.Blob || row.Placed && !p.kept(k.Digest)) {
+			if k.Kind == kind && (kind != layout.Blob || row.Placed && !p.kept(k.Digest)) {
 				want = append(want, k)
 			}
 		}
@@ -665,7 +681,7 @@ func (p *player) compareLatest(r index.Reader) {
 // kept says whether a link or a manifest keeps a blob.
 func (p *player) kept(d digest.Digest) bool {
 	for k := range p.m.rows {
-		if k.Digest == d && (k.Kind == index.Layer || k.Kind == index.Manifest) {
+		if k.Digest == d && (k.Kind == layout.Layer || k.Kind == layout.Manifest) {
 			return true
 		}
 	}
@@ -686,13 +702,13 @@ func (p *player) compareUses(r index.Reader) {
 	}))
 	slices.Sort(got[min(len(got), p.placedBlobs()):]) // in no order, but those of Uses are in that of digests
 	for _, d := range slices.Sorted(slices.Values(slices.Concat(p.blobs, p.mans))) {
-		if !p.m.rows[index.BlobKey(d)].Placed {
+		if !p.m.rows[layout.BlobKey(d)].Placed {
 			continue
 		}
 		var links []index.Link
 		var named []index.Naming
 		for _, repo := range slices.Sorted(slices.Values(repos)) {
-			if l, ok := p.m.rows[index.LayerKey(repo, d)]; ok {
+			if l, ok := p.m.rows[layout.LayerKey(repo, d)]; ok {
 				links = append(links, index.Link{Repository: repo, Placed: l.Placed, AccessedAt: l.AccessedAt})
 			}
 			named = append(named, p.namings(repo, d)...)
@@ -715,7 +731,7 @@ func (p *player) compareUses(r index.Reader) {
 
 func (p *player) placedBlobs() (n int) {
 	for k, r := range p.m.rows {
-		if k.Kind == index.Blob && r.Placed {
+		if k.Kind == layout.Blob && r.Placed {
 			n++
 		}
 	}
@@ -725,7 +741,7 @@ func (p *player) placedBlobs() (n int) {
 // known says whether a digest is a manifest's in any repository.
 func (p *player) known(d digest.Digest) bool {
 	return slices.ContainsFunc(repos, func(repo string) bool {
-		_, ok := p.m.rows[index.ManifestKey(repo, d)]
+		_, ok := p.m.rows[layout.ManifestKey(repo, d)]
 		return ok
 	})
 }
@@ -733,7 +749,7 @@ func (p *player) known(d digest.Digest) bool {
 // namings are the manifests of a repository that name a digest.
 func (p *player) namings(repo string, d digest.Digest) (all []index.Naming) {
 	for _, m := range slices.Sorted(slices.Values(p.mans)) {
-		if _, ok := p.m.rows[index.ManifestKey(repo, m)]; ok && slices.Contains(p.m.contents[m].References, d) {
+		if _, ok := p.m.rows[layout.ManifestKey(repo, m)]; ok && slices.Contains(p.m.contents[m].References, d) {
 			all = append(all, index.Naming{Repository: repo, Manifest: m})
 		}
 	}
@@ -757,7 +773,7 @@ func (p *player) sweep() {
 	p.wall.move(time.Hour)
 	cut := index.Cutoffs{Names: p.now(), Content: p.now()}
 	each := []func(index.Reader, func(index.Row) error) error{idleTags(p.now())}
-	for _, kind := range []index.Kind{index.Manifest, index.Layer, index.Blob} {
+	for _, kind := range []layout.Kind{layout.Manifest, layout.Layer, layout.Blob} {
 		each = append(each, loose(kind, p.now()))
 	}
 	for _, level := range each {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 const day = 24 * time.Hour
@@ -59,7 +60,7 @@ var promises = []test{
 		s.image("a", "m")
 		s.image("a", "m2")
 		s.tag("a", "v1", "m2")
-		all := []index.Key{link("a", "l"), blob("l"), man("a", "m"), tagged("a", "v1")}
+		all := []layout.Key{link("a", "l"), blob("l"), man("a", "m"), tagged("a", "v1")}
 		s.later(time.Hour + time.Minute)
 		s.beat()
 		now := index.Cutoffs{Names: s.Now(), Content: s.Now()}
@@ -229,7 +230,7 @@ var promises = []test{
 	}},
 	{"uploads that end within a resolution leave each link of their push its grace", func(s *scene) {
 		s.promise(time.Hour)
-		var links []index.Key
+		var links []layout.Key
 		began := s.Now()
 		for i := range 200 {
 			s.later(2 * time.Second)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // How another process of this test binary learns what it is for.
@@ -52,7 +53,7 @@ func sweepForOthers(t *testing.T, open Open, place string) {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		close(ended)
 	}()
-	swept := map[index.Kind]int{}
+	swept := map[layout.Kind]int{}
 	for n := 0; ; n++ {
 		select {
 		case <-ended:
@@ -61,7 +62,7 @@ func sweepForOthers(t *testing.T, open Open, place string) {
 		default:
 			sweepRound(t, st, d, swept)
 		}
-		if swept[index.Blob] > 0 {
+		if swept[layout.Blob] > 0 {
 			if err := os.WriteFile(filepath.Join(place, "swept"), nil, 0o644); err != nil {
 				t.Fatal(err)
 			}
@@ -77,7 +78,7 @@ func sweepForOthers(t *testing.T, open Open, place string) {
 
 // sweepRound tries rows, parents first. It is a careless sweeper: half of its cutoffs are younger than
 // what the server owes, it does not ask what is loose, and it tries rows that were used just now.
-func sweepRound(t *testing.T, st index.Store, d disk, swept map[index.Kind]int) {
+func sweepRound(t *testing.T, st index.Store, d disk, swept map[layout.Kind]int) {
 	rows := slices.Collect(maps.Values(dump(t, st)))
 	slices.SortFunc(rows, func(a, b index.Row) int { return int(b.Key.Kind) - int(a.Key.Kind) })
 	for _, r := range rows {
@@ -147,7 +148,7 @@ func testRace(t *testing.T, open Open) {
 	sweeper, stdin, out := process(t, place)
 	await(t, filepath.Join(place, "sweeping"))
 
-	w := &witness{T: t, disk: d, reader: reader, deleted: map[index.Key]time.Time{}}
+	w := &witness{T: t, disk: d, reader: reader, deleted: map[layout.Key]time.Time{}}
 	length := 2500 * time.Millisecond
 	if testing.Short() {
 		length = 800 * time.Millisecond
@@ -161,7 +162,7 @@ func testRace(t *testing.T, open Open) {
 		return err == nil
 	}
 	var all sync.WaitGroup
-	memory := &memory{leased: map[index.Key]time.Time{}}
+	memory := &memory{leased: map[layout.Key]time.Time{}}
 	clients := make([]*client, 6)
 	for i := range clients {
 		clients[i] = &client{witness: w, Store: s, memory: memory, start: start, done: map[string]int{}}
@@ -200,7 +201,7 @@ func testRace(t *testing.T, open Open) {
 func nothingStays(s *scene, d disk) {
 	s.Helper()
 	time.Sleep(raceLease + 10*time.Millisecond)
-	swept := map[index.Kind]int{}
+	swept := map[layout.Kind]int{}
 	for range 5 { // a round goes over the rows in no order, and what it retires frees others
 		sweepRound(s.T, s.Store, d, swept)
 	}
@@ -253,12 +254,12 @@ type witness struct {
 
 	mu       sync.Mutex // guards the rest and what a client deletes; held over a stat or a rename
 	promises []promise
-	deleted  map[index.Key]time.Time // when a client took the name away
+	deleted  map[layout.Key]time.Time // when a client took the name away
 	made     int
 }
 
 type promise struct {
-	k     index.Key
+	k     layout.Key
 	since time.Time // of the lease
 	why   string
 }
@@ -266,7 +267,7 @@ type promise struct {
 func (p promise) until() time.Time { return p.since.Add(racePolicy.Grace - time.Millisecond) }
 
 // promise notes that all of ks were said to exist, under a lease that began at since.
-func (w *witness) promise(since time.Time, why string, ks ...index.Key) {
+func (w *witness) promise(since time.Time, why string, ks ...layout.Key) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, k := range ks {
@@ -297,7 +298,7 @@ func (w *witness) watch() {
 }
 
 // refused is for what is not there: an error if a lease since then promised it.
-func (w *witness) refused(since time.Time, k index.Key, why string) {
+func (w *witness) refused(since time.Time, k layout.Key, why string) {
 	now := time.Now() // after the look that found nothing
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -307,7 +308,7 @@ func (w *witness) refused(since time.Time, k index.Key, why string) {
 }
 
 // remove takes a file away at a client's request, inside a transaction.
-func (w *witness) remove(k index.Key) error {
+func (w *witness) remove(k layout.Key) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.deleted[k] = time.Now()
@@ -334,7 +335,7 @@ func (w *witness) scan(st index.Store) {
 					w.Errorf("%v is on disk without %v", k, n)
 				}
 			}
-			if to, ok := w.disk.target(k); k.Kind == index.Tag && (!ok || to != r.Digest) {
+			if to, ok := w.disk.target(k); k.Kind == layout.Tag && (!ok || to != r.Digest) {
 				w.Errorf("%v points to %v on disk, to %v in the index", k, to, r.Digest)
 			}
 		}

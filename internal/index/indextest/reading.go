@@ -10,10 +10,12 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
 )
 
 // lists wants a method of the reader to list these rows, in this order.
-func (s *scene) lists(what string, each func(index.Reader, func(index.Row) error) error, want ...index.Key) {
+func (s *scene) lists(what string, each func(index.Reader, func(index.Row) error) error, want ...layout.Key) {
 	s.Helper()
 	s.view(func(r index.Reader) error {
 		rows, err := list(func(f func(index.Row) error) error { return each(r, f) })
@@ -22,7 +24,7 @@ func (s *scene) lists(what string, each func(index.Reader, func(index.Row) error
 	})
 }
 
-func loose(kind index.Kind, before time.Time) func(index.Reader, func(index.Row) error) error {
+func loose(kind layout.Kind, before time.Time) func(index.Reader, func(index.Row) error) error {
 	return func(r index.Reader, f func(index.Row) error) error {
 		return r.Loose(kind, index.Cutoffs{Names: before, Content: before}, f)
 	}
@@ -48,9 +50,9 @@ var reading = []test{
 	{"digests of every algorithm are kept", func(s *scene) {
 		for _, a := range []digest.Algorithm{digest.SHA256, digest.SHA384, digest.SHA512} {
 			d := a.FromString("x")
-			s.put(index.Claim{Key: index.BlobKey(d), Size: 1})
-			s.put(index.Claim{Key: index.ManifestKey("a", d), Content: &index.Content{Config: d, Subject: d, References: []digest.Digest{d}}})
-			r := s.row(index.ManifestKey("a", d))
+			s.put(index.Claim{Key: layout.BlobKey(d), Size: 1})
+			s.put(index.Claim{Key: layout.ManifestKey("a", d), Content: &manifest.Manifest{Config: d, Subject: d, References: []digest.Digest{d}}})
+			r := s.row(layout.ManifestKey("a", d))
 			s.check(r.Digest == d && r.Config == d && r.Subject == d, "the row is %+v, want the digest %v", r, d)
 		}
 	}},
@@ -86,17 +88,17 @@ var reading = []test{
 		s.referrer("a", "sig", "m")
 		orphan := s.referrer("b", "sig", "m")
 		before := s.Now().Add(time.Millisecond)
-		s.lists("Loose layers", loose(index.Layer, before), link("a", "l3"), link("b", "l2"), link("a", "l1"))
-		s.lists("Loose blobs", loose(index.Blob, before), blob("free"))
+		s.lists("Loose layers", loose(layout.Layer, before), link("a", "l3"), link("b", "l2"), link("a", "l1"))
+		s.lists("Loose blobs", loose(layout.Blob, before), blob("free"))
 		s.view(func(r index.Reader) error {
 			rows, err := list(func(f func(index.Row) error) error {
-				return r.Loose(index.Manifest, index.Cutoffs{Names: before, Content: before}, f)
+				return r.Loose(layout.Manifest, index.Cutoffs{Names: before, Content: before}, f)
 			})
-			s.check(same(keys(rows), []index.Key{man("a", "m"), man("a", "top"), orphan}), "Loose manifests lists %v", keys(rows))
+			s.check(same(keys(rows), []layout.Key{man("a", "m"), man("a", "top"), orphan}), "Loose manifests lists %v", keys(rows))
 			return err
 		})
-		s.lists("Loose layers of never", loose(index.Layer, time.Time{}))
-		s.lists("Loose layers used before now", loose(index.Layer, s.Now().Add(-time.Minute)), link("a", "l3"), link("b", "l2"))
+		s.lists("Loose layers of never", loose(layout.Layer, time.Time{}))
+		s.lists("Loose layers used before now", loose(layout.Layer, s.Now().Add(-time.Minute)), link("a", "l3"), link("b", "l2"))
 	}},
 	{"an error of the function that reads ends the reading", func(s *scene) {
 		s.every()
@@ -105,9 +107,9 @@ var reading = []test{
 		stop := func(index.Row) error { n++; return errFailed }
 		for _, read := range []func(index.Reader) error{
 			func(index.Reader) error { return errFailed },
-			func(r index.Reader) error { return r.Each(index.Blob, stop) },
+			func(r index.Reader) error { return r.Each(layout.Blob, stop) },
 			func(r index.Reader) error {
-				return r.Loose(index.Blob, index.Cutoffs{Content: s.Now().Add(time.Hour)}, stop)
+				return r.Loose(layout.Blob, index.Cutoffs{Content: s.Now().Add(time.Hour)}, stop)
 			},
 			func(r index.Reader) error { return r.IdleTags(s.Now().Add(time.Hour), stop) },
 		} {
@@ -136,7 +138,7 @@ var reading = []test{
 	{"readers may read inside a reading", func(s *scene) {
 		s.every()
 		s.view(func(r index.Reader) error {
-			return r.Each(index.Manifest, func(m index.Row) error {
+			return r.Each(layout.Manifest, func(m index.Row) error {
 				refs, err := r.References(m.Digest)
 				s.check(len(refs) == 1, "references %v", refs)
 				return err

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 var gate = []test{
@@ -28,7 +29,7 @@ var gate = []test{
 		_, err := s.CloseGate(s.Context())
 		s.must(err)
 		s.unchanged(func() {
-			for _, k := range []index.Key{free, blob("free"), l, m, idle, tagged("a", "v1")} {
+			for _, k := range []layout.Key{free, blob("free"), l, m, idle, tagged("a", "v1")} {
 				gone, err := s.Retire(s.Context(), k, s.idle(time.Minute), noRows)
 				s.check(errors.Is(err, index.ErrGateClosed) && gone == nil, "retiring %v: %v, %v", k, gone, err)
 			}
@@ -94,7 +95,7 @@ var gate = []test{
 		s.check(ok && open, "the gate is shut")
 		for _, repo := range []string{"a", "b/c"} {
 			s.unchanged(func() {
-				for _, k := range []index.Key{tagged(repo, "v1"), link(repo, "l"), man(repo, "m"), man(repo, "n")} {
+				for _, k := range []layout.Key{tagged(repo, "v1"), link(repo, "l"), man(repo, "m"), man(repo, "n")} {
 					s.check(s.retire(k, s.idle(time.Minute)) == nil, "%v went", k)
 				}
 				err := s.DeleteLayer(s.Context(), repo, dg("l"), nothing)
@@ -276,7 +277,7 @@ var retirement = []test{
 		s.tag("a", "v1", "m2")
 		at := s.Now()
 		s.later(time.Hour)
-		for _, k := range []index.Key{link("a", "l"), blob("l"), man("a", "m"), tagged("a", "v1")} {
+		for _, k := range []layout.Key{link("a", "l"), blob("l"), man("a", "m"), tagged("a", "v1")} {
 			s.check(s.retire(k, index.Cutoffs{Names: at, Content: at}) == nil, "%v went at the cutoff", k)
 			cut := at.Add(time.Millisecond)
 			s.check(len(s.retire(k, index.Cutoffs{Names: cut, Content: cut})) == 1, "%v stayed after the cutoff", k)
@@ -289,17 +290,17 @@ var retirement = []test{
 		old := s.idle(0)
 		s.later(time.Hour)
 		contentOnly := index.Cutoffs{Names: old.Names, Content: s.Back(time.Minute)}
-		for _, k := range []index.Key{tagged("a", "v1"), man("a", "m"), blob("m")} {
+		for _, k := range []layout.Key{tagged("a", "v1"), man("a", "m"), blob("m")} {
 			s.check(s.retire(k, contentOnly) == nil, "%v went by the cutoff of content", k)
 		}
 		namesOnly := index.Cutoffs{Names: s.Back(time.Minute), Content: old.Content}
-		for _, k := range []index.Key{link("a", "l"), blob("l")} {
+		for _, k := range []layout.Key{link("a", "l"), blob("l")} {
 			s.check(s.retire(k, namesOnly) == nil, "%v went by the cutoff of names", k)
 		}
-		for _, k := range []index.Key{tagged("a", "v1"), man("a", "m")} {
+		for _, k := range []layout.Key{tagged("a", "v1"), man("a", "m")} {
 			s.check(len(s.retire(k, namesOnly)) == 1, "%v stayed beyond the cutoff of names", k)
 		}
-		for _, k := range []index.Key{link("a", "l"), blob("l")} {
+		for _, k := range []layout.Key{link("a", "l"), blob("l")} {
 			s.check(len(s.retire(k, contentOnly)) == 1, "%v stayed beyond the cutoff of content", k)
 		}
 	}},
@@ -319,7 +320,7 @@ var retirement = []test{
 		s.must(s.Claim(s.Context(), index.Claim{Key: link("a", "b")}))
 		s.later(time.Hour)
 		never := index.Cutoffs{Content: s.Back(time.Minute)}
-		for _, k := range []index.Key{man("a", "m"), link("a", "b"), blob("b"), link("a", "l")} {
+		for _, k := range []layout.Key{man("a", "m"), link("a", "b"), blob("b"), link("a", "l")} {
 			s.check(len(s.retire(k, never)) == 1, "%v stays", k)
 		}
 		s.must(s.Claim(s.Context(), manClaim("a", "m", content(""))))
@@ -330,7 +331,7 @@ var retirement = []test{
 		s.image("a", "i", "k")
 		s.later(time.Hour)
 		s.unchanged(func() {
-			for _, k := range []index.Key{blob("k"), link("a", "k"), man("a", "k"), tagged("a", "k"), man("b", "i")} {
+			for _, k := range []layout.Key{blob("k"), link("a", "k"), man("a", "k"), tagged("a", "k"), man("b", "i")} {
 				s.check(s.retire(k, s.idle(time.Minute)) == nil, "%v was retired", k)
 			}
 		})
@@ -370,7 +371,7 @@ var retirement = []test{
 			s.image("a", n("top"), n("mid"))
 			s.later(time.Hour)
 			got := keys(s.retire(man("a", n("leaf")), s.idle(time.Minute)))
-			want := []index.Key{man("a", n("top")), man("a", n("mid")), man("a", n("low")), man("a", n("leaf"))}
+			want := []layout.Key{man("a", n("top")), man("a", n("mid")), man("a", n("low")), man("a", n("leaf"))}
 			s.check(fmt.Sprint(got) == fmt.Sprint(want), "retired\n%v, want\n%v", got, want)
 		}
 	}},
@@ -398,7 +399,7 @@ var retirement = []test{
 		free := s.layer("a", "free")
 		s.later(time.Hour)
 		s.unchanged(func() {
-			for _, k := range []index.Key{man("a", "m"), free} {
+			for _, k := range []layout.Key{man("a", "m"), free} {
 				gone, err := s.Retire(s.Context(), k, s.idle(time.Minute), func([]index.Row) error {
 					return fmt.Errorf("in use: %w", index.ErrSkip)
 				})
@@ -419,7 +420,7 @@ var retirement = []test{
 		s.dies(link("a", "l"))
 	}},
 	{"what is retired leaves the totals", func(s *scene) {
-		for _, k := range []index.Key{s.layer("a", "l"), blob("l"), s.image("a", "m"), blob("m")} {
+		for _, k := range []layout.Key{s.layer("a", "l"), blob("l"), s.image("a", "m"), blob("m")} {
 			s.later(time.Hour)
 			s.dies(k)
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // about is what a tag is called that is about a manifest.
@@ -18,7 +19,7 @@ func about(d digest.Digest, suffix string) string {
 
 // signed makes an image with a signature under cosign's tag, one under a tag of another form, and one of
 // another image. An hour passes.
-func (s *scene) signed(repo, image string) (old, other index.Key) {
+func (s *scene) signed(repo, image string) (old, other layout.Key) {
 	s.Helper()
 	s.image(repo, "signature of "+image)
 	old = s.tag(repo, about(dg(image), ".sig"), "signature of "+image)
@@ -118,7 +119,7 @@ var signatures = []test{
 	}},
 	{"the tag of a long digest has its first 64 digits", func(s *scene) {
 		d := digest.NewDigestFromEncoded(digest.SHA512, fmt.Sprintf("%x", sha512.Sum512([]byte("m"))))
-		k := s.put(index.Claim{Key: index.ManifestKey("a", d), Content: content("")})
+		k := s.put(index.Claim{Key: layout.ManifestKey("a", d), Content: content("")})
 		s.image("a", "signature")
 		sig := s.tag("a", "sha512-"+d.Encoded()[:64], "signature")
 		s.later(time.Hour)
@@ -128,7 +129,7 @@ var signatures = []test{
 	{"what only looks like such a tag is a tag like any other", func(s *scene) {
 		m := s.image("a", "m")
 		hex := dg("m").Encoded()
-		var others []index.Key
+		var others []layout.Key
 		for _, name := range []string{hex, "sha256-" + hex[:63], "sha256-" + hex + "0", "sha256-" + strings.ToUpper(hex), "sha256_" + hex, "v-sha256-" + hex} {
 			others = append(others, s.tag("a", name, "m"))
 		}

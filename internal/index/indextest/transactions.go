@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // soon fails a test in which something waits that must not.
@@ -13,7 +14,7 @@ const soon = 5 * time.Second
 
 // during checks that f, which runs inside a change by s, sees the index as before, and that a claim by
 // another process waits for the end of the change.
-func (s *scene) during(k index.Key, change func(inside func())) {
+func (s *scene) during(k layout.Key, change func(inside func())) {
 	s.Helper()
 	other := s.second()
 	was := find(s.T, other, k)

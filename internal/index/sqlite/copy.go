@@ -30,12 +30,11 @@ func copyFile(to, from string) error {
 	if err != nil {
 		return err
 	}
-	src := f.OS()
-	defer src.Close()
+	defer f.Close()
 	dst, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(dst, src)
+	_, err = io.Copy(dst, f.File())
 	return errors.Join(err, dst.Close())
 }

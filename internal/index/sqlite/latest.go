@@ -4,6 +4,7 @@ import (
 	"container/heap"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // latestLayers reads the links of all repositories, last used first. They are ordered by time in each
@@ -75,9 +76,9 @@ func (m *merge) read(h *links) (err error) {
 	const first, more = "FROM layers m WHERE m.repo = ?1 ", "AND (m.accessed_at, m.digest) < (?3, ?4) "
 	const order = "ORDER BY m.accessed_at DESC, m.digest DESC LIMIT ?2 + 0"
 	if h.after.Digest == "" {
-		h.rows, err = m.q.list(index.Layer, first+order, h.repo, linksAtOnce)
+		h.rows, err = m.q.list(layout.Layer, first+order, h.repo, linksAtOnce)
 	} else {
-		h.rows, err = m.q.list(index.Layer, first+more+order, h.repo, linksAtOnce, h.after.AccessedAt.UnixMilli(), packed(h.after.Digest))
+		h.rows, err = m.q.list(layout.Layer, first+more+order, h.repo, linksAtOnce, h.after.AccessedAt.UnixMilli(), packed(h.after.Digest))
 	}
 	if n := len(h.rows); n > 0 {
 		h.after = h.rows[n-1]

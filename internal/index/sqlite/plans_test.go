@@ -19,6 +19,8 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/index/indextest"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
 )
 
 // flatEnough are the steps of plans that look at more than a key's rows: in which function, and why that is right.
@@ -261,10 +263,10 @@ func readAll(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "index.db"), Serve, time.Now)
 	defer s.Close()
 	d, nothing := digest.FromString, func() error { return nil }
-	m := index.Claim{Key: index.ManifestKey("app", d("m")), Content: &index.Content{Subject: d("s"), References: []digest.Digest{d("l")}}, Blob: true}
+	m := index.Claim{Key: layout.ManifestKey("app", d("m")), Content: &manifest.Manifest{Subject: d("s"), References: []digest.Digest{d("l")}}, Blob: true}
 	var links []index.Look
 	for i := range 2 * linksAtOnce {
-		a := index.Adoption{Claim: index.Claim{Key: index.LayerKey("app", d(fmt.Sprint(i))), Blob: true}}
+		a := index.Adoption{Claim: index.Claim{Key: layout.LayerKey("app", d(fmt.Sprint(i))), Blob: true}}
 		links = append(links, func() (index.Adoption, bool, error) { return a, true, nil })
 	}
 	err := errors.Join(s.Place(ctx, m, nothing), s.MoveTag(ctx, "app", "v1", d("m"), nothing), s.Adopt(ctx, links...))
@@ -285,7 +287,7 @@ func readAll(t *testing.T) {
 		_, e8 := r.HasRepository("app")
 		e9 := r.Nested(func(_, _ digest.Digest) error { return nil })
 		e10 := r.Uses(func(index.Use) error { return nil })
-		for _, kind := range []index.Kind{index.Blob, index.Layer, index.Manifest, index.Tag} {
+		for _, kind := range []layout.Kind{layout.Blob, layout.Layer, layout.Manifest, layout.Tag} {
 			c, err := r.Latest(kind)
 			if err != nil {
 				return err

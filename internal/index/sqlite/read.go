@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // View implements index.Store.
@@ -25,9 +26,9 @@ func (r *reader) Totals() (t index.Totals, err error) {
 }
 
 // Row implements index.Reader.
-func (r *reader) Row(k index.Key) (*index.Row, error) { return r.q.row(k) }
+func (r *reader) Row(k layout.Key) (*index.Row, error) { return r.q.row(k) }
 
-func (q querier) row(k index.Key) (*index.Row, error) {
+func (q querier) row(k layout.Key) (*index.Row, error) {
 	table, cond, args := where(k)
 	a, err := q.query("SELECT "+columns(k.Kind)+" FROM "+table+" m WHERE "+cond, args...)
 	if err != nil {
@@ -48,18 +49,18 @@ const (
 	tagColumns      = "m.digest, m.repo, m.name, m.created_at, m.accessed_at"
 )
 
-func columns(k index.Kind) string {
-	return [...]string{index.Blob: blobColumns, index.Layer: layerColumns, index.Manifest: manifestColumns, index.Tag: tagColumns}[k]
+func columns(k layout.Kind) string {
+	return [...]string{layout.Blob: blobColumns, layout.Layer: layerColumns, layout.Manifest: manifestColumns, layout.Tag: tagColumns}[k]
 }
 
-func scanKind(k index.Kind) func(*answer) (index.Row, error) {
-	return [...]func(*answer) (index.Row, error){index.Blob: scanBlob, index.Layer: scanLayer, index.Manifest: scanManifest, index.Tag: scanTag}[k]
+func scanKind(k layout.Kind) func(*answer) (index.Row, error) {
+	return [...]func(*answer) (index.Row, error){layout.Blob: scanBlob, layout.Layer: scanLayer, layout.Manifest: scanManifest, layout.Tag: scanTag}[k]
 }
 
 func scanBlob(a *answer) (r index.Row, err error) {
 	var created, accessed int64
 	err = a.scan((*packed)(&r.Digest), &r.Size, &r.Placed, &created, &accessed)
-	r.Key, r.CreatedAt, r.AccessedAt = index.BlobKey(r.Digest), millis(created), millis(accessed)
+	r.Key, r.CreatedAt, r.AccessedAt = layout.BlobKey(r.Digest), millis(created), millis(accessed)
 	return r, err
 }
 
@@ -67,7 +68,7 @@ func scanLayer(a *answer) (r index.Row, err error) {
 	var created, accessed int64
 	var repo string
 	err = a.scan((*packed)(&r.Digest), (*repository)(&repo), &r.Placed, &created, &accessed)
-	r.Key, r.CreatedAt, r.AccessedAt = index.LayerKey(repo, r.Digest), millis(created), millis(accessed)
+	r.Key, r.CreatedAt, r.AccessedAt = layout.LayerKey(repo, r.Digest), millis(created), millis(accessed)
 	return r, err
 }
 
@@ -76,7 +77,7 @@ func scanManifest(a *answer) (r index.Row, err error) {
 	var repo string
 	err = a.scan((*packed)(&r.Digest), (*repository)(&repo), &r.MediaType, &r.Artifact, (*packed)(&r.Config), (*packed)(&r.Subject),
 		&r.Size, &r.Placed, &created, &accessed)
-	r.Key, r.CreatedAt, r.AccessedAt = index.ManifestKey(repo, r.Digest), millis(created), millis(accessed)
+	r.Key, r.CreatedAt, r.AccessedAt = layout.ManifestKey(repo, r.Digest), millis(created), millis(accessed)
 	return r, err
 }
 
@@ -84,21 +85,21 @@ func scanTag(a *answer) (r index.Row, err error) {
 	var created, accessed int64
 	var repo, name string
 	err = a.scan((*packed)(&r.Digest), (*repository)(&repo), &name, &created, &accessed)
-	r.Key, r.Placed, r.CreatedAt, r.AccessedAt = index.TagKey(repo, name), true, millis(created), millis(accessed)
+	r.Key, r.Placed, r.CreatedAt, r.AccessedAt = layout.TagKey(repo, name), true, millis(created), millis(accessed)
 	return r, err
 }
 
 // IdleTags implements index.Reader.
 func (r *reader) IdleTags(before time.Time, f func(index.Row) error) error {
-	return r.q.rows(index.Tag, f, `FROM tags m LEFT JOIN manifests i ON i.digest = m.digest AND i.repo = m.repo
+	return r.q.rows(layout.Tag, f, `FROM tags m LEFT JOIN manifests i ON i.digest = m.digest AND i.repo = m.repo
 		WHERE m.accessed_at < ?1 AND (i.accessed_at IS NULL OR i.accessed_at < ?1) ORDER BY m.accessed_at`, cutoff(before))
 }
 
 // Loose implements index.Reader.
-func (r *reader) Loose(kind index.Kind, cut index.Cutoffs, f func(index.Row) error) error {
-	table, _, _ := where(index.Key{Kind: kind})
+func (r *reader) Loose(kind layout.Kind, cut index.Cutoffs, f func(index.Row) error) error {
+	table, _, _ := where(layout.Key{Kind: kind})
 	from := "FROM " + table + " m WHERE m.held = 0 AND m.accessed_at < ?"
-	if kind != index.Manifest {
+	if kind != layout.Manifest {
 		return r.q.rows(kind, f, from+" ORDER BY m.accessed_at", cutoff(cut.Content))
 	}
 	if err := r.q.rows(kind, f, from+" AND m.placed = 0", cutoff(cut.Content)); err != nil {
@@ -107,7 +108,7 @@ func (r *reader) Loose(kind index.Kind, cut index.Cutoffs, f func(index.Row) err
 	return r.q.rows(kind, f, from+" AND m.placed = 1 ORDER BY m.accessed_at", cutoff(cut.Names))
 }
 
-func (q querier) rows(kind index.Kind, f func(index.Row) error, from string, args ...any) error {
+func (q querier) rows(kind layout.Kind, f func(index.Row) error, from string, args ...any) error {
 	scan := scanKind(kind)
 	return q.each(func(a *answer) error {
 		row, err := scan(a)
@@ -118,7 +119,7 @@ func (q querier) rows(kind index.Kind, f func(index.Row) error, from string, arg
 	}, "SELECT "+columns(kind)+" "+from, args...)
 }
 
-func (q querier) list(kind index.Kind, from string, args ...any) (all []index.Row, err error) {
+func (q querier) list(kind layout.Kind, from string, args ...any) (all []index.Row, err error) {
 	err = q.rows(kind, func(r index.Row) error {
 		all = append(all, r)
 		return nil
@@ -145,7 +146,7 @@ func (q querier) children(query string, args ...any) (all []digest.Digest, err e
 func (r *reader) Tags(repo string, d digest.Digest) ([]index.Row, error) { return r.q.tags(repo, d) }
 
 func (q querier) tags(repo string, d digest.Digest) ([]index.Row, error) {
-	rows, err := q.list(index.Tag, "FROM tags m INDEXED BY tags_digest WHERE m.digest = ? AND m.repo = ?", packed(d), repository(repo))
+	rows, err := q.list(layout.Tag, "FROM tags m INDEXED BY tags_digest WHERE m.digest = ? AND m.repo = ?", packed(d), repository(repo))
 	slices.SortFunc(rows, func(a, b index.Row) int { return cmp.Compare(a.Key.Tag, b.Key.Tag) }) // SQLite takes ten times as long to sort nothing
 	return rows, err
 }
@@ -157,7 +158,7 @@ func (r *reader) Parents(repo string, d digest.Digest, most int) ([]index.Row, e
 
 // parents: a join takes five times as long to find nothing.
 func (q querier) parents(repo string, d digest.Digest, most int) ([]index.Row, error) {
-	return q.list(index.Manifest, "FROM manifests m WHERE m.repo = ?1 AND m.digest IN (SELECT parent FROM refs WHERE repo = ?1 AND child = ?2 LIMIT ?3 + 0)",
+	return q.list(layout.Manifest, "FROM manifests m WHERE m.repo = ?1 AND m.digest IN (SELECT parent FROM refs WHERE repo = ?1 AND child = ?2 LIMIT ?3 + 0)",
 		repository(repo), packed(d), limit(most))
 }
 
@@ -172,7 +173,7 @@ func limit(most int) int {
 
 // Referrers implements index.Reader.
 func (r *reader) Referrers(repo string, d digest.Digest) ([]index.Row, error) {
-	return r.q.list(index.Manifest, "FROM manifests m WHERE m.subject = ? AND m.repo = ?", packed(d), repository(repo))
+	return r.q.list(layout.Manifest, "FROM manifests m WHERE m.subject = ? AND m.repo = ?", packed(d), repository(repo))
 }
 
 // ReferrersAfter implements index.Reader.
@@ -184,24 +185,24 @@ func (r *reader) ReferrersAfter(repo string, d, after digest.Digest, artifactTyp
 	if from == nil {
 		from = []byte{} // before all, which NULL is not
 	}
-	return r.q.list(index.Manifest, `FROM manifests m WHERE m.subject = ?1 AND m.repo = ?2 AND m.digest > ?3 AND m.placed = 1
+	return r.q.list(layout.Manifest, `FROM manifests m WHERE m.subject = ?1 AND m.repo = ?2 AND m.digest > ?3 AND m.placed = 1
 		AND (?4 = '' OR m.artifact_type = ?4) ORDER BY m.digest LIMIT ?5 + 0`, packed(d), repository(repo), from, artifactType, limit(most))
 }
 
 // Holders implements index.Reader.
 func (r *reader) Holders(d digest.Digest, most int) ([]index.Row, error) {
-	links, err := r.q.list(index.Layer, "FROM layers m WHERE m.digest = ? LIMIT ? + 0", packed(d), limit(most))
+	links, err := r.q.list(layout.Layer, "FROM layers m WHERE m.digest = ? LIMIT ? + 0", packed(d), limit(most))
 	if err != nil {
 		return nil, err
 	}
-	manifests, err := r.q.list(index.Manifest, "FROM manifests m WHERE m.digest = ? LIMIT ? + 0", packed(d), limit(most))
+	manifests, err := r.q.list(layout.Manifest, "FROM manifests m WHERE m.digest = ? LIMIT ? + 0", packed(d), limit(most))
 	return append(links, manifests...), err
 }
 
 // Each implements index.Reader. CROSS JOIN: the rows come in the order of digests, so only those of one are sorted.
-func (r *reader) Each(kind index.Kind, f func(index.Row) error) error {
-	table, _, _ := where(index.Key{Kind: kind})
-	order := [...]string{index.Blob: "", index.Layer: ", r.name", index.Manifest: ", r.name", index.Tag: ", r.name, m.name"}[kind]
+func (r *reader) Each(kind layout.Kind, f func(index.Row) error) error {
+	table, _, _ := where(layout.Key{Kind: kind})
+	order := [...]string{layout.Blob: "", layout.Layer: ", r.name", layout.Manifest: ", r.name", layout.Tag: ", r.name, m.name"}[kind]
 	if order != "" {
 		table += " m CROSS JOIN repositories r ON r.id = m.repo"
 	} else {
@@ -211,13 +212,13 @@ func (r *reader) Each(kind index.Kind, f func(index.Row) error) error {
 }
 
 // Latest implements index.Reader.
-func (r *reader) Latest(kind index.Kind) (index.Cursor, error) {
-	table, _, _ := where(index.Key{Kind: kind})
+func (r *reader) Latest(kind layout.Kind) (index.Cursor, error) {
+	table, _, _ := where(layout.Key{Kind: kind})
 	cond := ""
 	switch kind {
-	case index.Layer:
+	case layout.Layer:
 		return r.q.latestLayers()
-	case index.Blob:
+	case layout.Blob:
 		cond = ` WHERE m.held = 0 AND m.placed = 1
 			AND NOT EXISTS (SELECT 1 FROM layers l WHERE l.digest = m.digest) AND NOT EXISTS (SELECT 1 FROM manifests i WHERE i.digest = m.digest)`
 	}

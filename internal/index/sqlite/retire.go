@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // The setting of the gate: open lets things be retired, and left is what a server makes of it that ends. Any other
@@ -21,8 +22,8 @@ const (
 )
 
 // Retire implements index.Store.
-func (s *Store) Retire(ctx context.Context, k index.Key, cut index.Cutoffs, remove func([]index.Row) error) ([]index.Row, error) {
-	all, err := s.RetireAll(ctx, []index.Key{k}, cut, remove)
+func (s *Store) Retire(ctx context.Context, k layout.Key, cut index.Cutoffs, remove func([]index.Row) error) ([]index.Row, error) {
+	all, err := s.RetireAll(ctx, []layout.Key{k}, cut, remove)
 	if err != nil {
 		return nil, err
 	}
@@ -33,7 +34,7 @@ func (s *Store) Retire(ctx context.Context, k index.Key, cut index.Cutoffs, remo
 const retireTime = time.Millisecond
 
 // RetireAll implements index.Store. What one key fails for is undone by itself.
-func (s *Store) RetireAll(ctx context.Context, ks []index.Key, cut index.Cutoffs, remove func([]index.Row) error) (all []index.Retired, err error) {
+func (s *Store) RetireAll(ctx context.Context, ks []layout.Key, cut index.Cutoffs, remove func([]index.Row) error) (all []index.Retired, err error) {
 	err = s.begin(ctx, func(t *tx) error {
 		all = nil
 		unread, err := t.gate()
@@ -68,7 +69,7 @@ func (s *Store) RetireAll(ctx context.Context, ks []index.Key, cut index.Cutoffs
 }
 
 // retireOne retires one key, or leaves everything as it was. The error is one of the index.
-func (t *tx) retireOne(k index.Key, cut index.Cutoffs, remove func([]index.Row) error) (r index.Retired, err error) {
+func (t *tx) retireOne(k layout.Key, cut index.Cutoffs, remove func([]index.Row) error) (r index.Retired, err error) {
 	dead, err := t.dead(k, cut)
 	if err != nil || len(dead) == 0 {
 		return r, err
@@ -126,12 +127,12 @@ func (s *Store) floor(t *tx, cut *index.Cutoffs) error {
 }
 
 // dead returns what goes with k, parents first, or nothing when k is wanted.
-func (t *tx) dead(k index.Key, cut index.Cutoffs) ([]index.Row, error) {
+func (t *tx) dead(k layout.Key, cut index.Cutoffs) ([]index.Row, error) {
 	r, err := t.row(k)
 	if err != nil || r == nil {
 		return nil, err
 	}
-	if k.Kind == index.Manifest {
+	if k.Kind == layout.Manifest {
 		kept, err := t.isKept(k)
 		if err != nil {
 			return nil, err
@@ -151,19 +152,19 @@ func (t *tx) dead(k index.Key, cut index.Cutoffs) ([]index.Row, error) {
 func (t *tx) wanted(r index.Row, cut index.Cutoffs) (bool, error) {
 	d, repo := packed(r.Digest), repository(r.Key.Repository)
 	since := cut.Content
-	if r.Key.Kind == index.Tag || r.Key.Kind == index.Manifest && r.Placed {
+	if r.Key.Kind == layout.Tag || r.Key.Kind == layout.Manifest && r.Placed {
 		since = cut.Names
 	}
 	if !r.AccessedAt.Before(since) {
 		return true, nil
 	}
 	switch r.Key.Kind {
-	case index.Tag:
-		m, err := t.row(index.ManifestKey(r.Key.Repository, r.Digest))
+	case layout.Tag:
+		m, err := t.row(layout.ManifestKey(r.Key.Repository, r.Digest))
 		return m != nil && !m.AccessedAt.Before(since), err
-	case index.Manifest:
+	case layout.Manifest:
 		return t.exists("SELECT 1 FROM tags WHERE digest = ? AND repo = ?", d, repo)
-	case index.Layer:
+	case layout.Layer:
 		return t.exists("SELECT 1 FROM layers WHERE digest = ? AND repo = ? AND "+layerHeld, d, repo)
 	}
 	return t.exists("SELECT 1 FROM blobs WHERE digest = ? AND "+blobHeld, d)
@@ -171,7 +172,7 @@ func (t *tx) wanted(r index.Row, cut index.Cutoffs) (bool, error) {
 
 // deadManifests returns k with all that keeps it, if none of it is tagged or was used since its cutoff.
 // Its parents went before, as a rule, so this is for manifests that keep each other.
-func (t *tx) deadManifests(k index.Key, cut index.Cutoffs) ([]index.Row, error) {
+func (t *tx) deadManifests(k layout.Key, cut index.Cutoffs) ([]index.Row, error) {
 	alive, err := t.exists(keepersOf+`SELECT 1 FROM keepers CROSS JOIN manifests m ON m.digest = d AND m.repo = ?1
 		WHERE m.accessed_at >= CASE WHEN m.placed THEN ?3 ELSE ?4 END
 			OR EXISTS (SELECT 1 FROM tags g WHERE g.repo = ?1 AND g.digest = m.digest) LIMIT 1`,
@@ -179,7 +180,7 @@ func (t *tx) deadManifests(k index.Key, cut index.Cutoffs) ([]index.Row, error) 
 	if err != nil || alive {
 		return nil, err
 	}
-	dead, err := t.list(index.Manifest, `FROM (`+keepersOf+`SELECT DISTINCT d FROM keepers)
+	dead, err := t.list(layout.Manifest, `FROM (`+keepersOf+`SELECT DISTINCT d FROM keepers)
 		CROSS JOIN manifests m ON m.digest = d AND m.repo = ?1`, repository(k.Repository), packed(k.Digest))
 	if err != nil || len(dead) == 1 {
 		return dead, err

@@ -17,6 +17,8 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/index/indextest"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
 )
 
 func TestConformance(t *testing.T) {
@@ -57,21 +59,21 @@ func TestNothingOfARemovedRepositoryRemains(t *testing.T) {
 	d := digest.FromString
 	nothing := func() error { return nil }
 	manifest := func(name, subject string, refs ...string) index.Claim {
-		c := &index.Content{MediaType: "x"}
+		c := &manifest.Manifest{MediaType: "x"}
 		if subject != "" {
 			c.Subject = d(subject)
 		}
 		for _, r := range refs {
 			c.References = append(c.References, d(r))
 		}
-		return index.Claim{Key: index.ManifestKey("app", d(name)), Size: 5, Content: c}
+		return index.Claim{Key: layout.ManifestKey("app", d(name)), Size: 5, Content: c}
 	}
 	claims := []index.Claim{manifest("m", "", "l", "absent"), manifest("top", "", "m"), manifest("sig", "m", "l"),
 		manifest("r", "", "l"), manifest("circle", "r", "r")}
 	for _, name := range []string{"l", "m", "top", "sig", "r", "circle"} {
-		claims = append(claims, index.Claim{Key: index.BlobKey(d(name)), Size: 5})
+		claims = append(claims, index.Claim{Key: layout.BlobKey(d(name)), Size: 5})
 	}
-	for _, c := range append(claims, index.Claim{Key: index.LayerKey("app", d("l"))}) {
+	for _, c := range append(claims, index.Claim{Key: layout.LayerKey("app", d("l"))}) {
 		must(s.Claim(ctx, c))
 		must(s.Place(ctx, c, nothing))
 	}
@@ -109,14 +111,14 @@ func TestNothingOfARemovedRepositoryRemains(t *testing.T) {
 func sweep(t *testing.T, s *Store, cut index.Cutoffs) {
 	t.Helper()
 	for took := true; took; {
-		var keys []index.Key
+		var keys []layout.Key
 		collect := func(r index.Row) error {
 			keys = append(keys, r.Key)
 			return nil
 		}
 		err := s.View(t.Context(), func(r index.Reader) error {
 			errs := []error{r.IdleTags(cut.Names, collect)}
-			for _, kind := range []index.Kind{index.Manifest, index.Layer, index.Blob} {
+			for _, kind := range []layout.Kind{layout.Manifest, layout.Layer, layout.Blob} {
 				errs = append(errs, r.Loose(kind, index.Cutoffs{Names: cut.Content, Content: cut.Content}, collect))
 			}
 			return errors.Join(errs...)
@@ -166,7 +168,7 @@ func TestAnUploadCostsTheSameHoweverManyCameBefore(t *testing.T) {
 	before := written()
 	for i := range uploads {
 		now = now.Add(100 * time.Millisecond) // all within a resolution
-		c := index.Claim{Key: index.LayerKey("cache", digest.FromString(fmt.Sprint(i))), Blob: true, UploadStarted: now.Add(-time.Second)}
+		c := index.Claim{Key: layout.LayerKey("cache", digest.FromString(fmt.Sprint(i))), Blob: true, UploadStarted: now.Add(-time.Second)}
 		if err := errors.Join(s.Claim(ctx, c), s.Place(ctx, c, func() error { return nil })); err != nil {
 			t.Fatal(err)
 		}
@@ -228,20 +230,20 @@ func TestAnOlderSchemaIsMigrated(t *testing.T) {
 				t.Errorf("its id is %s", s.ID())
 			}
 			blob := func(name string, size int64) index.Row {
-				return index.Row{Key: index.BlobKey(digest.FromString(name)), Digest: digest.FromString(name), Size: size, Placed: true, CreatedAt: now, AccessedAt: now}
+				return index.Row{Key: layout.BlobKey(digest.FromString(name)), Digest: digest.FromString(name), Size: size, Placed: true, CreatedAt: now, AccessedAt: now}
 			}
 			tag := func(name string) index.Row {
-				return index.Row{Key: index.TagKey("web", name), Digest: digest.FromString("m"), Placed: true, CreatedAt: now, AccessedAt: now}
+				return index.Row{Key: layout.TagKey("web", name), Digest: digest.FromString("m"), Placed: true, CreatedAt: now, AccessedAt: now}
 			}
 			want := []index.Row{blob("l", 5), blob("m", 7),
-				{Key: index.LayerKey("app", digest.FromString("l")), Digest: digest.FromString("l"), Placed: true, CreatedAt: now, AccessedAt: now.Add(1 * time.Millisecond)},
-				{Key: index.LayerKey("web", digest.FromString("l")), Digest: digest.FromString("l"), CreatedAt: now, AccessedAt: now.Add(2 * time.Millisecond)},
-				{Key: index.ManifestKey("web", digest.FromString("m")), Digest: digest.FromString("m"), Size: 7, Placed: true, MediaType: "x", Artifact: "y",
+				{Key: layout.LayerKey("app", digest.FromString("l")), Digest: digest.FromString("l"), Placed: true, CreatedAt: now, AccessedAt: now.Add(1 * time.Millisecond)},
+				{Key: layout.LayerKey("web", digest.FromString("l")), Digest: digest.FromString("l"), CreatedAt: now, AccessedAt: now.Add(2 * time.Millisecond)},
+				{Key: layout.ManifestKey("web", digest.FromString("m")), Digest: digest.FromString("m"), Size: 7, Placed: true, MediaType: "x", Artifact: "y",
 					Config: digest.FromString("l"), Subject: digest.FromString("s"), CreatedAt: now, AccessedAt: now.Add(3 * time.Millisecond)},
 				tag(sig), tag("v1")}
 			err = s.View(t.Context(), func(r index.Reader) error {
 				var got []index.Row
-				for _, kind := range []index.Kind{index.Blob, index.Layer, index.Manifest, index.Tag} {
+				for _, kind := range []layout.Kind{layout.Blob, layout.Layer, layout.Manifest, layout.Tag} {
 					if err := r.Each(kind, func(row index.Row) error {
 						got = append(got, row)
 						return nil
@@ -341,7 +343,7 @@ func TestTheLatestLinksOfSeveralRepositories(t *testing.T) {
 	var looks []index.Look
 	for i := range 5 * linksAtOnce {
 		for j, repo := range []string{"app", "web", "job"} {
-			a := index.Adoption{Claim: index.Claim{Key: index.LayerKey(repo, digest.FromString(fmt.Sprint(i)))}, At: now.Add(-time.Duration(i/(2*linksAtOnce)*10+j) * time.Second)}
+			a := index.Adoption{Claim: index.Claim{Key: layout.LayerKey(repo, digest.FromString(fmt.Sprint(i)))}, At: now.Add(-time.Duration(i/(2*linksAtOnce)*10+j) * time.Second)}
 			looks = append(looks, func() (index.Adoption, bool, error) { return a, true, nil })
 		}
 	}
@@ -349,12 +351,12 @@ func TestTheLatestLinksOfSeveralRepositories(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := s.View(ctx, func(r index.Reader) error {
-		c, err := r.Latest(index.Layer)
+		c, err := r.Latest(layout.Layer)
 		if err != nil {
 			return err
 		}
 		defer c.Close()
-		seen, last := map[index.Key]bool{}, now
+		seen, last := map[layout.Key]bool{}, now
 		for {
 			row, ok, err := c.Next()
 			if err != nil {

@@ -7,6 +7,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // Nested implements index.Reader.
@@ -35,7 +36,7 @@ func (r *reader) Uses(f func(index.Use) error) error {
 	}
 	defer namings.close()
 	var u index.Use
-	return r.q.rows(index.Blob, func(b index.Row) (err error) {
+	return r.q.rows(layout.Blob, func(b index.Row) (err error) {
 		u.Blob = b
 		if u.Links, err = links.take(b.Digest, u.Links[:0]); err != nil {
 			return err

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // What keeps a row: the truth behind its held column, as a condition on its table's columns, or on the
@@ -42,7 +43,7 @@ func (s *Store) Claim(ctx context.Context, c index.Claim) error {
 		if err := t.put(c, false, t.now); err != nil {
 			return err
 		}
-		if c.Key.Kind == index.Manifest {
+		if c.Key.Kind == layout.Manifest {
 			return t.useSignatures(c.Key.Repository, c.Key.Digest, t.now)
 		}
 		if c.UploadStarted.IsZero() {
@@ -106,17 +107,17 @@ func (s *Store) Place(ctx context.Context, c index.Claim, rename func() error) e
 
 // put writes a row of content, with everything that follows from it. at is its last use.
 func (t *tx) put(c index.Claim, placed bool, at int64) error {
-	if c.Blob && c.Key.Kind != index.Blob { // before what holds it: that brings its row up to date
-		if err := t.putBlob(index.Claim{Key: index.BlobKey(c.Key.Digest), Size: c.Size}, placed, at); err != nil {
+	if c.Blob && c.Key.Kind != layout.Blob { // before what holds it: that brings its row up to date
+		if err := t.putBlob(index.Claim{Key: layout.BlobKey(c.Key.Digest), Size: c.Size}, placed, at); err != nil {
 			return err
 		}
 	}
 	switch c.Key.Kind {
-	case index.Blob:
+	case layout.Blob:
 		return t.putBlob(c, placed, at)
-	case index.Layer:
+	case layout.Layer:
 		return t.putLayer(c, placed, at)
-	case index.Manifest:
+	case layout.Manifest:
 		return t.putManifest(c, placed, at)
 	}
 	return fmt.Errorf("%s cannot be claimed", c.Key)
@@ -184,7 +185,7 @@ func (t *tx) putManifest(c index.Claim, placed bool, at int64) error {
 }
 
 // findCircle notes whether a manifest keeps itself alive, through its children and their referrers.
-func (t *tx) findCircle(k index.Key) error {
+func (t *tx) findCircle(k layout.Key) error {
 	circle, err := t.isKept(k)
 	if err != nil {
 		return err
@@ -200,18 +201,18 @@ func (t *tx) findCircle(k index.Key) error {
 
 // isKept says whether a manifest has a keeper at all. Most have none, and a recursive query costs twenty times
 // as much as one that finds nothing.
-func (t *tx) isKept(k index.Key) (bool, error) {
+func (t *tx) isKept(k layout.Key) (bool, error) {
 	return t.exists(`SELECT 1 WHERE EXISTS (SELECT 1 FROM refs WHERE child = ?2 AND repo = ?1)
 		OR EXISTS (SELECT 1 FROM manifests WHERE digest = ?2 AND repo = ?1 AND subject IS NOT NULL)`, repository(k.Repository), packed(k.Digest))
 }
 
 // closers are the manifests that closed a circle which another one may be a part of: they keep it.
-func (t *tx) closers(k index.Key) ([]index.Row, error) {
+func (t *tx) closers(k layout.Key) ([]index.Row, error) {
 	some, err := t.exists("SELECT 1 FROM manifests WHERE repo = ? AND loop = 1 LIMIT 1", repository(k.Repository))
 	if err != nil || !some {
 		return nil, err
 	}
-	return t.list(index.Manifest, `FROM (`+keepersOf+`SELECT DISTINCT d FROM keepers WHERE depth > 0)
+	return t.list(layout.Manifest, `FROM (`+keepersOf+`SELECT DISTINCT d FROM keepers WHERE depth > 0)
 		CROSS JOIN manifests m ON m.digest = d AND m.repo = ?1 WHERE m.loop = 1`, repository(k.Repository), packed(k.Digest))
 }
 
@@ -240,7 +241,7 @@ const keepersOf = `WITH RECURSIVE keepers (d, depth) AS (
 ) `
 
 // rehold brings the held column of a manifest that came, and of all that it may hold, up to date.
-func (t *tx) rehold(k index.Key) error {
+func (t *tx) rehold(k layout.Key) error {
 	d, repo := packed(k.Digest), repository(k.Repository)
 	for _, q := range []string{
 		"UPDATE manifests SET held = " + manifestHeld + " WHERE digest = ?1 AND repo = ?2",
@@ -260,7 +261,7 @@ func (t *tx) holdBlob(d digest.Digest) error {
 }
 
 // Unclaim implements index.Store.
-func (s *Store) Unclaim(ctx context.Context, k index.Key) error {
+func (s *Store) Unclaim(ctx context.Context, k layout.Key) error {
 	return s.begin(ctx, func(t *tx) error {
 		r, err := t.row(k)
 		if err != nil || r == nil || r.Placed {
@@ -284,7 +285,7 @@ func (s *Store) MoveTag(ctx context.Context, repo, tag string, to digest.Digest,
 }
 
 func (t *tx) moveTag(repo, tag string, to digest.Digest, at int64) error {
-	old, err := t.row(index.TagKey(repo, tag))
+	old, err := t.row(layout.TagKey(repo, tag))
 	if err != nil {
 		return err
 	}
@@ -324,13 +325,13 @@ func (t *tx) holdManifest(repo string, d digest.Digest) error {
 }
 
 // table and where find the row of a key.
-func where(k index.Key) (table, cond string, args []any) {
+func where(k layout.Key) (table, cond string, args []any) {
 	switch k.Kind {
-	case index.Blob:
+	case layout.Blob:
 		return "blobs", "digest = ?", []any{packed(k.Digest)}
-	case index.Layer:
+	case layout.Layer:
 		return "layers", "digest = ? AND repo = ?", []any{packed(k.Digest), repository(k.Repository)}
-	case index.Manifest:
+	case layout.Manifest:
 		return "manifests", "digest = ? AND repo = ?", []any{packed(k.Digest), repository(k.Repository)}
 	}
 	return "tags", "repo = ? AND name = ?", []any{repository(k.Repository), k.Tag}
@@ -398,7 +399,7 @@ func (t *tx) adopt(a index.Adoption, there bool) error {
 	if !there {
 		return t.missing(a.Key, known)
 	}
-	if a.Key.Kind == index.Blob && a.Bytes != index.Right {
+	if a.Key.Kind == layout.Blob && a.Bytes != index.Right {
 		switch {
 		case a.Bytes == index.Damaged:
 			return t.damaged(a.Claim, known)
@@ -413,13 +414,13 @@ func (t *tx) adopt(a index.Adoption, there bool) error {
 	if known != nil {
 		at = known.AccessedAt.UnixMilli() // known content was not used by being found
 	}
-	if a.Key.Kind == index.Tag {
+	if a.Key.Kind == layout.Tag {
 		if known != nil && known.Digest == a.Digest {
 			return nil
 		}
 		return t.moveTag(a.Key.Repository, a.Key.Tag, a.Digest, at)
 	}
-	if known != nil && known.Placed && known.Size == a.Size && a.Key.Kind != index.Manifest {
+	if known != nil && known.Placed && known.Size == a.Size && a.Key.Kind != layout.Manifest {
 		return nil
 	}
 	return t.put(a.Claim, true, at)
@@ -434,11 +435,11 @@ func (t *tx) damaged(c index.Claim, known *index.Row) error {
 }
 
 // missing is for a row whose file is not there.
-func (t *tx) missing(k index.Key, known *index.Row) error {
+func (t *tx) missing(k layout.Key, known *index.Row) error {
 	switch {
 	case known == nil:
 		return nil
-	case k.Kind == index.Tag:
+	case k.Kind == layout.Tag:
 		return t.drop(*known)
 	}
 	table, cond, args := where(k)
@@ -448,7 +449,7 @@ func (t *tx) missing(k index.Key, known *index.Row) error {
 // drop removes a row; what it referred to inherits its last use and may be loose now.
 func (t *tx) drop(r index.Row) (err error) {
 	var closers []index.Row
-	if r.Key.Kind == index.Manifest {
+	if r.Key.Kind == layout.Manifest {
 		if closers, err = t.closers(r.Key); err != nil {
 			return err
 		}
@@ -458,13 +459,13 @@ func (t *tx) drop(r index.Row) (err error) {
 		return err
 	}
 	switch r.Key.Kind {
-	case index.Blob:
+	case layout.Blob:
 		return nil
-	case index.Tag:
+	case layout.Tag:
 		err = t.inheritTag(r)
-	case index.Layer:
+	case layout.Layer:
 		err = t.inheritBlob(r)
-	case index.Manifest:
+	case layout.Manifest:
 		err = t.dropReferences(r, closers)
 	}
 	if err != nil {
@@ -519,7 +520,7 @@ func (t *tx) dropReferences(r index.Row, closers []index.Row) error {
 // DeleteTag implements index.Store.
 func (s *Store) DeleteTag(ctx context.Context, repo, tag string, remove func() error) error {
 	return s.begin(ctx, func(t *tx) error {
-		r, err := t.row(index.TagKey(repo, tag))
+		r, err := t.row(layout.TagKey(repo, tag))
 		if err != nil {
 			return err
 		}
@@ -535,7 +536,7 @@ func (s *Store) DeleteTag(ctx context.Context, repo, tag string, remove func() e
 // DeleteManifest implements index.Store.
 func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest, remove func(tags []string) error) error {
 	return s.begin(ctx, func(t *tx) error {
-		k := index.ManifestKey(repo, d)
+		k := layout.ManifestKey(repo, d)
 		if err := t.mayDelete(k); err != nil {
 			return err
 		}
@@ -566,7 +567,7 @@ func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest
 // DeleteLayer implements index.Store.
 func (s *Store) DeleteLayer(ctx context.Context, repo string, d digest.Digest, remove func() error) error {
 	return s.begin(ctx, func(t *tx) error {
-		k := index.LayerKey(repo, d)
+		k := layout.LayerKey(repo, d)
 		if err := t.mayDelete(k); err != nil {
 			return err
 		}
@@ -584,7 +585,7 @@ func (s *Store) DeleteLayer(ctx context.Context, repo string, d digest.Digest, r
 }
 
 // mayDelete refuses to take what a manifest of the repository needs, or may need for all we know yet.
-func (t *tx) mayDelete(k index.Key) error {
+func (t *tx) mayDelete(k layout.Key) error {
 	unread, err := t.gate()
 	if err != nil {
 		return err

@@ -1,0 +1,113 @@
+package files
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jc-lab/docker-cache-server/internal/content"
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
+)
+
+// adopt brings what the index knows of something in line with the disk, in a transaction that looks again. An
+// image is adopted with all that it names: once anything is promised of it, no expiry and no DELETE of another
+// image takes a part of it away. False: it is gone.
+func (s *Store) adopt(ctx context.Context, k layout.Key) (there bool, err error) {
+	looks, err := s.looksAt(ctx, k, map[layout.Key]bool{})
+	if err != nil {
+		return false, err
+	}
+	own := looks[0]
+	looks[0] = func() (a index.Adoption, ok bool, err error) {
+		a, there, err = own()
+		return a, there, err
+	}
+	err = s.index.Adopt(ctx, looks...)
+	return there && err == nil, err
+}
+
+// looksAt are the looks at something and at what it names, its own first. Images below it are adopted on the
+// way, each with what it names, in a transaction of its own: an image may be below thousands of others.
+func (s *Store) looksAt(ctx context.Context, k layout.Key, seen map[layout.Key]bool) (looks []index.Look, err error) {
+	switch k.Kind {
+	case layout.Layer:
+		return s.looksAtLayer(ctx, k)
+	case layout.Manifest:
+		seen[k] = true
+		if looks, err = s.disk.LookAtManifest(ctx, k, tree.Now); err != nil {
+			return nil, err
+		}
+		looks = append(looks, tree.Look(s.dir, layout.BlobKey(k.Digest), tree.Now))
+		m, err := s.read(k.Digest, content.AnyLength)
+		if tree.Missing(err) || errors.Is(err, content.ErrUnreadable) {
+			return looks, nil // it names nothing
+		}
+		if err != nil {
+			return nil, err
+		}
+		parts, err := s.looksAtParts(ctx, k.Repository, m.Manifest, seen)
+		return append(looks, parts...), err
+	}
+	return []index.Look{tree.Look(s.dir, k, tree.Now)}, nil
+}
+
+// looksAtParts are the looks at what a manifest names, as far as it is in the repository and the index does
+// not know it.
+func (s *Store) looksAtParts(ctx context.Context, repo string, c *manifest.Manifest, seen map[layout.Key]bool) (looks []index.Look, err error) {
+	keys := make([]layout.Key, 0, 2*len(c.Parts))
+	for _, p := range c.Parts {
+		keys = append(keys, layout.LayerKey(repo, p.Digest), layout.ManifestKey(repo, p.Digest))
+	}
+	states, err := s.leases.known(ctx, keys...)
+	if err != nil {
+		return nil, err
+	}
+	for i, k := range keys {
+		if states[i].placed || seen[k] {
+			continue
+		}
+		if there, err := tree.Exists(s.dir, k.Path()); err != nil {
+			return nil, err
+		} else if !there {
+			continue
+		}
+		part, err := s.looksAt(ctx, k, seen)
+		if err == nil && k.Kind == layout.Manifest {
+			err = s.index.Adopt(ctx, part...)
+		} else {
+			looks = append(looks, part...)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return looks, nil
+}
+
+func (s *Store) looksAtLayer(ctx context.Context, k layout.Key) ([]index.Look, error) {
+	looks := []index.Look{tree.Look(s.dir, k, tree.Now)}
+	to, err := s.link(k.Path())
+	if err != nil {
+		return nil, err
+	}
+	if to != "" && to != k.Digest { // see layer
+		looks = append(looks, tree.Look(s.dir, layout.LayerKey(k.Repository, to), tree.Now))
+	} else {
+		to = k.Digest
+	}
+	var said int64
+	err = s.index.View(ctx, func(r index.Reader) error {
+		row, err := r.Row(layout.BlobKey(to))
+		if row != nil {
+			said = row.Size
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	look, err := s.disk.LookAtBlob(ctx, to, said, tree.Now)
+	return append(looks, look), err
+}

@@ -1,0 +1,124 @@
+package files
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+)
+
+// leases records uses in the index. A lease is written through only when the last one of its row is
+// older than the resolution, so the hot path makes no database call.
+type leases struct {
+	store      index.Store
+	resolution time.Duration
+
+	mu     sync.Mutex          // guards the rest; held over no I/O
+	last   map[layout.Key]used // what was written last
+	pruned time.Time           // when outdated entries of last were dropped
+}
+
+// used is a row whose use was written down.
+type used struct {
+	at time.Time // at the earliest
+	state
+}
+
+// state is what the index knows of something that a client asks for.
+type state struct {
+	placed bool  // its file came, and that of its blob
+	size   int64 // of its blob; 0: unknown
+}
+
+func newLeases(opts Options) *leases {
+	return &leases{store: opts.Index, resolution: opts.Resolution, last: map[layout.Key]used{}}
+}
+
+// fresh says whether a use was written down within the resolution, and what the index knew then.
+func (l *leases) fresh(k layout.Key) (state, bool) {
+	now := l.store.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	u, ok := l.last[k]
+	return u.state, ok && now.Sub(u.at) < l.resolution
+}
+
+// take records a use, and others along with it, and returns what the index knows of the first: nothing when
+// it has no row.
+func (l *leases) take(ctx context.Context, ks ...layout.Key) (state, error) {
+	now := l.store.Now() // before the write, so that memory is never younger than the row
+	leased, err := l.store.Lease(ctx, ks...)
+	if err != nil {
+		return state{}, err
+	}
+	for i, k := range ks {
+		if leased[i].Found {
+			l.remember(k, now, state{leased[i].Placed, leased[i].Size})
+		}
+	}
+	return state{leased[0].Placed, leased[0].Size}, nil
+}
+
+// known reads what the index knows.
+func (l *leases) known(ctx context.Context, ks ...layout.Key) (states []state, err error) {
+	err = l.store.View(ctx, func(r index.Reader) error {
+		states = states[:0]
+		for _, k := range ks {
+			row, err := r.Row(k)
+			if err != nil {
+				return err
+			}
+			st := state{placed: row != nil && row.Placed}
+			if row != nil && k.Kind != layout.Tag {
+				if row, err = r.Row(layout.BlobKey(k.Digest)); err != nil {
+					return err
+				}
+				st.placed = st.placed && row != nil && row.Placed
+				if row != nil {
+					st.size = row.Size
+				}
+			}
+			states = append(states, st)
+		}
+		return nil
+	})
+	return states, err
+}
+
+func (l *leases) remember(k layout.Key, at time.Time, st state) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if at.Sub(l.pruned) > l.resolution {
+		for key, u := range l.last {
+			if at.Sub(u.at) >= l.resolution {
+				delete(l.last, key)
+			}
+		}
+		l.pruned = at
+	}
+	l.last[k] = used{at, st}
+}
+
+// learn is for what an adoption found. Only what was unknown is used by being found.
+func (l *leases) learn(k layout.Key, at time.Time, st state) {
+	l.mu.Lock()
+	u, known := l.last[k]
+	if u.state = st; known {
+		l.last[k] = u
+	}
+	l.mu.Unlock()
+	if !known && st.placed {
+		l.remember(k, at, st)
+	}
+}
+
+// forget is for rows that a client deleted: the next use must write again.
+func (l *leases) forget(keys ...layout.Key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, k := range keys {
+		delete(l.last, k)
+	}
+}

@@ -1,0 +1,149 @@
+package files
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/content"
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
+)
+
+// maxReported is how many missing references a refusal names.
+const maxReported = 100
+
+// readParts refuses a manifest of which anything that it needs is not in the repository. It reads what may be
+// damaged, and makes the index know what it did not know: the manifest is going to hold it.
+func (s *Store) readParts(ctx context.Context, repo string, c *manifest.Manifest) error {
+	err := s.lookForParts(repo, c, func(d digest.Digest, said int64) (int64, bool, error) { return s.disk.Blob(ctx, d, said) })
+	if err == nil {
+		err = s.readChildren(repo, c)
+	}
+	var missing *content.MissingError
+	if errors.As(err, &missing) {
+		if err := s.noteDamaged(ctx, repo, c, missing.Digests); err != nil {
+			return err
+		}
+	}
+	if err != nil {
+		return err
+	}
+	looks, err := s.looksAtParts(ctx, repo, c, map[layout.Key]bool{})
+	if err == nil && len(looks) > 0 {
+		err = s.index.Adopt(ctx, looks...)
+	}
+	return err
+}
+
+// readChildren refuses a manifest that names another one whose bytes are damaged.
+func (s *Store) readChildren(repo string, c *manifest.Manifest) error {
+	for _, p := range c.Parts {
+		if !p.Manifest {
+			continue
+		}
+		if _, err := s.read(p.Digest, content.AnyLength); tree.Missing(err) || errors.Is(err, content.ErrUnreadable) {
+			return &content.MissingError{Digests: []digest.Digest{p.Digest}}
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// noteDamaged lets the index know which of the missing blobs are there, not as long as a manifest says, and
+// with other bytes than their digest says: a client who asks for one is told to push it.
+func (s *Store) noteDamaged(ctx context.Context, repo string, c *manifest.Manifest, missing []digest.Digest) error {
+	var looks []index.Look
+	for _, p := range c.Parts {
+		if !slices.Contains(missing, p.Digest) {
+			continue
+		}
+		size, whole, err := s.stat(p.Digest, p.Size)
+		if err != nil {
+			return err
+		}
+		if whole || size == 0 || p.Size <= 0 {
+			continue
+		}
+		look, err := s.disk.LookAtBlob(ctx, p.Digest, p.Size, tree.Now)
+		if err != nil {
+			return err
+		}
+		looks = append(looks, look)
+		s.leases.forget(layout.LayerKey(repo, p.Digest))
+	}
+	if len(looks) == 0 {
+		return nil
+	}
+	return s.index.Adopt(ctx, looks...)
+}
+
+// lookForParts refuses a manifest of which anything that it needs is not in the repository as what it names it.
+// What all its descriptors call foreign need not be.
+func (s *Store) lookForParts(repo string, c *manifest.Manifest, blob measure) error {
+	var missing []digest.Digest
+	for _, p := range c.Parts {
+		if p.Foreign || len(missing) >= maxReported {
+			continue
+		}
+		size, there, err := s.part(repo, p, blob)
+		if err != nil {
+			return err
+		}
+		switch {
+		case !there:
+			missing = append(missing, p.Digest)
+		case !p.Fits(size):
+			return &content.SizeError{Part: p, Size: size}
+		}
+	}
+	if len(missing) > 0 {
+		return &content.MissingError{Digests: missing}
+	}
+	return nil
+}
+
+// part looks for one part: its links, and its blob. A link without its blob is nothing.
+func (s *Store) part(repo string, p manifest.Part, blob measure) (size int64, there bool, err error) {
+	layer, err := s.isLinked(layout.LayerKey(repo, p.Digest))
+	if err != nil {
+		return 0, false, err
+	}
+	manifest := false
+	if p.Manifest || !layer {
+		if manifest, err = s.isLinked(layout.ManifestKey(repo, p.Digest)); err != nil {
+			return 0, false, err
+		}
+	}
+	if p.Blob && !layer || p.Manifest && !manifest || !layer && !manifest {
+		return 0, false, nil
+	}
+	if size, there, err = blob(p.Digest, p.Size); there || err != nil || !layer {
+		return size, there, err
+	}
+	to, err := s.link(layout.LayerKey(repo, p.Digest).Path())
+	if err != nil || to == "" || to == p.Digest {
+		return 0, false, err
+	}
+	if linked, err := s.isLinked(layout.LayerKey(repo, to)); err != nil || !linked { // see layer
+		return 0, false, err
+	}
+	return blob(to, p.Size)
+}
+
+// hasManifest looks for a manifest, with its blob.
+func (s *Store) hasManifest(repo string, d digest.Digest) (bool, error) {
+	linked, err := s.isLinked(layout.ManifestKey(repo, d))
+	if err != nil || !linked {
+		return false, err
+	}
+	_, whole, err := s.stat(d, manifest.Unsaid)
+	return whole, err
+}
+
+func (s *Store) isLinked(k layout.Key) (bool, error) { return tree.Exists(s.dir, k.Path()) }

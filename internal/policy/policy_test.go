@@ -1,0 +1,87 @@
+package policy
+
+import (
+	"testing"
+	"time"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+)
+
+func TestResolution(t *testing.T) {
+	for grace, want := range map[time.Duration]time.Duration{time.Hour: time.Minute, 4 * time.Minute: time.Minute, time.Second: 250 * time.Millisecond} {
+		if got := Resolution(grace); got != want {
+			t.Errorf("Resolution(%s) = %s; want %s", grace, got, want)
+		}
+	}
+}
+
+func TestCutoffs(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	back := func(d time.Duration) time.Time { return now.Add(-d) }
+	for _, c := range []struct {
+		what           string
+		policy         index.Policy
+		names, content time.Duration // ago; 0: never
+	}{
+		{"names live by the ttl, content by the grace, both leave room for the resolution",
+			index.Policy{TTL: 24 * time.Hour, Grace: time.Hour, Resolution: time.Minute}, 24*time.Hour + time.Minute, 61 * time.Minute},
+		{"a ttl shorter than the grace does not break a promise",
+			index.Policy{TTL: time.Minute, Grace: time.Hour, Resolution: time.Minute}, 61 * time.Minute, 61 * time.Minute},
+		{"ttl 0 is never", index.Policy{Grace: time.Hour, Resolution: time.Minute}, 0, 61 * time.Minute},
+	} {
+		cut := Cutoffs(c.policy, back)
+		if want := back(c.content); !cut.Content.Equal(want) {
+			t.Errorf("%s: content before %s; want %s", c.what, cut.Content, want)
+		}
+		want := time.Time{}
+		if c.names > 0 {
+			want = back(c.names)
+		}
+		if !cut.Names.Equal(want) {
+			t.Errorf("%s: names before %s; want %s", c.what, cut.Names, want)
+		}
+	}
+}
+
+func TestDead(t *testing.T) {
+	cut := index.Cutoffs{Names: time.UnixMilli(1000), Content: time.UnixMilli(9000)}
+	at := func(k layout.Key, placed bool, ms int64) index.Row {
+		return index.Row{Key: k, Placed: placed, AccessedAt: time.UnixMilli(ms)}
+	}
+	m := layout.ManifestKey("a", "d")
+	for _, c := range []struct {
+		what string
+		row  index.Row
+		want bool
+	}{
+		{"a tag older than the names' cutoff", at(layout.TagKey("a", "v1"), true, 999), true},
+		{"a tag at the cutoff", at(layout.TagKey("a", "v1"), true, 1000), false},
+		{"a manifest older than the content's cutoff only", at(m, true, 5000), false},
+		{"a manifest whose file never came counts as content", at(m, false, 5000), true},
+		{"a layer link", at(layout.LayerKey("a", "d"), true, 5000), true},
+		{"a blob in grace", at(layout.BlobKey("d"), true, 9000), false},
+	} {
+		if got := Dead(c.row, cut); got != c.want {
+			t.Errorf("%s: dead %v; want %v", c.what, got, c.want)
+		}
+	}
+	if Dead(at(m, true, 0), index.Cutoffs{}) {
+		t.Error("without a names' cutoff a manifest dies")
+	}
+}
+
+func TestRequest(t *testing.T) {
+	short, long := time.Minute, 100*time.Hour
+	last := index.Policy{TTL: 24 * time.Hour, Grace: time.Hour, Resolution: time.Minute}
+	owed := index.Policy{Grace: 2 * time.Hour, Resolution: time.Minute}
+	if p := (Request{Default: index.Policy{TTL: long, Grace: short}}).Resolve(index.Policy{}, index.Policy{}, false); p.TTL != long || p.Grace != short || p.Resolution != Resolution(short) {
+		t.Errorf("without a server: %+v", p)
+	}
+	if p := (Request{}).Resolve(last, index.Policy{}, true); p != last {
+		t.Errorf("the server's: %+v", p)
+	}
+	if p := (Request{TTL: &long, Grace: &short}).Resolve(last, owed, true); p.TTL != long || p.Grace != owed.Grace || p.Resolution != owed.Resolution {
+		t.Errorf("asked below what is owed: %+v", p)
+	}
+}

@@ -1,0 +1,78 @@
+package serve
+
+import (
+	"context"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/event"
+	"github.com/jc-lab/docker-cache-server/internal/gc"
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/store"
+	"github.com/jc-lab/docker-cache-server/pkg/config"
+)
+
+// cleaner runs gc: every cache.cleanup_interval, and when the program asks for it.
+type cleaner struct {
+	collector gc.Collector
+	schedules chan gc.Schedule // holds the newest schedule that the sweeper has not taken yet
+	events    event.Stream
+}
+
+func newCleaner(c gc.Collector, events event.Stream) *cleaner {
+	c.OnDelete = func(d digest.Digest) { events.Publish(event.Event{Kind: event.Removal, Digest: d}) }
+	return &cleaner{collector: c, schedules: make(chan gc.Schedule, 1), events: events}
+}
+
+// sweep runs gc by a schedule until ctx ends.
+func (c *cleaner) sweep(ctx context.Context, first gc.Schedule) {
+	collector := c.collector
+	sweeper := gc.Sweeper{Collector: &collector, OnRun: c.ended}
+	sweeper.Sweep(ctx, first, c.schedules)
+}
+
+// follow gives the sweeper a new schedule. One Reload at a time calls it.
+func (c *cleaner) follow(next gc.Schedule) {
+	select {
+	case <-c.schedules: // the sweeper has not taken the one before
+	default:
+	}
+	c.schedules <- next
+}
+
+// run runs gc once.
+func (c *cleaner) run(ctx context.Context, policy index.Policy, dryRun bool) (gc.Report, error) {
+	collector := c.collector
+	rep, err := collector.Run(ctx, policy, dryRun)
+	if !dryRun && ctx.Err() == nil && rep.HeldBy == "" {
+		c.ended(rep, err)
+	}
+	return rep, err
+}
+
+// ended publishes a run that was allowed to remove something.
+func (c *cleaner) ended(rep gc.Report, err error) {
+	n := rep.Removed
+	c.events.Publish(event.Event{Kind: event.Run, Result: event.Result{Failed: err != nil, Tags: n.Tags, Manifests: n.Manifests, Blobs: n.Blobs,
+		Uploads: n.Uploads, Freed: rep.FreedBytes, Took: time.Duration(rep.DurationMS) * time.Millisecond}})
+}
+
+func schedule(cfg *config.Config) gc.Schedule {
+	return gc.Schedule{Policy: store.PolicyOf(cfg), Interval: cfg.Cache.CleanupInterval}
+}
+
+// Expire does one run of gc now. A ttl of 0 is that of the configuration.
+func (s *Server) Expire(ctx context.Context, ttl time.Duration, dryRun bool) (gc.Report, error) {
+	ctx, leave, err := s.calls.begin(ctx)
+	if err != nil {
+		return gc.Report{}, err
+	}
+	defer leave()
+	policy := s.policy()
+	if ttl != 0 {
+		policy.TTL = ttl
+	}
+	rep, err := s.cleaner.run(ctx, policy, dryRun)
+	return rep, cause(ctx, err)
+}

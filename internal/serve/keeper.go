@@ -1,0 +1,136 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/jc-lab/docker-cache-server/internal/reconcile"
+	"github.com/jc-lab/docker-cache-server/internal/stamp"
+	"github.com/jc-lab/docker-cache-server/internal/store"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
+	"github.com/jc-lab/docker-cache-server/pkg/config"
+)
+
+// keeper keeps the index of a store whole. It compares the index with the tree when the server starts, and again when
+// the index was replaced, when a comparison failed, and when files that could not be read can be read.
+type keeper struct {
+	store  *store.Served
+	met    *tree.Met
+	log    logrus.FieldLogger
+	config func() *config.Config
+	tasks  *tasks
+	onGate func(open bool) // nil: the caller of New did not ask
+
+	rebuilding sync.Mutex    // held during a rebuild, so that there is one at a time
+	unread     []tree.Unread // what the last rebuild could not read; guarded by rebuilding
+	retried    time.Time     // when watchGate began its last rebuild; only watchGate uses it
+}
+
+// rebuild compares the index with the tree and then opens the gate.
+func (k *keeper) rebuild(ctx context.Context) {
+	k.rebuilding.Lock()
+	defer k.rebuilding.Unlock()
+	start := time.Now()
+	k.tellGate(false)
+	res, opened, err := k.compare(ctx)
+	k.unread = res.Unread
+	if err != nil {
+		if ctx.Err() == nil {
+			k.log.WithError(err).Error("cannot compare the index with the disk; nothing is removed until that is done; trying again in a minute")
+		}
+		return
+	}
+	for _, u := range res.Unread {
+		k.log.WithError(u.Err).Error("a part of the tree cannot be read; until it can, nothing of its repository is removed, nor any blob")
+	}
+	if !opened {
+		return // another process began a rebuild after this one; watchGate looks again
+	}
+	k.tellGate(true)
+	k.log.WithFields(logrus.Fields{"objects": res.Seen, "new": res.Adopted, "missing": res.Missing,
+		"duration_ms": milliseconds(time.Since(start))}).Info("index matches the disk")
+	if until, err := k.store.Index.Held(ctx); err == nil && !until.IsZero() {
+		left := until.Sub(k.store.Index.Now()).Round(time.Second)
+		k.log.WithField("until", stamp.Time(until).String()).Infof(
+			"existing images were imported with their file dates; nothing is removed for the next %s", config.FormatDuration(left))
+	}
+}
+
+var errLinksChanged = errors.New("symbolic links were made or changed during the comparison")
+
+// compare compares the index with the tree. It opens the gate unless links changed in the meantime, or another process
+// began to compare after this one.
+func (k *keeper) compare(ctx context.Context) (res reconcile.Result, opened bool, err error) {
+	cfg := k.config()
+	policy := store.PolicyOf(cfg)
+	k.met.Compare()
+	res, err = reconcile.Rebuild(ctx, reconcile.Options{Dir: k.store.Dir, Index: k.store.Index, Log: k.log,
+		NameAge: store.NameAge(cfg), Hold: policy.Grace + policy.Resolution,
+		Prune: func(dir string) { k.store.Tree.Prune(dir, string(k.store.Dir)) }})
+	switch {
+	case err != nil:
+		return res, false, err
+	case !k.met.Judge(res.Followed):
+		return res, false, errLinksChanged
+	}
+	opened, err = k.store.Index.OpenGate(ctx, res.Token, res.Repositories()...)
+	return res, opened, err
+}
+
+func (k *keeper) tellGate(open bool) {
+	if k.onGate != nil {
+		k.onGate(open)
+	}
+}
+
+// watch records the heartbeat, and makes sure that the lock, the ballast and the index are still where they were.
+func (k *keeper) watch(ctx context.Context) {
+	if err := k.store.Keep(ctx); err != nil && ctx.Err() == nil {
+		k.log.WithError(err).Error("cannot keep the lock of the data directory: another server may be at work in it")
+	}
+	if err := k.store.Tree.KeepBallast(k.store.Dir.Ballast()); err != nil {
+		k.log.WithError(err).Error("cannot keep ballast on the disk")
+	}
+	if k.store.Lost() {
+		k.reopen(ctx)
+		return
+	}
+	if err := k.store.Index.Beat(ctx); err != nil && ctx.Err() == nil {
+		k.log.WithError(err).Error("cannot record the heartbeat in the index")
+	}
+	k.watchGate(ctx)
+}
+
+// reopen opens the index that took the place of a lost one, and has it rebuilt.
+func (k *keeper) reopen(ctx context.Context) {
+	k.log.Error("the index was deleted or replaced while serving; it is rebuilt from disk, and everything that is not in it counts as used now")
+	if err := k.store.Reopen(ctx, store.PolicyOf(k.config())); err != nil {
+		k.log.WithError(err).Error("cannot open the index again; trying again soon")
+		return
+	}
+	k.tasks.begin(k.rebuild)
+}
+
+// retryPause is the least time between two rebuilds of watchGate: a failed one is not repeated at every heartbeat.
+const retryPause = time.Minute
+
+// watchGate begins a rebuild when none runs and either the gate is closed, because a rebuild failed or a gc that began
+// one was interrupted, or something that could not be read now can be.
+func (k *keeper) watchGate(ctx context.Context) {
+	open, err := k.store.Index.GateOpen(ctx)
+	if err != nil || time.Since(k.retried) < retryPause || !k.rebuilding.TryLock() {
+		return
+	}
+	readable := slices.ContainsFunc(k.unread, tree.Unread.Readable)
+	k.rebuilding.Unlock()
+	if open && !readable {
+		return
+	}
+	k.retried = time.Now()
+	k.tasks.begin(k.rebuild)
+}

@@ -1,0 +1,56 @@
+package tree
+
+import (
+	"crypto/rand"
+	"errors"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxBallast is more than any expiry run writes to its index before the first byte is free again.
+const maxBallast = 16 << 20
+
+// KeepBallast makes a file at path that holds a little of the disk: a hundredth of it, at most 16 MiB.
+// On a disk that is full to the last byte nothing can be expired, since the index cannot write that it
+// was; then DropBallast makes room. Without much room there is no ballast, and no error.
+func (t *Tree) KeepBallast(path string) error {
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	free, whole, err := t.Space()
+	if err != nil {
+		return err
+	}
+	size := min(maxBallast, whole/100)
+	if size == 0 || free < 4*size {
+		return nil
+	}
+	err = t.writeBallast(path, size)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return os.Remove(path) // somebody else was faster
+	}
+	return err
+}
+
+func (t *Tree) writeBallast(path string, size int64) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close(), t.Own(path)) }()
+	block := make([]byte, 1<<20)
+	if _, err := rand.Read(block); err != nil { // a file system that compresses would give nothing for zeros
+		return err
+	}
+	for left := size; left > 0; left -= int64(len(block)) {
+		if _, err := f.Write(block[:min(left, int64(len(block)))]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// DropBallast gives the room back. False when there was none.
+func (t *Tree) DropBallast(path string) bool { return os.Remove(path) == nil }

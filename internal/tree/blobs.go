@@ -1,0 +1,189 @@
+package tree
+
+import (
+	"context"
+	"io"
+	"io/fs"
+	"os"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/disk"
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+)
+
+// Disk is a tree with what its blobs are known to be.
+//
+// A power loss may leave a file of a stock registry empty or short. What a blob's row says, or a descriptor,
+// is held against the size of its file. Where the two differ the digest decides: the file is read, once as
+// long as it stays the same. A descriptor may be wrong, too.
+type Disk struct {
+	dir  Dir
+	read *lru.Cache[digest.Digest, blobVerdict]
+}
+
+// blobVerdict is what a blob was found to be when it was read.
+type blobVerdict struct {
+	file  disk.Version
+	right bool
+}
+
+// maxVerdicts is how many are remembered. Few files have another size than anybody says.
+const maxVerdicts = 1024
+
+// On makes a Disk. It looks at nothing yet.
+func On(dir Dir) *Disk {
+	read, _ := lru.New[digest.Digest, blobVerdict](maxVerdicts) // fails for sizes below 1 only
+	return &Disk{dir, read}
+}
+
+// Blob says whether a blob is there with all its bytes, and how many these are. Somebody says how many they
+// should be; nothing or less: nobody does.
+func (d *Disk) Blob(ctx context.Context, dgst digest.Digest, said int64) (size int64, whole bool, err error) {
+	path := d.dir.File(layout.BlobKey(dgst).Path())
+	fi, err := os.Stat(path)
+	if Missing(err) {
+		return 0, false, nil
+	}
+	if err == nil && !fi.Mode().IsRegular() {
+		err = &fs.PathError{Op: "read blob", Path: path, Err: disk.ErrNotRegular}
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	whole, err = d.Whole(ctx, dgst, fi.Size(), said)
+	return fi.Size(), whole, err
+}
+
+// Whole says whether a blob whose file has so many bytes has all.
+func (d *Disk) Whole(ctx context.Context, dgst digest.Digest, size, said int64) (bool, error) {
+	switch {
+	case size == 0:
+		return IsEmpty(dgst), nil
+	case said <= 0 || size == said:
+		return true, nil
+	}
+	v, err := d.verify(ctx, dgst)
+	if Missing(err) {
+		return false, nil
+	}
+	return v.right, err
+}
+
+// verify reads a blob, unless it was read before.
+func (d *Disk) verify(ctx context.Context, dgst digest.Digest) (blobVerdict, error) {
+	now, err := disk.VersionOf(d.dir.File(layout.BlobKey(dgst).Path()))
+	if err != nil {
+		return blobVerdict{}, err
+	}
+	if v, ok := d.read.Get(dgst); ok && v.file == now {
+		return v, nil
+	}
+	right, file, err := Verify(ctx, d.dir, dgst, func(int) {})
+	if err != nil {
+		return blobVerdict{}, err
+	}
+	v := blobVerdict{file, right}
+	d.read.Add(dgst, v)
+	return v, nil
+}
+
+// Verify reads a blob to its end and says whether its bytes are what its name says, and which file that
+// was. read is told of bytes as they come.
+func Verify(ctx context.Context, dir Dir, d digest.Digest, read func(n int)) (right bool, file disk.Version, err error) {
+	opened, err := disk.Open(dir.File(layout.BlobKey(d).Path()))
+	if err != nil {
+		return false, disk.Version{}, err
+	}
+	defer opened.Close()
+	file = opened.Version()
+	v := d.Verifier()
+	_, err = io.CopyBuffer(v, reading{ctx, opened, read}, make([]byte, 1<<20))
+	return v.Verified(), file, err
+}
+
+// reading tells how far it is, and ends when it shall.
+type reading struct {
+	ctx  context.Context
+	from io.Reader
+	tell func(n int)
+}
+
+func (r reading) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := r.from.Read(p)
+	r.tell(n)
+	return n, err
+}
+
+// LookAtBlob is Look for a blob of which somebody says how many bytes it has. It reads now what has to be
+// read, so that nobody waits for that under the write lock.
+func (d *Disk) LookAtBlob(ctx context.Context, dgst digest.Digest, said int64, age Age) (index.Look, error) {
+	look := Look(d.dir, layout.BlobKey(dgst), age)
+	size, _, err := d.Blob(ctx, dgst, said)
+	if err != nil || size == 0 || said <= 0 || size == said {
+		return look, err
+	}
+	v, err := d.verify(ctx, dgst)
+	if Missing(err) {
+		return look, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return func() (index.Adoption, bool, error) {
+		a, there, err := look()
+		if err != nil || !there {
+			return a, there, err
+		}
+		now, err := disk.VersionOf(d.dir.File(a.Key.Path()))
+		switch {
+		case err != nil || now != v.file:
+			return a, there, nil // somebody mends it, and says so in its row
+		case v.right:
+			a.Bytes = index.Right
+		default:
+			a.Bytes, a.Size = index.Damaged, said
+		}
+		return a, true, nil
+	}, nil
+}
+
+// LookAtManifest is Look for a manifest, with one for each blob that is not of the size that the manifest
+// says. It reads now what has to be read.
+func (d *Disk) LookAtManifest(ctx context.Context, k layout.Key, age Age) (looks []index.Look, err error) {
+	a, there, err := lookManifest(d.dir, index.Adoption{Claim: index.Claim{Key: k}})
+	if err != nil {
+		return nil, err
+	}
+	if !there {
+		return []index.Look{Look(d.dir, k, age)}, nil
+	}
+	looks = append(looks, func() (index.Adoption, bool, error) {
+		link, err := os.Stat(d.dir.File(k.Path()))
+		if err == nil {
+			a.At = age(link.ModTime())
+			_, err = os.Stat(d.dir.File(layout.BlobKey(k.Digest).Path()))
+		}
+		if Missing(err) {
+			return a, false, nil
+		}
+		return a, err == nil && link.Mode().IsRegular(), err
+	})
+	for _, p := range a.Content.Parts {
+		fi, err := os.Stat(d.dir.File(layout.BlobKey(p.Digest).Path()))
+		if err != nil || p.Fits(fi.Size()) {
+			continue // what is not there, or cannot be read, is found by itself
+		}
+		look, err := d.LookAtBlob(ctx, p.Digest, p.Size, Now)
+		if err != nil {
+			return nil, err
+		}
+		looks = append(looks, look)
+	}
+	return looks, nil
+}

@@ -1,0 +1,74 @@
+package tree
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+)
+
+// Dir is a data directory: the value of storage.directory, as an absolute path.
+type Dir string
+
+// At is the data directory that an operator named.
+func At(directory string) (Dir, error) {
+	abs, err := filepath.Abs(directory)
+	return Dir(strings.TrimSuffix(abs, "/")), err // which only the root of all has
+}
+
+// NoStoreError says that a directory holds no registry.
+type NoStoreError struct{ Directory string }
+
+func (e *NoStoreError) Error() string {
+	return fmt.Sprintf("%s is no data directory of a registry", e.Directory)
+}
+
+// Check wants a tree or an index in d; *NoStoreError.
+func (d Dir) Check() error {
+	for _, path := range []string{d.Native(layout.Root), d.Index()} {
+		_, err := os.Stat(path)
+		if err == nil || !(errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)) {
+			return err
+		}
+	}
+	return &NoStoreError{string(d)}
+}
+
+// File is where a path of the tree is on this machine.
+func (d Dir) File(p layout.Path) string { return string(d) + p.String() } // both are clean
+
+// Native is where a driver's path is on this machine.
+func (d Dir) Native(driverPath string) string {
+	return filepath.Join(string(d), filepath.FromSlash(driverPath))
+}
+
+// What dcs keeps beside the
+func (d Dir) Metadata() string { return filepath.Join(string(d), ".metadata") }
+func (d Dir) Index() string    { return filepath.Join(d.Metadata(), "index.db") }
+func (d Dir) Temp() string     { return filepath.Join(d.Metadata(), "tmp") }
+func (d Dir) Trash() string    { return filepath.Join(d.Metadata(), "trash") }
+func (d Dir) Secret() string   { return filepath.Join(d.Metadata(), "secret") }
+func (d Dir) Htpasswd() string { return filepath.Join(d.Metadata(), "htpasswd") }
+func (d Dir) Ballast() string  { return filepath.Join(d.Metadata(), "ballast") }
+func (d Dir) LockFile() string { return filepath.Join(d.Metadata(), "lock") }
+
+// Reached are the directories of the tree that a file may be renamed into, and out of: what is below them is
+// theirs.
+func (d Dir) Reached() []string {
+	return []string{d.Native("/docker"), d.Native("/docker/registry"), d.Native(layout.Root), d.Native(layout.Blobs), d.Native(layout.Repositories)}
+}
+
+// Quarantine is where a repair puts blobs whose bytes are not what their name says.
+func (d Dir) Quarantine() string { return filepath.Join(d.Metadata(), "quarantine") }
+func (d Dir) GCLock() string     { return filepath.Join(d.Metadata(), "gc.lock") }
+
+// Served says whether a server ever ran on the directory, and so may have promised something.
+func (d Dir) Served() bool {
+	_, err := os.Lstat(d.Secret())
+	return err == nil
+}

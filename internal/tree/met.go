@@ -1,0 +1,84 @@
+package tree
+
+import (
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+)
+
+// Met are the symbolic links on the ways to what is served. A comparison of the index with the tree judges all links
+// of a  One that appears afterwards, or leads elsewhere since, may be a second name for what has a name, and
+// whatever is removed under the one would be missing under the other. Its methods may be called concurrently.
+type Met struct {
+	dir Dir
+
+	mu        sync.Mutex        // guards the rest; held over no I/O
+	comparing bool              // or a comparison failed: nothing is removed
+	judged    map[string]string // link -> where it led in the last comparison
+	unjudged  map[string]string // those that were met since that began, and were not judged
+}
+
+// NewMet is for a tree that was never compared.
+func NewMet(d Dir) *Met { return &Met{dir: d, comparing: true, unjudged: map[string]string{}} }
+
+// Compare is called before a comparison begins.
+func (m *Met) Compare() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.comparing = true
+	clear(m.unjudged) // the comparison judges what is there
+}
+
+// Judge takes what a comparison followed. False: other links were met meanwhile, and it is to begin again.
+func (m *Met) Judge(followed map[string]string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.judged = followed
+	for link, real := range m.unjudged {
+		if followed[link] != real {
+			return false
+		}
+	}
+	m.comparing = false
+	return true
+}
+
+// Meet looks for links on the way to a file of the  It returns one that the last comparison did not judge;
+// none as long as a comparison is under way, which Judge ends.
+func (m *Met) Meet(p layout.Path) (link string) {
+	for up := m.dir.File(p); len(up) > len(m.dir); up = filepath.Dir(up) {
+		fi, err := os.Lstat(up)
+		if err != nil || fi.Mode()&fs.ModeSymlink == 0 {
+			continue
+		}
+		if real, err := filepath.EvalSymlinks(up); err == nil && m.strange(up, real) {
+			link = up
+		}
+	}
+	return link
+}
+
+func (m *Met) strange(link, real string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.judged[link] == real {
+		return false
+	}
+	m.unjudged[link] = real
+	return !m.comparing
+}
+
+// Followed are the links that were followed, with where they lead.
+func (w *Walk) Followed() map[string]string {
+	followed := maps.Clone(w.links.files)
+	for real, by := range w.links.places {
+		if w.links.judged[by].directory {
+			followed[by] = real
+		}
+	}
+	return followed
+}
