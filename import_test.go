@@ -20,14 +20,15 @@ var arrows = []struct {
 	uses []string
 }{
 	{"bench", []string{
-		"bench/load", "bench/process", "bench/report", "bench/stores", "internal/layout", "internal/policy",
-		"internal/tree",
+		"bench/house", "bench/load", "bench/process", "bench/report", "bench/stores", "internal/layout",
+		"internal/policy", "internal/tree",
 	}},
 	{"bench/stores", []string{
 		"internal/index", "internal/index/sqlite", "internal/layout", "internal/manifest", "internal/tree",
 	}},
 	{"bench/report", nil},
 	{"bench/load", nil},
+	{"bench/house", nil},
 	{"bench/process", nil},
 	{"cmd/dcs", []string{
 		"internal/credential", "internal/gc", "internal/index", "internal/inspect", "internal/nearest",
