@@ -20,54 +20,45 @@ var arrows = []struct {
 	uses []string
 }{
 	{"bench", []string{
-		"bench/load", "bench/process", "bench/report", "bench/stores", "internal/layout", "internal/policy",
-		"internal/tree",
+		"bench/house", "bench/load", "bench/process", "bench/report", "bench/stores", "internal/layout",
+		"internal/policy", "internal/tree",
 	}},
 	{"bench/stores", []string{
 		"internal/index", "internal/index/sqlite", "internal/layout", "internal/manifest", "internal/tree",
 	}},
 	{"bench/report", nil},
 	{"bench/load", nil},
+	{"bench/house", nil},
 	{"bench/process", nil},
 	{"cmd/dcs", []string{
 		"internal/credential", "internal/gc", "internal/index", "internal/inspect", "internal/nearest",
-		"internal/owner", "internal/policy", "internal/serve", "internal/tree", "internal/ui", "internal/users",
+		"internal/owner", "internal/serve", "internal/store", "internal/tree", "internal/ui", "internal/users",
 		"pkg/config",
 	}},
 	{"pkg/server", []string{
 		"internal/gc", "internal/inspect", "internal/serve", "internal/stamp", "pkg/config",
 	}},
 	{"internal/serve", []string{
-		"internal/adopt", "internal/content/files", "internal/disk", "internal/event", "internal/gc", "internal/index",
-		"internal/index/sqlite", "internal/inspect", "internal/metrics", "internal/owner", "internal/policy",
-		"internal/reconcile", "internal/registry", "internal/stamp", "internal/tree", "internal/users",
-		"pkg/config",
+		"internal/content/files", "internal/disk", "internal/event", "internal/gc", "internal/index",
+		"internal/inspect", "internal/metrics", "internal/owner", "internal/reconcile", "internal/registry",
+		"internal/stamp", "internal/store", "internal/tree", "internal/users", "pkg/config",
 	}},
 	{"internal/metrics", []string{
 		"internal/event", "internal/index", "internal/inspect", "internal/registry",
 	}},
 	{"internal/inspect", []string{
-		"internal/adopt", "internal/image", "internal/index", "internal/index/sqlite", "internal/layout", "internal/nearest",
-		"internal/policy", "internal/reconcile", "internal/stamp", "internal/tree", "internal/ui",
+		"internal/fsck", "internal/image", "internal/index", "internal/layout", "internal/nearest",
+		"internal/policy", "internal/stamp", "internal/store", "internal/tree", "internal/ui",
 	}},
 	{"internal/gc", []string{
-		"internal/adopt", "internal/image", "internal/index", "internal/index/sqlite", "internal/layout",
-		"internal/policy", "internal/reconcile", "internal/stamp", "internal/tree", "pkg/config",
+		"internal/fsck", "internal/image", "internal/index", "internal/layout", "internal/policy",
+		"internal/stamp", "internal/store", "internal/tree",
 	}},
 	{"internal/registry", []string{
 		"internal/content", "internal/event", "internal/index", "internal/layout", "internal/manifest",
 	}},
-	{"internal/reconcile", []string{
-		"internal/adopt", "internal/disk", "internal/index", "internal/layout", "internal/manifest", "internal/tree",
-	}},
-	{"internal/policy", []string{
-		"internal/index", "internal/layout",
-	}},
 	{"internal/image", []string{
 		"internal/index", "internal/layout",
-	}},
-	{"internal/index/sqlite", []string{
-		"internal/disk", "internal/failpoint", "internal/index", "internal/layout",
 	}},
 	{"internal/index/indextest", []string{
 		"internal/index", "internal/layout", "internal/manifest",
@@ -75,22 +66,39 @@ var arrows = []struct {
 	{"internal/users", []string{
 		"internal/credential", "internal/disk", "internal/tree",
 	}},
-	{"pkg/config", []string{
-		"internal/credential", "internal/disk", "internal/nearest",
-	}},
-	{"internal/nearest", nil},
 	{"internal/owner", nil},
 	{"internal/event", nil},
 	{"internal/stamp", nil},
 	{"internal/ui", nil},
-	{"internal/credential", nil},
 	{"internal/content/files", []string{
-		"internal/adopt", "internal/content", "internal/disk", "internal/failpoint", "internal/index", "internal/layout",
-		"internal/manifest", "internal/tree",
+		"internal/adopt", "internal/content", "internal/disk", "internal/failpoint", "internal/index",
+		"internal/layout", "internal/manifest", "internal/tree",
 	}},
 	{"internal/content", []string{
 		"internal/manifest",
 	}},
+	{"internal/fsck", []string{
+		"internal/adopt", "internal/index", "internal/layout", "internal/manifest", "internal/store",
+		"internal/tree",
+	}},
+	{"internal/store", []string{
+		"internal/adopt", "internal/disk", "internal/index", "internal/index/sqlite", "internal/policy",
+		"internal/reconcile", "internal/tree", "pkg/config",
+	}},
+	{"internal/reconcile", []string{
+		"internal/adopt", "internal/index", "internal/layout", "internal/tree",
+	}},
+	{"internal/policy", []string{
+		"internal/index", "internal/layout",
+	}},
+	{"internal/index/sqlite", []string{
+		"internal/disk", "internal/failpoint", "internal/index", "internal/layout",
+	}},
+	{"pkg/config", []string{
+		"internal/credential", "internal/disk", "internal/nearest",
+	}},
+	{"internal/nearest", nil},
+	{"internal/credential", nil},
 	{"internal/adopt", []string{
 		"internal/disk", "internal/index", "internal/layout", "internal/manifest", "internal/tree",
 	}},

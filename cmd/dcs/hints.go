@@ -13,6 +13,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/inspect"
 	"github.com/jc-lab/docker-cache-server/internal/serve"
+	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -43,7 +44,8 @@ func hint(err error) string {
 func hintForType(err error) string {
 	if e, ok := err.(*tree.ElsewhereError); ok { // its cause is a lock, which would be the wrong thing to mend
 		return fmt.Sprintf("name %[1]s; or give the copy an index of its own, which is made from its tree: "+
-			"rm %[2]s/.metadata/lock %[2]s/.metadata/gc.lock %[2]s/.metadata/index.db*", e.Holder.Directory, e.Directory)
+			"rm %[2]s/.metadata/lock %[2]s/.metadata/gc.lock %[2]s/.metadata/index.db*",
+			e.Holder.Directory, e.Directory)
 	}
 	var causes []error
 	switch e := err.(type) {
@@ -67,12 +69,13 @@ func hintForType(err error) string {
 	case *config.Error:
 		return e.Hint()
 	case *serve.NoUsersError:
-		return fmt.Sprintf("add one (dcs users add NAME --auth.htpasswd %s), or serve without login: --auth.enabled=false", e.Htpasswd)
+		return fmt.Sprintf("add one (dcs users add NAME --auth.htpasswd %s), "+
+			"or serve without login: --auth.enabled=false", e.Htpasswd)
 	case *serve.CertificateError:
 		return "server.tls.certificate and server.tls.key name PEM files that dcs can read and that belong together"
 	case *serve.ListenError:
 		return hintForListening(e)
-	case *serve.DirectoryError:
+	case *store.DirectoryError:
 		return hintForDirectory(e)
 	case *tree.NoStoreError:
 		return "name the directory of the server: --storage.directory DIR"
@@ -82,11 +85,11 @@ func hintForType(err error) string {
 		return "mount one file system for the whole data directory, or choose another one: --storage.directory DIR"
 	case *tree.LinksError:
 		return e.Links[0].Remedy
-	case *gc.GraceError:
+	case *store.GraceError:
 		return "leave --grace out, or give at least " + config.FormatDuration(e.Owed)
-	case *gc.WrongIndexError:
+	case *store.WrongIndexError:
 		return "try again in a few seconds: the server opens the index again and rebuilds it from disk"
-	case *gc.BarredError:
+	case *store.BarredError:
 		return e.Bar.Hint
 	case *gc.UnreadError:
 		return "dcs inspect --check names what cannot be read; check its permissions and the disk"
@@ -100,6 +103,7 @@ func hintForType(err error) string {
 	return ""
 }
 
+// hintForListening names the flag to change, and the reason if the system gives one.
 func hintForListening(e *serve.ListenError) string {
 	another := "choose another --server.port (or --server.address)"
 	if e.Key == "debug.address" {
@@ -114,7 +118,8 @@ func hintForListening(e *serve.ListenError) string {
 	return another
 }
 
-func hintForDirectory(e *serve.DirectoryError) string {
+// hintForDirectory is for a directory whose error has no more precise hint.
+func hintForDirectory(e *store.DirectoryError) string {
 	if errors.Is(e.Err, fs.ErrPermission) {
 		return fmt.Sprintf("make it writable for the user that runs dcs (chown -R USER %s), "+
 			"or choose another one: --storage.directory DIR", e.Directory)

@@ -15,6 +15,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/inspect"
 	"github.com/jc-lab/docker-cache-server/internal/serve"
+	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
@@ -24,7 +25,7 @@ func TestEveryErrorHasItsHint(t *testing.T) {
 	listen := func(key string, err error) error {
 		return &serve.ListenError{Key: key, Address: "127.0.0.1:80", Err: fmt.Errorf("bind: %w", err)}
 	}
-	directory := func(err error) error { return &serve.DirectoryError{Directory: "/srv", Err: err} }
+	directory := func(err error) error { return &store.DirectoryError{Directory: "/srv", Err: err} }
 	link := &tree.LinksError{Links: []*tree.LinkError{{Link: "/srv/x", Why: "it leads away", Remedy: "remove it"}}}
 	for _, tt := range []struct {
 		name string
@@ -44,9 +45,9 @@ func TestEveryErrorHasItsHint(t *testing.T) {
 		{"a link out of the tree", link, "remove it"},
 		{"users without a password", &serve.NoUsersError{Htpasswd: "/srv/users"}, "dcs users add NAME --auth.htpasswd /srv/users"},
 		{"a certificate without its key", &serve.CertificateError{Err: fs.ErrNotExist}, "PEM files"},
-		{"a grace too short", &gc.GraceError{Owed: 2 * time.Hour}, "at least 2h"},
-		{"another index", &gc.WrongIndexError{LockedError: locked}, "try again in a few seconds"},
-		{"a gate that is barred", &gc.BarredError{Bar: index.Bar{Hint: "remove the link"}}, "remove the link"},
+		{"a grace too short", &store.GraceError{Owed: 2 * time.Hour}, "at least 2h"},
+		{"another index", &store.WrongIndexError{LockedError: locked}, "try again in a few seconds"},
+		{"a gate that is barred", &store.BarredError{Bar: index.Bar{Hint: "remove the link"}}, "remove the link"},
 		{"a repository that cannot be read", &gc.UnreadError{Repositories: index.Unseen{"a/"}}, "dcs inspect --check names what"},
 		{"an image that is unknown", &inspect.NotFoundError{Try: "did you mean a?"}, "did you mean a?"},
 		{"a name that is none", &inspect.ReferenceError{Try: "names are lower case"}, "names are lower case"},

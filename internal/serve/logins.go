@@ -10,6 +10,7 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/event"
 	"github.com/jc-lab/docker-cache-server/internal/registry"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/internal/users"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -92,7 +93,7 @@ func (l *logins) read(cfg *config.Config) (*users.Verifier, error) {
 	if l.ask != nil || !cfg.Auth.Enabled {
 		return nil, nil
 	}
-	o := users.VerifierOptions{Path: Htpasswd(cfg), Access: l.reach, After: l.users.Load()}
+	o := users.VerifierOptions{Path: users.Path(cfg.Auth.Htpasswd, tree.Dir(cfg.Storage.Directory)), Access: l.reach, After: l.users.Load()}
 	o.OnChange = func(n int, err error) { l.changed(o.Path, n, err) }
 	for _, u := range cfg.Auth.Users {
 		o.Users = append(o.Users, users.Credential{Name: u.Username, Password: u.Password})
