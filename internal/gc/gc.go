@@ -25,13 +25,11 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
-	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // Collector works on one store.
 type Collector struct {
-	Dir   tree.Dir
-	Tree  *tree.Tree
+	Files Files
 	Index index.Store
 	Log   logrus.FieldLogger
 	// Quiet has the line about each removed image at the level debug, where the report is a table for people.
@@ -73,7 +71,7 @@ type Result struct {
 // two steps; the result says what was done.
 func (c *Collector) Execute(ctx context.Context, p *Plan) (Result, error) {
 	x := execution{
-		Collector: c, ctx: ctx, plan: p, images: map[layout.Key]Image{}, gone: map[layout.Key]bool{}, change: c.Tree.Begin(),
+		Collector: c, ctx: ctx, plan: p, images: map[layout.Key]Image{}, gone: map[layout.Key]bool{}, files: c.Files.Remover(),
 	}
 	for _, i := range p.Images {
 		x.images[i.key] = i
@@ -82,7 +80,7 @@ func (c *Collector) Execute(ctx context.Context, p *Plan) (Result, error) {
 	x.toldAll()
 	x.result.Images = p.imagesOf(x.gone)
 	c.tell(Progress{Phase: Emptying})
-	return x.result, errors.Join(err, c.Tree.EmptyTrash())
+	return x.result, errors.Join(err, x.files.Empty())
 }
 
 type execution struct {
@@ -94,7 +92,7 @@ type execution struct {
 	lines  int                  // removed images that had their turn in the log
 	images map[layout.Key]Image // of the plan
 	gone   map[layout.Key]bool
-	change *tree.Change // of one level
+	files  Remover
 }
 
 // record lets the index know while a run is under way. It is for the next one to say what it found: an index that
@@ -115,20 +113,15 @@ func (x *execution) record(run func() error) error {
 // removed holds up nothing else: what it refers to stays by itself.
 func (x *execution) run() error {
 	errs := []error{x.removeUploads()}
-	for _, level := range []struct {
-		rows   []index.Row
-		remove index.Remove
-	}{
-		{x.plan.Tags, x.removeTag}, {x.plan.Manifests, x.removeManifest}, {x.plan.Layers, x.removeLayer}, {x.plan.Blobs, x.removeBlob},
-	} {
-		for rows := level.rows; len(rows) > 0; { // what names something goes before it, from a level of its own
+	for _, rows := range [][]index.Row{x.plan.Tags, x.plan.Manifests, x.plan.Layers, x.plan.Blobs} {
+		for len(rows) > 0 { // a manifest is removed after its owners: they are a level of their own
 			depth := x.plan.depth[rows[0].Key]
 			n := slices.IndexFunc(rows, func(r index.Row) bool { return x.plan.depth[r.Key] != depth })
 			if n < 0 {
 				n = len(rows)
 			}
-			err := x.retireLevel(rows[:n], level.remove)
-			errs = append(errs, err, x.endLevel())
+			err := x.retireLevel(rows[:n])
+			errs = append(errs, err, x.files.EndLevel(x.synced))
 			if hopeless(err) {
 				return errors.Join(errs...)
 			}
@@ -145,13 +138,13 @@ const maxFailed = 3
 const maxYield = 100 * time.Millisecond
 
 // retireLevel retires rows of which none keeps another.
-func (x *execution) retireLevel(rows []index.Row, remove index.Remove) error {
+func (x *execution) retireLevel(rows []index.Row) error {
 	var errs []error
 	victims := x.plan.Victims(rows)
 	whole := cmp.Or(x.Batch, 64)
 	for size, failed := whole, 0; len(victims) > 0; {
 		began := time.Now()
-		n, err := x.retire(victims[:min(size, len(victims))], remove)
+		n, err := x.retire(victims[:min(size, len(victims))])
 		switch {
 		case n > 0:
 			size, failed = whole, 0
@@ -187,14 +180,14 @@ func hopeless(err error) bool {
 }
 
 // retire retires the first of some victims, and says how many it came to.
-func (x *execution) retire(victims []index.Victim, remove index.Remove) (int, error) {
+func (x *execution) retire(victims []index.Victim) (int, error) {
 	if err := x.ctx.Err(); err != nil {
 		return 0, err
 	}
-	all, err := x.Index.RetireAll(x.ctx, victims, remove)
-	if errors.Is(err, index.ErrFull) && x.Tree.DropBallast(x.Dir.Ballast()) {
+	all, err := x.Index.RetireAll(x.ctx, victims, x.remove)
+	if errors.Is(err, index.ErrFull) && x.files.MakeRoom() {
 		x.Log.Warn("the disk is full; the ballast makes room for the index")
-		all, err = x.Index.RetireAll(x.ctx, victims, remove)
+		all, err = x.Index.RetireAll(x.ctx, victims, x.remove)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("retire %s: %w", victims[0].Key, err)
@@ -264,41 +257,15 @@ func (x *execution) tellLog(fields logrus.Fields, line string) {
 	x.Log.WithFields(fields).Log(level, line)
 }
 
-// The remove functions run inside the transaction that removes the row. A claim whose file never came has no file.
-
-func (x *execution) removeTag(row index.Row) (index.Removed, error) {
-	if _, err := x.change.Remove(row.Key); err != nil && !tree.Missing(err) {
-		return index.Removed{}, err
-	}
-	return index.Removed{File: true}, nil
-}
-
-func (x *execution) removeManifest(row index.Row) (index.Removed, error) {
-	_, err := x.change.Remove(row.Key)
-	if tree.Missing(err) {
-		return index.Removed{}, nil
-	}
-	return index.Removed{File: err == nil}, err
-}
-
-func (x *execution) removeLayer(row index.Row) (index.Removed, error) {
-	if x.plan.waitsForUpload(row) {
+// remove removes the file of a row, inside the transaction that removes the row.
+func (x *execution) remove(row index.Row) (index.Removed, error) {
+	if row.Key.Kind == layout.Layer && x.plan.waitsForUpload(row) {
 		return index.Removed{}, index.ErrSkip
 	}
-	return x.removeManifest(row)
+	return x.files.Remove(row)
 }
 
-func (x *execution) removeBlob(row index.Row) (index.Removed, error) {
-	freed, err := x.change.Remove(row.Key)
-	if tree.Missing(err) {
-		return index.Removed{}, nil
-	}
-	return index.Removed{File: err == nil, Bytes: freed}, err
-}
-
-// endLevel makes the removals of a level durable, and removes the directories that they left empty.
-func (x *execution) endLevel() error {
-	return x.change.CommitTelling(func(done, all int) {
-		x.tell(Progress{Phase: Syncing, Done: int64(done), Total: int64(all), Bytes: x.result.FreedBytes})
-	})
+// synced reports how many directories of a level are synced.
+func (x *execution) synced(done, all int) {
+	x.tell(Progress{Phase: Syncing, Done: int64(done), Total: int64(all), Bytes: x.result.FreedBytes})
 }
