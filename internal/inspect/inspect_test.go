@@ -98,7 +98,7 @@ func TestImagesAndTags(t *testing.T) {
 		sig, core = core, sig
 	}
 	check("images", images.Images, line("app:latest v1", "app-manifest", app, appOnly, 6*day, "tag"), sig, core, line("multi:all", "all-index", multi, multi, 3*day, "tag"))
-	check("tags", tags.Tags, line("app:latest", "app-manifest", app, appOnly, 0, "tag"), line("app:v1", "app-manifest", app, appOnly, 6*day, "tag"),
+	check("tags", tags.Tags, line("app:latest", "app-manifest", app, appOnly, 6*day, "tag"), line("app:v1", "app-manifest", app, appOnly, 6*day, "tag"),
 		line("multi:all", "all-index", multi, multi, 3*day, "tag"))
 	if mt := images.Images[len(images.Images)-1].MediaType; mt != inspecttest.OCIIndex {
 		t.Errorf("media type %q", mt)
