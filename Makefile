@@ -1,5 +1,5 @@
-# dcs needs Go, git and make. `make race` wants gcc too, `make bench` nginx and strace; `make e2e` installs what it needs
-# (see e2e/install.sh).
+# dcs needs Go, git and make. `make race` wants gcc too, `make bench` nginx and strace; `make e2e` and `make model` install
+# what they need (see e2e/install.sh).
 
 # One static binary, and tests that need no C compiler. Only the race detector wants cgo.
 export CGO_ENABLED := 0
@@ -41,7 +41,7 @@ NGINX  ?= $(or $(shell PATH=$$PATH:/usr/sbin:/sbin command -v nginx),nginx)
 T    ?= 60s
 SEED ?= 0
 
-.PHONY: build run test race torture fuzz breakages conformance lint docs e2e clients bench clean help
+.PHONY: build run test race torture fuzz breakages model conformance lint docs e2e clients bench clean help
 
 build: ## build the static binary bin/dcs (what plain `make` does)
 	go build -trimpath -o $(BIN) ./cmd/dcs
@@ -74,6 +74,12 @@ fuzz: ## feed the parsers noise, each for T=60s: paths, manifests, configuration
 breakages: $(REGISTRY) ## break each law on purpose (torture/breakages), and want a test to fail; needs root for those of e2e
 	e2e/install.sh
 	STOCK_REGISTRY_BIN=$(REGISTRY) torture/breakages.sh
+
+# Requests of each client of a model: 1, or 2, which takes a quarter of an hour and 10 GB.
+OPS ?= 1
+
+model: ## check the models of the laws (docs/model): each holds, and fails when one law is taken away; OPS=2: larger ones
+	OPS=$(OPS) docs/model/check.sh
 
 conformance: build $(CONFORMANCE) ## run the OCI distribution-spec's own suite, versions 1.0 and 1.1
 	DCS_BIN=$(CURDIR)/$(BIN) CONFORMANCE_BIN=$(CONFORMANCE) go test -tags conformance -count=1 -v ./conformance

@@ -31,7 +31,7 @@ var arrows = []struct {
 	{"bench/process", nil},
 	{"cmd/dcs", []string{
 		"internal/credential", "internal/gc", "internal/index", "internal/inspect", "internal/nearest",
-		"internal/owner", "internal/policy", "internal/serve", "internal/tree", "internal/ui", "internal/users",
+		"internal/owner", "internal/serve", "internal/store", "internal/tree", "internal/ui", "internal/users",
 		"pkg/config",
 	}},
 	{"pkg/server", []string{
@@ -39,34 +39,25 @@ var arrows = []struct {
 	}},
 	{"internal/serve", []string{
 		"internal/content/files", "internal/disk", "internal/event", "internal/gc", "internal/index",
-		"internal/index/sqlite", "internal/inspect", "internal/metrics", "internal/owner", "internal/policy",
-		"internal/reconcile", "internal/registry", "internal/stamp", "internal/tree", "internal/users", "pkg/config",
+		"internal/inspect", "internal/metrics", "internal/owner", "internal/reconcile", "internal/registry",
+		"internal/stamp", "internal/store", "internal/tree", "internal/users", "pkg/config",
 	}},
 	{"internal/metrics", []string{
 		"internal/event", "internal/index", "internal/inspect", "internal/registry",
 	}},
 	{"internal/inspect", []string{
-		"internal/image", "internal/index", "internal/index/sqlite", "internal/layout", "internal/nearest",
-		"internal/policy", "internal/reconcile", "internal/stamp", "internal/tree", "internal/ui",
+		"internal/image", "internal/index", "internal/layout", "internal/nearest", "internal/policy",
+		"internal/reconcile", "internal/stamp", "internal/store", "internal/tree", "internal/ui",
 	}},
 	{"internal/gc", []string{
-		"internal/disk", "internal/image", "internal/index", "internal/index/sqlite", "internal/layout",
-		"internal/policy", "internal/reconcile", "internal/stamp", "internal/tree", "pkg/config",
+		"internal/disk", "internal/image", "internal/index", "internal/layout", "internal/policy",
+		"internal/reconcile", "internal/stamp", "internal/store", "internal/tree",
 	}},
 	{"internal/registry", []string{
 		"internal/content", "internal/event", "internal/index", "internal/layout", "internal/manifest",
 	}},
-	{"internal/reconcile", []string{
-		"internal/index", "internal/layout", "internal/manifest", "internal/tree",
-	}},
-	{"internal/policy", []string{
-		"internal/index", "internal/layout",
-	}},
 	{"internal/image", []string{
 		"internal/index", "internal/layout",
-	}},
-	{"internal/index/sqlite", []string{
-		"internal/disk", "internal/failpoint", "internal/index", "internal/layout",
 	}},
 	{"internal/index/indextest", []string{
 		"internal/index", "internal/layout", "internal/manifest",
@@ -74,15 +65,10 @@ var arrows = []struct {
 	{"internal/users", []string{
 		"internal/credential", "internal/disk", "internal/tree",
 	}},
-	{"pkg/config", []string{
-		"internal/credential", "internal/disk", "internal/nearest",
-	}},
-	{"internal/nearest", nil},
 	{"internal/owner", nil},
 	{"internal/event", nil},
 	{"internal/stamp", nil},
 	{"internal/ui", nil},
-	{"internal/credential", nil},
 	{"internal/content/files", []string{
 		"internal/content", "internal/disk", "internal/failpoint", "internal/index", "internal/layout",
 		"internal/manifest", "internal/tree",
@@ -90,6 +76,24 @@ var arrows = []struct {
 	{"internal/content", []string{
 		"internal/manifest",
 	}},
+	{"internal/store", []string{
+		"internal/disk", "internal/index", "internal/index/sqlite", "internal/policy", "internal/reconcile",
+		"internal/tree", "pkg/config",
+	}},
+	{"internal/reconcile", []string{
+		"internal/index", "internal/layout", "internal/manifest", "internal/tree",
+	}},
+	{"internal/policy", []string{
+		"internal/index", "internal/layout",
+	}},
+	{"internal/index/sqlite", []string{
+		"internal/disk", "internal/failpoint", "internal/index", "internal/layout",
+	}},
+	{"pkg/config", []string{
+		"internal/credential", "internal/disk", "internal/nearest",
+	}},
+	{"internal/nearest", nil},
+	{"internal/credential", nil},
 	{"internal/tree", []string{
 		"internal/disk", "internal/failpoint", "internal/index", "internal/layout", "internal/manifest",
 	}},

@@ -10,8 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/jc-lab/docker-cache-server/internal/gc"
-	"github.com/jc-lab/docker-cache-server/internal/serve"
-	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -100,11 +98,8 @@ func (f gcFlags) collect(ctx context.Context, env *environment, cfg *config.Conf
 	if err != nil {
 		return err
 	}
-	dir, err := tree.At(cfg.Storage.Directory)
+	opener, err := newOpener(cfg, origins, log)
 	if err != nil {
-		return err
-	}
-	if err := becomeOwner(cfg); err != nil {
 		return err
 	}
 	if f.quiet {
@@ -113,7 +108,7 @@ func (f gcFlags) collect(ctx context.Context, env *environment, cfg *config.Conf
 	bar := ui.NewProgress(env.stderr, env.get)
 	defer bar.Close()
 	log.SetOutput(bar)
-	once := gc.Once{Dir: dir, Log: log, DryRun: f.dryRun, Repair: f.repair, Asked: asked(cfg, origins), NameAge: serve.NameAge(cfg),
+	command := gc.Command{Store: opener, DryRun: f.dryRun, Repair: f.repair,
 		Trail: cfg.Log.Format == "json", // text is for people, who have the table
 		OnProgress: func(p gc.Progress) {
 			if f.quiet {
@@ -121,7 +116,7 @@ func (f gcFlags) collect(ctx context.Context, env *environment, cfg *config.Conf
 			}
 			bar.Show(ui.Step{What: p.Phase.String(), Done: p.Done, Total: p.Total, Bytes: p.Bytes})
 		}}
-	rep, err := once.Run(ctx)
+	rep, err := command.Run(ctx)
 	bar.Close()
 	return firstOf(err, f.print(env, rep, err), unmended(rep))
 }

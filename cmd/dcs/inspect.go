@@ -7,8 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/jc-lab/docker-cache-server/internal/inspect"
-	"github.com/jc-lab/docker-cache-server/internal/serve"
-	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -194,7 +192,7 @@ func (f inspectFlags) verify(env *environment, cmd *cobra.Command) error {
 	found, err := source.Check(cmd.Context(), f.deep, out)
 	bar.Close()
 	if err == nil && found > 0 {
-		err = &problemsError{fmt.Errorf("%s found in %s", ui.Count(int64(found), "problem"), source.Dir),
+		err = &problemsError{fmt.Errorf("%s found in %s", ui.Count(int64(found), "problem"), source.Store.Dir),
 			"dcs gc --repair mends what can be mended; with --dry-run it says how"}
 	}
 	return err
@@ -217,11 +215,8 @@ func newSource(env *environment, cmd *cobra.Command) (*inspect.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := becomeOwner(cfg); err != nil {
-		return nil, err
-	}
-	dir, err := tree.At(cfg.Storage.Directory)
-	return &inspect.Source{Dir: dir, Log: log, Asked: asked(cfg, origins), NameAge: serve.NameAge(cfg)}, err
+	opener, err := newOpener(cfg, origins, log)
+	return &inspect.Source{Store: opener}, err
 }
 
 func newOutput(env *environment, format string) inspect.Output {

@@ -9,16 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
-	"github.com/jc-lab/docker-cache-server/internal/gc"
-	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/serve"
+	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
@@ -103,33 +101,13 @@ func (r *remembering) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// hint is what people can do about an error, if anything.
-func hint(err error) string {
-	var hinted interface{ Hint() string }
-	switch {
-	case errors.As(err, &hinted):
-		return hinted.Hint()
-	case errors.Is(err, index.ErrCorrupt):
-		return "start dcs serve: it puts the file aside and rebuilds the index from disk"
-	case errors.Is(err, index.ErrFull):
-		return "make some room on the disk; unfinished uploads are removed first"
-	case errors.Is(err, fs.ErrPermission):
-		return "run it as the user that owns the data directory, or as root"
-	case errors.Is(err, index.ErrOlder):
-		return "restart dcs serve: it brings the index up to date, and so does dcs gc where no server runs"
-	case errors.Is(err, index.ErrNewer):
-		return "use the version of dcs that wrote it, or a newer one"
-	}
-	return ""
-}
-
 func exitCode(err error) int {
 	var (
 		usage  *usageError
 		conf   *config.Error
-		grace  *gc.GraceError
+		grace  *store.GraceError
 		locked *tree.LockedError
-		wrong  *gc.WrongIndexError
+		wrong  *store.WrongIndexError
 		nobody *serve.NoUsersError
 		cert   *serve.CertificateError
 		flaws  *problemsError
@@ -155,13 +133,6 @@ type usageError struct {
 
 func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
-func (e *usageError) Hint() string {
-	var hinted interface{ Hint() string }
-	if errors.As(e.err, &hinted) {
-		return hinted.Hint()
-	}
-	return e.hint
-}
 
 // problemsError says that a store was checked and is not as it should be.
 type problemsError struct {
@@ -170,7 +141,6 @@ type problemsError struct {
 }
 
 func (e *problemsError) Error() string { return e.err.Error() }
-func (e *problemsError) Hint() string  { return e.hint }
 
 func newRootCommand(env *environment) *cobra.Command {
 	root := &cobra.Command{

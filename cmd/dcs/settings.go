@@ -9,8 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/jc-lab/docker-cache-server/internal/owner"
-	"github.com/jc-lab/docker-cache-server/internal/policy"
-	"github.com/jc-lab/docker-cache-server/internal/serve"
+	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
@@ -98,16 +97,14 @@ func becomeOwner(cfg *config.Config) error {
 	return owner.Become(string(dir))
 }
 
-// asked is the policy that was configured on purpose. The rest is left to what the server promised.
-func asked(cfg *config.Config, origins config.Origins) policy.Request {
-	r := policy.Request{Default: serve.Policy(cfg)}
-	if origins.Explicit("cache.ttl") {
-		r.TTL = &cfg.Cache.TTL
+// newOpener says which store a configuration names, and what the operator asked for. root becomes the owner of the
+// data directory first.
+func newOpener(cfg *config.Config, origins config.Origins, log logrus.FieldLogger) (store.Opener, error) {
+	if err := becomeOwner(cfg); err != nil {
+		return store.Opener{}, err
 	}
-	if origins.Explicit("cache.grace") {
-		r.Grace = &cfg.Cache.Grace
-	}
-	return r
+	dir, err := tree.At(cfg.Storage.Directory)
+	return store.Opener{Dir: dir, Log: log, Asked: store.Asked(cfg, origins), NameAge: store.NameAge(cfg)}, err
 }
 
 func (env *environment) get(name string) string {
@@ -131,6 +128,7 @@ func newLogger(env *environment, cfg *config.Config) (*logrus.Logger, error) {
 	log := logrus.New()
 	log.SetOutput(env.stderr)
 	log.SetLevel(level)
+	log.AddHook(hintHook{})
 	log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, TimestampFormat: logTime, DisableColors: !ui.Colour(env.stderr, env.get)})
 	if cfg.Log.Format == "json" {
 		log.SetFormatter(&logrus.JSONFormatter{TimestampFormat: logTime})

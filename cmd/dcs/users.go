@@ -83,7 +83,7 @@ about 60 ms of CPU.` + usersStatus,
 			}
 			replaced, err := file.Add(args[0], password, cost)
 			if errors.Is(err, fs.ErrNotExist) {
-				return &missingDirectory{err}
+				return missingDirectory(err)
 			}
 			if err != nil {
 				return err
@@ -109,13 +109,10 @@ about 60 ms of CPU.` + usersStatus,
 // seconds for a login.
 const minCost, maxCost = 10, 16
 
-// missingDirectory is a file of users that has nowhere to be.
-type missingDirectory struct{ error }
-
-func (e missingDirectory) Unwrap() error { return e.error }
-
-func (missingDirectory) Hint() string {
-	return "name the directory of the server (--storage.directory), or make it for the user that runs dcs serve: install -d -o USER DIR"
+// missingDirectory is the error for a users file whose directory does not exist.
+func missingDirectory(err error) error {
+	return &hintedError{err, "name the directory of the server (--storage.directory), " +
+		"or make it for the user that runs dcs serve: install -d -o USER DIR"}
 }
 
 func newUsersRemoveCommand(env *environment) *cobra.Command {
@@ -136,7 +133,7 @@ func newUsersRemoveCommand(env *environment) *cobra.Command {
 			}
 			err = file.Remove(args[0])
 			if errors.Is(err, users.ErrNotFound) {
-				return &unknownUser{err, args[0], file, configured(cfg)}
+				return &hintedError{err, hintForUser(args[0], file, configured(cfg))}
 			}
 			if err != nil {
 				return err
@@ -152,21 +149,13 @@ func newUsersRemoveCommand(env *environment) *cobra.Command {
 	return cmd
 }
 
-// unknownUser is a user whom the file does not have.
-type unknownUser struct {
-	error
-	name       string
-	file       *users.File
-	configured []string
-}
-
-func (e *unknownUser) Unwrap() error { return e.error }
-func (e *unknownUser) Hint() string {
-	if slices.Contains(e.configured, e.name) {
+// hintForUser says where a user may be whom the file does not have.
+func hintForUser(name string, file *users.File, configured []string) string {
+	if slices.Contains(configured, name) {
 		return "it is in auth.users of the configuration: remove it there, and reload the server (SIGHUP)"
 	}
-	if names, err := e.file.List(); err == nil {
-		if meant := nearest.Name(e.name, names); meant != "" {
+	if names, err := file.List(); err == nil {
+		if meant := nearest.Name(name, names); meant != "" {
 			return "did you mean " + meant + "?"
 		}
 	}
@@ -227,7 +216,7 @@ func listUsers(env *environment, file *users.File, configured []string) error {
 func checkFile(file *users.File) error {
 	err := file.Check()
 	if errors.Is(err, fs.ErrNotExist) {
-		return &missingDirectory{err}
+		return missingDirectory(err)
 	}
 	return err
 }

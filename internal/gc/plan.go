@@ -143,11 +143,6 @@ func (e *UnreadError) Error() string {
 	return s + " could not be read as a whole: nothing of it is removed, and no blob, since it may need that"
 }
 
-// Hint says what the operator can do.
-func (e *UnreadError) Hint() string {
-	return "dcs inspect --check names what cannot be read; see to its permissions and to the disk"
-}
-
 // cutoffs are those of the policy, but none is later than the beginning of the run.
 func (c *Collector) cutoffs(p index.Policy) index.Cutoffs {
 	cut := policy.Cutoffs(p, c.Index.Back)

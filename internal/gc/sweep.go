@@ -45,6 +45,9 @@ func (s *Sweeper) Sweep(ctx context.Context, now Schedule, changes <-chan Schedu
 	}
 }
 
+// gatePoll is how often a Sweeper looks whether the gate is open.
+const gatePoll = 200 * time.Millisecond
+
 // idle is a wait without end.
 const idle = -1
 

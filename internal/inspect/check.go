@@ -9,6 +9,7 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/reconcile"
+	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 )
 
@@ -35,8 +36,8 @@ func (s Source) Check(ctx context.Context, deep bool, out Output) (found int, er
 	if err := out.check(); err != nil {
 		return 0, err
 	}
-	err = s.with(ctx, func(ix index.Store, _ index.Policy) error {
-		o := reconcile.CheckOptions{Dir: s.Dir, Index: ix, Deep: deep}
+	err = s.with(ctx, func(st *store.Store) error {
+		o := reconcile.CheckOptions{Dir: st.Dir, Index: st.Index, Deep: deep}
 		if out.OnProgress != nil {
 			o.OnSeen = func(things, _ int64) { out.OnProgress(things, 0) }
 		}
@@ -46,7 +47,7 @@ func (s Source) Check(ctx context.Context, deep bool, out Output) (found int, er
 		}
 		found = len(problems)
 		if !seen.Indexed {
-			if err := s.warnUnheld(ctx, ix); err != nil {
+			if err := s.warnUnheld(ctx, st.Index); err != nil {
 				return err
 			}
 		}
@@ -62,7 +63,7 @@ func (s Source) warnUnheld(ctx context.Context, ix index.Store) error {
 	if whole {
 		why = "no server runs, and the next one compares the index with the disk"
 	}
-	s.Log.Warn(why + ": it was not held against the disk")
+	s.Store.Log.Warn(why + ": it was not held against the disk")
 	return err
 }
 

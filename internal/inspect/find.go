@@ -23,9 +23,6 @@ type NotFoundError struct {
 
 func (e *NotFoundError) Error() string { return e.What }
 
-// Hint says what to ask for instead.
-func (e *NotFoundError) Hint() string { return e.Try }
-
 // finder looks up one image. The index has an answer for each whole name. What only starts like a
 // digest, and what people may have meant, is read from the directories of the repository.
 type finder struct {

@@ -36,9 +36,6 @@ type ReferenceError struct {
 
 func (e *ReferenceError) Error() string { return fmt.Sprintf("image %q: %s", e.Text, e.Reason) }
 
-// Hint says how it is done.
-func (e *ReferenceError) Hint() string { return e.Try }
-
 // ParseReference reads NAME[:TAG][@DIGEST]. As with docker the digest decides when there are both.
 func ParseReference(text string) (Reference, error) {
 	fail := func(reason, try string) (Reference, error) { return Reference{}, &ReferenceError{text, reason, try} }

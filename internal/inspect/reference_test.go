@@ -35,7 +35,7 @@ func TestParseReference(t *testing.T) {
 			}
 			continue
 		}
-		if !errors.As(err, &wrong) || wrong.Hint() == "" || !strings.Contains(err.Error(), text) {
+		if !errors.As(err, &wrong) || wrong.Try == "" || !strings.Contains(err.Error(), text) {
 			t.Errorf("%q: %+v, %v", text, ref, err)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/manifest"
 	"github.com/jc-lab/docker-cache-server/internal/policy"
+	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
@@ -38,7 +39,7 @@ func listed(t *testing.T, s Source, o Options) string {
 func TestADirectoryWithoutARegistryIsLeftAlone(t *testing.T) {
 	dir := t.TempDir()
 	var none *tree.NoStoreError
-	if err := (Source{Dir: tree.Dir(dir), Log: quiet()}).List(t.Context(), Options{}, Output{To: os.Stderr}); !errors.As(err, &none) {
+	if err := (Source{store.Opener{Dir: tree.Dir(dir), Log: quiet()}}).List(t.Context(), Options{}, Output{To: os.Stderr}); !errors.As(err, &none) {
 		t.Errorf("%v", err)
 	}
 	if entries, err := os.ReadDir(dir); len(entries) > 0 || err != nil {
@@ -63,7 +64,7 @@ func TestADirectoryThatWasNeverIndexed(t *testing.T) {
 	write(layout.Path{Kind: layout.LayerLink, Repository: "app", Digest: layer}, layer.String())
 	write(layout.Path{Kind: layout.RevisionLink, Repository: "app", Digest: d}, d.String())
 	write(layout.Path{Kind: layout.TagLink, Repository: "app", Tag: "v1"}, d.String())
-	out := listed(t, Source{Dir: dir, Log: quiet(), Asked: policy.Request{Default: rules}}, Options{Kind: Tags})
+	out := listed(t, Source{store.Opener{Dir: dir, Log: quiet(), Asked: policy.Request{Default: rules}}}, Options{Kind: Tags})
 	if !strings.Contains(out, "app,v1,"+d.String()+","+ociManifest+",") {
 		t.Error(out)
 	}
@@ -90,9 +91,9 @@ func TestPolicyAndQuietness(t *testing.T) {
 	w.must(ix.Promise(t.Context(), index.Policy{TTL: 10 * day, Grace: 2 * time.Hour, Resolution: time.Minute}))
 	w.manifest("app", "m", manifest.Manifest{})
 	w.tag("app", "v1", "m")
-	expires := func(s Source) time.Duration {
+	expires := func(s store.Opener) time.Duration {
 		s.Dir, s.Log, s.Asked.Default = dir, quiet(), rules
-		fields := strings.Split(strings.Split(listed(t, s, Options{Kind: Tags}), "\n")[1], ",")
+		fields := strings.Split(strings.Split(listed(t, Source{s}, Options{Kind: Tags}), "\n")[1], ",")
 		used, err1 := time.Parse(time.RFC3339, fields[6])
 		due, err2 := time.Parse(time.RFC3339, fields[7])
 		w.must(errors.Join(err1, err2))
@@ -102,13 +103,13 @@ func TestPolicyAndQuietness(t *testing.T) {
 	check := func() {
 		for _, tt := range []struct {
 			name string
-			s    Source
+			s    store.Opener
 			want time.Duration
 		}{
-			{"the server's", Source{}, 10*day + time.Minute},
-			{"another ttl", Source{Asked: policy.Request{TTL: &ttl}}, 3*day + time.Minute},
-			{"a grace longer than the ttl", Source{Asked: policy.Request{Grace: &long}}, 20*day + time.Minute},
-			{"no less than what is owed", Source{Asked: policy.Request{TTL: &short, Grace: &short}}, 2*time.Hour + time.Minute},
+			{"the server's", store.Opener{}, 10*day + time.Minute},
+			{"another ttl", store.Opener{Asked: policy.Request{TTL: &ttl}}, 3*day + time.Minute},
+			{"a grace longer than the ttl", store.Opener{Asked: policy.Request{Grace: &long}}, 20*day + time.Minute},
+			{"no less than what is owed", store.Opener{Asked: policy.Request{TTL: &short, Grace: &short}}, 2*time.Hour + time.Minute},
 		} {
 			if got := expires(tt.s); got != tt.want {
 				t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
@@ -120,7 +121,7 @@ func TestPolicyAndQuietness(t *testing.T) {
 	before, err := os.ReadFile(dir.Index())
 	w.must(err)
 	t.Chdir(filepath.Dir(string(dir)))
-	listed(t, Source{Dir: tree.Dir(filepath.Base(string(dir))), Log: quiet()}, Options{}) // a relative directory
+	listed(t, Source{store.Opener{Dir: tree.Dir(filepath.Base(string(dir))), Log: quiet()}}, Options{}) // a relative directory
 	check()
 	after, err := os.ReadFile(dir.Index())
 	w.must(err)

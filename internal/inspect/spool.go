@@ -16,11 +16,6 @@ type SortError struct{ err error }
 func (e *SortError) Error() string { return "sort in a temporary file: " + e.err.Error() }
 func (e *SortError) Unwrap() error { return e.err }
 
-// Hint says what the operator can do.
-func (e *SortError) Hint() string {
-	return "make room in " + os.TempDir() + ", name another directory by TMPDIR, or ask for fewer rows by --limit"
-}
-
 // line is a row on its way to the output.
 type line struct {
 	Rank int64

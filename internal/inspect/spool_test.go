@@ -78,13 +78,13 @@ func TestDigestsAreToldApart(t *testing.T) {
 	}
 }
 
-// Without room for the file there is an error that says what to do, and not half a list.
+// Without room for the file there is an error of its own type, and not half a list.
 func TestATemporaryDirectoryThatIsMissing(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir()+"/missing")
 	s := newSpool(Options{}, func(*line) {})
 	s.most = 10
 	err := s.add(line{Text: []byte("longer than that")})
-	if sorting, ok := errors.AsType[*SortError](err); !ok || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(sorting.Hint(), os.TempDir()) {
+	if _, ok := errors.AsType[*SortError](err); !ok || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
 }

@@ -484,7 +484,7 @@ func TestHints(t *testing.T) {
 	} {
 		var unknown *NotFoundError
 		_, err := s.tree(tt.ref)
-		if !errors.As(err, &unknown) || !strings.Contains(err.Error(), tt.what) || !strings.Contains(unknown.Hint(), tt.hint) {
+		if !errors.As(err, &unknown) || !strings.Contains(err.Error(), tt.what) || !strings.Contains(unknown.Try, tt.hint) {
 			t.Errorf("%s: %v; hint %+v", tt.ref, err, unknown)
 		}
 	}
@@ -508,8 +508,8 @@ func TestADigestAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, repo := range []string{"one/app", "other/app"} {
-		if name := repo + "@" + twice.String()[:19]; !strings.Contains(unknown.Hint(), name) {
-			t.Errorf("%s is not among %s", name, unknown.Hint())
+		if name := repo + "@" + twice.String()[:19]; !strings.Contains(unknown.Try, name) {
+			t.Errorf("%s is not among %s", name, unknown.Try)
 		} else if tree, err := s.tree(name); err != nil || tree.Repository != repo {
 			t.Errorf("the hint %s: %v", name, err)
 		}
@@ -548,8 +548,8 @@ func (s shop) ambiguous(start string, digests ...digest.Digest) {
 		s.t.Fatalf("%s: %v", start, err)
 	}
 	for _, d := range digests {
-		if !strings.Contains(unknown.Hint(), "app@"+d.String()) {
-			s.t.Errorf("%s is not among %s", d, unknown.Hint())
+		if !strings.Contains(unknown.Try, "app@"+d.String()) {
+			s.t.Errorf("%s is not among %s", d, unknown.Try)
 		}
 	}
 }
@@ -561,7 +561,7 @@ func TestUnknownWhileTheIndexIsRebuilt(t *testing.T) {
 	s.must(err)
 	_, err = s.tree("app")
 	var unknown *NotFoundError
-	if !errors.As(err, &unknown) || !strings.Contains(unknown.Hint(), "being rebuilt") {
+	if !errors.As(err, &unknown) || !strings.Contains(unknown.Try, "being rebuilt") {
 		t.Errorf("%v, %+v", err, unknown)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 )
 
@@ -23,8 +23,8 @@ var treeTable = []ui.Column{{Title: "DIGEST"}, {Title: "KIND", Flexible: true, M
 
 // Image opens the index and writes one image as a tree, or as one object. There is no CSV of a tree.
 func (s Source) Image(ctx context.Context, ref Reference, out Output, branches ui.Branches) error {
-	return s.with(ctx, func(ix index.Store, p index.Policy) error {
-		t, err := ReadTree(ctx, ix, p, s.Dir, ref)
+	return s.with(ctx, func(st *store.Store) error {
+		t, err := ReadTree(ctx, st.Index, st.Policy, st.Dir, ref)
 		if err != nil {
 			return err
 		}

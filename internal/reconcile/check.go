@@ -133,7 +133,7 @@ func (c *checker) tree() error {
 	var refused *tree.LinksError
 	if errors.As(w.Refused(), &refused) {
 		for _, l := range refused.Links {
-			c.found(Problem{Flaw: Refused, File: c.relative(l.Link), Detail: l.Why + ": " + l.Hint()})
+			c.found(Problem{Flaw: Refused, File: c.relative(l.Link), Detail: l.Why + ": " + l.Remedy})
 		}
 	}
 	return nil

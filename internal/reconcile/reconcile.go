@@ -112,7 +112,7 @@ func (r *rebuild) bar(err error) error {
 	if !errors.As(err, &refused) {
 		return err
 	}
-	return errors.Join(err, r.Index.BarGate(r.ctx, r.Token, index.Bar{Why: refused.Error(), Hint: refused.Hint()}))
+	return errors.Join(err, r.Index.BarGate(r.ctx, r.Token, index.Bar{Why: refused.Error(), Hint: refused.Links[0].Remedy}))
 }
 
 // unread is what was passed over, as long as that is little.

@@ -337,7 +337,7 @@ func TestFileTimesVoidNoPromise(t *testing.T) {
 	for _, passed := range []time.Duration{0, short} {
 		w.pass(passed)
 		w.restart() // which finds nothing to adopt any more
-		c := gc.Collector{Dir: w.s.store.dir, Tree: w.s.store.tree, Index: w.s.store.index, Log: w.s.log}
+		c := gc.Collector{Dir: w.s.store.Dir, Tree: w.s.store.Tree, Index: w.s.store.Index, Log: w.s.log}
 		rep, err := c.Run(t.Context(), w.s.policy(), false)
 		var held *index.HeldError
 		if !errors.As(err, &held) || !held.Until.Equal(promised) || rep.Removed.Any() || !time.Time(rep.NothingBefore).Equal(promised) || rep.HeldBy != gc.HeldByFileDates {
@@ -448,18 +448,18 @@ func TestAnIndexReplacedWhileServingIsRebuilt(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			w.push("before:v1", w.image(1))
-			id := w.s.store.index.ID()
+			id := w.s.store.Index.ID()
 			if err := replace(w.dir + "/.metadata/index.db"); err != nil {
 				t.Fatal(err)
 			}
 			w.push("between:v1", w.image(1)) // the server goes on meanwhile
 			w.s.keeper.watch(t.Context())
 			w.awaitGate()
-			if w.s.store.index.ID() == id {
+			if w.s.store.Index.ID() == id {
 				t.Error("the server goes on with an index that nobody will find again")
 			}
-			if holder, err := w.s.store.dir.Live(); err != nil || holder == nil || holder.Index != w.s.store.index.ID() {
-				t.Errorf("the lock names %+v, %v; want index %s", holder, err, w.s.store.index.ID())
+			if holder, err := w.s.store.Dir.Live(); err != nil || holder == nil || holder.Index != w.s.store.Index.ID() {
+				t.Errorf("the lock names %+v, %v; want index %s", holder, err, w.s.store.Index.ID())
 			}
 			if got := w.totals(); got.Tags != 2 {
 				t.Errorf("rebuilt to %+v; want two images", got)
@@ -482,7 +482,7 @@ func TestOneBadFileHoldsUpNothingElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.pass(ttl + 2*time.Minute)
-	c := gc.Collector{Dir: w.s.store.dir, Tree: w.s.store.tree, Index: w.s.store.index, Log: w.s.log}
+	c := gc.Collector{Dir: w.s.store.Dir, Tree: w.s.store.Tree, Index: w.s.store.Index, Log: w.s.log}
 	rep, err := c.Run(t.Context(), w.s.policy(), false)
 	if err == nil || !strings.Contains(err.Error(), link) {
 		t.Errorf("run = %v; want the bad link named", err)
@@ -529,7 +529,7 @@ func TestAGateThatAnInterruptedGCLeftShutIsOpenedAgain(t *testing.T) {
 	w := newWorld(t)
 	img := w.image(1)
 	w.push("app:v1", img)
-	if _, err := w.s.store.index.CloseGate(t.Context()); err != nil { // and was killed
+	if _, err := w.s.store.Index.CloseGate(t.Context()); err != nil { // and was killed
 		t.Fatal(err)
 	}
 	w.want(503, "DELETE", "/v2/app/manifests/"+hashOf(t, img), nil, "")

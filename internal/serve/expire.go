@@ -9,6 +9,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/event"
 	"github.com/jc-lab/docker-cache-server/internal/gc"
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -58,7 +59,7 @@ func (c *cleaner) ended(rep gc.Report, err error) {
 }
 
 func schedule(cfg *config.Config) gc.Schedule {
-	return gc.Schedule{Policy: Policy(cfg), Interval: cfg.Cache.CleanupInterval}
+	return gc.Schedule{Policy: store.PolicyOf(cfg), Interval: cfg.Cache.CleanupInterval}
 }
 
 // Expire does one run of gc now. A ttl of 0 is that of the configuration.

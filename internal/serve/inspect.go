@@ -14,15 +14,15 @@ func (s *Server) Inspect(ctx context.Context, o inspect.Options) (list inspect.L
 		return list, false, err
 	}
 	defer leave()
-	if whole, err = s.store.index.Whole(ctx); err == nil {
-		list, err = inspect.List(ctx, s.store.index, s.policy(), o)
+	if whole, err = s.store.Index.Whole(ctx); err == nil {
+		list, err = inspect.List(ctx, s.store.Index, s.policy(), o)
 	}
 	return list, whole, cause(ctx, err)
 }
 
 // Stats counts what is stored, from counters of the index.
 func (s *Server) Stats() (t index.Totals, err error) {
-	err = s.store.index.View(context.Background(), func(r index.Reader) error {
+	err = s.store.Index.View(context.Background(), func(r index.Reader) error {
 		t, err = r.Totals()
 		return err
 	})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/reconcile"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
+	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -18,7 +19,7 @@ import (
 // keeper keeps the index of a store whole. It compares the index with the tree when the server starts, and again when
 // the index was replaced, when a comparison failed, and when files that could not be read can be read.
 type keeper struct {
-	store  *store
+	store  *store.Served
 	met    *tree.Met
 	log    logrus.FieldLogger
 	config func() *config.Config
@@ -40,12 +41,12 @@ func (k *keeper) rebuild(ctx context.Context) {
 	k.unread = res.Unread
 	if err != nil {
 		if ctx.Err() == nil {
-			k.complain(err, "cannot compare the index with the disk; nothing is removed until that is done; trying again in a minute")
+			k.log.WithError(err).Error("cannot compare the index with the disk; nothing is removed until that is done; trying again in a minute")
 		}
 		return
 	}
 	for _, u := range res.Unread {
-		k.complain(u.Err, "a part of the tree cannot be read; until it can, nothing of its repository is removed, nor any blob")
+		k.log.WithError(u.Err).Error("a part of the tree cannot be read; until it can, nothing of its repository is removed, nor any blob")
 	}
 	if !opened {
 		return // another process began a rebuild after this one; watchGate looks again
@@ -53,8 +54,8 @@ func (k *keeper) rebuild(ctx context.Context) {
 	k.tellGate(true)
 	k.log.WithFields(logrus.Fields{"objects": res.Seen, "new": res.Adopted, "missing": res.Missing,
 		"duration_ms": milliseconds(time.Since(start))}).Info("index matches the disk")
-	if until, err := k.store.index.Held(ctx); err == nil && !until.IsZero() {
-		left := until.Sub(k.store.index.Now()).Round(time.Second)
+	if until, err := k.store.Index.Held(ctx); err == nil && !until.IsZero() {
+		left := until.Sub(k.store.Index.Now()).Round(time.Second)
 		k.log.WithField("until", stamp.Time(until).String()).Infof(
 			"existing images were imported with their file dates; nothing is removed for the next %s", config.FormatDuration(left))
 	}
@@ -66,29 +67,19 @@ var errLinksChanged = errors.New("symbolic links were made or changed during the
 // began to compare after this one.
 func (k *keeper) compare(ctx context.Context) (res reconcile.Result, opened bool, err error) {
 	cfg := k.config()
-	policy := Policy(cfg)
+	policy := store.PolicyOf(cfg)
 	k.met.Compare()
-	res, err = reconcile.Rebuild(ctx, reconcile.Options{Dir: k.store.dir, Index: k.store.index, Log: k.log,
-		NameAge: NameAge(cfg), Hold: policy.Grace + policy.Resolution,
-		Prune: func(dir string) { k.store.tree.Prune(dir, string(k.store.dir)) }})
+	res, err = reconcile.Rebuild(ctx, reconcile.Options{Dir: k.store.Dir, Index: k.store.Index, Log: k.log,
+		NameAge: store.NameAge(cfg), Hold: policy.Grace + policy.Resolution,
+		Prune: func(dir string) { k.store.Tree.Prune(dir, string(k.store.Dir)) }})
 	switch {
 	case err != nil:
 		return res, false, err
 	case !k.met.Judge(res.Followed):
 		return res, false, errLinksChanged
 	}
-	opened, err = k.store.index.OpenGate(ctx, res.Token, res.Repositories()...)
+	opened, err = k.store.Index.OpenGate(ctx, res.Token, res.Repositories()...)
 	return res, opened, err
-}
-
-// complain logs an error with its hint, if it has one.
-func (k *keeper) complain(err error, message string) {
-	log := k.log.WithError(err)
-	var hinted interface{ Hint() string }
-	if errors.As(err, &hinted) {
-		log = log.WithField("hint", hinted.Hint())
-	}
-	log.Error(message)
 }
 
 func (k *keeper) tellGate(open bool) {
@@ -99,17 +90,17 @@ func (k *keeper) tellGate(open bool) {
 
 // watch records the heartbeat, and makes sure that the lock, the ballast and the index are still where they were.
 func (k *keeper) watch(ctx context.Context) {
-	if err := k.store.keep(ctx); err != nil && ctx.Err() == nil {
-		k.complain(err, "cannot keep the lock of the data directory: another server may be at work in it")
+	if err := k.store.Keep(ctx); err != nil && ctx.Err() == nil {
+		k.log.WithError(err).Error("cannot keep the lock of the data directory: another server may be at work in it")
 	}
-	if err := k.store.tree.KeepBallast(k.store.dir.Ballast()); err != nil {
+	if err := k.store.Tree.KeepBallast(k.store.Dir.Ballast()); err != nil {
 		k.log.WithError(err).Error("cannot keep ballast on the disk")
 	}
-	if k.store.index.Lost() {
+	if k.store.Lost() {
 		k.reopen(ctx)
 		return
 	}
-	if err := k.store.index.Beat(ctx); err != nil && ctx.Err() == nil {
+	if err := k.store.Index.Beat(ctx); err != nil && ctx.Err() == nil {
 		k.log.WithError(err).Error("cannot record the heartbeat in the index")
 	}
 	k.watchGate(ctx)
@@ -118,7 +109,7 @@ func (k *keeper) watch(ctx context.Context) {
 // reopen opens the index that took the place of a lost one, and has it rebuilt.
 func (k *keeper) reopen(ctx context.Context) {
 	k.log.Error("the index was deleted or replaced while serving; it is rebuilt from disk, and everything that is not in it counts as used now")
-	if err := k.store.reopenIndex(ctx, Policy(k.config()), k.log); err != nil {
+	if err := k.store.Reopen(ctx, store.PolicyOf(k.config())); err != nil {
 		k.log.WithError(err).Error("cannot open the index again; trying again soon")
 		return
 	}
@@ -131,7 +122,7 @@ const retryPause = time.Minute
 // watchGate begins a rebuild when none runs and either the gate is closed, because a rebuild failed or a gc that began
 // one was interrupted, or something that could not be read now can be.
 func (k *keeper) watchGate(ctx context.Context) {
-	open, err := k.store.index.GateOpen(ctx)
+	open, err := k.store.Index.GateOpen(ctx)
 	if err != nil || time.Since(k.retried) < retryPause || !k.rebuilding.TryLock() {
 		return
 	}

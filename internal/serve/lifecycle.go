@@ -137,5 +137,5 @@ func (s *Server) stop(ctx context.Context) error {
 	s.tasks.end()
 	s.requestLog.summarize(time.Now().Add(failureWindow)) // the window ends now
 	err = errors.Join(err, s.callbacks.finish(ctx))
-	return errors.Join(err, s.store.index.Beat(context.Background()), s.store.close()) // the store was watched until now
+	return errors.Join(err, s.store.Close())
 }

@@ -46,7 +46,7 @@ func (w *world) forget() {
 // problems is what a check finds; a deep one reads every blob.
 func (w *world) problems(deep bool) []reconcile.Problem {
 	w.Helper()
-	found, _, err := reconcile.Check(w.Context(), reconcile.CheckOptions{Dir: w.s.store.dir, Index: w.s.store.index, Deep: deep})
+	found, _, err := reconcile.Check(w.Context(), reconcile.CheckOptions{Dir: w.s.store.Dir, Index: w.s.store.Index, Deep: deep})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func TestALinkThatAppearsIsJudgedBeforeAnythingIsRemoved(t *testing.T) {
 			}
 			w.pull("alias/app:v1")
 			w.s.keeper.rebuild(t.Context())
-			if bar, err := w.s.store.index.Barred(t.Context()); err != nil || bar == nil || !strings.Contains(bar.Why, link) {
+			if bar, err := w.s.store.Index.Barred(t.Context()); err != nil || bar == nil || !strings.Contains(bar.Why, link) {
 				t.Fatalf("the gate is barred by %+v, %v; want %s", bar, err, link)
 			}
 			w.pull("alias/app:v1")
@@ -188,7 +188,7 @@ func TestALinkThatIsFollowedHoldsUpNothing(t *testing.T) {
 	w.push("team/app:v1", w.image(2))
 	w.outside("docker/registry/v2/repositories/team")
 	open := func() bool {
-		open, err := w.s.store.index.GateOpen(t.Context())
+		open, err := w.s.store.Index.GateOpen(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -205,18 +205,3 @@ func (e *ListenError) Error() string { return fmt.Sprintf("listen on %s: %v", e.
 
 // Unwrap is for errors.As.
 func (e *ListenError) Unwrap() error { return e.Err }
-
-// Hint says what the operator can do.
-func (e *ListenError) Hint() string {
-	another := "choose another --server.port (or --server.address)"
-	if e.Key == "debug.address" {
-		another = "choose another --debug.address, or turn it off: --debug.address ''"
-	}
-	switch {
-	case errors.Is(e.Err, syscall.EACCES):
-		return "low ports are for root and for who has CAP_NET_BIND_SERVICE; " + another
-	case errors.Is(e.Err, syscall.EADDRINUSE):
-		return "stop what listens there, or " + another
-	}
-	return another
-}

@@ -74,7 +74,7 @@ func TestAListIsFullOrAnError(t *testing.T) {
 		w.want(200, "GET", c.list, nil, "")
 	}
 	mend := unreadable(tag)
-	if _, err := w.s.store.index.CloseGate(t.Context()); err != nil { // so that the tree is walked
+	if _, err := w.s.store.Index.CloseGate(t.Context()); err != nil { // so that the tree is walked
 		t.Fatal(err)
 	}
 	if status := w.do("GET", "/v2/app/tags/list", nil, "").StatusCode; status < 500 {

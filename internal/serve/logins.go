@@ -10,6 +10,7 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/event"
 	"github.com/jc-lab/docker-cache-server/internal/registry"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/internal/users"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -33,11 +34,6 @@ func (e *NoUsersError) Error() string {
 
 // Is makes every NoUsersError an ErrNoUsers.
 func (e *NoUsersError) Is(target error) bool { return target == ErrNoUsers }
-
-// Hint says what the operator can do.
-func (e *NoUsersError) Hint() string {
-	return fmt.Sprintf("add one (dcs users add NAME --auth.htpasswd %s), or serve without login: --auth.enabled=false", e.Htpasswd)
-}
 
 // logins say who may use the registry: whom the program around it lets in, the configured users together with those
 // of the htpasswd file, or everybody.
@@ -97,7 +93,7 @@ func (l *logins) read(cfg *config.Config) (*users.Verifier, error) {
 	if l.ask != nil || !cfg.Auth.Enabled {
 		return nil, nil
 	}
-	o := users.VerifierOptions{Path: Htpasswd(cfg), Access: l.reach, After: l.users.Load()}
+	o := users.VerifierOptions{Path: users.Path(cfg.Auth.Htpasswd, tree.Dir(cfg.Storage.Directory)), Access: l.reach, After: l.users.Load()}
 	o.OnChange = func(n int, err error) { l.changed(o.Path, n, err) }
 	for _, u := range cfg.Auth.Users {
 		o.Users = append(o.Users, users.Credential{Name: u.Username, Password: u.Password})

@@ -141,7 +141,7 @@ func TestMetricsCostNoLookAtTheWholeStoreEach(t *testing.T) {
 func TestMetricsSayNothingOfAnIndexThatIsNotWhole(t *testing.T) {
 	w := newWorld(t)
 	w.push("app:v1", w.image(1))
-	token, err := w.s.store.index.CloseGate(t.Context())
+	token, err := w.s.store.Index.CloseGate(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func TestMetricsSayNothingOfAnIndexThatIsNotWhole(t *testing.T) {
 	if _, is := got[`dcs_store_due_bytes{within="1d"}`]; is || got[`dcs_store_objects{kind="tag"}`] != 1 {
 		t.Errorf("while the index is compared with the disk: %v", got)
 	}
-	if _, err := w.s.store.index.OpenGate(t.Context(), token); err != nil {
+	if _, err := w.s.store.Index.OpenGate(t.Context(), token); err != nil {
 		t.Fatal(err)
 	}
 	_, got = scrape(t, w.s)

@@ -475,7 +475,7 @@ func (m *model) restartServer(string) { m.restart() }
 // crash goes on with the files as they are at this moment, as after kill -9.
 func (m *model) crash(string) {
 	m.crashes++
-	if err := m.s.store.index.Beat(m.Context()); err != nil { // every 5 s, which are hours here
+	if err := m.s.store.Index.Beat(m.Context()); err != nil { // every 5 s, which are hours here
 		m.Fatal(err)
 	}
 	elsewhere := m.TempDir()

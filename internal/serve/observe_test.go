@@ -345,11 +345,11 @@ func TestObserversHearOfEachFileThatGoesOnce(t *testing.T) {
 	// The row and the file of a blob may part company: by a crash between the two, or by hand.
 	half, lost, empty := o.fileOf("half placed"), o.upload("app", []byte("removed by hand")), layout.BlobKey(digest.FromString("never came"))
 	for _, k := range []layout.Key{layout.BlobKey(half), empty} {
-		if err := o.s.store.index.Claim(t.Context(), index.Claim{Key: k, Size: 1}); err != nil {
+		if err := o.s.store.Index.Claim(t.Context(), index.Claim{Key: k, Size: 1}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Remove(o.s.store.dir.File(layout.BlobKey(digest.Digest(lost)).Path())); err != nil {
+	if err := os.Remove(o.s.store.Dir.File(layout.BlobKey(digest.Digest(lost)).Path())); err != nil {
 		t.Fatal(err)
 	}
 	o.want(202, "DELETE", "/v2/app/manifests/"+digestOf(deleted), nil, "")
@@ -374,7 +374,7 @@ func TestObserversHearOfEachFileThatGoesOnce(t *testing.T) {
 func (o *observed) fileOf(content string) digest.Digest {
 	o.Helper()
 	d := digest.FromString(content)
-	file := o.s.store.dir.File(layout.BlobKey(d).Path())
+	file := o.s.store.Dir.File(layout.BlobKey(d).Path())
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		o.Fatal(err)
 	}
@@ -386,7 +386,7 @@ func (o *observed) fileOf(content string) digest.Digest {
 
 func (o *observed) known(k layout.Key) (known bool) {
 	o.Helper()
-	err := o.s.store.index.View(o.Context(), func(r index.Reader) error {
+	err := o.s.store.Index.View(o.Context(), func(r index.Reader) error {
 		row, err := r.Row(k)
 		known = row != nil
 		return err

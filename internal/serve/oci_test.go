@@ -129,7 +129,7 @@ func TestReferrers(t *testing.T) {
 func TestAListThatMayBeIncompleteSaysSo(t *testing.T) {
 	w := newWorld(t)
 	w.push("app:v1", w.image(1))
-	if _, err := w.s.store.index.CloseGate(t.Context()); err != nil {
+	if _, err := w.s.store.Index.CloseGate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if warning := w.want(200, "GET", "/v2/app/referrers/"+digestOf(nil), nil, "").Header.Get("Warning"); !strings.HasPrefix(warning, "299 - ") {
@@ -225,7 +225,7 @@ func TestDigestsOfEveryAlgorithm(t *testing.T) {
 // clean wants a deep check to find nothing.
 func (w *world) clean() {
 	w.Helper()
-	problems, _, err := reconcile.Check(w.Context(), reconcile.CheckOptions{Dir: w.s.store.dir, Index: w.s.store.index, Deep: true})
+	problems, _, err := reconcile.Check(w.Context(), reconcile.CheckOptions{Dir: w.s.store.Dir, Index: w.s.store.Index, Deep: true})
 	if err != nil || len(problems) > 0 {
 		w.Errorf("%+v %v", problems, err)
 	}
@@ -477,14 +477,14 @@ func TestListsAreTheSameWhileTheGateIsShut(t *testing.T) {
 	w.upload("uploads/only", []byte("a layer"))
 	repos = append(repos, "tagged")
 	shut := func() {
-		if _, err := w.s.store.index.CloseGate(t.Context()); err != nil {
+		if _, err := w.s.store.Index.CloseGate(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	open := func() {
-		token, err := w.s.store.index.CloseGate(t.Context())
+		token, err := w.s.store.Index.CloseGate(t.Context())
 		if err == nil {
-			_, err = w.s.store.index.OpenGate(t.Context(), token)
+			_, err = w.s.store.Index.OpenGate(t.Context(), token)
 		}
 		if err != nil {
 			t.Fatal(err)

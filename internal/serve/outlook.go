@@ -75,9 +75,9 @@ func (o *outlook) beginLocked() {
 
 // sum is a pass over the store. It says nothing while the index is not whole.
 func (s *Server) sum(ctx context.Context) (figures inspect.Figures, whole bool, err error) {
-	if whole, err = s.store.index.GateOpen(ctx); err != nil || !whole {
+	if whole, err = s.store.Index.GateOpen(ctx); err != nil || !whole {
 		return figures, false, err
 	}
-	figures, err = inspect.Sum(ctx, s.store.index, s.policy())
+	figures, err = inspect.Sum(ctx, s.store.Index, s.policy())
 	return figures, true, err
 }

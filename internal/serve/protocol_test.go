@@ -127,7 +127,7 @@ func TestEveryAnswerSaysOnceWhichAPIItIs(t *testing.T) {
 		}
 	}
 	look("while the index is whole")
-	if _, err := w.s.store.index.CloseGate(t.Context()); err != nil {
+	if _, err := w.s.store.Index.CloseGate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	look("while it is not")

@@ -4,7 +4,7 @@ import (
 	"context"
 	"slices"
 
-	"github.com/jc-lab/docker-cache-server/internal/gc"
+	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -41,7 +41,7 @@ func (s *Server) Reload(ctx context.Context, cfg *config.Config) (r Reloaded, er
 		return Reloaded{}, err
 	}
 	if next.Cache.TTL != old.Cache.TTL {
-		if err := s.store.index.Promise(ctx, Policy(&next)); err != nil {
+		if err := s.store.Index.Promise(ctx, store.PolicyOf(&next)); err != nil {
 			return Reloaded{}, err
 		}
 	}
@@ -49,7 +49,7 @@ func (s *Server) Reload(ctx context.Context, cfg *config.Config) (r Reloaded, er
 	s.front.certificate.take(cert)
 	s.config.Store(&next)
 	s.cleaner.follow(schedule(&next))
-	if why := gc.ShortTTL(Policy(&next)); why != "" {
+	if why := store.ShortTTL(store.PolicyOf(&next)); why != "" {
 		s.log.Warn(why)
 	}
 	return r, nil

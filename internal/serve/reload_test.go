@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/users"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -44,7 +45,7 @@ func TestAServerTakesTheKeysThatItCan(t *testing.T) {
 	if now.Cache.TTL != 48*time.Hour || now.Cache.Grace != grace || !now.Log.Access || now.Server.Port == 7 || now.Server.TLS.Certificate != "" {
 		t.Errorf("the configuration is %+v", now)
 	}
-	if last, _, _, err := w.s.store.index.Promised(t.Context()); err != nil || last != Policy(now) {
+	if last, _, _, err := w.s.store.Index.Promised(t.Context()); err != nil || last != store.PolicyOf(now) {
 		t.Errorf("other processes are told %+v, %v", last, err)
 	}
 	if again, err := w.reloaded(func(*config.Config) {}); err != nil || len(again.Taken)+len(again.Restart) > 0 {

@@ -46,7 +46,7 @@ func TestAServerKeepsItsDirectoryWhateverIsRemovedBesideIt(t *testing.T) {
 					_ = s.Shutdown(time.Second)
 				}
 			}
-			if live, err := tree.Dir(w.dir).Live(); err != nil || live == nil || live.Index != w.s.store.index.ID() {
+			if live, err := tree.Dir(w.dir).Live(); err != nil || live == nil || live.Index != w.s.store.Index.ID() {
 				t.Errorf("%s: who looks for a server finds %+v, %v", what, live, err)
 			}
 			w.pull("team/app:v1")
@@ -68,14 +68,14 @@ func TestAServerThatEndsLeavesTheLockOfAnotherOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.s.store.lock.Keep(t.Context()); !errors.Is(err, tree.ErrLocked) {
+	if err := w.s.store.Keep(t.Context()); !errors.Is(err, tree.ErrLocked) {
 		t.Errorf("the first one is told: %v", err)
 	}
 	w.http.Close()
 	if err := w.s.Shutdown(time.Second); err != nil {
 		t.Error(err)
 	}
-	if live, err := tree.Dir(w.dir).Live(); err != nil || live == nil || live.Index != s.store.index.ID() {
+	if live, err := tree.Dir(w.dir).Live(); err != nil || live == nil || live.Index != s.store.Index.ID() {
 		t.Errorf("who looks for a server finds %+v, %v", live, err)
 	}
 	if err := s.Shutdown(time.Second); err != nil {

@@ -22,6 +22,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/metrics"
 	"github.com/jc-lab/docker-cache-server/internal/registry"
+	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -57,7 +58,7 @@ type Server struct {
 	config atomic.Pointer[config.Config] // replaced by Reload
 	reach  reach
 
-	store      *store
+	store      *store.Served
 	logins     *logins
 	registry   *registry.Registry
 	flights    *flights
@@ -88,9 +89,6 @@ func New(opts Options) (_ *Server, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if opts.Now == nil {
-		opts.Now = time.Now
-	}
 	dir, err := tree.At(cfg.Storage.Directory)
 	if err != nil {
 		return nil, err
@@ -115,7 +113,7 @@ func New(opts Options) (_ *Server, err error) {
 	s.wire(certificate)
 	if opts.Listen {
 		if s.listeners, err = s.front.listen(); err != nil {
-			return nil, errors.Join(err, s.store.close())
+			return nil, errors.Join(err, s.store.Close())
 		}
 	}
 	s.begin()
@@ -123,16 +121,16 @@ func New(opts Options) (_ *Server, err error) {
 }
 
 // open opens the store, and tells the operator which policy does not count as configured.
-func (s *Server) open(dir tree.Dir) (*store, error) {
+func (s *Server) open(dir tree.Dir) (*store.Served, error) {
 	policy := s.policy()
-	if why := gc.ShortTTL(policy); why != "" {
+	if why := store.ShortTTL(policy); why != "" {
 		s.log.Warn(why)
 	}
-	st, err := openStore(s.tasks.ctx, dir, policy, s.opts.Now, s.log)
+	st, err := store.Opener{Dir: dir, Log: s.log, Now: s.opts.Now}.Serve(s.tasks.ctx, policy)
 	if err != nil {
 		return nil, err
 	}
-	if _, owed, _, err := st.index.Promised(s.tasks.ctx); err == nil && owed.Grace > policy.Grace {
+	if _, owed, _, err := st.Index.Promised(s.tasks.ctx); err == nil && owed.Grace > policy.Grace {
 		grace := config.FormatDuration(owed.Grace)
 		s.log.WithField("owed", grace).Infof("the previous grace period (%s) still applies; nothing is removed earlier", grace)
 	}
@@ -142,24 +140,24 @@ func (s *Server) open(dir tree.Dir) (*store, error) {
 // wire makes the parts of a server whose store is open. It starts nothing.
 func (s *Server) wire(certificate *certificate) {
 	cfg := s.Config()
-	met := tree.NewMet(s.store.dir)
+	met := tree.NewMet(s.store.Dir)
 	connections, requestFiles := descriptors()
 	s.calls = &calls{ctx: s.tasks.ctx}
 	s.flights = newFlights()
 	s.outlook = &outlook{look: s.sum, calls: s.calls, patience: time.Second}
 	s.callbacks = newCallbacks(observing(s.opts), s.log, maxCalls)
 	s.requestLog = &requestLog{log: s.log, config: s.Config}
-	s.metrics = metrics.New(metrics.Sources{Policy: s.policy, InFlight: s.flights.count, Space: s.store.tree.Space, Totals: s.Stats,
+	s.metrics = metrics.New(metrics.Sources{Policy: s.policy, InFlight: s.flights.count, Space: s.store.Tree.Space, Totals: s.Stats,
 		Registry: func() registry.Stats { return s.registry.Stats(time.Now().Add(-s.policy().Grace)) },
 		Outlook:  s.outlook.last, Ended: s.life.ending.Load}, buildOf())
 	events := event.Stream{s.metrics.Observe, s.requestLog.observe, s.callbacks.subscriber(s.opts)}
 	s.keeper = &keeper{store: s.store, met: met, log: s.log, config: s.Config, tasks: s.tasks, onGate: s.opts.OnGate}
-	s.cleaner = newCleaner(gc.Collector{Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log}, events)
+	s.cleaner = newCleaner(gc.Collector{Dir: s.store.Dir, Tree: s.store.Tree, Index: s.store.Index, Log: s.log}, events)
 	s.registry = registry.New(registry.Options{
 		Content: files.New(files.Options{
-			Dir: s.store.dir, Tree: s.store.tree, Index: s.store.index, Log: s.log, Met: met, Resolution: s.policy().Resolution,
+			Dir: s.store.Dir, Tree: s.store.Tree, Index: s.store.Index, Log: s.log, Met: met, Resolution: s.policy().Resolution,
 		}),
-		Log: s.log, Secret: s.store.secret, Authenticate: s.logins.check(),
+		Log: s.log, Secret: s.store.Secret, Authenticate: s.logins.check(),
 		Proxies: cfg.Server.Proxies(),
 		Limits: registry.Limits{Manifest: cfg.Limits.ManifestSize, Uploads: cfg.Limits.UploadsPerClient,
 			Stall: cfg.Limits.StallTimeout, Files: requestFiles},
@@ -194,4 +192,4 @@ func (s *Server) Handler() http.Handler { return s.handler }
 // Config returns the configuration, with what Reload took over. It must not be changed.
 func (s *Server) Config() *config.Config { return s.config.Load() }
 
-func (s *Server) policy() index.Policy { return Policy(s.Config()) }
+func (s *Server) policy() index.Policy { return store.PolicyOf(s.Config()) }

@@ -50,11 +50,6 @@ func (e *CertificateError) Error() string {
 // Unwrap is for errors.As.
 func (e *CertificateError) Unwrap() error { return e.Err }
 
-// Hint says what the operator can do.
-func (e *CertificateError) Hint() string {
-	return "server.tls.certificate and server.tls.key name PEM files that dcs can read and that belong together"
-}
-
 // wrap puts TLS in front of a listener, with HTTP/2.
 func (c *certificate) wrap(l net.Listener, srv *http.Server) net.Listener {
 	if c == nil {

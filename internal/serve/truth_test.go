@@ -175,7 +175,7 @@ func TestWhatWasCopiedInIsListedAfterARepair(t *testing.T) {
 	sbom := from.artifact("team/app", "", "application/sbom", d)
 	w.copyFrom(from)
 	w.want(404, "GET", "/v2/team/app/tags/list", nil, "")
-	c := gc.Collector{Dir: w.s.store.dir, Tree: w.s.store.tree, Index: w.s.store.index, Log: w.s.log}
+	c := gc.Collector{Dir: w.s.store.Dir, Tree: w.s.store.Tree, Index: w.s.store.Index, Log: w.s.log}
 	done, err := c.Repair(t.Context(), false)
 	for _, r := range done {
 		if r.Problem != reconcile.Orphan || !r.Mended {
@@ -494,7 +494,7 @@ func TestAStockTreesWrongSizesStayServable(t *testing.T) {
 			if found := w.flaws(); !slices.Equal(found, []string{"wrong size app@" + m.String()}) {
 				t.Errorf("a check finds %q", found)
 			}
-			c := gc.Collector{Dir: w.s.store.dir, Tree: w.s.store.tree, Index: w.s.store.index, Log: w.s.log}
+			c := gc.Collector{Dir: w.s.store.Dir, Tree: w.s.store.Tree, Index: w.s.store.Index, Log: w.s.log}
 			if done, err := c.Repair(t.Context(), false); err != nil || len(done) != 1 || done[0].Mended {
 				t.Errorf("a repair does %+v, %v; want nothing", done, err)
 			}

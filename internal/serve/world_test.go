@@ -113,7 +113,7 @@ func (w *world) restart() {
 func (w *world) awaitGate() {
 	w.Helper()
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		if open, err := w.s.store.index.GateOpen(w.Context()); err != nil {
+		if open, err := w.s.store.Index.GateOpen(w.Context()); err != nil {
 			w.Fatal(err)
 		} else if open {
 			return
@@ -125,7 +125,7 @@ func (w *world) awaitGate() {
 // expire is one run of the built-in cleaner.
 func (w *world) expire() gc.Report {
 	w.Helper()
-	c := gc.Collector{Dir: w.s.store.dir, Tree: w.s.store.tree, Index: w.s.store.index, Log: w.s.log}
+	c := gc.Collector{Dir: w.s.store.Dir, Tree: w.s.store.Tree, Index: w.s.store.Index, Log: w.s.log}
 	plan, err := c.NewPlan(w.Context(), w.s.policy())
 	if err != nil {
 		w.Fatal(err)
@@ -355,7 +355,7 @@ func (w *world) empty() {
 	if t := w.totals(); t != (index.Totals{}) {
 		w.Errorf("left in the index: %+v", t)
 	}
-	err := w.s.store.index.View(w.Context(), func(r index.Reader) error {
+	err := w.s.store.Index.View(w.Context(), func(r index.Reader) error {
 		for _, k := range []layout.Kind{layout.Blob, layout.Layer, layout.Manifest, layout.Tag} {
 			if err := r.Each(k, func(row index.Row) error {
 				w.Errorf("left in the index: %s", row.Key)

@@ -81,11 +81,6 @@ func (e *FileSystemError) Error() string {
 	return fmt.Sprintf("%s is on another file system than %s, or mounted: files cannot be renamed between the two", e.Directory, e.Trash)
 }
 
-// Hint says what the operator can do.
-func (e *FileSystemError) Hint() string {
-	return "mount one file system for the whole data directory, or choose another one: --storage.directory DIR"
-}
-
 // sameFileSystem refuses directories that a rename cannot reach from the trash, as far as they exist.
 func (t *Tree) sameFileSystem(dirs []string) error {
 	trash, err := disk.MountOf(t.trash)

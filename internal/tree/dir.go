@@ -28,11 +28,6 @@ func (e *NoStoreError) Error() string {
 	return fmt.Sprintf("%s is no data directory of a registry", e.Directory)
 }
 
-// Hint says what the operator can do.
-func (e *NoStoreError) Hint() string {
-	return "name the directory of the server: --storage.directory DIR"
-}
-
 // Check wants a tree or an index in d; *NoStoreError.
 func (d Dir) Check() error {
 	for _, path := range []string{d.Native(layout.Root), d.Index()} {

@@ -21,7 +21,7 @@ import (
 type LinkError struct {
 	Link    string // where the link is, or the mount
 	Why     string
-	hint    string
+	Remedy  string // what the operator can do about it
 	mounted bool
 }
 
@@ -31,9 +31,6 @@ func (e *LinkError) Error() string {
 	}
 	return fmt.Sprintf("the symbolic link %s cannot be followed: %s", e.Link, e.Why)
 }
-
-// Hint says what the operator can do.
-func (e *LinkError) Hint() string { return e.hint }
 
 // LinksError names all links of a tree that are not followed, and all mounts in it.
 type LinksError struct{ Links []*LinkError }
@@ -45,9 +42,6 @@ func (e *LinksError) Error() string {
 	}
 	return s
 }
-
-// Hint says what the operator can do.
-func (e *LinksError) Hint() string { return e.Links[0].Hint() }
 
 // links judges the symbolic links of a  One that leads out of it is a part of the tree, as it is for whoever
 // serves the  But each directory is in the tree once: else one name would be removed by its other one.
@@ -156,7 +150,7 @@ func (l *links) judge(link string) (v verdict, err error) {
 	}
 	if mount != l.mount {
 		of := &FileSystemError{Directory: real, Trash: l.dir.Trash()}
-		return refuse(link, of.Error(), of.Hint()), nil
+		return refuse(link, of.Error(), oneFileSystem), nil
 	}
 	by, taken := l.inside(real)
 	if !taken {
@@ -169,8 +163,11 @@ func (l *links) judge(link string) (v verdict, err error) {
 	return verdict{directory: true}, nil
 }
 
-func refuse(link, why, hint string) verdict {
-	return verdict{refused: &LinkError{Link: link, Why: why, hint: hint}}
+// oneFileSystem is the remedy for directories between which files cannot be renamed.
+const oneFileSystem = "mount one file system for the whole data directory"
+
+func refuse(link, why, remedy string) verdict {
+	return verdict{refused: &LinkError{Link: link, Why: why, Remedy: remedy}}
 }
 
 func (l *links) twice(real, by string) string {
@@ -193,7 +190,7 @@ func (l *links) refuseMounts() error {
 			continue
 		}
 		of := &FileSystemError{Directory: point, Trash: l.dir.Trash()}
-		l.judged[point] = verdict{refused: &LinkError{Link: point, Why: of.Error(), hint: of.Hint(), mounted: true}}
+		l.judged[point] = verdict{refused: &LinkError{Link: point, Why: of.Error(), Remedy: oneFileSystem, mounted: true}}
 		l.order = append(l.order, point)
 	}
 	return err

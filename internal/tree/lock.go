@@ -56,14 +56,6 @@ func (e *LockedError) here() bool { return e.Holder.Process == process() }
 // Is makes every LockedError an ErrLocked.
 func (e *LockedError) Is(target error) bool { return target == ErrLocked }
 
-// Hint says what the operator can do.
-func (e *LockedError) Hint() string {
-	if e.here() {
-		return "shut that server down first, or give this one another Config.Storage.Directory"
-	}
-	return "stop that server, or give this one another --storage.directory"
-}
-
 // ElsewhereError says that a lock, and with it the index, is a hard link to that of another directory.
 type ElsewhereError struct{ LockedError }
 
@@ -74,12 +66,6 @@ func (e *ElsewhereError) Error() string {
 
 // Unwrap makes every ElsewhereError a LockedError.
 func (e *ElsewhereError) Unwrap() error { return &e.LockedError }
-
-// Hint says what the operator can do.
-func (e *ElsewhereError) Hint() string {
-	return fmt.Sprintf("name %s; or give the copy an index of its own, which is made from its tree: rm %s/.metadata/lock %s/.metadata/gc.lock %s/.metadata/index.db*",
-		e.Holder.Directory, e.Directory, e.Directory, e.Directory)
-}
 
 // probeTime is how long a probe by gc may stand in the way of a server that starts; a probe takes microseconds.
 const probeTime = time.Second

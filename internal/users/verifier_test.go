@@ -547,16 +547,14 @@ func TestEveryRefusalIsTheSameWork(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "htpasswd")
 	write(t, file, "four:"+at(4)+"\nfive:"+at(5)+"\nsha:{SHA}x\n")
 	for _, c := range []struct {
-		path    string
 		users   []Credential
 		highest int
 	}{
-		{file, nil, 5},
-		{file, []Credential{{"seven", at(7)}, {"ci", "plain"}}, 7},
-		{file, []Credential{{"ci", "plain"}, {"five", at(4)}}, 5}, // which hides the file's
-		{"", []Credential{{"ci", "plain"}}, bcrypt.DefaultCost},
+		{nil, 5},
+		{[]Credential{{"seven", at(7)}, {"ci", "plain"}}, 7},
+		{[]Credential{{"ci", "plain"}, {"five", at(4)}}, 5}, // which hides the file's
 	} {
-		v := newVerifier(t, VerifierOptions{Path: c.path, Users: c.users})
+		v := newVerifier(t, VerifierOptions{Path: file, Users: c.users})
 		for _, name := range []string{"four", "five", "seven", "sha", "ci", "nobody", ""} {
 			before := v.rounds.Load()
 			if v.Verify(t.Context(), "client", name, "wrong") {
@@ -569,10 +567,19 @@ func TestEveryRefusalIsTheSameWork(t *testing.T) {
 	}
 }
 
-func TestOneCostlyUserDoesNotStopAllLogins(t *testing.T) {
-	v := newVerifier(t, VerifierOptions{Users: []Credential{{"mad", "$2y$31$" + strings.Repeat("a", 53)}}})
-	if cost := v.highestCost(&snapshot{}); cost != mostDummyCost {
-		t.Errorf("refusals take cost %d, want %d", cost, mostDummyCost)
+func TestRefusalsHaveACostWithoutAnyHashAndNeverOneOfHours(t *testing.T) {
+	mad := Credential{"mad", "$2y$31$" + strings.Repeat("a", 53)}
+	for _, c := range []struct {
+		users []Credential
+		want  int
+	}{
+		{nil, bcrypt.DefaultCost},
+		{[]Credential{{"ci", "plain"}}, bcrypt.DefaultCost},
+		{[]Credential{mad}, mostDummyCost},
+	} {
+		if cost := newVerifier(t, VerifierOptions{Users: c.users}).highestCost(&snapshot{}); cost != c.want {
+			t.Errorf("%v: refusals take cost %d, want %d", c.users, cost, c.want)
+		}
 	}
 }
 

@@ -63,6 +63,9 @@ func (l *loader) set(path string, field any, value string, from Origin, line int
 		return
 	}
 	e.Origin, e.Line = from, line
+	if kind(field) == "list" {
+		e.Value = "" // of auth.users it may be a password
+	}
 	if from.Kind == Env && strings.HasPrefix(value, "tcp://") {
 		// Kubernetes gives every pod DCS_SERVER_PORT=tcp://10.0.0.1:5000 when there is a service called dcs-server.
 		e.hint = "Kubernetes sets it for a service of that name: put enableServiceLinks: false into the pod, " +

@@ -336,7 +336,7 @@ func TestLoadRefusesAValueOfTheWrongType(t *testing.T) {
 			`server.port: "tcp://10.0.0.1:5000" is not a whole number (env DCS_SERVER_PORT)`,
 			"enableServiceLinks: false"},
 		{"a list as a variable", "", []string{"DCS_AUTH_USERS=admin"},
-			`auth.users: "admin" is a list, which flags and variables cannot give (env DCS_AUTH_USERS)`,
+			`auth.users is a list, which flags and variables cannot give (env DCS_AUTH_USERS)`,
 			"configuration file"},
 	}
 	for _, tt := range tests {
@@ -353,6 +353,9 @@ func TestLoadRefusesAListAsAFlag(t *testing.T) {
 	_, _, err := Load(Sources{Flags: flags})
 	if e, ok := errors.AsType[*Error](err); !ok || e.Origin != (Origin{Flag, "auth.users"}) {
 		t.Errorf("got %v", err)
+	}
+	if strings.Contains(err.Error(), "secret") {
+		t.Errorf("the error tells the password: %v", err)
 	}
 }
 

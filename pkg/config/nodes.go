@@ -10,18 +10,18 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/nearest"
 )
 
-// The file is read from its nodes and not decoded into structs, because only a node has its line and the text as it was
-// written: the password 0123 is "0123" and not 83. The walk ends where the known keys end, so an alias that contains
-// itself cannot make it endless.
+// dcs reads the file from its nodes, and does not decode them into structs: only a node has its line and the text as it
+// was written. The password 0123 is "0123" and not 83. The walk ends where the known keys end, so an alias that
+// contains itself cannot make it endless.
 
-// A section has members in the file: values, lists and other sections. They are named by their whole path.
+// A section of the file has members: values, lists and other sections.
 type section struct{ members []member }
 
-// member may stand in a section. into points at a field, or is a *section.
+// A member of a section is found by its whole path, since the file may spell a part of it with dots.
 type member struct {
 	path  string
-	into  any
-	later bool
+	into  any  // what the node is read into: a pointer to a field, or a *section
+	later bool // dcs does not have it yet
 }
 
 // sectionOf returns the section of all keys, which is also the one of each section in it, since paths are whole.
@@ -54,15 +54,14 @@ func (l *loader) read(path string, n *yaml.Node, into any) {
 	if _, isKey := l.origins[path]; isKey {
 		l.origins[path] = l.file
 	}
-	if s, ok := into.(*section); ok {
+	switch s, isSection := into.(*section); {
+	case isSection:
 		l.readSection(path, n, s)
-		return
-	}
-	if kind(into) == "list" {
+	case kind(into) == "list":
 		l.readList(path, n, into)
-		return
+	default:
+		l.readValue(path, n, into)
 	}
-	l.readValue(path, n, into)
 }
 
 func (l *loader) readSection(path string, n *yaml.Node, s *section) {

@@ -1,0 +1,69 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/policy"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
+	"github.com/jc-lab/docker-cache-server/pkg/config"
+)
+
+// PolicyOf is what a server with this configuration promises.
+func PolicyOf(cfg *config.Config) index.Policy {
+	return index.Policy{TTL: cfg.Cache.TTL, Grace: cfg.Cache.Grace, Resolution: policy.Resolution(cfg.Cache.Grace)}
+}
+
+// Asked is the policy that a configuration asks for outside of a server: what the operator set. The rest is left to
+// what the last server of the directory promised.
+func Asked(cfg *config.Config, origins config.Origins) policy.Request {
+	r := policy.Request{Default: PolicyOf(cfg)}
+	if origins.Explicit("cache.ttl") {
+		r.TTL = &cfg.Cache.TTL
+	}
+	if origins.Explicit("cache.grace") {
+		r.Grace = &cfg.Cache.Grace
+	}
+	return r
+}
+
+// NameAge is the age that a configuration gives to tags and manifests that the index does not know. Nil: they count
+// as used now.
+func NameAge(cfg *config.Config) tree.Age {
+	if cfg.Cache.AdoptAge == "mtime" {
+		return func(modified time.Time) time.Time { return modified }
+	}
+	return nil
+}
+
+// ShortTTL says why the ttl of a policy has no effect. Empty: it has one.
+func ShortTTL(p index.Policy) string {
+	if p.TTL == 0 || p.TTL >= p.Grace {
+		return ""
+	}
+	return fmt.Sprintf("ttl %s has no effect below the grace of %s", config.FormatDuration(p.TTL), config.FormatDuration(p.Grace))
+}
+
+// GraceError refuses a grace that is shorter than what servers owe to their clients.
+type GraceError struct{ Asked, Owed time.Duration }
+
+func (e *GraceError) Error() string {
+	return fmt.Sprintf("grace %s is shorter than the %s that a server of this directory promised; clients may rely on that",
+		config.FormatDuration(e.Asked), config.FormatDuration(e.Owed))
+}
+
+// resolve decides by which policy an expiry run goes. With remove it returns a *GraceError where the operator asked
+// for a shorter grace than what is owed; who only reads is shown what holds.
+func (o Opener) resolve(ctx context.Context, s *Store, remove bool) error {
+	last, owed, promised, err := s.Index.Promised(ctx)
+	if err != nil {
+		return err
+	}
+	if asked := o.Asked.Grace; remove && asked != nil && *asked < owed.Grace {
+		return &GraceError{*asked, owed.Grace}
+	}
+	s.Policy = o.Asked.Resolve(last, owed, promised)
+	return nil
+}
