@@ -15,7 +15,8 @@ type login struct {
 	tried  string      // the name that was given, when the login failed
 }
 
-// admit refuses a request whose login is missing or wrong. The root needs none: people look at it, and balancers probe it.
+// admit refuses a request whose login is missing or wrong. The root needs none: people look at it, and balancers
+// probe it.
 func (r *Registry) admit(w *response, hr *http.Request, req *request) error {
 	if r.opts.Authenticate == nil || req.kind == routeRoot {
 		return nil

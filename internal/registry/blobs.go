@@ -33,7 +33,8 @@ var smalls = sync.Pool{New: func() any { b := make([]byte, small); return &b }}
 func (r *Registry) getBlob(w *response, hr *http.Request, req *request) error {
 	d := digest.Digest(req.reference)
 	onlyBytes(hr)
-	if req.method == http.MethodHead || hr.Header["If-None-Match"] != nil { // a client that is told that a blob exists does not push it
+	// A client that is told that a blob exists does not push it, so that is a promise.
+	if req.method == http.MethodHead || hr.Header["If-None-Match"] != nil {
 		size, err := r.content.Blob(hr.Context(), req.name, d, content.Promise)
 		if err != nil {
 			return err
@@ -87,7 +88,7 @@ func (r *Registry) deleteBlob(w *response, hr *http.Request, req *request) error
 	if err := r.content.DeleteLayer(hr.Context(), req.name, digest.Digest(req.reference)); err != nil {
 		return err
 	}
-	r.trail(hr, req).WithField("digest", req.reference).Info("a client deleted a layer")
+	r.trail(req).WithField("digest", req.reference).Info("a client deleted a layer")
 	w.begin(http.StatusAccepted, 0)
 	return nil
 }

@@ -66,8 +66,8 @@ func (h *hops) last() (hop string, ok bool) {
 	return h.read(hop), true
 }
 
-// lastComma is where the last element begins. It looks from the end, since a quote that the client left open is in front
-// of what the proxies wrote.
+// lastComma is where the last element begins. It looks from the end, since a quote that the client left open is in
+// front of what the proxies wrote.
 func lastComma(line string) int {
 	quoted := false
 	for i := len(line) - 1; i >= 0; i-- {

@@ -62,7 +62,8 @@ var (
 const statusClientLeft = 499
 
 // errUnreadable is for a manifest that exists and cannot be served. To a client it is a miss, which a push mends.
-var errUnreadable = errcode.ErrorCodeManifestUnknown.WithMessage("the manifest is damaged, or of a kind that is not served any more (schema 1); push the image again")
+var errUnreadable = errcode.ErrorCodeManifestUnknown.WithMessage(
+	"the manifest is damaged, or of a kind that is not served any more (schema 1); push the image again")
 
 // unknown is the code of each route for what does not exist.
 var unknown = map[string]errcode.ErrorCode{
@@ -101,7 +102,8 @@ func (w *response) toProtocolError(err error) error {
 	case errors.As(err, &wrong):
 		return errcode.ErrorCodeDigestInvalid.WithMessage(wrong.Error())
 	case errors.As(err, &referenced):
-		return errcode.ErrorCodeUnsupported.WithMessage(referenced.Error()).WithDetail(map[string]digest.Digest{"neededBy": referenced.By})
+		return errcode.ErrorCodeUnsupported.WithMessage(referenced.Error()).
+			WithDetail(map[string]digest.Digest{"neededBy": referenced.By})
 	case errors.Is(err, index.ErrGateClosed):
 		return errcode.ErrorCodeUnavailable.WithMessage(index.ErrGateClosed.Error() + "; try again soon")
 	case w.body.err != nil:
@@ -139,7 +141,7 @@ func (w *response) writeError(err error) {
 		return
 	}
 	h := w.Header()
-	for _, name := range []string{"Content-Length", "Location", "Etag", "Docker-Content-Digest", "Cache-Control", "Accept-Ranges", "Oci-Tag"} {
+	for _, name := range ofContent {
 		h.Del(name)
 	}
 	rec := &recorder{header: h}
@@ -162,6 +164,10 @@ func (w *response) writeError(err error) {
 		w.written = int64(n)
 	}
 }
+
+// ofContent are the headers that a handler may have set for an answer that is no error.
+var ofContent = []string{"Content-Length", "Location", "Etag", "Docker-Content-Digest", "Cache-Control",
+	"Accept-Ranges", "Oci-Tag"}
 
 // recorder lets ServeJSON choose the status before anything is sent.
 type recorder struct {

@@ -165,7 +165,8 @@ func (r *Registry) getReferrers(w *response, hr *http.Request, req *request) err
 	}
 	var full error
 	more := ""
-	whole, err := r.content.Referrers(hr.Context(), req.name, digest.Digest(req.reference), digest.Digest(last), artifactType, func(n int64) error {
+	subject, after := digest.Digest(req.reference), digest.Digest(last)
+	whole, err := r.content.Referrers(hr.Context(), req.name, subject, after, artifactType, func(n int64) error {
 		return room(size + int(n))
 	}, func(m *content.Manifest) bool {
 		if len(list) == n || size > maxReferrers {
@@ -174,7 +175,8 @@ func (r *Registry) getReferrers(w *response, hr *http.Request, req *request) err
 			}
 			return false
 		}
-		entry := descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: int64(len(m.Data)), ArtifactType: m.ArtifactType, Annotations: annotations(m.Data)}
+		entry := descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: int64(len(m.Data)),
+			ArtifactType: m.ArtifactType, Annotations: annotations(m.Data)}
 		encoded, _ := json.Marshal(entry)
 		size += len(encoded)
 		list = append(list, entry)

@@ -105,7 +105,8 @@ func (r *Registry) putManifest(w *response, hr *http.Request, req *request) erro
 		if err := r.content.PutTag(hr.Context(), req.name, tag, m.Digest); err != nil {
 			return err
 		}
-		w.Header().Set("OCI-Tag", strings.Join(tags[:i+1], ", ")) // one field: many clients take no more than 100 fields
+		// One field: many clients take no more than 100 fields.
+		w.Header().Set("OCI-Tag", strings.Join(tags[:i+1], ", "))
 	}
 	req.access(m.Digest, int64(len(data)))
 	h := w.Header()
@@ -124,7 +125,7 @@ func (r *Registry) deleteManifest(w *response, hr *http.Request, req *request) e
 		if err := r.content.DeleteTag(hr.Context(), req.name, req.reference); err != nil {
 			return err
 		}
-		r.trail(hr, req).WithField("tag", req.reference).Info("a client deleted a tag")
+		r.trail(req).WithField("tag", req.reference).Info("a client deleted a tag")
 		w.begin(http.StatusAccepted, 0)
 		return nil
 	}
@@ -132,14 +133,16 @@ func (r *Registry) deleteManifest(w *response, hr *http.Request, req *request) e
 	if err != nil {
 		return err
 	}
-	r.trail(hr, req).WithFields(logrus.Fields{"digest": req.reference, "tags": strings.Join(tags, " ")}).Info("a client deleted a manifest")
+	r.trail(req).WithFields(logrus.Fields{"digest": req.reference, "tags": strings.Join(tags, " ")}).
+		Info("a client deleted a manifest")
 	w.begin(http.StatusAccepted, 0)
 	return nil
 }
 
 // trail is for the line of the log about a name that a client removed, which is written whatever log.access says.
-func (r *Registry) trail(hr *http.Request, req *request) logrus.FieldLogger {
-	return r.opts.Log.WithFields(logrus.Fields{"repository": req.name, "user": req.login.user, "remote": req.client.String()})
+func (r *Registry) trail(req *request) logrus.FieldLogger {
+	fields := logrus.Fields{"repository": req.name, "user": req.login.user, "remote": req.client.String()}
+	return r.opts.Log.WithFields(fields)
 }
 
 // One PUT sets so many tags at most, of so many bytes together. The header of the answer names them, and most proxies
@@ -150,8 +153,9 @@ const (
 )
 
 var errTooManyTags = errcode.Register("dcs", errcode.ErrorDescriptor{
-	Value:          "TOO_MANY_TAGS",
-	Message:        fmt.Sprintf("a manifest gets at most %d tags at once, of %d bytes together; send the others in another request", maxTags, maxTagBytes),
+	Value: "TOO_MANY_TAGS",
+	Message: fmt.Sprintf("a manifest gets at most %d tags at once, of %d bytes together; "+
+		"send the others in another request", maxTags, maxTagBytes),
 	HTTPStatusCode: http.StatusRequestURITooLong,
 })
 
@@ -253,8 +257,8 @@ func parseManifest(contentType string, data []byte) (*manifest.Manifest, error) 
 // untyped are the content types of a client that names none: curl calls everything a form.
 var untyped = []string{"", "application/x-www-form-urlencoded"}
 
-// manifestType is the media type of a manifest: that of the request, or else that of the manifest, by its mediaType or its
-// shape.
+// manifestType is the media type of a manifest: that of the request, or else that of the manifest, by its mediaType
+// or its shape.
 func manifestType(contentType string, c *manifest.Manifest, data []byte) (string, error) {
 	named, _, _ := strings.Cut(contentType, ";")
 	named = strings.ToLower(strings.TrimSpace(named))
@@ -269,8 +273,8 @@ func manifestType(contentType string, c *manifest.Manifest, data []byte) (string
 	}
 	if taken := distribution.ManifestMediaTypes(); !slices.Contains(taken, named) {
 		slices.Sort(taken)
-		return "", fmt.Errorf("the registry takes no manifests of type %q; Content-Type and the manifest's mediaType must be one of these: %s",
-			named, strings.Join(taken, ", "))
+		return "", fmt.Errorf("the registry takes no manifests of type %q; "+
+			"Content-Type and the manifest's mediaType must be one of these: %s", named, strings.Join(taken, ", "))
 	}
 	return named, nil
 }

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// pace ends a connection whose client, for longer than the patience, sends nothing of a body that it announced, or takes
-// nothing of an answer. A transfer that moves may take any time.
+// pace ends a connection whose client, for longer than the patience, sends nothing of a body that it announced, or
+// takes nothing of an answer. A transfer that moves may take any time.
 //
 // While the registry waits for neither there is no deadline: net/http takes a passed deadline for a client that left.
 type pace struct {

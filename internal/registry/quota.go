@@ -36,7 +36,8 @@ const lookPause = time.Second
 const minSweep = 4096
 
 func newUploads(limit int, exists func(upload) bool) *uploads {
-	return &uploads{limit: limit, exists: exists, by: map[upload]uploader{}, count: map[uploader]*tally{}, sweep: minSweep}
+	return &uploads{limit: limit, exists: exists, sweep: minSweep,
+		by: map[upload]uploader{}, count: map[uploader]*tally{}}
 }
 
 // reserve makes room for one more upload of a client; false: the client has as many as it may. The caller must call

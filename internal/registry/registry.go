@@ -1,9 +1,9 @@
 // Package registry speaks the registry protocol over a store of content: HTTP on one side, Content on the other.
 //
-// Each rule of the protocol is in one place. What is the same for all requests is in serve.go and around it: the table of
-// operations (routes.go), logins (auth.go), errors (errors.go), what requests share (shares.go, room.go, quota.go), the
-// patience with a client (pace.go). A handler reads a request, asks the store once, and answers. Promises and recency are
-// the store's. From distribution come manifests, their validation, and error codes.
+// Each rule of the protocol is in one place. What is the same for all requests is in serve.go and around it: the
+// table of operations (routes.go), logins (auth.go), errors (errors.go), what requests share (shares.go, room.go,
+// quota.go), the patience with a client (pace.go). A handler reads a request, asks the store once, and answers.
+// Promises and recency are the store's. From distribution come manifests, their validation, and error codes.
 package registry
 
 import (

@@ -25,8 +25,8 @@ type request struct {
 }
 
 func newRequest(r *Registry, hr *http.Request) *request {
-	req := &request{route: parseRoute(hr.URL.Path), path: hr.URL.Path, method: hr.Method, client: r.opts.Proxies.Client(hr),
-		plain: hr.TLS == nil && hr.ProtoMajor == 1, log: r.opts.Log}
+	req := &request{route: parseRoute(hr.URL.Path), path: hr.URL.Path, method: hr.Method,
+		client: r.opts.Proxies.Client(hr), plain: hr.TLS == nil && hr.ProtoMajor == 1, log: r.opts.Log}
 	req.shares = shares{of: &r.shared, client: req.client, transfers: req.transfers()}
 	return req
 }

@@ -140,7 +140,8 @@ func (w *response) cutShort(err error) error {
 }
 
 // end sends what is buffered as long as there is a deadline, and then ends that. It also reads what is left of a body
-// that was answered early: net/http would read it while it waits for the client's next request, which it takes for a bug.
+// that was answered early: net/http would read it while it waits for the client's next request, which it takes for a
+// bug.
 func (w *response) end() {
 	defer w.pace.end()
 	if w.cut {

@@ -8,10 +8,10 @@ import (
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 )
 
-// room bounds the bytes of manifests and lists that are in memory while a client sends or takes them. When it is full, a
-// request waits for a moment. Then the client that holds most has to give way, with its oldest request. So neither many
-// addresses with one manifest each, nor one address with many, keep out a client that sends a small manifest, or a large
-// one fast.
+// room bounds the bytes of manifests and lists that are in memory while a client sends or takes them. When it is
+// full, a request waits for a moment. Then the client that holds most has to give way, with its oldest request. So
+// neither many addresses with one manifest each, nor one address with many, keep out a client that sends a small
+// manifest, or a large one fast.
 type room struct {
 	limit int64
 
@@ -35,8 +35,10 @@ type holding struct {
 const manifestRoom = 64 << 20
 
 var (
-	errGaveWay = errcode.ErrorCodeTooManyRequests.WithMessage("too many manifests and lists are being transferred, most of them by this client; ask for fewer at a time, and try again")
-	errNoRoom  = errcode.ErrorCodeUnavailable.WithMessage("too many manifests and lists are being transferred; try again soon")
+	errGaveWay = errcode.ErrorCodeTooManyRequests.WithMessage("too many manifests and lists are being transferred, " +
+		"most of them by this client; ask for fewer at a time, and try again")
+	errNoRoom = errcode.ErrorCodeUnavailable.WithMessage(
+		"too many manifests and lists are being transferred; try again soon")
 )
 
 func newRoom(limit int64) *room {
@@ -154,7 +156,8 @@ func (r *room) mostLocked() (oldest *holding) {
 		if h.cut == nil || h.bytes == 0 {
 			continue
 		}
-		if oldest == nil || of[h.client] > of[oldest.client] || h.client == oldest.client && h.since.Before(oldest.since) {
+		if oldest == nil || of[h.client] > of[oldest.client] ||
+			h.client == oldest.client && h.since.Before(oldest.since) {
 			oldest = h
 		}
 	}

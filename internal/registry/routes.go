@@ -59,7 +59,8 @@ func byRoute() map[string]map[string]handler {
 
 // getRoot answers people who look, and balancers that probe.
 func (*Registry) getRoot(w *response, _ *http.Request, _ *request) error {
-	return w.whole("text/plain; charset=utf-8", []byte("This is dcs, a registry of container images. Its API is at /v2/.\n"))
+	const text = "This is dcs, a registry of container images. Its API is at /v2/.\n"
+	return w.whole("text/plain; charset=utf-8", []byte(text))
 }
 
 // getBase says that this is a registry.

@@ -39,8 +39,8 @@ func (w *response) ReadFrom(from io.Reader) (n int64, err error) {
 	}
 }
 
-// Buffers for what is sent encrypted. So many large ones may be in use; a request that finds none has one of the size of
-// a TLS record. Slow clients keep theirs, and there may be any number of slow clients.
+// Buffers for what is sent encrypted. So many large ones may be in use; a request that finds none has one of the size
+// of a TLS record. Slow clients keep theirs, and there may be any number of slow clients.
 var (
 	largeBuffers = buffersOf(128 << 10)
 	smallBuffers = buffersOf(16 << 10)

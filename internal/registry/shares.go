@@ -13,8 +13,8 @@ type shared struct {
 	listing lane  // long lists that are being made
 }
 
-// files bounds how many files the requests have open at a time. Requests that wait for a client, which may be slow, take
-// nothing from the others: manifests and lists are answered whatever is transferred.
+// files bounds how many files the requests have open at a time. Requests that wait for a client, which may be slow,
+// take nothing from the others: manifests and lists are answered whatever is transferred.
 type files struct{ transfers, moments lane }
 
 // lane holds one entry for each request that is in it; nil: it has no bound.
@@ -32,7 +32,8 @@ func newFiles(descriptors int) files {
 		return files{}
 	}
 	moments := max(1, descriptors/(3*filesOfMoment))
-	return files{transfers: make(lane, max(1, (descriptors-moments*filesOfMoment)/filesOfTransfer)), moments: make(lane, moments)}
+	transfers := max(1, (descriptors-moments*filesOfMoment)/filesOfTransfer)
+	return files{transfers: make(lane, transfers), moments: make(lane, moments)}
 }
 
 // enter waits until there is a place in the lane.

@@ -35,7 +35,8 @@ func (r *Registry) postUpload(w *response, hr *http.Request, req *request) error
 	}
 	release, ok := r.uploads.reserve(req.uploader())
 	if !ok {
-		return errcode.ErrorCodeTooManyRequests.WithMessage(fmt.Sprintf("this client has %d unfinished uploads; finish or cancel some", r.opts.Limits.Uploads))
+		return errcode.ErrorCodeTooManyRequests.WithMessage(
+			fmt.Sprintf("this client has %d unfinished uploads; finish or cancel some", r.opts.Limits.Uploads))
 	}
 	u, err := r.content.Begin(req.name, algorithmOf(whole, q.Get("digest-algorithm")))
 	if err != nil {
@@ -69,8 +70,8 @@ func (r *Registry) leave(u content.Upload) {
 	}
 }
 
-// algorithmOf is the algorithm by which an upload is hashed while it comes: that of the digest it must have, or else the
-// one that the client names; empty: not known yet.
+// algorithmOf is the algorithm by which an upload is hashed while it comes: that of the digest it must have, or else
+// the one that the client names; empty: not known yet.
 func algorithmOf(whole digest.Digest, hint string) digest.Algorithm {
 	if whole != "" {
 		return whole.Algorithm()
@@ -124,8 +125,8 @@ func (r *Registry) progress(w *response, hr *http.Request, repo, id string, size
 	h.Set("Range", fmt.Sprintf("0-%d", max(size-1, 0)))
 }
 
-// state is what a client carries from one request of an upload to the next: the number of bytes that it has sent, signed.
-// So a client cannot go on with an upload whose id it guessed, and a piece that is sent again is noticed.
+// state is what a client carries from one request of an upload to the next: the number of bytes that it has sent,
+// signed. So a client cannot go on with an upload whose id it guessed, and a piece that is sent again is noticed.
 func (r *Registry) state(repo, id string, size int64) string {
 	mac := hmac.New(sha256.New, []byte(r.opts.Secret))
 	fmt.Fprintf(mac, "%s\n%s\n%d", repo, id, size)
@@ -152,7 +153,8 @@ func (r *Registry) resume(hr *http.Request, req *request) (content.Upload, error
 	}
 	if u.Size() != size && req.method != http.MethodDelete {
 		u.Close()
-		return nil, errcode.ErrorCodeRangeInvalid.WithMessage(fmt.Sprintf("the upload has %d bytes, not %d; ask for its status, and go on from there", u.Size(), size))
+		return nil, errcode.ErrorCodeRangeInvalid.WithMessage(
+			fmt.Sprintf("the upload has %d bytes, not %d; ask for its status, and go on from there", u.Size(), size))
 	}
 	r.uploads.resumed(req.uploader(), upload{req.name, req.reference})
 	return u, nil

@@ -46,9 +46,10 @@ type ExpiredImage struct {
 	UniqueBytes int64  // bytes that were freed by its removal
 }
 
-// Expire does one run of gc now and returns what it did. The result is never nil, also together with an error: it says
-// what was removed before the error, and the next run continues. The server goes on serving. Expire may be called at any
-// time, also during another run. When ctx ends, a run stops between two steps and returns the error of ctx.
+// Expire does one run of gc now and returns what it did. The result is never nil, also together with an error: it
+// says what was removed before the error, and the next run continues. The server goes on serving. Expire may be
+// called at any time, also during another run. When ctx ends, a run stops between two steps and returns the error of
+// ctx.
 //
 // While the index is being compared with the disk, after a start, only unfinished uploads can be removed: that is
 // ErrIncomplete. A server that was shut down is ErrClosed.
@@ -64,11 +65,11 @@ func (s *Server) Expire(ctx context.Context, o ExpireOptions) (*Expiry, error) {
 }
 
 func newExpiry(rep gc.Report) *Expiry {
-	e := &Expiry{StartedAt: utc(rep.StartedAt), Duration: time.Duration(rep.DurationMS) * time.Millisecond, Cutoff: utc(rep.Cutoff),
-		Removed: Removed(rep.Removed), FreedBytes: rep.FreedBytes, Remaining: Stats(rep.Remaining)}
+	e := &Expiry{StartedAt: utc(rep.StartedAt), Duration: time.Duration(rep.DurationMS) * time.Millisecond,
+		Cutoff: utc(rep.Cutoff), Removed: Removed(rep.Removed), FreedBytes: rep.FreedBytes, Remaining: Stats(rep.Remaining)}
 	for _, i := range rep.Images {
-		e.Images = append(e.Images, ExpiredImage{Repository: i.Repository, Tag: i.Tag, Digest: i.Digest.String(), LastAccess: utc(i.LastAccess),
-			Reason: i.Reason, UniqueBytes: i.UniqueBytes})
+		e.Images = append(e.Images, ExpiredImage{Repository: i.Repository, Tag: i.Tag, Digest: i.Digest.String(),
+			LastAccess: utc(i.LastAccess), Reason: i.Reason, UniqueBytes: i.UniqueBytes})
 	}
 	return e
 }

@@ -13,8 +13,8 @@ import (
 // Kind says what Inspect lists.
 type Kind string
 
-// The kinds. An image is a top-level manifest of a repository with its tags; its referrers, such as signatures, are part
-// of it.
+// The kinds. An image is a top-level manifest of a repository with its tags; its referrers, such as signatures, are
+// part of it.
 const (
 	Images Kind = "images"
 	Tags   Kind = "tags"
@@ -40,12 +40,12 @@ type InspectOptions struct {
 	Sort Sort
 	// Reverse turns the order round.
 	Reverse bool
-	// Limit is how many rows are listed at most, after sorting. Default 0, all, which takes some hundred bytes of memory
-	// for each. A list of up to 1000 rows that were used last costs what is listed; any other list is a pass over the
-	// whole store, a second or so for 100,000 blobs.
+	// Limit is how many rows are listed at most, after sorting. Default 0, all, which takes some hundred bytes of
+	// memory for each. A list of up to 1000 rows that were used last costs what is listed; any other list is a pass
+	// over the whole store, a second or so for 100,000 blobs.
 	Limit int
-	// Repository is a pattern such as "team/*", or "team/**" which crosses slashes; only the content of such repositories
-	// is listed and counted. Default "": everything.
+	// Repository is a pattern such as "team/*", or "team/**" which crosses slashes; only the content of such
+	// repositories is listed and counted. Default "": everything.
 	Repository string
 }
 

@@ -33,7 +33,8 @@ var (
 	ErrLocked = serve.ErrLocked
 	// ErrNoUsers: a login is required, and there is no user who could log in.
 	ErrNoUsers = serve.ErrNoUsers
-	// ErrIncomplete, of Expire: the index is being compared with the disk, and until then it is not known what is needed.
+	// ErrIncomplete, of Expire: the index is being compared with the disk, and until then it is not known what is
+	// needed.
 	ErrIncomplete = serve.ErrIncomplete
 	// ErrClosed: the server was shut down before. It is an http.ErrServerClosed, too.
 	ErrClosed = serve.ErrClosed
@@ -50,23 +51,23 @@ type Options struct {
 	Logger *logrus.Logger
 
 	// AuthValidator replaces all configured users, whatever Config.Auth says. It is called once for each request that
-	// brings a login, by the request's goroutine, so concurrently. Its answers are not cached. If it panics, that request
-	// fails.
+	// brings a login, by the request's goroutine, so concurrently. Its answers are not cached. If it panics, that
+	// request fails.
 	AuthValidator func(username, password string) bool
 
-	// AuthorizeRequest is called in place of AuthValidator if it is set, in the same way, and sees the request: method and
-	// path say what is to be done to which repository. It must neither change the request nor read its body. After false
-	// the request is answered with 401.
+	// AuthorizeRequest is called in place of AuthValidator if it is set, in the same way, and sees the request:
+	// method and path say what is to be done to which repository. It must neither change the request nor read its
+	// body. After false the request is answered with 401.
 	AuthorizeRequest func(r *http.Request, username, password string) bool
 
-	// OnBlobAccess is called once for each blob that a request served (GET, HEAD) or stored (upload,
-	// mount), manifests included, with the size in bytes of the whole. It is not called for a request that was refused or
+	// OnBlobAccess is called once for each blob that a request served (GET, HEAD) or stored (upload, mount),
+	// manifests included, with the size in bytes of the whole. It is not called for a request that was refused or
 	// found nothing.
 	//
-	// No request waits for it. One goroutine makes all calls, those of OnBlobDelete included, one after another in the
-	// order of events: an observer needs no lock against itself, and a slow one delays only other calls. It may use the
-	// server, and may call Shutdown. If it panics, that is logged, and the next call is made. When 1,048,576 events wait,
-	// events are dropped, which is logged too.
+	// No request waits for it. One goroutine makes all calls, those of OnBlobDelete included, one after another in
+	// the order of events: an observer needs no lock against itself, and a slow one delays only other calls. It may
+	// use the server, and may call Shutdown. If it panics, that is logged, and the next call is made. When 1,048,576
+	// events wait, events are dropped, which is logged too.
 	OnBlobAccess func(digest string, size int64)
 
 	// OnBlobDelete is called once for each blob file that the server's own expiry removed, in the manner
@@ -137,17 +138,17 @@ func (s *Server) Addr() net.Addr { return s.s.Addr() }
 // After Shutdown it answers 503.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.s.Handler().ServeHTTP(w, r) }
 
-// Shutdown lets running requests go on for the timeout and then cuts them, waits until all calls of observers were made,
-// and gives the data directory back. If an observer or a request does not return, it gives up a second or two after the
-// timeout, with an error; calls that were not made by then are never made.
+// Shutdown lets running requests go on for the timeout and then cuts them, waits until all calls of observers were
+// made, and gives the data directory back. If an observer or a request does not return, it gives up a second or two
+// after the timeout, with an error; calls that were not made by then are never made.
 //
-// It is needed after each New that succeeded. A program that owns its listener closes that first, since the server cannot
-// cut its connections. Later calls wait for the first, and return the same. A call by an observer does not wait, since
-// the end waits for the observer.
+// It is needed after each New that succeeded. A program that owns its listener closes that first, since the server
+// cannot cut its connections. Later calls wait for the first, and return the same. A call by an observer does not
+// wait, since the end waits for the observer.
 func (s *Server) Shutdown(timeout time.Duration) error { return s.s.Shutdown(timeout) }
 
-// ShutdownContext is Shutdown that cuts requests when ctx ends, in place of a timeout. If ctx never ends, it waits for all
-// requests.
+// ShutdownContext is Shutdown that cuts requests when ctx ends, in place of a timeout. If ctx never ends, it waits
+// for all requests.
 func (s *Server) ShutdownContext(ctx context.Context) error { return s.s.ShutdownContext(ctx) }
 
 // Config returns the configuration that the server was made with. It must not be changed.
