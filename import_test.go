@@ -20,14 +20,15 @@ var arrows = []struct {
 	uses []string
 }{
 	{"bench", []string{
-		"bench/load", "bench/process", "bench/report", "bench/stores", "internal/layout", "internal/policy",
-		"internal/tree",
+		"bench/house", "bench/load", "bench/process", "bench/report", "bench/stores", "internal/layout",
+		"internal/policy", "internal/tree",
 	}},
 	{"bench/stores", []string{
 		"internal/index", "internal/index/sqlite", "internal/layout", "internal/manifest", "internal/tree",
 	}},
 	{"bench/report", nil},
 	{"bench/load", nil},
+	{"bench/house", nil},
 	{"bench/process", nil},
 	{"cmd/dcs", []string{
 		"internal/credential", "internal/gc", "internal/index", "internal/inspect", "internal/nearest",
@@ -46,12 +47,12 @@ var arrows = []struct {
 		"internal/event", "internal/index", "internal/inspect", "internal/registry",
 	}},
 	{"internal/inspect", []string{
-		"internal/image", "internal/index", "internal/layout", "internal/nearest", "internal/policy",
-		"internal/reconcile", "internal/stamp", "internal/store", "internal/tree", "internal/ui",
+		"internal/fsck", "internal/image", "internal/index", "internal/layout", "internal/nearest",
+		"internal/policy", "internal/stamp", "internal/store", "internal/tree", "internal/ui",
 	}},
 	{"internal/gc", []string{
-		"internal/disk", "internal/image", "internal/index", "internal/layout", "internal/policy",
-		"internal/reconcile", "internal/stamp", "internal/store", "internal/tree",
+		"internal/fsck", "internal/image", "internal/index", "internal/layout", "internal/policy",
+		"internal/stamp", "internal/store", "internal/tree",
 	}},
 	{"internal/registry", []string{
 		"internal/content", "internal/event", "internal/index", "internal/layout", "internal/manifest",
@@ -70,18 +71,22 @@ var arrows = []struct {
 	{"internal/stamp", nil},
 	{"internal/ui", nil},
 	{"internal/content/files", []string{
-		"internal/content", "internal/disk", "internal/failpoint", "internal/index", "internal/layout",
-		"internal/manifest", "internal/tree",
+		"internal/adopt", "internal/content", "internal/disk", "internal/failpoint", "internal/index",
+		"internal/layout", "internal/manifest", "internal/tree",
 	}},
 	{"internal/content", []string{
 		"internal/manifest",
 	}},
+	{"internal/fsck", []string{
+		"internal/adopt", "internal/index", "internal/layout", "internal/manifest", "internal/store",
+		"internal/tree",
+	}},
 	{"internal/store", []string{
-		"internal/disk", "internal/index", "internal/index/sqlite", "internal/policy", "internal/reconcile",
-		"internal/tree", "pkg/config",
+		"internal/adopt", "internal/disk", "internal/index", "internal/index/sqlite", "internal/policy",
+		"internal/reconcile", "internal/tree", "pkg/config",
 	}},
 	{"internal/reconcile", []string{
-		"internal/index", "internal/layout", "internal/manifest", "internal/tree",
+		"internal/adopt", "internal/index", "internal/layout", "internal/tree",
 	}},
 	{"internal/policy", []string{
 		"internal/index", "internal/layout",
@@ -94,8 +99,11 @@ var arrows = []struct {
 	}},
 	{"internal/nearest", nil},
 	{"internal/credential", nil},
+	{"internal/adopt", []string{
+		"internal/disk", "internal/index", "internal/layout", "internal/manifest", "internal/tree",
+	}},
 	{"internal/tree", []string{
-		"internal/disk", "internal/failpoint", "internal/index", "internal/layout", "internal/manifest",
+		"internal/disk", "internal/failpoint", "internal/layout", "internal/manifest",
 	}},
 	{"internal/index", []string{
 		"internal/layout", "internal/manifest",

@@ -14,7 +14,7 @@ import (
 func TestOnlyWhatARegistryWroteIsRemovedAsAnUpload(t *testing.T) {
 	for _, linked := range []bool{false, true} {
 		w := newWorld(t)
-		uploads := w.Dir.File(layout.Path{Kind: layout.UploadsDir, Repository: "app"})
+		uploads := w.Dir.Native(layout.UploadsDir("app"))
 		if linked {
 			elsewhere := t.TempDir()
 			w.must(os.MkdirAll(filepath.Dir(uploads), 0o755))

@@ -36,7 +36,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 	dir := tree.Dir(t.TempDir())
-	tree, err := tree.OpenTree(string(dir), dir.Metadata(), dir.Reached()...)
+	tree, err := tree.Open(dir)
 	w.must(err)
 	ix, err := sqlite.Open(t.Context(), dir.Index(), sqlite.Serve, func() time.Time { return w.now })
 	w.must(err)
@@ -180,8 +180,8 @@ func (w *world) whole() {
 	walk, err := w.Dir.Walk()
 	w.must(err)
 	w.must(walk.Repositories(w.t.Context(), func(repo string) error {
-		return walk.Links(w.t.Context(), layout.RevisionsDir, repo, func(d digest.Digest) error {
-			data, err := tree.Content(w.Dir, d)
+		return walk.Links(w.t.Context(), layout.Manifest, repo, func(d digest.Digest) error {
+			data, err := w.Dir.ReadManifest(d)
 			if err != nil {
 				return err
 			}
@@ -200,7 +200,7 @@ func (w *world) whole() {
 }
 
 func (w *world) has(k layout.Key) bool {
-	there, err := tree.Exists(w.Dir, k.Path())
+	there, err := w.Dir.Has(k)
 	w.must(err)
 	return there
 }

@@ -7,17 +7,17 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/jc-lab/docker-cache-server/internal/fsck"
 	"github.com/jc-lab/docker-cache-server/internal/index"
-	"github.com/jc-lab/docker-cache-server/internal/reconcile"
 	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 )
 
 // problem is a problem as JSON and CSV have it.
 type problem struct {
-	Problem reconcile.Flaw `json:"problem"`
-	Object  string         `json:"object"`
-	Detail  string         `json:"detail"`
+	Problem fsck.Flaw `json:"problem"`
+	Object  string    `json:"object"`
+	Detail  string    `json:"detail"`
 }
 
 // checked is what was looked at, as JSON has it.
@@ -37,11 +37,11 @@ func (s Source) Check(ctx context.Context, deep bool, out Output) (found int, er
 		return 0, err
 	}
 	err = s.with(ctx, func(st *store.Store) error {
-		o := reconcile.CheckOptions{Dir: st.Dir, Index: st.Index, Deep: deep}
+		o := fsck.CheckOptions{Deep: deep}
 		if out.OnProgress != nil {
 			o.OnSeen = func(things, _ int64) { out.OnProgress(things, 0) }
 		}
-		problems, seen, err := reconcile.Check(ctx, o)
+		problems, seen, err := fsck.Check(ctx, st, o)
 		if err != nil {
 			return err
 		}
@@ -63,11 +63,11 @@ func (s Source) warnUnheld(ctx context.Context, ix index.Store) error {
 	if whole {
 		why = "no server runs, and the next one compares the index with the disk"
 	}
-	s.Store.Log.Warn(why + ": it was not held against the disk")
+	s.Store.Log.Warn(why + ": it was not compared with the disk")
 	return err
 }
 
-func (out Output) problems(found []reconcile.Problem, seen reconcile.Checked) error {
+func (out Output) problems(found []fsck.Problem, seen fsck.Checked) error {
 	all := make([]problem, 0, len(found))
 	for _, p := range found {
 		all = append(all, problem{p.Flaw, p.Object(), p.Detail})
@@ -103,7 +103,7 @@ func problemsCSV(to io.Writer, all []problem) error {
 }
 
 // clean says how much was looked at without finding anything.
-func clean(seen reconcile.Checked) string {
+func clean(seen fsck.Checked) string {
 	s := fmt.Sprintf("no problems in %s, %s and %s", ui.Count(seen.Tags, "tag"), ui.Count(seen.Manifests, "manifest"), ui.Count(seen.Blobs, "blob"))
 	if seen.Bytes > 0 {
 		s += fmt.Sprintf("; all digests verified (%s)", ui.Bytes(seen.Bytes))

@@ -132,7 +132,7 @@ func (f finder) manifest(repo string, d digest.Digest) (*index.Row, error) {
 }
 
 func (f finder) byDigest(ref Reference) (*index.Row, error) {
-	found, err := f.matches(layout.RevisionsDir, ref)
+	found, err := f.matches(layout.Manifest, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +161,7 @@ func (f finder) byDigest(ref Reference) (*index.Row, error) {
 }
 
 // matches returns the digests that a reference may mean: itself, or those on disk that start like it.
-func (f finder) matches(kind layout.PathKind, ref Reference) (found []digest.Digest, err error) {
+func (f finder) matches(kind layout.Kind, ref Reference) (found []digest.Digest, err error) {
 	if d, whole := ref.whole(); whole {
 		return []digest.Digest{d}, nil
 	}
@@ -182,7 +182,7 @@ func (f finder) matches(kind layout.PathKind, ref Reference) (found []digest.Dig
 // noManifest explains a digest that is no manifest of its repository. A layer or a config is a part of
 // images: people get their names.
 func (f finder) noManifest(ref Reference) error {
-	layers, err := f.matches(layout.LayersDir, ref)
+	layers, err := f.matches(layout.Layer, ref)
 	if err != nil {
 		return err
 	}
@@ -249,11 +249,4 @@ func (f finder) unknown(ref Reference) error {
 }
 
 // known says whether a repository has anything.
-func (f finder) known(repo string) (bool, error) {
-	for _, kind := range []layout.PathKind{layout.ManifestsDir, layout.LayersDir} {
-		if there, err := tree.Exists(f.dir, layout.Path{Kind: kind, Repository: repo}); there || err != nil {
-			return there, err
-		}
-	}
-	return false, nil
-}
+func (f finder) known(repo string) (bool, error) { return f.dir.HasRepository(repo) }

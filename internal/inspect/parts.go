@@ -9,7 +9,6 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
-	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // part is what a manifest says about something that it names.
@@ -109,7 +108,7 @@ func (b *builder) written(d digest.Digest) (parts []part) {
 	if b.dir == "" {
 		return nil
 	}
-	data, err := tree.Content(b.dir, d)
+	data, err := b.dir.ReadManifest(d)
 	if err != nil {
 		return nil
 	}

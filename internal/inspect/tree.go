@@ -251,7 +251,7 @@ func (b *builder) here(d digest.Digest, m *index.Row) (*index.Row, error) {
 		}
 	}
 	if b.dir != "" { // a row never proves existence
-		if there, err := tree.Exists(b.dir, blob.Key.Path()); err != nil || !there {
+		if there, err := b.dir.Has(blob.Key); err != nil || !there {
 			return nil, err
 		}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/manifest"
@@ -571,12 +572,12 @@ func TestATagWithoutItsManifest(t *testing.T) {
 	s := newShop(t)
 	gone := digest.FromString("gone")
 	s.write(layout.TagKey("app", "v"), gone.String())
-	s.must(s.Adopt(t.Context(), tree.Look(s.dir, layout.TagKey("app", "v"), tree.Now)))
+	s.must(s.Adopt(t.Context(), adopt.Look(s.dir, layout.TagKey("app", "v"), adopt.Now)))
 	if _, err := s.tree("app:v"); err == nil || !strings.Contains(err.Error(), "points at manifest "+gone.String()+", which is missing") {
 		t.Error(err)
 	}
 	s.write(layout.TagKey("app", "empty"), "")
-	s.must(s.Adopt(t.Context(), tree.Look(s.dir, layout.TagKey("app", "empty"), tree.Now)))
+	s.must(s.Adopt(t.Context(), adopt.Look(s.dir, layout.TagKey("app", "empty"), adopt.Now)))
 	if _, err := s.tree("app:empty"); err == nil || !strings.Contains(err.Error(), "points at nothing") {
 		t.Error(err)
 	}

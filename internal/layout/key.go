@@ -49,7 +49,7 @@ func ManifestKey(repo string, d digest.Digest) Key {
 }
 func TagKey(repo, name string) Key { return Key{Kind: Tag, Repository: repo, Tag: name} }
 
-// Path is where the file of a key is in the tree.
+// Path is the file of a key.
 func (k Key) Path() Path {
 	switch k.Kind {
 	case Blob:
@@ -60,4 +60,19 @@ func (k Key) Path() Path {
 		return Path{Kind: RevisionLink, Repository: k.Repository, Digest: k.Digest}
 	}
 	return Path{Kind: TagLink, Repository: k.Repository, Tag: k.Tag}
+}
+
+// Key is the key whose file a path is. False for files that no row stands for: a tag's history, those of an upload.
+func (p Path) Key() (Key, bool) {
+	switch p.Kind {
+	case BlobData:
+		return BlobKey(p.Digest), true
+	case LayerLink:
+		return LayerKey(p.Repository, p.Digest), true
+	case RevisionLink:
+		return ManifestKey(p.Repository, p.Digest), true
+	case TagLink:
+		return TagKey(p.Repository, p.Tag), true
+	}
+	return Key{}, false
 }

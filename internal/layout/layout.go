@@ -1,9 +1,9 @@
-// Package layout knows where things are in a data directory, and nothing else about them.
+// Package layout says where a registry's files are below its data directory, and which names are valid. It is pure:
+// it opens no file.
 //
-// Below a data directory stand two trees. `docker/registry/v2` is distribution's, exactly: a stock
-// registry can serve it, and what a stock registry wrote can be adopted. `.metadata` is dcs's own: the
-// index, which can be deleted at any time at the price of the recency in it, the users, and the key that
-// signs uploads.
+// A data directory has two parts. `docker/registry/v2` is laid out exactly as distribution does it: a stock registry
+// can serve it, and dcs can adopt what a stock registry wrote. `.metadata` is dcs's own, and package tree names what
+// is in it.
 //
 //	docker/registry/v2/blobs/ALG/XX/HEX/data
 //	docker/registry/v2/repositories/NAME/_layers/ALG/HEX/link
@@ -12,7 +12,8 @@
 //	docker/registry/v2/repositories/NAME/_manifests/tags/TAG/index/ALG/HEX/link
 //	docker/registry/v2/repositories/NAME/_uploads/ID/{data,startedat,hashstates/ALG/OFFSET}
 //
-// Parse reads such a path and Path.String writes it: each is the inverse of the other.
+// A Key names a row of the index and its file; Key.Path and Path.Key translate between the two. Parse reads the path of
+// a file and Path.String writes it: each is the inverse of the other.
 package layout
 
 import (
@@ -25,52 +26,35 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// PathKind says what a path of the tree is.
+// PathKind says what a file of the tree is.
 type PathKind uint8
 
-// The kinds of paths. A kind whose name ends in Dir is a directory.
+// The kinds of files. The first four are those of keys.
 const (
-	BlobsDir PathKind = iota + 1
-	BlobDir
-	BlobData
-	RepositoriesDir
-	RepositoryDir
-	LayersDir
-	LayerDir
+	BlobData PathKind = iota + 1
 	LayerLink
-	ManifestsDir
-	RevisionsDir
-	RevisionDir
 	RevisionLink
-	TagsDir
-	TagDir
 	TagLink
-	TagIndexDir
-	TagIndexEntryDir
-	TagIndexLink
-	UploadsDir
-	UploadDir
+	TagIndexLink // an entry of a tag's history
 	UploadData
 	UploadStartedAt
-	UploadHashStatesDir
-	UploadHashState
+	UploadHashState // of stock registries only
 )
 
-// Path is a parsed path of the tree. Which fields are set follows from its kind.
+// Path is the parsed path of a file. Which fields are set follows from its kind.
 type Path struct {
 	Kind       PathKind
 	Repository string
-	Digest     digest.Digest    // blobs, layers, revisions, entries of a tag's index
-	Tag        string           // everything below a tag
-	Upload     string           // everything below an upload
-	Algorithm  digest.Algorithm // hash states, and the directory that lists them
+	Digest     digest.Digest    // blobs, layers, revisions, entries of a tag's history
+	Tag        string           // links of a tag
+	Upload     string           // files of an upload
+	Algorithm  digest.Algorithm // hash states
 	Offset     string           // hash states: decimal, in bytes
 }
 
-// Root is the top of distribution's tree, as its storage drivers spell it: absolute, with slashes.
-const Root = "/docker/registry/v2"
-
+// The top of distribution's tree, and its two parts, as its storage drivers spell them: absolute, with slashes.
 const (
+	Root         = "/docker/registry/v2"
 	Blobs        = Root + "/blobs"
 	Repositories = Root + "/repositories"
 )
@@ -83,7 +67,7 @@ var (
 
 // String writes the path as distribution does. A Path whose Kind is not known gives "".
 func (p Path) String() string {
-	switch p.Kind { // those that every request needs, in one piece each
+	switch p.Kind { // each in one piece: every request needs some
 	case BlobData:
 		return Blobs + "/" + p.Digest.Algorithm().String() + "/" + prefix(p.Digest) + "/" + p.Digest.Encoded() + "/data"
 	case LayerLink:
@@ -92,76 +76,26 @@ func (p Path) String() string {
 		return Repositories + "/" + p.Repository + "/_manifests/revisions/" + p.Digest.Algorithm().String() + "/" + p.Digest.Encoded() + "/link"
 	case TagLink:
 		return Repositories + "/" + p.Repository + "/_manifests/tags/" + p.Tag + "/current/link"
-	}
-	repo := Repositories + "/" + p.Repository
-	switch p.Kind {
-	case BlobsDir:
-		return Blobs
-	case BlobDir:
-		return Blobs + "/" + p.Digest.Algorithm().String() + "/" + prefix(p.Digest) + "/" + p.Digest.Encoded()
-	case RepositoriesDir:
-		return Repositories
-	case RepositoryDir:
-		return repo
-	case LayersDir:
-		return repo + "/_layers"
-	case LayerDir:
-		return repo + "/_layers/" + slashed(p.Digest)
-	case ManifestsDir:
-		return repo + "/_manifests"
-	case RevisionsDir:
-		return repo + "/_manifests/revisions"
-	case RevisionDir:
-		return repo + "/_manifests/revisions/" + slashed(p.Digest)
-	case TagsDir:
-		return repo + "/_manifests/tags"
-	}
-	return p.belowTagOrUpload(repo)
-}
-
-func (p Path) belowTagOrUpload(repo string) string {
-	tag := repo + "/_manifests/tags/" + p.Tag
-	upload := repo + "/_uploads/" + p.Upload
-	switch p.Kind {
-	case TagDir:
-		return tag
-	case TagIndexDir:
-		return tag + "/index"
-	case TagIndexEntryDir:
-		return tag + "/index/" + slashed(p.Digest)
 	case TagIndexLink:
-		return tag + "/index/" + slashed(p.Digest) + "/link"
-	case UploadsDir:
-		return repo + "/_uploads"
-	case UploadDir:
-		return upload
+		return TagIndexEntryDir(p.Repository, p.Tag, p.Digest) + "/link"
 	case UploadData:
-		return upload + "/data"
+		return Upload{p.Repository, p.Upload}.Dir() + "/data"
 	case UploadStartedAt:
-		return upload + "/startedat"
-	case UploadHashStatesDir:
-		return upload + "/hashstates/" + p.Algorithm.String()
+		return Upload{p.Repository, p.Upload}.Dir() + "/startedat"
 	case UploadHashState:
-		return upload + "/hashstates/" + p.Algorithm.String() + "/" + p.Offset
+		return Upload{p.Repository, p.Upload}.Dir() + "/hashstates/" + p.Algorithm.String() + "/" + p.Offset
 	}
 	return ""
 }
 
-func slashed(d digest.Digest) string { return d.Algorithm().String() + "/" + d.Encoded() }
-
 // prefix is the directory that spreads the blobs of an algorithm over 256 directories.
 func prefix(d digest.Digest) string { return d.Encoded()[:2] }
 
-// Parse reads a path of the tree. False for everything that distribution never writes.
+// Parse reads the path of a file. False for everything that distribution never writes.
 func Parse(s string) (Path, bool) {
-	if s == Blobs {
-		return Path{Kind: BlobsDir}, true
-	}
-	if s == Repositories {
-		return Path{Kind: RepositoriesDir}, true
-	}
 	if rest, ok := strings.CutPrefix(s, Blobs+"/"); ok {
-		return ParseBlob(strings.Split(rest, "/"))
+		d, ok := ParseBlobDir(strings.TrimSuffix(rest, "/data"))
+		return Path{Kind: BlobData, Digest: d}, ok && strings.HasSuffix(rest, "/data")
 	}
 	if rest, ok := strings.CutPrefix(s, Repositories+"/"); ok {
 		return parseRepository(rest)
@@ -169,20 +103,17 @@ func Parse(s string) (Path, bool) {
 	return Path{}, false
 }
 
-func ParseBlob(parts []string) (Path, bool) {
-	if len(parts) < 3 || len(parts) > 4 {
-		return Path{}, false
+// ParseBlobDir reads the path of a blob's directory below Blobs: ALG/XX/HEX.
+func ParseBlobDir(path string) (digest.Digest, bool) {
+	parts := strings.Split(path, "/")
+	if len(parts) != 3 {
+		return "", false
 	}
 	d, ok := NewDigest(parts[0], parts[2])
-	if !ok || prefix(d) != parts[1] {
-		return Path{}, false
-	}
-	if len(parts) == 3 {
-		return Path{Kind: BlobDir, Digest: d}, true
-	}
-	return Path{Kind: BlobData, Digest: d}, parts[3] == "data"
+	return d, ok && prefix(d) == parts[1]
 }
 
+// NewDigest puts a digest together. False if it is not valid.
 func NewDigest(alg, hex string) (digest.Digest, bool) {
 	d := digest.NewDigestFromEncoded(digest.Algorithm(alg), hex)
 	return d, d.Validate() == nil
@@ -197,9 +128,6 @@ func parseRepository(rest string) (Path, bool) {
 	}
 	if !ValidName(name) {
 		return Path{}, false
-	}
-	if below == "" {
-		return Path{Kind: RepositoryDir, Repository: name}, true
 	}
 	p, ok := parseBelow(strings.Split(below, "/"))
 	p.Repository = name
@@ -247,6 +175,7 @@ func ParseDigest(s string) (digest.Digest, error) {
 	return digest.Parse(s)
 }
 
+// IsHex says whether a string has hexadecimal digits only, in lower case.
 func IsHex(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; !(c >= '0' && c <= '9' || c >= 'a' && c <= 'f') {
@@ -257,92 +186,50 @@ func IsHex(s string) bool {
 }
 
 func parseBelow(parts []string) (Path, bool) {
-	switch parts[0] {
-	case "_layers":
-		return parseLinks(parts[1:], LayersDir, LayerDir, LayerLink)
-	case "_uploads":
-		return parseUpload(parts[1:])
-	case "_manifests":
-		return parseManifests(parts[1:])
+	switch {
+	case parts[0] == "_layers":
+		return parseLink(parts[1:], LayerLink)
+	case parts[0] == "_uploads" && len(parts) > 2 && ValidUpload(parts[1]):
+		return parseUpload(parts[1], parts[2:])
+	case parts[0] == "_manifests" && len(parts) > 1 && parts[1] == "revisions":
+		return parseLink(parts[2:], RevisionLink)
+	case parts[0] == "_manifests" && len(parts) > 3 && parts[1] == "tags" && ValidTag(parts[2]):
+		return parseTag(parts[2], parts[3:])
 	}
 	return Path{}, false
 }
 
-func parseLinks(parts []string, list, dir, link PathKind) (Path, bool) {
-	if len(parts) == 0 {
-		return Path{Kind: list}, true
-	}
-	if len(parts) < 2 || len(parts) > 3 {
+func parseLink(parts []string, kind PathKind) (Path, bool) {
+	if len(parts) != 3 || parts[2] != "link" {
 		return Path{}, false
 	}
 	d, ok := NewDigest(parts[0], parts[1])
-	if len(parts) == 2 {
-		return Path{Kind: dir, Digest: d}, ok
-	}
-	return Path{Kind: link, Digest: d}, ok && parts[2] == "link"
+	return Path{Kind: kind, Digest: d}, ok
 }
 
-func parseManifests(parts []string) (Path, bool) {
+func parseTag(tag string, parts []string) (Path, bool) {
+	if len(parts) == 2 && parts[0] == "current" && parts[1] == "link" {
+		return Path{Kind: TagLink, Tag: tag}, true
+	}
+	if parts[0] != "index" {
+		return Path{}, false
+	}
+	p, ok := parseLink(parts[1:], TagIndexLink)
+	p.Tag = tag
+	return p, ok
+}
+
+func parseUpload(id string, parts []string) (Path, bool) {
 	switch {
-	case len(parts) == 0:
-		return Path{Kind: ManifestsDir}, true
-	case parts[0] == "revisions":
-		return parseLinks(parts[1:], RevisionsDir, RevisionDir, RevisionLink)
-	case parts[0] == "tags" && len(parts) == 1:
-		return Path{Kind: TagsDir}, true
-	case parts[0] == "tags" && ValidTag(parts[1]):
-		p, ok := parseTag(parts[2:])
-		p.Tag = parts[1]
-		return p, ok
+	case len(parts) == 1 && parts[0] == "data":
+		return Path{Kind: UploadData, Upload: id}, true
+	case len(parts) == 1 && parts[0] == "startedat":
+		return Path{Kind: UploadStartedAt, Upload: id}, true
+	case len(parts) == 3 && parts[0] == "hashstates":
+		alg := digest.Algorithm(parts[1])
+		return Path{Kind: UploadHashState, Upload: id, Algorithm: alg, Offset: parts[2]}, alg.Available() && decimal.MatchString(parts[2])
 	}
 	return Path{}, false
-}
-
-func parseTag(parts []string) (Path, bool) {
-	switch {
-	case len(parts) == 0:
-		return Path{Kind: TagDir}, true
-	case parts[0] == "current":
-		return Path{Kind: TagLink}, len(parts) == 2 && parts[1] == "link"
-	case parts[0] == "index":
-		return parseLinks(parts[1:], TagIndexDir, TagIndexEntryDir, TagIndexLink)
-	}
-	return Path{}, false
-}
-
-func parseUpload(parts []string) (Path, bool) {
-	if len(parts) == 0 {
-		return Path{Kind: UploadsDir}, true
-	}
-	p := Path{Upload: parts[0]}
-	if !uploadID.MatchString(p.Upload) || p.Upload == "." || p.Upload == ".." {
-		return Path{}, false
-	}
-	switch rest := parts[1:]; {
-	case len(rest) == 0:
-		p.Kind = UploadDir
-	case len(rest) == 1 && rest[0] == "data":
-		p.Kind = UploadData
-	case len(rest) == 1 && rest[0] == "startedat":
-		p.Kind = UploadStartedAt
-	case rest[0] == "hashstates" && (len(rest) == 2 || len(rest) == 3):
-		return parseHashState(p, rest[1:])
-	default:
-		return Path{}, false
-	}
-	return p, true
-}
-
-func parseHashState(p Path, rest []string) (Path, bool) {
-	p.Kind, p.Algorithm = UploadHashStatesDir, digest.Algorithm(rest[0])
-	if !p.Algorithm.Available() {
-		return Path{}, false
-	}
-	if len(rest) == 2 {
-		p.Kind, p.Offset = UploadHashState, rest[1]
-		return p, decimal.MatchString(p.Offset)
-	}
-	return p, true
 }
 
 // ValidUpload says whether an upload may be called so.

@@ -15,36 +15,19 @@ const (
 	dgst5  = digest.Digest("sha512:" + hex256 + hex256)
 )
 
-// everyKind has one path of each kind, as distribution's documentation of its layout spells it.
+// everyKind has a path of each kind of file, as distribution's documentation of its layout spells it.
 var everyKind = []struct {
 	path string
 	want Path
 }{
-	{"/docker/registry/v2/blobs", Path{Kind: BlobsDir}},
-	{"/docker/registry/v2/blobs/sha256/e3/" + hex256, Path{Kind: BlobDir, Digest: dgst}},
 	{"/docker/registry/v2/blobs/sha256/e3/" + hex256 + "/data", Path{Kind: BlobData, Digest: dgst}},
 	{"/docker/registry/v2/blobs/sha512/e3/" + hex256 + hex256 + "/data", Path{Kind: BlobData, Digest: dgst5}},
-	{"/docker/registry/v2/repositories", Path{Kind: RepositoriesDir}},
-	{"/docker/registry/v2/repositories/a/b-c/d.e__f", Path{Kind: RepositoryDir, Repository: "a/b-c/d.e__f"}},
-	{"/docker/registry/v2/repositories/app/_layers", Path{Kind: LayersDir, Repository: "app"}},
-	{"/docker/registry/v2/repositories/app/_layers/sha256/" + hex256, Path{Kind: LayerDir, Repository: "app", Digest: dgst}},
 	{"/docker/registry/v2/repositories/app/_layers/sha256/" + hex256 + "/link", Path{Kind: LayerLink, Repository: "app", Digest: dgst}},
-	{"/docker/registry/v2/repositories/app/_manifests", Path{Kind: ManifestsDir, Repository: "app"}},
-	{"/docker/registry/v2/repositories/app/_manifests/revisions", Path{Kind: RevisionsDir, Repository: "app"}},
-	{"/docker/registry/v2/repositories/app/_manifests/revisions/sha256/" + hex256, Path{Kind: RevisionDir, Repository: "app", Digest: dgst}},
 	{"/docker/registry/v2/repositories/app/_manifests/revisions/sha256/" + hex256 + "/link", Path{Kind: RevisionLink, Repository: "app", Digest: dgst}},
-	{"/docker/registry/v2/repositories/app/_manifests/tags", Path{Kind: TagsDir, Repository: "app"}},
-	{"/docker/registry/v2/repositories/app/_manifests/tags/_V1.x", Path{Kind: TagDir, Repository: "app", Tag: "_V1.x"}},
-	{"/docker/registry/v2/repositories/app/_manifests/tags/" + hex256, Path{Kind: TagDir, Repository: "app", Tag: hex256}},
 	{"/docker/registry/v2/repositories/app/_manifests/tags/v1/current/link", Path{Kind: TagLink, Repository: "app", Tag: "v1"}},
-	{"/docker/registry/v2/repositories/app/_manifests/tags/v1/index", Path{Kind: TagIndexDir, Repository: "app", Tag: "v1"}},
-	{"/docker/registry/v2/repositories/app/_manifests/tags/v1/index/sha256/" + hex256, Path{Kind: TagIndexEntryDir, Repository: "app", Tag: "v1", Digest: dgst}},
 	{"/docker/registry/v2/repositories/app/_manifests/tags/v1/index/sha256/" + hex256 + "/link", Path{Kind: TagIndexLink, Repository: "app", Tag: "v1", Digest: dgst}},
-	{"/docker/registry/v2/repositories/app/_uploads", Path{Kind: UploadsDir, Repository: "app"}},
-	{"/docker/registry/v2/repositories/app/_uploads/1b4e", Path{Kind: UploadDir, Repository: "app", Upload: "1b4e"}},
 	{"/docker/registry/v2/repositories/app/_uploads/1b4e/data", Path{Kind: UploadData, Repository: "app", Upload: "1b4e"}},
 	{"/docker/registry/v2/repositories/app/_uploads/1b4e/startedat", Path{Kind: UploadStartedAt, Repository: "app", Upload: "1b4e"}},
-	{"/docker/registry/v2/repositories/app/_uploads/1b4e/hashstates/sha256", Path{Kind: UploadHashStatesDir, Repository: "app", Upload: "1b4e", Algorithm: "sha256"}},
 	{"/docker/registry/v2/repositories/app/_uploads/1b4e/hashstates/sha256/1024", Path{Kind: UploadHashState, Repository: "app", Upload: "1b4e", Algorithm: "sha256", Offset: "1024"}},
 }
 
@@ -60,9 +43,92 @@ func TestParseAndStringAreInverse(t *testing.T) {
 		}
 		seen[c.want.Kind] = true
 	}
-	for k := BlobsDir; k <= UploadHashState; k++ {
+	for k := BlobData; k <= UploadHashState; k++ {
 		if !seen[k] {
 			t.Errorf("no path of kind %d in the table", k)
+		}
+	}
+}
+
+// TestAKeyAndItsFileAreInverse for the four kinds of keys, and for no other file.
+func TestAKeyAndItsFileAreInverse(t *testing.T) {
+	keys := map[Kind]bool{}
+	for _, c := range everyKind {
+		k, ok := c.want.Key()
+		if ok != (c.want.Kind <= TagLink) || ok && k.Path() != c.want {
+			t.Errorf("Key(%+v) = %v, %v, whose file is %+v", c.want, k, ok, k.Path())
+		}
+		keys[k.Kind] = true
+	}
+	for _, kind := range []Kind{Blob, Layer, Manifest, Tag} {
+		if !keys[kind] {
+			t.Errorf("no file of a %s in the table", kind)
+		}
+	}
+}
+
+// everyDirectory has a directory of each kind that may hold files.
+var everyDirectory = []string{
+	"/docker", "/docker/registry", Root,
+	"/docker/registry/v2/blobs/sha256", "/docker/registry/v2/blobs/sha512/e3",
+	"/docker/registry/v2/repositories/app/_layers/sha256",
+	"/docker/registry/v2/repositories/app/_manifests/tags/v1/current",
+	"/docker/registry/v2/blobs",
+	"/docker/registry/v2/blobs/sha256/e3/" + hex256,
+	"/docker/registry/v2/repositories",
+	"/docker/registry/v2/repositories/a/b-c/d.e__f",
+	"/docker/registry/v2/repositories/app/_layers",
+	"/docker/registry/v2/repositories/app/_layers/sha256/" + hex256,
+	"/docker/registry/v2/repositories/app/_manifests",
+	"/docker/registry/v2/repositories/app/_manifests/revisions",
+	"/docker/registry/v2/repositories/app/_manifests/revisions/sha256/" + hex256,
+	"/docker/registry/v2/repositories/app/_manifests/tags",
+	"/docker/registry/v2/repositories/app/_manifests/tags/_V1.x",
+	"/docker/registry/v2/repositories/app/_manifests/tags/" + hex256,
+	"/docker/registry/v2/repositories/app/_manifests/tags/v1/index",
+	"/docker/registry/v2/repositories/app/_manifests/tags/v1/index/sha256/" + hex256,
+	"/docker/registry/v2/repositories/app/_uploads",
+	"/docker/registry/v2/repositories/app/_uploads/1b4e",
+	"/docker/registry/v2/repositories/app/_uploads/1b4e/hashstates/sha256",
+}
+
+func TestEveryDirectoryOfTheTreeIsKnown(t *testing.T) {
+	for _, dir := range everyDirectory {
+		if !Known(dir) {
+			t.Errorf("%s is not known", dir)
+		}
+		if p, ok := Parse(dir); ok {
+			t.Errorf("Parse(%s) = %+v, and it is a directory", dir, p)
+		}
+	}
+	for _, c := range everyKind {
+		if !Known(c.path) {
+			t.Errorf("%s is not known", c.path)
+		}
+	}
+	for _, path := range []string{"/etc", "/docker/x", "/docker/registry/v2/x", "/docker/registry/v2/blobs/md5", "/docker/registry/v2/blobs/sha256/e34",
+		"/docker/registry/v2/repositories/-app", "/docker/registry/v2/repositories/app/_other", "/docker/registry/v2/repositories/app/_uploads/1b4e/x",
+		"/docker/registry/v2/repositories/app/_manifests/tags/v1/x"} {
+		if Known(path) {
+			t.Errorf("%s is known", path)
+		}
+	}
+}
+
+func TestDirectoriesHoldTheirFiles(t *testing.T) {
+	upload := Upload{"app", "1b4e"}
+	for dir, file := range map[string]Path{
+		LinksDir(Layer, "app"):              {Kind: LayerLink, Repository: "app", Digest: dgst},
+		LinksDir(Manifest, "app"):           {Kind: RevisionLink, Repository: "app", Digest: dgst},
+		TagDir("app", "v1"):                 {Kind: TagLink, Repository: "app", Tag: "v1"},
+		TagIndexEntryDir("app", "v1", dgst): {Kind: TagIndexLink, Repository: "app", Tag: "v1", Digest: dgst},
+		upload.Dir():                        upload.Data(),
+		ManifestsDir("app"):                 {Kind: RevisionLink, Repository: "app", Digest: dgst},
+		TagsDir("app"):                      {Kind: TagLink, Repository: "app", Tag: "v1"},
+		UploadsDir("app"):                   upload.StartedAt(),
+	} {
+		if !strings.HasPrefix(file.String(), dir+"/") {
+			t.Errorf("%s is not in %s", file, dir)
 		}
 	}
 }

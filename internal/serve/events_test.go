@@ -24,7 +24,7 @@ func TestEachRequestIsOneEvent(t *testing.T) {
 	var all []event.Event
 	st := o.s.store
 	o.http.Config.Handler = registry.New(registry.Options{
-		Content: files.New(files.Options{Dir: st.Dir, Tree: st.Tree, Index: st.Index, Log: o.s.log, Met: tree.NewMet(st.Dir), Resolution: time.Minute}),
+		Content: files.New(files.Options{Tree: st.Tree, Index: st.Index, Log: o.s.log, Met: tree.NewMet(st.Dir), Resolution: time.Minute}),
 		Log:     o.s.log, Secret: st.Secret,
 		Limits: registry.Limits{Manifest: 1 << 20},
 		Authenticate: func(_ *http.Request, _, user, _ string) event.Login {

@@ -74,7 +74,7 @@ func (k *keeper) compare(ctx context.Context) (res reconcile.Result, opened bool
 	k.met.Compare()
 	res, err = reconcile.Rebuild(ctx, reconcile.Options{Dir: k.store.Dir, Index: k.store.Index, Log: k.log,
 		NameAge: store.NameAge(cfg), Hold: policy.Grace + policy.Resolution,
-		Prune: func(dir string) { k.store.Tree.Prune(dir, string(k.store.Dir)) }})
+		Prune: k.store.Tree.Prune})
 	switch {
 	case err != nil:
 		return res, false, err

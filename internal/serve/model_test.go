@@ -443,7 +443,7 @@ func (m *model) expireHere(string) {
 func (m *model) expireBeside(string) {
 	m.doubt()
 	dir := tree.Dir(m.dir)
-	tree, err := tree.OpenTree(m.dir, dir.Metadata(), dir.Reached()...)
+	tree, err := tree.Open(dir)
 	if err != nil {
 		m.Fatal(err)
 	}
@@ -616,7 +616,7 @@ func (m *model) checkForgotten() {
 	for th, to := range m.tags {
 		repo, tag := th.split()
 		if m.recent[th].Before(oldest) && m.recent[named(repo, to)].Before(oldest) {
-			if _, err := os.Stat(dir.File(layout.Path{Kind: layout.TagDir, Repository: repo, Tag: tag})); err == nil {
+			if _, err := os.Stat(dir.Native(layout.TagDir(repo, tag))); err == nil {
 				m.Errorf("tag %s is still there, %v after its last use", th, m.Now().Sub(m.recent[th]))
 			}
 			m.left(th)

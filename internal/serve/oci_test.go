@@ -17,7 +17,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/jc-lab/docker-cache-server/internal/reconcile"
+	"github.com/jc-lab/docker-cache-server/internal/fsck"
 )
 
 const emptyConfig = "application/vnd.oci.empty.v1+json"
@@ -226,7 +226,7 @@ func TestDigestsOfEveryAlgorithm(t *testing.T) {
 // clean wants a deep check to find nothing.
 func (w *world) clean() {
 	w.Helper()
-	problems, _, err := reconcile.Check(w.Context(), reconcile.CheckOptions{Dir: w.s.store.Dir, Index: w.s.store.Index, Deep: true})
+	problems, _, err := fsck.Check(w.Context(), &w.s.store.Store, fsck.CheckOptions{Deep: true})
 	if err != nil || len(problems) > 0 {
 		w.Errorf("%+v %v", problems, err)
 	}

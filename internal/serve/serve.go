@@ -157,8 +157,7 @@ func (s *Server) wire(certificate *certificate) {
 	s.cleaner = newCleaner(gc.Collector{Dir: s.store.Dir, Tree: s.store.Tree, Index: s.store.Index, Log: s.log}, events)
 	s.registry = registry.New(registry.Options{
 		Content: files.New(files.Options{
-			Dir: s.store.Dir, Tree: s.store.Tree, Index: s.store.Index, Log: s.log, Met: met,
-			Resolution: s.policy().Resolution,
+			Tree: s.store.Tree, Index: s.store.Index, Log: s.log, Met: met, Resolution: s.policy().Resolution,
 		}),
 		Log: s.log, Secret: s.store.Secret, Authenticate: s.logins.check(),
 		Proxies: cfg.Server.Proxies(),

@@ -42,7 +42,7 @@ func (o Opener) Collect(ctx context.Context) (_ *Store, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if s.Tree, err = tree.OpenTree(string(o.Dir), o.Dir.Metadata(), o.Dir.Reached()...); err != nil {
+	if s.Tree, err = tree.Open(o.Dir); err != nil {
 		return nil, err
 	}
 	if err := o.queue(ctx, s); err != nil {

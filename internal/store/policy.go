@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/policy"
-	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -31,7 +31,7 @@ func Asked(cfg *config.Config, origins config.Origins) policy.Request {
 
 // NameAge is the age that a configuration gives to tags and manifests that the index does not know. Nil: they count
 // as used now.
-func NameAge(cfg *config.Config) tree.Age {
+func NameAge(cfg *config.Config) adopt.Age {
 	if cfg.Cache.AdoptAge == "mtime" {
 		return func(modified time.Time) time.Time { return modified }
 	}

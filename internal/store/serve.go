@@ -77,7 +77,7 @@ func (s *Served) takeDirectory(ctx context.Context) (err error) {
 	if err := s.Dir.CheckLinks(); err != nil {
 		return err
 	}
-	if s.Tree, err = tree.OpenTree(string(s.Dir), s.Dir.Metadata(), s.Dir.Reached()...); err != nil {
+	if s.Tree, err = tree.Open(s.Dir); err != nil {
 		return err
 	}
 	if s.lock, err = s.Dir.Lock(ctx); err != nil {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/policy"
 	"github.com/jc-lab/docker-cache-server/internal/reconcile"
@@ -82,7 +83,7 @@ type Opener struct {
 	// Asked is the policy that the operator asked for. A server ignores it: it promises a policy of its own.
 	Asked policy.Request
 	// NameAge is how old tags and manifests are that the index does not know. Nil: they count as used now.
-	NameAge tree.Age
+	NameAge adopt.Age
 	// OnWait is called each time the opening waits for another process. Nil: nothing is called.
 	OnWait func(Wait)
 	// OnSeen is called, often, with the number of objects that were compared with the index. Nil: nothing is called.

@@ -1,221 +1,282 @@
 package tree
 
 import (
-	"cmp"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"sync"
-	"syscall"
-	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/failpoint"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// Modes of what a Tree creates, before the umask: those of distribution's filesystem driver.
-const (
-	dirMode  fs.FileMode = 0o777
-	fileMode fs.FileMode = 0o644
-)
-
-// Tree is a data directory with a place for files on their way in (temp) and on their way out
-// (trash), in a private directory. All are on one file system, so that a rename moves between them.
-// Its methods may be called concurrently, and by several processes on one directory.
-type Tree struct {
-	root, temp, trash string
-	private           string // holds temp and trash
-	own               disk.Owner
-
-	mu     sync.Mutex        // guards synced; held over no I/O
-	synced map[string]uint64 // directory -> inode under which its name was made durable
+// Staged is a file that is written and synced, and has no name in the tree yet.
+type Staged struct {
+	path   string
+	placed bool
 }
 
-// maxSynced bounds the memory of durable directories: about 20 MB of paths. A forgotten one costs one fsync.
-const maxSynced = 100_000
-
-// OpenTree opens the data directory root, which must exist, and creates private below it, with temp and trash
-// in it. reached are directories below the root that renames must reach from there, as far as they exist.
-// *FileSystemError.
-func OpenTree(root, private string, reached ...string) (*Tree, error) {
-	own, err := disk.OwnerOf(root)
-	if err != nil {
-		return nil, err
-	}
-	t := &Tree{root: root, private: private, temp: filepath.Join(private, "tmp"), trash: filepath.Join(private, "trash"), own: own, synced: map[string]uint64{}}
-	if err := t.makePrivate(private); err != nil {
-		return nil, err
-	}
-	for _, dir := range []string{t.temp, t.trash} {
-		if err := t.MkdirAll(dir); err != nil {
+// Stage writes data to a file that a Change can place. The caller discards it.
+func (t *Tree) Stage(data []byte) (*Staged, error) {
+	path, err := disk.Stage(t.Temp(), data, fileMode, t.own)
+	if errors.Is(err, fs.ErrNotExist) { // the directory was removed beside its server
+		if err := t.MkdirAll(t.Temp()); err != nil {
 			return nil, err
 		}
-	}
-	return t, t.sameFileSystem(append([]string{root, t.temp}, reached...))
-}
-
-// makePrivate makes a directory that nobody else may enter. One that is there is closed to others if that is
-// ours to do.
-func (t *Tree) makePrivate(dir string) error {
-	err := disk.MkdirPrivate(dir)
-	if err == nil {
-		err = t.Own(dir)
-	}
-	if errors.Is(err, fs.ErrExist) {
-		err = disk.CloseToOthers(dir)
+		path, err = disk.Stage(t.Temp(), data, fileMode, t.own)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return t.MkdirAll(dir) // durable
+	return &Staged{path: path}, nil
 }
 
-// FileSystemError says that a directory cannot be reached by a rename.
-type FileSystemError struct{ Directory, Trash string }
-
-func (e *FileSystemError) Error() string {
-	return fmt.Sprintf("%s is on another file system than %s, or mounted: files cannot be renamed between the two", e.Directory, e.Trash)
+// Discard removes the file, unless it was placed.
+func (s *Staged) Discard() {
+	if !s.placed {
+		_ = os.Remove(s.path) // a start empties the directory
+	}
 }
 
-// sameFileSystem refuses directories that a rename cannot reach from the trash, as far as they exist.
-func (t *Tree) sameFileSystem(dirs []string) error {
-	trash, err := disk.MountOf(t.trash)
-	if err != nil {
-		return err
-	}
-	for _, dir := range dirs {
-		m, err := disk.MountOf(dir)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
+// Change gathers which files are placed and removed, so that all of it becomes durable at once. Place and Remove rename
+// and unlink only: they may be called inside a transaction, which must not wait for a disk. Commit is called after the
+// transaction; what a Change did is not promised to survive a power loss before that.
+//
+// A Change that is committed may go on. It must not be used concurrently.
+type Change struct {
+	tree     *Tree
+	prepared []string        // directories that were made for files which were not placed yet
+	placed   []string        // files whose names are not durable
+	removed  map[string]bool // directories from which names were removed; false: a power loss may bring them back
+	uploads  map[string]bool // lists of uploads of repositories from which names were removed
+}
+
+// Begin begins a change.
+func (t *Tree) Begin() *Change {
+	return &Change{tree: t, removed: map[string]bool{}, uploads: map[string]bool{}}
+}
+
+// Prepare makes the directory of a file that is going to be placed, durable. It must not be called inside a
+// transaction. Place does without it, and then takes longer.
+func (c *Change) Prepare(paths ...layout.Path) error {
+	for _, p := range paths {
+		dir := filepath.Dir(c.tree.File(p))
+		if err := c.tree.MkdirAll(dir); err != nil {
 			return err
 		}
-		if m != trash {
-			return &FileSystemError{dir, t.trash}
+		c.prepared = append(c.prepared, dir)
+	}
+	return nil
+}
+
+// Place gives a staged file the name of a key. What has that name is replaced.
+func (c *Change) Place(s *Staged, k layout.Key) error { return c.place(s, c.tree.File(k.Path())) }
+
+func (c *Change) place(s *Staged, path string) error {
+	if err := c.tree.rename(s.path, path); err != nil {
+		return err
+	}
+	s.placed = true
+	c.placed = append(c.placed, path)
+	dir := filepath.Dir(path)
+	c.prepared = slices.DeleteFunc(c.prepared, func(made string) bool { return made == dir })
+	return nil
+}
+
+// PlaceTag gives a tag its link, and its history the one entry that says the same: two staged files. Other entries are
+// removed. Stock registries keep one for each push.
+func (c *Change) PlaceTag(link, entry *Staged, k layout.Key, to digest.Digest) error {
+	// A kill between the two leaves a tag, and not a history of none that no run would remove.
+	if err := c.Place(link, k); err != nil {
+		return err
+	}
+	if err := c.place(entry, c.tree.File(TagEntry(k, to))); err != nil {
+		return err
+	}
+	history := c.tree.Native(layout.TagIndexDir(k.Repository, k.Tag))
+	keep := c.tree.Native(layout.TagIndexEntryDir(k.Repository, k.Tag, to))
+	for _, dir := range entries(history) {
+		if dir != keep {
+			failpoint.Step()
+			_ = os.RemoveAll(dir) // nothing depends on it; the next move of the tag tries again
 		}
 	}
 	return nil
 }
 
-// Own gives path to the owner of the data directory.
-func (t *Tree) Own(path string) error { return t.own.Give(path) }
+// TagEntry is the file in the history of a tag that says that it pointed to a manifest.
+func TagEntry(k layout.Key, to digest.Digest) layout.Path {
+	return layout.Path{Kind: layout.TagIndexLink, Repository: k.Repository, Tag: k.Tag, Digest: to}
+}
 
-// MkdirAll makes dir and its parents below the data directory, each durable before it returns.
-func (t *Tree) MkdirAll(dir string) error {
-	if len(dir) <= len(t.root) {
-		return nil
-	}
-	fi, err := os.Lstat(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		t.forget(dir)
-		if err := t.MkdirAll(filepath.Dir(dir)); err != nil {
-			return err
+// entries are the directories of a tag's history, one for each digest.
+func entries(history string) (dirs []string) {
+	algorithms, _ := os.ReadDir(history)
+	for _, alg := range algorithms {
+		sums, _ := os.ReadDir(filepath.Join(history, alg.Name()))
+		for _, sum := range sums {
+			dirs = append(dirs, filepath.Join(history, alg.Name(), sum.Name()))
 		}
-		if err := t.mkdir(dir); err != nil {
-			return err
-		}
-		fi, err = os.Lstat(dir)
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return t.MkdirAll(dir) // emptied and removed by an expiry in between
+	return dirs
+}
+
+// Remove removes the file of a key with its directory, and of a tag its history, too. Blobs and tags are moved to the
+// trash; EmptyTrash frees their bytes. Without a file it returns fs.ErrNotExist. freed is the size of a blob's file in
+// bytes; 0 for a symbolic link, since what it leads to stays.
+func (c *Change) Remove(k layout.Key) (freed int64, err error) {
+	switch k.Kind {
+	case layout.Tag:
+		return 0, c.removeTag(k)
+	case layout.Blob:
+		return c.removeBlob(k)
 	}
+	return 0, c.removeFile(k, unlink)
+}
+
+func (c *Change) removeTag(k layout.Key) error {
+	dir := c.tree.Native(layout.TagDir(k.Repository, k.Tag))
+	moved, err := c.tree.throw(dir)
 	if err != nil {
 		return err
 	}
-	if !fi.IsDir() && fi.Mode()&fs.ModeSymlink == 0 {
-		return &fs.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOTDIR}
+	c.owe(filepath.Dir(dir), k)
+	if !moved {
+		return notThere(dir)
 	}
-	return t.durable(dir, fi)
+	return nil
 }
 
-func (t *Tree) mkdir(dir string) error {
-	err := t.makeOne(dir)
+func (c *Change) removeBlob(k layout.Key) (freed int64, err error) {
+	file := c.tree.File(k.Path())
+	fi, err := os.Lstat(file)
 	switch {
-	case errors.Is(err, fs.ErrExist):
-		return nil
-	case errors.Is(err, fs.ErrNotExist):
-		return t.MkdirAll(dir) // the parent was emptied and removed in between
-	case err != nil:
-		return err
+	case err != nil && !Missing(err):
+		return 0, err
+	case err == nil && fi.Mode().IsRegular():
+		freed = fi.Size()
+	case err == nil && fi.Mode()&fs.ModeSymlink == 0:
+		return 0, &fs.PathError{Op: "remove", Path: file, Err: disk.ErrNotRegular}
 	}
-	return t.Own(dir)
+	return freed, c.removeFile(k, c.tree.throw)
 }
 
-// makeOne makes a directory whose parent exists. The private one may have been removed beside its server.
-func (t *Tree) makeOne(dir string) error {
-	if dir == t.private {
-		return disk.MkdirPrivate(dir)
-	}
-	failpoint.Step()
-	return os.Mkdir(dir, dirMode)
-}
-
-// durable syncs the parent of dir, and its parents, unless this very directory was synced before.
-// Another writer may have created it a moment ago and not synced it yet, so existing is not enough.
-func (t *Tree) durable(dir string, fi fs.FileInfo) error {
-	inode := fi.Sys().(*syscall.Stat_t).Ino
-	t.mu.Lock()
-	known := t.synced[dir] == inode
-	t.mu.Unlock()
-	if known {
-		return nil
-	}
-	if parent := filepath.Dir(dir); len(parent) > len(t.root) {
-		if err := t.MkdirAll(parent); err != nil {
-			return err
-		}
-	}
-	if err := disk.SyncDir(filepath.Dir(dir)); err != nil {
+// removeFile removes a link or a blob with its directory, which rarely holds anything else: so one sync of the directory
+// above makes many removals durable.
+func (c *Change) removeFile(k layout.Key, how func(path string) (bool, error)) error {
+	file := c.tree.File(k.Path())
+	dir := filepath.Dir(file)
+	there, err := how(file)
+	if err != nil && !Missing(err) {
 		return err
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(t.synced) >= maxSynced {
-		clear(t.synced)
+	gone := c.tree.removeEmpty(dir)
+	if !gone && there { // stock registries kept the signatures of schema 1 manifests there, for one
+		gone, _ = c.tree.throw(dir) // the name is gone in any case
 	}
-	t.synced[dir] = inode
+	if gone {
+		dir = filepath.Dir(dir)
+	}
+	c.owe(dir, k)
+	if !there {
+		return notThere(file)
+	}
 	return nil
 }
 
-// forget is for a directory that is gone: a new one of that name may get the old one's inode, and its
-// name is not durable yet.
-func (t *Tree) forget(dir string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.synced, dir)
+// unlink removes a file at once: a link is so small that moving it takes as long.
+func unlink(path string) (bool, error) {
+	failpoint.Step()
+	err := os.Remove(path)
+	return err == nil, err
 }
 
-// Stage writes data to a synced file in the temp directory, to be put in place by Rename.
-func (t *Tree) Stage(data []byte) (string, error) {
-	name, err := disk.Stage(t.temp, data, fileMode, t.own)
-	if errors.Is(err, fs.ErrNotExist) { // somebody removed the directory
-		if err := t.MkdirAll(t.temp); err != nil {
-			return "", err
-		}
-		return disk.Stage(t.temp, data, fileMode, t.own)
-	}
-	return name, err
+func notThere(path string) error {
+	return &fs.PathError{Op: "remove", Path: path, Err: fs.ErrNotExist}
 }
 
-// Touch makes an empty file at path, if there is none, that belongs to the owner of the data directory.
-func (t *Tree) Touch(path string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
+// owe records that a name was removed from dir. A blob that a power loss brings back is adopted and removed again, so
+// only names of a repository are synced. The empty list of uploads of that repository goes with the last of them.
+func (c *Change) owe(dir string, k layout.Key) {
+	c.removed[dir] = c.removed[dir] || k.Kind != layout.Blob
+	if k.Repository != "" {
+		c.uploads[c.tree.Native(layout.UploadsDir(k.Repository))] = true
 	}
-	if err != nil {
+}
+
+// Quarantine moves a blob out of the tree. Its bytes stay.
+func (c *Change) Quarantine(k layout.Key) error {
+	file := c.tree.File(k.Path())
+	to := filepath.Join(c.tree.Dir.Quarantine(), strings.ReplaceAll(k.Digest.String(), ":", "-"))
+	if err := c.tree.rename(file, to); err != nil {
 		return err
 	}
-	return errors.Join(f.Close(), t.Own(path))
+	c.placed = append(c.placed, to)
+	c.removed[filepath.Dir(file)] = true
+	return nil
 }
 
-// Scratch writes a file that promises nothing: neither its bytes nor its directories are synced.
-func (t *Tree) Scratch(path string, data []byte) error {
+// Sync makes durable what was placed until now, for a name that may refer to it.
+func (c *Change) Sync() error {
+	var errs []error
+	for _, path := range c.placed {
+		errs = append(errs, c.tree.sync(path))
+	}
+	c.placed = nil
+	return errors.Join(errs...)
+}
+
+// Commit makes durable what was placed and removed since the last Commit, and removes the directories that are empty
+// now. On an error the rest is synced all the same.
+func (c *Change) Commit() error { return c.CommitTelling(func(int, int) {}) }
+
+// CommitTelling is Commit for a change of many directories: synced is called with how many of all are synced.
+func (c *Change) CommitTelling(synced func(done, all int)) error {
+	errs := []error{c.Sync()}
+	done := 0
+	for dir, sync := range c.removed {
+		if sync {
+			done++
+			errs = append(errs, disk.SyncDir(dir))
+			synced(done, len(c.removed))
+		}
+		c.tree.prune(dir)
+	}
+	c.sweep()
+	return errors.Join(errs...)
+}
+
+// Abandon ends a change whose transaction failed: its directories are removed where they are empty. What it placed or
+// removed nevertheless stays so, and is not synced.
+func (c *Change) Abandon() {
+	for dir := range c.removed {
+		c.tree.prune(dir)
+	}
+	c.sweep()
+}
+
+// sweep removes the directories that may be empty, and forgets all debts.
+func (c *Change) sweep() {
+	for _, dir := range c.prepared {
+		c.tree.prune(dir)
+	}
+	for dir := range c.uploads {
+		c.tree.prune(dir)
+	}
+	*c = *c.tree.Begin()
+}
+
+// Settle makes the name of a key's file durable that another request may have placed just now.
+func (t *Tree) Settle(k layout.Key) error { return t.sync(t.File(k.Path())) }
+
+// scratch writes a file that promises nothing: neither its bytes nor its directories are synced.
+func (t *Tree) scratch(path string, data []byte) error {
 	for range 10 { // each round loses against one removal of an empty directory
 		if err := t.remake(filepath.Dir(path)); err != nil {
 			return err
@@ -231,169 +292,4 @@ func (t *Tree) Scratch(path string, data []byte) error {
 		return t.Own(path)
 	}
 	return fmt.Errorf("write %s: its directory keeps vanishing", path)
-}
-
-// Rename moves from to its place. A parent directory that an expiry removed is made again. The name
-// is durable after Sync of the new path, which a caller that holds a lock does later.
-func (t *Tree) Rename(from, to string) error {
-	for range 10 { // each round loses against one removal of an empty directory
-		failpoint.Step()
-		err := os.Rename(from, to)
-		if !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if _, serr := os.Lstat(from); serr != nil {
-			return err
-		}
-		if err := t.remake(filepath.Dir(to)); err != nil {
-			return err
-		}
-	}
-	return fmt.Errorf("rename to %s: its directory keeps vanishing", to)
-}
-
-// remake makes a directory that was removed, and its parents, without making them durable yet.
-func (t *Tree) remake(dir string) error {
-	if len(dir) <= len(t.root) {
-		return nil
-	}
-	err := t.makeOne(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := t.remake(filepath.Dir(dir)); err != nil {
-			return err
-		}
-		err = t.makeOne(dir)
-	}
-	if errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
-		return nil // made, or removed again, by somebody else: Rename tries again
-	}
-	if err != nil {
-		return err
-	}
-	t.forget(dir)
-	return t.Own(dir)
-}
-
-// Sync makes the name of a file that Rename put in place durable, with each parent.
-func (t *Tree) Sync(path string) error {
-	dir := filepath.Dir(path)
-	if err := disk.SyncDir(dir); err != nil {
-		return err
-	}
-	fi, err := os.Lstat(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // already expired or deleted again
-	}
-	if err != nil || len(dir) <= len(t.root) {
-		return err
-	}
-	return t.durable(dir, fi)
-}
-
-// Trash moves path out of the tree; EmptyTrash removes it for good. False when it is not there.
-func (t *Tree) Trash(path string) (bool, error) {
-	moved := filepath.Join(t.trash, unique())
-	err := t.Rename(path, moved)
-	if errors.Is(err, syscall.EXDEV) {
-		err = t.movePieces(path, moved, nil)
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
-// Remove removes a file for good. False when it is not there.
-func (t *Tree) Remove(path string) (bool, error) {
-	failpoint.Step()
-	err := os.Remove(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
-// undecided is how the name of a moved path begins that may be moved back. EmptyTrash leaves it for a
-// while; older ones were left by a process that was killed.
-const undecided = "undecided-"
-
-// TrashIf is Trash for a path that somebody may be writing to: fresh is asked about the moved path,
-// and when it says yes the path is moved back.
-func (t *Tree) TrashIf(path string, fresh func(moved string) (bool, error)) (bool, error) {
-	moved := filepath.Join(t.trash, undecided+unique())
-	err := t.Rename(path, moved)
-	if errors.Is(err, syscall.EXDEV) {
-		err = t.movePieces(path, moved, fresh)
-	} else if err == nil {
-		err = t.decide(path, moved, fresh)
-	}
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errFresh) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	return t.Trash(moved)
-}
-
-// errFresh says that what was moved is in use.
-var errFresh = errors.New("it is in use")
-
-// decide moves a path back when it is fresh.
-func (t *Tree) decide(path, moved string, fresh func(string) (bool, error)) error {
-	back, err := fresh(moved)
-	failpoint.Step()
-	if err == nil && !back {
-		return nil
-	}
-	return errors.Join(cmp.Or(err, errFresh), os.Rename(moved, path))
-}
-
-// unique is a name that nothing has.
-func unique() string { return rand.Text() }
-
-// EmptyTrash removes what Trash moved away, by this process or by one that was killed. Files that it
-// cannot remove stay for the next call, and are reported.
-func (t *Tree) EmptyTrash() error {
-	return removeEntries(t.trash, func(e fs.DirEntry) bool {
-		fi, err := e.Info()
-		return strings.HasPrefix(e.Name(), undecided) && err == nil && time.Since(fi.ModTime()) < time.Minute
-	})
-}
-
-// EmptyTemp removes what a killed process left half-written. Only the holder of the root lock may call it.
-func (t *Tree) EmptyTemp() error {
-	return removeEntries(t.temp, func(fs.DirEntry) bool { return false })
-}
-
-func removeEntries(dir string, keep func(fs.DirEntry) bool) error {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	errs := []error{err}
-	for _, e := range entries {
-		if !keep(e) {
-			failpoint.Step()
-			errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// Prune removes dir and then its parents, as long as they are empty, up to but not including stop.
-func (t *Tree) Prune(dir, stop string) {
-	for len(dir) > len(stop) && t.RemoveEmpty(dir) {
-		dir = filepath.Dir(dir)
-	}
-}
-
-// RemoveEmpty removes a directory. False: it is not empty, or not ours to remove.
-func (t *Tree) RemoveEmpty(dir string) bool {
-	failpoint.Step()
-	if err := syscall.Rmdir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false
-	}
-	t.forget(dir)
-	return true
 }

@@ -47,7 +47,7 @@ func (d Dir) Native(driverPath string) string {
 	return filepath.Join(string(d), filepath.FromSlash(driverPath))
 }
 
-// What dcs keeps beside the
+// Metadata is where dcs keeps what is its own. The other paths are in it.
 func (d Dir) Metadata() string { return filepath.Join(string(d), ".metadata") }
 func (d Dir) Index() string    { return filepath.Join(d.Metadata(), "index.db") }
 func (d Dir) Temp() string     { return filepath.Join(d.Metadata(), "tmp") }
@@ -57,9 +57,8 @@ func (d Dir) Htpasswd() string { return filepath.Join(d.Metadata(), "htpasswd") 
 func (d Dir) Ballast() string  { return filepath.Join(d.Metadata(), "ballast") }
 func (d Dir) LockFile() string { return filepath.Join(d.Metadata(), "lock") }
 
-// Reached are the directories of the tree that a file may be renamed into, and out of: what is below them is
-// theirs.
-func (d Dir) Reached() []string {
+// reached are the directories between which files are renamed, down to where repositories and blobs begin.
+func (d Dir) reached() []string {
 	return []string{d.Native("/docker"), d.Native("/docker/registry"), d.Native(layout.Root), d.Native(layout.Blobs), d.Native(layout.Repositories)}
 }
 

@@ -8,10 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
-
-	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
@@ -217,26 +214,4 @@ func (l *links) refusal() error {
 		e.Links = append(e.Links, l.judged[link].refused)
 	}
 	return e
-}
-
-// servable says whether a path of the tree is one of distribution's, or has some of them below it.
-func servable(path string) bool {
-	if _, ok := layout.Parse(path); ok || strings.HasPrefix(layout.Root+"/", path+"/") {
-		return true
-	}
-	base := path[strings.LastIndex(path, "/")+1:]
-	for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA384, digest.SHA512} {
-		hex := strings.Repeat("0", alg.Size()*2)
-		below := []string{hex, "00/" + hex}
-		if len(base) == 2 {
-			below = append(below, strings.Repeat(base, alg.Size()))
-		}
-		for _, rest := range below {
-			if _, ok := layout.Parse(path + "/" + rest); ok {
-				return true
-			}
-		}
-	}
-	_, ok := layout.Parse(path + "/link")
-	return ok
 }

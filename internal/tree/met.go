@@ -5,14 +5,16 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// Met are the symbolic links on the ways to what is served. A comparison of the index with the tree judges all links
-// of a  One that appears afterwards, or leads elsewhere since, may be a second name for what has a name, and
-// whatever is removed under the one would be missing under the other. Its methods may be called concurrently.
+// Met remembers the symbolic links on the ways to files that are served. A comparison of the index with the tree judges
+// all links of a tree. A link that appears afterwards, or leads elsewhere since, may be a second name for a file, and
+// what is removed under one name would be missing under the other. Its methods may be called concurrently.
 type Met struct {
 	dir Dir
 
@@ -47,19 +49,31 @@ func (m *Met) Judge(followed map[string]string) bool {
 	return true
 }
 
-// Meet looks for links on the way to a file of the  It returns one that the last comparison did not judge;
-// none as long as a comparison is under way, which Judge ends.
-func (m *Met) Meet(p layout.Path) (link string) {
-	for up := m.dir.File(p); len(up) > len(m.dir); up = filepath.Dir(up) {
-		fi, err := os.Lstat(up)
-		if err != nil || fi.Mode()&fs.ModeSymlink == 0 {
-			continue
+// Meet looks for symbolic links on the ways to the files of some keys, at each directory once. It returns one that the
+// last comparison did not judge; none as long as a comparison is under way, which Judge ends.
+func (m *Met) Meet(ks ...layout.Key) (link string) {
+	files := make([]string, 0, 2)
+	for _, k := range ks {
+		file := m.dir.File(k.Path())
+		for up := file; len(up) > len(m.dir) && !leadsTo(up, files); up = filepath.Dir(up) {
+			fi, err := os.Lstat(up)
+			if err != nil || fi.Mode()&fs.ModeSymlink == 0 {
+				continue
+			}
+			if real, err := filepath.EvalSymlinks(up); err == nil && m.strange(up, real) {
+				link = up
+			}
 		}
-		if real, err := filepath.EvalSymlinks(up); err == nil && m.strange(up, real) {
-			link = up
-		}
+		files = append(files, file)
 	}
 	return link
+}
+
+// leadsTo says whether a directory is on the way to one of the files.
+func leadsTo(dir string, files []string) bool {
+	return slices.ContainsFunc(files, func(file string) bool {
+		return len(file) > len(dir) && file[len(dir)] == '/' && strings.HasPrefix(file, dir)
+	})
 }
 
 func (m *Met) strange(link, real string) bool {

@@ -5,7 +5,7 @@ import "golang.org/x/sys/unix"
 // Space is what the file system of the data directory has left for its owner, and its size, in bytes.
 func (t *Tree) Space() (free, size int64, err error) {
 	var st unix.Statfs_t
-	if err := unix.Statfs(t.root, &st); err != nil {
+	if err := unix.Statfs(string(t.Dir), &st); err != nil {
 		return 0, 0, err
 	}
 	return int64(st.Bavail) * int64(st.Bsize), int64(st.Blocks) * int64(st.Bsize), nil

@@ -150,12 +150,12 @@ func (w *Walk) repositories(ctx context.Context, prefix string, f func(string) e
 // Blobs calls f with each blob that has a directory.
 func (w *Walk) Blobs(ctx context.Context, f func(digest.Digest) error) error {
 	rules := []func(string) bool{isAlgorithm, isPrefix, layout.IsHex}
-	return w.below(ctx, w.dir.File(layout.Path{Kind: layout.BlobsDir}), "", rules, func(path string, parts []string) error {
-		p, ok := layout.ParseBlob(parts)
+	return w.below(ctx, w.dir.Native(layout.Blobs), "", rules, func(path string, parts []string) error {
+		d, ok := layout.ParseBlobDir(strings.Join(parts, "/"))
 		if !ok {
 			return nil
 		}
-		return w.leaf(path+"/data", "", func() error { return f(p.Digest) })
+		return w.leaf(w.dir.File(layout.BlobKey(d).Path()), "", func() error { return f(d) })
 	})
 }
 
@@ -166,20 +166,21 @@ func (w *Walk) BlobsLike(ctx context.Context, start string, f func(digest.Digest
 	if len(sum) < 2 {
 		return nil
 	}
-	dir := w.dir.File(layout.Path{Kind: layout.BlobsDir}) + "/" + algorithm + "/" + sum[:2]
+	dir := w.dir.Native(layout.Blobs + "/" + algorithm + "/" + sum[:2])
 	return w.below(ctx, dir, "", []func(string) bool{layout.IsHex}, func(_ string, parts []string) error {
-		p, ok := layout.ParseBlob([]string{algorithm, sum[:2], parts[0]})
-		if !ok || !strings.HasPrefix(p.Digest.String(), start) {
+		d, ok := layout.NewDigest(algorithm, parts[0])
+		if !ok || !strings.HasPrefix(d.String(), start) {
 			return nil
 		}
-		return f(p.Digest)
+		return f(d)
 	})
 }
 
-// Links calls f with each digest that has a directory in the LayersDir or the RevisionsDir of a repository.
-func (w *Walk) Links(ctx context.Context, kind layout.PathKind, repo string, f func(digest.Digest) error) error {
+// Links calls f with each digest that has a directory among the layers of a repository, or with the kind Manifest among
+// its manifests.
+func (w *Walk) Links(ctx context.Context, kind layout.Kind, repo string, f func(digest.Digest) error) error {
 	rules := []func(string) bool{isAlgorithm, layout.IsHex}
-	return w.below(ctx, w.dir.File(layout.Path{Kind: kind, Repository: repo}), repo, rules, func(path string, parts []string) error {
+	return w.below(ctx, w.dir.Native(layout.LinksDir(kind, repo)), repo, rules, func(path string, parts []string) error {
 		dgst, ok := layout.NewDigest(parts[0], parts[1])
 		if !ok {
 			return nil
@@ -191,23 +192,24 @@ func (w *Walk) Links(ctx context.Context, kind layout.PathKind, repo string, f f
 // Tags calls f with each tag that has a directory in a repository.
 func (w *Walk) Tags(ctx context.Context, repo string, f func(tag string) error) error {
 	rules := []func(string) bool{layout.ValidTag}
-	return w.below(ctx, w.dir.File(layout.Path{Kind: layout.TagsDir, Repository: repo}), repo, rules, func(path string, parts []string) error {
-		if in, err := w.enters(path+"/current", repo); !in || err != nil {
+	return w.below(ctx, w.dir.Native(layout.TagsDir(repo)), repo, rules, func(_ string, parts []string) error {
+		link := w.dir.File(layout.TagKey(repo, parts[0]).Path())
+		if in, err := w.enters(filepath.Dir(link), repo); !in || err != nil {
 			return err
 		}
-		return w.leaf(path+"/current/link", repo, func() error { return f(parts[0]) })
+		return w.leaf(link, repo, func() error { return f(parts[0]) })
 	})
 }
 
-// Uploads calls f with each upload of a repository that is not finished. Nil: only the way there is looked at.
-func (w *Walk) Uploads(ctx context.Context, repo string, f func(id string) error) error {
-	top := w.dir.File(layout.Path{Kind: layout.UploadsDir, Repository: repo})
+// Uploads calls f with each unfinished upload of a repository. Nil: only the way to them is looked at.
+func (w *Walk) Uploads(ctx context.Context, repo string, f func(layout.Upload) error) error {
+	top := w.dir.Native(layout.UploadsDir(repo))
 	if f == nil {
 		_, err := w.enters(top, repo)
 		return err
 	}
 	rules := []func(string) bool{layout.ValidUpload}
-	return w.below(ctx, top, repo, rules, func(_ string, parts []string) error { return f(parts[0]) })
+	return w.below(ctx, top, repo, rules, func(_ string, parts []string) error { return f(layout.Upload{Repository: repo, ID: parts[0]}) })
 }
 
 // Files calls f with each file below the tree, one to which a link leads among them. What is no directory and no file
@@ -231,7 +233,7 @@ func (w *Walk) filesIn(ctx context.Context, dir string, f func(string, bool) err
 		}
 		path := filepath.Join(dir, e.Name())
 		v := verdict{directory: e.IsDir(), file: e.Type().IsRegular()}
-		if e.Type()&fs.ModeSymlink != 0 && servable(filepath.ToSlash(path[len(w.dir):])) {
+		if e.Type()&fs.ModeSymlink != 0 && layout.Known(filepath.ToSlash(path[len(w.dir):])) {
 			if v, err = w.follow(path, ""); err != nil {
 				return err
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/content"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
@@ -36,10 +37,10 @@ func (s *Store) looksAt(ctx context.Context, k layout.Key, seen map[layout.Key]b
 		return s.looksAtLayer(ctx, k)
 	case layout.Manifest:
 		seen[k] = true
-		if looks, err = s.disk.LookAtManifest(ctx, k, tree.Now); err != nil {
+		if looks, err = s.disk.LookAtManifest(ctx, k, adopt.Now); err != nil {
 			return nil, err
 		}
-		looks = append(looks, tree.Look(s.dir, layout.BlobKey(k.Digest), tree.Now))
+		looks = append(looks, adopt.Look(s.tree.Dir, layout.BlobKey(k.Digest), adopt.Now))
 		m, err := s.read(k.Digest, content.AnyLength)
 		if tree.Missing(err) || errors.Is(err, content.ErrUnreadable) {
 			return looks, nil // it names nothing
@@ -50,7 +51,7 @@ func (s *Store) looksAt(ctx context.Context, k layout.Key, seen map[layout.Key]b
 		parts, err := s.looksAtParts(ctx, k.Repository, m.Manifest, seen)
 		return append(looks, parts...), err
 	}
-	return []index.Look{tree.Look(s.dir, k, tree.Now)}, nil
+	return []index.Look{adopt.Look(s.tree.Dir, k, adopt.Now)}, nil
 }
 
 // looksAtParts are the looks at what a manifest names, as far as it is in the repository and the index does
@@ -68,7 +69,7 @@ func (s *Store) looksAtParts(ctx context.Context, repo string, c *manifest.Manif
 		if states[i].placed || seen[k] {
 			continue
 		}
-		if there, err := tree.Exists(s.dir, k.Path()); err != nil {
+		if there, err := s.tree.Has(k); err != nil {
 			return nil, err
 		} else if !there {
 			continue
@@ -87,13 +88,13 @@ func (s *Store) looksAtParts(ctx context.Context, repo string, c *manifest.Manif
 }
 
 func (s *Store) looksAtLayer(ctx context.Context, k layout.Key) ([]index.Look, error) {
-	looks := []index.Look{tree.Look(s.dir, k, tree.Now)}
-	to, err := s.link(k.Path())
+	looks := []index.Look{adopt.Look(s.tree.Dir, k, adopt.Now)}
+	to, err := s.link(k)
 	if err != nil {
 		return nil, err
 	}
 	if to != "" && to != k.Digest { // see layer
-		looks = append(looks, tree.Look(s.dir, layout.LayerKey(k.Repository, to), tree.Now))
+		looks = append(looks, adopt.Look(s.tree.Dir, layout.LayerKey(k.Repository, to), adopt.Now))
 	} else {
 		to = k.Digest
 	}
@@ -108,6 +109,6 @@ func (s *Store) looksAtLayer(ctx context.Context, k layout.Key) ([]index.Look, e
 	if err != nil {
 		return nil, err
 	}
-	look, err := s.disk.LookAtBlob(ctx, to, said, tree.Now)
+	look, err := s.disk.LookAtBlob(ctx, to, said, adopt.Now)
 	return append(looks, look), err
 }

@@ -20,14 +20,14 @@ import (
 // More is the tag after which the next page begins; empty: there is none. content.ErrUnknown.
 func (s *Store) Tags(ctx context.Context, repo, after string, most int) (tags []string, more string, err error) {
 	known := false
-	exists := func(tag string) (bool, error) { return tree.Exists(s.dir, layout.TagKey(repo, tag).Path()) }
+	exists := func(tag string) (bool, error) { return s.tree.Has(layout.TagKey(repo, tag)) }
 	names, more, err := s.names(ctx, repo, most, func(r index.Reader, n int) (names []string, err error) {
 		if known, err = r.HasRepository(repo); err != nil || !known {
 			return nil, err
 		}
 		return r.Names(repo, after, n)
 	}, func(w *tree.Walk, list func(string) error) error {
-		for _, kind := range []layout.PathKind{layout.RevisionsDir, layout.LayersDir} {
+		for _, kind := range []layout.Kind{layout.Manifest, layout.Layer} {
 			some, err := s.hasLink(ctx, w, kind, repo)
 			if err != nil {
 				return err
@@ -68,7 +68,7 @@ func (s *Store) Repositories(ctx context.Context, after string, most int) (names
 		return r.Repositories(after, n)
 	}, func(w *tree.Walk, list func(string) error) error {
 		return w.NamesAfter(ctx, after, func(repo string) error {
-			if some, err := s.hasLink(ctx, w, layout.RevisionsDir, repo); err != nil || !some {
+			if some, err := s.hasLink(ctx, w, layout.Manifest, repo); err != nil || !some {
 				return err
 			}
 			return list(repo)
@@ -80,33 +80,35 @@ func (s *Store) Repositories(ctx context.Context, after string, most int) (names
 // errEnough ends a walk that found what it was sent for.
 var errEnough = errors.New("enough were found")
 
-// whole says whether the index knows all of a repository, or for "" all repositories: it does not as long as it is
-// compared with the disk, and afterwards what could not be read.
+// whole says whether the index knows all of a repository, or for "" of all repositories. It does not while it is compared
+// with the disk, and afterwards not what could not be read.
 func (s *Store) whole(ctx context.Context, repo string) (whole bool, err error) {
-	if whole, err = s.index.GateOpen(ctx); err != nil || !whole {
-		return false, err
+	_, whole, err = s.indexed(ctx, repo, func(index.Reader) ([]string, error) { return nil, nil })
+	return whole, err
+}
+
+// indexed lists names from the index, if that knows all of the repository.
+func (s *Store) indexed(ctx context.Context, repo string, list func(index.Reader) ([]string, error)) (names []string, whole bool, err error) {
+	open, err := s.index.GateOpen(ctx)
+	if err != nil || !open {
+		return nil, false, err
 	}
 	err = s.index.View(ctx, func(r index.Reader) error {
 		unread, err := r.Unread()
-		whole = !unread.Has(repo)
+		if whole = err == nil && !unread.Has(repo); whole {
+			names, err = list(r)
+		}
 		return err
 	})
-	return whole, err
+	return names, whole, err
 }
 
 // names reads one more than is wanted, to know whether there is more: from the index, or by a walk that lists them.
 func (s *Store) names(ctx context.Context, repo string, most int, indexed func(r index.Reader, n int) ([]string, error),
 	walked func(w *tree.Walk, list func(string) error) error) (names []string, more string, err error) {
-	whole, err := s.whole(ctx, repo)
-	if err != nil {
-		return nil, "", err
-	}
-	if n := max(most+1, 0); whole { // 0 is all
-		err = s.index.View(ctx, func(r index.Reader) error {
-			names, err = indexed(r, n)
-			return err
-		})
-	} else {
+	n := max(most+1, 0) // 0 is all
+	names, whole, err := s.indexed(ctx, repo, func(r index.Reader) ([]string, error) { return indexed(r, n) })
+	if err == nil && !whole {
 		err = s.walk(func(w *tree.Walk) error {
 			return walked(w, func(name string) error {
 				if names = append(names, name); len(names) == n {
@@ -126,7 +128,7 @@ func (s *Store) names(ctx context.Context, repo string, most int, indexed func(r
 
 // walk walks through the tree, and fails where something could not be read or may not be followed.
 func (s *Store) walk(through func(*tree.Walk) error) error {
-	w, err := s.dir.Walk()
+	w, err := s.tree.Walk()
 	if err != nil {
 		return err
 	}
@@ -140,13 +142,9 @@ func (s *Store) walk(through func(*tree.Walk) error) error {
 }
 
 // hasLink says whether a repository has any link of a kind.
-func (s *Store) hasLink(ctx context.Context, w *tree.Walk, kind layout.PathKind, repo string) (bool, error) {
-	key := layout.LayerKey
-	if kind == layout.RevisionsDir {
-		key = layout.ManifestKey
-	}
+func (s *Store) hasLink(ctx context.Context, w *tree.Walk, kind layout.Kind, repo string) (bool, error) {
 	err := w.Links(ctx, kind, repo, func(d digest.Digest) error {
-		there, err := tree.Exists(s.dir, key(repo, d).Path())
+		there, err := s.tree.Has(layout.Key{Kind: kind, Repository: repo, Digest: d})
 		if err == nil && there {
 			err = errEnough
 		}
@@ -170,7 +168,7 @@ func (s *Store) Referrers(ctx context.Context, repo string, d, after digest.Dige
 	if whole, err = s.whole(ctx, repo); err != nil {
 		return false, err
 	}
-	l := &look{Store: s, ctx: ctx, use: content.Maintenance}
+	l := &lookup{Store: s, ctx: ctx, use: content.Maintenance}
 	for {
 		var rows []index.Row
 		err := s.index.View(ctx, func(r index.Reader) (err error) {
@@ -185,10 +183,10 @@ func (s *Store) Referrers(ctx context.Context, repo string, d, after digest.Dige
 			if err := ctx.Err(); err != nil {
 				return whole, err
 			}
-			m, err := l.manifest(repo, r.Digest, content.MaxCached)
+			m, err := l.manifest(layout.ManifestKey(repo, r.Digest), content.MaxCached)
 			if large := (*content.LargeError)(nil); errors.As(err, &large) {
 				if err = room(large.Size); err == nil {
-					m, err = l.manifest(repo, r.Digest, large.Size)
+					m, err = l.manifest(layout.ManifestKey(repo, r.Digest), large.Size)
 				}
 			}
 			if errors.Is(err, content.ErrUnknown) || errors.Is(err, content.ErrUnreadable) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/content"
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/index/indextest"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/manifest"
@@ -40,7 +42,7 @@ func newBench(t *testing.T) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tree, err := tree.OpenTree(string(dir), dir.Metadata(), dir.Reached()...)
+	tree, err := tree.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +57,7 @@ func newBench(t *testing.T) *bench {
 	})
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	b.Store = New(Options{Dir: dir, Tree: tree, Index: ix, Log: log, Resolution: rules.Resolution})
+	b.Store = New(Options{Tree: tree, Index: ix, Log: log, Resolution: rules.Resolution})
 	if err := b.index.Promise(t.Context(), rules); err != nil {
 		t.Fatal(err)
 	}
@@ -74,16 +76,11 @@ func (b *bench) pass(d time.Duration) { *b.now = b.now.Add(d) }
 // sweep takes all that may be taken now, in every order that a sweeper may choose.
 func (b *bench) sweep(keys ...layout.Key) {
 	b.Helper()
-	cut := policy.Cutoffs(rules, b.index.Back)
+	cutoffs := policy.NewCutoffs(rules, b.index.Back)
 	for range keys {
 		for _, k := range keys {
-			_, err := b.index.Retire(b.Context(), k, cut, func(rows []index.Row) error {
-				for _, r := range rows {
-					if err := os.RemoveAll(b.dir.File(r.Key.Path())); err != nil {
-						return err
-					}
-				}
-				return nil
+			_, err := indextest.Retire(b.Context(), b.index, k, cutoffs.Victim, func(r index.Row) (index.Removed, error) {
+				return index.Removed{File: true}, os.RemoveAll(b.tree.File(r.Key.Path()))
 			})
 			if err != nil {
 				b.Fatal(err)
@@ -104,9 +101,17 @@ func (b *bench) sweepBlob(d digest.Digest, repos ...string) {
 
 func (b *bench) wantFile(k layout.Key, there bool) {
 	b.Helper()
-	got, err := tree.Exists(b.dir, k.Path())
+	got, err := b.tree.Has(k)
 	if err != nil || got != there {
 		b.Errorf("%s on disk: %v %v; want %v", k, got, err, there)
+	}
+}
+
+// write makes a file as a stock registry does.
+func (b *bench) write(path, data string) {
+	b.Helper()
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(data), 0o644)); err != nil {
+		b.Fatal(err)
 	}
 }
 
@@ -200,8 +205,8 @@ func TestAHeadInOneRepositoryPromisesThatLink(t *testing.T) {
 func TestABlobThatAnUploadSawIsThereForItsLink(t *testing.T) {
 	for what, goes := range map[string]func(b *bench, d digest.Digest){
 		"a sweeper comes":      func(b *bench, d digest.Digest) { b.sweepBlob(d, "a") },
-		"somebody removes it":  func(b *bench, d digest.Digest) { b.remove(b.dir.File(layout.BlobKey(d).Path())) },
-		"somebody shortens it": func(b *bench, d digest.Digest) { b.truncate(b.dir.File(layout.BlobKey(d).Path())) },
+		"somebody removes it":  func(b *bench, d digest.Digest) { b.remove(b.tree.File(layout.BlobKey(d).Path())) },
+		"somebody shortens it": func(b *bench, d digest.Digest) { b.truncate(b.tree.File(layout.BlobKey(d).Path())) },
 	} {
 		t.Run(what, func(t *testing.T) {
 			b := newBench(t)
@@ -215,7 +220,7 @@ func TestABlobThatAnUploadSawIsThereForItsLink(t *testing.T) {
 				}
 			})
 			b.wantFile(layout.LayerKey("b", d), true)
-			if data, err := os.ReadFile(b.dir.File(layout.BlobKey(d).Path())); err != nil || string(data) != "l" {
+			if data, err := os.ReadFile(b.tree.File(layout.BlobKey(d).Path())); err != nil || string(data) != "l" {
 				t.Errorf("the blob is %q, %v", data, err)
 			}
 		})
@@ -252,7 +257,7 @@ func TestASweeperBeforeTheLookLeavesNoPromise(t *testing.T) {
 func TestALinkToABlobThatWentMeanwhileIsRefused(t *testing.T) {
 	b := newBench(t)
 	d := b.layer("l", "b")
-	b.after(func() { b.remove(b.dir.File(layout.BlobKey(d).Path())) }, func() {
+	b.after(func() { b.remove(b.tree.File(layout.BlobKey(d).Path())) }, func() {
 		if _, err := b.Mount(t.Context(), "a", "b", d); !errors.Is(err, content.ErrUnknown) {
 			t.Errorf("link to nowhere: %v", err)
 		}
@@ -286,7 +291,7 @@ func TestAManifestThatStallsBetweenClaimAndPlaceIsLookedAtAgain(t *testing.T) {
 			b.sweep(layout.ManifestKey("a", m), layout.LayerKey("a", l), layout.BlobKey(l))
 		},
 		"while its layer is removed by hand": func(b *bench, l, _ digest.Digest) {
-			b.remove(b.dir.File(layout.LayerKey("a", l).Path()))
+			b.remove(b.tree.File(layout.LayerKey("a", l).Path()))
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -372,10 +377,8 @@ func TestReadingForADeleteIsNoUse(t *testing.T) {
 func TestWhatTheIndexDoesNotKnowIsAdoptedWhenItIsRead(t *testing.T) {
 	b := newBench(t)
 	d := b.layer("l", "b")
-	link := b.dir.File(layout.LayerKey("a", d).Path())
-	if err := b.tree.Scratch(link, []byte(d)); err != nil { // as a stock registry does
-		t.Fatal(err)
-	}
+	link := b.tree.File(layout.LayerKey("a", d).Path())
+	b.write(link, d.String()) // as a stock registry does
 	b.use("a", d, content.Read)
 	leased, err := b.index.Lease(t.Context(), layout.LayerKey("a", d))
 	if err != nil || !leased[0].Found {
@@ -419,9 +422,7 @@ func TestTheHotPathAsksTheIndexNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	alias := digest.SHA512.FromString("l")
-	if err := b.tree.Scratch(b.dir.File(layout.LayerKey("a", alias).Path()), []byte(d)); err != nil { // see TestALinkOfAStockRegistryToAnotherDigest
-		t.Fatal(err)
-	}
+	b.write(b.tree.File(layout.LayerKey("a", alias).Path()), d.String())
 	read := func() {
 		t.Helper()
 		for _, of := range []layout.Key{layout.LayerKey("a", d), layout.LayerKey("b", d), layout.LayerKey("a", alias)} {
@@ -493,14 +494,12 @@ func TestBeingFoundIsNoUse(t *testing.T) {
 	d := b.layer("l", "a")
 	b.use("a", d, content.Promise)
 	b.pass(rules.Resolution - time.Second)
-	file := b.dir.File(layout.BlobKey(d).Path())
+	file := b.tree.File(layout.BlobKey(d).Path())
 	b.remove(file)
 	if _, err := b.Blob(t.Context(), "a", d, content.Promise); !errors.Is(err, content.ErrUnknown) {
 		t.Errorf("a blob that was removed by hand: %v", err)
 	}
-	if err := b.tree.Scratch(file, []byte("l")); err != nil {
-		t.Fatal(err)
-	}
+	b.write(file, "l")
 	b.use("a", d, content.Promise)
 	b.pass(2 * time.Second) // the lease in memory is over
 	b.use("a", d, content.Promise)
@@ -546,7 +545,7 @@ func TestATagIsListedOnlyWithACurrentLink(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b.remove(b.dir.File(layout.TagKey("a", "half").Path()))
+	b.remove(b.tree.File(layout.TagKey("a", "half").Path()))
 	for range 2 { // by the index, and from the disk
 		tags, _, err := b.Tags(t.Context(), "a", "", -1)
 		if err != nil || len(tags) != 1 || tags[0] != "whole" {
@@ -601,9 +600,7 @@ func TestALinkOfAStockRegistryToAnotherDigest(t *testing.T) {
 	b := newBench(t)
 	d := b.layer("l", "a")
 	alias := digest.SHA512.FromString("l")
-	if err := b.tree.Scratch(b.dir.File(layout.LayerKey("a", alias).Path()), []byte(d)); err != nil {
-		t.Fatal(err)
-	}
+	b.write(b.tree.File(layout.LayerKey("a", alias).Path()), d.String())
 	if size, err := b.Blob(t.Context(), "a", alias, content.Promise); err != nil || size != 1 {
 		t.Errorf("%d bytes, %v", size, err)
 	}

@@ -3,9 +3,8 @@ package files
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -13,7 +12,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/content"
-	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/failpoint"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
@@ -21,176 +19,146 @@ import (
 
 // upload is an unfinished upload in the hands of one request: a content.Upload.
 type upload struct {
-	repo, id string
-	size     int64 // of what is there
-	over     bool  // it is finished or cancelled: there is nothing to go on with
+	name layout.Upload
+	size int64 // of what is there
+	over bool  // it is finished or cancelled: no request can go on with it
 
 	s       *Store
-	dir     string
 	began   time.Time
-	file    *os.File
+	file    *tree.UploadFile
 	session *session
 	begun   int64 // up to here BeginSync was called
 }
 
 // Repository, ID, Size and Over are those of content.Upload.
-func (u *upload) Repository() string { return u.repo }
-func (u *upload) ID() string         { return u.id }
+func (u *upload) Repository() string { return u.name.Repository }
+func (u *upload) ID() string         { return u.name.ID }
 func (u *upload) Size() int64        { return u.size }
 func (u *upload) Over() bool         { return u.over }
 
-func (s *Store) uploadFile(kind layout.PathKind, repo, id string) string {
-	return s.dir.File(layout.Path{Kind: kind, Repository: repo, Upload: id})
-}
-
-// Begin begins an upload, whose digest will be of the algorithm, if that is known; else of sha256. The
-// caller ends with Close. What is written down here promises nothing, and is not synced.
+// Begin begins an upload. Its digest will be of the algorithm: sha256 if that is empty, since it is not known yet. The
+// caller closes the upload. What is written here promises nothing, and is not synced.
 func (s *Store) Begin(repo string, algorithm digest.Algorithm) (content.Upload, error) {
 	if algorithm == "" {
 		algorithm = digest.Canonical
 	}
-	id := uuid.NewString()
-	u := &upload{repo: repo, id: id, s: s, dir: s.uploadFile(layout.UploadDir, repo, id), began: time.Now(),
+	u := &upload{name: layout.Upload{Repository: repo, ID: uuid.NewString()}, s: s, began: time.Now(),
 		session: &session{algorithm: algorithm, hash: algorithm.Hash()}}
-	note := []byte(u.began.UTC().Format(time.RFC3339Nano))
-	err := s.tree.Scratch(u.path(layout.UploadStartedAt), note)
+	err := s.tree.BeginUpload(u.name, u.began)
 	if noSpace(err) && s.makeRoom() {
-		err = s.tree.Scratch(u.path(layout.UploadStartedAt), note)
+		err = s.tree.BeginUpload(u.name, u.began)
 	}
 	if err == nil {
-		s.uploads.take(u.dir) // nobody else knows its name
-		u.file, err = u.open()
-		if err != nil {
-			s.uploads.give(u.dir, nil)
-		}
+		u.file, err = s.tree.OpenUpload(u.name)
 	}
 	if err != nil {
-		s.remove(u.dir)
-		return nil, err
+		s.remove(u.name)
+		return nil, fmt.Errorf("begin an upload into %s: %w", repo, err)
 	}
+	s.uploads.take(u.name) // no other request knows its name yet
 	return u, nil
 }
 
-func (u *upload) path(kind layout.PathKind) string { return u.s.uploadFile(kind, u.repo, u.id) }
-
-func (u *upload) open() (*os.File, error) {
-	failpoint.Step()
-	f, err := disk.OpenFile(u.path(layout.UploadData), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	if err := u.s.tree.Own(f.Name()); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
-}
-
-// UploadSize is how much of an upload is there, without taking it. content.ErrUnknown.
+// UploadSize is how many bytes of an upload are there. It does not take the upload. content.ErrUnknown.
 func (s *Store) UploadSize(repo, id string) (int64, error) {
 	if uuid.Validate(id) != nil {
 		return 0, content.ErrUnknown
 	}
-	started := layout.Path{Kind: layout.UploadStartedAt, Repository: repo, Upload: id}
-	if there, err := tree.Exists(s.dir, started); err != nil {
-		return 0, err
-	} else if !there {
+	size, err := s.tree.UploadSize(layout.Upload{Repository: repo, ID: id})
+	if tree.Missing(err) {
 		return 0, content.ErrUnknown
 	}
-	fi, err := os.Stat(s.uploadFile(layout.UploadData, repo, id))
-	if tree.Missing(err) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	return fi.Size(), nil
+	return size, err
 }
 
-// Resume goes on with an upload, which keeps it alive before anything else is done to it. The caller
-// ends with Close. content.ErrUnknown, content.ErrBusy.
-func (s *Store) Resume(repo, id string) (_ content.Upload, err error) {
+// HasUpload says whether an upload exists, or may exist.
+func (s *Store) HasUpload(repo, id string) bool {
+	_, err := s.UploadSize(repo, id)
+	return !errors.Is(err, content.ErrUnknown)
+}
+
+// Resume goes on with an upload, which keeps it from expiry before anything else is done to it. The caller closes the
+// upload. content.ErrUnknown, content.ErrBusy.
+func (s *Store) Resume(repo, id string) (content.Upload, error) {
 	if uuid.Validate(id) != nil {
 		return nil, content.ErrUnknown
 	}
-	u := &upload{repo: repo, id: id, s: s, dir: s.uploadFile(layout.UploadDir, repo, id)}
-	started := u.path(layout.UploadStartedAt)
+	u := &upload{name: layout.Upload{Repository: repo, ID: id}, s: s}
 	now := time.Now()
-	if err := os.Chtimes(started, now, now); tree.Missing(err) {
+	if err := s.tree.TouchUpload(u.name, now); tree.Missing(err) {
 		return nil, content.ErrUnknown
 	} else if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("resume upload %s of %s: %w", id, repo, err)
 	}
 	var free bool
-	if u.session, free = s.uploads.take(u.dir); !free {
+	if u.session, free = s.uploads.take(u.name); !free {
 		return nil, content.ErrBusy
 	}
-	defer func() {
-		if errors.Is(err, content.ErrUnknown) {
-			u.session = nil
-		}
-		if err != nil {
-			s.uploads.give(u.dir, u.session)
-		}
-	}()
-	data, err := disk.ReadFile(started)
+	err := u.open(now)
 	if tree.Missing(err) {
+		s.uploads.give(u.name, nil)
 		return nil, content.ErrUnknown
 	}
 	if err != nil {
-		return nil, err
-	}
-	if u.began, err = time.Parse(time.RFC3339Nano, string(data)); err != nil {
-		u.began, err = now, nil // whoever wrote it: the bytes count
-	}
-	if u.file, err = u.open(); err != nil {
-		if tree.Missing(err) {
-			return nil, content.ErrUnknown
-		}
-		return nil, err
-	}
-	fi, err := u.file.Stat()
-	if err != nil {
-		return nil, errors.Join(err, u.file.Close())
-	}
-	u.size = fi.Size()
-	if u.session != nil && u.session.hashed != u.size {
-		u.session = nil // other bytes than those that were hashed: of an end that failed half-way, or by hand
+		s.uploads.give(u.name, u.session)
+		return nil, fmt.Errorf("resume upload %s of %s: %w", id, repo, err)
 	}
 	return u, nil
 }
 
-// Expect says of which algorithm the digest will be, before anything was received.
+// open reads what is on disk of an upload. One that does not say when it began counts as begun now.
+func (u *upload) open(now time.Time) error {
+	began, says, err := u.s.tree.UploadBegan(u.name)
+	if err != nil {
+		return err
+	}
+	if u.began = began; !says {
+		u.began = now
+	}
+	if u.file, err = u.s.tree.OpenUpload(u.name); err != nil {
+		return err
+	}
+	if u.size, err = u.file.Size(); err != nil {
+		return errors.Join(err, u.file.Close())
+	}
+	if u.session != nil && u.session.hashed != u.size {
+		u.session = nil // other bytes than those that were hashed: an end that failed half-way, or an operator changed them
+	}
+	return nil
+}
+
+// Expect announces the algorithm of the digest. It has an effect only before the first byte.
 func (u *upload) Expect(alg digest.Algorithm) {
 	if u.size == 0 {
 		u.session = &session{algorithm: alg, hash: alg.Hash()}
 	}
 }
 
-// Close lets others have the upload.
+// Close lets other requests go on with the upload.
 func (u *upload) Close() {
 	_ = u.file.Close() // of what counts Finish reported the errors
-	u.s.uploads.give(u.dir, u.session)
+	u.s.uploads.give(u.name, u.session)
 }
 
-// piece is in how large steps an upload is hashed and written, and how much of it is lost with a server that
-// dies. It is no power of two: for 128 or 256 KiB Linux takes as large a block of memory, which may have been
-// free for long, so that a virtual machine has to get it back from its host. That costs more than the hash.
+// piece is how many bytes of an upload are hashed and written at a time. So many are lost when the server is killed. It
+// is no power of two: for 128 or 256 KiB Linux takes one block of memory of that size, which may have been free for
+// long, so that a virtual machine has to get it back from its host. That costs more than the hash.
 const piece = 160 << 10
 
-// pieces are the buffers for that. So many uploads have one at a time, and the others one of the shorter: clients that
-// are slow keep theirs, and there may be any number of them.
+// pieces are the buffers for that. At most as many uploads as receiving holds have one at a time; the others take one of
+// the shorter ones, since any number of slow clients may each keep a buffer.
 var (
 	pieces    = sync.Pool{New: func() any { b := make([]byte, piece); return &b }}
 	shorter   = sync.Pool{New: func() any { b := make([]byte, piece/10); return &b }}
 	receiving = make(chan struct{}, 128)
 )
 
-// Receive appends what a client sends, of which it announced so many bytes; negative: it does not say. On
-// an error what came so far stays. *content.WriteError.
+// Receive appends what r gives until its end. announced is how many bytes that will be; negative if the client did not
+// say. On an error the bytes that came before it stay. *content.WriteError.
 func (u *upload) Receive(r io.Reader, announced int64) error {
 	err := u.receive(r, announced)
 	if u.session != nil {
-		u.session.brokenOff = err != nil
+		u.session.hungUp = err != nil
 	}
 	return err
 }
@@ -214,11 +182,11 @@ func (u *upload) receive(r io.Reader, announced int64) error {
 // flushAfter is how long bytes wait in memory while more of them come.
 const flushAfter = 100 * time.Millisecond
 
-// receiveMany hashes and writes a piece once it is full, or after a while. Bytes have the place in their
-// buffer that they get in a piece of the file: what lies alike in its pages is copied several times as fast.
+// receiveMany hashes and writes a piece once it is full, or after a while. Data sits in the buffer at the same page
+// offset as in the file; aligned copies into the page cache are several times faster.
 //
-// One goroutine does it all. Two that hand pieces to each other cost more, since each turn wakes a thread,
-// and on two cores, where the client may be, too, they are no sooner done.
+// One goroutine does all of it. Two that hand pieces to each other cost more, since each hand-over wakes a thread, and
+// on two cores, of which the client may need one, they finish no sooner.
 func (u *upload) receiveMany(r io.Reader, buffers *sync.Pool) error {
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
@@ -262,7 +230,7 @@ func (u *upload) append(p []byte) error {
 	}
 	u.size += int64(n)
 	if err == nil && u.size-u.begun >= syncAhead {
-		err = disk.BeginSync(u.file, u.begun, u.size-u.begun)
+		err = u.file.BeginSync(u.begun, u.size-u.begun)
 		u.begun = u.size
 	}
 	if err != nil {
@@ -271,12 +239,12 @@ func (u *upload) append(p []byte) error {
 	return nil
 }
 
-// syncAhead is how much is left to the kernel before the disk begins to work, which then goes on while more
-// comes, and not all of it at the end while the client waits.
+// syncAhead is how many bytes are left to the kernel before the disk begins to write them. It writes while more of them
+// come; without it, all would be written at the end while the client waits.
 const syncAhead = 8 << 20
 
-// digest is that of all bytes. They are read again only when they were not hashed as they came: another
-// algorithm was meant, or the server began anew.
+// digest is that of all bytes. They are read again only if they were not hashed as they came: the algorithm is another
+// one, or the server was restarted.
 func (u *upload) digest(alg digest.Algorithm) (digest.Digest, error) {
 	if s := u.session; s != nil && s.algorithm == alg && s.hashed == u.size {
 		return digest.NewDigest(alg, s.hash), nil
@@ -293,56 +261,56 @@ func (u *upload) digest(alg digest.Algorithm) (digest.Digest, error) {
 	return digest.NewDigest(alg, h), nil
 }
 
-// onlyReader hides that a file can write itself, which it does in smaller pieces.
+// onlyReader hides the WriteTo of a file, which uses smaller pieces.
 type onlyReader struct{ io.Reader }
 
-// Finish makes the upload a layer of its repository. Of an upload whose bytes are not what d says nothing
-// stays. *content.DigestError.
+// Finish makes the upload a layer of its repository. An upload whose bytes have another digest is removed:
+// *content.DigestError.
 func (u *upload) Finish(ctx context.Context, d digest.Digest) error {
+	k := layout.LayerKey(u.name.Repository, d)
 	got, err := u.digest(d.Algorithm())
 	if err != nil {
-		return err
+		return failed("store", k, err)
 	}
 	if got != d {
 		u.Cancel()
 		return &content.DigestError{Want: d, Got: got}
 	}
-	// Where the blob is there already its bytes count, and these need not be synced.
-	there, err := u.s.isWhole(d, u.size)
-	if err == nil && there {
-		err = u.s.putLayer(ctx, u, d, false)
+	if err := u.place(ctx, pushed{k.Repository, d, u.size, u.began}); err != nil {
+		return failed("store", k, err)
 	}
-	if err == nil && !there || errors.Is(err, errGone) {
-		failpoint.Step()
-		if err := u.file.Sync(); err != nil {
-			return &content.WriteError{Err: err}
-		}
-		err = u.s.putLayer(ctx, u, d, true)
-	}
-	if err == nil {
-		u.Cancel()
-	}
-	return err
+	u.Cancel()
+	return nil
 }
 
-// Cancel removes the upload. Nobody can go on with it.
+// place makes a layer of the bytes. Where the blob exists, its bytes count, and those of the upload need not be synced.
+func (u *upload) place(ctx context.Context, l pushed) error {
+	there, err := u.s.hasSize(l.digest, l.size)
+	if err != nil {
+		return err
+	}
+	if there {
+		if err := u.s.linkPushed(ctx, l); !errors.Is(err, errGone) {
+			return err
+		}
+	}
+	blob, err := u.file.Stage()
+	if err != nil {
+		return &content.WriteError{Err: err}
+	}
+	return u.s.placePushed(ctx, l, blob)
+}
+
+// Cancel removes the upload. No request can go on with it.
 func (u *upload) Cancel() {
 	u.session, u.over = nil, true
-	u.s.remove(u.dir)
+	u.s.remove(u.name)
 }
 
-// remove takes the directory of an upload away, whatever is in it.
-func (s *Store) remove(dir string) {
-	failpoint.Step()
-	if err := os.RemoveAll(dir); err != nil {
-		s.log.WithError(err).WithField("path", dir).Error("cannot remove an upload; it goes with the grace")
-		return
+// remove removes an upload, whatever is in its directory.
+func (s *Store) remove(u layout.Upload) {
+	if err := s.tree.RemoveUpload(u); err != nil {
+		s.log.WithError(err).WithField("repository", u.Repository).WithField("upload", u.ID).
+			Error("cannot remove an upload; an expiry does once its grace is over")
 	}
-	s.prune(filepath.Dir(dir))
-}
-
-// HasUpload says whether an upload is there, or may be.
-func (s *Store) HasUpload(repo, id string) bool {
-	_, err := s.UploadSize(repo, id)
-	return !errors.Is(err, content.ErrUnknown)
 }

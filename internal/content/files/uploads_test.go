@@ -44,7 +44,7 @@ func TestAnUploadIsWhatWasSent(t *testing.T) {
 				t.Errorf("%s: %v", manner, err)
 			}
 			u.Close()
-			if got, err := os.ReadFile(b.dir.File(layout.BlobKey(d).Path())); err != nil || !bytes.Equal(got, data) {
+			if got, err := os.ReadFile(b.tree.File(layout.BlobKey(d).Path())); err != nil || !bytes.Equal(got, data) {
 				t.Errorf("%s: %d other bytes on disk, %v", manner, len(got), err)
 			}
 		}
@@ -74,7 +74,7 @@ func TestAnUploadGoesOnWhereItWas(t *testing.T) {
 		t.Error(err)
 	}
 	u.Close()
-	if got, err := os.ReadFile(b.dir.File(layout.BlobKey(d).Path())); err != nil || !bytes.Equal(got, data) {
+	if got, err := os.ReadFile(b.tree.File(layout.BlobKey(d).Path())); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("%d other bytes on disk, %v", len(got), err)
 	}
 }
@@ -271,8 +271,8 @@ func TestAStatusThatCannotBeReadIsNoMiss(t *testing.T) {
 	b := newBench(t)
 	u := b.upload("a", "data")
 	u.Close()
-	b.remove(u.(*upload).path(layout.UploadData))
-	if err := os.Symlink(u.(*upload).path(layout.UploadData), u.(*upload).path(layout.UploadData)); err != nil { // which leads nowhere, for ever
+	b.remove(b.tree.File(u.(*upload).name.Data()))
+	if err := os.Symlink(b.tree.File(u.(*upload).name.Data()), b.tree.File(u.(*upload).name.Data())); err != nil { // which leads nowhere, for ever
 		t.Fatal(err)
 	}
 	if _, err := b.UploadSize("a", u.ID()); err == nil || errors.Is(err, content.ErrUnknown) || !b.HasUpload("a", u.ID()) {

@@ -94,14 +94,14 @@ func TestPiecesOfWhatIsInUseMoveBack(t *testing.T) {
 // TestAPrivateDirectoryIsPrivateWhateverTheUmask, and one that was made wider becomes so.
 func TestAPrivateDirectoryIsPrivateWhateverTheUmask(t *testing.T) {
 	root := t.TempDir()
-	private := filepath.Join(root, ".m")
+	private := Dir(root).Metadata()
 	for _, before := range []os.FileMode{0, 0o777, 0o755, 0o750} {
 		if before != 0 {
 			if err := os.Chmod(private, before); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if _, err := OpenTree(root, private); err != nil {
+		if _, err := Open(Dir(root)); err != nil {
 			t.Fatal(err)
 		}
 		if fi, err := os.Stat(private); err != nil || fi.Mode().Perm() != 0o700 {

@@ -1,10 +1,7 @@
-package tree
+package adopt
 
 import (
 	"context"
-	"io"
-	"io/fs"
-	"os"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/opencontainers/go-digest"
@@ -12,6 +9,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // Disk is a tree with what its blobs are known to be.
@@ -20,7 +18,7 @@ import (
 // is held against the size of its file. Where the two differ the digest decides: the file is read, once as
 // long as it stays the same. A descriptor may be wrong, too.
 type Disk struct {
-	dir  Dir
+	dir  tree.Dir
 	read *lru.Cache[digest.Digest, blobVerdict]
 }
 
@@ -34,7 +32,7 @@ type blobVerdict struct {
 const maxVerdicts = 1024
 
 // On makes a Disk. It looks at nothing yet.
-func On(dir Dir) *Disk {
+func On(dir tree.Dir) *Disk {
 	read, _ := lru.New[digest.Digest, blobVerdict](maxVerdicts) // fails for sizes below 1 only
 	return &Disk{dir, read}
 }
@@ -42,13 +40,9 @@ func On(dir Dir) *Disk {
 // Blob says whether a blob is there with all its bytes, and how many these are. Somebody says how many they
 // should be; nothing or less: nobody does.
 func (d *Disk) Blob(ctx context.Context, dgst digest.Digest, said int64) (size int64, whole bool, err error) {
-	path := d.dir.File(layout.BlobKey(dgst).Path())
-	fi, err := os.Stat(path)
-	if Missing(err) {
+	fi, err := d.dir.Stat(layout.BlobKey(dgst))
+	if tree.Missing(err) {
 		return 0, false, nil
-	}
-	if err == nil && !fi.Mode().IsRegular() {
-		err = &fs.PathError{Op: "read blob", Path: path, Err: disk.ErrNotRegular}
 	}
 	if err != nil {
 		return 0, false, err
@@ -66,7 +60,7 @@ func (d *Disk) Whole(ctx context.Context, dgst digest.Digest, size, said int64) 
 		return true, nil
 	}
 	v, err := d.verify(ctx, dgst)
-	if Missing(err) {
+	if tree.Missing(err) {
 		return false, nil
 	}
 	return v.right, err
@@ -74,50 +68,20 @@ func (d *Disk) Whole(ctx context.Context, dgst digest.Digest, size, said int64) 
 
 // verify reads a blob, unless it was read before.
 func (d *Disk) verify(ctx context.Context, dgst digest.Digest) (blobVerdict, error) {
-	now, err := disk.VersionOf(d.dir.File(layout.BlobKey(dgst).Path()))
+	now, err := d.dir.Version(layout.BlobKey(dgst))
 	if err != nil {
 		return blobVerdict{}, err
 	}
 	if v, ok := d.read.Get(dgst); ok && v.file == now {
 		return v, nil
 	}
-	right, file, err := Verify(ctx, d.dir, dgst, func(int) {})
+	right, file, err := d.dir.Verify(ctx, dgst, func(int) {})
 	if err != nil {
 		return blobVerdict{}, err
 	}
 	v := blobVerdict{file, right}
 	d.read.Add(dgst, v)
 	return v, nil
-}
-
-// Verify reads a blob to its end and says whether its bytes are what its name says, and which file that
-// was. read is told of bytes as they come.
-func Verify(ctx context.Context, dir Dir, d digest.Digest, read func(n int)) (right bool, file disk.Version, err error) {
-	opened, err := disk.Open(dir.File(layout.BlobKey(d).Path()))
-	if err != nil {
-		return false, disk.Version{}, err
-	}
-	defer opened.Close()
-	file = opened.Version()
-	v := d.Verifier()
-	_, err = io.CopyBuffer(v, reading{ctx, opened, read}, make([]byte, 1<<20))
-	return v.Verified(), file, err
-}
-
-// reading tells how far it is, and ends when it shall.
-type reading struct {
-	ctx  context.Context
-	from io.Reader
-	tell func(n int)
-}
-
-func (r reading) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	n, err := r.from.Read(p)
-	r.tell(n)
-	return n, err
 }
 
 // LookAtBlob is Look for a blob of which somebody says how many bytes it has. It reads now what has to be
@@ -129,7 +93,7 @@ func (d *Disk) LookAtBlob(ctx context.Context, dgst digest.Digest, said int64, a
 		return look, err
 	}
 	v, err := d.verify(ctx, dgst)
-	if Missing(err) {
+	if tree.Missing(err) {
 		return look, nil
 	}
 	if err != nil {
@@ -140,7 +104,7 @@ func (d *Disk) LookAtBlob(ctx context.Context, dgst digest.Digest, said int64, a
 		if err != nil || !there {
 			return a, there, err
 		}
-		now, err := disk.VersionOf(d.dir.File(a.Key.Path()))
+		now, err := d.dir.Version(a.Key)
 		switch {
 		case err != nil || now != v.file:
 			return a, there, nil // somebody mends it, and says so in its row
@@ -164,18 +128,18 @@ func (d *Disk) LookAtManifest(ctx context.Context, k layout.Key, age Age) (looks
 		return []index.Look{Look(d.dir, k, age)}, nil
 	}
 	looks = append(looks, func() (index.Adoption, bool, error) {
-		link, err := os.Stat(d.dir.File(k.Path()))
+		link, err := d.dir.Stat(k)
 		if err == nil {
 			a.At = age(link.ModTime())
-			_, err = os.Stat(d.dir.File(layout.BlobKey(k.Digest).Path()))
+			_, err = d.dir.Stat(layout.BlobKey(k.Digest))
 		}
-		if Missing(err) {
+		if absent(err) {
 			return a, false, nil
 		}
-		return a, err == nil && link.Mode().IsRegular(), err
+		return a, err == nil, err
 	})
 	for _, p := range a.Content.Parts {
-		fi, err := os.Stat(d.dir.File(layout.BlobKey(p.Digest).Path()))
+		fi, err := d.dir.Stat(layout.BlobKey(p.Digest))
 		if err != nil || p.Fits(fi.Size()) {
 			continue // what is not there, or cannot be read, is found by itself
 		}
