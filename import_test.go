@@ -74,8 +74,8 @@ var arrows = []struct {
 	{"internal/stamp", nil},
 	{"internal/ui", nil},
 	{"internal/content/files", []string{
-		"internal/adopt", "internal/content", "internal/disk", "internal/failpoint", "internal/index", "internal/layout",
-		"internal/manifest", "internal/tree",
+		"internal/adopt", "internal/content", "internal/disk", "internal/failpoint", "internal/index",
+		"internal/layout", "internal/manifest", "internal/tree",
 	}},
 	{"internal/content", []string{
 		"internal/manifest",

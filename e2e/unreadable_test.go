@@ -52,7 +52,7 @@ func TestADirectoryThatCannotBeReadHoldsUpNothingElse(t *testing.T) {
 
 	addr, server = begin("--cache.ttl", "4s", "--cache.cleanup_interval", "500ms")
 	eventually(t, 10*time.Second, "the log to name the directory", func() error {
-		if log := server.output.String(); !strings.Contains(log, layers) || !strings.Contains(log, "in line with the disk") {
+		if log := server.output.String(); !strings.Contains(log, layers) || !strings.Contains(log, "index matches the disk") {
 			return fmt.Errorf("it says\n%s", log)
 		}
 		return nil

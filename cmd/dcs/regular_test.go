@@ -167,7 +167,7 @@ func TestAPipeInTheTreeIsRefusedAndHoldsUpNothing(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	again := startServer(t, s.dir)
-	again.await(func() bool { return strings.Contains(again.log.String(), "in line with the disk") }, "the index is compared")
+	again.await(func() bool { return strings.Contains(again.log.String(), "index matches the disk") }, "the index is compared")
 	if code := again.stop(syscall.SIGTERM); code != exitDone {
 		t.Errorf("exit code %d of the next server", code)
 	}

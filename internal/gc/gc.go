@@ -72,7 +72,9 @@ type Result struct {
 // Execute removes what the plan lists, as far as it is still unwanted. When ctx ends it stops between
 // two steps; the result says what was done.
 func (c *Collector) Execute(ctx context.Context, p *Plan) (Result, error) {
-	x := execution{Collector: c, ctx: ctx, plan: p, images: map[layout.Key]Image{}, gone: map[layout.Key]bool{}, removed: map[layout.Key]bool{}, change: c.Tree.Begin()}
+	x := execution{
+		Collector: c, ctx: ctx, plan: p, images: map[layout.Key]Image{}, gone: map[layout.Key]bool{}, change: c.Tree.Begin(),
+	}
 	for _, i := range p.Images {
 		x.images[i.key] = i
 	}
@@ -92,9 +94,7 @@ type execution struct {
 	lines  int                  // removed images that had their turn in the log
 	images map[layout.Key]Image // of the plan
 	gone   map[layout.Key]bool
-	// removed are the blobs whose file went; one that only claimed to be has none.
-	removed map[layout.Key]bool
-	change  *tree.Change // of one level
+	change *tree.Change // of one level
 }
 
 // record lets the index know while a run is under way. It is for the next one to say what it found: an index that
@@ -117,9 +117,9 @@ func (x *execution) run() error {
 	errs := []error{x.removeUploads()}
 	for _, level := range []struct {
 		rows   []index.Row
-		remove func([]index.Row) error
+		remove index.Remove
 	}{
-		{x.plan.Tags, x.removeTag}, {x.plan.Manifests, x.removeManifests}, {x.plan.Layers, x.removeLayer}, {x.plan.Blobs, x.removeBlob},
+		{x.plan.Tags, x.removeTag}, {x.plan.Manifests, x.removeManifest}, {x.plan.Layers, x.removeLayer}, {x.plan.Blobs, x.removeBlob},
 	} {
 		for rows := level.rows; len(rows) > 0; { // what names something goes before it, from a level of its own
 			depth := x.plan.depth[rows[0].Key]
@@ -145,18 +145,13 @@ const maxFailed = 3
 const maxYield = 100 * time.Millisecond
 
 // retireLevel retires rows of which none keeps another.
-func (x *execution) retireLevel(rows []index.Row, remove func([]index.Row) error) error {
+func (x *execution) retireLevel(rows []index.Row, remove index.Remove) error {
 	var errs []error
-	var keys []layout.Key
-	for _, r := range rows {
-		if !x.gone[r.Key] { // else it went together with another one
-			keys = append(keys, r.Key)
-		}
-	}
+	victims := x.plan.Victims(rows)
 	whole := cmp.Or(x.Batch, 64)
-	for size, failed := whole, 0; len(keys) > 0; {
+	for size, failed := whole, 0; len(victims) > 0; {
 		began := time.Now()
-		n, err := x.retire(keys[:min(size, len(keys))], remove)
+		n, err := x.retire(victims[:min(size, len(victims))], remove)
 		switch {
 		case n > 0:
 			size, failed = whole, 0
@@ -170,7 +165,7 @@ func (x *execution) retireLevel(rows []index.Row, remove func([]index.Row) error
 		if hopeless(err) || failed == maxFailed {
 			break
 		}
-		keys = keys[n:]
+		victims = victims[n:]
 		for range n {
 			x.step()
 		}
@@ -191,44 +186,52 @@ func hopeless(err error) bool {
 	return isHeld(err)
 }
 
-// retire retires the first of some keys, and says how many it came to.
-func (x *execution) retire(keys []layout.Key, remove func([]index.Row) error) (int, error) {
+// retire retires the first of some victims, and says how many it came to.
+func (x *execution) retire(victims []index.Victim, remove index.Remove) (int, error) {
 	if err := x.ctx.Err(); err != nil {
 		return 0, err
 	}
-	before := x.result
-	counted := func(rows []index.Row) error {
-		then := x.result
-		err := remove(rows)
-		if err != nil {
-			x.result = then
-		}
-		return err
-	}
-	all, err := x.Index.RetireAll(x.ctx, keys, x.plan.Cutoffs, counted)
+	all, err := x.Index.RetireAll(x.ctx, victims, remove)
 	if errors.Is(err, index.ErrFull) && x.Tree.DropBallast(x.Dir.Ballast()) {
 		x.Log.Warn("the disk is full; the ballast makes room for the index")
-		x.result = before
-		all, err = x.Index.RetireAll(x.ctx, keys, x.plan.Cutoffs, counted)
+		all, err = x.Index.RetireAll(x.ctx, victims, remove)
 	}
 	if err != nil {
-		x.result = before // counted inside the transaction, which did not happen
-		return 0, fmt.Errorf("retire %s: %w", keys[0], err)
+		return 0, fmt.Errorf("retire %s: %w", victims[0].Key, err)
 	}
 	var errs []error
 	for i, r := range all {
 		if r.Err != nil {
-			errs = append(errs, fmt.Errorf("retire %s: %w", keys[i], r.Err))
+			errs = append(errs, fmt.Errorf("retire %s: %w", victims[i].Key, r.Err))
 		}
-		for _, row := range r.Rows {
-			x.gone[row.Key] = true
-			x.told(row)
-			if x.removed[row.Key] && x.OnDelete != nil {
-				x.OnDelete(row.Digest)
-			}
+		if r.Row != nil {
+			x.count(*r.Row, r.Removed)
 		}
 	}
 	return len(all), errors.Join(errs...)
+}
+
+// count adds a row that was retired to the result, and reports it.
+func (x *execution) count(row index.Row, removed index.Removed) {
+	x.gone[row.Key] = true
+	x.told(row)
+	switch row.Key.Kind {
+	case layout.Tag:
+		x.result.Removed.Tags++
+	case layout.Manifest:
+		if removed.File {
+			x.result.Removed.Manifests++
+		}
+	case layout.Blob:
+		if !removed.File {
+			return // it was a claim
+		}
+		x.result.Removed.Blobs++
+		x.result.FreedBytes += removed.Bytes
+		if x.OnDelete != nil {
+			x.OnDelete(row.Digest)
+		}
+	}
 }
 
 // trail is how many removed images of one run have a line of their own in the log.
@@ -261,49 +264,36 @@ func (x *execution) tellLog(fields logrus.Fields, line string) {
 	x.Log.WithFields(fields).Log(level, line)
 }
 
-// The remove functions run inside the transaction that removes the rows.
+// The remove functions run inside the transaction that removes the row. A claim whose file never came has no file.
 
-func (x *execution) removeTag(rows []index.Row) error {
-	if _, err := x.change.Remove(rows[0].Key); err != nil && !tree.Missing(err) {
-		return err
+func (x *execution) removeTag(row index.Row) (index.Removed, error) {
+	if _, err := x.change.Remove(row.Key); err != nil && !tree.Missing(err) {
+		return index.Removed{}, err
 	}
-	x.result.Removed.Tags++
-	return nil
+	return index.Removed{File: true}, nil
 }
 
-func (x *execution) removeManifests(rows []index.Row) error {
-	for _, r := range rows {
-		_, err := x.change.Remove(r.Key)
-		if err == nil {
-			x.result.Removed.Manifests++
-		} else if !tree.Missing(err) { // a claim whose file never came has none
-			return err
-		}
-	}
-	return nil
-}
-
-func (x *execution) removeLayer(rows []index.Row) error {
-	if x.plan.waitsForUpload(rows[0]) {
-		return index.ErrSkip
-	}
-	if _, err := x.change.Remove(rows[0].Key); err != nil && !tree.Missing(err) {
-		return err
-	}
-	return nil
-}
-
-func (x *execution) removeBlob(rows []index.Row) error {
-	freed, err := x.change.Remove(rows[0].Key)
+func (x *execution) removeManifest(row index.Row) (index.Removed, error) {
+	_, err := x.change.Remove(row.Key)
 	if tree.Missing(err) {
-		return nil
+		return index.Removed{}, nil
 	}
-	if err == nil {
-		x.removed[rows[0].Key] = true
-		x.result.Removed.Blobs++
-		x.result.FreedBytes += freed
+	return index.Removed{File: err == nil}, err
+}
+
+func (x *execution) removeLayer(row index.Row) (index.Removed, error) {
+	if x.plan.waitsForUpload(row) {
+		return index.Removed{}, index.ErrSkip
 	}
-	return err
+	return x.removeManifest(row)
+}
+
+func (x *execution) removeBlob(row index.Row) (index.Removed, error) {
+	freed, err := x.change.Remove(row.Key)
+	if tree.Missing(err) {
+		return index.Removed{}, nil
+	}
+	return index.Removed{File: err == nil, Bytes: freed}, err
 }
 
 // endLevel makes the removals of a level durable, and removes the directories that they left empty.

@@ -233,12 +233,12 @@ type failing struct {
 	tries int
 }
 
-func (f *failing) RetireAll(ctx context.Context, ks []layout.Key, cut index.Cutoffs, remove func([]index.Row) error) ([]index.Retired, error) {
+func (f *failing) RetireAll(ctx context.Context, vs []index.Victim, remove index.Remove) ([]index.Retired, error) {
 	f.tries++
-	if slices.ContainsFunc(ks, f.bad) {
+	if slices.ContainsFunc(vs, func(v index.Victim) bool { return f.bad(v.Key) }) {
 		return nil, errors.New("disk I/O error")
 	}
-	return f.Store.RetireAll(ctx, ks, cut, remove)
+	return f.Store.RetireAll(ctx, vs, remove)
 }
 
 // TestWhatTheIndexCannotRetireHoldsUpNothingElse, and a run over an index that can retire nothing ends.

@@ -18,7 +18,7 @@ func (x *planner) later() error {
 		return err
 	}
 	blobs := map[digest.Digest]bool{}
-	for _, list := range [][]index.Row{x.Manifests, x.Layers} {
+	for _, list := range [][]index.Row{x.plan.Manifests, x.plan.Layers} {
 		for _, r := range list {
 			blobs[r.Digest] = true
 		}
@@ -26,7 +26,7 @@ func (x *planner) later() error {
 	for k := range links {
 		blobs[k.Digest] = true
 	}
-	err = x.Loose(layout.Blob, everything, func(r index.Row) error {
+	err = x.index.Unreferenced(layout.Blob, endOfTime, func(r index.Row) error {
 		blobs[r.Digest] = true
 		return x.ctx.Err()
 	})
@@ -38,14 +38,14 @@ func (x *planner) later() error {
 	return err
 }
 
-// everything is cutoffs that nothing is too young for.
-var everything = index.Cutoffs{Names: time.UnixMilli(1 << 52), Content: time.UnixMilli(1 << 52)}
+// endOfTime is later than any use.
+var endOfTime = time.UnixMilli(1 << 52)
 
 // waitingLinks are the links that this run leaves though no living manifest names them, with their last use.
 func (x *planner) waitingLinks() (map[layout.Key]time.Time, error) {
 	var queue []layout.Key
-	for _, m := range x.Manifests {
-		children, err := x.References(m.Key.Digest)
+	for _, m := range x.plan.Manifests {
+		children, err := x.index.References(m.Key.Digest)
 		if err != nil {
 			return nil, err
 		}
@@ -53,7 +53,7 @@ func (x *planner) waitingLinks() (map[layout.Key]time.Time, error) {
 			queue = append(queue, layout.LayerKey(m.Key.Repository, d))
 		}
 	}
-	err := x.Loose(layout.Layer, everything, func(r index.Row) error {
+	err := x.index.Unreferenced(layout.Layer, endOfTime, func(r index.Row) error {
 		queue = append(queue, r.Key)
 		return x.ctx.Err()
 	})
@@ -62,21 +62,21 @@ func (x *planner) waitingLinks() (map[layout.Key]time.Time, error) {
 	}
 	waiting := map[layout.Key]time.Time{}
 	for _, k := range distinct(queue) {
-		if x.dead[k] {
+		if x.planned[k] {
 			continue
 		}
-		r, err := x.Row(k)
+		r, err := x.index.Row(k)
 		if err != nil {
 			return nil, err
 		}
 		if r == nil {
 			continue
 		}
-		parents, err := x.Parents(k.Repository, k.Digest, len(x.Manifests)+1) // one more than can be dead
+		parents, err := x.index.Parents(k.Repository, k.Digest, len(x.plan.Manifests)+1) // one more than can be dead
 		if err != nil {
 			return nil, err
 		}
-		if !x.anyAlive(parents) {
+		if !x.anyStays(parents) {
 			waiting[k] = r.AccessedAt
 		}
 	}
@@ -85,14 +85,14 @@ func (x *planner) waitingLinks() (map[layout.Key]time.Time, error) {
 
 func (x *planner) laterBlob(d digest.Digest, links map[layout.Key]time.Time) error {
 	k := layout.BlobKey(d)
-	if x.dead[k] {
+	if x.planned[k] {
 		return nil
 	}
-	b, err := x.Row(k)
+	b, err := x.index.Row(k)
 	if err != nil || b == nil || !b.Placed {
 		return err
 	}
-	holders, err := x.Holders(d, max(len(x.Manifests), len(x.Layers)+len(links))+1) // one more than can be dead or waiting
+	holders, err := x.index.Holders(d, max(len(x.plan.Manifests), len(x.plan.Layers)+len(links))+1) // one more than can be dead or waiting
 	if err != nil {
 		return err
 	}
@@ -102,14 +102,14 @@ func (x *planner) laterBlob(d digest.Digest, links map[layout.Key]time.Time) err
 		if at.After(last) {
 			last = at
 		}
-		return !waits && !x.dead[r.Key]
+		return !waits && !x.planned[r.Key]
 	})
 	if used {
 		return nil
 	}
-	x.Later += b.Size
-	if due := x.Index.Due(last, x.lease); due.After(x.Due) {
-		x.Due = due
+	x.plan.Later += b.Size
+	if due := x.gc.Index.Due(last, x.plan.lease); due.After(x.plan.Due) {
+		x.plan.Due = due
 	}
 	return nil
 }

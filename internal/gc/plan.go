@@ -18,48 +18,48 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
-// Why an image goes.
+// Why an image is removed.
 const (
-	ReasonTTL      = "ttl"      // the tag, and what it points to, was not used for the ttl
-	ReasonUntagged = "untagged" // so was the manifest, and nothing names it
+	ReasonTTL      = "ttl"      // the tag, and the manifest that it points to, were not used for the ttl
+	ReasonUntagged = "untagged" // nor was the manifest, and nothing refers to it
 )
 
-// Image is a tag that goes, or an untagged top-level manifest.
+// Image is a tag that is removed, or an untagged top-level manifest.
 type Image struct {
 	Repository  string
 	Tag         string // empty: untagged
 	Digest      digest.Digest
 	LastAccess  time.Time
 	Reason      string
-	UniqueBytes int64 // bytes that no other image holds
+	UniqueBytes int64 // bytes that no other image refers to
 
 	key layout.Key
 }
 
-// Plan is what a run would remove, each list in the order of removal.
+// Plan is what a run would remove. Each list is in the order of removal.
 type Plan struct {
-	Cutoffs   index.Cutoffs
+	Cutoffs   policy.Cutoffs
 	Tags      []index.Row
 	Manifests []index.Row
 	Layers    []index.Row
 	Blobs     []index.Row
 	Uploads   []layout.Upload
 	Images    []Image // oldest first
-	// Later is the bytes that no image uses any more, of blobs whose grace is not over, and Due when the last
-	// of them may go. A push may claim them until then.
+	// Later is how many bytes no image refers to any more, of blobs whose grace is not over, and Due when the last of
+	// them may be removed. A push may claim them until then.
 	Later int64
 	Due   time.Time
 
 	dir          tree.Dir
-	uploadCutoff time.Time // files know the wall clock only
+	uploadCutoff time.Time // by the wall clock, as the times of files are
 	lease        time.Duration
 	uploading    map[string]time.Time // repository -> when its oldest upload under way began
-	depth        map[layout.Key]int   // of manifests: how many are above it that go as well
-	unread       index.Unseen         // repositories of which nothing goes, nor any blob
-	failed       error                // what could not be looked at, and is passed over
+	depth        map[layout.Key]int   // of manifests: how many above it are removed, too
+	unread       index.Unseen         // repositories of which nothing is removed, nor any blob
+	failed       error                // what could not be looked at, and is left out
 }
 
-// Result is what Execute would return if nobody used anything meanwhile.
+// Result is what Execute would return if no client used or pushed anything in between.
 func (p *Plan) Result() Result {
 	r := Result{Removed: Counts{Tags: int64(len(p.Tags)), Uploads: int64(len(p.Uploads))}, Images: p.Images}
 	for _, m := range p.Manifests {
@@ -80,6 +80,15 @@ func (p *Plan) Result() Result {
 	return r
 }
 
+// Victims returns what the index is asked to retire rows by.
+func (p *Plan) Victims(rows []index.Row) []index.Victim {
+	vs := make([]index.Victim, len(rows))
+	for i, r := range rows {
+		vs[i] = p.Cutoffs.Victim(r)
+	}
+	return vs
+}
+
 func (p *Plan) imagesOf(gone map[layout.Key]bool) (images []Image) {
 	for _, i := range p.Images {
 		if gone[i.key] {
@@ -89,20 +98,19 @@ func (p *Plan) imagesOf(gone map[layout.Key]bool) (images []Image) {
 	return images
 }
 
-// NewPlan decides what to remove under a policy. It changes nothing. Its cost follows what it lists.
+// NewPlan decides what to remove under a policy. It changes nothing, and costs what it lists.
 func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) {
-	x := planner{Collector: c, ctx: ctx, Plan: &Plan{dir: c.Dir, uploading: map[string]time.Time{}, depth: map[layout.Key]int{}}, asked: map[string]bool{}, dead: map[layout.Key]bool{}, above: map[layout.Key][]layout.Key{}}
-	x.Cutoffs = c.cutoffs(p)
-	x.lease = p.Grace + p.Resolution
-	x.uploadCutoff = time.Now().Add(-p.Grace)
 	walk, err := c.Dir.Walk()
 	if err != nil {
 		return nil, fmt.Errorf("plan an expiry: %w", err)
 	}
-	x.walk = walk
+	x := planner{gc: c, ctx: ctx, walk: walk,
+		plan: &Plan{Cutoffs: c.cutoffs(p), dir: c.Dir, uploadCutoff: time.Now().Add(-p.Grace), lease: p.Grace + p.Resolution,
+			uploading: map[string]time.Time{}, depth: map[layout.Key]int{}},
+		planned: map[layout.Key]bool{}, candidates: map[layout.Key]*candidate{}, measured: map[layout.Key]measure{}, asked: map[string]bool{}}
 	err = c.Index.View(ctx, func(r index.Reader) (err error) {
-		x.Reader = r
-		if x.unread, err = r.Unread(); err != nil {
+		x.index = r
+		if x.plan.unread, err = r.Unread(); err != nil {
 			return err
 		}
 		for _, step := range []func() error{x.tags, x.manifests, x.layers, x.blobs, x.later} {
@@ -121,16 +129,16 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 	if err != nil {
 		return nil, fmt.Errorf("plan an expiry: %w", err)
 	}
-	if len(x.unread) > 0 {
-		x.failed = &UnreadError{x.unread}
+	if len(x.plan.unread) > 0 {
+		x.plan.failed = &UnreadError{x.plan.unread}
 	}
 	for _, u := range walk.Unread() {
-		x.failed = errors.Join(x.failed, u.Err)
+		x.plan.failed = errors.Join(x.plan.failed, u.Err)
 	}
-	return x.Plan, nil
+	return x.plan, nil
 }
 
-// UnreadError names the repositories that could not be read when the index was compared with the disk.
+// UnreadError names the repositories that could not be read as a whole when the index was compared with the disk.
 type UnreadError struct{ Repositories index.Unseen }
 
 func (e *UnreadError) Error() string {
@@ -141,164 +149,150 @@ func (e *UnreadError) Error() string {
 	return s + " could not be read as a whole: nothing of it is removed, and no blob, since it may need that"
 }
 
-// cutoffs are those of the policy, but none is later than the beginning of the run.
-func (c *Collector) cutoffs(p index.Policy) index.Cutoffs {
-	cut := policy.Cutoffs(p, c.Index.Back)
-	if !c.Began.IsZero() {
-		for _, t := range []*time.Time{&cut.Names, &cut.Content} {
-			if t.After(c.Began) {
-				*t = c.Began
-			}
-		}
+// cutoffs returns those of a policy, none of them later than the beginning of the run.
+func (c *Collector) cutoffs(p index.Policy) policy.Cutoffs {
+	cutoffs := policy.NewCutoffs(p, c.Index.Back)
+	if c.Began.IsZero() {
+		return cutoffs
 	}
-	return cut
+	return cutoffs.NotAfter(c.Began)
 }
 
+// planner makes a plan from one state of the index.
 type planner struct {
-	*Collector
-	index.Reader
-	*Plan
-	ctx  context.Context
-	walk *tree.Walk
-	dead map[layout.Key]bool
-	// above are the keepers of each manifest that was looked at.
-	above map[layout.Key][]layout.Key
-	// measured are the manifests of images.
-	measured map[layout.Key]measure
-	// asked are the repositories whose uploads were looked at.
-	asked map[string]bool
+	gc    *Collector
+	ctx   context.Context
+	walk  *tree.Walk
+	index index.Reader
+	plan  *Plan
+
+	planned    map[layout.Key]bool       // the rows in the lists of the plan
+	candidates map[layout.Key]*candidate // the manifests that were looked at; nil: one stays
+	measured   map[layout.Key]measure    // by the manifests of images
+	asked      map[string]bool           // the repositories whose uploads were looked at
 }
 
-func (x *planner) die(r index.Row, list *[]index.Row) bool {
-	if x.dead[r.Key] || x.unread.Spares(r.Key) {
+// remove puts a row into a list of the plan, unless it is in the plan or has to stay.
+func (x *planner) remove(r index.Row, list *[]index.Row) bool {
+	if x.planned[r.Key] || x.plan.unread.Spares(r.Key) {
 		return false
 	}
-	x.dead[r.Key] = true
+	x.planned[r.Key] = true
 	*list = append(*list, r)
-	x.tell(Progress{Phase: Planning, Done: int64(len(x.dead))})
+	x.gc.tell(Progress{Phase: Planning, Done: int64(len(x.planned))})
 	return true
 }
 
 func (x *planner) tags() error {
-	return x.IdleTags(x.Cutoffs.Names, func(r index.Row) error {
-		x.die(r, &x.Plan.Tags)
+	return x.index.IdleTags(x.plan.Cutoffs.Images, func(r index.Row) error {
+		x.remove(r, &x.plan.Tags)
 		return x.ctx.Err()
 	})
 }
 
-// manifests looks at what dead tags pointed to, and at what nothing names; then at what those name.
+// manifests looks at what the removed tags point to, and at what nothing refers to; then at what those keep.
 func (x *planner) manifests() error {
 	var queue []layout.Key
-	for _, t := range x.Plan.Tags {
+	for _, t := range x.plan.Tags {
 		queue = append(queue, layout.ManifestKey(t.Key.Repository, t.Digest))
 	}
-	err := x.Loose(layout.Manifest, x.Cutoffs, func(r index.Row) error {
+	add := func(r index.Row) error {
 		queue = append(queue, r.Key)
 		return x.ctx.Err()
-	})
-	if err != nil {
+	}
+	if err := x.index.Unreferenced(layout.Manifest, x.plan.Cutoffs.Images, add); err != nil {
 		return err
 	}
-	for len(queue) > 0 {
-		k := queue[0]
-		queue = queue[1:]
-		if x.dead[k] {
-			continue
-		}
-		group, err := x.deadGroup(k)
+	if err := x.index.Claims(x.plan.Cutoffs.Orphans, add); err != nil {
+		return err
+	}
+	for ; len(queue) > 0; queue = queue[1:] {
+		parts, err := x.manifest(queue[0])
 		if err != nil {
 			return err
 		}
-		for _, m := range group {
-			if !x.die(m, &x.Manifests) {
-				continue
-			}
-			x.findDepth(m.Key)
-			kept, err := x.keptBy(m)
-			if err != nil {
-				return err
-			}
-			queue = append(queue, kept...)
-		}
+		queue = append(queue, parts...)
 	}
-	slices.SortStableFunc(x.Manifests, func(a, b index.Row) int { return x.depth[a.Key] - x.depth[b.Key] })
+	slices.SortStableFunc(x.plan.Manifests, func(a, b index.Row) int { return x.plan.depth[a.Key] - x.plan.depth[b.Key] })
 	return nil
 }
 
-// findDepth puts a manifest below those that keep it and go too, so that their names are gone for good
-// before its own goes.
-func (x *planner) findDepth(m layout.Key) {
-	for _, k := range x.above[m] {
-		if x.dead[k] && x.depth[k] >= x.depth[m] {
-			x.depth[m] = x.depth[k] + 1
-		}
-	}
+// candidate is a manifest that is unused and has no tag that stays.
+type candidate struct {
+	row    index.Row
+	owners []layout.Key // the manifests that keep it
+	next   int          // of the owners, the first that may not be in the plan
 }
 
-// deadGroup returns a manifest with all that keeps it and is not planned yet, if none of it is wanted.
-func (x *planner) deadGroup(k layout.Key) (group []index.Row, err error) {
-	if x.unread.Spares(k) {
+// manifest plans the removal of a manifest, if it is a candidate and all its owners are in the plan. It returns what the
+// manifest keeps. A manifest is looked at once for each of its owners in the plan: the last one frees it.
+func (x *planner) manifest(k layout.Key) (parts []layout.Key, err error) {
+	c, known := x.candidates[k]
+	if !known {
+		if c, err = x.candidate(k); err != nil {
+			return nil, err
+		}
+		x.candidates[k] = c
+	}
+	if c == nil {
 		return nil, nil
 	}
-	seen := map[layout.Key]bool{k: true}
-	for queue := []layout.Key{k}; len(queue) > 0; queue = queue[1:] {
-		m, err := x.Row(queue[0])
-		if err != nil {
-			return nil, err
-		}
-		if m == nil || x.dead[m.Key] {
-			continue
-		}
-		if !policy.Dead(*m, x.Cutoffs) {
-			return nil, nil
-		}
-		tags, err := x.Reader.Tags(m.Key.Repository, m.Key.Digest)
-		if err != nil || slices.ContainsFunc(tags, func(t index.Row) bool { return !x.dead[t.Key] }) {
-			return nil, err
-		}
-		group = append(group, *m)
-		keepers, err := x.keepers(*m)
-		if err != nil {
-			return nil, err
-		}
-		x.above[m.Key] = keepers
-		for _, p := range keepers {
-			if !seen[p] {
-				seen[p] = true
-				queue = append(queue, p)
-			}
-		}
+	for c.next < len(c.owners) && x.planned[c.owners[c.next]] {
+		c.next++
 	}
-	slices.Reverse(group) // parents first
-	return group, nil
+	if c.next < len(c.owners) || !x.remove(c.row, &x.plan.Manifests) {
+		return nil, nil
+	}
+	for _, o := range c.owners { // after its owners, whose removal is synced first
+		x.plan.depth[k] = max(x.plan.depth[k], x.plan.depth[o]+1)
+	}
+	return x.partsOf(c.row)
 }
 
-// keepers are the manifests that keep a manifest: those that name it, and its subject.
-func (x *planner) keepers(m index.Row) ([]layout.Key, error) {
-	parents, err := x.Parents(m.Key.Repository, m.Key.Digest, 0)
+// candidate returns nil for a manifest that stays whatever becomes of its owners.
+func (x *planner) candidate(k layout.Key) (*candidate, error) {
+	m, err := x.index.Row(k)
+	if err != nil || m == nil || !x.plan.Cutoffs.Unused(*m) {
+		return nil, err
+	}
+	tags, err := x.index.Tags(k.Repository, k.Digest)
+	if err != nil || x.anyStays(tags) {
+		return nil, err
+	}
+	owners, err := x.ownersOf(*m)
+	return &candidate{row: *m, owners: owners}, err
+}
+
+// ownersOf returns the manifests that keep a manifest: those that name it, and its subject.
+func (x *planner) ownersOf(m index.Row) ([]layout.Key, error) {
+	parents, err := x.index.Parents(m.Key.Repository, m.Key.Digest, 0)
 	if err != nil {
 		return nil, err
 	}
-	var keys []layout.Key
+	var owners []layout.Key
 	for _, p := range parents {
-		keys = append(keys, p.Key)
+		owners = append(owners, p.Key)
 	}
-	if m.Subject != "" {
-		keys = append(keys, layout.ManifestKey(m.Key.Repository, m.Subject))
+	if m.Subject == "" || m.Detached {
+		return owners, nil
 	}
-	return keys, nil
+	subject, err := x.index.Row(layout.ManifestKey(m.Key.Repository, m.Subject))
+	if subject != nil {
+		owners = append(owners, subject.Key)
+	}
+	return owners, err
 }
 
-// keptBy are the manifests that a manifest keeps: its children and its referrers.
-func (x *planner) keptBy(m index.Row) (keys []layout.Key, err error) {
-	children, err := x.References(m.Key.Digest)
+// partsOf returns what a manifest may keep: its children and its referrers.
+func (x *planner) partsOf(m index.Row) (keys []layout.Key, err error) {
+	children, err := x.index.References(m.Key.Digest)
 	if err != nil {
 		return nil, err
 	}
 	for _, d := range children {
 		keys = append(keys, layout.ManifestKey(m.Key.Repository, d))
 	}
-	referrers, err := x.Referrers(m.Key.Repository, m.Key.Digest)
+	referrers, err := x.index.Referrers(m.Key.Repository, m.Key.Digest)
 	for _, r := range referrers {
 		keys = append(keys, r.Key)
 	}
@@ -307,8 +301,8 @@ func (x *planner) keptBy(m index.Row) (keys []layout.Key, err error) {
 
 func (x *planner) layers() error {
 	var queue []layout.Key
-	for _, m := range x.Manifests {
-		children, err := x.References(m.Key.Digest)
+	for _, m := range x.plan.Manifests {
+		children, err := x.index.References(m.Key.Digest)
 		if err != nil {
 			return err
 		}
@@ -316,7 +310,7 @@ func (x *planner) layers() error {
 			queue = append(queue, layout.LayerKey(m.Key.Repository, d))
 		}
 	}
-	err := x.Loose(layout.Layer, x.Cutoffs, func(r index.Row) error {
+	err := x.index.Unreferenced(layout.Layer, x.plan.Cutoffs.Orphans, func(r index.Row) error {
 		queue = append(queue, r.Key)
 		return x.ctx.Err()
 	})
@@ -328,11 +322,11 @@ func (x *planner) layers() error {
 			return err
 		}
 	}
-	x.Layers = byDigest(x.Layers)
+	x.plan.Layers = byDigest(x.plan.Layers)
 	return nil
 }
 
-// distinct keeps the first of each key: thousands of manifests may name one layer.
+// distinct keeps the first of equal keys: thousands of manifests may name one layer.
 func distinct(keys []layout.Key) []layout.Key {
 	seen := make(map[layout.Key]bool, len(keys))
 	return slices.DeleteFunc(keys, func(k layout.Key) bool {
@@ -343,38 +337,39 @@ func distinct(keys []layout.Key) []layout.Key {
 }
 
 func (x *planner) layer(k layout.Key) error {
-	r, err := x.Row(k)
-	if err != nil || r == nil || !policy.Dead(*r, x.Cutoffs) {
+	r, err := x.index.Row(k)
+	if err != nil || r == nil || !x.plan.Cutoffs.Unused(*r) {
 		return err
 	}
-	parents, err := x.Parents(k.Repository, k.Digest, len(x.Manifests)+1) // one more than can be dead
-	if err != nil || x.anyAlive(parents) {
+	parents, err := x.index.Parents(k.Repository, k.Digest, len(x.plan.Manifests)+1) // one more than can be in the plan
+	if err != nil || x.anyStays(parents) {
 		return err
 	}
 	if err := x.findUploads(k.Repository); err != nil {
 		return err
 	}
-	if !x.waitsForUpload(*r) && !x.hidden(k.Repository) {
-		x.die(*r, &x.Layers)
+	if !x.plan.waitsForUpload(*r) && !x.hidden(k.Repository) {
+		x.remove(*r, &x.plan.Layers)
 	}
 	return nil
 }
 
-func (x *planner) anyAlive(rows []index.Row) bool {
-	return slices.ContainsFunc(rows, func(r index.Row) bool { return !x.dead[r.Key] })
+// anyStays says whether any of the rows is not in the plan.
+func (x *planner) anyStays(rows []index.Row) bool {
+	return slices.ContainsFunc(rows, func(r index.Row) bool { return !x.planned[r.Key] })
 }
 
 func (x *planner) blobs() error {
-	if len(x.unread) > 0 {
+	if len(x.plan.unread) > 0 {
 		return nil
 	}
 	var queue []layout.Key
-	for _, list := range [][]index.Row{x.Manifests, x.Layers} {
+	for _, list := range [][]index.Row{x.plan.Manifests, x.plan.Layers} {
 		for _, r := range list {
 			queue = append(queue, layout.BlobKey(r.Key.Digest))
 		}
 	}
-	err := x.Loose(layout.Blob, x.Cutoffs, func(r index.Row) error {
+	err := x.index.Unreferenced(layout.Blob, x.plan.Cutoffs.Orphans, func(r index.Row) error {
 		queue = append(queue, r.Key)
 		return x.ctx.Err()
 	})
@@ -382,54 +377,53 @@ func (x *planner) blobs() error {
 		return err
 	}
 	for _, k := range distinct(queue) {
-		r, err := x.Row(k)
+		r, err := x.index.Row(k)
 		if err != nil {
 			return err
 		}
-		if r == nil || !policy.Dead(*r, x.Cutoffs) {
+		if r == nil || !x.plan.Cutoffs.Unused(*r) {
 			continue
 		}
-		holders, err := x.Holders(k.Digest, max(len(x.Manifests), len(x.Layers))+1) // one more than can be dead
+		holders, err := x.index.Holders(k.Digest, max(len(x.plan.Manifests), len(x.plan.Layers))+1) // one more than can be in the plan
 		if err != nil {
 			return err
 		}
-		if !x.anyAlive(holders) {
-			x.die(*r, &x.Blobs)
+		if !x.anyStays(holders) {
+			x.remove(*r, &x.plan.Blobs)
 		}
 	}
-	x.Blobs = byDigest(x.Blobs)
+	x.plan.Blobs = byDigest(x.plan.Blobs)
 	return nil
 }
 
-// byDigest puts neighbours in the index and on disk next to each other, which share a write.
+// byDigest sorts rows so that neighbours in the index and on disk share a write.
 func byDigest(rows []index.Row) []index.Row {
 	slices.SortFunc(rows, func(a, b index.Row) int { return cmp.Compare(a.Digest, b.Digest) })
 	return rows
 }
 
-// images says which of what goes people know: tags, and top-level manifests that have none.
+// images finds what people know of what is removed: tags, and top-level manifests that have none.
 func (x *planner) images() error {
 	tagged := map[layout.Key]bool{}
-	x.measured = map[layout.Key]measure{}
-	for _, t := range x.Plan.Tags {
+	for _, t := range x.plan.Tags {
 		m := layout.ManifestKey(t.Key.Repository, t.Digest)
 		tagged[m] = true
 		if err := x.image(t, m, ReasonTTL); err != nil {
 			return err
 		}
 	}
-	for _, m := range x.Manifests {
+	for _, m := range x.plan.Manifests {
 		if tagged[m.Key] || !m.Placed {
 			continue
 		}
-		if slices.ContainsFunc(x.above[m.Key], func(k layout.Key) bool { return x.dead[k] }) {
+		if len(x.candidates[m.Key].owners) > 0 {
 			continue // part of another image
 		}
 		if err := x.image(m, m.Key, ReasonUntagged); err != nil {
 			return err
 		}
 	}
-	slices.SortStableFunc(x.Images, func(a, b Image) int { return a.LastAccess.Compare(b.LastAccess) })
+	slices.SortStableFunc(x.plan.Images, func(a, b Image) int { return a.LastAccess.Compare(b.LastAccess) })
 	return nil
 }
 
@@ -440,24 +434,24 @@ func (x *planner) image(r index.Row, manifest layout.Key, reason string) error {
 		i.LastAccess = m.used
 	}
 	i.UniqueBytes = m.bytes
-	x.Images = append(x.Images, i)
+	x.plan.Images = append(x.plan.Images, i)
 	return err
 }
 
-// measure is what a manifest says of an image.
+// measure is what is reported of an image, by its manifest.
 type measure struct {
-	used  time.Time // zero: there is none
-	bytes int64     // that no other image holds
+	used  time.Time // zero: the manifest has no row
+	bytes int64     // that no other image refers to
 }
 
-// measure asks about a manifest once, whatever the number of its tags, and in a state of its own: as long as one
-// is read, the index's WAL grows.
+// measure measures a manifest once, whatever the number of its tags, and in a View of its own: the index's WAL grows
+// for as long as one is open.
 func (x *planner) measure(manifest layout.Key) (m measure, err error) {
 	m, known := x.measured[manifest]
 	if known {
 		return m, nil
 	}
-	err = x.Index.View(x.ctx, func(r index.Reader) error {
+	err = x.gc.Index.View(x.ctx, func(r index.Reader) error {
 		row, err := r.Row(manifest)
 		if err != nil {
 			return err

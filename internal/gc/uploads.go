@@ -18,12 +18,12 @@ import (
 func (x *planner) uploads() error {
 	err := x.walk.Repositories(x.ctx, func(repo string) error {
 		return x.walk.Uploads(x.ctx, repo, func(u layout.Upload) error {
-			over, err := x.Dir.Abandoned(u, x.uploadCutoff)
+			over, err := x.gc.Dir.Abandoned(u, x.plan.uploadCutoff)
 			if err != nil {
 				return x.walk.Pass(repo, err)
 			}
 			if over {
-				x.Uploads = append(x.Uploads, u)
+				x.plan.Uploads = append(x.plan.Uploads, u)
 			}
 			return nil
 		})
@@ -47,7 +47,7 @@ func (x *planner) findUploads(repo string) error {
 	x.asked[repo] = true
 	oldest, ok, err := x.oldestUpload(repo)
 	if ok {
-		x.uploading[repo] = oldest
+		x.plan.uploading[repo] = oldest
 	}
 	return err
 }
@@ -56,15 +56,15 @@ func (x *planner) findUploads(repo string) error {
 // begins after the plan cannot be part of a push whose links are old enough to be removed.
 func (x *planner) oldestUpload(repo string) (oldest time.Time, ok bool, err error) {
 	err = x.walk.Uploads(x.ctx, repo, func(u layout.Upload) error {
-		last, err := x.Dir.LastWrite(u)
+		last, err := x.gc.Dir.LastWrite(u)
 		if err != nil {
 			return x.walk.Pass(repo, err)
 		}
-		if last.Before(x.uploadCutoff) {
+		if last.Before(x.plan.uploadCutoff) {
 			return nil
 		}
 		// One that does not say when it began cannot be finished, and is part of no push.
-		if began, says, err := x.Dir.UploadBegan(u); err == nil && says && (!ok || began.Before(oldest)) {
+		if began, says, err := x.gc.Dir.UploadBegan(u); err == nil && says && (!ok || began.Before(oldest)) {
 			oldest, ok = began, true
 		}
 		return nil

@@ -182,7 +182,9 @@ func (i *Image) below(d digest.Digest) ([]digest.Digest, error) {
 	}
 	referrers, err := i.r.Referrers(i.repo, d)
 	for _, r := range referrers {
-		below = append(below, r.Key.Digest)
+		if !r.Detached {
+			below = append(below, r.Key.Digest)
+		}
 	}
 	return below, err
 }
@@ -203,7 +205,7 @@ func (i *Image) goes(d digest.Digest) (bool, error) {
 	if outside, err := i.namedOutside(d); err != nil || outside {
 		return false, err
 	}
-	if m.Subject == "" || i.manifests[m.Subject] {
+	if m.Subject == "" || m.Detached || i.manifests[m.Subject] {
 		return true, nil
 	}
 	subject, err := i.r.Row(layout.ManifestKey(i.repo, m.Subject))

@@ -1,8 +1,8 @@
 // Package policy decides how old is too old. It is pure: no file, no clock, no log.
 //
-// Names (tags and manifests) live by the ttl; content lives by the names that refer to it, and by the
-// grace for which its existence was promised. A lease may be younger than its row by the resolution, so
-// every cutoff leaves room for it.
+// An image, that is a tag or a manifest, is kept for the ttl after its last use. An orphan, that is a layer link, a
+// blob, or a manifest whose file was never placed, is kept while something refers to it, and for the grace. A lease in
+// memory may be younger than its row by the resolution, so both wait for that too.
 package policy
 
 import (
@@ -12,25 +12,25 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// maxResolution bounds what a crash can lose of recency, and one write a minute an object costs nothing.
+// maxResolution bounds how much recency a crash can lose. One write a minute for each object costs next to nothing.
 const maxResolution = time.Minute
 
-// Resolution is how long uses may stay in memory under a grace: a quarter of it, at most a minute.
+// Resolution returns for how long uses may stay in memory under a grace: a quarter of it, at most a minute.
 func Resolution(grace time.Duration) time.Duration {
 	return min(maxResolution, grace/4)
 }
 
-// Request is the policy for which somebody outside of a server asks. What is nil is left to the server.
+// Request is the policy that a command outside of a server asks for. A nil field is left to the server's policy.
 type Request struct {
 	TTL, Grace *time.Duration
-	Default    index.Policy // of a directory that never had a server
+	Default    index.Policy // for a directory that never had a server
 }
 
-// Explicit says whether anything was asked for.
+// Explicit says whether the request sets anything.
 func (r Request) Explicit() bool { return r.TTL != nil || r.Grace != nil }
 
-// Resolve returns the policy to use, given what index.Store.Promised says. Nobody gets a grace shorter
-// than what is owed.
+// Resolve returns the policy to use, given what index.Store.Promised returned. The grace is never shorter than what is
+// owed.
 func (r Request) Resolve(last, owed index.Policy, promised bool) index.Policy {
 	p := r.Default
 	if promised {
@@ -47,26 +47,43 @@ func (r Request) Resolve(last, owed index.Policy, promised bool) index.Policy {
 	return p
 }
 
-// Life is how long a name lives after its last use; false: for ever.
+// Life returns for how long an image is kept after its last use; false: for ever.
 func Life(p index.Policy) (time.Duration, bool) {
 	return max(p.TTL, p.Grace) + p.Resolution, p.TTL > 0
 }
 
-// Cutoffs are the times before which names and content must have been used last to go. back gives the
-// time that lies a duration of watched time ago.
-func Cutoffs(p index.Policy, back func(time.Duration) time.Time) index.Cutoffs {
-	cut := index.Cutoffs{Content: back(p.Grace + p.Resolution)}
-	if life, mortal := Life(p); mortal {
-		cut.Names = back(life)
-	}
-	return cut
+// Cutoffs are the times before which a row must have been used last to be removed.
+type Cutoffs struct {
+	Images  time.Time // tags and placed manifests; zero: they are kept for ever
+	Orphans time.Time // links, blobs, and manifests that are claims
 }
 
-// Dead says whether a row was last used before its cutoff. A claim whose file never came is content.
-func Dead(r index.Row, cut index.Cutoffs) bool {
-	name := r.Key.Kind == layout.Tag || (r.Key.Kind == layout.Manifest && r.Placed)
-	if name {
-		return r.AccessedAt.Before(cut.Names)
+// NewCutoffs returns the cutoffs of a policy. back returns the time that lies a duration of watched time ago.
+func NewCutoffs(p index.Policy, back func(time.Duration) time.Time) Cutoffs {
+	c := Cutoffs{Orphans: back(p.Grace + p.Resolution)}
+	if life, expires := Life(p); expires {
+		c.Images = back(life)
 	}
-	return r.AccessedAt.Before(cut.Content)
+	return c
 }
+
+// NotAfter returns the cutoffs, none of them later than a time.
+func (c Cutoffs) NotAfter(t time.Time) Cutoffs {
+	for _, cutoff := range []*time.Time{&c.Images, &c.Orphans} {
+		if cutoff.After(t) {
+			*cutoff = t
+		}
+	}
+	return c
+}
+
+// Victim returns what gc asks the index to retire a row by.
+func (c Cutoffs) Victim(r index.Row) index.Victim {
+	if r.Key.Kind == layout.Tag || r.Key.Kind == layout.Manifest && r.Placed {
+		return index.Victim{Key: r.Key, UnusedSince: c.Images}
+	}
+	return index.Victim{Key: r.Key, UnusedSince: c.Orphans, Claim: !r.Placed}
+}
+
+// Unused says whether a row was last used before its cutoff.
+func (c Cutoffs) Unused(r index.Row) bool { return r.AccessedAt.Before(c.Victim(r).UnusedSince) }

@@ -30,22 +30,22 @@ func TestCutoffs(t *testing.T) {
 			index.Policy{TTL: time.Minute, Grace: time.Hour, Resolution: time.Minute}, 61 * time.Minute, 61 * time.Minute},
 		{"ttl 0 is never", index.Policy{Grace: time.Hour, Resolution: time.Minute}, 0, 61 * time.Minute},
 	} {
-		cut := Cutoffs(c.policy, back)
-		if want := back(c.content); !cut.Content.Equal(want) {
-			t.Errorf("%s: content before %s; want %s", c.what, cut.Content, want)
+		cut := NewCutoffs(c.policy, back)
+		if want := back(c.content); !cut.Orphans.Equal(want) {
+			t.Errorf("%s: content before %s; want %s", c.what, cut.Orphans, want)
 		}
 		want := time.Time{}
 		if c.names > 0 {
 			want = back(c.names)
 		}
-		if !cut.Names.Equal(want) {
-			t.Errorf("%s: names before %s; want %s", c.what, cut.Names, want)
+		if !cut.Images.Equal(want) {
+			t.Errorf("%s: names before %s; want %s", c.what, cut.Images, want)
 		}
 	}
 }
 
-func TestDead(t *testing.T) {
-	cut := index.Cutoffs{Names: time.UnixMilli(1000), Content: time.UnixMilli(9000)}
+func TestUnused(t *testing.T) {
+	cut := Cutoffs{Images: time.UnixMilli(1000), Orphans: time.UnixMilli(9000)}
 	at := func(k layout.Key, placed bool, ms int64) index.Row {
 		return index.Row{Key: k, Placed: placed, AccessedAt: time.UnixMilli(ms)}
 	}
@@ -62,12 +62,19 @@ func TestDead(t *testing.T) {
 		{"a layer link", at(layout.LayerKey("a", "d"), true, 5000), true},
 		{"a blob in grace", at(layout.BlobKey("d"), true, 9000), false},
 	} {
-		if got := Dead(c.row, cut); got != c.want {
-			t.Errorf("%s: dead %v; want %v", c.what, got, c.want)
+		if got := cut.Unused(c.row); got != c.want {
+			t.Errorf("%s: unused %v; want %v", c.what, got, c.want)
 		}
 	}
-	if Dead(at(m, true, 0), index.Cutoffs{}) {
-		t.Error("without a names' cutoff a manifest dies")
+	if (Cutoffs{}).Unused(at(m, true, 0)) {
+		t.Error("without a cutoff for images a manifest is unused")
+	}
+}
+
+func TestNoCutoffIsLaterThanTheRun(t *testing.T) {
+	early, late, run := time.UnixMilli(1000), time.UnixMilli(9000), time.UnixMilli(5000)
+	if got, want := (Cutoffs{Images: early, Orphans: late}).NotAfter(run), (Cutoffs{Images: early, Orphans: run}); got != want {
+		t.Errorf("%v; want %v", got, want)
 	}
 }
 

@@ -15,14 +15,14 @@ import (
 func (s *Store) DeleteLayer(ctx context.Context, repo string, d digest.Digest) error {
 	k, change := layout.LayerKey(repo, d), s.tree.Begin()
 	err := s.index.DeleteLayer(ctx, repo, d, func() error { return removeName(change, k) })
-	return s.deleted(change, err, k)
+	return failed("delete", k, s.deleted(change, err, k))
 }
 
 // DeleteTag removes a tag. content.ErrUnknown.
 func (s *Store) DeleteTag(ctx context.Context, repo, tag string) error {
 	k, change := layout.TagKey(repo, tag), s.tree.Begin()
 	err := s.index.DeleteTag(ctx, repo, tag, func() error { return removeName(change, k) })
-	return s.deleted(change, err, k)
+	return failed("delete", k, s.deleted(change, err, k))
 }
 
 // DeleteManifest takes a manifest from a repository, with all its tags, which it returns, as one. content.ErrUnknown,
@@ -41,7 +41,7 @@ func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest
 		}
 		return removeName(change, k)
 	})
-	return tags, s.deleted(change, err, keys...)
+	return tags, failed("delete", k, s.deleted(change, err, keys...))
 }
 
 func removeName(change *tree.Change, k layout.Key) error {

@@ -80,33 +80,35 @@ func (s *Store) Repositories(ctx context.Context, after string, most int) (names
 // errEnough ends a walk that found what it was sent for.
 var errEnough = errors.New("enough were found")
 
-// whole says whether the index knows all of a repository, or for "" all repositories: it does not as long as it is
-// compared with the disk, and afterwards what could not be read.
+// whole says whether the index knows all of a repository, or for "" of all repositories. It does not while it is compared
+// with the disk, and afterwards not what could not be read.
 func (s *Store) whole(ctx context.Context, repo string) (whole bool, err error) {
-	if whole, err = s.index.GateOpen(ctx); err != nil || !whole {
-		return false, err
+	_, whole, err = s.indexed(ctx, repo, func(index.Reader) ([]string, error) { return nil, nil })
+	return whole, err
+}
+
+// indexed lists names from the index, if that knows all of the repository.
+func (s *Store) indexed(ctx context.Context, repo string, list func(index.Reader) ([]string, error)) (names []string, whole bool, err error) {
+	open, err := s.index.GateOpen(ctx)
+	if err != nil || !open {
+		return nil, false, err
 	}
 	err = s.index.View(ctx, func(r index.Reader) error {
 		unread, err := r.Unread()
-		whole = !unread.Has(repo)
+		if whole = err == nil && !unread.Has(repo); whole {
+			names, err = list(r)
+		}
 		return err
 	})
-	return whole, err
+	return names, whole, err
 }
 
 // names reads one more than is wanted, to know whether there is more: from the index, or by a walk that lists them.
 func (s *Store) names(ctx context.Context, repo string, most int, indexed func(r index.Reader, n int) ([]string, error),
 	walked func(w *tree.Walk, list func(string) error) error) (names []string, more string, err error) {
-	whole, err := s.whole(ctx, repo)
-	if err != nil {
-		return nil, "", err
-	}
-	if n := max(most+1, 0); whole { // 0 is all
-		err = s.index.View(ctx, func(r index.Reader) error {
-			names, err = indexed(r, n)
-			return err
-		})
-	} else {
+	n := max(most+1, 0) // 0 is all
+	names, whole, err := s.indexed(ctx, repo, func(r index.Reader) ([]string, error) { return indexed(r, n) })
+	if err == nil && !whole {
 		err = s.walk(func(w *tree.Walk) error {
 			return walked(w, func(name string) error {
 				if names = append(names, name); len(names) == n {
@@ -166,7 +168,7 @@ func (s *Store) Referrers(ctx context.Context, repo string, d, after digest.Dige
 	if whole, err = s.whole(ctx, repo); err != nil {
 		return false, err
 	}
-	l := &look{Store: s, ctx: ctx, use: content.Maintenance}
+	l := &lookup{Store: s, ctx: ctx, use: content.Maintenance}
 	for {
 		var rows []index.Row
 		err := s.index.View(ctx, func(r index.Reader) (err error) {
@@ -181,10 +183,10 @@ func (s *Store) Referrers(ctx context.Context, repo string, d, after digest.Dige
 			if err := ctx.Err(); err != nil {
 				return whole, err
 			}
-			m, err := l.manifest(repo, r.Digest, content.MaxCached)
+			m, err := l.manifest(layout.ManifestKey(repo, r.Digest), content.MaxCached)
 			if large := (*content.LargeError)(nil); errors.As(err, &large) {
 				if err = room(large.Size); err == nil {
-					m, err = l.manifest(repo, r.Digest, large.Size)
+					m, err = l.manifest(layout.ManifestKey(repo, r.Digest), large.Size)
 				}
 			}
 			if errors.Is(err, content.ErrUnknown) || errors.Is(err, content.ErrUnreadable) {

@@ -18,8 +18,8 @@ import (
 // maxReported is how many missing references a refusal names.
 const maxReported = 100
 
-// readParts refuses a manifest of which anything that it needs is not in the repository. It reads what may be
-// damaged, and makes the index know what it did not know: the manifest is going to hold it.
+// readParts refuses a manifest if the repository lacks anything that it needs. It reads what may be damaged, and has the
+// index adopt what it did not know, since the manifest is going to refer to it.
 func (s *Store) readParts(ctx context.Context, repo string, c *manifest.Manifest) error {
 	err := s.lookForParts(repo, c, func(d digest.Digest, said int64) (int64, bool, error) { return s.disk.Blob(ctx, d, said) })
 	if err == nil {
@@ -41,7 +41,7 @@ func (s *Store) readParts(ctx context.Context, repo string, c *manifest.Manifest
 	return err
 }
 
-// readChildren refuses a manifest that names another one whose bytes are damaged.
+// readChildren refuses a manifest that refers to another one whose bytes are damaged.
 func (s *Store) readChildren(repo string, c *manifest.Manifest) error {
 	for _, p := range c.Parts {
 		if !p.Manifest {
@@ -56,8 +56,8 @@ func (s *Store) readChildren(repo string, c *manifest.Manifest) error {
 	return nil
 }
 
-// noteDamaged lets the index know which of the missing blobs are there, not as long as a manifest says, and
-// with other bytes than their digest says: a client who asks for one is told to push it.
+// noteDamaged records which of the missing blobs have a file with other bytes than their digest says: a client that asks
+// for one is told to push it.
 func (s *Store) noteDamaged(ctx context.Context, repo string, c *manifest.Manifest, missing []digest.Digest) error {
 	var looks []index.Look
 	for _, p := range c.Parts {
@@ -84,8 +84,12 @@ func (s *Store) noteDamaged(ctx context.Context, repo string, c *manifest.Manife
 	return s.index.Adopt(ctx, looks...)
 }
 
-// lookForParts refuses a manifest of which anything that it needs is not in the repository as what it names it.
-// What all its descriptors call foreign need not be.
+// measure says how long the file of a blob is, and whether it is whole: (*Store).measure by its size alone, adopt.Disk
+// by reading what has another size than said. A size of 0 or less is not known.
+type measure func(d digest.Digest, said int64) (size int64, whole bool, err error)
+
+// lookForParts refuses a manifest if the repository lacks anything that it needs, or does not have it as what the
+// manifest calls it. A part that all its descriptors call foreign is not needed.
 func (s *Store) lookForParts(repo string, c *manifest.Manifest, blob measure) error {
 	var missing []digest.Digest
 	for _, p := range c.Parts {
@@ -109,7 +113,7 @@ func (s *Store) lookForParts(repo string, c *manifest.Manifest, blob measure) er
 	return nil
 }
 
-// part looks for one part: its links, and its blob. A link without its blob is nothing.
+// part looks for the links of one part and for its blob. A link without its blob counts for nothing.
 func (s *Store) part(repo string, p manifest.Part, blob measure) (size int64, there bool, err error) {
 	layer, err := s.isLinked(layout.LayerKey(repo, p.Digest))
 	if err != nil {
@@ -131,7 +135,7 @@ func (s *Store) part(repo string, p manifest.Part, blob measure) (size int64, th
 	if err != nil || to == "" || to == p.Digest {
 		return 0, false, err
 	}
-	if linked, err := s.isLinked(layout.LayerKey(repo, to)); err != nil || !linked { // see layer
+	if linked, err := s.isLinked(layout.LayerKey(repo, to)); err != nil || !linked { // see linked
 		return 0, false, err
 	}
 	return blob(to, p.Size)

@@ -120,23 +120,27 @@ func (s *Store) Mount(ctx context.Context, repo, from string, d digest.Digest) (
 	if err != nil {
 		return 0, err
 	}
+	return size, failed("mount", layout.LayerKey(repo, d), s.linkMounted(ctx, repo, d, size))
+}
+
+// linkMounted makes a layer of a blob that was just promised.
+func (s *Store) linkMounted(ctx context.Context, repo string, d digest.Digest, size int64) error {
 	if err := s.tree.Settle(layout.BlobKey(d)); err != nil {
-		return 0, err
+		return err
 	}
 	link, err := s.tree.Stage([]byte(d))
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer link.Discard()
 	c := index.Claim{Key: layout.LayerKey(repo, d), Size: size}
-	err = s.place(ctx, c, nil, link, func() error {
+	return s.place(ctx, c, nil, link, func() error {
 		_, there, err := s.measure(d, size)
 		if err == nil && !there {
 			err = content.ErrUnknown
 		}
 		return err
 	})
-	return size, err
 }
 
 // holders is how many repositories are asked for a blob that a client mounts without naming one.
@@ -166,6 +170,10 @@ func (s *Store) MountFromAny(ctx context.Context, repo string, d digest.Digest) 
 // PutManifest makes a manifest part of a repository. Everything that it needs must exist as what it calls it, both
 // before the claim and under the write lock. *content.MissingError, *content.SizeError.
 func (s *Store) PutManifest(ctx context.Context, repo string, m content.Manifest) error {
+	return failed("store", layout.ManifestKey(repo, m.Digest), s.putManifest(ctx, repo, m))
+}
+
+func (s *Store) putManifest(ctx context.Context, repo string, m content.Manifest) error {
 	if err := s.readParts(ctx, repo, m.Manifest); err != nil {
 		return err
 	}
@@ -191,6 +199,11 @@ func (s *Store) PutManifest(ctx context.Context, repo string, m content.Manifest
 // PutTag points a tag at a manifest of its repository. The tag's row, its link and its history change as one.
 // content.ErrUnknown.
 func (s *Store) PutTag(ctx context.Context, repo, tag string, to digest.Digest) error {
+	k := layout.TagKey(repo, tag)
+	return failed("store", k, s.putTag(ctx, k, to))
+}
+
+func (s *Store) putTag(ctx context.Context, k layout.Key, to digest.Digest) error {
 	link, err := s.tree.Stage([]byte(to))
 	if err != nil {
 		return err
@@ -201,23 +214,24 @@ func (s *Store) PutTag(ctx context.Context, repo, tag string, to digest.Digest) 
 		return err
 	}
 	defer entry.Discard()
-	k := layout.TagKey(repo, tag)
 	change := s.tree.Begin()
-	err = change.Prepare(k.Path(), tree.TagEntry(k, to))
-	if err == nil {
-		err = s.meet(ctx, k)
+	if err := change.Prepare(k.Path(), tree.TagEntry(k, to)); err != nil {
+		change.Abandon()
+		return err
+	}
+	if err := s.meet(ctx, k); err != nil {
+		change.Abandon()
+		return err
 	}
 	now := s.index.Now()
-	if err == nil {
-		err = s.index.MoveTag(ctx, repo, tag, to, func() error {
-			if there, err := s.hasManifest(repo, to); err != nil {
-				return err
-			} else if !there {
-				return content.ErrUnknown
-			}
-			return change.PlaceTag(link, entry, k, to)
-		})
-	}
+	err = s.index.MoveTag(ctx, k.Repository, k.Tag, to, func() error {
+		if there, err := s.hasManifest(k.Repository, to); err != nil {
+			return err
+		} else if !there {
+			return content.ErrUnknown
+		}
+		return change.PlaceTag(link, entry, k, to)
+	})
 	if err != nil {
 		change.Abandon()
 		return err

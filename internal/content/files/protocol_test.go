@@ -18,6 +18,7 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/content"
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/index/indextest"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/manifest"
@@ -75,16 +76,11 @@ func (b *bench) pass(d time.Duration) { *b.now = b.now.Add(d) }
 // sweep takes all that may be taken now, in every order that a sweeper may choose.
 func (b *bench) sweep(keys ...layout.Key) {
 	b.Helper()
-	cut := policy.Cutoffs(rules, b.index.Back)
+	cutoffs := policy.NewCutoffs(rules, b.index.Back)
 	for range keys {
 		for _, k := range keys {
-			_, err := b.index.Retire(b.Context(), k, cut, func(rows []index.Row) error {
-				for _, r := range rows {
-					if err := os.RemoveAll(b.tree.File(r.Key.Path())); err != nil {
-						return err
-					}
-				}
-				return nil
+			_, err := indextest.Retire(b.Context(), b.index, k, cutoffs.Victim, func(r index.Row) (index.Removed, error) {
+				return index.Removed{File: true}, os.RemoveAll(b.tree.File(r.Key.Path()))
 			})
 			if err != nil {
 				b.Fatal(err)

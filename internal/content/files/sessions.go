@@ -14,14 +14,14 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// session is what memory knows of an unfinished upload: how far it is hashed. Without one, after a
-// restart, the bytes on disk are read once more.
+// session is what is in memory of an unfinished upload: how far it is hashed. Without one, after a restart, the bytes on
+// disk are read once more.
 type session struct {
 	algorithm digest.Algorithm
 	hash      hash.Hash
 	hashed    int64
 	used      time.Time
-	brokenOff bool // its client hung up in the middle of a piece
+	hungUp    bool // its client closed the connection in the middle of a piece
 }
 
 // maxSessions bounds the memory of unfinished uploads to a few megabytes. A forgotten one costs a second reading.
@@ -37,7 +37,7 @@ func newSessions() *sessions {
 	return &sessions{by: map[layout.Upload]*session{}, busy: map[layout.Upload]bool{}}
 }
 
-// take makes an upload the caller's until give. False: it is somebody else's.
+// take makes an upload the caller's until give. False: another request has it.
 func (s *sessions) take(u layout.Upload) (*session, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,7 +59,7 @@ func (s *sessions) give(u layout.Upload, is *session) {
 	}
 	is.used = time.Now()
 	s.by[u] = is
-	if len(s.by) > maxSessions { // of uploads that nobody goes on with, as a rule
+	if len(s.by) > maxSessions { // most of them are abandoned
 		oldest := slices.SortedFunc(maps.Keys(s.by), func(a, b layout.Upload) int { return s.by[a].used.Compare(s.by[b].used) })
 		for _, d := range oldest[:maxSessions/10] {
 			delete(s.by, d)
@@ -67,7 +67,7 @@ func (s *sessions) give(u layout.Upload, is *session) {
 	}
 }
 
-// count says how many uploads are in the hands of a request, and how many wait for their client that was there since.
+// count says how many uploads are in the hands of a request, and how many others a client went on with after since.
 func (s *sessions) count(since time.Time) (active, waiting int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -79,16 +79,16 @@ func (s *sessions) count(since time.Time) (active, waiting int) {
 	return len(s.busy), waiting
 }
 
-// Uploads counts the unfinished uploads that this process knows: those in the hands of a request, and those whose
-// client went on with them since.
+// Uploads counts the unfinished uploads that this process knows: those in the hands of a request, and others that a client
+// went on with after since.
 func (s *Store) Uploads(since time.Time) (active, waiting int) { return s.uploads.count(since) }
 
-// brokenOff makes all uploads the caller's whose clients hung up.
-func (s *sessions) brokenOff() (us []layout.Upload) {
+// clientHungUp makes all uploads whose clients hung up the caller's.
+func (s *sessions) clientHungUp() (us []layout.Upload) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for u, is := range s.by {
-		if is.brokenOff && !s.busy[u] {
+		if is.hungUp && !s.busy[u] {
 			s.busy[u] = true
 			us = append(us, u)
 		}
@@ -96,10 +96,10 @@ func (s *sessions) brokenOff() (us []layout.Upload) {
 	return us
 }
 
-// makeRoom removes the uploads whose clients hung up, on a disk that is full: clients that try again begin
-// anew, and what they left fills the disk until the grace is over. False: there is none.
+// makeRoom removes the uploads whose clients hung up, when the disk is full: a client that tries again begins a new one,
+// and the old one fills the disk until its grace is over. False: there is none.
 func (s *Store) makeRoom() bool {
-	us := s.uploads.brokenOff()
+	us := s.uploads.clientHungUp()
 	for _, u := range us {
 		s.remove(u)
 		s.uploads.give(u, nil)

@@ -3,6 +3,7 @@ package files
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -52,7 +53,7 @@ func (s *Store) Begin(repo string, algorithm digest.Algorithm) (content.Upload, 
 	}
 	if err != nil {
 		s.remove(u.name)
-		return nil, err
+		return nil, fmt.Errorf("begin an upload into %s: %w", repo, err)
 	}
 	s.uploads.take(u.name) // no other request knows its name yet
 	return u, nil
@@ -87,7 +88,7 @@ func (s *Store) Resume(repo, id string) (content.Upload, error) {
 	if err := s.tree.TouchUpload(u.name, now); tree.Missing(err) {
 		return nil, content.ErrUnknown
 	} else if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("resume upload %s of %s: %w", id, repo, err)
 	}
 	var free bool
 	if u.session, free = s.uploads.take(u.name); !free {
@@ -100,7 +101,7 @@ func (s *Store) Resume(repo, id string) (content.Upload, error) {
 	}
 	if err != nil {
 		s.uploads.give(u.name, u.session)
-		return nil, err
+		return nil, fmt.Errorf("resume upload %s of %s: %w", id, repo, err)
 	}
 	return u, nil
 }
@@ -126,38 +127,38 @@ func (u *upload) open(now time.Time) error {
 	return nil
 }
 
-// Expect says of which algorithm the digest will be, before anything was received.
+// Expect announces the algorithm of the digest. It has an effect only before the first byte.
 func (u *upload) Expect(alg digest.Algorithm) {
 	if u.size == 0 {
 		u.session = &session{algorithm: alg, hash: alg.Hash()}
 	}
 }
 
-// Close lets others have the upload.
+// Close lets other requests go on with the upload.
 func (u *upload) Close() {
 	_ = u.file.Close() // of what counts Finish reported the errors
 	u.s.uploads.give(u.name, u.session)
 }
 
-// piece is in how large steps an upload is hashed and written, and how much of it is lost with a server that
-// dies. It is no power of two: for 128 or 256 KiB Linux takes as large a block of memory, which may have been
-// free for long, so that a virtual machine has to get it back from its host. That costs more than the hash.
+// piece is how many bytes of an upload are hashed and written at a time. So many are lost when the server is killed. It
+// is no power of two: for 128 or 256 KiB Linux takes one block of memory of that size, which may have been free for
+// long, so that a virtual machine has to get it back from its host. That costs more than the hash.
 const piece = 160 << 10
 
-// pieces are the buffers for that. So many uploads have one at a time, and the others one of the shorter: clients that
-// are slow keep theirs, and there may be any number of them.
+// pieces are the buffers for that. At most as many uploads as receiving holds have one at a time; the others take one of
+// the shorter ones, since any number of slow clients may each keep a buffer.
 var (
 	pieces    = sync.Pool{New: func() any { b := make([]byte, piece); return &b }}
 	shorter   = sync.Pool{New: func() any { b := make([]byte, piece/10); return &b }}
 	receiving = make(chan struct{}, 128)
 )
 
-// Receive appends what a client sends, of which it announced so many bytes; negative: it does not say. On
-// an error what came so far stays. *content.WriteError.
+// Receive appends what r gives until its end. announced is how many bytes that will be; negative if the client did not
+// say. On an error the bytes that came before it stay. *content.WriteError.
 func (u *upload) Receive(r io.Reader, announced int64) error {
 	err := u.receive(r, announced)
 	if u.session != nil {
-		u.session.brokenOff = err != nil
+		u.session.hungUp = err != nil
 	}
 	return err
 }
@@ -181,11 +182,11 @@ func (u *upload) receive(r io.Reader, announced int64) error {
 // flushAfter is how long bytes wait in memory while more of them come.
 const flushAfter = 100 * time.Millisecond
 
-// receiveMany hashes and writes a piece once it is full, or after a while. Bytes have the place in their
-// buffer that they get in a piece of the file: what lies alike in its pages is copied several times as fast.
+// receiveMany hashes and writes a piece once it is full, or after a while. Data sits in the buffer at the same page
+// offset as in the file; aligned copies into the page cache are several times faster.
 //
-// One goroutine does it all. Two that hand pieces to each other cost more, since each turn wakes a thread,
-// and on two cores, where the client may be, too, they are no sooner done.
+// One goroutine does all of it. Two that hand pieces to each other cost more, since each hand-over wakes a thread, and
+// on two cores, of which the client may need one, they finish no sooner.
 func (u *upload) receiveMany(r io.Reader, buffers *sync.Pool) error {
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
@@ -238,12 +239,12 @@ func (u *upload) append(p []byte) error {
 	return nil
 }
 
-// syncAhead is how much is left to the kernel before the disk begins to work, which then goes on while more
-// comes, and not all of it at the end while the client waits.
+// syncAhead is how many bytes are left to the kernel before the disk begins to write them. It writes while more of them
+// come; without it, all would be written at the end while the client waits.
 const syncAhead = 8 << 20
 
-// digest is that of all bytes. They are read again only when they were not hashed as they came: another
-// algorithm was meant, or the server began anew.
+// digest is that of all bytes. They are read again only if they were not hashed as they came: the algorithm is another
+// one, or the server was restarted.
 func (u *upload) digest(alg digest.Algorithm) (digest.Digest, error) {
 	if s := u.session; s != nil && s.algorithm == alg && s.hashed == u.size {
 		return digest.NewDigest(alg, s.hash), nil
@@ -260,39 +261,47 @@ func (u *upload) digest(alg digest.Algorithm) (digest.Digest, error) {
 	return digest.NewDigest(alg, h), nil
 }
 
-// onlyReader hides that a file can write itself, which it does in smaller pieces.
+// onlyReader hides the WriteTo of a file, which uses smaller pieces.
 type onlyReader struct{ io.Reader }
 
-// Finish makes the upload a layer of its repository. Of an upload whose bytes are not what d says nothing
-// stays. *content.DigestError.
+// Finish makes the upload a layer of its repository. An upload whose bytes have another digest is removed:
+// *content.DigestError.
 func (u *upload) Finish(ctx context.Context, d digest.Digest) error {
+	k := layout.LayerKey(u.name.Repository, d)
 	got, err := u.digest(d.Algorithm())
 	if err != nil {
-		return err
+		return failed("store", k, err)
 	}
 	if got != d {
 		u.Cancel()
 		return &content.DigestError{Want: d, Got: got}
 	}
-	layer := pushed{u.name.Repository, d, u.size, u.began}
-	there, err := u.s.hasSize(d, u.size)
-	if err == nil && there { // its bytes count, and those of the upload need not be synced
-		err = u.s.linkPushed(ctx, layer)
+	if err := u.place(ctx, pushed{k.Repository, d, u.size, u.began}); err != nil {
+		return failed("store", k, err)
 	}
-	if err == nil && !there || errors.Is(err, errGone) {
-		blob, serr := u.file.Stage()
-		if serr != nil {
-			return &content.WriteError{Err: serr}
-		}
-		err = u.s.placePushed(ctx, layer, blob)
-	}
-	if err == nil {
-		u.Cancel()
-	}
-	return err
+	u.Cancel()
+	return nil
 }
 
-// Cancel removes the upload. Nobody can go on with it.
+// place makes a layer of the bytes. Where the blob exists, its bytes count, and those of the upload need not be synced.
+func (u *upload) place(ctx context.Context, l pushed) error {
+	there, err := u.s.hasSize(l.digest, l.size)
+	if err != nil {
+		return err
+	}
+	if there {
+		if err := u.s.linkPushed(ctx, l); !errors.Is(err, errGone) {
+			return err
+		}
+	}
+	blob, err := u.file.Stage()
+	if err != nil {
+		return &content.WriteError{Err: err}
+	}
+	return u.s.placePushed(ctx, l, blob)
+}
+
+// Cancel removes the upload. No request can go on with it.
 func (u *upload) Cancel() {
 	u.session, u.over = nil, true
 	u.s.remove(u.name)

@@ -9,15 +9,24 @@ import (
 )
 
 // all retires keys until it came to each.
-func (s *scene) all(cut index.Cutoffs, remove func([]index.Row) error, ks ...layout.Key) (all []index.Retired) {
+func (s *scene) all(remove index.Remove, ks ...layout.Key) (all []index.Retired) {
 	s.Helper()
-	for len(all) < len(ks) {
-		some, err := s.RetireAll(s.Context(), ks[len(all):], cut, remove)
+	vs := s.victims(ks...)
+	for len(all) < len(vs) {
+		some, err := s.RetireAll(s.Context(), vs[len(all):], remove)
 		s.must(err)
-		s.check(len(some) > 0 && len(some) <= len(ks)-len(all), "came to %d of %d", len(some), len(ks)-len(all))
+		s.check(len(some) > 0 && len(some) <= len(vs)-len(all), "came to %d of %d", len(some), len(vs)-len(all))
 		all = append(all, some...)
 	}
 	return all
+}
+
+// victims are keys that must have been idle for a minute.
+func (s *scene) victims(ks ...layout.Key) (vs []index.Victim) {
+	for _, k := range ks {
+		vs = append(vs, index.Victim{Key: k, UnusedSince: s.Back(time.Minute)})
+	}
+	return vs
 }
 
 // batches: several things retired in one transaction are retired as one after another.
@@ -28,9 +37,9 @@ var batches = []test{
 		s.image("a", "m", "l2")
 		s.later(time.Hour)
 		s.lease(man("a", "m"))
-		got := s.all(s.idle(time.Minute), noRows, link("a", "l1"), link("a", "l2"), link("a", "never"), man("a", "m"), blob("l1"))
-		for i, want := range []int{1, 0, 0, 0, 1} {
-			s.check(len(got[i].Rows) == want && got[i].Err == nil, "of key %d went %v, %v; want %d rows", i, got[i].Rows, got[i].Err, want)
+		got := s.all(noFile, link("a", "l1"), link("a", "l2"), link("a", "never"), man("a", "m"), blob("l1"))
+		for i, want := range []bool{true, false, false, false, true} {
+			s.check((got[i].Row != nil) == want && got[i].Err == nil, "key %d went: %v, %v; want %v", i, got[i].Row, got[i].Err, want)
 		}
 		s.gone(link("a", "l1"), blob("l1"))
 		s.lives(link("a", "l2"), man("a", "m"))
@@ -42,21 +51,22 @@ var batches = []test{
 		s.layer("a", "l3")
 		s.later(time.Hour)
 		before := s.row(link("a", "l2"))
-		got := s.all(s.idle(time.Minute), func(rows []index.Row) error {
-			if rows[0].Key == link("a", "l2") {
-				return bad
+		got := s.all(func(r index.Row) (index.Removed, error) {
+			if r.Key == link("a", "l2") {
+				return index.Removed{}, bad
 			}
-			return nil
+			return index.Removed{File: true, Bytes: 7}, nil
 		}, link("a", "l1"), link("a", "l2"), link("a", "l3"))
-		s.check(got[0].Err == nil && errors.Is(got[1].Err, bad) && got[1].Rows == nil && got[2].Err == nil, "got %+v", got)
+		s.check(got[0].Err == nil && errors.Is(got[1].Err, bad) && got[1].Row == nil && got[2].Err == nil, "got %+v", got)
+		s.check(got[0].Removed == index.Removed{File: true, Bytes: 7}, "removed %+v", got[0].Removed)
 		s.gone(link("a", "l1"), link("a", "l3"))
 		s.check(s.row(link("a", "l2")) == before, "the row of what stays is %+v, was %+v", s.row(link("a", "l2")), before)
 	}},
 	{"what is skipped stays without an error", func(s *scene) {
 		l := s.layer("a", "l")
 		s.later(time.Hour)
-		got := s.all(s.idle(time.Minute), skip, l, blob("l"))
-		s.check(got[0].Rows == nil && got[0].Err == nil, "got %+v", got[0])
+		got := s.all(skip, l, blob("l"))
+		s.check(got[0].Row == nil && got[0].Err == nil, "got %+v", got[0])
 		s.row(l)
 	}},
 	{"while the gate is shut nothing goes in a batch", func(s *scene) {
@@ -64,7 +74,7 @@ var batches = []test{
 		s.later(time.Hour)
 		_, err := s.CloseGate(s.Context())
 		s.must(err)
-		_, err = s.RetireAll(s.Context(), []layout.Key{l}, s.idle(time.Minute), noRows)
+		_, err = s.RetireAll(s.Context(), s.victims(l), noFile)
 		s.check(errors.Is(err, index.ErrGateClosed), "%v", err)
 		s.row(l)
 	}},
@@ -72,8 +82,8 @@ var batches = []test{
 		s.promise(2 * time.Hour)
 		l := s.layer("a", "l")
 		s.later(time.Hour)
-		got := s.all(s.idle(time.Minute), noRows, l, blob("l"))
-		s.check(got[0].Rows == nil && got[1].Rows == nil, "went: %+v", got)
+		got := s.all(noFile, l, blob("l"))
+		s.check(got[0].Row == nil && got[1].Row == nil, "went: %+v", got)
 	}},
 	{"a batch ends so that others get their turn", func(s *scene) {
 		var ks []layout.Key
@@ -81,9 +91,9 @@ var batches = []test{
 			ks = append(ks, s.layer("a", name))
 		}
 		s.later(time.Hour)
-		got, err := s.RetireAll(s.Context(), ks, s.idle(time.Minute), func([]index.Row) error {
+		got, err := s.RetireAll(s.Context(), s.victims(ks...), func(index.Row) (index.Removed, error) {
 			time.Sleep(50 * time.Millisecond) // a slow disk
-			return nil
+			return index.Removed{}, nil
 		})
 		s.must(err)
 		s.check(len(got) == 1, "one transaction took %d slow steps", len(got))

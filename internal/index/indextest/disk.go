@@ -135,10 +135,10 @@ func (d disk) keys() (all []layout.Key) {
 }
 
 // remove takes the file of a row away. A claim has none.
-func (d disk) remove(r index.Row) error {
+func (d disk) remove(r index.Row) (index.Removed, error) {
 	err := os.Remove(d.path(r.Key))
 	if !r.Placed && errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return index.Removed{}, nil
 	}
-	return err
+	return index.Removed{File: err == nil}, err
 }

@@ -16,15 +16,14 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/manifest"
 )
 
-// model is what an index must say, the simple way: every row in a map, liveness by walking upwards.
+// model is what an index must say, the simple way: every row in a map, and a walk over all of them for each question.
 type model struct {
 	rows     map[layout.Key]index.Row
 	contents map[digest.Digest]*manifest.Manifest
-	circled  map[layout.Key]bool // was ever on a circle
 }
 
-// keepers are the rows that hold content: not the tags.
-func (m *model) keepers(k layout.Key) (all []layout.Key) {
+// owners are the rows that refer to content and keep it: not the tags.
+func (m *model) owners(k layout.Key) (all []layout.Key) {
 	for o := range m.rows {
 		switch {
 		case k.Kind == layout.Blob:
@@ -33,7 +32,7 @@ func (m *model) keepers(k layout.Key) (all []layout.Key) {
 			}
 		case o.Kind == layout.Manifest && o.Repository == k.Repository:
 			names := slices.Contains(m.contents[o.Digest].References, k.Digest)
-			subject := k.Kind == layout.Manifest && m.contents[k.Digest].Subject == o.Digest
+			subject := k.Kind == layout.Manifest && m.contents[k.Digest].Subject == o.Digest && !m.rows[k].Detached
 			if names || subject {
 				all = append(all, o)
 			}
@@ -42,86 +41,69 @@ func (m *model) keepers(k layout.Key) (all []layout.Key) {
 	return all
 }
 
-func (m *model) tagged(k layout.Key) bool {
+// parts are the manifests that a manifest keeps.
+func (m *model) parts(k layout.Key) (all []layout.Key) {
+	for o := range m.rows {
+		if o.Kind == layout.Manifest && slices.Contains(m.owners(o), k) {
+			all = append(all, o)
+		}
+	}
+	return all
+}
+
+func (m *model) tagsOf(k layout.Key) (all []layout.Key) {
 	for o, r := range m.rows {
 		if o.Kind == layout.Tag && o.Repository == k.Repository && r.Digest == k.Digest {
-			return true
+			all = append(all, o)
 		}
 	}
-	return false
+	return all
 }
 
-// alive says whether somebody wants k: itself used, or kept by what is alive.
-func (m *model) alive(k layout.Key, cut index.Cutoffs, walked map[layout.Key]bool) bool {
-	r, since := m.rows[k], cut.Content
-	if k.Kind == layout.Tag || k.Kind == layout.Manifest && r.Placed {
-		since = cut.Names
-	}
-	if !r.AccessedAt.Before(since) {
-		return true
-	}
-	switch k.Kind {
-	case layout.Tag:
-		of, ok := m.rows[layout.ManifestKey(k.Repository, r.Digest)]
-		return ok && !of.AccessedAt.Before(cut.Names)
-	case layout.Layer, layout.Blob:
-		return len(m.keepers(k)) > 0 // dead manifests go first
-	}
-	if m.tagged(k) {
-		return true
-	}
-	walked[k] = true
-	for _, o := range m.keepers(k) {
-		if !walked[o] && m.alive(o, cut, walked) {
-			return true
-		}
-	}
-	return false
+// dead says whether RetireAll must take k.
+func (m *model) dead(k layout.Key, cut cutoffs) bool {
+	r, ok := m.rows[k]
+	return ok && r.AccessedAt.Before(cut.victim(r).UnusedSince) &&
+		(k.Kind == layout.Tag || len(m.owners(k)) == 0 && (k.Kind != layout.Manifest || len(m.tagsOf(k)) == 0))
 }
 
-// above is k with everything that keeps it, and what keeps that.
-func (m *model) above(k layout.Key) map[layout.Key]bool {
-	all := map[layout.Key]bool{}
-	var walk func(layout.Key)
-	walk = func(k layout.Key) {
-		if all[k] {
-			return
-		}
-		all[k] = true
-		if k.Kind == layout.Manifest {
-			for _, o := range m.keepers(k) {
-				walk(o)
+// reached is k with all that a step leads to, again and again.
+func reached(k layout.Key, step func(layout.Key) []layout.Key) map[layout.Key]bool {
+	all := map[layout.Key]bool{k: true}
+	for queue := []layout.Key{k}; len(queue) > 0; queue = queue[1:] {
+		for _, o := range step(queue[0]) {
+			if !all[o] {
+				all[o] = true
+				queue = append(queue, o)
 			}
 		}
 	}
-	walk(k)
 	return all
 }
 
-func (m *model) onCircle(k layout.Key) bool {
-	for _, o := range m.keepers(k) {
-		if m.above(o)[k] {
-			return true
+// livesWith is what a use of k is a use of, too.
+func (m *model) livesWith(k layout.Key) []layout.Key {
+	switch k.Kind {
+	case layout.Tag:
+		of := layout.ManifestKey(k.Repository, m.rows[k].Digest)
+		if _, ok := m.rows[of]; ok {
+			return []layout.Key{of}
 		}
+	case layout.Manifest:
+		return append(m.parts(k), m.tagsOf(k)...)
 	}
-	return false
-}
-
-// dead is what Retire must take.
-func (m *model) dead(k layout.Key, cut index.Cutoffs) (all []layout.Key) {
-	if _, ok := m.rows[k]; !ok || m.alive(k, cut, map[layout.Key]bool{}) {
-		return nil
-	}
-	for o := range m.above(k) {
-		all = append(all, o)
-	}
-	return all
+	return nil
 }
 
 func (m *model) use(k layout.Key, at time.Time) {
-	if r, ok := m.rows[k]; ok && at.After(r.AccessedAt) {
-		r.AccessedAt = at
-		m.rows[k] = r
+	if _, ok := m.rows[k]; !ok {
+		return
+	}
+	for o := range reached(k, m.livesWith) {
+		if r := m.rows[o]; at.After(r.AccessedAt) {
+			r.AccessedAt = at
+			m.rows[o] = r
+		}
 	}
 }
 
@@ -147,52 +129,71 @@ func (m *model) put(c index.Claim, placed bool, at time.Time) {
 	}
 	r.Placed = r.Placed || placed
 	m.rows[c.Key] = r
+	if !ok && c.Key.Kind == layout.Manifest {
+		m.breakCircles(c.Key)
+		for _, o := range append(m.owners(c.Key), m.tagsOf(c.Key)...) {
+			m.use(c.Key, m.rows[o].AccessedAt)
+		}
+	}
 	m.use(c.Key, at)
-	for k := range m.rows {
-		if k.Kind == layout.Manifest && m.onCircle(k) {
-			m.circled[k] = true
+	m.use(c.Key, m.rows[c.Key].AccessedAt)
+}
+
+// breakCircles detaches the referrers that would keep themselves by a new row.
+func (m *model) breakCircles(k layout.Key) {
+	above, below := reached(k, m.owners), reached(k, m.parts)
+	for o := range above {
+		if s := m.contents[o.Digest].Subject; s != "" && below[layout.ManifestKey(o.Repository, s)] {
+			r := m.rows[o]
+			r.Detached = true
+			defer func() { m.rows[o] = r }() // the edges are judged together
 		}
 	}
 }
 
-// drop takes a row; what it referred to inherits.
+// drop takes a row; the content that it referred to inherits.
 func (m *model) drop(k layout.Key) {
 	r, ok := m.rows[k]
 	if !ok {
 		return
 	}
 	delete(m.rows, k)
-	delete(m.circled, k)
 	switch k.Kind {
-	case layout.Tag:
-		m.use(layout.ManifestKey(k.Repository, r.Digest), r.AccessedAt)
 	case layout.Layer:
 		m.use(layout.BlobKey(k.Digest), r.AccessedAt)
 	case layout.Manifest:
 		m.use(layout.BlobKey(k.Digest), r.AccessedAt)
 		for _, d := range m.contents[k.Digest].References {
 			m.use(layout.LayerKey(k.Repository, d), r.AccessedAt)
-			m.use(layout.ManifestKey(k.Repository, d), r.AccessedAt)
-		}
-		for o := range m.rows {
-			if o.Kind == layout.Manifest && o.Repository == k.Repository && m.contents[o.Digest].Subject == k.Digest {
-				m.use(o, r.AccessedAt)
-			}
 		}
 	}
 }
 
 func (m *model) moveTag(k layout.Key, to digest.Digest, at time.Time) {
 	r, ok := m.rows[k]
-	if ok && r.Digest != to {
-		m.use(layout.ManifestKey(k.Repository, r.Digest), r.AccessedAt)
-	}
 	if !ok {
 		r = index.Row{Key: k, Placed: true}
 	}
 	r.Digest = to
 	m.rows[k] = r
 	m.use(k, at)
+	m.use(k, m.rows[k].AccessedAt)
+	if of, ok := m.rows[layout.ManifestKey(k.Repository, to)]; ok {
+		m.use(k, of.AccessedAt)
+	}
+}
+
+// young says whether no manifest and no tag is older than what keeps it, and each tag as old as its manifest: the law of
+// the effective last use.
+func (m *model) young() (layout.Key, bool) {
+	for k, r := range m.rows {
+		for _, o := range m.livesWith(k) {
+			if m.rows[o].AccessedAt.Before(r.AccessedAt) {
+				return o, false
+			}
+		}
+	}
+	return layout.Key{}, true
 }
 
 // player makes random changes to two stores of one index and to the model, and compares.
@@ -212,7 +213,7 @@ var repos = []string{"a", "b"}
 func newPlayer(t *testing.T, open Open, seed *rand.Rand) *player {
 	s := newScene(t, open)
 	p := &player{T: t, wall: s.wall, rand: seed, stores: [2]index.Store{s.Store, s.second()},
-		m: &model{map[layout.Key]index.Row{}, map[digest.Digest]*manifest.Manifest{}, map[layout.Key]bool{}}}
+		m: &model{map[layout.Key]index.Row{}, map[digest.Digest]*manifest.Manifest{}}}
 	for i := range 4 {
 		p.blobs = append(p.blobs, dg(fmt.Sprint("layer", i)))
 	}
@@ -282,11 +283,11 @@ func (p *player) fail(format string, args ...any) {
 func (p *player) say(format string, args ...any) { p.log = append(p.log, fmt.Sprintf(format, args...)) }
 
 // cut are random cutoffs: of things used lately, or long ago, or never.
-func (p *player) cut() index.Cutoffs {
+func (p *player) cut() cutoffs {
 	ago := func() time.Time { return p.now().Add(-time.Duration(p.rand.IntN(120)) * time.Second) }
-	cut := index.Cutoffs{Names: ago(), Content: ago()}
+	cut := cutoffs{names: ago(), content: ago()}
 	if p.rand.IntN(10) == 0 {
-		cut.Names = time.Time{}
+		cut.names = time.Time{}
 	}
 	return cut
 }
@@ -367,7 +368,7 @@ func (p *player) deleteContent(st index.Store, k layout.Key) {
 	} else {
 		err = st.DeleteManifest(p.Context(), k.Repository, k.Digest, noTags)
 	}
-	needed := slices.ContainsFunc(p.m.keepers(layout.LayerKey(k.Repository, k.Digest)), func(layout.Key) bool { return true })
+	needed := len(p.m.owners(layout.LayerKey(k.Repository, k.Digest))) > 0
 	var e *index.ReferencedError
 	if errors.As(err, &e) != needed || err != nil && !needed {
 		p.fail("deleting %v: %v, but a manifest needs it: %v", k, err, needed)
@@ -423,41 +424,19 @@ func (p *player) modelAdopt(a index.Adoption, there bool) {
 	}
 }
 
-// retire compares what goes, and what the survivors inherit: at least from those that named them, and
-// nothing that no member of the group had.
-func (p *player) retire(st index.Store, k layout.Key, cut index.Cutoffs) bool {
+// retire compares whether a key goes.
+func (p *player) retire(st index.Store, k layout.Key, cut cutoffs) bool {
 	p.say("retire %v with cutoffs %v", k, cut)
 	want := p.m.dead(k, cut)
-	gone, err := st.Retire(p.Context(), k, cut, noRows)
+	gone, err := Retire(p.Context(), st, k, cut.victim, noFile)
 	p.ok(err)
-	if !same(keys(gone), want) {
-		p.fail("retiring %v took %v, want %v", k, keys(gone), want)
+	if (gone != nil) != want {
+		p.fail("retiring %v took %v, want it to go: %v", k, gone, want)
 	}
-	var newest time.Time
-	for _, r := range gone {
-		if r.AccessedAt.After(newest) {
-			newest = r.AccessedAt
-		}
+	if want {
+		p.m.drop(k)
 	}
-	was := map[layout.Key]time.Time{}
-	for o, r := range p.m.rows {
-		was[o] = r.AccessedAt
-	}
-	for _, o := range want {
-		r := p.m.rows[o]
-		r.AccessedAt = was[o] // of a group each leaves what it had
-		p.m.rows[o] = r
-		p.m.drop(o)
-	}
-	if len(want) > 1 {
-		now := dump(p.T, st)
-		for o, r := range p.m.rows {
-			if got := now[o].AccessedAt; got.After(r.AccessedAt) && !got.After(newest) {
-				p.m.use(o, got)
-			}
-		}
-	}
-	return len(want) > 0
+	return want
 }
 
 // compare wants the same rows in the index and in the model, and totals that a recount confirms.
@@ -468,7 +447,7 @@ func (p *player) compare() {
 	var want index.Totals
 	for k, w := range p.m.rows {
 		g, ok := rows[k]
-		if !ok || g.Digest != w.Digest || g.Placed != w.Placed || !g.AccessedAt.Equal(w.AccessedAt) || k.Kind != layout.Layer && g.Size != w.Size {
+		if !ok || g.Digest != w.Digest || g.Placed != w.Placed || g.Detached != w.Detached || !g.AccessedAt.Equal(w.AccessedAt) || k.Kind != layout.Layer && g.Size != w.Size {
 			p.fail("%v is\n%+v, want\n%+v", k, g, w)
 		}
 		switch {
@@ -487,6 +466,9 @@ func (p *player) compare() {
 			p.fail("%v has a row, want none", k)
 		}
 	}
+	if k, ok := p.m.young(); !ok { // and so none of the index
+		p.fail("%v is older than what keeps it", k)
+	}
 	p.ok(st.View(p.Context(), func(r index.Reader) error {
 		got, err := r.Totals()
 		if got != want {
@@ -502,14 +484,14 @@ func (p *player) compareDecisions() {
 	cut := p.cut()
 	p.say("decide with cutoffs %v", cut)
 	for k := range p.m.rows {
-		var got []layout.Key
-		_, err := p.store().Retire(p.Context(), k, cut, func(rows []index.Row) error {
-			got = keys(rows)
-			return index.ErrSkip
+		got := false
+		_, err := Retire(p.Context(), p.store(), k, cut.victim, func(index.Row) (index.Removed, error) {
+			got = true
+			return skip(index.Row{})
 		})
 		p.ok(err)
-		if want := p.m.dead(k, cut); !same(got, want) {
-			p.fail("with %v would go %v, want %v", k, got, want)
+		if want := p.m.dead(k, cut); got != want {
+			p.fail("with %v %v would go: %v, want %v", cut, k, got, want)
 		}
 	}
 }
@@ -522,55 +504,28 @@ func (p *player) compareLists() {
 		p.compareRelations(r)
 		p.compareUses(r)
 		p.compareLatest(r)
-		tags, err := list(func(f func(index.Row) error) error { return r.IdleTags(before, f) })
-		var want []layout.Key
-		for k, row := range p.m.rows {
-			if of, ok := p.m.rows[layout.ManifestKey(k.Repository, row.Digest)]; k.Kind == layout.Tag && row.AccessedAt.Before(before) && (!ok || of.AccessedAt.Before(before)) {
-				want = append(want, k)
+		for what, l := range map[string]struct {
+			each func(index.Reader, func(index.Row) error) error
+			want func(layout.Key, index.Row) bool
+		}{
+			"idle tags":              {idleTags(before), func(k layout.Key, _ index.Row) bool { return k.Kind == layout.Tag }},
+			"claims":                 {claimed(before), func(k layout.Key, r index.Row) bool { return k.Kind == layout.Manifest && !r.Placed }},
+			"unreferenced manifests": {unreferenced(layout.Manifest, before), func(k layout.Key, r index.Row) bool { return k.Kind == layout.Manifest && r.Placed }},
+			"unreferenced layers":    {unreferenced(layout.Layer, before), func(k layout.Key, _ index.Row) bool { return k.Kind == layout.Layer }},
+			"unreferenced blobs":     {unreferenced(layout.Blob, before), func(k layout.Key, _ index.Row) bool { return k.Kind == layout.Blob }},
+		} {
+			rows, err := list(func(f func(index.Row) error) error { return l.each(r, f) })
+			p.ok(err)
+			var want []layout.Key
+			for k, row := range p.m.rows {
+				if l.want(k, row) && p.m.dead(k, cutoffs{before, before}) {
+					want = append(want, k)
+				}
 			}
+			p.compareOldest(what, rows, want)
 		}
-		p.compareOldest("IdleTags", tags, want)
-		for _, kind := range kinds[:3] {
-			rows, err2 := list(func(f func(index.Row) error) error {
-				return r.Loose(kind, index.Cutoffs{Names: before, Content: before}, f)
-			})
-			err = errors.Join(err, err2)
-			want := p.wantLoose(kind, before, keys(rows))
-			if kind == layout.Manifest { // in two parts, each with its cutoff
-				slices.SortFunc(rows, func(a, b index.Row) int { return a.AccessedAt.Compare(b.AccessedAt) })
-			}
-			p.compareOldest("Loose "+kind.String(), rows, want)
-		}
-		return err
+		return nil
 	}))
-}
-
-// wantLoose is what Loose must list: all that nothing refers to, and of each circle that nothing else
-// keeps at least one member. The engine chooses which, so got is asked; it may list a circle's others.
-func (p *player) wantLoose(kind layout.Kind, before time.Time, got []layout.Key) (want []layout.Key) {
-	for k, r := range p.m.rows {
-		if k.Kind != kind || !r.AccessedAt.Before(before) || kind == layout.Manifest && p.m.tagged(k) {
-			continue
-		}
-		switch {
-		case len(p.m.keepers(k)) == 0:
-			want = append(want, k)
-		case kind != layout.Manifest:
-		case p.m.circled[k] && slices.Contains(got, k):
-			want = append(want, k)
-		case p.m.onCircle(k):
-			circle, top := p.m.above(k), true
-			listed := false
-			for o := range circle {
-				top = top && p.m.above(o)[k] && !p.m.tagged(o) && p.m.rows[o].AccessedAt.Before(before)
-				listed = listed || slices.Contains(got, o)
-			}
-			if top && !listed {
-				want = append(want, k)
-			}
-		}
-	}
-	return want
 }
 
 func (p *player) compareOldest(what string, rows []index.Row, want []layout.Key) {
@@ -771,11 +726,12 @@ func (p *player) sweep() {
 	p.Helper()
 	p.say("sweep")
 	p.wall.move(time.Hour)
-	cut := index.Cutoffs{Names: p.now(), Content: p.now()}
-	each := []func(index.Reader, func(index.Row) error) error{idleTags(p.now())}
-	for _, kind := range []layout.Kind{layout.Manifest, layout.Layer, layout.Blob} {
-		each = append(each, loose(kind, p.now()))
-	}
+	cut := cutoffs{names: p.now(), content: p.now()}
+	each := []func(index.Reader, func(index.Row) error) error{idleTags(p.now()),
+		func(r index.Reader, f func(index.Row) error) error {
+			return errors.Join(unreferenced(layout.Manifest, p.now())(r, f), claimed(p.now())(r, f))
+		},
+		unreferenced(layout.Layer, p.now()), unreferenced(layout.Blob, p.now())}
 	for _, level := range each {
 		for took := true; took; {
 			took = false

@@ -35,13 +35,14 @@ func sweepForOthers(t *testing.T, open Open, place string) {
 	st, d := open(t, place, Beside, time.Now), disk{filepath.Join(place, "disk")}
 	defer st.Close()
 	if os.Getenv(sweepOnce) != "" {
-		_, err := st.Retire(t.Context(), link("a", "l0"), index.Cutoffs{Content: st.Now()}, func(rows []index.Row) error {
-			if err := d.remove(rows[0]); err != nil {
-				return err
+		_, err := Retire(t.Context(), st, link("a", "l0"), cutoffs{content: st.Now()}.victim, func(r index.Row) (index.Removed, error) {
+			removed, err := d.remove(r)
+			if err != nil {
+				return removed, err
 			}
 			me, err := os.FindProcess(os.Getpid())
 			if err != nil {
-				return err
+				return removed, err
 			}
 			_ = me.Kill()
 			select {}
@@ -77,7 +78,7 @@ func sweepForOthers(t *testing.T, open Open, place string) {
 }
 
 // sweepRound tries rows, parents first. It is a careless sweeper: half of its cutoffs are younger than
-// what the server owes, it does not ask what is loose, and it tries rows that were used just now.
+// what the server owes, it does not ask what is unreferenced, and it tries rows that were used just now.
 func sweepRound(t *testing.T, st index.Store, d disk, swept map[layout.Kind]int) {
 	rows := slices.Collect(maps.Values(dump(t, st)))
 	slices.SortFunc(rows, func(a, b index.Row) int { return int(b.Key.Kind) - int(a.Key.Kind) })
@@ -85,23 +86,16 @@ func sweepRound(t *testing.T, st index.Store, d disk, swept map[layout.Kind]int)
 		if st.Now().Sub(r.AccessedAt) < racePolicy.Grace && rand.IntN(4) > 0 {
 			continue
 		}
-		cut := index.Cutoffs{Names: st.Back(raceLease), Content: st.Back(raceLease)}
+		cut := cutoffs{names: st.Back(raceLease), content: st.Back(raceLease)}
 		if rand.IntN(2) == 0 {
-			cut = index.Cutoffs{Names: st.Now(), Content: st.Now()}
+			cut = cutoffs{names: st.Now(), content: st.Now()}
 		}
-		gone, err := st.Retire(t.Context(), r.Key, cut, func(rows []index.Row) error {
-			for _, r := range rows {
-				if err := d.remove(r); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+		gone, err := Retire(t.Context(), st, r.Key, cut.victim, d.remove)
 		if err != nil {
 			t.Fatalf("retire %v: %v", r.Key, err)
 		}
-		for _, r := range gone {
-			swept[r.Key.Kind]++
+		if gone != nil {
+			swept[gone.Key.Kind]++
 		}
 	}
 }

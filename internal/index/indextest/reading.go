@@ -24,10 +24,12 @@ func (s *scene) lists(what string, each func(index.Reader, func(index.Row) error
 	})
 }
 
-func loose(kind layout.Kind, before time.Time) func(index.Reader, func(index.Row) error) error {
-	return func(r index.Reader, f func(index.Row) error) error {
-		return r.Loose(kind, index.Cutoffs{Names: before, Content: before}, f)
-	}
+func unreferenced(kind layout.Kind, before time.Time) func(index.Reader, func(index.Row) error) error {
+	return func(r index.Reader, f func(index.Row) error) error { return r.Unreferenced(kind, before, f) }
+}
+
+func claimed(before time.Time) func(index.Reader, func(index.Row) error) error {
+	return func(r index.Reader, f func(index.Row) error) error { return r.Claims(before, f) }
 }
 
 func idleTags(before time.Time) func(index.Reader, func(index.Row) error) error {
@@ -71,15 +73,15 @@ var reading = []test{
 		s.lists("IdleTags", idleTags(before), tagged("a", "v4"), tagged("a", "v2"), dangling)
 		s.lists("IdleTags of never", idleTags(time.Time{}))
 	}},
-	{"loose rows are listed oldest first", func(s *scene) {
+	{"unreferenced rows are listed oldest first, and claims of manifests by themselves", func(s *scene) {
 		s.layer("a", "l3")
 		s.later(time.Minute)
 		s.layer("b", "l2")
-		s.layer("a", "held")
+		s.layer("a", "named")
 		s.later(time.Minute)
 		s.layer("a", "l1")
 		s.put(blobClaim("free"))
-		s.image("a", "m", "held")
+		s.image("a", "m", "named")
 		s.image("a", "kept")
 		s.image("a", "top", "kept")
 		s.later(time.Minute)
@@ -88,17 +90,20 @@ var reading = []test{
 		s.referrer("a", "sig", "m")
 		orphan := s.referrer("b", "sig", "m")
 		before := s.Now().Add(time.Millisecond)
-		s.lists("Loose layers", loose(layout.Layer, before), link("a", "l3"), link("b", "l2"), link("a", "l1"))
-		s.lists("Loose blobs", loose(layout.Blob, before), blob("free"))
+		s.lists("unreferenced layers", unreferenced(layout.Layer, before), link("a", "l3"), link("b", "l2"), link("a", "l1"))
+		s.lists("unreferenced blobs", unreferenced(layout.Blob, before), blob("free"))
+		s.must(s.Claim(s.Context(), manClaim("a", "claim", content(""))))
+		s.image("a", "over", "claim too")
+		s.must(s.Claim(s.Context(), manClaim("a", "claim too", content(""))))
 		s.view(func(r index.Reader) error {
-			rows, err := list(func(f func(index.Row) error) error {
-				return r.Loose(layout.Manifest, index.Cutoffs{Names: before, Content: before}, f)
-			})
-			s.check(same(keys(rows), []layout.Key{man("a", "m"), man("a", "top"), orphan}), "Loose manifests lists %v", keys(rows))
+			rows, err := list(func(f func(index.Row) error) error { return r.Unreferenced(layout.Manifest, before, f) })
+			want := []layout.Key{man("a", "m"), man("a", "top"), man("a", "over"), orphan}
+			s.check(same(keys(rows), want), "unreferenced manifests are %v, want %v", keys(rows), want)
 			return err
 		})
-		s.lists("Loose layers of never", loose(layout.Layer, time.Time{}))
-		s.lists("Loose layers used before now", loose(layout.Layer, s.Now().Add(-time.Minute)), link("a", "l3"), link("b", "l2"))
+		s.lists("claims", claimed(before), man("a", "claim"))
+		s.lists("unreferenced layers of never", unreferenced(layout.Layer, time.Time{}))
+		s.lists("unreferenced layers used before now", unreferenced(layout.Layer, s.Now().Add(-time.Minute)), link("a", "l3"), link("b", "l2"))
 	}},
 	{"an error of the function that reads ends the reading", func(s *scene) {
 		s.every()
@@ -108,9 +113,7 @@ var reading = []test{
 		for _, read := range []func(index.Reader) error{
 			func(index.Reader) error { return errFailed },
 			func(r index.Reader) error { return r.Each(layout.Blob, stop) },
-			func(r index.Reader) error {
-				return r.Loose(layout.Blob, index.Cutoffs{Content: s.Now().Add(time.Hour)}, stop)
-			},
+			func(r index.Reader) error { return r.Unreferenced(layout.Blob, s.Now().Add(time.Hour), stop) },
 			func(r index.Reader) error { return r.IdleTags(s.Now().Add(time.Hour), stop) },
 		} {
 			err := s.View(s.Context(), read)
@@ -134,15 +137,5 @@ var reading = []test{
 			return errors.Join(err, err2)
 		})
 		s.row(blob("during"))
-	}},
-	{"readers may read inside a reading", func(s *scene) {
-		s.every()
-		s.view(func(r index.Reader) error {
-			return r.Each(layout.Manifest, func(m index.Row) error {
-				refs, err := r.References(m.Digest)
-				s.check(len(refs) == 1, "references %v", refs)
-				return err
-			})
-		})
 	}},
 }

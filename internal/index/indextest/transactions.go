@@ -47,7 +47,7 @@ var transactions = []test{
 		k := s.layer("a", "l")
 		s.later(time.Hour)
 		s.during(k, func(inside func()) {
-			_, err := s.Retire(s.Context(), k, s.idle(time.Minute), func([]index.Row) error { inside(); return nil })
+			_, err := s.tryRetire(s, k, s.idle(time.Minute), func(index.Row) (index.Removed, error) { inside(); return index.Removed{}, nil })
 			s.must(err)
 		})
 		s.gone(k)
@@ -127,7 +127,7 @@ var transactions = []test{
 		s.check(s.row(blob("b")).Placed, "the blob is not placed")
 		s.later(time.Hour)
 		ctx, cancel = context.WithCancel(s.Context())
-		_, err := s.Retire(ctx, blob("b"), s.idle(time.Minute), func([]index.Row) error { cancel(); return nil })
+		_, err := s.RetireAll(ctx, s.victims(blob("b")), func(index.Row) (index.Removed, error) { cancel(); return index.Removed{}, nil })
 		s.must(err)
 		s.gone(blob("b"))
 	}},

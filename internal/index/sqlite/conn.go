@@ -283,6 +283,15 @@ func (q querier) setting(key string, value any) (bool, error) {
 	return true, nil
 }
 
+// readSetting reads a setting, or the zero value if it was never set.
+func readSetting[T any](ctx context.Context, s *Store, key string) (value T, err error) {
+	err = s.View(ctx, func(r index.Reader) error {
+		_, err := r.(*reader).q.setting(key, &value)
+		return err
+	})
+	return value, err
+}
+
 // set stores a setting as JSON.
 func (q querier) set(key string, value any) error {
 	data, err := json.Marshal(value)

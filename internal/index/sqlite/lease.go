@@ -10,26 +10,26 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// leasing gathers the leases that are asked for while others are written: they go into one transaction,
+// leasing gathers the leases that callers ask for while a transaction writes others. They share the next transaction,
 // of which beginning and ending is most of the cost.
 type leasing struct {
 	mu      sync.Mutex // guards the rest; held over no I/O
 	waiting []*lease
-	busy    bool // somebody writes, or is about to
+	busy    bool // a caller writes, or is about to
 }
 
-// lease is what one caller wants to be recorded.
+// lease is what one caller wants to have recorded.
 type lease struct {
 	keys   []layout.Key
 	leased []index.Leased
 	err    error
-	turn   chan bool // true: it is recorded; false: its caller writes all that wait
+	turn   chan bool // true: it is recorded; false: its caller writes all that are waiting
 }
 
-// maxLeases bounds a transaction, for which others wait.
+// maxLeases bounds a transaction: other writers wait for it.
 const maxLeases = 128
 
-// Lease implements index.Store. It does not end with ctx: others may wait for the same transaction.
+// Lease implements index.Store. It does not end with ctx: other callers may share the transaction.
 func (s *Store) Lease(ctx context.Context, ks ...layout.Key) ([]index.Leased, error) {
 	l := &lease{keys: ks, leased: make([]index.Leased, len(ks)), turn: make(chan bool, 1)}
 	if !s.leasing.join(l) || !<-l.turn {
@@ -38,7 +38,7 @@ func (s *Store) Lease(ctx context.Context, ks ...layout.Key) ([]index.Leased, er
 	return l.leased, l.err
 }
 
-// join says whether somebody writes already, who will pass the turn on.
+// join adds a lease to those that wait. True: another caller writes already, and will pass the turn on.
 func (g *leasing) join(l *lease) (waits bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -47,7 +47,7 @@ func (g *leasing) join(l *lease) (waits bool) {
 	return waits
 }
 
-// take returns who is served now.
+// take returns the leases that are written next.
 func (g *leasing) take() (batch []*lease) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -56,7 +56,7 @@ func (g *leasing) take() (batch []*lease) {
 	return batch
 }
 
-// pass gives the turn to the first who came meanwhile.
+// pass gives the turn to the first caller that waits.
 func (g *leasing) pass() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -65,17 +65,17 @@ func (g *leasing) pass() {
 	}
 }
 
-// writeLeases records what waits, the caller's own first, in one transaction.
+// writeLeases records the leases that wait, the caller's own first, in one transaction.
 func (s *Store) writeLeases(ctx context.Context) {
-	runtime.Gosched() // who is about to ask comes along
+	runtime.Gosched() // requests that are about to lease join this batch
 	batch := s.leasing.take()
 	err := errLost
-	defer func() { // also after a panic: nobody waits for ever
+	defer func() { // also after a panic: no caller waits for ever
 		for i, l := range batch {
 			if l.err = err; err != nil {
 				clear(l.leased)
 			}
-			if i > 0 { // who is first writes
+			if i > 0 { // the first is the one that writes
 				l.turn <- true
 			}
 		}
@@ -94,12 +94,11 @@ func (s *Store) writeLeases(ctx context.Context) {
 	})
 }
 
-// errLost is for the leases of a transaction that broke off.
+// errLost is the error of leases whose transaction did not end.
 var errLost = errors.New("the use was not recorded")
 
-// The statements that record a use. They return the row's last use, whether its file and its blob's were placed, the
-// size of the blob, and what a tag points to. The blob is looked up in the same statement: a second one would cost as
-// much again.
+// The statements that record a use. They return the row's last use, whether its file and its blob's are placed, and the
+// size of the blob. The blob is looked up in the same statement: a second one would cost as much again.
 const (
 	leaseBlob = `UPDATE blobs SET accessed_at = max(accessed_at, ?1) WHERE digest = ?2 RETURNING accessed_at, placed, size`
 
@@ -109,31 +108,61 @@ const (
 
 	leaseManifest = `UPDATE manifests SET accessed_at = max(accessed_at, ?1) WHERE digest = ?2 AND repo = ?3
 		RETURNING accessed_at, placed AND coalesce((SELECT placed FROM blobs b WHERE b.digest = manifests.digest), 0),
-			(SELECT size FROM blobs b WHERE b.digest = manifests.digest)`
+			(SELECT size FROM blobs b WHERE b.digest = manifests.digest), family`
 
 	leaseTag = `UPDATE tags SET accessed_at = max(accessed_at, ?1) WHERE repo = ?2 AND name = ?3 RETURNING accessed_at, digest`
 )
 
-func (t *tx) lease(k layout.Key) (l index.Leased, err error) {
-	l.Digest = k.Digest
-	var at int64
+func (t *tx) lease(k layout.Key) (index.Leased, error) {
 	switch k.Kind {
 	case layout.Blob:
-		l.Found, err = t.one([]any{&at, &l.Placed, &l.Size}, leaseBlob, t.now, packed(k.Digest))
+		return t.leaseContent(k, leaseBlob, t.now, packed(k.Digest))
 	case layout.Layer:
-		l.Found, err = t.one([]any{&at, &l.Placed, &l.Size}, leaseLayer, t.now, packed(k.Digest), repository(k.Repository))
+		return t.leaseContent(k, leaseLayer, t.now, packed(k.Digest), repository(k.Repository))
 	case layout.Manifest:
-		l.Found, err = t.one([]any{&at, &l.Placed, &l.Size}, leaseManifest, t.now, packed(k.Digest), repository(k.Repository))
-	default:
-		l.Placed = true
-		l.Found, err = t.one([]any{&at, (*packed)(&l.Digest)}, leaseTag, t.now, repository(k.Repository), k.Tag)
+		return t.leaseManifest(k)
 	}
-	if err != nil || !l.Found {
+	return t.leaseTag(k)
+}
+
+func (t *tx) leaseContent(k layout.Key, statement string, args ...any) (l index.Leased, err error) {
+	var at int64
+	found, err := t.one([]any{&at, &l.Placed, &l.Size}, statement, args...)
+	if err != nil || !found {
 		return index.Leased{}, err
 	}
-	l.At = millis(at)
-	if k.Kind == layout.Tag || k.Kind == layout.Manifest {
-		err = t.useSignatures(k.Repository, l.Digest, t.now)
+	l.Found, l.At, l.Digest = true, millis(at), k.Digest
+	return l, nil
+}
+
+// leaseManifest records a use of a manifest and of all that lives with it, once in a transaction: a tag is often leased
+// together with its manifest.
+func (t *tx) leaseManifest(k layout.Key) (l index.Leased, err error) {
+	if l, known := t.leased[k]; known {
+		return l, nil
 	}
+	var at int64
+	m := family{digest: k.Digest}
+	found, err := t.one([]any{&at, &l.Placed, &l.Size, &m.more}, leaseManifest, t.now, packed(k.Digest), repository(k.Repository))
+	if err != nil || !found {
+		return index.Leased{}, err
+	}
+	l.Found, l.At, l.Digest = true, millis(at), k.Digest
+	if t.leased == nil {
+		t.leased = map[layout.Key]index.Leased{}
+	}
+	t.leased[k] = l
+	return l, t.spread(k.Repository, m, t.now)
+}
+
+// leaseTag records a use of a tag and of its manifest.
+func (t *tx) leaseTag(k layout.Key) (l index.Leased, err error) {
+	var at int64
+	found, err := t.one([]any{&at, (*packed)(&l.Digest)}, leaseTag, t.now, repository(k.Repository), k.Tag)
+	if err != nil || !found {
+		return index.Leased{}, err
+	}
+	l.Found, l.At, l.Placed = true, millis(at), true
+	_, err = t.leaseManifest(layout.ManifestKey(k.Repository, l.Digest))
 	return l, err
 }

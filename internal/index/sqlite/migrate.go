@@ -1,41 +1,10 @@
 package sqlite
 
-// migrations bring a schema to the next: the first from 1 to 2, and so on.
-var migrations = []string{`
-	CREATE INDEX layers_latest ON layers (accessed_at);
-	CREATE INDEX manifests_latest ON manifests (accessed_at);`, `
-	CREATE INDEX manifests_repo ON manifests (repo);
-	ALTER TABLE layers ADD COLUMN own_at INTEGER;
-	ALTER TABLE tags ADD COLUMN subject BLOB;
-	CREATE INDEX tags_subject ON tags (repo, subject) WHERE subject IS NOT NULL;
-	UPDATE tags SET subject = unhex((CASE substr(name, 1, 7) WHEN 'sha256-' THEN '01' WHEN 'sha384-' THEN '02' ELSE '03' END) || substr(name, 8, 64))
-		WHERE substr(name, 1, 7) IN ('sha256-', 'sha384-', 'sha512-') AND length(unhex(substr(name, 8, 64))) = 32
-			AND lower(substr(name, 8, 64)) = substr(name, 8, 64) AND substr(name, 72, 1) IN ('', '.');`,
-	aside + schema + copied,
-}
+import (
+	"time"
 
-// Schema 4 has numbers for repositories. All is written anew, in the order of the new trees.
-const (
-	aside = `
-	DROP TRIGGER tags_in; DROP TRIGGER tags_out; DROP TRIGGER manifests_in; DROP TRIGGER manifests_out; DROP TRIGGER manifests_place;
-	DROP TRIGGER blobs_in; DROP TRIGGER blobs_out; DROP TRIGGER blobs_place;
-	DROP INDEX blobs_loose; DROP INDEX layers_loose; DROP INDEX layers_accessed; DROP INDEX layers_latest;
-	DROP INDEX manifests_loose; DROP INDEX manifests_latest; DROP INDEX manifests_repo; DROP INDEX manifests_subject; DROP INDEX manifests_loop;
-	DROP INDEX refs_child; DROP INDEX tags_subject; DROP INDEX tags_digest; DROP INDEX tags_accessed;
-	ALTER TABLE settings RENAME TO old_settings; ALTER TABLE blobs RENAME TO old_blobs; ALTER TABLE layers RENAME TO old_layers;
-	ALTER TABLE manifests RENAME TO old_manifests; ALTER TABLE refs RENAME TO old_refs; ALTER TABLE tags RENAME TO old_tags;
-	DROP TABLE totals;
-	`
-	copied = `
-	INSERT INTO repositories (name) SELECT repo FROM old_tags UNION SELECT repo FROM old_manifests UNION SELECT repo FROM old_layers;
-	INSERT INTO settings SELECT * FROM old_settings;
-	INSERT INTO blobs SELECT digest, size, placed, held, created_at, accessed_at FROM old_blobs;
-	INSERT INTO layers SELECT digest, id, placed, held, created_at, accessed_at, own_at FROM old_layers CROSS JOIN repositories ON name = repo;
-	INSERT INTO manifests SELECT digest, id, media_type, artifact_type, config, subject, size, placed, held, loop, created_at, accessed_at
-		FROM old_manifests CROSS JOIN repositories ON name = repo;
-	INSERT INTO refs SELECT parent, id, child FROM old_refs CROSS JOIN repositories ON name = repo;
-	INSERT INTO tags SELECT id, old_tags.name, digest, created_at, accessed_at, subject FROM old_tags CROSS JOIN repositories ON repositories.name = repo;
-	DROP TABLE old_settings; DROP TABLE old_blobs; DROP TABLE old_layers; DROP TABLE old_manifests; DROP TABLE old_refs; DROP TABLE old_tags;`
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // migrate brings an older schema to this one, and keeps what it knows.
@@ -47,10 +16,165 @@ func (t *tx) migrate() error {
 	if v == 0 {
 		return t.create()
 	}
-	for _, step := range migrations[v-1:] {
-		if err := t.script(step); err != nil {
+	for v < len(migrations)+1 {
+		if err := t.script(migrations[v-1]); err != nil {
+			return err
+		}
+		v++
+	}
+	copied := copyFrom4
+	if v == 3 {
+		copied = copyFrom3
+	}
+	if err := t.script(aside[v] + schema + copied + settled); err != nil {
+		return err
+	}
+	for _, step := range []func() error{t.migrateServers, t.migrateCircles, t.migrateRecency} {
+		if err := step(); err != nil {
 			return err
 		}
 	}
 	return t.setVersion()
+}
+
+// migrations bring schemas 1 and 2 to the next. From schema 3 on all tables are written anew, in the order of the new
+// trees: 4 gave numbers to repositories, and 5 columns to manifests.
+var migrations = []string{`
+	CREATE INDEX layers_latest ON layers (accessed_at);
+	CREATE INDEX manifests_latest ON manifests (accessed_at);`, `
+	CREATE INDEX manifests_repo ON manifests (repo);
+	ALTER TABLE layers ADD COLUMN own_at INTEGER;
+	ALTER TABLE tags ADD COLUMN subject BLOB;
+	CREATE INDEX tags_subject ON tags (repo, subject) WHERE subject IS NOT NULL;
+	UPDATE tags SET subject = unhex((CASE substr(name, 1, 7) WHEN 'sha256-' THEN '01' WHEN 'sha384-' THEN '02' ELSE '03' END) || substr(name, 8, 64))
+		WHERE substr(name, 1, 7) IN ('sha256-', 'sha384-', 'sha512-') AND length(unhex(substr(name, 8, 64))) = 32
+			AND lower(substr(name, 8, 64)) = substr(name, 8, 64) AND substr(name, 72, 1) IN ('', '.');`,
+}
+
+// aside moves the tables of a schema out of the way.
+var aside = map[int]string{3: dropped + "DROP INDEX layers_latest;", 4: dropped + "ALTER TABLE repositories RENAME TO old_repositories;"}
+
+const (
+	dropped = `
+	DROP TRIGGER tags_in; DROP TRIGGER tags_out; DROP TRIGGER manifests_in; DROP TRIGGER manifests_out; DROP TRIGGER manifests_place;
+	DROP TRIGGER blobs_in; DROP TRIGGER blobs_out; DROP TRIGGER blobs_place;
+	DROP INDEX blobs_loose; DROP INDEX layers_loose; DROP INDEX layers_accessed;
+	DROP INDEX manifests_loose; DROP INDEX manifests_latest; DROP INDEX manifests_repo; DROP INDEX manifests_subject; DROP INDEX manifests_loop;
+	DROP INDEX refs_child; DROP INDEX tags_subject; DROP INDEX tags_digest; DROP INDEX tags_accessed;
+	ALTER TABLE settings RENAME TO old_settings; ALTER TABLE blobs RENAME TO old_blobs; ALTER TABLE layers RENAME TO old_layers;
+	ALTER TABLE manifests RENAME TO old_manifests; ALTER TABLE refs RENAME TO old_refs; ALTER TABLE tags RENAME TO old_tags;
+	DROP TABLE totals;
+	`
+	copyFrom3 = `
+	INSERT INTO repositories (name) SELECT repo FROM old_tags UNION SELECT repo FROM old_manifests UNION SELECT repo FROM old_layers;
+	INSERT INTO layers SELECT digest, id, placed, held, created_at, accessed_at, own_at FROM old_layers CROSS JOIN repositories ON name = repo;
+	INSERT INTO manifests SELECT digest, id, media_type, artifact_type, config, subject, size, placed, held, loop, 0, created_at, accessed_at
+		FROM old_manifests CROSS JOIN repositories ON name = repo;
+	INSERT INTO refs SELECT parent, id, child FROM old_refs CROSS JOIN repositories ON name = repo;
+	INSERT INTO tags SELECT id, old_tags.name, digest, created_at, accessed_at, subject FROM old_tags CROSS JOIN repositories ON repositories.name = repo;
+	`
+	copyFrom4 = `
+	INSERT INTO repositories SELECT * FROM old_repositories;
+	INSERT INTO layers SELECT * FROM old_layers;
+	INSERT INTO manifests SELECT digest, repo, media_type, artifact_type, config, subject, size, placed, held, loop, 0, created_at, accessed_at
+		FROM old_manifests;
+	INSERT INTO refs SELECT * FROM old_refs;
+	INSERT INTO tags SELECT * FROM old_tags;
+	DROP TABLE old_repositories;
+	`
+	// settled copies what both have, and says which manifests may have something that lives with them.
+	settled = `
+	INSERT INTO settings SELECT * FROM old_settings;
+	INSERT INTO blobs SELECT * FROM old_blobs;
+	DROP TABLE old_settings; DROP TABLE old_blobs; DROP TABLE old_layers; DROP TABLE old_manifests; DROP TABLE old_refs; DROP TABLE old_tags;
+	UPDATE manifests SET family = 1 WHERE EXISTS (SELECT 1 FROM manifests r WHERE r.subject = manifests.digest AND r.repo = manifests.repo)
+		OR EXISTS (SELECT 1 FROM tags g WHERE g.subject = substr(manifests.digest, 1, 33))
+		OR EXISTS (SELECT 1 FROM refs f CROSS JOIN manifests c ON c.digest = f.child AND c.repo = f.repo
+			WHERE f.parent = manifests.digest AND f.repo = manifests.repo);
+	`
+)
+
+// migrateServers makes rows of the setting in which older schemas kept what servers promised.
+func (t *tx) migrateServers() error {
+	type debt struct {
+		index.Policy
+		Beat time.Time `json:"beat"`
+	}
+	var promise struct {
+		Policy index.Policy `json:"policy"`
+		Beat   time.Time    `json:"beat"`
+		Debts  []debt       `json:"debts"`
+	}
+	if known, err := t.setting("promise", &promise); err != nil || !known {
+		return err
+	}
+	for _, d := range append(promise.Debts, debt{promise.Policy, promise.Beat}) { // the last one joined last
+		err := t.exec("INSERT INTO servers (ttl, grace, resolution, joined, beat) VALUES (?, ?, ?, ?4, ?4)",
+			int64(d.TTL), int64(d.Grace), int64(d.Resolution), d.Beat.UnixMilli())
+		if err != nil {
+			return err
+		}
+	}
+	return t.script("DELETE FROM settings WHERE key = 'promise'")
+}
+
+// migrateCircles detaches the referrers of circles. Older schemas marked, in the same column, the manifest that closed one.
+func (t *tx) migrateCircles() error {
+	closers, err := t.list(layout.Manifest, "FROM manifests m WHERE m.detached = 1")
+	if err != nil {
+		return err
+	}
+	if err := t.script("UPDATE manifests SET detached = 0 WHERE detached = 1"); err != nil {
+		return err
+	}
+	for _, r := range closers {
+		if err := t.breakCircles(r.Key); err != nil {
+			return err
+		}
+		if err := t.noteManifest(r.Key.Repository, r.Digest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// migrateRecency writes the effective last uses: each pass gives those of one level to the next.
+func (t *tx) migrateRecency() error {
+	for {
+		before, err := t.written()
+		if err != nil {
+			return err
+		}
+		if err := t.script(recency); err != nil {
+			return err
+		}
+		if after, err := t.written(); err != nil || after == before {
+			return err
+		}
+	}
+}
+
+// recency gives the last use of each row to what lives with it.
+const recency = `
+	UPDATE manifests SET accessed_at = at FROM (SELECT repo AS r, digest AS d, max(accessed_at) AS at FROM tags GROUP BY 1, 2)
+		WHERE digest = d AND repo = r AND accessed_at < at;
+	UPDATE manifests SET accessed_at = at FROM (
+			SELECT f.repo AS r, f.child AS d, max(p.accessed_at) AS at FROM manifests p CROSS JOIN refs f ON f.parent = p.digest AND f.repo = p.repo
+			WHERE p.family = 1 GROUP BY 1, 2)
+		WHERE digest = d AND repo = r AND accessed_at < at;
+	UPDATE manifests SET accessed_at = s.accessed_at FROM manifests s
+		WHERE s.digest = manifests.subject AND s.repo = manifests.repo AND manifests.detached = 0 AND manifests.accessed_at < s.accessed_at;
+	UPDATE tags SET accessed_at = m.accessed_at FROM manifests m
+		WHERE m.digest = tags.digest AND m.repo = tags.repo AND tags.accessed_at < m.accessed_at;
+	UPDATE tags SET accessed_at = at FROM (
+			SELECT g.repo AS r, g.name AS n, max(m.accessed_at) AS at FROM manifests m CROSS JOIN tags g
+				ON g.subject = substr(m.digest, 1, 33) AND g.repo = m.repo
+			WHERE m.family = 1 GROUP BY 1, 2)
+		WHERE repo = r AND name = n AND accessed_at < at;
+`
+
+// written counts the rows that this connection wrote.
+func (t *tx) written() (n int64, err error) {
+	_, err = t.one([]any{&n}, "SELECT total_changes()")
+	return n, err
 }

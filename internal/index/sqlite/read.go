@@ -30,7 +30,12 @@ func (r *reader) Row(k layout.Key) (*index.Row, error) { return r.q.row(k) }
 
 func (q querier) row(k layout.Key) (*index.Row, error) {
 	table, cond, args := where(k)
-	a, err := q.query("SELECT "+columns(k.Kind)+" FROM "+table+" m WHERE "+cond, args...)
+	return q.first(k.Kind, "FROM "+table+" m WHERE "+cond, args...)
+}
+
+// first returns the first row that a query finds, or nil.
+func (q querier) first(kind layout.Kind, from string, args ...any) (*index.Row, error) {
+	a, err := q.query("SELECT "+columns(kind)+" "+from, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -38,14 +43,29 @@ func (q querier) row(k layout.Key) (*index.Row, error) {
 	if found, err := a.next(); err != nil || !found {
 		return nil, err
 	}
-	row, err := scanKind(k.Kind)(a)
+	row, err := scanKind(kind)(a)
 	return &row, err
 }
+
+// where says which row is that of a key.
+func where(k layout.Key) (table, cond string, args []any) {
+	switch k.Kind {
+	case layout.Blob:
+		return "blobs", "digest = ?", []any{packed(k.Digest)}
+	case layout.Layer:
+		return "layers", "digest = ? AND repo = ?", []any{packed(k.Digest), repository(k.Repository)}
+	case layout.Manifest:
+		return "manifests", "digest = ? AND repo = ?", []any{packed(k.Digest), repository(k.Repository)}
+	}
+	return "tags", "repo = ? AND name = ?", []any{repository(k.Repository), k.Tag}
+}
+
+func millis(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 
 const (
 	blobColumns     = "m.digest, m.size, m.placed, m.created_at, m.accessed_at"
 	layerColumns    = "m.digest, m.repo, m.placed, m.created_at, m.accessed_at"
-	manifestColumns = "m.digest, m.repo, m.media_type, m.artifact_type, m.config, m.subject, m.size, m.placed, m.created_at, m.accessed_at"
+	manifestColumns = "m.digest, m.repo, m.media_type, m.artifact_type, m.config, m.subject, m.size, m.placed, m.detached, m.created_at, m.accessed_at"
 	tagColumns      = "m.digest, m.repo, m.name, m.created_at, m.accessed_at"
 )
 
@@ -76,7 +96,7 @@ func scanManifest(a *answer) (r index.Row, err error) {
 	var created, accessed int64
 	var repo string
 	err = a.scan((*packed)(&r.Digest), (*repository)(&repo), &r.MediaType, &r.Artifact, (*packed)(&r.Config), (*packed)(&r.Subject),
-		&r.Size, &r.Placed, &created, &accessed)
+		&r.Size, &r.Placed, &r.Detached, &created, &accessed)
 	r.Key, r.CreatedAt, r.AccessedAt = layout.ManifestKey(repo, r.Digest), millis(created), millis(accessed)
 	return r, err
 }
@@ -91,21 +111,22 @@ func scanTag(a *answer) (r index.Row, err error) {
 
 // IdleTags implements index.Reader.
 func (r *reader) IdleTags(before time.Time, f func(index.Row) error) error {
-	return r.q.rows(layout.Tag, f, `FROM tags m LEFT JOIN manifests i ON i.digest = m.digest AND i.repo = m.repo
-		WHERE m.accessed_at < ?1 AND (i.accessed_at IS NULL OR i.accessed_at < ?1) ORDER BY m.accessed_at`, cutoff(before))
+	return r.q.rows(layout.Tag, f, "FROM tags m WHERE m.accessed_at < ? ORDER BY m.accessed_at", cutoff(before))
 }
 
-// Loose implements index.Reader.
-func (r *reader) Loose(kind layout.Kind, cut index.Cutoffs, f func(index.Row) error) error {
+// Unreferenced implements index.Reader.
+func (r *reader) Unreferenced(kind layout.Kind, before time.Time, f func(index.Row) error) error {
 	table, _, _ := where(layout.Key{Kind: kind})
-	from := "FROM " + table + " m WHERE m.held = 0 AND m.accessed_at < ?"
-	if kind != layout.Manifest {
-		return r.q.rows(kind, f, from+" ORDER BY m.accessed_at", cutoff(cut.Content))
+	placed := ""
+	if kind == layout.Manifest {
+		placed = " AND m.placed = 1"
 	}
-	if err := r.q.rows(kind, f, from+" AND m.placed = 0", cutoff(cut.Content)); err != nil {
-		return err
-	}
-	return r.q.rows(kind, f, from+" AND m.placed = 1 ORDER BY m.accessed_at", cutoff(cut.Names))
+	return r.q.rows(kind, f, "FROM "+table+" m WHERE m.referenced = 0"+placed+" AND m.accessed_at < ? ORDER BY m.accessed_at", cutoff(before))
+}
+
+// Claims implements index.Reader.
+func (r *reader) Claims(before time.Time, f func(index.Row) error) error {
+	return r.q.rows(layout.Manifest, f, "FROM manifests m WHERE m.referenced = 0 AND m.placed = 0 AND m.accessed_at < ? ORDER BY m.accessed_at", cutoff(before))
 }
 
 func (q querier) rows(kind layout.Kind, f func(index.Row) error, from string, args ...any) error {
@@ -219,7 +240,7 @@ func (r *reader) Latest(kind layout.Kind) (index.Cursor, error) {
 	case layout.Layer:
 		return r.q.latestLayers()
 	case layout.Blob:
-		cond = ` WHERE m.held = 0 AND m.placed = 1
+		cond = ` WHERE m.referenced = 0 AND m.placed = 1
 			AND NOT EXISTS (SELECT 1 FROM layers l WHERE l.digest = m.digest) AND NOT EXISTS (SELECT 1 FROM manifests i WHERE i.digest = m.digest)`
 	}
 	a, err := r.q.query("SELECT " + columns(kind) + " FROM " + table + " m" + cond + " ORDER BY m.accessed_at DESC")

@@ -1,38 +1,45 @@
 -- Digests are stored as one byte for the algorithm and the raw sum; times as milliseconds since 1970.
--- placed: the file came. held: something refers to it; a hint that lists candidates, never a condition.
--- loop: closed a circle of manifests that keep each other when it was recorded.
+-- placed: its file was seen on disk.
+-- referenced: another row refers to it. A hint by which what may be removed is found, never a condition to remove it.
 
 CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
--- A repository is a number in the other tables, of which most trees repeat it. It has one as long as it has anything.
+-- The servers that still owe what they promised, and the one that joined last. Durations are in nanoseconds.
+CREATE TABLE servers (
+  id INTEGER PRIMARY KEY, ttl INTEGER NOT NULL, grace INTEGER NOT NULL, resolution INTEGER NOT NULL,
+  joined INTEGER NOT NULL, beat INTEGER NOT NULL
+);
+
+-- A repository is a number in the other tables, of which most trees repeat it. It has one as long as it has a row there.
 CREATE TABLE repositories (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 
 CREATE TABLE blobs (
-  digest BLOB PRIMARY KEY, size INTEGER NOT NULL, placed INTEGER NOT NULL, held INTEGER NOT NULL,
+  digest BLOB PRIMARY KEY, size INTEGER NOT NULL, placed INTEGER NOT NULL, referenced INTEGER NOT NULL,
   created_at INTEGER NOT NULL, accessed_at INTEGER NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX blobs_loose ON blobs (accessed_at) WHERE held = 0;
+CREATE INDEX blobs_unreferenced ON blobs (accessed_at) WHERE referenced = 0;
 
--- own_at: when it was last used itself, if the last use was the end of an upload of the same push.
+-- own_at: when the link was last used itself, if its last use was the end of an upload of the same push.
 CREATE TABLE layers (
-  digest BLOB NOT NULL, repo INTEGER NOT NULL, placed INTEGER NOT NULL, held INTEGER NOT NULL,
+  digest BLOB NOT NULL, repo INTEGER NOT NULL, placed INTEGER NOT NULL, referenced INTEGER NOT NULL,
   created_at INTEGER NOT NULL, accessed_at INTEGER NOT NULL, own_at INTEGER, PRIMARY KEY (digest, repo)
 ) WITHOUT ROWID;
-CREATE INDEX layers_loose ON layers (accessed_at) WHERE held = 0;
+CREATE INDEX layers_unreferenced ON layers (accessed_at) WHERE referenced = 0;
 CREATE INDEX layers_accessed ON layers (repo, accessed_at);
 
+-- accessed_at, here and of tags: the effective last use. No row is older than what keeps it.
+-- detached: its subject does not keep it, since that would close a circle.
+-- family: children, referrers or tags that are about it may live with it. A stale 1 costs a look, a wrong 0 a use.
 CREATE TABLE manifests (
   digest BLOB NOT NULL, repo INTEGER NOT NULL, media_type TEXT NOT NULL, artifact_type TEXT NOT NULL,
   config BLOB, subject BLOB, size INTEGER NOT NULL,
-  placed INTEGER NOT NULL, held INTEGER NOT NULL, loop INTEGER NOT NULL,
+  placed INTEGER NOT NULL, referenced INTEGER NOT NULL, detached INTEGER NOT NULL, family INTEGER NOT NULL,
   created_at INTEGER NOT NULL, accessed_at INTEGER NOT NULL, PRIMARY KEY (digest, repo)
 ) WITHOUT ROWID;
-CREATE INDEX manifests_loose ON manifests (placed, accessed_at) WHERE held = 0;
+CREATE INDEX manifests_unreferenced ON manifests (placed, accessed_at) WHERE referenced = 0;
 CREATE INDEX manifests_latest ON manifests (accessed_at);
 CREATE INDEX manifests_repo ON manifests (repo);
 CREATE INDEX manifests_subject ON manifests (subject, repo) WHERE subject IS NOT NULL;
-
-CREATE INDEX manifests_loop ON manifests (repo) WHERE loop = 1;
 
 CREATE TABLE refs (parent BLOB NOT NULL, repo INTEGER NOT NULL, child BLOB NOT NULL, PRIMARY KEY (parent, repo, child)) WITHOUT ROWID;
 CREATE INDEX refs_child ON refs (child, repo);
@@ -42,7 +49,7 @@ CREATE TABLE tags (
   repo INTEGER NOT NULL, name TEXT NOT NULL, digest BLOB NOT NULL,
   created_at INTEGER NOT NULL, accessed_at INTEGER NOT NULL, subject BLOB, PRIMARY KEY (repo, name)
 ) WITHOUT ROWID;
-CREATE INDEX tags_subject ON tags (repo, subject) WHERE subject IS NOT NULL;
+CREATE INDEX tags_subject ON tags (subject, repo) WHERE subject IS NOT NULL;
 CREATE INDEX tags_digest ON tags (digest, repo);
 CREATE INDEX tags_accessed ON tags (accessed_at);
 

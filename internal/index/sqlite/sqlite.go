@@ -26,13 +26,14 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/failpoint"
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 //go:embed schema.sql
 var schema string
 
 // version is the schema's. An older one is migrated, a newer one refused.
-const version = 4
+const version = 5
 
 // busyTimeout is how long a writer waits for another process. Transactions take milliseconds.
 const busyTimeout = 10 * time.Second
@@ -61,12 +62,13 @@ const (
 
 // Store is an index in a file.
 type Store struct {
-	path   string
-	serves bool // its heartbeat renews what was promised
-	clock  *index.Clock
+	path  string
+	clock *index.Clock
 
 	file    atomic.Pointer[file]
 	damaged atomic.Bool // a page of the file could not be read
+
+	server int64 // this process's row among the servers, 0: none; read and written by the holder of write
 
 	write   chan *conn    // holds the only connection that writes while nobody uses it
 	closed  chan struct{} // closed with the store, or at once when it is opened for looking
@@ -95,7 +97,7 @@ func Open(ctx context.Context, path string, mode Mode, wall func() time.Time) (*
 	if err := checkFile(path, mode); err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, serves: mode == Serve, write: make(chan *conn, 1), closed: make(chan struct{})}
+	s := &Store{path: path, write: make(chan *conn, 1), closed: make(chan struct{})}
 	f, w, err := s.openFile(ctx, mode)
 	if err != nil {
 		return nil, fmt.Errorf("open index %s: %w", path, err)
@@ -142,6 +144,7 @@ func (s *Store) Reopen(ctx context.Context) error {
 		return fmt.Errorf("open index %s again: %w", s.path, err)
 	}
 	lost := s.file.Swap(f)
+	s.server = 0 // the file that has its row is lost
 	s.damaged.Store(false)
 	s.write <- w
 	return errors.Join(old.Close(), lost.read.close())
@@ -321,6 +324,8 @@ func (s *Store) Close() (err error) {
 type tx struct {
 	querier
 	now int64 // milliseconds
+
+	leased map[layout.Key]index.Leased // the manifests whose use was recorded in this transaction
 }
 
 // begin runs change in an immediate transaction. Waiting for the turn ends with ctx; once begun, the

@@ -85,7 +85,7 @@ func TestNothingOfARemovedRepositoryRemains(t *testing.T) {
 	must(s.DeleteTag(ctx, "app", "v1", nothing))
 
 	now = now.Add(time.Hour)
-	sweep(t, s, index.Cutoffs{Names: s.Now(), Content: s.Now()})
+	sweep(t, s)
 	for _, table := range tables(t, s) {
 		var n int
 		ask(t, s, []any{&n}, "SELECT count(*) FROM "+table)
@@ -108,18 +108,18 @@ func TestNothingOfARemovedRepositoryRemains(t *testing.T) {
 }
 
 // sweep retires what is listed, in the order of a sweeper, until nothing is.
-func sweep(t *testing.T, s *Store, cut index.Cutoffs) {
+func sweep(t *testing.T, s *Store) {
 	t.Helper()
 	for took := true; took; {
-		var keys []layout.Key
+		var vs []index.Victim
 		collect := func(r index.Row) error {
-			keys = append(keys, r.Key)
+			vs = append(vs, index.Victim{Key: r.Key, UnusedSince: s.Now()})
 			return nil
 		}
 		err := s.View(t.Context(), func(r index.Reader) error {
-			errs := []error{r.IdleTags(cut.Names, collect)}
+			errs := []error{r.IdleTags(s.Now(), collect), r.Claims(s.Now(), collect)}
 			for _, kind := range []layout.Kind{layout.Manifest, layout.Layer, layout.Blob} {
-				errs = append(errs, r.Loose(kind, index.Cutoffs{Names: cut.Content, Content: cut.Content}, collect))
+				errs = append(errs, r.Unreferenced(kind, s.Now(), collect))
 			}
 			return errors.Join(errs...)
 		})
@@ -127,12 +127,15 @@ func sweep(t *testing.T, s *Store, cut index.Cutoffs) {
 			t.Fatal(err)
 		}
 		took = false
-		for _, k := range keys {
-			gone, err := s.Retire(t.Context(), k, cut, func([]index.Row) error { return nil })
+		for len(vs) > 0 {
+			all, err := s.RetireAll(t.Context(), vs, func(index.Row) (index.Removed, error) { return index.Removed{}, nil })
 			if err != nil {
 				t.Fatal(err)
 			}
-			took = took || len(gone) > 0
+			for _, r := range all {
+				took = took || r.Row != nil
+			}
+			vs = vs[len(all):]
 		}
 	}
 }
@@ -206,7 +209,7 @@ func ask(t *testing.T, s *Store, into []any, query string, args ...any) {
 // An index of an older schema is brought to this one by who may change it, and keeps what it knows. Nobody
 // else reads it.
 func TestAnOlderSchemaIsMigrated(t *testing.T) {
-	for _, old := range []int{1, 3} {
+	for _, old := range []int{1, 3, 4} {
 		t.Run(fmt.Sprint("from ", old), func(t *testing.T) {
 			path, now := filepath.Join(t.TempDir(), "index.db"), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 			wall := func() time.Time { return now }
@@ -232,8 +235,8 @@ func TestAnOlderSchemaIsMigrated(t *testing.T) {
 			blob := func(name string, size int64) index.Row {
 				return index.Row{Key: layout.BlobKey(digest.FromString(name)), Digest: digest.FromString(name), Size: size, Placed: true, CreatedAt: now, AccessedAt: now}
 			}
-			tag := func(name string) index.Row {
-				return index.Row{Key: layout.TagKey("web", name), Digest: digest.FromString("m"), Placed: true, CreatedAt: now, AccessedAt: now}
+			tag := func(name string) index.Row { // which was used when its manifest was
+				return index.Row{Key: layout.TagKey("web", name), Digest: digest.FromString("m"), Placed: true, CreatedAt: now, AccessedAt: now.Add(3 * time.Millisecond)}
 			}
 			want := []index.Row{blob("l", 5), blob("m", 7),
 				{Key: layout.LayerKey("app", digest.FromString("l")), Digest: digest.FromString("l"), Placed: true, CreatedAt: now, AccessedAt: now.Add(1 * time.Millisecond)},
@@ -314,18 +317,94 @@ func makeOld(t *testing.T, path string, schema int, now time.Time, sig string) {
 	q, at := querier{c}, now.UnixMilli()
 	l, m := packed(digest.FromString("l")), packed(digest.FromString("m"))
 	insert := func(query string, args ...any) { err = errors.Join(err, q.exec(query, args...)) }
-	insert(`INSERT INTO settings VALUES ('id', '"0123"'), ('gate', '"open"')`)
+	app, web := any("app"), any("web")
+	if schema > 3 {
+		app, web = 1, 2
+		insert(`INSERT INTO repositories VALUES (1, 'app'), (2, 'web')`)
+	}
+	insert(`INSERT INTO settings VALUES ('id', '"0123"'), ('gate', '"open"'), ('promise', '{}')`)
 	insert(`INSERT INTO blobs VALUES (?1, 5, 1, 1, ?3, ?3), (?2, 7, 1, 1, ?3, ?3)`, l, m, at)
-	insert(`INSERT INTO layers (digest, repo, placed, held, created_at, accessed_at) VALUES (?1, 'app', 1, 0, ?2, ?2 + 1), (?1, 'web', 0, 1, ?2, ?2 + 2)`, l, at)
-	insert(`INSERT INTO manifests VALUES (?1, 'web', 'x', 'y', ?2, ?3, 7, 1, 1, 0, ?4, ?4 + 3)`, m, l, packed(digest.FromString("s")), at)
-	insert(`INSERT INTO refs VALUES (?, 'web', ?)`, m, l)
-	insert(`INSERT INTO tags (repo, name, digest, created_at, accessed_at) VALUES ('web', ?1, ?3, ?4, ?4), ('web', ?2, ?3, ?4, ?4)`, sig, "v1", m, at)
+	insert(`INSERT INTO layers (digest, repo, placed, held, created_at, accessed_at) VALUES (?1, ?3, 1, 0, ?2, ?2 + 1), (?1, ?4, 0, 1, ?2, ?2 + 2)`, l, at, app, web)
+	insert(`INSERT INTO manifests VALUES (?1, ?5, 'x', 'y', ?2, ?3, 7, 1, 1, 0, ?4, ?4 + 3)`, m, l, packed(digest.FromString("s")), at, web)
+	insert(`INSERT INTO refs VALUES (?, ?, ?)`, m, web, l)
+	insert(`INSERT INTO tags (repo, name, digest, created_at, accessed_at) VALUES (?5, ?1, ?3, ?4, ?4), (?5, ?2, ?3, ?4, ?4)`, sig, "v1", m, at, web)
 	if schema > 2 {
 		insert(`UPDATE tags SET subject = ? WHERE name = ?`, m, sig)
 	}
 	insert(fmt.Sprintf("PRAGMA user_version = %d", schema))
 	if err := errors.Join(err, c.Close()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// An index of schema 4 had the own last uses of manifests and tags, marked what closed a circle, and kept promises in a
+// setting.
+func TestAMigrationWritesEffectiveLastUses(t *testing.T) {
+	ctx, path, now := t.Context(), filepath.Join(t.TempDir(), "index.db"), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	wall := func() time.Time { return now }
+	d := func(name string) packed { return packed(digest.FromString(name)) }
+	makeOld(t, path, 4, now, "sha256-"+digest.FromString("m").Encoded()+".sig")
+	c, err := connect(uri(path, nil), sqlite.OpenReadWrite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, at := querier{c}, now.UnixMilli()
+	insert := func(query string, args ...any) { err = errors.Join(err, q.exec(query, args...)) }
+	manifest := func(name, subject string, used int64, loop bool) {
+		var s packed
+		if subject != "" {
+			s = d(subject)
+		}
+		insert(`INSERT INTO manifests VALUES (?, 2, 'x', '', NULL, ?, 1, 1, 1, ?, ?, ?)`, d(name), s, loop, at, at+used)
+	}
+	manifest("top", "", 1000, false) // an index over m, with the referrers of the referrers of that
+	insert(`INSERT INTO refs VALUES (?, 2, ?)`, d("top"), d("m"))
+	manifest("sbom", "m", 5, false)
+	manifest("of sbom", "sbom", 6, false)
+	insert(`INSERT INTO tags VALUES (2, 'of-sbom', ?1, ?2, ?2 + 2000, NULL)`, d("of sbom"), at) // a use of the tag is one of what it points to
+	manifest("r", "", 7, true)
+	manifest("i", "r", 8, false)
+	insert(`INSERT INTO refs VALUES (?, 2, ?)`, d("i"), d("r"))
+	insert(`UPDATE settings SET value = ? WHERE key = 'promise'`, `{"policy":{"TTL":86400000000000,"Grace":3600000000000,"Resolution":60000000000},"beat":"2026-01-01T00:00:00Z",
+		"debts":[{"TTL":0,"Grace":7200000000000,"Resolution":1000000000,"beat":"2025-12-31T23:59:00Z"}]}`)
+	if err := errors.Join(err, c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, path, Serve, wall)
+	defer s.Close()
+	err = s.View(ctx, func(r index.Reader) error {
+		used := func(k layout.Key, want int64) {
+			row, err := r.Row(k)
+			if err != nil || row == nil || row.AccessedAt.UnixMilli() != at+want || row.Detached != (k.Digest == digest.FromString("i")) {
+				t.Errorf("%v: %+v, %v; want it used %d ms later", k, row, err, want)
+			}
+		}
+		for name, want := range map[string]int64{"top": 1000, "m": 1000, "sbom": 1000, "of sbom": 2000, "i": 8, "r": 8} {
+			used(layout.ManifestKey("web", digest.FromString(name)), want)
+		}
+		for name, want := range map[string]int64{"v1": 1000, "sha256-" + digest.FromString("m").Encoded() + ".sig": 1000, "of-sbom": 2000} {
+			used(layout.TagKey("web", name), want)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	last, owed, ok, err := s.Promised(ctx)
+	if want := (index.Policy{TTL: 24 * time.Hour, Grace: time.Hour, Resolution: time.Minute}); err != nil || !ok || last != want {
+		t.Errorf("promised last: %v, %v, %v; want %v", last, ok, err, want)
+	}
+	if want := (index.Policy{Grace: 2 * time.Hour, Resolution: time.Minute}); owed != want {
+		t.Errorf("owed: %v; want %v", owed, want)
+	}
+	now = now.Add(time.Hour)
+	if _, err := s.Lease(ctx, layout.ManifestKey("web", digest.FromString("top"))); err != nil {
+		t.Fatal(err)
+	}
+	var old int
+	ask(t, s, []any{&old}, "SELECT count(*) FROM manifests WHERE accessed_at < ?", now.UnixMilli())
+	if old != 2 { // the two that are not of that index
+		t.Errorf("%d manifests were not used with the index over them", old)
 	}
 }
 

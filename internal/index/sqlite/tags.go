@@ -1,0 +1,91 @@
+package sqlite
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+	"regexp"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+)
+
+// MoveTag implements index.Store.
+func (s *Store) MoveTag(ctx context.Context, repo, tag string, to digest.Digest, rename func() error) error {
+	return s.begin(ctx, func(t *tx) error {
+		if err := t.moveTag(repo, tag, to, t.now); err != nil {
+			return err
+		}
+		return rename()
+	})
+}
+
+// moveTag writes the row of a tag. It takes the last use of its manifest, and of what it is about, if that is later.
+func (t *tx) moveTag(repo, tag string, to digest.Digest, at int64) error {
+	old, err := t.row(layout.TagKey(repo, tag))
+	if err != nil {
+		return err
+	}
+	if err := t.enter(repo); err != nil {
+		return err
+	}
+	latest, err := t.latest(repo, to)
+	if err != nil {
+		return err
+	}
+	at = max(at, latest)
+	subject := subjectOf(tag)
+	if subject != nil {
+		if at, err = t.noteSignature(repo, subject, at); err != nil {
+			return err
+		}
+	}
+	_, err = t.one([]any{&at}, `INSERT INTO tags (repo, name, digest, created_at, accessed_at, subject) VALUES (?, ?, coalesce(?, x''), ?, ?, ?)
+		ON CONFLICT (repo, name) DO UPDATE SET accessed_at = max(accessed_at, excluded.accessed_at), digest = excluded.digest,
+			created_at = CASE WHEN digest = excluded.digest THEN created_at ELSE excluded.created_at END
+		RETURNING accessed_at`, repository(repo), tag, packed(to), at, at, subject)
+	if err != nil {
+		return err
+	}
+	if old != nil && old.Digest != to {
+		if err := t.noteManifest(repo, old.Digest); err != nil {
+			return err
+		}
+	}
+	if err := t.use(repo, to, at); err != nil {
+		return err
+	}
+	return t.noteManifest(repo, to)
+}
+
+// noteSignature marks the manifests, of all repositories, that a tag is about by its name. It returns the latest of a
+// time and of the last use of that manifest in the tag's own repository.
+func (t *tx) noteSignature(repo string, subject []byte, at int64) (int64, error) {
+	last := append(slices.Clone(subject), bytes.Repeat([]byte{0xff}, sha512.Size-sha256.Size)...) // of the digests that begin so
+	if err := t.exec("UPDATE manifests SET family = 1 WHERE digest BETWEEN ?1 AND ?2 AND family = 0", subject, last); err != nil {
+		return at, err
+	}
+	_, err := t.one([]any{&at}, "SELECT max(?4, coalesce(max(accessed_at), 0)) FROM manifests WHERE digest BETWEEN ?1 AND ?2 AND repo = ?3",
+		subject, last, repository(repo), at)
+	return at, err
+}
+
+var signature = regexp.MustCompile(`^(sha256|sha384|sha512)-([a-f0-9]{64})(\..*)?$`)
+
+// subjectOf is what a tag is about by its name, as the first 33 bytes of a stored digest, or nil: cosign signs
+// sha256:HEX under sha256-HEX.sig, and clients list an image's referrers under sha256-HEX, with at most 64 digits.
+func subjectOf(tag string) []byte {
+	parts := signature.FindStringSubmatch(tag)
+	if parts == nil {
+		return nil
+	}
+	sum, err := hex.DecodeString(parts[2])
+	if err != nil {
+		return nil
+	}
+	return append([]byte{byte(slices.Index(algorithms, digest.Algorithm(parts[1])))}, sum...)
+}

@@ -1,0 +1,67 @@
+-- Digests are stored as one byte for the algorithm and the raw sum; times as milliseconds since 1970.
+-- placed: the file came. held: something refers to it; a hint that lists candidates, never a condition.
+-- loop: closed a circle of manifests that keep each other when it was recorded.
+
+CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+-- A repository is a number in the other tables, of which most trees repeat it. It has one as long as it has anything.
+CREATE TABLE repositories (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+
+CREATE TABLE blobs (
+  digest BLOB PRIMARY KEY, size INTEGER NOT NULL, placed INTEGER NOT NULL, held INTEGER NOT NULL,
+  created_at INTEGER NOT NULL, accessed_at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX blobs_loose ON blobs (accessed_at) WHERE held = 0;
+
+-- own_at: when it was last used itself, if the last use was the end of an upload of the same push.
+CREATE TABLE layers (
+  digest BLOB NOT NULL, repo INTEGER NOT NULL, placed INTEGER NOT NULL, held INTEGER NOT NULL,
+  created_at INTEGER NOT NULL, accessed_at INTEGER NOT NULL, own_at INTEGER, PRIMARY KEY (digest, repo)
+) WITHOUT ROWID;
+CREATE INDEX layers_loose ON layers (accessed_at) WHERE held = 0;
+CREATE INDEX layers_accessed ON layers (repo, accessed_at);
+
+CREATE TABLE manifests (
+  digest BLOB NOT NULL, repo INTEGER NOT NULL, media_type TEXT NOT NULL, artifact_type TEXT NOT NULL,
+  config BLOB, subject BLOB, size INTEGER NOT NULL,
+  placed INTEGER NOT NULL, held INTEGER NOT NULL, loop INTEGER NOT NULL,
+  created_at INTEGER NOT NULL, accessed_at INTEGER NOT NULL, PRIMARY KEY (digest, repo)
+) WITHOUT ROWID;
+CREATE INDEX manifests_loose ON manifests (placed, accessed_at) WHERE held = 0;
+CREATE INDEX manifests_latest ON manifests (accessed_at);
+CREATE INDEX manifests_repo ON manifests (repo);
+CREATE INDEX manifests_subject ON manifests (subject, repo) WHERE subject IS NOT NULL;
+
+CREATE INDEX manifests_loop ON manifests (repo) WHERE loop = 1;
+
+CREATE TABLE refs (parent BLOB NOT NULL, repo INTEGER NOT NULL, child BLOB NOT NULL, PRIMARY KEY (parent, repo, child)) WITHOUT ROWID;
+CREATE INDEX refs_child ON refs (child, repo);
+
+-- subject: what a tag is about that is called sha256-HEX or sha256-HEX.sig, as the first 33 bytes of a digest.
+CREATE TABLE tags (
+  repo INTEGER NOT NULL, name TEXT NOT NULL, digest BLOB NOT NULL,
+  created_at INTEGER NOT NULL, accessed_at INTEGER NOT NULL, subject BLOB, PRIMARY KEY (repo, name)
+) WITHOUT ROWID;
+CREATE INDEX tags_subject ON tags (repo, subject) WHERE subject IS NOT NULL;
+CREATE INDEX tags_digest ON tags (digest, repo);
+CREATE INDEX tags_accessed ON tags (accessed_at);
+
+CREATE TABLE totals (one INTEGER PRIMARY KEY CHECK (one = 1), tags INTEGER, manifests INTEGER, blobs INTEGER, bytes INTEGER);
+INSERT INTO totals VALUES (1, 0, 0, 0, 0);
+
+CREATE TRIGGER tags_in AFTER INSERT ON tags BEGIN UPDATE totals SET tags = tags + 1; END;
+CREATE TRIGGER tags_out AFTER DELETE ON tags BEGIN UPDATE totals SET tags = tags - 1; END;
+CREATE TRIGGER manifests_in AFTER INSERT ON manifests WHEN NEW.placed BEGIN UPDATE totals SET manifests = manifests + 1; END;
+CREATE TRIGGER manifests_out AFTER DELETE ON manifests WHEN OLD.placed BEGIN UPDATE totals SET manifests = manifests - 1; END;
+CREATE TRIGGER manifests_place AFTER UPDATE OF placed ON manifests WHEN OLD.placed <> NEW.placed BEGIN
+  UPDATE totals SET manifests = manifests + NEW.placed - OLD.placed;
+END;
+CREATE TRIGGER blobs_in AFTER INSERT ON blobs WHEN NEW.placed BEGIN
+  UPDATE totals SET blobs = blobs + 1, bytes = bytes + NEW.size;
+END;
+CREATE TRIGGER blobs_out AFTER DELETE ON blobs WHEN OLD.placed BEGIN
+  UPDATE totals SET blobs = blobs - 1, bytes = bytes - OLD.size;
+END;
+CREATE TRIGGER blobs_place AFTER UPDATE OF placed, size ON blobs WHEN OLD.placed <> NEW.placed OR OLD.size <> NEW.size BEGIN
+  UPDATE totals SET blobs = blobs + NEW.placed - OLD.placed, bytes = bytes + NEW.placed * NEW.size - OLD.placed * OLD.size;
+END;
