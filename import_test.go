@@ -20,14 +20,15 @@ var arrows = []struct {
 	uses []string
 }{
 	{"bench", []string{
-		"bench/load", "bench/process", "bench/report", "bench/stores", "internal/layout", "internal/policy",
-		"internal/tree",
+		"bench/house", "bench/load", "bench/process", "bench/report", "bench/stores", "internal/layout",
+		"internal/policy", "internal/tree",
 	}},
 	{"bench/stores", []string{
 		"internal/index", "internal/index/sqlite", "internal/layout", "internal/manifest", "internal/tree",
 	}},
 	{"bench/report", nil},
 	{"bench/load", nil},
+	{"bench/house", nil},
 	{"bench/process", nil},
 	{"cmd/dcs", []string{
 		"internal/credential", "internal/gc", "internal/index", "internal/inspect", "internal/nearest",
@@ -53,10 +54,6 @@ var arrows = []struct {
 		"internal/fsck", "internal/image", "internal/index", "internal/layout", "internal/policy",
 		"internal/stamp", "internal/store", "internal/tree",
 	}},
-	{"internal/fsck", []string{
-		"internal/adopt", "internal/index", "internal/layout", "internal/manifest", "internal/store",
-		"internal/tree",
-	}},
 	{"internal/registry", []string{
 		"internal/content", "internal/event", "internal/index", "internal/layout", "internal/manifest",
 	}},
@@ -80,15 +77,16 @@ var arrows = []struct {
 	{"internal/content", []string{
 		"internal/manifest",
 	}},
+	{"internal/fsck", []string{
+		"internal/adopt", "internal/index", "internal/layout", "internal/manifest", "internal/store",
+		"internal/tree",
+	}},
 	{"internal/store", []string{
 		"internal/adopt", "internal/disk", "internal/index", "internal/index/sqlite", "internal/policy",
 		"internal/reconcile", "internal/tree", "pkg/config",
 	}},
 	{"internal/reconcile", []string{
 		"internal/adopt", "internal/index", "internal/layout", "internal/tree",
-	}},
-	{"internal/adopt", []string{
-		"internal/disk", "internal/index", "internal/layout", "internal/manifest", "internal/tree",
 	}},
 	{"internal/policy", []string{
 		"internal/index", "internal/layout",
@@ -101,6 +99,9 @@ var arrows = []struct {
 	}},
 	{"internal/nearest", nil},
 	{"internal/credential", nil},
+	{"internal/adopt", []string{
+		"internal/disk", "internal/index", "internal/layout", "internal/manifest", "internal/tree",
+	}},
 	{"internal/tree", []string{
 		"internal/disk", "internal/failpoint", "internal/layout", "internal/manifest",
 	}},

@@ -1,6 +1,7 @@
 package stores
 
 import (
+	"os"
 	"reflect"
 	"testing"
 	"time"
@@ -37,7 +38,8 @@ func TestTheStockRegistryServesAStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := t.Context()
-	reg, err := storage.NewRegistry(ctx, filesystem.New(filesystem.DriverParameters{RootDirectory: string(dir), MaxThreads: 25}))
+	reg, err := storage.NewRegistry(ctx, filesystem.New(filesystem.DriverParameters{RootDirectory: string(dir),
+		MaxThreads: 25}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,6 +110,26 @@ func TestTheIndexSaysWhatIsOnDisk(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+func TestFilesAreAsOldAsTheirImages(t *testing.T) {
+	dir := tree.Dir(t.TempDir())
+	if err := Aged(dir, shape, func(i int) time.Duration { return time.Duration(i) * time.Hour }); err != nil {
+		t.Fatal(err)
+	}
+	im := shape.Image(9)
+	for _, p := range []layout.Path{
+		{Kind: layout.TagLink, Repository: im.Repository, Tag: im.Tag},
+		{Kind: layout.RevisionLink, Repository: im.Repository, Digest: im.Manifest.Digest},
+	} {
+		fi, err := os.Stat(dir.File(p))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if age := time.Since(fi.ModTime()); age < 9*time.Hour || age > 10*time.Hour {
+			t.Errorf("%s is %v old", fi.Name(), age)
+		}
 	}
 }
 

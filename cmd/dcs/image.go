@@ -10,10 +10,10 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 )
 
-// listFlags are the flags of dcs inspect that say which rows to list. One image has none.
+// listFlags are the flags of dcs inspect that choose rows. They do not apply to one image.
 var listFlags = []string{"images", "tags", "sort", "reverse", "limit", "repository", "histogram", "expiring"}
 
-// atMostOne wants at most one argument.
+// atMostOne allows one argument.
 func atMostOne(cmd *cobra.Command, args []string) error {
 	if len(args) > 1 {
 		return &usageError{fmt.Errorf("unexpected argument %q", args[1]), "dcs inspect shows one image at a time"}
@@ -34,15 +34,17 @@ func inspectImage(env *environment, cmd *cobra.Command, name, format string) err
 	return source.Image(cmd.Context(), ref, newOutput(env, format), ui.BranchesFor(env.get))
 }
 
-// imageReference reads what is to be shown, and refuses what goes with lists only.
+// imageReference parses the name of an image, and refuses flags that apply to lists only.
 func imageReference(cmd *cobra.Command, name, format string) (ref inspect.Reference, err error) {
 	for _, flag := range append([]string{"check", "deep"}, listFlags...) {
 		if cmd.Flags().Changed(flag) {
-			return ref, &usageError{fmt.Errorf("--%s does not go with an image", flag), "leave it out, or leave out " + name}
+			return ref, &usageError{fmt.Errorf("--%s cannot be combined with an image", flag),
+				"leave it out, or leave out " + name}
 		}
 	}
 	if format == string(inspect.CSV) {
-		return ref, &usageError{errors.New("--format csv does not go with an image: a tree has no rows"), "--format json has it as one object"}
+		return ref, &usageError{errors.New("--format csv cannot be combined with an image: a tree has no rows"),
+			"use --format json: the image is one object"}
 	}
 	if err := oneOf("format", format, string(inspect.Table), string(inspect.JSON)); err != nil {
 		return ref, err
