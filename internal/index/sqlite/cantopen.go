@@ -11,7 +11,8 @@ import (
 
 // ErrNoSharedMemory says that an index cannot be read where it is: the server that used it was killed, and left a WAL;
 // and the file that SQLite needs beside a WAL does not exist and cannot be made. OpenCopy can read it.
-var ErrNoSharedMemory = errors.New("the index has changes of a server that was killed, and no file can be made beside it to read them")
+var ErrNoSharedMemory = errors.New(
+	"the index has changes of a server that was killed, and no file can be made beside it to read them")
 
 // errCantOpen is all that SQLite says when it cannot open one of its files.
 var errCantOpen = errors.New("a file of the index cannot be opened")

@@ -36,8 +36,8 @@ func TestWhatCannotBeOpenedIsNamed(t *testing.T) {
 	}
 }
 
-// TestAnIndexOfAKilledServerWithoutSharedMemory lies in a directory where no file can be made. Tests may run as root, for
-// whom every directory can be written to, so the file beside the WAL is a link that leads nowhere.
+// TestAnIndexOfAKilledServerWithoutSharedMemory lies in a directory where no file can be made. Tests may run as root,
+// for whom every directory can be written to, so the file beside the WAL is a link that leads nowhere.
 func TestAnIndexOfAKilledServerWithoutSharedMemory(t *testing.T) {
 	from, to := filepath.Join(t.TempDir(), "index.db"), filepath.Join(t.TempDir(), "index.db")
 	s := open(t, from, Serve, time.Now)
