@@ -94,11 +94,11 @@ func (s *Server) Inspect(ctx context.Context, o InspectOptions) (*Inspection, er
 	if kind == "" {
 		return nil, fmt.Errorf("server.Inspect: there is no kind %q; list images, tags or blobs", o.Kind)
 	}
-	list, whole, err := s.s.Inspect(ctx, inspect.Options{Kind: kind, Sort: inspect.Sort(o.Sort), Reverse: o.Reverse, Limit: o.Limit, Repository: o.Repository})
+	list, err := s.s.Inspect(ctx, inspect.Options{Kind: kind, Sort: inspect.Sort(o.Sort), Reverse: o.Reverse, Limit: o.Limit, Repository: o.Repository})
 	if err != nil {
 		return nil, fmt.Errorf("server.Inspect: %w", err)
 	}
-	found := &Inspection{Complete: whole, Summary: Stats(list.Totals)}
+	found := &Inspection{Complete: list.Complete, Summary: Stats(list.Totals)}
 	for _, row := range list.Rows {
 		switch r := row.(type) {
 		case inspect.Blob:
