@@ -11,18 +11,22 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
-// LocalFiles are those of a tree. A file is renamed or unlinked in the transaction that removes its row.
-func LocalFiles(t *tree.Tree) Files { return localFiles{t} }
+// LocalFiles are those of a tree. A file is renamed or unlinked in the transaction that removes its row. t is nil where
+// nothing is removed: a plan only reads.
+func LocalFiles(dir tree.Dir, t *tree.Tree) Files { return localFiles{dir, t} }
 
-type localFiles struct{ tree *tree.Tree }
+type localFiles struct {
+	dir  tree.Dir
+	tree *tree.Tree
+}
 
 func (f localFiles) Uploads() (Uploads, error) {
-	walk, err := f.tree.Walk()
-	return localUploads{f.tree.Dir, walk}, err
+	walk, err := f.dir.Walk()
+	return localUploads{f.dir, walk}, err
 }
 
 // Elsewhere is true of a symbolic link: what it leads to stays.
-func (f localFiles) Elsewhere(blob layout.Key) bool { return f.tree.Leads(blob) }
+func (f localFiles) Elsewhere(blob layout.Key) bool { return f.dir.Leads(blob) }
 
 func (f localFiles) Remover() Remover { return localRemover{f.tree, f.tree.Begin()} }
 

@@ -7,8 +7,8 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index"
 )
 
-// An unfinished upload is removed once nothing was written to it for the grace. Before that, it keeps the layer links of
-// its repository that may be part of the same push: the manifest, which refers to them, comes last.
+// An unfinished upload is removed once nothing was written to it for the grace. Before that, it keeps the layer links
+// of its repository that may be part of the same push: the manifest, which refers to them, comes last.
 
 // uploads finds those to which nothing was written for the grace.
 func (x *planner) uploads() (err error) {

@@ -43,7 +43,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { w.must(ix.Close()) })
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	w.Collector = &Collector{Files: LocalFiles(tree), Index: ix, Log: log}
+	w.Collector = &Collector{Files: LocalFiles(w.Dir, tree), Index: ix, Log: log}
 	return w
 }
 
