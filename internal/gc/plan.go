@@ -15,7 +15,6 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/policy"
-	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // Why an image is removed.
@@ -50,7 +49,7 @@ type Plan struct {
 	Later int64
 	Due   time.Time
 
-	dir          tree.Dir
+	files        Files
 	uploadCutoff time.Time // by the wall clock, as the times of files are
 	lease        time.Duration
 	uploading    map[string]time.Time // repository -> when its oldest upload under way began
@@ -71,7 +70,7 @@ func (p *Plan) Result() Result {
 		if b.Placed {
 			r.Removed.Blobs++
 			r.FreedBytes += b.Size
-			if p.dir.Leads(b.Key) {
+			if p.files.Elsewhere(b.Key) {
 				r.elsewhere += b.Size
 			}
 		}
@@ -100,12 +99,12 @@ func (p *Plan) imagesOf(gone map[layout.Key]bool) (images []Image) {
 
 // NewPlan decides what to remove under a policy. It changes nothing, and costs what it lists.
 func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) {
-	walk, err := c.Dir.Walk()
+	unfinished, err := c.Files.Uploads()
 	if err != nil {
 		return nil, fmt.Errorf("plan an expiry: %w", err)
 	}
-	x := planner{gc: c, ctx: ctx, walk: walk,
-		plan: &Plan{Cutoffs: c.cutoffs(p), dir: c.Dir, uploadCutoff: time.Now().Add(-p.Grace), lease: p.Grace + p.Resolution,
+	x := planner{gc: c, ctx: ctx, unfinished: unfinished,
+		plan: &Plan{Cutoffs: c.cutoffs(p), files: c.Files, uploadCutoff: time.Now().Add(-p.Grace), lease: p.Grace + p.Resolution,
 			uploading: map[string]time.Time{}, depth: map[layout.Key]int{}},
 		planned: map[layout.Key]bool{}, candidates: map[layout.Key]*candidate{}, measured: map[layout.Key]measure{}, asked: map[string]bool{}}
 	err = c.Index.View(ctx, func(r index.Reader) (err error) {
@@ -132,9 +131,7 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 	if len(x.plan.unread) > 0 {
 		x.plan.failed = &UnreadError{x.plan.unread}
 	}
-	for _, u := range walk.Unread() {
-		x.plan.failed = errors.Join(x.plan.failed, u.Err)
-	}
+	x.plan.failed = errors.Join(x.plan.failed, unfinished.Unread())
 	return x.plan, nil
 }
 
@@ -160,11 +157,11 @@ func (c *Collector) cutoffs(p index.Policy) policy.Cutoffs {
 
 // planner makes a plan from one state of the index.
 type planner struct {
-	gc    *Collector
-	ctx   context.Context
-	walk  *tree.Walk
-	index index.Reader
-	plan  *Plan
+	gc         *Collector
+	ctx        context.Context
+	unfinished Uploads
+	index      index.Reader
+	plan       *Plan
 
 	planned    map[layout.Key]bool       // the rows in the lists of the plan
 	candidates map[layout.Key]*candidate // the manifests that were looked at; nil: one stays
@@ -348,7 +345,7 @@ func (x *planner) layer(k layout.Key) error {
 	if err := x.findUploads(k.Repository); err != nil {
 		return err
 	}
-	if !x.plan.waitsForUpload(*r) && !x.hidden(k.Repository) {
+	if !x.plan.waitsForUpload(*r) && !x.unfinished.Hidden(k.Repository) {
 		x.remove(*r, &x.plan.Layers)
 	}
 	return nil
