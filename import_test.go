@@ -31,9 +31,9 @@ var arrows = []struct {
 	{"bench/house", nil},
 	{"bench/process", nil},
 	{"cmd/dcs", []string{
-		"internal/credential", "internal/gc", "internal/index", "internal/inspect", "internal/nearest",
-		"internal/owner", "internal/serve", "internal/store", "internal/tree", "internal/ui", "internal/users",
-		"pkg/config",
+		"internal/credential", "internal/fsck", "internal/gc", "internal/index", "internal/inspect",
+		"internal/nearest", "internal/owner", "internal/serve", "internal/stamp", "internal/store",
+		"internal/tree", "internal/ui", "internal/users", "pkg/config",
 	}},
 	{"pkg/server", []string{
 		"internal/gc", "internal/inspect", "internal/serve", "internal/stamp", "pkg/config",
@@ -47,8 +47,8 @@ var arrows = []struct {
 		"internal/event", "internal/index", "internal/inspect", "internal/registry",
 	}},
 	{"internal/inspect", []string{
-		"internal/fsck", "internal/image", "internal/index", "internal/layout", "internal/nearest",
-		"internal/policy", "internal/stamp", "internal/store", "internal/tree", "internal/ui",
+		"internal/image", "internal/index", "internal/index/sqlite", "internal/layout", "internal/nearest",
+		"internal/policy", "internal/stamp", "internal/tree",
 	}},
 	{"internal/gc", []string{
 		"internal/fsck", "internal/image", "internal/index", "internal/layout", "internal/policy",
@@ -91,9 +91,6 @@ var arrows = []struct {
 	{"internal/policy", []string{
 		"internal/index", "internal/layout",
 	}},
-	{"internal/index/sqlite", []string{
-		"internal/disk", "internal/failpoint", "internal/index", "internal/layout",
-	}},
 	{"pkg/config", []string{
 		"internal/credential", "internal/disk", "internal/nearest",
 	}},
@@ -101,6 +98,12 @@ var arrows = []struct {
 	{"internal/credential", nil},
 	{"internal/adopt", []string{
 		"internal/disk", "internal/index", "internal/layout", "internal/manifest", "internal/tree",
+	}},
+	{"internal/inspect/inspecttest", []string{
+		"internal/index", "internal/index/sqlite", "internal/layout", "internal/manifest", "internal/tree",
+	}},
+	{"internal/index/sqlite", []string{
+		"internal/disk", "internal/failpoint", "internal/index", "internal/layout",
 	}},
 	{"internal/tree", []string{
 		"internal/disk", "internal/failpoint", "internal/layout", "internal/manifest",

@@ -3,10 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/jc-lab/docker-cache-server/internal/inspect"
+	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
@@ -16,7 +18,8 @@ const screenful = 50
 
 // inspectFlags are the flags of dcs inspect, without those of the configuration.
 type inspectFlags struct {
-	images, tags, histogram  bool
+	images, tags             bool
+	repositories, histogram  bool
 	check, deep              bool
 	sort, repository, format string
 	expiring                 string
@@ -31,8 +34,9 @@ func newInspectCommand(env *environment) *cobra.Command {
 		SuggestFor: []string{"ls", "list", "show", "images", "tags", "df"},
 		Short:      "Show images, last use and expiry",
 		Long: `Show what is stored, when it was last used, and when it expires: blobs, or with
-a flag images, tags, or bytes by the age of their last use. An image is used
-when a client pushes it, pulls it or asks for it. Its blobs are used with it.
+a flag images, tags, repositories, or bytes by the age of their last use. An
+image is used when a client pushes it, pulls it or asks for it. Its blobs are
+used with it.
 
 EXPIRES is when the image or blob is removed unless it is used again. Removal is
 at the next clean-up after that; the last line says when a running server has
@@ -67,6 +71,7 @@ EXIT STATUS
 		Example: `  dcs inspect --images --storage.directory /var/cache/docker-cache-server
   dcs inspect team/app:1.0
   dcs inspect --images --expiring 7d
+  dcs inspect --repositories --sort size
   dcs inspect --tags --repository 'team/**' --sort size --limit 10
   dcs inspect --histogram
   dcs inspect --format json | jq -r '.blobs[] | select(.manifests == 0) | .digest'`,
@@ -82,28 +87,29 @@ EXIT STATUS
 			if err != nil {
 				return err
 			}
-			source, err := newSource(env, cmd)
+			opener, err := openerOf(env, cmd)
 			if err != nil {
 				return err
 			}
 			bar := ui.NewProgress(env.stderr, env.get)
 			defer bar.Close()
-			out := newOutput(env, f.format)
-			out.To = bar.Above(env.stdout)
-			out.OnProgress = func(done, total int64) {
+			to := newDisplay(env)
+			to.to = bar.Above(env.stdout)
+			opts.OnProgress = func(done, total int64) {
 				if done == total {
 					bar.Show(ui.Step{})
 					return
 				}
 				bar.Show(ui.Step{What: "reading the index", Done: done, Total: total})
 			}
-			return source.List(cmd.Context(), opts, out)
+			return f.list(cmd.Context(), opener, opts, to)
 		},
 	}
 	addConfigFlags(cmd, "storage.*", "cache.*", "log.*")
 	hideFlags(cmd, "cache.cleanup_interval", "log.access")
 	cmd.Flags().BoolVar(&f.images, "images", false, "one row for each repository and top-level manifest")
 	cmd.Flags().BoolVar(&f.tags, "tags", false, "one row for each tag")
+	cmd.Flags().BoolVar(&f.repositories, "repositories", false, "one row for each repository")
 	cmd.Flags().BoolVar(&f.histogram, "histogram", false, "bytes by the age of their last use, as bars")
 	cmd.Flags().StringVar(&f.sort, "sort", string(inspect.ByAccess),
 		"order of the rows: accessed or created (newest first), size (largest first), name (A to Z), "+
@@ -116,7 +122,7 @@ EXIT STATUS
 		"print the first `N` rows, 0 = all (default: 50 on a terminal, all when piped)")
 	cmd.Flags().StringVar(&f.repository, "repository", "",
 		"only repositories that match this `GLOB`; * does not match a slash, ** does")
-	cmd.Flags().StringVar(&f.format, "format", string(inspect.Table), "output format: `table|json|csv`")
+	cmd.Flags().StringVar(&f.format, "format", formatTable, "output format: `table|json|csv`")
 	cmd.Flags().BoolVar(&f.check, "check", false,
 		"verify every link and reference of the store; a line for each problem, and exit code 3")
 	cmd.Flags().BoolVar(&f.deep, "deep", false, "with --check: also read every blob and compare it with its digest")
@@ -127,7 +133,7 @@ EXIT STATUS
 // defaults depend on that.
 func (f inspectFlags) options(terminal bool, given func(flag string) bool) (inspect.Options, error) {
 	o := inspect.Options{Kind: inspect.Blobs, Sort: inspect.Sort(f.sort), Reverse: f.reverse, Limit: f.limit,
-		Repository: f.repository, Histogram: f.histogram}
+		Repository: f.repository}
 	limited := given("limit")
 	if err := f.conflict(limited, given("expiring")); err != nil {
 		return o, err
@@ -151,11 +157,16 @@ func (f inspectFlags) options(terminal bool, given func(flag string) bool) (insp
 		o.Kind = inspect.Images
 	case f.tags:
 		o.Kind = inspect.Tags
+	case f.repositories:
+		o.Kind = inspect.Repositories
 	}
-	if terminal && !limited {
+	switch {
+	case f.histogram:
+		o.Limit = 1 // its rows are not shown
+	case terminal && !limited:
 		o.Limit = screenful
 	}
-	if err := oneOf("format", f.format, words(inspect.Formats)...); err != nil {
+	if err := oneOf("format", f.format, formats...); err != nil {
 		return o, err
 	}
 	if err := oneOf("sort", f.sort, words(inspect.Sorts)...); err != nil {
@@ -169,13 +180,23 @@ func (f inspectFlags) options(terminal bool, given func(flag string) bool) (insp
 
 // conflict returns an error for flags that exclude each other.
 func (f inspectFlags) conflict(limited, expiring bool) error {
+	var kinds []string
+	for _, k := range []struct {
+		asked bool
+		flag  string
+	}{{f.images, "--images"}, {f.tags, "--tags"}, {f.repositories, "--repositories"}} {
+		if k.asked {
+			kinds = append(kinds, k.flag)
+		}
+	}
 	switch {
 	case f.deep && !f.check:
 		return &usageError{errors.New("--deep needs --check"), "dcs inspect --check --deep reads every blob"}
-	case f.images && f.tags:
-		return &usageError{errors.New("--images and --tags exclude each other"), "run dcs inspect once for each"}
-	case f.histogram && (f.images || f.tags):
-		return &usageError{errors.New("--histogram counts blobs"), "leave out --images and --tags"}
+	case len(kinds) > 1:
+		return &usageError{fmt.Errorf("%s exclude each other", strings.Join(kinds, " and ")),
+			"run dcs inspect once for each"}
+	case f.histogram && len(kinds) > 0:
+		return &usageError{errors.New("--histogram counts blobs"), "leave out " + kinds[0]}
 	case f.histogram && (f.reverse || limited || expiring || f.sort != string(inspect.ByAccess)):
 		return &usageError{errors.New("--histogram has no rows to sort or to limit"),
 			"leave out --sort, --reverse, --limit and --expiring"}
@@ -191,24 +212,27 @@ func (f inspectFlags) verify(env *environment, cmd *cobra.Command) error {
 				"leave it out: the whole store is checked"}
 		}
 	}
-	if err := oneOf("format", f.format, words(inspect.Formats)...); err != nil {
+	if err := oneOf("format", f.format, formats...); err != nil {
 		return err
 	}
-	source, err := newSource(env, cmd)
+	opener, err := openerOf(env, cmd)
 	if err != nil {
 		return err
 	}
 	bar := ui.NewProgress(env.stderr, env.get)
-	out := newOutput(env, f.format)
-	out.To = bar.Above(env.stdout)
-	out.OnProgress = func(done, _ int64) { bar.Show(ui.Step{What: "checking the store", Done: done}) }
-	found, err := source.Check(cmd.Context(), f.deep, out)
-	bar.Close()
-	if err == nil && found > 0 {
-		err = &problemsError{fmt.Errorf("%s found in %s", ui.Count(int64(found), "problem"), source.Store.Dir),
-			"dcs gc --repair repairs what can be repaired; add --dry-run to see how"}
+	defer bar.Close()
+	found, seen, err := check(cmd.Context(), opener, f.deep, func(objects int64) {
+		bar.Show(ui.Step{What: "checking the store", Done: objects})
+	})
+	if err != nil {
+		return err
 	}
-	return err
+	bar.Close()
+	if err := writeCheck(env.stdout, f.format, found, seen); err != nil || len(found) == 0 {
+		return err
+	}
+	return &problemsError{fmt.Errorf("%s found in %s", ui.Count(int64(len(found)), "problem"), opener.Dir),
+		"dcs gc --repair repairs what can be repaired; add --dry-run to see how"}
 }
 
 // words returns texts of another type as strings.
@@ -219,22 +243,19 @@ func words[T ~string](of []T) (all []string) {
 	return all
 }
 
-// newSource finds the store that the configuration names.
-func newSource(env *environment, cmd *cobra.Command) (*inspect.Source, error) {
+// openerOf opens the store that the configuration names.
+func openerOf(env *environment, cmd *cobra.Command) (store.Opener, error) {
 	cfg, origins, err := loadConfig(env, cmd)
 	if err != nil {
-		return nil, err
+		return store.Opener{}, err
 	}
 	log, err := newLogger(env, cfg)
 	if err != nil {
-		return nil, err
+		return store.Opener{}, err
 	}
-	opener, err := newOpener(cfg, origins, log)
-	return &inspect.Source{Store: opener}, err
+	return newOpener(cfg, origins, log)
 }
 
-// newOutput is standard output in a format. The terminal decides about width and colour.
-func newOutput(env *environment, format string) inspect.Output {
-	return inspect.Output{To: env.stdout, Format: inspect.Format(format),
-		Width: ui.Width(env.stdout, env.get), Colour: ui.Colour(env.stdout, env.get)}
+func newDisplay(env *environment) display {
+	return display{env.stdout, ui.Width(env.stdout, env.get), ui.Colour(env.stdout, env.get), ui.BranchesFor(env.get)}
 }

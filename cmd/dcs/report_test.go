@@ -61,18 +61,18 @@ func TestTablesOfARemoval(t *testing.T) {
 				t.Errorf("width %d: %q has %d columns", width, line, len(line))
 			}
 		}
-		golden(t, fmt.Sprintf("table-%d.txt", width), out.String())
+		golden(t, fmt.Sprintf("gc/table-%d.txt", width), out.String())
 	}
 	var out bytes.Buffer
 	if err := imageTable(removal(), removal().Images).Write(&out, 80, true); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "coloured.txt", out.String())
+	golden(t, "gc/coloured.txt", out.String())
 }
 
 func golden(t *testing.T, name, got string) {
 	t.Helper()
-	file := filepath.Join("testdata", "gc", name)
+	file := filepath.Join("testdata", name)
 	if os.Getenv("GOLDEN") == "write" {
 		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 			t.Fatal(err)

@@ -27,18 +27,31 @@ type Flaw string
 
 // The flaws, from the bytes up to the names.
 const (
-	Unreadable  Flaw = "unreadable"          // a file that the system does not let dcs read
-	WrongDigest Flaw = "wrong digest"        // a blob whose bytes do not match its digest; only a deep check reads blobs of the right size
-	Missing     Flaw = "missing blob"        // a manifest whose blob, or a part of it, is missing
-	WrongSize   Flaw = "wrong size"          // a manifest that states another size than a part has: some clients cannot pull it
-	Partial     Flaw = "partial index"       // an image index of which a part is missing, and another part can be pulled
-	Unparsable  Flaw = "unparsable manifest" // a manifest that cannot be parsed, and so cannot be pulled
-	Dangling    Flaw = "dangling link"       // a link whose blob is missing, or that holds another digest than its name
-	Nowhere     Flaw = "tag to nowhere"      // a tag whose manifest is not in its repository
-	Stale       Flaw = "stale row"           // a row that differs from the disk, which is right
-	Orphan      Flaw = "orphan file"         // a file without a row: it would never expire
-	Refused     Flaw = "refused link"        // a symbolic link that cannot be followed safely: nothing expires
-	Unknown     Flaw = "unknown file"        // a file that no registry writes
+	// Unreadable is a file that the system does not let dcs read.
+	Unreadable Flaw = "unreadable"
+	// WrongDigest is a blob whose bytes do not match its digest. A check that is not deep reads only blobs of another
+	// size than expected.
+	WrongDigest Flaw = "wrong digest"
+	// Missing is a manifest whose blob, or a part of it, is missing.
+	Missing Flaw = "missing blob"
+	// WrongSize is a manifest that states another size than a part has: some clients cannot pull it.
+	WrongSize Flaw = "wrong size"
+	// Partial is an image index of which a part is missing, and another part can be pulled.
+	Partial Flaw = "partial index"
+	// Unparsable is a manifest that cannot be parsed, and so cannot be pulled.
+	Unparsable Flaw = "unparsable manifest"
+	// Dangling is a link whose blob is missing, or that holds another digest than its name.
+	Dangling Flaw = "dangling link"
+	// Nowhere is a tag whose manifest is not in its repository.
+	Nowhere Flaw = "tag to nowhere"
+	// Stale is a row that differs from the disk, which is right.
+	Stale Flaw = "stale row"
+	// Orphan is a file without a row: it would never expire.
+	Orphan Flaw = "orphan file"
+	// Refused is a symbolic link that cannot be followed safely: nothing expires.
+	Refused Flaw = "refused link"
+	// Unknown is a file that no registry writes.
+	Unknown Flaw = "unknown file"
 )
 
 // Problem is one flaw of one object. An object may have several.

@@ -21,7 +21,9 @@ type files struct {
 	ctx   context.Context
 	dir   tree.Dir
 	blobs *adopt.Disk
-	read  func(n int) // has blobs read, and is called with the bytes as they come; nil: blobs of the right size are not read
+	// read is called with the number of bytes of each piece that is read of a blob. Nil: only blobs of another size
+	// than expected are read.
+	read func(n int)
 }
 
 func lookAt(ctx context.Context, dir tree.Dir) files {

@@ -176,8 +176,14 @@ type Store interface {
 	// gets none: the caller looks on disk, and adopts what is there.
 	//
 	// A use of a manifest, here and above, is also a use of the tags that point to it, of its children and referrers,
-	// of the tags that are about any of these by their names (sha256-HEX.sig), and of what those tags point to.
+	// of the tags that are about any of these by their names (sha256-HEX.sig), and of what those tags point to. It is
+	// recency, and no more, for tags of other repositories that are about these, at most a hundred at a time.
 	Lease(ctx context.Context, ks ...layout.Key) ([]Leased, error)
+	// LeaseBytes is the Lease of a link whose bytes are about to be read. It is also a use of one image of the
+	// repository that holds the link: of those whose manifests name it, the last used one, with what names that. An
+	// image that is read lazily is used by nothing else for weeks, and one pull of a common base must not keep a whole
+	// repository.
+	LeaseBytes(ctx context.Context, repo string, d digest.Digest) (Leased, error)
 	// Adopt records what was found on disk. Each look runs inside the transaction and returns what is on disk now. If
 	// it reports false, a tag's row is removed; any other row is kept as a claim. So is the row of a damaged blob.
 	// Only what had no row is used by being found.

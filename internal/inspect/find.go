@@ -12,7 +12,6 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
-	"github.com/jc-lab/docker-cache-server/internal/ui"
 )
 
 // NotFoundError says that a reference names no image, and what it might have meant.
@@ -63,7 +62,7 @@ func (f finder) anywhere(ref Reference) (*index.Row, error) {
 	if err != nil || known || start == "" {
 		return nil, errors.Join(err, f.unknown(ref))
 	}
-	short := ui.ShortDigest(start, shortDigest)
+	short := shortened(start)
 	found, err := f.blobsLike(start)
 	if err != nil {
 		return nil, err
@@ -109,7 +108,7 @@ func (f finder) holder(d digest.Digest) (*index.Row, error) {
 			layers = append(layers, h.Key.Repository)
 		}
 	}
-	short := ui.ShortDigest(d.String(), shortDigest)
+	short := shortened(d.String())
 	switch {
 	case len(manifests) == 1:
 		return manifests[0], nil
@@ -192,7 +191,7 @@ func (f finder) noManifest(ref Reference) error {
 			return err
 		}
 		if link != nil && link.Placed {
-			return f.isLayer(ui.ShortDigest(d.String(), shortDigest)+" in repository "+ref.Repository, []string{ref.Repository}, d)
+			return f.isLayer(shortened(d.String())+" in repository "+ref.Repository, []string{ref.Repository}, d)
 		}
 	}
 	d, whole := ref.whole()

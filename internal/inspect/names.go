@@ -56,7 +56,7 @@ type repository struct {
 
 // names are the tags and the manifests of a store, and what keeps what.
 type names struct {
-	lifetimes
+	expiry
 	only  glob // of repositories; nil: all, and what is in none
 	repos []repository
 	ids   interned // of repositories
@@ -202,13 +202,13 @@ func run(edges []edge, of int32, end func(edge) int32) []edge {
 func (n *names) spread() {
 	for i := range n.nodes {
 		if m := &n.nodes[i]; m.tagged {
-			m.expires = n.nameDue(m.used) // with its last tag at the earliest
+			m.expires = n.imageDue(m.used) // with its last tag at the earliest
 		}
 	}
 	n.inherit(func(m *node) *int64 { return &m.used })
 	for i := range n.nodes {
 		if m := &n.nodes[i]; m.placed {
-			m.expires = n.nameDue(m.used)
+			m.expires = n.imageDue(m.used)
 		} else {
 			m.expires = max(m.expires, n.contentDue(m.used)) // a claim is content until its file comes
 		}

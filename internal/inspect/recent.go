@@ -16,7 +16,7 @@ import (
 // tags, manifests and links, each of which reaches all that it keeps. So the first to reach a thing is
 // its effective last access, and what is asked for first costs what it takes to reach that.
 type recent struct {
-	lifetimes
+	expiry
 	r       index.Reader
 	cursors map[layout.Kind]*head
 	seen    map[layout.Key]reached // of manifests
@@ -66,12 +66,12 @@ const mostRecent = 1000
 
 // isRecent says whether the rows can be found without a survey.
 func (o Options) isRecent() bool {
-	return (o.Sort == "" || o.Sort == ByAccess) && !o.Reverse && o.Limit > 0 && o.Limit <= mostRecent && o.Repository == "" && o.Expiring == nil && !o.Histogram
+	return (o.Sort == "" || o.Sort == ByAccess) && !o.Reverse && o.Limit > 0 && o.Limit <= mostRecent && o.Repository == "" && o.Expiring == nil && o.Kind != Repositories
 }
 
 // findRecent returns the rows in order.
-func findRecent(ctx context.Context, r index.Reader, l lifetimes, o Options) ([]Row, error) {
-	x := recent{lifetimes: l, r: &remembered{Reader: r, rows: map[layout.Key]*index.Row{}}, cursors: map[layout.Kind]*head{}, seen: map[layout.Key]reached{}, covered: map[layout.Key]bool{}, blobs: map[digest.Digest]*recentBlob{}, measured: map[layout.Key][2]int64{}}
+func findRecent(ctx context.Context, r index.Reader, l expiry, o Options) ([]Row, error) {
+	x := recent{expiry: l, r: &remembered{Reader: r, rows: map[layout.Key]*index.Row{}}, cursors: map[layout.Kind]*head{}, seen: map[layout.Key]reached{}, covered: map[layout.Key]bool{}, blobs: map[digest.Digest]*recentBlob{}, measured: map[layout.Key][2]int64{}}
 	defer x.close()
 	find := map[Kind]func(context.Context, int) ([]Row, error){Blobs: x.findBlobs, Images: x.findImages, Tags: x.findTags}[o.Kind]
 	return find(ctx, o.Limit)
@@ -382,7 +382,7 @@ func (x *recent) own(m index.Row) (used int64, tagged bool, err error) {
 func (x *recent) blobRow(b blobRow) (Blob, error) {
 	expires := max(x.contentDue(b.used), x.contentDue(b.row.AccessedAt.UnixMilli()))
 	if b.named > 0 {
-		expires = max(expires, x.nameDue(b.named))
+		expires = max(expires, x.imageDue(b.named))
 	}
 	holders, err := x.r.Holders(b.digest, 0)
 	if err != nil {
@@ -600,7 +600,7 @@ func (x *recent) imageRow(m index.Row, used int64) (Image, error) {
 		}
 		h.subject = subject != nil
 	}
-	expires := x.nameDue(used) // what keeps a name was used no later than the name
+	expires := x.imageDue(used) // what keeps a name was used no later than the name
 	row := imageRow(m, tags, used, expires)
 	row.KeptBy = x.keptBy(used, expires, h)
 	row.Size, row.UniqueBytes, err = x.sizes(m)

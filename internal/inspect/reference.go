@@ -8,7 +8,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/layout"
-	"github.com/jc-lab/docker-cache-server/internal/ui"
 )
 
 // Reference names an image as people do: NAME, NAME:TAG or NAME@DIGEST.
@@ -67,7 +66,7 @@ func ParseReference(text string) (Reference, error) {
 
 func (r Reference) String() string {
 	if r.Digest != "" {
-		return r.Repository + "@" + ui.ShortDigest(r.Digest, shortDigest)
+		return r.Repository + "@" + shortened(r.Digest)
 	}
 	return r.Repository + ":" + r.Tag
 }
@@ -107,4 +106,13 @@ func (r Reference) whole() (digest.Digest, bool) {
 // byDigest names an image of a repository by its digest, shortened.
 func byDigest(repo string, d digest.Digest) string {
 	return Reference{Repository: repo, Digest: d.String()}.String()
+}
+
+// shortDigest is how many characters of the sum of a digest people see, as with docker.
+const shortDigest = 12
+
+// shortened cuts the sum of a digest, or of the beginning of one, for people.
+func shortened(d string) string {
+	algorithm, sum, _ := strings.Cut(d, ":")
+	return algorithm + ":" + sum[:min(len(sum), shortDigest)]
 }

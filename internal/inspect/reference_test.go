@@ -4,10 +4,12 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/jc-lab/docker-cache-server/internal/inspect/inspecttest"
 )
 
 func TestParseReference(t *testing.T) {
-	whole := dgst("x").String()
+	whole := inspecttest.Dgst("x").String()
 	for text, want := range map[string]Reference{
 		"app":                            {"app", "latest", ""},
 		"team/app:1.0":                   {"team/app", "1.0", ""},

@@ -17,7 +17,7 @@ func (w *world) retire(p index.Policy) {
 		for again := true; again; {
 			again = false
 			var keys []layout.Key
-			w.must(w.View(ctx, func(r index.Reader) error {
+			w.Must(w.View(ctx, func(r index.Reader) error {
 				return r.Each(kind, func(row index.Row) error {
 					keys = append(keys, row.Key)
 					return nil
@@ -25,7 +25,7 @@ func (w *world) retire(p index.Policy) {
 			}))
 			for _, k := range keys {
 				row, err := indextest.Retire(ctx, w, k, cutoffs.Victim, func(index.Row) (index.Removed, error) { return index.Removed{}, nil })
-				w.must(err)
+				w.Must(err)
 				again = again || row != nil
 			}
 		}

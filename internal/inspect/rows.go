@@ -1,8 +1,6 @@
 package inspect
 
 import (
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -11,6 +9,14 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
 )
+
+// Row is a Blob, an Image, or a Repository.
+type Row interface {
+	rank(Sort) int64    // the larger comes first
+	name() string       // decides between equal ranks, A to Z
+	expires() time.Time // zero: never
+	pack() string       // a text that unpack makes a row of
+}
 
 // Blob is a file below blobs/.
 type Blob struct {
@@ -37,7 +43,16 @@ type Image struct {
 	KeptBy      string        `json:"kept_by"`       // one of the Kept constants
 	Tags        []string      `json:"tags,omitzero"` // of an image, A to Z; nil for a tag
 
-	created time.Time
+	CreatedAt stamp.Time `json:"-"` // when the manifest was pushed, or the tag was made or moved
+}
+
+// Repository is what is stored under one name.
+type Repository struct {
+	Repository  string     `json:"repository"`
+	Images      int64      `json:"images"`       // top-level manifests, tagged or not
+	Size        int64      `json:"size"`         // of all blobs that can be pulled from it, each once
+	UniqueBytes int64      `json:"unique_bytes"` // of the blobs that no other repository has
+	LastAccess  stamp.Time `json:"last_access"`  // of what was used last in it
 }
 
 // What keeps an image: a tag; a manifest that names it; its subject; what a server promised after its
@@ -50,61 +65,6 @@ const (
 	KeptByTTL     = "ttl"
 )
 
-var (
-	blobColumns  = []string{"digest", "size", "kind", "created_at", "last_access", "expires_at", "repositories", "manifests"}
-	tagColumns   = []string{"repository", "tag", "digest", "media_type", "size", "unique_bytes", "last_access", "expires_at", "kept_by"}
-	imageColumns = append(slices.Clip(tagColumns), "tags")
-)
-
-func (b Blob) record() []string {
-	return []string{b.Digest.String(), decimal(b.Size), b.Kind, b.CreatedAt.String(), b.LastAccess.String(), b.ExpiresAt.String(),
-		strings.Join(b.Repositories, " "), strconv.Itoa(b.Manifests)}
-}
-
-func (i Image) record() []string {
-	record := []string{i.Repository, i.Tag, i.Digest.String(), i.MediaType, decimal(i.Size), decimal(i.UniqueBytes),
-		i.LastAccess.String(), i.ExpiresAt.String(), i.KeptBy}
-	if i.Tags != nil {
-		record = append(record, strings.Join(i.Tags, " "))
-	}
-	return record
-}
-
-func decimal(n int64) string { return strconv.FormatInt(n, 10) }
-
-func (b Blob) rank(s Sort) int64 {
-	return rank(s, b.LastAccess, time.Time(b.CreatedAt), b.Size, b.expires())
-}
-
-func (i Image) rank(s Sort) int64 { return rank(s, i.LastAccess, i.created, i.Size, i.expires()) }
-
-func (b Blob) expires() time.Time  { return time.Time(b.ExpiresAt) }
-func (i Image) expires() time.Time { return time.Time(i.ExpiresAt) }
-
-func rank(s Sort, accessed stamp.Time, created time.Time, size int64, expires time.Time) int64 {
-	switch s {
-	case ByAccess:
-		return time.Time(accessed).UnixMilli()
-	case ByCreated:
-		return created.UnixMilli()
-	case BySize:
-		return size
-	case ByExpiry:
-		if expires.IsZero() {
-			return -never
-		}
-		return -expires.UnixMilli()
-	}
-	return 0 // the name decides
-}
-
-func (b Blob) dgst() digest.Digest  { return b.Digest }
-func (i Image) dgst() digest.Digest { return i.Digest }
-
-func (b Blob) name() string { return b.Digest.String() }
-
-func (i Image) name() string { return i.Repository + "\x00" + i.Tag + "\x00" + i.Digest.String() }
-
 // imageRow makes a row of a manifest with its tags, without its sizes.
 func imageRow(m index.Row, tags []index.Row, used, expires int64) Image {
 	names := []string{}
@@ -112,45 +72,25 @@ func imageRow(m index.Row, tags []index.Row, used, expires int64) Image {
 		names = append(names, t.Key.Tag)
 	}
 	return Image{Repository: m.Key.Repository, Tag: strings.Join(names, " "), Tags: names, Digest: m.Digest, MediaType: m.MediaType,
-		LastAccess: stampOf(used), ExpiresAt: stampOf(expires), created: m.CreatedAt}
+		LastAccess: stampOf(used), ExpiresAt: stampOf(expires), CreatedAt: stamp.Time(m.CreatedAt)}
 }
 
 // tagRow makes a row of a tag, without its sizes. It was used when itself or its manifest was, however
 // that is kept.
-func (l lifetimes) tagRow(t, manifest index.Row) Image {
+func (x expiry) tagRow(t, manifest index.Row) Image {
 	used := t.AccessedAt
 	if manifest.AccessedAt.After(used) {
 		used = manifest.AccessedAt
 	}
 	return Image{Repository: t.Key.Repository, Tag: t.Key.Tag, Digest: t.Digest, MediaType: manifest.MediaType,
-		LastAccess: stampOf(used.UnixMilli()), ExpiresAt: stampOf(l.nameDue(used.UnixMilli())), KeptBy: KeptByTag, created: t.CreatedAt}
-}
-
-// reason says in words why an image is there. What is tagged expires all the same.
-func (i Image) reason() string {
-	switch i.KeptBy {
-	case KeptByTag:
-		return "tagged"
-	case KeptByParent:
-		return "part of an index"
-	case KeptBySubject:
-		return "attached to an image"
-	case KeptByGrace:
-		if time.Time(i.LastAccess).Sub(i.created) < time.Minute {
-			return "just pushed"
-		}
-		return "just used"
-	case KeptByTTL:
-		return "used within the ttl"
-	}
-	return ""
+		LastAccess: stampOf(used.UnixMilli()), ExpiresAt: stampOf(x.imageDue(used.UnixMilli())), KeptBy: KeptByTag, CreatedAt: stamp.Time(t.CreatedAt)}
 }
 
 // hold says what there is that could keep an image.
 type hold struct{ tagged, parent, subject bool }
 
 // keptBy says what keeps an image.
-func (l lifetimes) keptBy(used, expires int64, h hold) string {
+func (x expiry) keptBy(used, expires int64, h hold) string {
 	switch {
 	case h.tagged:
 		return KeptByTag
@@ -158,9 +98,9 @@ func (l lifetimes) keptBy(used, expires int64, h hold) string {
 		return KeptByParent
 	case h.subject:
 		return KeptBySubject
-	case l.now <= l.contentDue(used):
+	case x.now <= x.contentDue(used):
 		return KeptByGrace
-	case l.now <= expires:
+	case x.now <= expires:
 		return KeptByTTL
 	}
 	return ""

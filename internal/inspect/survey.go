@@ -23,25 +23,13 @@ var indexTypes = []string{
 	"application/vnd.docker.distribution.manifest.list.v2+json",
 }
 
-// Figures sum up a store, or those of its repositories that were asked for.
-type Figures struct {
-	index.Totals
-	Day      int64 `json:"expiring_1d_bytes"` // go within a day if nobody uses them
-	Week     int64 `json:"expiring_7d_bytes"`
-	Untagged int64 `json:"untagged_bytes"` // no tag holds them
-
-	Files  int64              `json:"-"` // blobs that are manifests; a manifest of several repositories is one
-	Images int64              `json:"-"` // counted for lists of images only
-	Rows   int64              `json:"-"` // that were asked for, before a limit
-	Ages   [len(ages) + 1]Age `json:"-"`
-}
-
 // survey is one pass over everything: names in memory, as few bytes as will do, and blobs as a stream.
 type survey struct {
 	names
 	figures  Figures
-	accounts *accounts // of images; nil: nobody asked
-	blob     blobUse   // at hand; used again, since there are many
+	accounts *accounts             // of images; nil: nobody asked
+	totals   map[int32]*Repository // by number; what is asked for of repositories
+	blob     blobUse               // at hand; used again, since there are many
 }
 
 // blobUse is a blob with what the names say about it.
@@ -67,12 +55,12 @@ const progressEvery = 1000
 
 // takeSurvey reads a state of the index. visit is called with each blob that was asked for, and sees it
 // for the moment only.
-func takeSurvey(ctx context.Context, r index.Reader, l lifetimes, o Options, visit func(*survey, *blobUse) error) (*survey, error) {
+func takeSurvey(ctx context.Context, r index.Reader, x expiry, o Options, visit func(*survey, *blobUse) error) (*survey, error) {
 	all, err := r.Totals()
 	if err != nil {
 		return nil, fmt.Errorf("read the index: %w", err)
 	}
-	s := &survey{names: names{lifetimes: l}}
+	s := &survey{names: names{expiry: x}}
 	if o.Repository != "" {
 		s.only, _ = compileGlob(o.Repository) // checked before
 	}
@@ -84,6 +72,7 @@ func takeSurvey(ctx context.Context, r index.Reader, l lifetimes, o Options, vis
 		s.accounts = s.findImages()
 		s.figures.Images = s.accounts.selected()
 	}
+	s.totals = map[int32]*Repository{}
 	var done int64
 	err = r.Uses(func(u index.Use) error {
 		if done++; done%progressEvery == 0 {
@@ -98,6 +87,9 @@ func takeSurvey(ctx context.Context, r index.Reader, l lifetimes, o Options, vis
 		}
 		if s.accounts != nil {
 			s.accounts.add(b)
+		}
+		if o.Kind == Repositories {
+			s.addToRepositories(b)
 		}
 		return ctx.Err()
 	})
@@ -174,11 +166,6 @@ func (s *survey) count(b *blobUse) {
 	}
 	f.Ages[ageOf(time.Duration(s.now-b.used)*time.Millisecond)].add(size)
 }
-
-const (
-	day  = 24 * time.Hour
-	week = 7 * day
-)
 
 // row makes a row of a blob.
 func (s *survey) row(b *blobUse) Blob {

@@ -20,14 +20,14 @@ import (
 // Tree is one image: its row as in a list of images, and what it consists of.
 type Tree struct {
 	Image
-	Kind      string     `json:"kind"` // manifest or index
-	CreatedAt stamp.Time `json:"created_at"`
-	Children  []*Node    `json:"children"`
-	Complete  bool       `json:"complete"` // the index knows all that is on disk
+	Kind     string     `json:"kind"` // manifest or index
+	PushedAt stamp.Time `json:"created_at"`
+	Children []*Node    `json:"children"`
+	Complete bool       `json:"complete"` // the index knows all that is on disk
 
-	asked  Reference
-	keeper string // what keeps it, if that is a manifest
-	now    time.Time
+	Asked  Reference `json:"-"` // the name it was asked for by
+	Keeper string    `json:"-"` // the name of the manifest that keeps it, if one does
+	Now    time.Time `json:"-"` // when the store was read
 }
 
 // Node is a part of an image, or what refers to one.
@@ -45,17 +45,17 @@ type Node struct {
 	Above        bool          `json:"above"`       // its children are shown where it stands first
 	Children     []*Node       `json:"children"`
 
-	note string // for people
-	more bool   // SharedWith is not all
+	Note string `json:"-"` // what it is for, if its kind does not say so
+	More bool   `json:"-"` // SharedWith is not all
 }
 
-// kindReferrer is the kind of a Node whose subject is the node above it.
-const kindReferrer = "referrer"
+// KindReferrer is the kind of a Node whose subject is the node above it.
+const KindReferrer = "referrer"
 
 // ReadTree looks up one image as it would live under a policy. Only that image is read, by point queries
 // and from the manifests in a data directory, which say in what order it is built.
 func ReadTree(ctx context.Context, store index.Store, p index.Policy, dir tree.Dir, ref Reference) (t *Tree, err error) {
-	l, err := newLifetimes(ctx, store, p)
+	l, err := newExpiry(ctx, store, p)
 	if err != nil {
 		return nil, err
 	}
@@ -68,8 +68,8 @@ func ReadTree(ctx context.Context, store index.Store, p index.Policy, dir tree.D
 		if err != nil {
 			return err
 		}
-		if t.asked, t.now, t.Complete = ref, store.Now(), l.whole; top.Key.Repository != ref.Repository { // it was named by its digest alone
-			t.asked = Reference{Repository: top.Key.Repository, Digest: top.Digest.String()}
+		if t.Asked, t.Now, t.Complete = ref, store.Now(), l.whole; top.Key.Repository != ref.Repository { // it was named by its digest alone
+			t.Asked = Reference{Repository: top.Key.Repository, Digest: top.Digest.String()}
 		}
 		return t.tell(r, *top, l)
 	})
@@ -98,8 +98,8 @@ func readTree(ctx context.Context, r index.Reader, dir tree.Dir, top index.Row) 
 	if err != nil {
 		return nil, err
 	}
-	t := &Tree{Kind: n.Kind, CreatedAt: stamp.Time(top.CreatedAt), Children: n.Children}
-	t.Image = Image{Repository: b.repo, Digest: n.Digest, MediaType: n.MediaType, Size: n.Size, created: top.CreatedAt}
+	t := &Tree{Kind: n.Kind, PushedAt: stamp.Time(top.CreatedAt), Children: n.Children}
+	t.Image = Image{Repository: b.repo, Digest: n.Digest, MediaType: n.MediaType, Size: n.Size, CreatedAt: stamp.Time(top.CreatedAt)}
 	t.UniqueBytes, err = i.UniqueBytes()
 	return t, err
 }
@@ -193,7 +193,7 @@ func (b *builder) referrers(d digest.Digest) (nodes []*Node, err error) {
 		if err != nil {
 			return nil, err
 		}
-		n.Kind = kindReferrer
+		n.Kind = KindReferrer
 		nodes = append(nodes, n)
 	}
 	return nodes, nil
@@ -209,7 +209,7 @@ func (b *builder) node(p part, m *index.Row) (*Node, error) {
 		}
 		b.nodes[p.Digest] = n
 	}
-	n.Kind, n.Platform, n.note = p.kind(m), p.Platform.String(), p.note()
+	n.Kind, n.Platform, n.Note = p.kind(m), p.Platform.String(), p.note()
 	n.SharedWith, n.Children = slices.Clone(n.SharedWith), []*Node{}
 	return &n, nil
 }
@@ -234,7 +234,7 @@ func (b *builder) stored(p part, m *index.Row) (n Node, err error) {
 		return n, err
 	}
 	n.Shared = true
-	n.SharedWith, n.more, err = b.others(p.Digest, m)
+	n.SharedWith, n.More, err = b.others(p.Digest, m)
 	return n, err
 }
 

@@ -141,8 +141,8 @@ func (r *rebuild) looks(k layout.Key, row *index.Row) ([]index.Look, error) {
 	return []index.Look{look}, err
 }
 
-// same says that a row is as the disk has it. A placed link or manifest always is: all that its row has follows from its
-// digest.
+// same says that a row is as the disk has it. A placed link or manifest always is: all that its row has follows from
+// its digest.
 func (r *rebuild) same(row *index.Row, look index.Look) (bool, error) {
 	if row == nil || !row.Placed {
 		return false, nil

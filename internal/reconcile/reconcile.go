@@ -8,8 +8,8 @@
 // blobs. The caller opens the gate afterwards. Three things keep the gate from opening as before:
 //
 //   - A symbolic link that cannot be followed bars it, until an operator mends the link.
-//   - Repositories with files that cannot be read are named in the Result. The gate opens without them: nothing of theirs
-//     is retired, nor any blob, since their manifests may need it.
+//   - Repositories with files that cannot be read are named in the Result. The gate opens without them: nothing of
+//     theirs is retired, nor any blob, since their manifests may need it.
 //   - More unreadable files than that fail the rebuild, and the gate stays closed.
 package reconcile
 

@@ -2,22 +2,33 @@ package serve
 
 import (
 	"context"
+	"errors"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/inspect"
 )
 
-// Inspect lists what is stored. whole is false during a rebuild: there may be more than the list has.
-func (s *Server) Inspect(ctx context.Context, o inspect.Options) (list inspect.Listing, whole bool, err error) {
+// Inspection is a listing in memory.
+type Inspection struct {
+	Complete bool // false during a rebuild: there may be more than the list has
+	Totals   index.Totals
+	Rows     []inspect.Row
+}
+
+// Inspect lists what is stored.
+func (s *Server) Inspect(ctx context.Context, o inspect.Options) (found Inspection, err error) {
 	ctx, leave, err := s.calls.begin(ctx)
 	if err != nil {
-		return list, false, err
+		return found, err
 	}
 	defer leave()
-	if whole, err = s.store.Index.Whole(ctx); err == nil {
-		list, err = inspect.List(ctx, s.store.Index, s.policy(), o)
+	list, err := inspect.List(ctx, s.store.Index, s.policy(), o)
+	if err != nil {
+		return found, cause(ctx, err)
 	}
-	return list, whole, cause(ctx, err)
+	found = Inspection{Complete: list.Complete, Totals: list.Totals}
+	found.Rows, err = list.All(ctx)
+	return found, cause(ctx, errors.Join(err, list.Close()))
 }
 
 // Stats counts what is stored, from counters of the index.

@@ -165,7 +165,8 @@ func TestASignatureLivesAndGoesWithItsImage(t *testing.T) {
 	w.empty()
 }
 
-// TestDigestsOfEveryAlgorithm holds that what is pushed by another algorithm is found under it, through all of its life.
+// TestDigestsOfEveryAlgorithm holds that what is pushed by another algorithm is found under it, through all of its
+// life.
 func TestDigestsOfEveryAlgorithm(t *testing.T) {
 	for _, alg := range []digest.Algorithm{digest.SHA384, digest.SHA512} {
 		t.Run(alg.String(), func(t *testing.T) {

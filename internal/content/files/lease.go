@@ -22,7 +22,8 @@ type leases struct {
 
 // used is a row whose use was written down.
 type used struct {
-	at time.Time // at the earliest
+	at    time.Time // at the earliest
+	bytes time.Time // at the earliest, as a read of its bytes; zero: it was none
 	state
 }
 
@@ -43,6 +44,29 @@ func (l *leases) fresh(k layout.Key) (state, bool) {
 	defer l.mu.Unlock()
 	u, ok := l.last[k]
 	return u.state, ok && now.Sub(u.at) < l.resolution
+}
+
+// freshBytes says so of a read of a layer's bytes, which a HEAD of the layer is not: only a read keeps an image.
+func (l *leases) freshBytes(k layout.Key) (state, bool) {
+	now := l.store.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	u, ok := l.last[k]
+	return u.state, ok && now.Sub(u.bytes) < l.resolution
+}
+
+// takeBytes records that the bytes of a layer are read, and returns what the index knows of it.
+func (l *leases) takeBytes(ctx context.Context, k layout.Key) (state, error) {
+	now := l.store.Now() // before the write, so that memory is never younger than the row
+	leased, err := l.store.LeaseBytes(ctx, k.Repository, k.Digest)
+	if err != nil {
+		return state{}, err
+	}
+	st := state{leased.Placed, leased.Size}
+	if leased.Found {
+		l.note(k, now, now, st)
+	}
+	return st, nil
 }
 
 // take records a use, and others along with it, and returns what the index knows of the first: nothing when
@@ -88,6 +112,11 @@ func (l *leases) known(ctx context.Context, ks ...layout.Key) (states []state, e
 }
 
 func (l *leases) remember(k layout.Key, at time.Time, st state) {
+	l.note(k, at, time.Time{}, st)
+}
+
+// note keeps a use, and drops those that are over. A use that read no bytes leaves the last one that did.
+func (l *leases) note(k layout.Key, at, bytes time.Time, st state) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if at.Sub(l.pruned) > l.resolution {
@@ -98,7 +127,10 @@ func (l *leases) remember(k layout.Key, at time.Time, st state) {
 		}
 		l.pruned = at
 	}
-	l.last[k] = used{at, st}
+	if bytes.IsZero() {
+		bytes = l.last[k].bytes
+	}
+	l.last[k] = used{at, bytes, st}
 }
 
 // learn remembers what an adoption found. Being found counts as a use only for a key that was unknown.

@@ -1,6 +1,7 @@
 package indextest
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
@@ -15,6 +16,56 @@ var images = []test{
 		s.lease(blob("l"))
 		s.dies(m)
 		s.lives(l, blob("l"))
+	}},
+	{"a read of a layer's bytes keeps the last used image that holds it, and no other", func(s *scene) {
+		l := s.layer("a", "base")
+		other, elsewhere := s.image("a", "other", "base"), s.image("b", "m", "base")
+		var images []layout.Key
+		for i := range 50 {
+			s.later(time.Second)
+			images = append(images, s.image("a", fmt.Sprint("m", i), "base"))
+		}
+		last := images[20]
+		s.later(time.Second)
+		s.lease(last)
+		used := s.row(last).AccessedAt
+		for range 5 {
+			s.later(time.Hour)
+			_, err := s.LeaseBytes(s.Context(), "a", dg("base"))
+			s.must(err)
+			s.used(last, s.Now())
+			s.used(l, s.Now())
+		}
+		s.check(s.Now().Sub(used) > 4*time.Hour, "no time passed")
+		for _, k := range append(images, other, elsewhere) {
+			if k != last {
+				s.dies(k)
+			}
+		}
+		s.lives(last, l)
+	}},
+	{"a read of a layer's bytes keeps the index over its image, with its tag", func(s *scene) {
+		s.layer("a", "l")
+		m, old := s.image("a", "m", "l"), s.image("a", "old", "m")
+		s.later(time.Minute)
+		top := s.image("a", "top", "m")
+		k := s.tag("a", "v1", "top")
+		s.later(time.Hour)
+		leased, err := s.LeaseBytes(s.Context(), "a", dg("l"))
+		s.must(err)
+		s.check(leased.Found && leased.Placed && leased.Size == size("l"), "leased %+v", leased)
+		s.lives(k, top, m)
+		s.dies(old)
+	}},
+	{"a read of the bytes of what no image holds is a use of that alone", func(s *scene) {
+		l, m := s.layer("a", "l"), s.image("a", "m")
+		s.later(time.Hour)
+		for _, name := range []string{"l", "m", "nothing"} {
+			_, err := s.LeaseBytes(s.Context(), "a", dg(name))
+			s.must(err)
+		}
+		s.lives(l)
+		s.dies(m)
 	}},
 	{"a manifest keeps its layers and its blob, though nobody asks for them", func(s *scene) {
 		l, m := s.layer("a", "l"), s.image("a", "m", "l")

@@ -139,14 +139,17 @@ func (m *model) put(c index.Claim, placed bool, at time.Time) {
 	m.use(c.Key, m.rows[c.Key].AccessedAt)
 }
 
-// breakCircles detaches the referrers that would keep themselves by a new row.
+// breakCircles detaches a new row, if it would keep itself by its subject, and then the referrers on a circle that it
+// closes otherwise.
 func (m *model) breakCircles(k layout.Key) {
-	above, below := reached(k, m.owners), reached(k, m.parts)
-	for o := range above {
-		if s := m.contents[o.Digest].Subject; s != "" && below[layout.ManifestKey(o.Repository, s)] {
-			r := m.rows[o]
-			r.Detached = true
-			defer func() { m.rows[o] = r }() // the edges are judged together
+	for _, own := range []bool{true, false} {
+		above, below := reached(k, m.owners), reached(k, m.parts)
+		for o := range above {
+			if s := m.contents[o.Digest].Subject; (o == k || !own) && s != "" && below[layout.ManifestKey(o.Repository, s)] {
+				r := m.rows[o]
+				r.Detached = true
+				m.rows[o] = r
+			}
 		}
 	}
 }

@@ -82,12 +82,42 @@ var signatures = []test{
 		s.dies(m)
 		s.lives(sig)
 	}},
-	{"a use in another repository is none", func(s *scene) {
-		m := s.image("b", "m")
-		sig, _ := s.signed("a", "m")
-		made := s.row(sig).AccessedAt
+	{"a use of an image is recency for its signatures in other repositories, and no more", func(s *scene) {
+		s.image("b", "m")
+		top := s.image("b", "top", "m")
+		sig, other := s.signed("a", "m")
+		made := s.row(other).AccessedAt
+		s.lease(top)
+		s.used(sig, s.Now())
+		s.used(man("a", "signature of m"), s.Now())
+		s.used(other, made)
+		s.later(time.Hour)
+		s.dies(top, man("b", "m")) // which it holds nothing of
+		s.dies(sig)
+		s.tag("a", about(dg("m"), ".sig"), "signature of m")
+		s.image("b", "m")
+		s.later(time.Hour)
+		s.lease(sig)
+		s.dies(man("b", "m")) // a use of it is none of the image
+		s.lives(sig)
+	}},
+	{"a use of an image is written to a hundred tags of other repositories at most", func(s *scene) {
+		m := s.image("a", "m")
+		var tags []layout.Key
+		for i := range 150 {
+			tags = append(tags, s.tag("b", about(dg("m"), fmt.Sprint(".", i)), "of nothing"))
+		}
+		s.later(time.Hour)
+		used := func() (n int) {
+			for _, k := range tags {
+				if s.row(k).AccessedAt.Equal(s.Now()) {
+					n++
+				}
+			}
+			return n
+		}
 		s.lease(m)
-		s.used(sig, made)
+		s.check(used() == 100, "%d tags were used with it", used())
 	}},
 	{"a signature goes in the same run as its image", func(s *scene) {
 		m := s.image("a", "m")

@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"sync"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
@@ -21,6 +23,7 @@ type leasing struct {
 // lease is what one caller wants to have recorded.
 type lease struct {
 	keys   []layout.Key
+	bytes  bool // the bytes of the first key are read
 	leased []index.Leased
 	err    error
 	turn   chan bool // true: it is recorded; false: its caller writes all that are waiting
@@ -31,7 +34,17 @@ const maxLeases = 128
 
 // Lease implements index.Store. It does not end with ctx: other callers may share the transaction.
 func (s *Store) Lease(ctx context.Context, ks ...layout.Key) ([]index.Leased, error) {
-	l := &lease{keys: ks, leased: make([]index.Leased, len(ks)), turn: make(chan bool, 1)}
+	return s.lease(ctx, &lease{keys: ks})
+}
+
+// LeaseBytes implements index.Store.
+func (s *Store) LeaseBytes(ctx context.Context, repo string, d digest.Digest) (index.Leased, error) {
+	leased, err := s.lease(ctx, &lease{keys: []layout.Key{layout.LayerKey(repo, d)}, bytes: true})
+	return leased[0], err
+}
+
+func (s *Store) lease(ctx context.Context, l *lease) ([]index.Leased, error) {
+	l.leased, l.turn = make([]index.Leased, len(l.keys)), make(chan bool, 1)
 	if !s.leasing.join(l) || !<-l.turn {
 		s.writeLeases(ctx)
 	}
@@ -89,6 +102,11 @@ func (s *Store) writeLeases(ctx context.Context) {
 					return err
 				}
 			}
+			if l.bytes && l.leased[0].Found {
+				if err := t.useImage(l.keys[0]); err != nil {
+					return err
+				}
+			}
 		}
 		return nil
 	})
@@ -96,6 +114,23 @@ func (s *Store) writeLeases(ctx context.Context) {
 
 // errLost is the error of leases whose transaction did not end.
 var errLost = errors.New("the use was not recorded")
+
+// useImage records a use of the last used manifest that names a link, and of the last used one that names that, to the
+// top. Each is as old as the next at most.
+func (t *tx) useImage(link layout.Key) error {
+	top := packed(link.Digest)
+	for {
+		above, err := t.one([]any{&top}, `SELECT m.digest FROM refs f CROSS JOIN manifests m ON m.digest = f.parent AND m.repo = f.repo
+			WHERE f.child = ?1 AND f.repo = ?2 AND f.parent <> ?1 AND m.placed = 1 ORDER BY m.accessed_at DESC LIMIT 1`,
+			top, repository(link.Repository))
+		if err != nil {
+			return err
+		}
+		if !above {
+			return t.use(link.Repository, digest.Digest(top), t.now)
+		}
+	}
+}
 
 // The statements that record a use. They return the row's last use, whether its file and its blob's are placed, and the
 // size of the blob. The blob is looked up in the same statement: a second one would cost as much again.

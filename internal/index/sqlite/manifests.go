@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
@@ -107,17 +106,26 @@ const (
 		WHERE digest = ?1 AND repo = ?2 RETURNING accessed_at`
 )
 
-// breakCircles detaches the referrers that would keep themselves through a manifest whose row was added. Digests allow
-// no circle without a subject in it, so the manifests of a repository never keep each other in one.
+// breakCircles detaches a manifest whose row was added, if it would keep itself through its subject, and then the
+// referrers on a circle that it closes otherwise. Digests allow no circle without a subject in it, so the manifests of a
+// repository never keep each other in one.
 func (t *tx) breakCircles(k layout.Key) error {
-	detached, err := t.children(circle, packed(k.Digest), repository(k.Repository))
-	for _, d := range detached {
-		err = errors.Join(err, t.noteManifest(k.Repository, d))
+	for _, own := range []bool{true, false} {
+		detached, err := t.children(circle, packed(k.Digest), repository(k.Repository), own)
+		if err != nil {
+			return err
+		}
+		for _, d := range detached {
+			if err := t.noteManifest(k.Repository, d); err != nil {
+				return err
+			}
+		}
 	}
-	return err
+	return nil
 }
 
 // circle detaches the referrers of repository ?2 that are above manifest ?1, or are it, and whose subjects are below.
+// With ?3 it detaches none but the manifest itself.
 // CROSS JOIN: SQLite would rather begin with all manifests of the repository.
 const circle = `WITH RECURSIVE above (d) AS (
 		SELECT ?1
@@ -134,5 +142,5 @@ const circle = `WITH RECURSIVE above (d) AS (
 		UNION
 		SELECT m.digest FROM below CROSS JOIN manifests m ON m.subject = below.d AND m.repo = ?2 AND m.detached = 0
 	) UPDATE manifests SET detached = 1
-		WHERE repo = ?2 AND detached = 0 AND digest IN (SELECT d FROM above) AND subject IN (SELECT d FROM below)
+		WHERE repo = ?2 AND detached = 0 AND digest IN (SELECT d FROM above) AND subject IN (SELECT d FROM below) AND (digest = ?1 OR NOT ?3)
 		RETURNING digest`

@@ -1,6 +1,11 @@
 package sqlite
 
-import "github.com/opencontainers/go-digest"
+import (
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+)
 
 // The last use of a manifest or a tag is stored where it is read: no row is older than what keeps it. So a use of a
 // manifest is also written to the tags that point to it, to its children and referrers, to the tags that are about one
@@ -26,35 +31,85 @@ func (t *tx) use(repo string, d digest.Digest, at int64) error {
 
 // spread gives the last use of a manifest to all that lives with it.
 func (t *tx) spread(repo string, m family, at int64) error {
+	reached, err := t.spreadIn(repo, m, at)
+	if err != nil {
+		return err
+	}
+	return t.spreadElsewhere(repo, reached, at)
+}
+
+// spreadIn does so in one repository. It returns the manifests that may have signatures.
+func (t *tx) spreadIn(repo string, m family, at int64) (reached []family, err error) {
 	for queue := []family{m}; len(queue) > 0; queue = queue[1:] {
 		err := t.exec("UPDATE tags INDEXED BY tags_digest SET accessed_at = ?3 WHERE digest = ?1 AND repo = ?2 AND accessed_at < ?3",
 			packed(queue[0].digest), repository(repo), at)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if !queue[0].more {
 			continue
 		}
+		reached = append(reached, queue[0])
 		for _, raise := range []string{raiseChildren, raiseReferrers} {
 			raised, err := t.raise(raise, repo, queue[0].digest, at)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			queue = append(queue, raised...)
 		}
 		signatures, err := t.children(raiseSignatures, packed(queue[0].digest), repository(repo), at)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, d := range signatures {
 			raised, err := t.raise(raiseOne, repo, d, at)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			queue = append(queue, raised...)
 		}
 	}
+	return reached, nil
+}
+
+// maxElsewhere is how many tags of other repositories one use is written to. Anybody may push tags that are about an
+// image, and each costs a write whenever it is used.
+const maxElsewhere = 100
+
+// spreadElsewhere gives the last use of manifests to the tags of other repositories that are about them by their names.
+// That is recency and no more: such a tag holds nothing, and what it points to is used in its own repository only.
+func (t *tx) spreadElsewhere(repo string, reached []family, at int64) error {
+	left := maxElsewhere
+	for _, m := range reached {
+		tags, err := t.list(layout.Tag, `FROM tags m INDEXED BY tags_subject
+			WHERE m.subject = substr(?1, 1, 33) AND m.repo <> ?2 AND m.accessed_at < ?3 LIMIT ?4 + 0`, packed(m.digest), repository(repo), at, left)
+		if err != nil {
+			return err
+		}
+		for _, g := range tags {
+			if err := t.useTag(g, at); err != nil {
+				return err
+			}
+		}
+		if left -= len(tags); left == 0 {
+			return nil
+		}
+	}
 	return nil
+}
+
+// useTag records a use of a tag, and of what it points to in its repository.
+func (t *tx) useTag(g index.Row, at int64) error {
+	err := t.exec("UPDATE tags SET accessed_at = max(accessed_at, ?3) WHERE repo = ?1 AND name = ?2", repository(g.Key.Repository), g.Key.Tag, at)
+	if err != nil {
+		return err
+	}
+	raised, err := t.raise(raiseOne, g.Key.Repository, g.Digest, at)
+	if err != nil || len(raised) == 0 {
+		return err
+	}
+	_, err = t.spreadIn(g.Key.Repository, raised[0], at)
+	return err
 }
 
 // Each statement raises what lives with manifest ?1 of repository ?2 to ?3.

@@ -8,7 +8,7 @@ import (
 )
 
 // tell says when the image was used, when it goes and what keeps it, from what lies above it.
-func (t *Tree) tell(r index.Reader, m index.Row, l lifetimes) error {
+func (t *Tree) tell(r index.Reader, m index.Row, l expiry) error {
 	tags, err := r.Tags(t.Repository, m.Digest)
 	if err != nil {
 		return err
@@ -21,9 +21,9 @@ func (t *Tree) tell(r index.Reader, m index.Row, l lifetimes) error {
 	if err != nil {
 		return err
 	}
-	expires := l.nameDue(used)
+	expires := l.imageDue(used)
 	row := imageRow(m, tags, used, expires)
-	t.Tag, t.Tags, t.LastAccess, t.ExpiresAt, t.keeper = row.Tag, row.Tags, row.LastAccess, row.ExpiresAt, name
+	t.Tag, t.Tags, t.LastAccess, t.ExpiresAt, t.Keeper = row.Tag, row.Tags, row.LastAccess, row.ExpiresAt, name
 	t.KeptBy = l.keptBy(used, expires, hold{tagged: len(tags) > 0, parent: how == KeptByParent, subject: how == KeptBySubject})
 	return nil
 }

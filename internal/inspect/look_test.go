@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
+	"github.com/jc-lab/docker-cache-server/internal/inspect/inspecttest"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/manifest"
 	"github.com/jc-lab/docker-cache-server/internal/policy"
@@ -27,19 +27,28 @@ func quiet() logrus.FieldLogger {
 	return log
 }
 
-func listed(t *testing.T, s Source, o Options) string {
+// listed opens a store and reads its rows.
+func listed(t *testing.T, o store.Opener, what Options) []Row {
 	t.Helper()
-	var out bytes.Buffer
-	if err := s.List(t.Context(), o, Output{To: &out, Format: CSV}); err != nil {
+	st, err := o.Look(t.Context())
+	if err != nil {
 		t.Fatal(err)
 	}
-	return out.String()
+	list, err := List(t.Context(), st.Index, st.Policy, what)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := list.All(t.Context())
+	if err := errors.Join(err, list.Close(), st.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return rows
 }
 
 func TestADirectoryWithoutARegistryIsLeftAlone(t *testing.T) {
 	dir := t.TempDir()
 	var none *tree.NoStoreError
-	if err := (Source{store.Opener{Dir: tree.Dir(dir), Log: quiet()}}).List(t.Context(), Options{}, Output{To: os.Stderr}); !errors.As(err, &none) {
+	if _, err := (store.Opener{Dir: tree.Dir(dir), Log: quiet()}).Look(t.Context()); !errors.As(err, &none) {
 		t.Errorf("%v", err)
 	}
 	if entries, err := os.ReadDir(dir); len(entries) > 0 || err != nil {
@@ -57,16 +66,16 @@ func TestADirectoryThatWasNeverIndexed(t *testing.T) {
 		}
 	}
 	layer := digest.FromString("layer")
-	manifest := `{"schemaVersion":2,"mediaType":"` + ociManifest + `","layers":[{"digest":"` + layer.String() + `","size":5}]}`
+	manifest := `{"schemaVersion":2,"mediaType":"` + inspecttest.OCIManifest + `","layers":[{"digest":"` + layer.String() + `","size":5}]}`
 	d := digest.FromString(manifest)
 	write(layout.Path{Kind: layout.BlobData, Digest: layer}, "layer")
 	write(layout.Path{Kind: layout.BlobData, Digest: d}, manifest)
 	write(layout.Path{Kind: layout.LayerLink, Repository: "app", Digest: layer}, layer.String())
 	write(layout.Path{Kind: layout.RevisionLink, Repository: "app", Digest: d}, d.String())
 	write(layout.Path{Kind: layout.TagLink, Repository: "app", Tag: "v1"}, d.String())
-	out := listed(t, Source{store.Opener{Dir: dir, Log: quiet(), Asked: policy.Request{Default: rules}}}, Options{Kind: Tags})
-	if !strings.Contains(out, "app,v1,"+d.String()+","+ociManifest+",") {
-		t.Error(out)
+	out := listed(t, store.Opener{Dir: dir, Log: quiet(), Asked: policy.Request{Default: inspecttest.Rules}}, Options{Kind: Tags})
+	if i, ok := out[0].(Image); !ok || i.Repository != "app" || i.Tag != "v1" || i.Digest != d || i.MediaType != inspecttest.OCIManifest {
+		t.Errorf("%+v", out)
 	}
 	if _, err := os.Stat(dir.Metadata()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("left %s behind: %v", dir.Metadata(), err)
@@ -87,17 +96,14 @@ func TestPolicyAndQuietness(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{Store: ix, t: t}
-	w.must(ix.Promise(t.Context(), index.Policy{TTL: 10 * day, Grace: 2 * time.Hour, Resolution: time.Minute}))
-	w.manifest("app", "m", manifest.Manifest{})
-	w.tag("app", "v1", "m")
+	w := &world{&inspecttest.World{Store: ix, T: t}}
+	w.Must(ix.Promise(t.Context(), index.Policy{TTL: 10 * day, Grace: 2 * time.Hour, Resolution: time.Minute}))
+	w.Manifest("app", "m", manifest.Manifest{})
+	w.Tag("app", "v1", "m")
 	expires := func(s store.Opener) time.Duration {
-		s.Dir, s.Log, s.Asked.Default = dir, quiet(), rules
-		fields := strings.Split(strings.Split(listed(t, Source{s}, Options{Kind: Tags}), "\n")[1], ",")
-		used, err1 := time.Parse(time.RFC3339, fields[6])
-		due, err2 := time.Parse(time.RFC3339, fields[7])
-		w.must(errors.Join(err1, err2))
-		return due.Sub(used)
+		s.Dir, s.Log, s.Asked.Default = dir, quiet(), inspecttest.Rules
+		row := listed(t, s, Options{Kind: Tags})[0].(Image)
+		return time.Time(row.ExpiresAt).Sub(time.Time(row.LastAccess))
 	}
 	ttl, short, long := 3*day, time.Minute, 20*day
 	check := func() {
@@ -117,14 +123,14 @@ func TestPolicyAndQuietness(t *testing.T) {
 		}
 	}
 	check()
-	w.must(ix.Close())
+	w.Must(ix.Close())
 	before, err := os.ReadFile(dir.Index())
-	w.must(err)
+	w.Must(err)
 	t.Chdir(filepath.Dir(string(dir)))
-	listed(t, Source{store.Opener{Dir: tree.Dir(filepath.Base(string(dir))), Log: quiet()}}, Options{}) // a relative directory
+	listed(t, store.Opener{Dir: tree.Dir(filepath.Base(string(dir))), Log: quiet()}, Options{}) // a relative directory
 	check()
 	after, err := os.ReadFile(dir.Index())
-	w.must(err)
+	w.Must(err)
 	if !bytes.Equal(before, after) {
 		t.Error("the index changed")
 	}
@@ -133,33 +139,33 @@ func TestPolicyAndQuietness(t *testing.T) {
 // Time in which nobody watched the store does not count against what is in it.
 func TestExpiryWaitsForUnwatchedTime(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "index.db")
-	w := &world{t: t, now: start}
+	w := &world{&inspecttest.World{T: t, Clock: inspecttest.Start}}
 	open := func() {
-		ix, err := sqlite.Open(t.Context(), path, sqlite.Serve, func() time.Time { return w.now })
-		w.must(err)
+		ix, err := sqlite.Open(t.Context(), path, sqlite.Serve, func() time.Time { return w.Clock })
+		w.Must(err)
 		w.Store = ix
 	}
 	open()
-	w.blob("app", "before", 1)
-	w.must(w.Beat(t.Context()))
-	w.must(w.Store.Close())
-	w.at(5 * day)
+	w.Blob("app", "before", 1)
+	w.Must(w.Beat(t.Context()))
+	w.Must(w.Store.Close())
+	w.At(5 * day)
 	open()
-	defer func() { w.must(w.Store.Close()) }()
-	w.blob("app", "after", 1)
-	for _, b := range w.list(rules, Options{}).Blobs {
-		if want := stamped(5*day + lease); *b.ExpiresAt != want {
+	defer func() { w.Must(w.Store.Close()) }()
+	w.Blob("app", "after", 1)
+	for _, b := range w.list(inspecttest.Rules, Options{}).Blobs {
+		if want := inspecttest.Stamped(5*day + inspecttest.Lease); *b.ExpiresAt != want {
 			t.Errorf("%s expires at %s, want %s", b.Digest, *b.ExpiresAt, want)
 		}
 	}
 	for _, at := range []time.Duration{0, time.Millisecond, day, 5 * day, 6 * day} {
-		due := w.Due(start.Add(at), lease)
-		w.now = due
-		if back := w.Back(lease); back.Before(start.Add(at)) {
+		due := w.Due(inspecttest.Start.Add(at), inspecttest.Lease)
+		w.Clock = due
+		if back := w.Back(inspecttest.Lease); back.Before(inspecttest.Start.Add(at)) {
 			t.Errorf("%s is due %s, which is %s back", at, due, back)
 		}
-		w.now = due.Add(-2 * time.Millisecond)
-		if back := w.Back(lease); !back.Before(start.Add(at)) {
+		w.Clock = due.Add(-2 * time.Millisecond)
+		if back := w.Back(inspecttest.Lease); !back.Before(inspecttest.Start.Add(at)) {
 			t.Errorf("%s is due %s, but before it was %s back", at, due, back)
 		}
 	}

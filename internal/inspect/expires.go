@@ -1,0 +1,66 @@
+package inspect
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/policy"
+	"github.com/jc-lab/docker-cache-server/internal/stamp"
+)
+
+// Times are in milliseconds since 1970, as in the index: there may be millions of them.
+const never = math.MaxInt64 // the time of expiry of what does not expire
+
+// expiry says when rows expire under a policy.
+type expiry struct {
+	store       index.Store
+	now         int64
+	imageLife   time.Duration // of images and tags, after their last use
+	imagesDie   bool          // images and tags expire at all
+	contentLife time.Duration // of content that no manifest refers to
+	held        int64         // nothing is removed before
+	whole       bool          // the index knows all that is on disk
+}
+
+func newExpiry(ctx context.Context, store index.Store, p index.Policy) (expiry, error) {
+	x := expiry{store: store, now: store.Now().UnixMilli(), contentLife: p.Grace + p.Resolution}
+	x.imageLife, x.imagesDie = policy.Life(p)
+	whole, err := store.Whole(ctx)
+	if err != nil {
+		return x, fmt.Errorf("read the index: %w", err)
+	}
+	held, err := store.Held(ctx)
+	if err != nil {
+		return x, fmt.Errorf("read the index: %w", err)
+	}
+	x.whole = whole
+	if !held.IsZero() {
+		x.held = held.UnixMilli()
+	}
+	return x, nil
+}
+
+// imageDue is when an image or a tag expires that was last used at t.
+func (x expiry) imageDue(t int64) int64 {
+	if !x.imagesDie {
+		return never
+	}
+	return x.due(t, x.imageLife)
+}
+
+// contentDue is when content expires that was last used at t, if no manifest refers to it.
+func (x expiry) contentDue(t int64) int64 { return x.due(t, x.contentLife) }
+
+func (x expiry) due(t int64, life time.Duration) int64 {
+	return max(x.store.Due(time.UnixMilli(t), life).UnixMilli(), x.held)
+}
+
+func stampOf(t int64) stamp.Time {
+	if t == never {
+		return stamp.Time{}
+	}
+	return stamp.Time(time.UnixMilli(t).UTC())
+}
