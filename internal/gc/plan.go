@@ -106,7 +106,8 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 	x := planner{gc: c, ctx: ctx, unfinished: unfinished,
 		plan: &Plan{Cutoffs: c.cutoffs(p), files: c.Files, uploadCutoff: time.Now().Add(-p.Grace), lease: p.Grace + p.Resolution,
 			uploading: map[string]time.Time{}, depth: map[layout.Key]int{}},
-		planned: map[layout.Key]bool{}, candidates: map[layout.Key]*candidate{}, measured: map[layout.Key]measure{}, asked: map[string]bool{}}
+		planned: map[layout.Key]bool{}, candidates: map[layout.Key]*candidate{},
+		measured: map[layout.Key]measure{}, asked: map[string]bool{}}
 	err = c.Index.View(ctx, func(r index.Reader) (err error) {
 		x.index = r
 		if x.plan.unread, err = r.Unread(); err != nil {
@@ -221,8 +222,8 @@ type candidate struct {
 	next   int          // of the owners, the first that may not be in the plan
 }
 
-// manifest plans the removal of a manifest, if it is a candidate and all its owners are in the plan. It returns what the
-// manifest keeps. A manifest is looked at once for each of its owners in the plan: the last one frees it.
+// manifest plans the removal of a manifest, if it is a candidate and all its owners are in the plan. It returns what
+// the manifest keeps. A manifest is looked at once for each of its owners in the plan: the last one frees it.
 func (x *planner) manifest(k layout.Key) (parts []layout.Key, err error) {
 	c, known := x.candidates[k]
 	if !known {
@@ -381,7 +382,8 @@ func (x *planner) blobs() error {
 		if r == nil || !x.plan.Cutoffs.Unused(*r) {
 			continue
 		}
-		holders, err := x.index.Holders(k.Digest, max(len(x.plan.Manifests), len(x.plan.Layers))+1) // one more than can be in the plan
+		most := max(len(x.plan.Manifests), len(x.plan.Layers)) + 1 // one more than can be in the plan
+		holders, err := x.index.Holders(k.Digest, most)
 		if err != nil {
 			return err
 		}
@@ -425,7 +427,8 @@ func (x *planner) images() error {
 }
 
 func (x *planner) image(r index.Row, manifest layout.Key, reason string) error {
-	i := Image{Repository: manifest.Repository, Tag: r.Key.Tag, Digest: manifest.Digest, LastAccess: r.AccessedAt, Reason: reason, key: r.Key}
+	i := Image{Repository: manifest.Repository, Tag: r.Key.Tag, Digest: manifest.Digest, LastAccess: r.AccessedAt,
+		Reason: reason, key: r.Key}
 	m, err := x.measure(manifest)
 	if m.used.After(i.LastAccess) {
 		i.LastAccess = m.used
