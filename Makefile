@@ -1,5 +1,5 @@
-# dcs needs Go, git and make. `make race` wants gcc too, `make bench` nginx and strace; `make e2e` and `make model` install
-# what they need (see e2e/install.sh).
+# dcs needs Go, git and make. `make race` wants gcc too, `make bench` nginx and strace; `make e2e` and `make model`
+# install what they need (see e2e/install.sh).
 
 # One static binary, and tests that need no C compiler. Only the race detector wants cgo.
 export CGO_ENABLED := 0
@@ -25,30 +25,34 @@ BUILDKIT := $(TOOLS)/buildkit-v0.34.2/buildctl
 BUILDX   := $(TOOLS)/buildx-v0.38.2/buildx
 CLIENTS  := $(CRANE) $(REGCTL) $(ORAS) $(HELM) $(COSIGN) $(BUILDKIT) $(BUILDX)
 
-# What make bench measures: rows (a regular expression of whole names; `bin/bench -list` has them), rounds, the largest store
-# (small, 100k, 1m), time of a server in a round, bytes of the pushed layer; where stores are made, where the samples go.
-ROWS   ?=
-ROUNDS ?= 5
-SCALE  ?= 100k
-FOR    ?= 1s
-LAYER  ?= 1073741824
-DIR    ?=
-JSON   ?= bin/bench.json
-DOC    ?=
-NGINX  ?= $(or $(shell PATH=$$PATH:/usr/sbin:/sbin command -v nginx),nginx)
+# What make bench measures: rows (a regular expression of whole names; `bin/bench -list` has them), rounds, the largest
+# store (small, 100k, 1m), time of a server in a round, bytes of the pushed layer; where stores are made, where the
+# samples go. AGAINST is another dcs, such as that of the last release: every row measures both by turns, and says what
+# the new one costs in CPU, as a ratio. Then the stores of a million blobs are as large as the largest one on disk.
+ROWS    ?=
+AGAINST ?=
+ROUNDS  ?= 5
+SCALE   ?= 100k
+FOR     ?= 1s
+LAYER   ?= 1073741824
+DIR     ?=
+JSON    ?= bin/bench.json
+DOC     ?=
+NGINX   ?= $(or $(shell PATH=$$PATH:/usr/sbin:/sbin command -v nginx),nginx)
 
 # How long make torture tries to break something, and where its randomness begins; 0: from the clock.
 T    ?= 60s
 SEED ?= 0
 
-.PHONY: build run test race torture fuzz breakages model conformance lint docs e2e clients bench clean help
+.PHONY: build run test race torture fuzz breakages model conformance lint docs e2e clients bench figures clean help
 
 build: ## build the static binary bin/dcs (what plain `make` does)
 	go build -trimpath -o $(BIN) ./cmd/dcs
 
 run: build ## start dcs on localhost:5000 (PORT=N: another port, metrics on the next), data in ./data, no login
 	@mkdir -p data
-	@$(BIN) serve --server.address localhost --server.port $(PORT) --debug.address localhost:$$(($(PORT) + 1)) --storage.directory data --auth.enabled=false
+	@$(BIN) serve --server.address localhost --server.port $(PORT) --debug.address localhost:$$(($(PORT) + 1)) \
+		--storage.directory data --auth.enabled=false
 
 test: ## run the tests; needs nothing but Go
 	go test ./...
@@ -61,7 +65,9 @@ race: ## run the tests under the race detector; needs gcc
 torture: SHELL := /bin/bash
 torture: .SHELLFLAGS := -o pipefail -c
 torture: ## try to break every promise at random for T=60s; SEED=n begins where an earlier run began
-	go test -count=1 -timeout 0 -v -run '^(TestStorm|TestStormOfKills|TestStormFromOutside|TestAKillAtEveryStep|TestModel)$$' ./torture ./internal/serve -args -duration=$(T) -seed=$(SEED) \
+	go test -count=1 -timeout 0 -v \
+		-run '^(TestStorm|TestStormOfKills|TestStormFromOutside|TestAKillAtEveryStep|TestModel)$$' \
+		./torture ./internal/serve -args -duration=$(T) -seed=$(SEED) \
 		| grep -v -e '^=== ' -e '^ *--- PASS: TestModel/'
 
 fuzz: ## feed the parsers noise, each for T=60s: paths, manifests, configuration, users
@@ -71,14 +77,14 @@ fuzz: ## feed the parsers noise, each for T=60s: paths, manifests, configuration
 		done || exit 1; \
 	done
 
-breakages: $(REGISTRY) ## break each law on purpose (torture/breakages), and want a test to fail; needs root for those of e2e
+breakages: $(REGISTRY) ## break each law on purpose (torture/breakages), and want a test to fail; needs root
 	e2e/install.sh
 	STOCK_REGISTRY_BIN=$(REGISTRY) torture/breakages.sh
 
 # Requests of each client of a model: 1, or 2, which takes a quarter of an hour and 10 GB.
 OPS ?= 1
 
-model: ## check the models of the laws (docs/model): each holds, and fails when one law is taken away; OPS=2: larger ones
+model: ## check the models of the laws (docs/model), and that each fails without a law; OPS=2: larger ones
 	OPS=$(OPS) docs/model/check.sh
 
 conformance: build $(CONFORMANCE) ## run the OCI distribution-spec's own suite, versions 1.0 and 1.1
@@ -90,16 +96,21 @@ lint: $(GOLANGCI_LINT) ## check formatting, go vet, staticcheck and who may impo
 docs: ## write docs/cli.md and docs/man from the program's own help
 	go test ./cmd/dcs -run TestDocsAreCurrent -count=1 -update
 
-e2e: build $(REGISTRY) clients ## run dcs under real clients, nginx and stock registry; needs root, installs them with apt
+e2e: build $(REGISTRY) clients ## run dcs under real clients, nginx, stock registry; needs root, uses apt
 	e2e/install.sh
 	# More at once than there are cores: most of a client's scenario is waiting until something expires.
-	DCS_BIN=$(CURDIR)/$(BIN) STOCK_REGISTRY_BIN=$(REGISTRY) PATH="$(subst $() ,:,$(patsubst %/,%,$(dir $(CLIENTS)))):$$PATH" \
+	DCS_BIN=$(CURDIR)/$(BIN) STOCK_REGISTRY_BIN=$(REGISTRY) \
+		PATH="$(subst $() ,:,$(patsubst %/,%,$(dir $(CLIENTS)))):$$PATH" \
 		go test -tags e2e -count=1 -timeout 20m -parallel 8 -v ./e2e
 
-bench: build $(REGISTRY) ## measure dcs beside stock, nginx: ROWS=regexp, SCALE=small, ROUNDS=n, DOC=1 (docs/performance.md)
+bench: build $(REGISTRY) ## measure dcs beside stock, nginx: ROWS=regexp, SCALE=small, ROUNDS=n, AGAINST=PROGRAM, DOC=1
 	go build -trimpath -o bin/bench ./bench
-	bin/bench -rounds $(ROUNDS) -rows '$(ROWS)' -scale $(SCALE) -for $(FOR) -layer $(LAYER) -dcs $(BIN) -registry $(REGISTRY) \
+	bin/bench -rounds $(ROUNDS) -rows '$(ROWS)' -scale $(SCALE) -for $(FOR) -layer $(LAYER) -dcs $(BIN) \
+		-against '$(AGAINST)' -registry $(REGISTRY) \
 		-nginx $(NGINX) -dir '$(DIR)' -json '$(JSON)' $(if $(DOC),-doc docs)
+
+figures: ## say how large the code is: lines by room, functions, comments, modules, the program
+	go run ./bench figures .
 
 clean: ## remove what was built; ./data stays
 	rm -rf bin coverage.* *.test *.prof

@@ -20,19 +20,20 @@ var arrows = []struct {
 	uses []string
 }{
 	{"bench", []string{
-		"bench/load", "bench/process", "bench/report", "bench/stores", "internal/layout", "internal/policy",
-		"internal/tree",
+		"bench/house", "bench/load", "bench/process", "bench/report", "bench/stores", "internal/layout",
+		"internal/policy", "internal/tree",
 	}},
 	{"bench/stores", []string{
 		"internal/index", "internal/index/sqlite", "internal/layout", "internal/manifest", "internal/tree",
 	}},
 	{"bench/report", nil},
 	{"bench/load", nil},
+	{"bench/house", nil},
 	{"bench/process", nil},
 	{"cmd/dcs", []string{
-		"internal/credential", "internal/gc", "internal/index", "internal/inspect", "internal/nearest",
-		"internal/owner", "internal/reconcile", "internal/serve", "internal/stamp", "internal/store", "internal/tree",
-		"internal/ui", "internal/users", "pkg/config",
+		"internal/credential", "internal/fsck", "internal/gc", "internal/index", "internal/inspect",
+		"internal/nearest", "internal/owner", "internal/serve", "internal/stamp", "internal/store",
+		"internal/tree", "internal/ui", "internal/users", "pkg/config",
 	}},
 	{"pkg/server", []string{
 		"internal/gc", "internal/inspect", "internal/serve", "internal/stamp", "pkg/config",
@@ -49,12 +50,9 @@ var arrows = []struct {
 		"internal/image", "internal/index", "internal/index/sqlite", "internal/layout", "internal/nearest",
 		"internal/policy", "internal/stamp", "internal/tree",
 	}},
-	{"internal/inspect/inspecttest", []string{
-		"internal/index", "internal/index/sqlite", "internal/layout", "internal/manifest", "internal/tree",
-	}},
 	{"internal/gc", []string{
-		"internal/adopt", "internal/image", "internal/index", "internal/layout", "internal/policy",
-		"internal/reconcile", "internal/stamp", "internal/store", "internal/tree",
+		"internal/fsck", "internal/image", "internal/index", "internal/layout", "internal/policy",
+		"internal/stamp", "internal/store", "internal/tree",
 	}},
 	{"internal/registry", []string{
 		"internal/content", "internal/event", "internal/index", "internal/layout", "internal/manifest",
@@ -79,18 +77,19 @@ var arrows = []struct {
 	{"internal/content", []string{
 		"internal/manifest",
 	}},
+	{"internal/fsck", []string{
+		"internal/adopt", "internal/index", "internal/layout", "internal/manifest", "internal/store",
+		"internal/tree",
+	}},
 	{"internal/store", []string{
 		"internal/adopt", "internal/disk", "internal/index", "internal/index/sqlite", "internal/policy",
 		"internal/reconcile", "internal/tree", "pkg/config",
 	}},
 	{"internal/reconcile", []string{
-		"internal/adopt", "internal/index", "internal/layout", "internal/manifest", "internal/tree",
+		"internal/adopt", "internal/index", "internal/layout", "internal/tree",
 	}},
 	{"internal/policy", []string{
 		"internal/index", "internal/layout",
-	}},
-	{"internal/index/sqlite", []string{
-		"internal/disk", "internal/failpoint", "internal/index", "internal/layout",
 	}},
 	{"pkg/config", []string{
 		"internal/credential", "internal/disk", "internal/nearest",
@@ -99,6 +98,12 @@ var arrows = []struct {
 	{"internal/credential", nil},
 	{"internal/adopt", []string{
 		"internal/disk", "internal/index", "internal/layout", "internal/manifest", "internal/tree",
+	}},
+	{"internal/inspect/inspecttest", []string{
+		"internal/index", "internal/index/sqlite", "internal/layout", "internal/manifest", "internal/tree",
+	}},
+	{"internal/index/sqlite", []string{
+		"internal/disk", "internal/failpoint", "internal/index", "internal/layout",
 	}},
 	{"internal/tree", []string{
 		"internal/disk", "internal/failpoint", "internal/layout", "internal/manifest",

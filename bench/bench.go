@@ -67,14 +67,14 @@ func (b *bench) run(r row) (*report.Row, error) {
 	return row, nil
 }
 
-// rounds calls f so often, with the names in another order each time: who comes first has the colder machine.
-func (b *bench) rounds(names []string, f func(round int, name string) error) error {
+// rounds calls f for each of all in each round, in another order each time: the first one has the colder machine.
+func rounds[T any](b *bench, all []T, f func(round int, one T) error) error {
 	for round := range b.Rounds {
-		for i := range names {
+		for i := range all {
 			if err := b.ctx.Err(); err != nil {
 				return err
 			}
-			if err := f(round, names[(i+round)%len(names)]); err != nil {
+			if err := f(round, all[(i+round)%len(all)]); err != nil {
 				return err
 			}
 		}
@@ -83,7 +83,8 @@ func (b *bench) rounds(names []string, f func(round int, name string) error) err
 	return nil
 }
 
-// charged runs what is measured, and adds what the server was charged for it. With settle it counts what the server put off.
+// charged runs what is measured, and adds what the server was charged for it. With settle it counts what the server put
+// off.
 func charged(s *server, settle bool, f func() (report.Sample, error)) (report.Sample, error) {
 	s.proc.ResetPeak()
 	before, err := s.proc.CPU()
@@ -131,6 +132,9 @@ func (b *bench) machine() map[string]string {
 		"registry": strings.TrimPrefix(first(b.Registry, "--version"), b.Registry+" "),
 		"nginx":    strings.TrimPrefix(first(b.Nginx, "-v"), "nginx version: "),
 		"client":   runtime.Version(),
+	}
+	if b.Against != "" {
+		m["before"] = strings.TrimPrefix(first(b.Against, "version"), "dcs ")
 	}
 	return m
 }

@@ -22,9 +22,9 @@ var expiries = []row{
 }
 
 // gc runs dcs gc, and says what it cost and how many blobs it removed.
-func (b *bench) gc(dir, ttl string) (u process.Usage, removed int, err error) {
+func (p program) gc(dir, ttl string) (u process.Usage, removed int, err error) {
 	var out bytes.Buffer
-	u, err = process.Measure(&out, b.DCS, gcArgs(dir, ttl)...)
+	u, err = process.Measure(&out, p.path, gcArgs(dir, ttl)...)
 	if err != nil {
 		return u, 0, err
 	}
@@ -37,42 +37,61 @@ func gcArgs(dir, ttl string) []string {
 	return []string{"gc", "--storage.directory", dir, "--ttl", ttl, "--format", "json"}
 }
 
-// million is a directory with the index of a million blobs and nothing else. What changes it must use a copy.
-func (b *bench) million() (tree.Dir, error) {
-	dir := tree.Dir(b.Dir + "/index")
+// million is a program's directory with the index of a million blobs and nothing else. What changes it must use a copy.
+// With -against there are files, and fewer of them.
+func (b *bench) million(p program) (tree.Dir, error) {
+	dir := tree.Dir(p.own(b.Dir + "/index"))
 	if _, err := os.Stat(dir.Index()); err == nil {
 		return dir, nil
 	}
-	return dir, stores.Index(b.ctx, dir, shapeOf(b.Scale.index), monthly)
+	return dir, b.indexed(p, string(dir), shapeOf(b.indexedBlobs()), monthly)
 }
 
-func gcNothing(b *bench, r *report.Row) error {
-	dir, err := b.million()
-	if err != nil {
-		return err
+// beside holds a directory as a server does that has nothing to do.
+func (b *bench) beside(p program, dir tree.Dir) (release func() error, err error) {
+	if b.Against == "" {
+		return stores.StandIn(b.ctx, dir)
 	}
-	release, err := stores.StandIn(b.ctx, dir)
+	s, err := b.serve(p, string(dir), open, "--cache.grace", adoptGrace.String())
 	if err != nil {
-		return err
+		return nil, err
+	}
+	return s.stop, nil
+}
+
+func gcNothing(b *bench, r *report.Row) (err error) {
+	dirs := map[program]string{}
+	for _, p := range b.programs() {
+		dir, merr := b.million(p)
+		if merr != nil {
+			return merr
+		}
+		release, merr := b.beside(p, dir)
+		if merr != nil {
+			return merr
+		}
+		defer func() { err = errors.Join(err, release()) }()
+		dirs[p] = string(dir)
 	}
 	const who = "dcs gc"
-	err = b.rounds([]string{who}, func(int, string) error {
-		u, removed, err := b.gc(string(dir), "60d")
+	err = rounds(b, b.programs(), func(_ int, p program) error {
+		u, removed, err := p.gc(dirs[p], "60d")
 		if removed != 0 {
 			err = errors.Join(err, fmt.Errorf("%d blobs were removed", removed))
 		}
-		r.Add(who, "run", cost(1, u))
+		r.Add(p.as(who), "run", cost(1, u))
 		return err
 	})
 	r.AtMost(0.3, " s", "CPU", r.Of(who).CPU())
 	r.AtMost(64, " MB", "memory", r.Of(who).Peak()/1e6)
-	r.Notes = append(r.Notes, fmt.Sprintf("an index of %d blobs, held as by a server beside it", b.Scale.index))
-	return errors.Join(err, release())
+	r.Notes = append(r.Notes, fmt.Sprintf("an index of %d blobs, held as by a server beside it", b.indexedBlobs()))
+	return err
 }
 
 // aged is a store in which something is left to be removed in each round: behind the images that stay, groups of images
 // of which each was last used some days before the one after it.
 type aged struct {
+	program
 	dir    string
 	stay   int // blobs
 	remove int // blobs of one group
@@ -86,24 +105,37 @@ const (
 	apart    = 10 * day  // between two groups
 )
 
-func (b *bench) aged(name string, stay, remove, groups int) (*aged, error) {
-	dir, err := b.sub(name)
+func (b *bench) aged(p program, name string, stay, remove, groups int) (*aged, error) {
+	dir, err := b.sub(p.own(name))
 	if err != nil {
 		return nil, err
 	}
-	a := &aged{dir: dir, stay: stay, remove: remove, groups: groups}
+	a := &aged{program: p, dir: dir, stay: stay, remove: remove, groups: groups}
 	shape := shapeOf(stay)
 	kept := shape.Images
 	shape.Images += groups * remove / shape.Own()
-	if err := stores.Disk(tree.Dir(dir), shape); err != nil {
-		return nil, err
-	}
-	return a, stores.Index(b.ctx, tree.Dir(dir), shape, func(i int) time.Duration {
+	ages := func(i int) time.Duration {
 		if i < kept {
 			return monthly(i)
 		}
 		return a.age((i - kept) * shape.Own() / remove)
-	})
+	}
+	if b.Against != "" {
+		return a, b.adopted(p, dir, shape, ages)
+	}
+	if err := stores.Disk(tree.Dir(dir), shape); err != nil {
+		return nil, err
+	}
+	return a, stores.Index(b.ctx, tree.Dir(dir), shape, ages)
+}
+
+// serve serves the store, as long as its groups are removed.
+func (a *aged) serve(b *bench) (*server, error) {
+	flags := []string{open, "--cache.ttl", "0"}
+	if b.Against != "" {
+		flags = append(flags, "--cache.grace", adoptGrace.String())
+	}
+	return b.serve(a.program, a.dir, flags...)
 }
 
 // age is that of a group.
@@ -118,12 +150,12 @@ func (a *aged) ttl() string {
 	return fmt.Sprintf("%.0fh", ttl.Hours())
 }
 
-func (b *bench) removeGroup(r *report.Row, a *aged, who string) error {
-	u, removed, err := b.gc(a.dir, a.ttl())
+func removeGroup(r *report.Row, a *aged, who string) error {
+	u, removed, err := a.gc(a.dir, a.ttl())
 	if err == nil && removed != a.remove {
-		err = fmt.Errorf("%s removed %d blobs, want %d", who, removed, a.remove)
+		err = fmt.Errorf("%s removed %d blobs, want %d", a.as(who), removed, a.remove)
 	}
-	r.Add(who, "blob", cost(float64(removed), u))
+	r.Add(a.as(who), "blob", cost(float64(removed), u))
 	return err
 }
 
@@ -133,56 +165,76 @@ func gcRemove(b *bench, r *report.Row) error {
 	var beside, alone, offline report.Line
 	beside.Name, alone.Name, offline.Name = "dcs gc, beside a server", "dcs gc, no server", "stock garbage-collect -m"
 	for _, size := range b.Scale.stores {
-		stay := max(size-b.Rounds*b.Scale.remove, b.Scale.remove) // half of the rounds before the store has its size, half after
-		a, err := b.aged(fmt.Sprint("store-", size), stay, b.Scale.remove, 2*b.Rounds)
-		if err != nil {
-			return err
+		// half of the rounds before the store has its size, half after
+		stay := max(size-b.Rounds*b.Scale.remove, b.Scale.remove)
+		var all []*aged
+		for _, p := range b.programs() {
+			a, err := b.aged(p, fmt.Sprint("store-", size), stay, b.Scale.remove, 2*b.Rounds)
+			if err != nil {
+				return err
+			}
+			all = append(all, a)
 		}
-		if err := b.gcStore(r, a, size); err != nil {
+		if err := b.gcStores(r, all, size); err != nil {
 			return err
 		}
 		for _, l := range []*report.Line{&beside, &alone, &offline} {
 			l.Points = append(l.Points, report.Point{X: float64(size), Y: r.Of(on(l.Name, size)).Seconds()})
 		}
-		if err := os.RemoveAll(a.dir); err != nil {
-			return err
+		for _, a := range all {
+			if err := os.RemoveAll(a.dir); err != nil {
+				return err
+			}
 		}
 	}
 	small, large := b.Scale.stores[0], b.Scale.stores[len(b.Scale.stores)-1]
 	for _, l := range []report.Line{beside, alone} {
 		s := r.Of(on(l.Name, large))
-		r.AtMost(1.5, "x", l.Name+fmt.Sprintf(": CPU, %d blobs beside %d", large, small), s.CPU()/r.Of(on(l.Name, small)).CPU())
-		r.AtMost(1.5, "x", l.Name+fmt.Sprintf(": time, %d blobs beside %d", large, small), s.Seconds()/r.Of(on(l.Name, small)).Seconds())
-		r.AtLeast(100, "x", l.Name+": as fast as stock's garbage-collect -m", r.Of(on(offline.Name, large)).Seconds()/s.Seconds())
+		r.AtMost(1.5, "x", l.Name+fmt.Sprintf(": CPU, %d blobs beside %d", large, small),
+			s.CPU()/r.Of(on(l.Name, small)).CPU())
+		r.AtMost(1.5, "x", l.Name+fmt.Sprintf(": time, %d blobs beside %d", large, small),
+			s.Seconds()/r.Of(on(l.Name, small)).Seconds())
+		r.AtLeast(100, "x", l.Name+": as fast as stock's garbage-collect -m",
+			r.Of(on(offline.Name, large)).Seconds()/s.Seconds())
 	}
-	b.chart = &report.Chart{Title: fmt.Sprintf("Time to remove %d blobs", b.Scale.remove), X: "blobs in the store", Y: "seconds",
+	b.chart = &report.Chart{Title: fmt.Sprintf("Time to remove %d blobs", b.Scale.remove), X: "blobs in the store",
+		Y:     "seconds",
 		Lines: []report.Line{offline, alone, beside}}
 	return nil
 }
 
 func on(who string, size int) string { return fmt.Sprintf("%s, %d blobs", who, size) }
 
-func (b *bench) gcStore(r *report.Row, a *aged, size int) error {
-	// A start and a clean stop first, as in the life of any store.
-	s, err := b.dcs(a.dir, open, "--cache.ttl", "0")
+// gcStores removes groups from the same store of each program.
+func (b *bench) gcStores(r *report.Row, all []*aged, size int) error {
+	var servers []*server
+	for _, a := range all { // a start and a clean stop first, as in the life of any store
+		s, err := a.serve(b)
+		if err != nil {
+			return err
+		}
+		if err := s.stop(); err != nil {
+			return err
+		}
+		if s, err = a.serve(b); err != nil {
+			return err
+		}
+		servers = append(servers, s)
+	}
+	remove := func(who string) error {
+		return rounds(b, all, func(_ int, a *aged) error { return removeGroup(r, a, on(who, size)) })
+	}
+	err := remove("dcs gc, beside a server")
+	for _, s := range servers {
+		err = errors.Join(err, s.stop())
+	}
 	if err != nil {
 		return err
 	}
-	if err := s.stop(); err != nil {
+	if err := b.stockGC(r, all[0].dir, on("stock garbage-collect -m", size)); err != nil { // which changes nothing
 		return err
 	}
-	if s, err = b.dcs(a.dir, open, "--cache.ttl", "0"); err != nil {
-		return err
-	}
-	one := []string{""}
-	err = b.rounds(one, func(int, string) error { return b.removeGroup(r, a, on("dcs gc, beside a server", size)) })
-	if err := errors.Join(err, s.stop()); err != nil {
-		return err
-	}
-	if err := b.stockGC(r, a.dir, on("stock garbage-collect -m", size)); err != nil { // which changes nothing
-		return err
-	}
-	return b.rounds(one, func(int, string) error { return b.removeGroup(r, a, on("dcs gc, no server", size)) })
+	return remove("dcs gc, no server")
 }
 
 // longStockGC is from where on one round of stock's garbage collection has to do, since it takes a minute.

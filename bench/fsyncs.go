@@ -16,14 +16,14 @@ import (
 // tracedBlobs are enough for what happens now and then, such as a checkpoint of the index, to show as a fraction.
 const tracedBlobs = 60
 
-// pushFsync counts the calls under strace, which slows everything down: nothing is timed here. What a server syncs when it
-// starts and stops is counted first, and taken off.
+// pushFsync counts the calls under strace, which slows everything down: nothing is timed here. What a server syncs when
+// it starts and stops is counted first, and taken off.
 func pushFsync(b *bench, r *report.Row) error {
 	if _, err := exec.LookPath("strace"); err != nil {
 		r.Notes = append(r.Notes, "strace is not there: nothing was counted")
 		return nil
 	}
-	for _, name := range []string{dcs, stock} {
+	for _, name := range b.withBefore(dcs, stock) {
 		none, err := b.traced(name, func(string) error { return nil })
 		if err != nil {
 			return err
@@ -33,7 +33,9 @@ func pushFsync(b *bench, r *report.Row) error {
 			return err
 		}
 		perBlob := float64(some-none) / tracedBlobs
-		r.Notes = append(r.Notes, fmt.Sprintf("%s: %.1f fsyncs for each new blob (one client, POST, PATCH, PUT), %d for a start and a stop", name, perBlob, none))
+		r.Notes = append(r.Notes, fmt.Sprintf(
+			"%s: %.1f fsyncs for each new blob (one client, POST, PATCH, PUT), %d for a start and a stop",
+			name, perBlob, none))
 		if name == dcs {
 			r.AtMost(5, "", "fsyncs for each new blob", perBlob)
 		}
@@ -64,8 +66,8 @@ func (b *bench) traced(name string, work func(addr string) error) (fsyncs int, e
 	defer os.RemoveAll(dir)
 	var cmd *exec.Cmd
 	var addr string
-	if name == dcs {
-		cmd, addr, _, err = b.dcsCommand(dir, open)
+	if p, who := b.called(name); who == dcs {
+		cmd, addr, _, err = p.command(dir, open)
 	} else {
 		cmd, addr, err = b.stockCommand(dir, "")
 	}

@@ -50,7 +50,16 @@ func (b *bench) library() (*library, error) {
 		return nil, err
 	}
 	b.images = l
-	return l, link(dir, l.twin)
+	copies := []string{l.twin}
+	if b.Against != "" {
+		copies = append(copies, program{before: true}.own(l.dir), program{before: true}.own(l.twin))
+	}
+	for _, to := range copies { // before a server makes an index in the first
+		if err := link(dir, to); err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
 }
 
 // addLarge adds a blob of noise to the first repository.
@@ -72,7 +81,8 @@ func (l *library) addLarge(size int64) error {
 			return err
 		}
 	}
-	l.large = load.Request{Method: "GET", Path: "/v2/" + repo + "/blobs/" + d.String(), Length: size, Digest: d}.Prepare()
+	l.large = load.Request{Method: "GET", Path: "/v2/" + repo + "/blobs/" + d.String(), Length: size,
+		Digest: d}.Prepare()
 	return errors.Join(
 		os.Rename(tmp, blob),
 		os.WriteFile(layer, []byte(d), 0o644))
@@ -97,10 +107,12 @@ func link(from, to string) error {
 
 // accept is what docker sends when it asks for a manifest, to every server alike.
 const accept = "Accept: application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, " +
-	"application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json\r\n"
+	"application/vnd.docker.distribution.manifest.v2+json, " +
+	"application/vnd.docker.distribution.manifest.list.v2+json\r\n"
 
 func blobRequest(method, repo string, b stores.Blob) load.Request {
-	return load.Request{Method: method, Path: "/v2/" + repo + "/blobs/" + b.Digest.String(), Length: int64(len(b.Data)), Digest: b.Digest}
+	return load.Request{Method: method, Path: "/v2/" + repo + "/blobs/" + b.Digest.String(), Length: int64(len(b.Data)),
+		Digest: b.Digest}
 }
 
 func manifestRequest(method string, im stores.Image, reference string) load.Request {
@@ -146,7 +158,7 @@ func wholeImage(im stores.Image) []load.Request {
 	return all
 }
 
-// loggedIn is what is asked, by somebody who has a password.
+// loggedIn makes the same requests with a password.
 func loggedIn(requests []load.Request) []load.Request {
 	all := make([]load.Request, len(requests))
 	for i, r := range requests {

@@ -23,30 +23,43 @@ var listings = []row{
 // inspect lists the index of images of eleven layers, of which a hundred images share three.
 func inspect(b *bench, r *report.Row) error {
 	shape := stores.Shape{Repositories: 1000, Layers: 8, Shared: 3, Sharers: 100, Untagged: 2}
-	shape.Images = b.Scale.index / shape.Own()
-	dir := tree.Dir(b.Dir + "/inspect")
-	if err := stores.Index(b.ctx, dir, shape, monthly); err != nil {
-		return err
+	shape.Images = b.indexedBlobs() / shape.Own()
+	dirs := map[program]string{}
+	for _, p := range b.programs() {
+		dirs[p] = p.own(b.Dir + "/inspect")
+		if err := b.indexed(p, dirs[p], shape, monthly); err != nil {
+			return err
+		}
 	}
-	listings := []string{
+	type listing struct {
+		program
+		args string
+	}
+	var all []listing
+	for _, args := range []string{
 		"--limit 50", "--images --limit 50 --format csv", "--tags --limit 50 --format csv",
-		"--format json", "--format csv", "--format table", "--images --format json", "--tags --format json", "--histogram",
+		"--format json", "--format csv", "--format table",
+		"--images --format json", "--tags --format json", "--histogram",
+	} {
+		for _, p := range b.programs() {
+			all = append(all, listing{p, args})
+		}
 	}
-	first := map[string][]float64{}
-	err := b.rounds(listings, func(_ int, args string) error {
-		f, sample, err := b.list(string(dir), strings.Fields(args))
-		first[args] = append(first[args], f.Seconds())
-		r.Add("inspect "+args, "run", sample)
+	first := map[listing][]float64{}
+	err := rounds(b, all, func(_ int, l listing) error {
+		f, sample, err := l.list(dirs[l.program], strings.Fields(l.args))
+		first[l] = append(first[l], f.Seconds())
+		r.Add(l.as("inspect "+l.args), "run", sample)
 		return err
 	})
-	for _, args := range listings {
-		r.Notes = append(r.Notes, fmt.Sprintf("%s: first row after %.2f s", args, report.Median(first[args])))
+	for _, l := range all {
+		r.Notes = append(r.Notes, fmt.Sprintf("%s: first row after %.2f s", l.as(l.args), report.Median(first[l])))
 	}
 	return err
 }
 
 // list runs dcs inspect, and returns when its first row came.
-func (b *bench) list(dir string, args []string) (first time.Duration, sample report.Sample, err error) {
+func (p program) list(dir string, args []string) (first time.Duration, sample report.Sample, err error) {
 	out, in := io.Pipe()
 	rows := make(chan error, 1)
 	began := time.Now()
@@ -63,7 +76,7 @@ func (b *bench) list(dir string, args []string) (first time.Duration, sample rep
 			return err
 		}()
 	}()
-	u, err := process.Measure(in, b.DCS, append([]string{"inspect", "--storage.directory", dir}, args...)...)
+	u, err := process.Measure(in, p.path, append([]string{"inspect", "--storage.directory", dir}, args...)...)
 	in.Close()
 	if rerr := <-rows; err == nil {
 		err = rerr
@@ -79,11 +92,11 @@ func rebuild(b *bench, r *report.Row) error {
 		return err
 	}
 	who := on("dcs serve", size)
-	return b.rounds([]string{who}, func(int, string) (err error) {
+	return rounds(b, b.programs(), func(_ int, p program) (err error) {
 		if err := os.RemoveAll(dir.Metadata()); err != nil {
 			return err
 		}
-		cmd, addr, _, err := b.dcsCommand(string(dir), open)
+		cmd, addr, _, err := p.command(string(dir), open)
 		if err != nil {
 			return err
 		}
@@ -93,13 +106,7 @@ func rebuild(b *bench, r *report.Row) error {
 			return err
 		}
 		defer s.end(&err)
-		err = s.proc.Await(time.Hour, func() error {
-			if !strings.Contains(s.proc.Output(), "index matches the disk") {
-				return fmt.Errorf("no index yet")
-			}
-			return nil
-		})
-		if err != nil {
+		if err := s.awaitIndex(); err != nil {
 			return err
 		}
 		sample := report.Sample{Count: float64(size), Seconds: time.Since(began).Seconds()}
@@ -109,7 +116,7 @@ func rebuild(b *bench, r *report.Row) error {
 		}
 		sample.CPU = cpu.Seconds()
 		sample.Peak, err = s.proc.Peak()
-		r.Add(who, "blob", sample)
+		r.Add(p.as(who), "blob", sample)
 		return err
 	})
 }

@@ -1,9 +1,9 @@
 // Command bench measures dcs beside the stock registry, nginx and a bare Go handler. `make bench` runs it.
 //
-// Every server is a process of its own, started with an access log switched off and warm caches, and is asked the same by
-// the same client. The servers take turns within each round, so that what else the machine does hits all of them; every
-// figure is a median over the rounds, and a ratio is one of two medians of the same run. Nothing is asserted: the table has
-// marks. docs/performance.md has the figures and what they mean.
+// Every server is a process of its own, started with an access log switched off and warm caches, and is asked the same
+// by the same client. The servers take turns within each round, so that what else the machine does hits all of them;
+// every figure is a median over the rounds, and a ratio is one of two medians of the same run. Nothing is asserted: the
+// table has marks. docs/performance.md has the figures and what they mean.
 package main
 
 import (
@@ -35,6 +35,7 @@ type options struct {
 	Layer    int64         // of the large layer that is pushed, in bytes
 	Blob     int64         // of the large blob that is pulled, in bytes
 	DCS      string        // programs
+	Against  string        // the dcs that rows are compared with; empty: none
 	Registry string
 	Nginx    string
 	Dir      string // where stores are made, and removed at the end
@@ -51,6 +52,9 @@ func main() {
 			fail(http.ListenAndServe(os.Args[2], bareHandler()))
 		case "generate":
 			fail(generate(os.Args[2:]))
+			return
+		case "figures":
+			fail(figures(os.Stdout, os.Args[2]))
 			return
 		}
 	}
@@ -83,6 +87,7 @@ func parse(args []string) (o options, list bool, err error) {
 	f.Int64Var(&o.Layer, "layer", 1<<30, "`bytes` of the large layer that is pushed")
 	f.Int64Var(&o.Blob, "blob", 256<<20, "`bytes` of the large blob that is pulled")
 	f.StringVar(&o.DCS, "dcs", "bin/dcs", "`program`")
+	f.StringVar(&o.Against, "against", "", "`program`: another dcs, which takes turns on its own stores; empty is none")
 	f.StringVar(&o.Registry, "registry", "registry", "`program`: the stock registry, v3.1.2")
 	f.StringVar(&o.Nginx, "nginx", "nginx", "`program`")
 	f.StringVar(&o.Dir, "dir", "", "`directory` in which stores are made; empty is TMPDIR")
@@ -100,11 +105,14 @@ func parse(args []string) (o options, list bool, err error) {
 	if o.Doc != "" && o.Rows != nil {
 		return o, false, fmt.Errorf("a document wants the whole table: -doc without -rows")
 	}
+	if o.Doc != "" && o.Against != "" {
+		return o, false, fmt.Errorf("a document is about one dcs: -doc without -against")
+	}
 	o.Scale, err = scaleOf(*size)
 	return o, list, err
 }
 
-// generate makes a store for whoever wants one.
+// generate makes a store, or the index of one, in the directory that the arguments name.
 func generate(args []string) error {
 	f := flag.NewFlagSet("generate", flag.ContinueOnError)
 	blobs := f.Int("blobs", 100_000, "`number` of blobs")
@@ -159,7 +167,11 @@ func run(ctx context.Context, o options) (err error) {
 	if err := rep.Checks(os.Stdout); err != nil {
 		return err
 	}
-	return document(o.Doc, rep)
+	if err := document(o.Doc, rep); err != nil || o.Against == "" {
+		return err
+	}
+	fmt.Println()
+	return rep.Comparison(os.Stdout)
 }
 
 func write(path string, rep *report.Report) error {

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"slices"
 	"testing"
 
+	"github.com/jc-lab/docker-cache-server/bench/report"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -38,10 +40,30 @@ func TestRowsAreChosenByWholeNames(t *testing.T) {
 	if got := chosen(); len(got) != len(rows)-len(listings) {
 		t.Errorf("the table: %v", got)
 	}
-	for _, args := range [][]string{{"-rows", "("}, {"-scale", "2k"}, {"-rows", "get-blob", "-doc", "docs"}, {"-rounds", "x"}} {
+	for _, args := range [][]string{{"-rows", "("}, {"-scale", "2k"}, {"-rows", "get-blob", "-doc", "docs"},
+		{"-against", "dcs", "-doc", "docs"}, {"-rounds", "x"}} {
 		if _, _, err := parse(args); err == nil {
 			t.Errorf("%v: no error", args)
 		}
+	}
+}
+
+func TestAnotherDCSTakesTurnsWithThisOne(t *testing.T) {
+	b := &bench{options: options{DCS: "new", Against: "old"}}
+	names := b.withBefore(dcs, stock, dcsLogin)
+	if want := []string{dcs, report.Before + dcs, stock, dcsLogin, report.Before + dcsLogin}; !slices.Equal(names,
+		want) {
+		t.Errorf("%q, want %q", names, want)
+	}
+	for _, p := range b.programs() {
+		named, who := b.called(p.as(dcs))
+		if named != p || who != dcs {
+			t.Errorf("%+v is called %q, which is %q of %+v", p, p.as(dcs), who, named)
+		}
+	}
+	b.Against = ""
+	if names := b.withBefore(dcs, stock); len(names) != 2 || len(b.programs()) != 1 {
+		t.Errorf("without another one: %q, %+v", names, b.programs())
 	}
 }
 

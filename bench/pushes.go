@@ -35,8 +35,8 @@ func (b *bench) pusher(name string) (s *server, end func() error, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if name == dcs {
-		s, err = b.dcs(dir, open)
+	if p, who := b.called(name); who == dcs {
+		s, err = b.serve(p, dir, open)
 	} else {
 		s, err = b.stock(dir, "")
 	}
@@ -45,7 +45,8 @@ func (b *bench) pusher(name string) (s *server, end func() error, err error) {
 
 func pushSmall(b *bench, r *report.Row) (err error) {
 	servers := map[string]*server{}
-	for _, name := range []string{dcs, stock} {
+	names := b.withBefore(dcs, stock)
+	for _, name := range names {
 		s, end, perr := b.pusher(name)
 		if perr != nil {
 			return perr
@@ -53,7 +54,7 @@ func pushSmall(b *bench, r *report.Row) (err error) {
 		defer func() { err = errors.Join(err, end()) }()
 		servers[name] = s
 	}
-	err = b.rounds([]string{dcs, stock}, func(round int, name string) error {
+	err = rounds(b, names, func(round int, name string) error {
 		syscall.Sync() // what the other one left to be written is not this one's
 		sample, err := charged(servers[name], true, func() (report.Sample, error) {
 			return pushFor(servers[name].addr, 3*b.For, round)
@@ -74,10 +75,11 @@ func pushFor(addr string, d time.Duration, round int) (report.Sample, error) {
 	var pushing sync.WaitGroup
 	for client := range pushClients {
 		pushing.Go(func() {
-			errs[client] = pushImages(addr, client, func(n int) bool { return time.Since(start) < d }, func(n int) stores.Image {
-				count.Add(1)
-				return pushed.Image((round*pushClients+client)*1_000_000 + n)
-			})
+			errs[client] = pushImages(addr, client, func(n int) bool { return time.Since(start) < d },
+				func(n int) stores.Image {
+					count.Add(1)
+					return pushed.Image((round*pushClients+client)*1_000_000 + n)
+				})
 		})
 	}
 	pushing.Wait()
@@ -114,8 +116,8 @@ func pushLarge(b *bench, r *report.Row) error {
 		round   = -1
 		content *large
 	)
-	err := b.rounds([]string{dcs, stock}, func(now int, name string) error {
-		if now != round { // the same bytes for both
+	err := rounds(b, b.withBefore(dcs, stock), func(now int, name string) error {
+		if now != round { // the same bytes for all
 			round, content = now, newLarge(b.Layer, uint64(now))
 		}
 		s, end, err := b.pusher(name)
@@ -132,7 +134,8 @@ func pushLarge(b *bench, r *report.Row) error {
 	return err
 }
 
-// large is a layer that is too large to be kept: one block of noise over and over, behind a first one that makes it new.
+// large is a layer that is too large to be kept: one block of noise over and over, behind a first one that makes it
+// new.
 type large struct {
 	size         int64
 	first, block []byte // chunks, ready for the wire

@@ -27,7 +27,8 @@ var reads = []row{
 	{name: "head-manifest-tag", what: "HEAD manifest by tag", measure: against(5, byTag("HEAD"), 1)},
 	{name: "get-manifest-digest", what: "GET manifest by digest", measure: against(5, byDigest("GET"), 1)},
 	{name: "head-manifest-digest", what: "HEAD manifest by digest", measure: against(5, byDigest("HEAD"), 1)},
-	{name: "whole-image", what: "whole image: GET manifest, HEAD and GET of 6 small blobs", measure: against(10, wholeImage, 13)},
+	{name: "whole-image", what: "whole image: GET manifest, HEAD and GET of 6 small blobs",
+		measure: against(10, wholeImage, 13)},
 	{name: "get-blob-large", what: "GET blob 256 MiB, 4 connections", measure: getLarge},
 	{name: "auth-get-blob", what: "GET blob 4 KiB with Basic auth", measure: withLogin(blobs("GET"), 1)},
 	{name: "auth-head-blob", what: "HEAD blob with Basic auth", measure: withLogin(blobs("HEAD"), 1)},
@@ -49,13 +50,13 @@ func (b *bench) reader(name string) (*server, error) {
 		return nil, err
 	}
 	var s *server
-	switch name {
+	switch p, who := b.called(name); who {
 	case dcs:
-		s, err = b.dcs(l.dir, open)
+		s, err = b.serve(p, p.own(l.dir), open)
 	case stock:
 		s, err = b.stock(l.dir, "")
 	case dcsLogin:
-		s, err = b.dcs(l.twin, "--auth.htpasswd", htpasswd)
+		s, err = b.serve(p, p.own(l.twin), "--auth.htpasswd", htpasswd)
 	case stockLogin:
 		s, err = b.stock(l.dir, "auth: {htpasswd: {realm: bench, path: "+htpasswd+"}}\n")
 	case nginx:
@@ -83,6 +84,7 @@ const warmTime = 3 * time.Second
 
 func (b *bench) read(r *report.Row, what reading, servers ...string) error {
 	asked := map[string][]load.Request{}
+	servers = b.withBefore(servers...)
 	if _, err := exec.LookPath(b.Nginx); err != nil {
 		servers = slices.DeleteFunc(servers, func(name string) bool { return name == nginx })
 		r.Notes = append(r.Notes, "nginx is not there")
@@ -93,7 +95,7 @@ func (b *bench) read(r *report.Row, what reading, servers ...string) error {
 			return err
 		}
 		asked[name] = what.requests
-		if name == dcsLogin || name == stockLogin {
+		if _, who := b.called(name); who == dcsLogin || who == stockLogin {
 			asked[name] = loggedIn(what.requests)
 		}
 		if name == handler { // which has no content: only its length is looked at
@@ -103,7 +105,7 @@ func (b *bench) read(r *report.Row, what reading, servers ...string) error {
 			return err
 		}
 	}
-	return b.rounds(servers, func(_ int, name string) error {
+	return rounds(b, servers, func(_ int, name string) error {
 		s := b.servers[name]
 		loop := load.Loop{Addr: s.addr, Plans: load.Spread(asked[name], what.conns, what.session), For: b.For}
 		if what.count > 0 {
@@ -142,7 +144,8 @@ func timed(l load.Loop) (report.Sample, error) {
 }
 
 func sampleOf(s load.Sample) report.Sample {
-	return report.Sample{Count: float64(s.Requests), Bytes: s.Bytes, Seconds: s.Elapsed.Seconds(), P50: s.P50.Seconds(), P99: s.P99.Seconds()}
+	return report.Sample{Count: float64(s.Requests), Bytes: s.Bytes, Seconds: s.Elapsed.Seconds(), P50: s.P50.Seconds(),
+		P99: s.P99.Seconds()}
 }
 
 func getBlob(b *bench, r *report.Row) error {
@@ -150,7 +153,8 @@ func getBlob(b *bench, r *report.Row) error {
 	if err != nil {
 		return err
 	}
-	if err := b.read(r, reading{asking(l.images, blobs("GET")), 1, connections, 0}, dcs, stock, nginx, handler); err != nil {
+	if err := b.read(r, reading{asking(l.images, blobs("GET")), 1, connections, 0}, dcs, stock, nginx,
+		handler); err != nil {
 		return err
 	}
 	perCPU := r.Of(dcs).PerCPU()
@@ -195,7 +199,8 @@ func withLogin(of func(stores.Image) []load.Request, session int) func(*bench, *
 		if err != nil {
 			return err
 		}
-		if err := b.read(r, reading{asking(l.images, of), session, connections, 0}, dcsLogin, dcs, stockLogin); err != nil {
+		if err := b.read(r, reading{asking(l.images, of), session, connections, 0}, dcsLogin, dcs,
+			stockLogin); err != nil {
 			return err
 		}
 		perCPU := r.Of(dcsLogin).PerCPU()

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -35,7 +36,7 @@ func (s *server) stop() error {
 // end stops a server that one row used. It is deferred.
 func (s *server) end(err *error) { *err = errors.Join(*err, s.stop()) }
 
-// freeAddr returns an address of the loopback interface that nobody listens on.
+// freeAddr returns an address of the loopback interface on which no process listens.
 func freeAddr() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -65,8 +66,8 @@ func started(cmd *exec.Cmd, addr string) (*server, error) {
 	return &server{proc: p, addr: addr}, nil
 }
 
-// dcsCommand is the command that serves a directory. The cleaner is off: what it would do is measured by itself.
-func (b *bench) dcsCommand(dir string, flags ...string) (cmd *exec.Cmd, addr, debug string, err error) {
+// command is the command that serves a directory. The cleaner is off: what it would do is measured by itself.
+func (p program) command(dir string, flags ...string) (cmd *exec.Cmd, addr, debug string, err error) {
 	if addr, err = freeAddr(); err != nil {
 		return nil, "", "", err
 	}
@@ -74,16 +75,18 @@ func (b *bench) dcsCommand(dir string, flags ...string) (cmd *exec.Cmd, addr, de
 		return nil, "", "", err
 	}
 	host, port, _ := net.SplitHostPort(addr)
-	args := []string{"serve", "--storage.directory", dir, "--server.address", host, "--server.port", port, "--debug.address", debug,
+	args := []string{"serve", "--storage.directory", dir, "--server.address", host, "--server.port", port,
+		"--debug.address", debug,
 		"--log.access=false", "--cache.cleanup_interval", "0"}
-	return exec.Command(b.DCS, append(args, flags...)...), addr, debug, nil
+	return exec.Command(p.path, append(args, flags...)...), addr, debug, nil
 }
 
 const open = "--auth.enabled=false"
 
-// dcs serves a directory, and returns once the server has nothing to do any more: its index is compared with the disk.
-func (b *bench) dcs(dir string, flags ...string) (*server, error) {
-	cmd, addr, debug, err := b.dcsCommand(dir, flags...)
+// serve serves a directory, and returns once the server has nothing to do any more: its index is compared with the
+// disk.
+func (b *bench) serve(p program, dir string, flags ...string) (*server, error) {
+	cmd, addr, debug, err := p.command(dir, flags...)
 	if err != nil {
 		return nil, err
 	}
@@ -93,6 +96,19 @@ func (b *bench) dcs(dir string, flags ...string) (*server, error) {
 	}
 	s.debug, s.clean = debug, true
 	return s, s.proc.Settle(time.Second, 10*time.Minute)
+}
+
+// indexed is what the log says of a comparison that is done, in the words of this version and of earlier ones.
+var indexed = regexp.MustCompile("index (matches|is in line with) the disk")
+
+// awaitIndex returns when the index is compared with the disk.
+func (s *server) awaitIndex() error {
+	return s.proc.Await(time.Hour, func() error {
+		if !indexed.MatchString(s.proc.Output()) {
+			return errors.New("no index yet")
+		}
+		return nil
+	})
 }
 
 const stockConfig = `version: 0.1
@@ -150,7 +166,8 @@ http {
   tcp_nopush on;
   keepalive_requests 1000000000;
   default_type application/octet-stream;
-  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; 
+  scgi_temp_path scgi;
   server {
     listen ADDRESS;
     location ~ "^/v2/.+/blobs/sha256:((..).*)$" { alias DIRECTORY/docker/registry/v2/blobs/sha256/$2/$1/data; }

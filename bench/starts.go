@@ -20,20 +20,25 @@ var starts = []row{
 	{name: "index-size", what: "index size", measure: indexSize},
 }
 
-// start measures a start and the memory that an idle server has, on an index alone: each round has its own copy, since a
-// server that compares it with the disk will find nothing there.
+// start measures a start and the memory that an idle server has, on an index alone: each round has its own copy, since
+// a server that compares it with the disk will find nothing there.
 func start(b *bench, r *report.Row) error {
-	dir, err := b.million()
-	if err != nil {
-		return err
-	}
 	const who = "dcs serve"
-	err = b.rounds([]string{who}, func(round int, _ string) error {
+	err := rounds(b, b.programs(), func(round int, p program) error {
+		dir, err := b.million(p)
+		if err != nil {
+			return err
+		}
+		if b.Against != "" { // it finds all there
+			sample, err := startOn(p, string(dir))
+			r.Add(p.as(who), "start", sample)
+			return err
+		}
 		own := tree.Dir(fmt.Sprint(b.Dir, "/start-", round))
 		if err := copyIndex(dir, own); err != nil {
 			return err
 		}
-		sample, err := b.startOn(string(own))
+		sample, err := startOn(p, string(own))
 		r.Add(who, "start", sample)
 		return errors.Join(err, os.RemoveAll(string(own)))
 	})
@@ -46,18 +51,18 @@ func start(b *bench, r *report.Row) error {
 const idleTime = time.Minute
 
 // startOn starts a server. The peak of the sample is what it has when it is idle, the CPU what it took to get there.
-func (b *bench) startOn(dir string) (sample report.Sample, err error) {
-	cmd, _, debug, err := b.dcsCommand(dir, open)
+func startOn(p program, dir string) (sample report.Sample, err error) {
+	cmd, _, debug, err := p.command(dir, open)
 	if err != nil {
 		return sample, err
 	}
 	began := time.Now()
-	p, err := process.Start(cmd)
+	s, err := process.Start(cmd)
 	if err != nil {
 		return sample, err
 	}
-	defer p.Stop()
-	err = p.Await(10*time.Minute, func() error {
+	defer s.Stop()
+	err = s.Await(10*time.Minute, func() error {
 		resp, err := http.Get("http://" + debug + "/readyz")
 		if err != nil {
 			return err
@@ -69,15 +74,15 @@ func (b *bench) startOn(dir string) (sample report.Sample, err error) {
 		return nil
 	})
 	sample.Count, sample.Seconds = 1, time.Since(began).Seconds()
-	if err := errors.Join(err, p.Settle(2*time.Second, idleTime)); err != nil {
+	if err := errors.Join(err, s.Settle(2*time.Second, idleTime)); err != nil {
 		return sample, err
 	}
-	cpu, err := p.CPU()
+	cpu, err := s.CPU()
 	if err != nil {
 		return sample, err
 	}
 	sample.CPU = cpu.Seconds()
-	sample.Peak, err = p.RSS()
+	sample.Peak, err = s.RSS()
 	return sample, err
 }
 
@@ -115,16 +120,21 @@ func copyFile(to, from string) error {
 }
 
 func indexSize(b *bench, r *report.Row) error {
-	dir, err := b.million()
-	if err != nil {
-		return err
+	for _, p := range b.programs() {
+		dir, err := b.million(p)
+		if err != nil {
+			return err
+		}
+		fi, err := os.Stat(dir.Index())
+		if err != nil {
+			return err
+		}
+		blobs := b.indexedBlobs()
+		if !p.before {
+			r.AtMost(400, " bytes", "per blob", float64(fi.Size())/float64(blobs))
+		}
+		r.Notes = append(r.Notes, p.as(fmt.Sprintf("%.0f MB for %d blobs in images of %d, all tagged",
+			float64(fi.Size())/1e6, blobs, shapeOf(blobs).Own())))
 	}
-	fi, err := os.Stat(dir.Index())
-	if err != nil {
-		return err
-	}
-	blobs := b.Scale.index
-	r.AtMost(400, " bytes", "per blob", float64(fi.Size())/float64(blobs))
-	r.Notes = append(r.Notes, fmt.Sprintf("%.0f MB for %d blobs in images of %d, all tagged", float64(fi.Size())/1e6, blobs, shapeOf(blobs).Own()))
 	return nil
 }

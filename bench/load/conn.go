@@ -1,8 +1,8 @@
 // Package load asks servers as fast as they answer, or at a fixed rate, and costs little itself.
 //
-// A connection writes a request that was put together beforehand, and of the answer reads the status and the length. Bodies
-// are counted, not looked at; large ones are dropped inside the kernel (MSG_TRUNC). So on a machine of two cores it is the
-// server that is measured. That the bytes are the right ones says Verify, before anything is timed.
+// A connection writes a request that was put together beforehand, and of the answer reads the status and the length.
+// Bodies are counted, not looked at; large ones are dropped inside the kernel (MSG_TRUNC). So on a machine of two cores
+// it is the server that is measured. That the bytes are the right ones says Verify, before anything is timed.
 package load
 
 import (
@@ -22,7 +22,7 @@ type Request struct {
 	Method, Path string
 	Header       string        // lines, each ended by CRLF
 	Length       int64         // of the body, also of a HEAD's
-	Digest       digest.Digest // of the body; empty: nobody knows
+	Digest       digest.Digest // of the body; empty: not known
 
 	wire []byte
 }

@@ -55,7 +55,8 @@ func serve(t *testing.T, content map[string][]byte) (addr string, asked *atomic.
 }
 
 func get(path string, data []byte) Request {
-	return Request{Method: "GET", Path: path, Header: "Accept: bytes\r\n", Length: int64(len(data)), Digest: digest.FromBytes(data)}.Prepare()
+	return Request{Method: "GET", Path: path, Header: "Accept: bytes\r\n", Length: int64(len(data)),
+		Digest: digest.FromBytes(data)}.Prepare()
 }
 
 func TestBodiesOfEverySizeAreReadToTheirEnd(t *testing.T) {
@@ -126,7 +127,8 @@ func TestAStallIsChargedToAllWhoWaited(t *testing.T) {
 	}))
 	defer s.Close()
 	plan := []Request{Request{Method: "GET", Path: "/"}.Prepare()}
-	got, err := Loop{Addr: s.Listener.Addr().String(), Plans: [][]Request{plan}, For: 300 * time.Millisecond, Rate: 100}.Run()
+	got, err := Loop{Addr: s.Listener.Addr().String(), Plans: [][]Request{plan}, For: 300 * time.Millisecond,
+		Rate: 100}.Run()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +193,8 @@ func TestPushSpeaksAsDockerDoes(t *testing.T) {
 	}
 	want := []string{
 		"HEAD /v2/app/blobs/" + d.String() + " 0 []", "POST /v2/app/blobs/uploads/ 0 []",
-		fmt.Sprint("PATCH /upload?_state=1 ", len(data), " [chunked]"), "PUT /upload?digest=" + strings.Replace(d.String(), ":", "%3A", 1) + " 0 []",
+		fmt.Sprint("PATCH /upload?_state=1 ", len(data), " [chunked]"), "PUT /upload?digest=" +
+			strings.Replace(d.String(), ":", "%3A", 1) + " 0 []",
 		"PUT /v2/app/manifests/v1 2 []",
 	}
 	if !slices.Equal(spoken, want) {

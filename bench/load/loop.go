@@ -12,8 +12,8 @@ type Loop struct {
 	Addr string
 	// Plans are the requests of each connection, in their order.
 	Plans [][]Request
-	// For is how long the connections go on, from the first to the last of their plan and over again. What is under way at
-	// the end is finished, and counted.
+	// For is how long the connections go on, from the first to the last of their plan and over again. What is under way
+	// at the end is finished, and counted.
 	For time.Duration
 	// Once ends a connection at the end of its plan, if For is not over before; For may then be 0.
 	Once bool
@@ -126,7 +126,7 @@ func (l Loop) over(now, end time.Time, done, planned int) bool {
 }
 
 // await returns when a request counts as made: when it was due, if the answer before it came too late, so that a server
-// that stalls is charged for all who would have asked meanwhile.
+// that stalls is charged for all requests that were due in that time.
 func await(due time.Time) time.Time {
 	if time.Until(due) <= 0 {
 		return due

@@ -66,7 +66,8 @@ func (p *Pusher) Blob(d digest.Digest, wire func(write func([]byte) error) error
 
 // Manifest puts a manifest under a tag.
 func (p *Pusher) Manifest(tag, mediaType string, data []byte) error {
-	h := head("PUT", "/v2/"+p.repo+"/manifests/"+tag, "Content-Type: "+mediaType+"\r\nContent-Length: "+strconv.Itoa(len(data))+"\r\n")
+	h := head("PUT", "/v2/"+p.repo+"/manifests/"+tag,
+		"Content-Type: "+mediaType+"\r\nContent-Length: "+strconv.Itoa(len(data))+"\r\n")
 	return p.ask(201, append(h, data...))
 }
 

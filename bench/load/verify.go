@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Verify asks everything once with an ordinary client, and looks at the digest of every body and at what the header says
-// about it. It warms the server's caches, too. It stops after a time, for servers that take long to let somebody in.
+// Verify asks everything once with an ordinary client, and looks at the digest of every body and at what the header
+// says about it. It warms the server's caches, too. It stops after a time, for servers whose logins take long.
 func Verify(addr string, requests []Request, atMost time.Duration) error {
 	client := &http.Client{Transport: &http.Transport{DisableCompression: true}}
 	defer client.CloseIdleConnections()

@@ -23,8 +23,8 @@ type Usage struct {
 // Verb is the argument by which a program hands itself over to Helper.
 const Verb = "measure"
 
-// Measure runs a program to its end. The kernel counts as a child's peak what its parent had when it was forked, so a small
-// process stands between: this program itself, which must call Helper when its first argument is Verb.
+// Measure runs a program to its end. The kernel counts as a child's peak what its parent had when it was forked, so a
+// small process stands between: this program itself, which must call Helper when its first argument is Verb.
 func Measure(stdout io.Writer, name string, args ...string) (u Usage, err error) {
 	self, err := os.Executable()
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 // tick is the unit of /proc/PID/stat: 1/USER_HZ, which is 100 on every Linux that Go runs on.
 const tick = 10 * time.Millisecond
 
-// parseStat returns the user and system time of a line of /proc/PID/stat. The second field is the name of the program in
-// parentheses, and may hold anything, so the fields are counted from the last of them.
+// parseStat returns the user and system time of a line of /proc/PID/stat. The second field is the name of the program
+// in parentheses, and may hold anything, so the fields are counted from the last of them.
 func parseStat(stat string) (time.Duration, error) {
 	_, rest, ok := cutLast(stat, ")")
 	fields := strings.Fields(rest)

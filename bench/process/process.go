@@ -45,7 +45,7 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 // Output is what it has written until now.
 func (p *Process) Output() string { return p.output.String() }
 
-// Await asks until the answer is nil. A process that ends meanwhile is an error.
+// Await asks until the answer is nil. A process that ends before that is an error.
 func (p *Process) Await(within time.Duration, ask func() error) error {
 	for end := time.Now().Add(within); ; time.Sleep(time.Millisecond) {
 		err := ask()

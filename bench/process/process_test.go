@@ -21,7 +21,8 @@ func TestTimesOfAProgramWithAnOddName(t *testing.T) {
 	if err != nil || cpu != 1750*time.Millisecond {
 		t.Errorf("%v, %v; want 1.75s, without what the children had", cpu, err)
 	}
-	for _, bad := range []string{"", "812 (dcs", "812 (dcs) R 1 2 3", "812 (dcs) R 1 812 812 0 -1 4194304 100 0 0 0 x 25 7 9"} {
+	for _, bad := range []string{"", "812 (dcs", "812 (dcs) R 1 2 3",
+		"812 (dcs) R 1 812 812 0 -1 4194304 100 0 0 0 x 25 7 9"} {
 		if _, err := parseStat(bad); err == nil {
 			t.Errorf("parseStat(%q): no error", bad)
 		}

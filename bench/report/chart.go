@@ -39,19 +39,25 @@ var colours = []string{"#0b6e4f", "#c1440e", "#1f4e8c", "#7a5195"} // legible on
 func (c Chart) SVG(w io.Writer) error {
 	xs, ys := c.axes()
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="13">`+"\n", width, height)
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d"`+
+		` font-family="sans-serif" font-size="13">`+
+		"\n", width, height)
 	fmt.Fprintf(&b, `<rect width="%d" height="%d" fill="white"/>`+"\n", width, height)
 	fmt.Fprintf(&b, `<text x="%d" y="26" font-size="16">%s</text>`+"\n", left, escape(c.Title))
 	for _, d := range xs.decades() {
 		x := xs.at(d)
-		fmt.Fprintf(&b, `<path d="M%.1f %d V%d" stroke="#ddd"/><text x="%.1f" y="%d" text-anchor="middle">%s</text>`+"\n", x, top, height-bottom, x, height-bottom+20, number(d))
+		fmt.Fprintf(&b, `<path d="M%.1f %d V%d" stroke="#ddd"/><text x="%.1f" y="%d" text-anchor="middle">%s</text>`+
+			"\n", x, top, height-bottom, x, height-bottom+20, number(d))
 	}
 	for _, d := range ys.decades() {
 		y := ys.at(d)
-		fmt.Fprintf(&b, `<path d="M%d %.1f H%d" stroke="#ddd"/><text x="%d" y="%.1f" text-anchor="end">%s</text>`+"\n", left, y, width-right, left-8, y+4, number(d))
+		fmt.Fprintf(&b, `<path d="M%d %.1f H%d" stroke="#ddd"/><text x="%d" y="%.1f" text-anchor="end">%s</text>`+"\n",
+			left, y, width-right, left-8, y+4, number(d))
 	}
-	fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="middle">%s</text>`+"\n", (left+width-right)/2, height-16, escape(c.X))
-	fmt.Fprintf(&b, `<text transform="translate(18 %d) rotate(-90)" text-anchor="middle">%s</text>`+"\n", (top+height-bottom)/2, escape(c.Y))
+	fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="middle">%s</text>`+"\n", (left+width-right)/2, height-16,
+		escape(c.X))
+	fmt.Fprintf(&b, `<text transform="translate(18 %d) rotate(-90)" text-anchor="middle">%s</text>`+"\n",
+		(top+height-bottom)/2, escape(c.Y))
 	for i, l := range c.Lines {
 		l.draw(&b, xs, ys, colours[i%len(colours)])
 	}
@@ -71,7 +77,8 @@ func (l Line) draw(b *strings.Builder, xs, ys axis, colour string) {
 		return
 	}
 	last := l.Points[len(l.Points)-1]
-	fmt.Fprintf(b, `<path d="%s" fill="none" stroke="%s" stroke-width="2"/><text x="%.1f" y="%.1f" fill="%s">%s</text>`+"\n",
+	fmt.Fprintf(b, `<path d="%s" fill="none" stroke="%s" stroke-width="2"/><text x="%.1f" y="%.1f" fill="%s">%s</text>`+
+		"\n",
 		strings.TrimSpace(path), colour, xs.at(last.X)+10, ys.at(last.Y)+4, colour, escape(l.Name))
 }
 

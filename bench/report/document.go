@@ -17,7 +17,8 @@ const (
 // ChartFile is where the chart is, beside the document.
 const ChartFile = "performance-expiry.svg"
 
-// Document writes the tables into a document, between the lines that mark their place. What people wrote around it stays.
+// Document writes the tables into a document, between the lines that mark their place. What people wrote around it
+// stays.
 func (r *Report) Document(path string) error {
 	doc, err := os.ReadFile(path)
 	if err != nil {

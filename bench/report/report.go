@@ -1,7 +1,7 @@
 // Package report says what was measured, and what it is held against.
 //
-// A Row is a line of the table: series of samples, one for each server and round, and the checks made of their medians. A
-// ratio is that of two medians of one run, since machines differ and days do too.
+// A Row is a line of the table: series of samples, one for each server and round, and the checks made of their medians.
+// A ratio is that of two medians of one run, since machines differ and days do too.
 package report
 
 import (

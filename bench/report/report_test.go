@@ -55,7 +55,9 @@ func TestWhatWasNotMeasuredIsNullInJSON(t *testing.T) {
 
 func TestNumbersHaveThreeDigits(t *testing.T) {
 	for x, want := range map[float64]string{
-		0: "0", 1: "1", 15: "15", 2.5: "2.5", 0.0314: "0.031", 1.234: "1.23", 12.34: "12.3", 123.4: "123", 12345.6: "12,346", 0.0000123: "1.2e-05", 100: "100",
+		0: "0", 1: "1", 15: "15", 2.5: "2.5", 0.0314: "0.031", 1.234: "1.23",
+		12.34: "12.3", 123.4: "123", 12345.6: "12,346",
+		0.0000123: "1.2e-05", 100: "100",
 	} {
 		if got := number(x); got != want {
 			t.Errorf("number(%v) = %s, want %s", x, got, want)
@@ -69,13 +71,16 @@ func TestNumbersHaveThreeDigits(t *testing.T) {
 func example() *Report {
 	row := &Row{Name: "get-blob", What: "GET blob 4 KiB"}
 	for i := range 3 {
-		row.Add("stock", "request", Sample{Count: 1000, Seconds: 1, CPU: 1 + float64(i), P50: 0.001, P99: 0.004, Peak: 100 << 20})
+		row.Add("stock", "request", Sample{Count: 1000, Seconds: 1, CPU: 1 + float64(i), P50: 0.001, P99: 0.004,
+			Peak: 100 << 20})
 		row.Add("dcs", "request", Sample{Count: 20_000, Seconds: 1, CPU: 1, P50: 0.0001, P99: 0.0004, Peak: 50 << 20})
 	}
 	row.AtLeast(15, "x", "of stock's requests per CPU second", row.Of("dcs").PerCPU()/row.Of("stock").PerCPU())
 	row.AtMost(2.5, "x", "of the bare handler's CPU", row.Of("bare").PerCPU()/row.Of("dcs").PerCPU())
-	return &Report{Began: time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC), Rounds: 3, Scale: "small", Machine: map[string]string{"cores": "2"}, Rows: []*Row{row},
-		Chart: &Chart{Title: "expiry & size", X: "blobs", Y: "s", Lines: []Line{{"dcs", []Point{{1e3, 0.1}, {1e5, 0.2}}}, {"stock", []Point{{1e3, 1}, {1e5, 54}}}, {"nobody", nil}}}}
+	return &Report{Began: time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC), Rounds: 3, Scale: "small",
+		Machine: map[string]string{"cores": "2"}, Rows: []*Row{row},
+		Chart: &Chart{Title: "expiry & size", X: "blobs", Y: "s", Lines: []Line{{"dcs",
+			[]Point{{1e3, 0.1}, {1e5, 0.2}}}, {"stock", []Point{{1e3, 1}, {1e5, 54}}}, {"nobody", nil}}}}
 }
 
 func TestTheTableSaysWhatIsMissed(t *testing.T) {
@@ -83,7 +88,8 @@ func TestTheTableSaysWhatIsMissed(t *testing.T) {
 	if err := example().Checks(&b); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"| GET blob 4 KiB | of stock's requests per CPU second | 40x", "| at least 15x | met", "| of the bare handler's CPU          | -", "**not measured**"} {
+	for _, want := range []string{"| GET blob 4 KiB | of stock's requests per CPU second | 40x", "| at least 15x | met",
+		"| of the bare handler's CPU          | -", "**not measured**"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.String())
 		}
@@ -104,7 +110,9 @@ func TestADocumentKeepsWhatPeopleWrote(t *testing.T) {
 			t.Fatal(err)
 		}
 		doc, _ := os.ReadFile(path)
-		if s := string(doc); !strings.HasPrefix(s, "# Performance\n"+begins) || !strings.HasSuffix(s, ends+"\nwhat limits it\n") || strings.Contains(s, "old") || !strings.Contains(s, "GET blob 4 KiB") {
+		if s := string(doc); !strings.HasPrefix(s, "# Performance\n"+begins) ||
+			!strings.HasSuffix(s, ends+"\nwhat limits it\n") ||
+			strings.Contains(s, "old") || !strings.Contains(s, "GET blob 4 KiB") {
 			t.Errorf("%s", s)
 		}
 		if once != nil && !bytes.Equal(once, doc) {
@@ -132,7 +140,8 @@ func TestTheChartIsXML(t *testing.T) {
 			t.Fatalf("%v in\n%s", err, b.String())
 		}
 	}
-	if s := b.String(); !strings.Contains(s, "expiry &amp; size") || strings.Contains(s, "NaN") || strings.Contains(s, "Inf") {
+	if s := b.String(); !strings.Contains(s, "expiry &amp; size") || strings.Contains(s, "NaN") ||
+		strings.Contains(s, "Inf") {
 		t.Error(s)
 	}
 }

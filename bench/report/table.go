@@ -36,7 +36,8 @@ func (c Check) figure() string {
 
 // Measurements prints the medians behind it.
 func (r *Report) Measurements(w io.Writer) error {
-	t := table{{"row", "who", "per s", "CPU s per 1,000", "CPU s per GiB", "MiB/s", "p50 ms", "p99 ms", "peak MiB", "s", "CPU s"}}
+	t := table{{"row", "who", "per s", "CPU s per 1,000", "CPU s per GiB", "MiB/s", "p50 ms", "p99 ms", "peak MiB", "s",
+		"CPU s"}}
 	for _, row := range r.Rows {
 		for i, s := range row.Series {
 			what := ""

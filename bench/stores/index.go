@@ -49,8 +49,8 @@ func Index(ctx context.Context, dir tree.Dir, s Shape, age func(image int) time.
 	return err
 }
 
-// transaction is how many rows are written at once. Together they are written in the order of their keys, or most of the time
-// would go into pages of the index that are read and written again and again.
+// transaction is how many rows are written at once. Together they are written in the order of their keys, or most of
+// the time would go into pages of the index that are read and written again and again.
 const transaction = 1_000_000
 
 type filler struct {
@@ -70,7 +70,8 @@ func (f *filler) image(im Image, at time.Time) error {
 		f.add(index.Adoption{Claim: index.Claim{Key: layout.BlobKey(b.Digest), Size: int64(len(b.Data))}, At: at})
 	}
 	f.add(index.Adoption{Claim: index.Claim{Key: layout.ManifestKey(im.Repository, m.Digest), Size: int64(len(m.Data)),
-		Content: &manifest.Manifest{MediaType: v1.MediaTypeImageManifest, Config: names[0], References: names}}, At: at})
+		Content: &manifest.Manifest{MediaType: v1.MediaTypeImageManifest, Config: names[0],
+			References: names}}, At: at})
 	if im.Tag != "" {
 		f.add(index.Adoption{Claim: index.Claim{Key: layout.TagKey(im.Repository, im.Tag)}, Digest: m.Digest, At: at})
 	}
@@ -84,7 +85,8 @@ func (f *filler) add(a index.Adoption) { f.rows = append(f.rows, a) }
 
 func (f *filler) flush() error {
 	slices.SortFunc(f.rows, func(a, b index.Adoption) int {
-		return cmp.Or(cmp.Compare(turn(a.Key.Kind), turn(b.Key.Kind)), cmp.Compare(a.Key.Digest, b.Key.Digest), cmp.Compare(a.Digest, b.Digest))
+		return cmp.Or(cmp.Compare(turn(a.Key.Kind), turn(b.Key.Kind)), cmp.Compare(a.Key.Digest, b.Key.Digest),
+			cmp.Compare(a.Digest, b.Digest))
 	})
 	looks := make([]index.Look, len(f.rows))
 	for i := range f.rows {
@@ -100,8 +102,8 @@ func turn(k layout.Kind) int {
 	return [...]int{layout.Manifest: 0, layout.Layer: 1, layout.Blob: 2, layout.Tag: 3}[k]
 }
 
-// StandIn holds a directory as a server does that has compared its index with the disk, and does nothing else. So a gc can
-// be measured beside a server on an index alone, whose comparison with the disk would find that all is lost.
+// StandIn holds a directory as a server does that has compared its index with the disk, and does nothing else. So a gc
+// can be measured beside a server on an index alone, whose comparison with the disk would find that all is lost.
 func StandIn(ctx context.Context, dir tree.Dir) (release func() error, err error) {
 	ix, err := sqlite.Open(ctx, dir.Index(), sqlite.Serve, time.Now)
 	if err != nil {

@@ -1,8 +1,9 @@
 // Package stores makes stores to measure on: straight to disk in distribution's layout, or an index alone.
 //
-// The same Shape always gives the same store, byte by byte. Disk writes what a registry would have stored, without asking
-// one: any registry can serve it, and dcs adopts it. Index writes what dcs would know about such a store, which is all that
-// inspect, a start and a gc without anything to remove look at: a million blobs on disk are five million inodes.
+// The same Shape always gives the same store, byte by byte. Disk writes what a registry would have stored, without
+// asking one: any registry can serve it, and dcs adopts it. Index writes what dcs would know about such a store, which
+// is all that inspect, a start and a gc without anything to remove look at: a million blobs on disk are five million
+// inodes.
 package stores
 
 import (

@@ -1,6 +1,7 @@
 package stores
 
 import (
+	"os"
 	"reflect"
 	"testing"
 	"time"
@@ -11,10 +12,11 @@ import (
 	"github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
 	"github.com/distribution/reference"
 
+	"github.com/jc-lab/docker-cache-server/internal/fsck"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
-	"github.com/jc-lab/docker-cache-server/internal/reconcile"
+	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
@@ -36,7 +38,8 @@ func TestTheStockRegistryServesAStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := t.Context()
-	reg, err := storage.NewRegistry(ctx, filesystem.New(filesystem.DriverParameters{RootDirectory: string(dir), MaxThreads: 25}))
+	reg, err := storage.NewRegistry(ctx, filesystem.New(filesystem.DriverParameters{RootDirectory: string(dir),
+		MaxThreads: 25}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +96,7 @@ func TestTheIndexSaysWhatIsOnDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ix.Close()
-	problems, seen, err := reconcile.Check(ctx, reconcile.CheckOptions{Dir: dir, Index: ix, Deep: true})
+	problems, seen, err := fsck.Check(ctx, &store.Store{Dir: dir, Index: ix}, fsck.CheckOptions{Deep: true})
 	if err != nil || len(problems) > 0 || !seen.Indexed {
 		t.Errorf("%v, %+v, %v", problems, seen, err)
 	}
@@ -107,6 +110,26 @@ func TestTheIndexSaysWhatIsOnDisk(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+func TestFilesAreAsOldAsTheirImages(t *testing.T) {
+	dir := tree.Dir(t.TempDir())
+	if err := Aged(dir, shape, func(i int) time.Duration { return time.Duration(i) * time.Hour }); err != nil {
+		t.Fatal(err)
+	}
+	im := shape.Image(9)
+	for _, p := range []layout.Path{
+		{Kind: layout.TagLink, Repository: im.Repository, Tag: im.Tag},
+		{Kind: layout.RevisionLink, Repository: im.Repository, Digest: im.Manifest.Digest},
+	} {
+		fi, err := os.Stat(dir.File(p))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if age := time.Since(fi.ModTime()); age < 9*time.Hour || age > 10*time.Hour {
+			t.Errorf("%s is %v old", fi.Name(), age)
+		}
 	}
 }
 

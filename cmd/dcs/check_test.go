@@ -18,8 +18,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/jc-lab/docker-cache-server/internal/fsck"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
-	"github.com/jc-lab/docker-cache-server/internal/reconcile"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
@@ -352,8 +352,8 @@ func TestACheckSaysWhyItDidNotLookIntoTheIndex(t *testing.T) {
 func TestTheHelpNamesEveryFlaw(t *testing.T) {
 	_, help, _ := dcs(t, "inspect", "--help")
 	text := strings.Join(strings.Fields(help), " ")
-	for _, f := range []reconcile.Flaw{reconcile.Unreadable, reconcile.WrongDigest, reconcile.Missing, reconcile.WrongSize, reconcile.Partial, reconcile.Unparsable,
-		reconcile.Dangling, reconcile.Nowhere, reconcile.Stale, reconcile.Orphan, reconcile.Refused, reconcile.Unknown} {
+	for _, f := range []fsck.Flaw{fsck.Unreadable, fsck.WrongDigest, fsck.Missing, fsck.WrongSize, fsck.Partial, fsck.Unparsable,
+		fsck.Dangling, fsck.Nowhere, fsck.Stale, fsck.Orphan, fsck.Refused, fsck.Unknown} {
 		if !strings.Contains(text, string(f)) {
 			t.Errorf("%q is not in the help of dcs inspect --check", f)
 		}

@@ -86,7 +86,7 @@ func TestNobodyWaitsForWhatTakesAnHour(t *testing.T) {
 			t.Errorf("%s: %+v", flag, h)
 		}
 	}
-	if _, stderr := bounded(t, "gc", "--storage.directory", dir, "--dry-run"); !strings.Contains(stderr, "nothing can expire before ") {
+	if _, stderr := bounded(t, "gc", "--storage.directory", dir, "--dry-run"); !strings.Contains(stderr, "nothing can be removed before ") {
 		t.Errorf("a dry run in a pipe says %q", stderr)
 	}
 	if stdout, stderr := bounded(t, "gc", "--storage.directory", dir); stdout+stderr != "" {

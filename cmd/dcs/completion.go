@@ -12,15 +12,17 @@ import (
 
 var shells = []string{"bash", "zsh", "fish", "powershell"}
 
+// newCompletionCommand is one command with the shell as its argument, where cobra would add a command for each shell:
+// its own prints help and exits with 0 when the shell is missing or misspelt.
 func newCompletionCommand() *cobra.Command {
 	var bare bool
 	cmd := &cobra.Command{
 		Use:   "completion " + strings.Join(shells, "|"),
-		Short: "Print what makes a shell complete commands, flags and values",
-		Long: `Print a script that makes a shell complete commands, flags and their values.
-Where it goes, so that every new shell has it:
+		Short: "Print a shell completion script",
+		Long: `Print a script that lets a shell complete commands, flags and their values. Put
+it into this file, so that every new shell reads it:
 
-  bash        /etc/bash_completion.d/dcs (wants the package bash-completion)
+  bash        /etc/bash_completion.d/dcs (needs the package bash-completion)
   zsh         "${fpath[1]}/_dcs" (after autoload -U compinit; compinit)
   fish        ~/.config/fish/completions/dcs.fish
   powershell  at the end of the file $PROFILE
@@ -59,12 +61,13 @@ EXIT STATUS
 	return cmd
 }
 
+// unknownShell returns the error for a shell that cobra has no script for, and suggests one that it has.
 func unknownShell(name string) error {
 	err := fmt.Errorf("unknown shell %q", name)
 	if meant := nearest.Name(name, shells); meant != "" {
 		return &usageError{err, "did you mean dcs completion " + meant + "?"}
 	}
-	return &usageError{err, "it may be " + sentence(shells)}
+	return &usageError{err, "use " + sentence(shells)}
 }
 
 // completeFlags lets a shell complete the values of flags by what their spelling says: one of a few words, a file, a

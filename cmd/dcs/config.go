@@ -18,16 +18,16 @@ func newConfigCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Print the effective configuration, and the source of each value",
-		Long: `Print the effective configuration, and where each value comes from: a flag, the
-environment, the file, or the default, of which the first that has a value wins.
-Passwords are masked. A variable that begins with DCS_ and is no setting of dcs
-is warned about.
+		Long: `Print the effective configuration, and the source of each value: a flag, the
+environment, the file or the default. The first of these that has a value wins.
+Passwords are masked. dcs warns about a variable that begins with DCS_ and is
+not a setting.
 
-JSON is one object: for every key its value, and in from and name where that
-comes from.
+JSON is one object. It has an entry for each key: value, from (the source) and
+name (of the flag, the variable or the file).
 
 EXIT STATUS
-  0  the configuration is good
+  0  the configuration is valid
   1  failed
   2  bad command line or configuration`,
 		Example: `  dcs config --config /etc/dcs.yaml
@@ -43,9 +43,10 @@ EXIT STATUS
 				return err
 			}
 			for _, unknown := range config.UnknownEnv(env.environ) {
-				fmt.Fprintf(env.stderr, "dcs: warning: environment variable %s is no setting of dcs\n", unknown)
+				fmt.Fprintf(env.stderr, "dcs: warning: %s is not a dcs setting and is ignored\n", unknown)
 			}
-			cfg.Auth.Htpasswd = users.Path(cfg.Auth.Htpasswd, tree.Dir(cfg.Storage.Directory)) // an empty one stands for it
+			// The default is empty; people look for the path that it stands for.
+			cfg.Auth.Htpasswd = users.Path(cfg.Auth.Htpasswd, tree.Dir(cfg.Storage.Directory))
 			if format == "json" {
 				return json.NewEncoder(env.stdout).Encode(settings(cmd, cfg, origins))
 			}
@@ -53,15 +54,17 @@ EXIT STATUS
 		},
 	}
 	addConfigFlags(cmd, "server.*", "storage.*", "auth.*", "cache.*", "limits.*", "debug.*", "log.*")
-	cmd.Flags().StringVar(&format, "format", "table", "form of the output: `table|json`")
+	cmd.Flags().StringVar(&format, "format", "table", "output format: `table|json`")
 	return cmd
 }
 
-// mask stands for every password, whatever its length.
+// mask replaces every password, so that not even its length is shown.
 const mask = "********"
 
+// printConfig prints a line for each key. A list of users shows their names only.
 func printConfig(env *environment, cfg *config.Config, origins config.Origins) error {
-	t := ui.Table{Columns: []ui.Column{{Title: "KEY"}, {Title: "VALUE", Flexible: true}, {Title: "FROM", Flexible: true}}}
+	t := ui.Table{Columns: []ui.Column{{Title: "KEY"}, {Title: "VALUE", Flexible: true},
+		{Title: "FROM", Flexible: true}}}
 	for _, key := range config.Keys() {
 		text := cfg.Text(key)
 		if key == "auth.users" {
@@ -80,13 +83,14 @@ func maskedUsers(cfg *config.Config) string {
 	return strings.Join(all, ", ")
 }
 
-// setting is one key for machines.
+// setting is one key in JSON.
 type setting struct {
 	Value any    `json:"value"`
 	From  string `json:"from"` // default, file, env or flag
 	Name  string `json:"name"` // the path of the file, or the name of the variable or the flag; else empty
 }
 
+// settings returns all keys for JSON, by name.
 func settings(cmd *cobra.Command, cfg *config.Config, origins config.Origins) map[string]setting {
 	all := map[string]setting{}
 	for _, key := range config.Keys() {
@@ -95,7 +99,7 @@ func settings(cmd *cobra.Command, cfg *config.Config, origins config.Origins) ma
 	return all
 }
 
-// value is what a key holds: durations are text, sizes are bytes, lists are lists.
+// value returns the value of a key for JSON: a duration is text, a size is a number of bytes, a list is a list.
 func value(cmd *cobra.Command, cfg *config.Config, key string) any {
 	switch key {
 	case "server.trusted_proxies":

@@ -31,8 +31,8 @@ func flagsOf(cmd *cobra.Command) (own, configuration *pflag.FlagSet) {
 	return own, configuration
 }
 
-// asWritten returns a copy of a flag that pflag prints as it is written: --dry-run, --config FILE, --log.access[=false].
-// pflag takes the type of a value for its name.
+// asWritten returns a copy of a flag that pflag prints as it is written: --dry-run, --config FILE,
+// --log.access[=false]. pflag takes the type of a value for its name.
 func asWritten(f *pflag.Flag) *pflag.Flag {
 	quoted, usage := quotedName(f)
 	written := *f
@@ -60,8 +60,8 @@ func (v namedValue) Type() string { return v.name }
 // isSwitch tells whether a flag needs no value.
 func isSwitch(f *pflag.Flag) bool { return f.Value.Type() == "bool" }
 
-// valueName names the value of a flag: what its usage has in back quotes, the words that it takes, or its type. The type
-// string says nothing, so the name of the flag is used then. A switch has no value.
+// valueName names the value of a flag: what its usage has in back quotes, the words that it takes, or its type. The
+// type string says nothing, so the name of the flag is used then. A switch has no value.
 func valueName(f *pflag.Flag) string {
 	quoted, _ := quotedName(f)
 	switch {

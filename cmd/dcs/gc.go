@@ -14,13 +14,13 @@ import (
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
-// gcFlags are the flags of dcs gc as they were typed, but for those of the configuration.
+// gcFlags are the flags of dcs gc, without those of the configuration.
 type gcFlags struct {
 	dryRun, repair bool
 	quiet          bool
 	format         string
-	limit          int // of the images that are printed; 0: all
-	limited        bool
+	limit          int  // how many images are printed; 0: all
+	limited        bool // --limit was given
 }
 
 func newGCCommand(env *environment) *cobra.Command {
@@ -28,33 +28,35 @@ func newGCCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:        "gc",
 		SuggestFor: []string{"garbage-collect", "prune", "clean", "cleanup", "expire"},
-		Short:      "Remove what nobody used for the ttl, now",
-		Long: `Remove the images that nobody used for the ttl, and the bytes only they used.
+		Short:      "Remove unused images now",
+		Long: `Remove the images that were not used for the ttl, and the blobs that only they
+hold. A server does the same by itself, every hour by default.
 
-Safe at any time: beside a running server, beside another gc, from cron, which
-gets mail only when something was removed. Without --ttl and --grace the policy
-of the last server of the directory holds. Durations are like 30d, 12h or 1w2d;
-a ttl of 0 is never.
+It is safe at any time: beside a running server and beside another gc. From cron
+it prints nothing unless it removed something, so cron sends no mail. Without
+--ttl and --grace the policy of the last server of the directory applies. Write
+durations like 30d, 12h or 1w2d. A ttl of 0 keeps images forever.
 
-FREES is what removing an image frees: the bytes that no other image holds. The
-bytes that images share are freed with the last of them. Ctrl-C stops between
-two steps and says what was done; the next run goes on.
+FREES is how many bytes are freed when the image is removed: those of blobs that
+no other image holds. Blobs that several images share are freed with the last of
+these images. Ctrl-C stops after the current step, and gc prints what it did.
+The next run continues.
 
-On a terminal the images that were not used for the longest are shown, 50 of
-them, and the totals last; elsewhere all are, unless --limit says how many. JSON
-has all without --limit, too. --quiet prints nothing but errors.
+On a terminal gc prints the 50 images that were unused for the longest, and then
+the totals. In a pipe it prints all images. JSON has all images too, unless
+--limit is given. --quiet prints only errors.
 
-With --repair every blob is read and held against its digest first, which takes
-as long as reading the disk does. Blobs with wrong bytes go to
-.metadata/quarantine; images of which nothing can be pulled, tags and links to
-nothing are removed; the index is brought in line with the disk. Files that no
-registry writes are left alone. A dry run shows the first step of each.
+With --repair gc first reads every blob and compares it with its digest, which
+takes as long as reading the whole store. It moves corrupt blobs to
+.metadata/quarantine, removes tags, links and images that cannot be pulled, and
+corrects the index. Files that no registry writes are left alone. With --dry-run
+it prints the first step of each repair.
 
 EXIT STATUS
   0    done
-  1    failed, or no data directory; the next run goes on
+  1    failed, or no data directory; the next run continues
   2    bad command line or configuration, or a grace shorter than was promised
-  3    a repair left problems that somebody has to look at
+  3    --repair left problems
   4    the directory's server uses another index
   130  interrupted; everything is consistent`,
 		Example: `  dcs gc --storage.directory /var/cache/docker-cache-server --ttl 30d --dry-run
@@ -77,14 +79,15 @@ EXIT STATUS
 	addAlias(cmd, "ttl", "cache.ttl")
 	addAlias(cmd, "grace", "cache.grace")
 	addAlias(cmd, "max-size", "cache.max_size")
-	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "show what would be removed and change nothing")
-	cmd.Flags().BoolVar(&f.repair, "repair", false, "before the run, read every blob and mend what is broken; says each step")
-	cmd.Flags().IntVar(&f.limit, "limit", 0, "print `N` images; 0: all (default: 50 on a terminal, all when piped)")
-	cmd.Flags().BoolVar(&f.quiet, "quiet", false, "print nothing but errors")
-	cmd.Flags().StringVar(&f.format, "format", "table", "form of the output: `table|json`")
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "show what would be removed, and change nothing")
+	cmd.Flags().BoolVar(&f.repair, "repair", false, "read every blob first, and repair what is broken")
+	cmd.Flags().IntVar(&f.limit, "limit", 0, "print `N` images, 0 = all (default: 50 on a terminal, all when piped)")
+	cmd.Flags().BoolVar(&f.quiet, "quiet", false, "print only errors")
+	cmd.Flags().StringVar(&f.format, "format", "table", "output format: `table|json`")
 	return cmd
 }
 
+// check refuses values that no flag type refuses.
 func (f gcFlags) check() error {
 	if f.limit < 0 {
 		return &usageError{fmt.Errorf("--limit %d is negative", f.limit), "0 prints all"}
@@ -92,7 +95,7 @@ func (f gcFlags) check() error {
 	return oneOf("format", f.format, "table", "json")
 }
 
-// collect does the run and prints what it did, also when it was interrupted or failed on the way.
+// collect runs gc and prints what it did, also if the run was interrupted or failed.
 func (f gcFlags) collect(ctx context.Context, env *environment, cfg *config.Config, origins config.Origins) error {
 	log, err := newLogger(env, cfg)
 	if err != nil {
@@ -103,13 +106,13 @@ func (f gcFlags) collect(ctx context.Context, env *environment, cfg *config.Conf
 		return err
 	}
 	if f.quiet {
-		log.SetLevel(min(log.GetLevel(), logrus.ErrorLevel)) // lower levels say more serious things
+		log.SetLevel(min(log.GetLevel(), logrus.ErrorLevel)) // a lower level is more serious
 	}
 	bar := ui.NewProgress(env.stderr, env.get)
 	defer bar.Close()
 	log.SetOutput(bar)
 	command := gc.Command{Store: opener, DryRun: f.dryRun, Repair: f.repair,
-		Trail: cfg.Log.Format == "json", // text is for people, who have the table
+		Trail: cfg.Log.Format == "json", // in text the table has the same
 		OnProgress: func(p gc.Progress) {
 			if f.quiet {
 				return
@@ -121,11 +124,12 @@ func (f gcFlags) collect(ctx context.Context, env *environment, cfg *config.Conf
 	return firstOf(err, f.print(env, rep, err), unmended(rep))
 }
 
-// print prints a report. stopped is why the run did not come to its end, if it did not.
+// print prints a report. stopped is the error that ended the run, if any.
 func (f gcFlags) print(env *environment, rep gc.Report, stopped error) error {
 	switch {
-	case rep.Repairs == nil && (time.Time(rep.StartedAt).IsZero() || (rep.DryRun && stopped != nil && rep.Planned == 0)):
-		return nil // the run did not come so far
+	case rep.Repairs == nil &&
+		(time.Time(rep.StartedAt).IsZero() || (rep.DryRun && stopped != nil && rep.Planned == 0)):
+		return nil // there is nothing to report yet
 	case f.quiet:
 		return nil
 	case f.format == "json":
@@ -135,7 +139,7 @@ func (f gcFlags) print(env *environment, rep gc.Report, stopped error) error {
 	return printReport(env, rep, f.printed(len(rep.Images), ui.Terminal(env.stdout)), stopped)
 }
 
-// printed is how many of the images are printed. People on a terminal would see the last rows only of what does not fit.
+// printed returns how many of the images are printed. On a terminal a longer table would scroll out of sight.
 func (f gcFlags) printed(images int, terminal bool) int {
 	most := f.limit
 	if terminal && !f.limited {
@@ -147,23 +151,26 @@ func (f gcFlags) printed(images int, terminal bool) int {
 	return min(images, most)
 }
 
-// unmended is the error of a repair that left something.
+// unmended returns an error if a repair left problems.
 func unmended(rep gc.Report) error {
 	if n := rep.Unmended(); n > 0 {
-		return &problemsError{fmt.Errorf("%s left", ui.Count(int64(n), "problem")), "the lines above say what they are; what dcs does not know it does not touch"}
+		return &problemsError{fmt.Errorf("%s left", ui.Count(int64(n), "problem")),
+			"see the lines above; files dcs does not recognize are left alone"}
 	}
 	return nil
 }
 
+// oneOf returns an error if the value of a flag is none of the allowed words.
 func oneOf(flag, value string, allowed ...string) error {
 	for _, a := range allowed {
 		if value == a {
 			return nil
 		}
 	}
-	return &usageError{fmt.Errorf("--%s %q is not known", flag, value), "it may be " + sentence(allowed)}
+	return &usageError{fmt.Errorf("--%s %q is not known", flag, value), "use " + sentence(allowed)}
 }
 
+// firstOf returns the first error that is not nil.
 func firstOf(errs ...error) error {
 	for _, err := range errs {
 		if err != nil {

@@ -15,6 +15,7 @@ const helpWidth = 80
 // statusHeading is where the text of a command ends and its exit status begins.
 const statusHeading = "\n\nEXIT STATUS\n"
 
+// newHelpCommand takes the place of cobra's own, which exits with 0 for a command that does not exist.
 func newHelpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND ...]",
@@ -28,14 +29,7 @@ EXIT STATUS
   2  there is no such command`,
 		Example: `  dcs help gc
   dcs help users add`,
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) (names []cobra.Completion, _ cobra.ShellCompDirective) {
-			if about, err := descend(cmd.Root(), args); err == nil {
-				for _, sub := range about.Commands() {
-					names = append(names, cobra.CompletionWithDesc(sub.Name(), sub.Short))
-				}
-			}
-			return names, cobra.ShellCompDirectiveNoFileComp
-		},
+		ValidArgsFunction: completeVerbs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			about, err := descend(cmd.Root(), args)
 			if err != nil {
@@ -44,6 +38,16 @@ EXIT STATUS
 			return about.Help()
 		},
 	}
+}
+
+// completeVerbs offers the commands below those that are typed already.
+func completeVerbs(cmd *cobra.Command, typed []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+	if about, err := descend(cmd.Root(), typed); err == nil {
+		for _, sub := range about.Commands() {
+			names = append(names, cobra.CompletionWithDesc(sub.Name(), sub.Short))
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // descend follows the names of verbs from a command down to the one that they name.

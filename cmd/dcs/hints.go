@@ -44,7 +44,8 @@ func hint(err error) string {
 func hintForType(err error) string {
 	if e, ok := err.(*tree.ElsewhereError); ok { // its cause is a lock, which would be the wrong thing to mend
 		return fmt.Sprintf("name %[1]s; or give the copy an index of its own, which is made from its tree: "+
-			"rm %[2]s/.metadata/lock %[2]s/.metadata/gc.lock %[2]s/.metadata/index.db*", e.Holder.Directory, e.Directory)
+			"rm %[2]s/.metadata/lock %[2]s/.metadata/gc.lock %[2]s/.metadata/index.db*",
+			e.Holder.Directory, e.Directory)
 	}
 	var causes []error
 	switch e := err.(type) {
@@ -68,7 +69,8 @@ func hintForType(err error) string {
 	case *config.Error:
 		return e.Hint()
 	case *serve.NoUsersError:
-		return fmt.Sprintf("add one (dcs users add NAME --auth.htpasswd %s), or serve without login: --auth.enabled=false", e.Htpasswd)
+		return fmt.Sprintf("add one (dcs users add NAME --auth.htpasswd %s), "+
+			"or serve without login: --auth.enabled=false", e.Htpasswd)
 	case *serve.CertificateError:
 		return "server.tls.certificate and server.tls.key name PEM files that dcs can read and that belong together"
 	case *serve.ListenError:
@@ -101,6 +103,7 @@ func hintForType(err error) string {
 	return ""
 }
 
+// hintForListening names the flag to change, and the reason if the system gives one.
 func hintForListening(e *serve.ListenError) string {
 	another := "choose another --server.port (or --server.address)"
 	if e.Key == "debug.address" {
@@ -115,6 +118,7 @@ func hintForListening(e *serve.ListenError) string {
 	return another
 }
 
+// hintForDirectory is for a directory whose error has no more precise hint.
 func hintForDirectory(e *store.DirectoryError) string {
 	if errors.Is(e.Err, fs.ErrPermission) {
 		return fmt.Sprintf("make it writable for the user that runs dcs (chown -R USER %s), "+

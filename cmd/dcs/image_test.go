@@ -105,9 +105,9 @@ func TestInspectAnImage(t *testing.T) {
 		{[]string{"Team/App"}, 2, "is no name of a repository", "lower case"},
 		{[]string{"team/app@1a2b"}, 2, "is no digest", "NAME@sha256:"},
 		{[]string{"team/app:1.0", "other"}, 2, `unexpected argument "other"`, "one image at a time"},
-		{[]string{"team/app:1.0", "--tags"}, 2, "--tags does not go with an image", "leave it out"},
-		{[]string{"team/app:1.0", "--limit", "3"}, 2, "--limit does not go with an image", "leave it out"},
-		{[]string{"team/app:1.0", "--format", "csv"}, 2, "csv does not go with an image", "--format json"},
+		{[]string{"team/app:1.0", "--tags"}, 2, "--tags cannot be combined with an image", "leave it out"},
+		{[]string{"team/app:1.0", "--limit", "3"}, 2, "--limit cannot be combined with an image", "leave it out"},
+		{[]string{"team/app:1.0", "--format", "csv"}, 2, "csv cannot be combined with an image", "--format json"},
 		{[]string{"team/app:1.0", "--format", "xml"}, 2, `--format "xml" is not known`, "table"},
 	} {
 		code, out, stderr := look(tt.args...)

@@ -13,10 +13,10 @@ import (
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
-// screenful is how many rows people get on a terminal unless they ask for more.
+// screenful is how many rows are printed on a terminal without --limit.
 const screenful = 50
 
-// inspectFlags are the flags of dcs inspect as they were typed.
+// inspectFlags are the flags of dcs inspect, without those of the configuration.
 type inspectFlags struct {
 	images, tags             bool
 	repositories, histogram  bool
@@ -32,38 +32,39 @@ func newInspectCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:        "inspect [NAME[:TAG|@DIGEST]]",
 		SuggestFor: []string{"ls", "list", "show", "images", "tags", "df"},
-		Short:      "Show what is stored, when it was used, and when it expires",
-		Long: `Show what is stored, when it was last used, and when it expires: blobs, images,
-tags or repositories, or how many bytes were not used for how long. An image is
-used when a client pushes it, pulls it or asks for it, and everything it
-consists of is used with it.
+		Short:      "Show images, last use and expiry",
+		Long: `Show what is stored, when it was last used, and when it expires: blobs, or with
+a flag images, tags, repositories, or bytes by the age of their last use. An
+image is used when a client pushes it, pulls it or asks for it. Its blobs are
+used with it.
 
-EXPIRES is when it is removed if it is not used any more. What is due is removed
-at the next clean-up; the last line says when a running server does that. FREES
-is what removing an image or a repository frees: the bytes that no other one
-holds. REASON says why an image is kept; a tagged one expires all the same.
---sort expires and --expiring 7d show what is removed next. JSON calls FREES
-unique_bytes and REASON kept_by, and its summary has expiring_1d_bytes,
-expiring_7d_bytes, untagged_bytes and, if it is known, next_cleanup_at.
+EXPIRES is when the image or blob is removed unless it is used again. Removal is
+at the next clean-up after that; the last line says when a running server has
+the next one. FREES is how many bytes are freed when the image is removed: those
+of blobs that no other image holds. REASON says why an image is kept for now; a
+tagged image expires all the same. --sort expires and --expiring 7d show what is
+removed next. JSON calls FREES unique_bytes and REASON kept_by. Its summary has
+expiring_1d_bytes, expiring_7d_bytes, untagged_bytes and, if a server runs,
+next_cleanup_at.
 
-Works beside a running server, without one, and on a read-only directory.
-Looking never counts as use. If the configuration does not set cache.ttl and
-cache.grace, the policy of the directory's last server applies.
+It works beside a running server, without one, and on a read-only directory. It
+never counts as use. Without cache.ttl and cache.grace in the configuration the
+policy of the last server of the directory applies.
 
-With a name, show that image as a tree: what it consists of, what refers to it,
-and what of it other images hold too. The default tag is latest. A digest may be
-shortened as dcs shows it; with a tag and a digest, the digest decides. A digest
-alone is looked for in all repositories.
+With a name it shows that image as a tree: its parts, its referrers, and which
+blobs other images hold too. The default tag is latest. A digest may be
+shortened, and it decides if there is a tag as well. A digest alone is searched
+in all repositories.
 
---check verifies the store and changes nothing: missing blob, wrong size,
-partial index, dangling link, orphan file, unparsable manifest, tag to nowhere,
-stale row, refused link, unknown file, unreadable; and with --deep wrong digest.
-What a running server is just writing or removing is not a problem. dcs gc
---repair repairs what can be repaired.
+--check verifies the store and changes nothing. It finds: missing blob, wrong
+size, partial index, dangling link, orphan file, unparsable manifest, tag to
+nowhere, stale row, refused link, unknown file, unreadable; and with --deep
+wrong digest. A push or a clean-up in progress is not reported. dcs gc --repair
+repairs what can be repaired.
 
 EXIT STATUS
   0    done; --check: no problems
-  1    failed, or the image is unknown
+  1    failed, or there is no such image
   2    bad command line or configuration
   3    --check found problems
   130  interrupted`,
@@ -99,7 +100,7 @@ EXIT STATUS
 					bar.Show(ui.Step{})
 					return
 				}
-				bar.Show(ui.Step{What: "looking through the store", Done: done, Total: total})
+				bar.Show(ui.Step{What: "reading the index", Done: done, Total: total})
 			}
 			return f.list(cmd.Context(), opener, opts, to)
 		},
@@ -109,21 +110,30 @@ EXIT STATUS
 	cmd.Flags().BoolVar(&f.images, "images", false, "one row for each repository and top-level manifest")
 	cmd.Flags().BoolVar(&f.tags, "tags", false, "one row for each tag")
 	cmd.Flags().BoolVar(&f.repositories, "repositories", false, "one row for each repository")
-	cmd.Flags().BoolVar(&f.histogram, "histogram", false, "bytes by the age of their last access, as bars")
-	cmd.Flags().StringVar(&f.sort, "sort", string(inspect.ByAccess), "order of the rows: accessed or created (newest first), size (largest first), name (A to Z), expires (soonest first)")
+	cmd.Flags().BoolVar(&f.histogram, "histogram", false, "bytes by the age of their last use, as bars")
+	cmd.Flags().StringVar(&f.sort, "sort", string(inspect.ByAccess),
+		"order of the rows: accessed or created (newest first), size (largest first), name (A to Z), "+
+			"expires (soonest first)")
 	completeValues(cmd, "sort", words(inspect.Sorts)...)
-	cmd.Flags().StringVar(&f.expiring, "expiring", "", "only what is removed within this `DURATION` if nobody uses it, soonest first")
-	cmd.Flags().BoolVar(&f.reverse, "reverse", false, "turn the order round")
-	cmd.Flags().IntVar(&f.limit, "limit", 0, "show `N` rows after sorting; 0: all (default: 50 on a terminal, all when piped)")
-	cmd.Flags().StringVar(&f.repository, "repository", "", "only repositories that match this `GLOB`; * does not cross a slash, ** does")
-	cmd.Flags().StringVar(&f.format, "format", formatTable, "form of the output: `table|json|csv`")
-	cmd.Flags().BoolVar(&f.check, "check", false, "verify the store, every link and reference; exit 3 when there are problems, a line each")
-	cmd.Flags().BoolVar(&f.deep, "deep", false, "with --check: read every blob too, and hold it against its digest")
+	cmd.Flags().StringVar(&f.expiring, "expiring", "",
+		"only what is removed within this `DURATION` unless it is used, soonest first")
+	cmd.Flags().BoolVar(&f.reverse, "reverse", false, "reverse the order")
+	cmd.Flags().IntVar(&f.limit, "limit", 0,
+		"print the first `N` rows, 0 = all (default: 50 on a terminal, all when piped)")
+	cmd.Flags().StringVar(&f.repository, "repository", "",
+		"only repositories that match this `GLOB`; * does not match a slash, ** does")
+	cmd.Flags().StringVar(&f.format, "format", formatTable, "output format: `table|json|csv`")
+	cmd.Flags().BoolVar(&f.check, "check", false,
+		"verify every link and reference of the store; a line for each problem, and exit code 3")
+	cmd.Flags().BoolVar(&f.deep, "deep", false, "with --check: also read every blob and compare it with its digest")
 	return cmd
 }
 
+// options turns the flags into the options of a listing. given tells whether a flag was on the command line, since
+// defaults depend on that.
 func (f inspectFlags) options(terminal bool, given func(flag string) bool) (inspect.Options, error) {
-	o := inspect.Options{Kind: inspect.Blobs, Sort: inspect.Sort(f.sort), Reverse: f.reverse, Limit: f.limit, Repository: f.repository}
+	o := inspect.Options{Kind: inspect.Blobs, Sort: inspect.Sort(f.sort), Reverse: f.reverse, Limit: f.limit,
+		Repository: f.repository}
 	limited := given("limit")
 	if err := f.conflict(limited, given("expiring")); err != nil {
 		return o, err
@@ -134,7 +144,8 @@ func (f inspectFlags) options(terminal bool, given func(flag string) bool) (insp
 			return o, &usageError{fmt.Errorf("--expiring: %w", err), ""}
 		}
 		if d < 0 {
-			return o, &usageError{fmt.Errorf("--expiring: %q is in the past", f.expiring), "0 is what is removed at the next clean-up"}
+			return o, &usageError{fmt.Errorf("--expiring: %q is negative", f.expiring),
+				"0 shows what is removed at the next clean-up"}
 		}
 		o.Expiring = &d
 		if !given("sort") {
@@ -167,7 +178,7 @@ func (f inspectFlags) options(terminal bool, given func(flag string) bool) (insp
 	return o, nil
 }
 
-// conflict says which flags exclude each other.
+// conflict returns an error for flags that exclude each other.
 func (f inspectFlags) conflict(limited, expiring bool) error {
 	var kinds []string
 	for _, k := range []struct {
@@ -180,13 +191,15 @@ func (f inspectFlags) conflict(limited, expiring bool) error {
 	}
 	switch {
 	case f.deep && !f.check:
-		return &usageError{errors.New("--deep goes with --check"), "dcs inspect --check --deep reads every blob"}
+		return &usageError{errors.New("--deep needs --check"), "dcs inspect --check --deep reads every blob"}
 	case len(kinds) > 1:
-		return &usageError{fmt.Errorf("%s exclude each other", strings.Join(kinds, " and ")), "run dcs inspect once for each"}
+		return &usageError{fmt.Errorf("%s exclude each other", strings.Join(kinds, " and ")),
+			"run dcs inspect once for each"}
 	case f.histogram && len(kinds) > 0:
 		return &usageError{errors.New("--histogram counts blobs"), "leave out " + kinds[0]}
 	case f.histogram && (f.reverse || limited || expiring || f.sort != string(inspect.ByAccess)):
-		return &usageError{errors.New("--histogram has no rows to sort and to limit"), "leave out --sort, --reverse, --limit and --expiring"}
+		return &usageError{errors.New("--histogram has no rows to sort or to limit"),
+			"leave out --sort, --reverse, --limit and --expiring"}
 	}
 	return nil
 }
@@ -195,7 +208,8 @@ func (f inspectFlags) conflict(limited, expiring bool) error {
 func (f inspectFlags) verify(env *environment, cmd *cobra.Command) error {
 	for _, flag := range listFlags {
 		if cmd.Flags().Changed(flag) {
-			return &usageError{fmt.Errorf("--%s does not go with --check", flag), "leave it out: the whole store is checked"}
+			return &usageError{fmt.Errorf("--%s cannot be combined with --check", flag),
+				"leave it out: the whole store is checked"}
 		}
 	}
 	if err := oneOf("format", f.format, formats...); err != nil {
@@ -218,9 +232,10 @@ func (f inspectFlags) verify(env *environment, cmd *cobra.Command) error {
 		return err
 	}
 	return &problemsError{fmt.Errorf("%s found in %s", ui.Count(int64(len(found)), "problem"), opener.Dir),
-		"dcs gc --repair mends what can be mended; with --dry-run it says how"}
+		"dcs gc --repair repairs what can be repaired; add --dry-run to see how"}
 }
 
+// words returns texts of another type as strings.
 func words[T ~string](of []T) (all []string) {
 	for _, w := range of {
 		all = append(all, string(w))

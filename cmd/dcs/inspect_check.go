@@ -8,16 +8,16 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/jc-lab/docker-cache-server/internal/reconcile"
+	"github.com/jc-lab/docker-cache-server/internal/fsck"
 	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 )
 
 // problem is a problem as JSON and CSV have it.
 type problem struct {
-	Problem reconcile.Flaw `json:"problem"`
-	Object  string         `json:"object"`
-	Detail  string         `json:"detail"`
+	Problem fsck.Flaw `json:"problem"`
+	Object  string    `json:"object"`
+	Detail  string    `json:"detail"`
 }
 
 // checked is what was looked at, as JSON has it.
@@ -32,13 +32,13 @@ type checked struct {
 
 // check finds everything that is wrong with a store, and says how much it looked at. Deep reads every blob too. onSeen is
 // called with how many objects were looked at so far.
-func check(ctx context.Context, opener store.Opener, deep bool, onSeen func(objects int64)) (found []reconcile.Problem, seen reconcile.Checked, err error) {
+func check(ctx context.Context, opener store.Opener, deep bool, onSeen func(objects int64)) (found []fsck.Problem, seen fsck.Checked, err error) {
 	st, err := opener.Look(ctx)
 	if err != nil {
 		return nil, seen, err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	found, seen, err = reconcile.Check(ctx, reconcile.CheckOptions{Dir: st.Dir, Index: st.Index, Deep: deep,
+	found, seen, err = fsck.Check(ctx, st, fsck.CheckOptions{Deep: deep,
 		OnSeen: func(objects, _ int64) { onSeen(objects) }})
 	if err != nil || seen.Indexed {
 		return found, seen, err
@@ -53,7 +53,7 @@ func check(ctx context.Context, opener store.Opener, deep bool, onSeen func(obje
 }
 
 // writeCheck writes the problems of a store, a line each, or how much was looked at without finding any.
-func writeCheck(to io.Writer, format string, found []reconcile.Problem, seen reconcile.Checked) error {
+func writeCheck(to io.Writer, format string, found []fsck.Problem, seen fsck.Checked) error {
 	all := make([]problem, 0, len(found))
 	for _, p := range found {
 		all = append(all, problem{p.Flaw, p.Object(), p.Detail})
@@ -84,7 +84,7 @@ func writeCheck(to io.Writer, format string, found []reconcile.Problem, seen rec
 }
 
 // clean says how much was looked at without finding a problem.
-func clean(seen reconcile.Checked) string {
+func clean(seen fsck.Checked) string {
 	s := fmt.Sprintf("no problems in %s, %s and %s", ui.Count(seen.Tags, "tag"), ui.Count(seen.Manifests, "manifest"), ui.Count(seen.Blobs, "blob"))
 	if seen.Bytes > 0 {
 		s += fmt.Sprintf("; all digests verified (%s)", ui.Bytes(seen.Bytes))

@@ -323,7 +323,7 @@ func TestSIGTERMLetsTransfersFinish(t *testing.T) {
 	}
 	s.await(func() bool { return bytesOf(t, filepath.Join(s.dir, "docker")) > 1000 }, "the upload is in flight")
 	s.signal(syscall.SIGTERM)
-	s.await(func() bool { return strings.Contains(s.log.String(), "stopping") }, "the server begins to stop")
+	s.await(func() bool { return strings.Contains(s.log.String(), "shutting down") }, "the server begins to stop")
 	if _, err := feed.Write(data[half:]); err != nil {
 		t.Fatal(err)
 	}

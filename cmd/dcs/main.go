@@ -1,7 +1,8 @@
-// Command dcs is a Docker registry that forgets: what nobody uses any more disappears by itself.
+// Command dcs is a Docker registry that forgets: it removes images that are not used any more.
 //
-// One file per verb: flags become an options struct, one call does the work, the result is printed.
-// Results go to standard output, everything else to standard error.
+// There is one file for each verb. A verb turns its flags into an options struct, makes one call that does the work,
+// and prints the result. Results are written to standard output, everything else to standard error. Only this package
+// knows cobra, exit codes, signals and hints.
 package main
 
 import (
@@ -32,7 +33,7 @@ const (
 	exitInterrupted = 130
 )
 
-// environment is the world outside of a command.
+// environment is what a command sees of its process.
 type environment struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
@@ -41,12 +42,12 @@ type environment struct {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends at once what does not end by itself
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	env := &environment{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()}
 	os.Exit(run(ctx, env, os.Args[1:]))
 }
 
-// run runs a command line and tells people what went wrong.
+// run runs a command line, explains its error, and returns the exit code.
 func run(ctx context.Context, env *environment, args []string) int {
 	root := newRootCommand(env)
 	root.SetArgs(args)
@@ -67,20 +68,20 @@ func run(ctx context.Context, env *environment, args []string) int {
 	return code
 }
 
-// mostMistakes is how many mistakes of a configuration are told: more is a file of something else.
+// mostMistakes is how many mistakes of a configuration are printed. A file with more is not a configuration of dcs.
 const mostMistakes = 20
 
-// explain says what went wrong, and after it what people can do. Of a configuration it says all that is wrong.
+// explain prints an error and its hint. It prints all mistakes of a configuration, so that they are mended in one go.
 func explain(stderr io.Writer, err error) {
 	all := []error{err}
 	if mistakes, ok := errors.AsType[config.Errors](err); ok {
 		all = mistakes.Unwrap()
 	}
-	told := all[:min(len(all), mostMistakes)]
-	for i, err := range told {
+	printed := all[:min(len(all), mostMistakes)]
+	for i, err := range printed {
 		fmt.Fprintf(stderr, "dcs: error: %v\n", err)
 		h := hint(err)
-		if h != "" && (i == len(told)-1 || hint(told[i+1]) != h) { // what several need is said once, after them
+		if h != "" && (i == len(printed)-1 || hint(printed[i+1]) != h) { // a hint for several errors follows the last
 			fmt.Fprintf(stderr, "dcs: hint: %s\n", h)
 		}
 	}
@@ -89,7 +90,7 @@ func explain(stderr io.Writer, err error) {
 	}
 }
 
-// remembering is a writer that keeps its first error. cobra prints help and has no way to say that it could not.
+// remembering is a writer that keeps its first error, since cobra ignores errors when it prints help.
 type remembering struct {
 	to  io.Writer
 	err error
@@ -101,6 +102,7 @@ func (r *remembering) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// exitCode returns the exit code for an error. An interrupted command has its own, whatever else failed.
 func exitCode(err error) int {
 	var (
 		usage  *usageError
@@ -108,14 +110,15 @@ func exitCode(err error) int {
 		grace  *store.GraceError
 		locked *tree.LockedError
 		wrong  *store.WrongIndexError
-		nobody *serve.NoUsersError
+		noUser *serve.NoUsersError
 		cert   *serve.CertificateError
 		flaws  *problemsError
 	)
 	switch {
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
-	case errors.As(err, &usage), errors.As(err, &conf), errors.As(err, &grace), errors.As(err, &nobody), errors.As(err, &cert):
+	case errors.As(err, &usage), errors.As(err, &conf), errors.As(err, &grace), errors.As(err, &noUser),
+		errors.As(err, &cert):
 		return exitUsage
 	case errors.As(err, &flaws):
 		return exitProblems
@@ -125,7 +128,7 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// usageError is a command line that makes no sense.
+// usageError is an error in the command line. Its exit code is 2.
 type usageError struct {
 	err  error
 	hint string
@@ -134,7 +137,7 @@ type usageError struct {
 func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
 
-// problemsError says that a store was checked and is not as it should be.
+// problemsError says that a check or a repair found problems. Its exit code is 3.
 type problemsError struct {
 	err  error
 	hint string
@@ -146,11 +149,11 @@ func newRootCommand(env *environment) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "dcs COMMAND",
 		Short: "A Docker registry that forgets",
-		Long: `dcs is a Docker/OCI registry that forgets: what nobody uses any more disappears
-by itself, and what is in use is never broken.
+		Long: `dcs is a Docker/OCI registry that forgets: it removes images that are not used
+any more, and never breaks an image that is in use.
 
 EXIT STATUS
-  0    done; dcs serve: stopped by a signal, and drained
+  0    done; dcs serve: stopped by a signal, all transfers finished
   1    failed
   2    bad command line or configuration
   3    dcs inspect --check, dcs gc --repair: problems found
@@ -169,13 +172,13 @@ EXIT STATUS
 	root.SetUsageFunc(printUsage)
 	root.SetFlagErrorFunc(flagError)
 	root.InitDefaultHelpFlag() // before a command line is read: dcs --help gc explains gc
-	root.AddCommand(newServeCommand(env), newGCCommand(env), newInspectCommand(env), newUsersCommand(env), newConfigCommand(env),
-		newVersionCommand(env), newCompletionCommand(), help)
+	root.AddCommand(newServeCommand(env), newGCCommand(env), newInspectCommand(env), newUsersCommand(env),
+		newConfigCommand(env), newVersionCommand(env), newCompletionCommand(), help)
 	finish(root)
 	return root
 }
 
-// finish gives a command, and all below it, what every command has.
+// finish gives a command and all its verbs what every command has.
 func finish(cmd *cobra.Command) {
 	if cmd.HasSubCommands() {
 		asGroup(cmd)

@@ -10,28 +10,28 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// serviceManager is told how dcs serve is doing, if NOTIFY_SOCKET names one: systemd's Type=notify.
+// serviceManager tells systemd (Type=notify) about the state of dcs serve, if NOTIFY_SOCKET is set.
 //
-// There is no watchdog. What would have to be asked is whether the index answers, and a server whose disk
-// is full or slow must not be killed for that.
+// There is no watchdog. It would have to ask whether the index answers, and a server must not be killed because its
+// disk is full or slow.
 type serviceManager struct {
 	log *logrus.Logger
 
-	mu        sync.Mutex // guards the rest; held over the sending of a datagram, which keeps their order
+	mu        sync.Mutex // guards the rest; held while a datagram is sent, which keeps their order
 	accepting bool
-	compared  bool
+	compared  bool // the index matches the disk
 }
 
 func newServiceManager(log *logrus.Logger) *serviceManager { return &serviceManager{log: log} }
 
-// opening is all there is to see when a start takes long.
+// opening says that the store is being opened, which may take a while.
 func (m *serviceManager) opening(dir string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.tellLocked("STATUS=opening " + dir)
 }
 
-// ready says that the listeners accept; what depends on this service may start.
+// ready says that the server accepts connections, so units that depend on it may start.
 func (m *serviceManager) ready() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -39,7 +39,7 @@ func (m *serviceManager) ready() {
 	m.tellLocked(daemon.SdNotifyReady, m.statusLocked())
 }
 
-// gate says whether anything may expire.
+// gate says whether the gate is open, that is, whether anything may be removed.
 func (m *serviceManager) gate(open bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -49,27 +49,29 @@ func (m *serviceManager) gate(open bool) {
 	}
 }
 
-// closing is what a stop may take after the last transfer; far more than it does.
+// closing is the time for a stop after the last transfer. It takes far less.
 const closing = 30 * time.Second
 
-// stopping asks for the time that transfers in flight have: TimeoutStopSec does not know server.drain_timeout.
+// stopping asks for the time that running transfers get: systemd does not know server.drain_timeout.
 func (m *serviceManager) stopping(drain time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.accepting = false
-	m.tellLocked(daemon.SdNotifyStopping, "STATUS=stopping: transfers in flight may finish",
+	m.tellLocked(daemon.SdNotifyStopping, "STATUS="+shuttingDown(drain),
 		fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", (drain+closing).Microseconds()))
 }
 
+// statusLocked is the line that systemctl status shows.
 func (m *serviceManager) statusLocked() string {
 	if m.compared {
 		return "STATUS=serving"
 	}
-	return "STATUS=serving; comparing the index with the disk, nothing expires before that is done"
+	return "STATUS=serving; scanning the disk, nothing is removed until that is done"
 }
 
+// tellLocked sends lines in one datagram. A server goes on without a service manager, so it only logs an error.
 func (m *serviceManager) tellLocked(lines ...string) {
 	if _, err := daemon.SdNotify(false, strings.Join(lines, "\n")); err != nil {
-		m.log.WithError(err).Warn("cannot tell the service manager how the server is doing")
+		m.log.WithError(err).Warn("cannot tell the service manager about the state of the server")
 	}
 }

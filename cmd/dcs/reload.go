@@ -14,13 +14,13 @@ import (
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
-// reloader reads the configuration of a running server again, from where it came.
+// reloader reads the configuration of a running server again, from the same sources.
 type reloader struct {
 	env *environment
 	cmd *cobra.Command
 }
 
-// follow reads again at each signal, until the function that it returns was called.
+// follow reloads at each signal. The function that it returns ends that, and waits until a running reload is done.
 func (r reloader) follow(signals <-chan os.Signal, srv *serve.Server, log *logrus.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var following sync.WaitGroup
@@ -40,16 +40,18 @@ func (r reloader) follow(signals <-chan os.Signal, srv *serve.Server, log *logru
 	}
 }
 
-// reload takes all of what was read, as far as a running server can, or nothing. One line says which.
+// reload applies the new configuration as far as a running server can, or, after a mistake, nothing of it. One line of
+// the log says which.
 func (r reloader) reload(ctx context.Context, srv *serve.Server, log *logrus.Logger) {
-	const refused = "the settings could not be read again; the old ones stay"
+	const refused = "cannot reload the configuration; the old one stays in effect"
 	file := configFile(r.env, r.cmd)
-	if isStream(file) { // it would be empty now, or wait for somebody
-		log.WithField("file", file).Error(refused + ": the configuration came through a pipe; restart the server with it")
+	if isStream(file) { // it would be empty now, or wait for a writer
+		log.WithField("file", file).Error(refused +
+			": it came through a pipe, which can be read once; restart the server")
 		return
 	}
 	var cfg *config.Config
-	err := owner.AsRoot(func() (err error) { // the file may be root's own
+	err := owner.AsRoot(func() (err error) { // only root may be allowed to read the file
 		cfg, _, err = loadConfig(r.env, r.cmd)
 		return err
 	})
@@ -71,20 +73,22 @@ func (r reloader) reload(ctx context.Context, srv *serve.Server, log *logrus.Log
 	inColour(read)
 	log.SetFormatter(read.Formatter)
 	if file == "" {
-		log.Info("users and certificates were read again; there is no configuration file to read, flags and environment stay")
+		log.Info("reloaded users and certificates; " +
+			"there is no configuration file, and flags and environment do not change")
 		return
 	}
 	taken, left := strings.Join(done.Taken, ", "), strings.Join(done.Restart, ", ")
-	log.WithFields(logrus.Fields{"file": file, "taken": taken, "need_restart": left}).Info("settings, users and certificates were read again")
+	log.WithFields(logrus.Fields{"file": file, "taken": taken, "need_restart": left}).
+		Info("reloaded configuration, users and certificates")
 }
 
-// isStream says whether a path leads to something that can be read once.
+// isStream says whether a path leads to a pipe or the like, which can be read only once.
 func isStream(path string) bool {
 	fi, err := os.Stat(path)
 	return err == nil && !fi.Mode().IsRegular() && !fi.IsDir()
 }
 
-// inColour keeps the colours of a log that is not written to the terminal itself.
+// inColour keeps the colours of a log whose writer is not the terminal itself.
 func inColour(log *logrus.Logger) {
 	if f, ok := log.Formatter.(*logrus.TextFormatter); ok {
 		f.ForceColors = !f.DisableColors

@@ -9,9 +9,8 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 )
 
-// printReport prints what a run removed for people: the images, or the first of them, and a few lines that
-// sum up. From cron a run that removed nothing says nothing, so that no mail is sent. stopped is why the run
-// did not come to its end, if it did not.
+// printReport prints a report for people: a table of the first images, and the totals. In a pipe a run that removed
+// nothing prints nothing, so that cron sends no mail. stopped is the error that ended the run, if any.
 func printReport(env *environment, rep gc.Report, images int, stopped error) error {
 	if err := printRepairs(env, rep); err != nil || time.Time(rep.StartedAt).IsZero() {
 		return err
@@ -20,7 +19,8 @@ func printReport(env *environment, rep gc.Report, images int, stopped error) err
 		return tellHeld(env, rep)
 	}
 	if len(rep.Images) > 0 {
-		if err := imageTable(rep, rep.Images[:images]).Write(env.stdout, ui.Width(env.stdout, env.get), ui.Colour(env.stdout, env.get)); err != nil {
+		t := imageTable(rep, rep.Images[:images])
+		if err := t.Write(env.stdout, ui.Width(env.stdout, env.get), ui.Colour(env.stdout, env.get)); err != nil {
 			return err
 		}
 		if more := len(rep.Images) - images; more > 0 {
@@ -32,7 +32,7 @@ func printReport(env *environment, rep gc.Report, images int, stopped error) err
 	return err
 }
 
-// printRepairs prints what was found and what was done about it, a line each.
+// printRepairs prints a line for each problem that was found, and what was done about it.
 func printRepairs(env *environment, rep gc.Report) error {
 	for _, r := range rep.Repairs {
 		action := r.Action
@@ -46,10 +46,11 @@ func printRepairs(env *environment, rep gc.Report) error {
 	return nil
 }
 
+// imageTable has a row for each image. On a narrow screen it leaves out the digest first, then the last access.
 func imageTable(rep gc.Report, images []gc.ReportImage) ui.Table {
 	t := ui.Table{Columns: []ui.Column{
-		{Title: "IMAGE", Flexible: true, Min: 36, Cut: ui.CutName}, {Title: "DIGEST", Drop: 2, First: true}, {Title: "LAST ACCESS", Drop: 1},
-		{Title: "WHY"}, {Title: "FREES", Right: true},
+		{Title: "IMAGE", Flexible: true, Min: 36, Cut: ui.CutName}, {Title: "DIGEST", Drop: 2, First: true},
+		{Title: "LAST ACCESS", Drop: 1}, {Title: "WHY"}, {Title: "FREES", Right: true},
 	}}
 	now := time.Time(rep.StartedAt)
 	for _, i := range images {
@@ -58,8 +59,8 @@ func imageTable(rep gc.Report, images []gc.ReportImage) ui.Table {
 		if i.Tag == "" {
 			name = i.Repository + "@" + dgst
 		}
-		t.Rows = append(t.Rows, []ui.Cell{{Text: name}, {Text: dgst, Tone: ui.Faint}, {Text: ui.Ago(time.Time(i.LastAccess), now)},
-			{Text: i.Reason}, {Text: ui.Bytes(i.UniqueBytes)}})
+		t.Rows = append(t.Rows, []ui.Cell{{Text: name}, {Text: dgst, Tone: ui.Faint},
+			{Text: ui.Ago(time.Time(i.LastAccess), now)}, {Text: i.Reason}, {Text: ui.Bytes(i.UniqueBytes)}})
 	}
 	return t
 }

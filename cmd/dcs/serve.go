@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -20,21 +21,24 @@ func newServeCommand(env *environment) *cobra.Command {
 		Use:        "serve",
 		SuggestFor: []string{"start", "run", "server", "up"},
 		Short:      "Run the registry",
-		Long: `Run the registry until SIGTERM or SIGINT, then let transfers in flight finish.
-SIGHUP reads again, without a restart: users, certificates, and of the
-configuration auth.users, auth.htpasswd, cache.ttl, cache.cleanup_interval,
-cache.adopt_age, log.*, server.drain_timeout and server.tls.*. The log says what
-was taken and what needs a restart; after a mistake everything stays as it was.
+		Long: `Run the registry until SIGTERM or SIGINT. It then waits for running transfers,
+for server.drain_timeout at most.
 
-Every configuration flag can be set in the YAML file and in the environment too:
---cache.ttl is ttl below cache: there, and DCS_CACHE_TTL here. Flags beat the
-environment, which beats the file. A switch takes its value behind an equals
-sign: --auth.enabled=false. Durations: 30d, 1w2d, 12h30m, 0.
+SIGHUP reloads users, certificates and a part of the configuration: auth.users,
+auth.htpasswd, cache.ttl, cache.cleanup_interval, cache.adopt_age, log.*,
+server.drain_timeout and server.tls.*. The log says what was taken and what
+needs a restart. After a mistake nothing changes.
+
+Every configuration flag is also a key of the YAML file and an environment
+variable: --cache.ttl is ttl below cache: in the file, and DCS_CACHE_TTL. Flags
+win over the environment, and the environment over the file. A switch takes its
+value after an equals sign: --auth.enabled=false. Write durations like 30d,
+1w2d, 12h30m or 0.
 
 EXIT STATUS
-  0  stopped by a signal, and drained
-  1  failed, such as: the port is taken
-  2  bad command line or configuration, or no user who could log in
+  0  stopped by a signal, all transfers finished
+  1  failed; for example, the port is in use
+  2  bad command line or configuration, or no user can log in
   4  the data directory is in use by another dcs serve`,
 		Example: `  dcs serve --config /etc/dcs.yaml --cache.ttl 14d
   dcs serve --auth.enabled=false --server.address 127.0.0.1 --storage.directory .`,
@@ -58,24 +62,25 @@ EXIT STATUS
 	return cmd
 }
 
-// lastLines is how long an end waits for the log to be written.
+// lastLines is how long the end of a server waits for the last lines of its log.
 const lastLines = time.Second
 
-// runServer serves until ctx ends, which is not a failure.
+// runServer serves until ctx ends, and returns nil then.
 func runServer(ctx context.Context, env *environment, cfg *config.Config, log *logrus.Logger, again reloader) error {
-	signal.Ignore(syscall.SIGPIPE) // of whoever read standard output or standard error
+	signal.Ignore(syscall.SIGPIPE) // a reader of standard output or standard error may go away
 	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP) // at once: it must not end a server that is about to start
+	signal.Notify(hangups, syscall.SIGHUP) // before the start: it must not end a starting server
 	defer signal.Stop(hangups)
 	inColour(log)
 	out := newPatient(log)
 	defer out.close(lastLines)
 	for _, unknown := range config.UnknownEnv(env.environ) {
-		log.Warnf("environment variable %s is no setting of dcs", unknown)
+		log.Warnf("%s is not a dcs setting and is ignored", unknown)
 	}
 	manager := newServiceManager(log)
 	manager.opening(cfg.Storage.Directory)
-	srv, err := serve.New(serve.Options{Config: cfg, Log: log, Debug: true, Listen: true, OnReady: manager.ready, OnGate: manager.gate})
+	srv, err := serve.New(serve.Options{Config: cfg, Log: log, Debug: true, Listen: true,
+		OnReady: manager.ready, OnGate: manager.gate})
 	if err != nil {
 		return err
 	}
@@ -83,18 +88,23 @@ func runServer(ctx context.Context, env *environment, cfg *config.Config, log *l
 	stop := context.AfterFunc(ctx, func() {
 		timeout := srv.Config().Server.DrainTimeout
 		manager.stopping(timeout)
-		log.WithField("timeout", timeout.String()).Info("stopping: transfers in flight may finish")
+		log.WithField("timeout", timeout.String()).Info(shuttingDown(timeout))
 		stopped <- srv.Shutdown(timeout)
 	})
 	defer again.follow(hangups, srv, log)()
-	if err := srv.Start(); err != nil && !errors.Is(err, serve.ErrClosed) { // the signal came first
-		_ = srv.Shutdown(0) // what failed is told already
+	if err := srv.Start(); err != nil && !errors.Is(err, serve.ErrClosed) { // a signal came before the start
+		_ = srv.Shutdown(0) // the error of the start says what failed
 		return err
 	}
 	if stop() {
-		return nil // ended without the signal
+		return nil // it ended without a signal
 	}
 	err = <-stopped
 	log.Info("stopped")
 	return err
+}
+
+// shuttingDown is what the log and the service manager say when a stop begins.
+func shuttingDown(timeout time.Duration) string {
+	return fmt.Sprintf("shutting down: waiting up to %s for running transfers", config.FormatDuration(timeout))
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
-// addConfigFlags gives a command --config and the configuration flags that it uses.
+// addConfigFlags adds --config and the configuration flags of the named keys to a command.
 func addConfigFlags(cmd *cobra.Command, keys ...string) {
 	cmd.Flags().String("config", "", "read this YAML `file` (DCS_CONFIG)")
 	config.AddFlags(cmd.Flags(), keys...)
@@ -24,8 +24,8 @@ func addConfigFlags(cmd *cobra.Command, keys ...string) {
 	}
 }
 
-// hideFlags keeps flags out of help, manual and completion that do nothing in a command. It takes them all the same:
-// one set of flags may be given to every command.
+// hideFlags hides flags that have no effect in a command from its help and its completion. The command accepts them, so
+// that one set of flags can be given to every command.
 func hideFlags(cmd *cobra.Command, names ...string) {
 	for _, name := range names {
 		if err := cmd.Flags().MarkHidden(name); err != nil {
@@ -34,36 +34,38 @@ func hideFlags(cmd *cobra.Command, names ...string) {
 	}
 }
 
-// valuesAnnotation marks a flag that takes one of a few words.
+// valuesAnnotation is the annotation of a flag that takes one of a few words.
 const valuesAnnotation = "dcs_values"
 
-// completeValues says which words a flag takes, for the help and for shells. Flags whose usage has them in back
-// quotes, `table|json`, need no call.
+// completeValues says which words a flag takes, for the help and for completion. Flags whose usage has the words in
+// back quotes, `table|json`, do not need it.
 func completeValues(cmd *cobra.Command, flag string, values ...string) {
 	if err := cmd.Flags().SetAnnotation(flag, valuesAnnotation, values); err != nil {
 		panic(err) // there is no such flag
 	}
 }
 
-// addAlias gives a configuration flag a short name. Given both ways, it must be the same both times.
+// addAlias adds a short name for a configuration flag. If both are given, their values must be equal.
 func addAlias(cmd *cobra.Command, short, key string) {
 	own := pflag.NewFlagSet(short, pflag.ContinueOnError)
 	config.AddFlags(own, key)
 	cmd.Flags().Var(own.Lookup(key).Value, short, "short for --"+key)
 	cmd.Flags().Lookup(short).Hidden = own.Lookup(key).Hidden
-	cmd.Flags().Lookup(short).DefValue = "" // the help says it at the long one
+	cmd.Flags().Lookup(short).DefValue = "" // the help has it at the long name
 	cmd.PreRunE = chain(cmd.PreRunE, func(cmd *cobra.Command, _ []string) error {
 		given, long := cmd.Flags().Lookup(short), cmd.Flags().Lookup(key)
 		if !given.Changed {
 			return nil
 		}
 		if a, b := given.Value.String(), long.Value.String(); long.Changed && a != b {
-			return &usageError{fmt.Errorf("--%s %s and --%s %s are two values for one setting", short, a, key, b), "give one of them"}
+			return &usageError{fmt.Errorf("--%s %s and --%s %s are two values for one setting", short, a, key, b),
+				"give one of them"}
 		}
 		return cmd.Flags().Set(key, given.Value.String())
 	})
 }
 
+// chain returns a function that calls both, in this order, until one fails. first may be nil.
 func chain(first, second func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		if first != nil {
@@ -75,12 +77,12 @@ func chain(first, second func(*cobra.Command, []string) error) func(*cobra.Comma
 	}
 }
 
-// loadConfig reads file, environment and flags.
+// loadConfig reads the configuration: file, environment and flags.
 func loadConfig(env *environment, cmd *cobra.Command) (*config.Config, config.Origins, error) {
 	return config.Load(config.Sources{File: configFile(env, cmd), Env: env.environ, Flags: cmd.Flags()})
 }
 
-// configFile is the file that a command reads; empty: none.
+// configFile returns the path of the file that a command reads, or "".
 func configFile(env *environment, cmd *cobra.Command) string {
 	if f := cmd.Flags().Lookup("config"); f.Changed {
 		return f.Value.String()
@@ -88,7 +90,8 @@ func configFile(env *environment, cmd *cobra.Command) string {
 	return env.get("DCS_CONFIG")
 }
 
-// becomeOwner makes root work as the owner of the data directory, before anything in it is looked at.
+// becomeOwner lets a process of root work as the owner of the data directory. It is called before anything in the
+// directory is opened.
 func becomeOwner(cfg *config.Config) error {
 	dir, err := tree.At(cfg.Storage.Directory)
 	if err != nil {
@@ -97,8 +100,8 @@ func becomeOwner(cfg *config.Config) error {
 	return owner.Become(string(dir))
 }
 
-// newOpener says which store a configuration names, and what the operator asked for. root becomes the owner of the
-// data directory first.
+// newOpener returns the opener of the store that a configuration names, with what the operator asked for. A process of
+// root becomes the owner of the data directory first.
 func newOpener(cfg *config.Config, origins config.Origins, log logrus.FieldLogger) (store.Opener, error) {
 	if err := becomeOwner(cfg); err != nil {
 		return store.Opener{}, err
@@ -107,6 +110,7 @@ func newOpener(cfg *config.Config, origins config.Origins, log logrus.FieldLogge
 	return store.Opener{Dir: dir, Log: log, Asked: store.Asked(cfg, origins), NameAge: store.NameAge(cfg)}, err
 }
 
+// get returns the value of a variable, or "".
 func (env *environment) get(name string) string {
 	for _, kv := range env.environ {
 		if v, ok := strings.CutPrefix(kv, name+"="); ok {
@@ -116,10 +120,10 @@ func (env *environment) get(name string) string {
 	return ""
 }
 
-// logTime is RFC 3339 with microseconds, always as many digits.
+// logTime is RFC 3339 with a fixed number of digits, down to microseconds.
 const logTime = "2006-01-02T15:04:05.000000Z07:00"
 
-// newLogger makes the logger that a configuration asks for. Logs are not results: standard error.
+// newLogger returns the logger that a configuration asks for. It writes to standard error.
 func newLogger(env *environment, cfg *config.Config) (*logrus.Logger, error) {
 	level, err := logrus.ParseLevel(cfg.Log.Level)
 	if err != nil {
@@ -129,7 +133,8 @@ func newLogger(env *environment, cfg *config.Config) (*logrus.Logger, error) {
 	log.SetOutput(env.stderr)
 	log.SetLevel(level)
 	log.AddHook(hintHook{})
-	log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, TimestampFormat: logTime, DisableColors: !ui.Colour(env.stderr, env.get)})
+	log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, TimestampFormat: logTime,
+		DisableColors: !ui.Colour(env.stderr, env.get)})
 	if cfg.Log.Format == "json" {
 		log.SetFormatter(&logrus.JSONFormatter{TimestampFormat: logTime})
 	}

@@ -123,7 +123,7 @@ func TestALogSaysHowManyLinesNobodyRead(t *testing.T) {
 	if code := s.stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit %d", code)
 	}
-	if text := <-read; !strings.Contains(text, "lines were lost") || !strings.Contains(text, "stopped") {
+	if text := <-read; !strings.Contains(text, "lines are missing") || !strings.Contains(text, "stopped") {
 		t.Errorf("the log says nothing of what was lost, or has no end: %d bytes, %q", len(text), text[max(0, len(text)-300):])
 	}
 }
@@ -160,7 +160,7 @@ func (s *server) hangUp(words ...string) {
 	s.t.Helper()
 	count := func() (n int) {
 		for _, line := range strings.Split(s.log.String(), "\n") {
-			all := strings.Contains(line, "read again")
+			all := strings.Contains(line, "reload")
 			for _, w := range words {
 				all = all && strings.Contains(line, w)
 			}
@@ -196,12 +196,12 @@ func TestAHangUpReadsTheSettingsAgain(t *testing.T) {
 
 	for _, bad := range []string{"cache: {ttl: soon}\n", "cache: {ttl: 1s\n", "cache: {tll: 1s}\n"} {
 		write(t, file, bad)
-		s.hangUp("level=error", "old ones stay", file)
+		s.hangUp("level=error", "old one stays", file)
 	}
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	s.hangUp("level=error", "old ones stay", file)
+	s.hangUp("level=error", "old one stays", file)
 	s.push("second:v1")
 	s.await(func() bool { return gone("second") }, "the image expires by the ttl before the mistakes")
 	if code := s.stop(syscall.SIGTERM); code != 0 {
@@ -260,7 +260,7 @@ func TestAConfigurationThroughAPipeIsReadOnce(t *testing.T) {
 	if !strings.Contains(s.log.String(), "ttl=1h") {
 		t.Error("the configuration does not count")
 	}
-	s.hangUp("level=error", "old ones stay", "/dev/stdin", "pipe")
+	s.hangUp("level=error", "old one stays", "/dev/stdin", "pipe")
 	if code := s.stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit %d", code)
 	}

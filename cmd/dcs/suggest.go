@@ -13,15 +13,18 @@ import (
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
-// elsewhere says how to do what other programs have a command for and dcs has not, by all its names.
+// elsewhere says how dcs does what other programs have a command for, by the names of that command.
 var elsewhere = []struct{ words, how string }{
-	{"rm rmi delete del remove", "dcs gc removes what nobody used for the ttl; a client deletes one image by DELETE /v2/NAME/manifests/DIGEST"},
-	{"status health ps info", "dcs inspect shows what is stored; http://127.0.0.1:5001/readyz (debug.address) says whether a server is ready"},
-	{"stop down kill shutdown", "a server stops after SIGTERM: systemctl stop dcs, docker stop, or Ctrl-C"},
-	{"stats metrics top du", "dcs inspect sums up what is stored; the figures of a server are at http://127.0.0.1:5001/metrics (debug.address)"},
+	{"rm rmi delete del remove", "dcs gc removes unused images; " +
+		"to delete one image, a client sends DELETE /v2/NAME/manifests/DIGEST"},
+	{"status health ps info", "dcs inspect shows what is stored; " +
+		"http://127.0.0.1:5001/readyz (debug.address) says whether a server is ready"},
+	{"stop down kill shutdown", "SIGTERM stops a server: systemctl stop dcs, docker stop, or Ctrl-C"},
+	{"stats metrics top du", "dcs inspect sums up what is stored; " +
+		"a server has metrics at http://127.0.0.1:5001/metrics (debug.address)"},
 }
 
-// asGroup makes a command with verbs below it say what they are, and what was meant by one that is none.
+// asGroup makes a command that has verbs print its help without one, and suggest one for an unknown verb.
 func asGroup(cmd *cobra.Command) {
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
@@ -32,7 +35,7 @@ func asGroup(cmd *cobra.Command) {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 }
 
-// unknownCommand is the error for a verb that cmd does not have; help is "help " when it was asked for help.
+// unknownCommand returns the error for a verb that cmd does not have. help is "help " for the command help.
 func unknownCommand(cmd *cobra.Command, name, help string) error {
 	err := fmt.Errorf("unknown command %q", strings.TrimPrefix(cmd.CommandPath()+" "+name, "dcs "))
 	for _, e := range elsewhere {
@@ -45,7 +48,7 @@ func unknownCommand(cmd *cobra.Command, name, help string) error {
 		return &usageError{err, "did you mean dcs " + help + path + "?"}
 	}
 	if !cmd.HasAvailableSubCommands() {
-		return &usageError{err, cmd.CommandPath() + " has no commands below it"}
+		return &usageError{err, cmd.CommandPath() + " has no subcommands"}
 	}
 	return &usageError{err, cmd.CommandPath() + " --help lists the commands"}
 }
@@ -63,14 +66,15 @@ func nearestVerb(cmd *cobra.Command, name string) string {
 	return nearest.Name(name, names)
 }
 
-// flagError says what is wrong with a flag in words of ours, and what was meant.
+// flagError says in our words what is wrong with a flag, and suggests a right one.
 func flagError(cmd *cobra.Command, err error) error {
 	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
 		return unknownFlag(cmd, unknown)
 	}
 	lists := cmd.CommandPath() + " --help lists the flags"
 	if missing, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
-		return &usageError{fmt.Errorf("--%s needs a value", missing.GetFlag().Name), "write --" + missing.GetFlag().Name + " " + valueName(missing.GetFlag())}
+		f := missing.GetFlag()
+		return &usageError{fmt.Errorf("--%s needs a value", f.Name), "write --" + f.Name + " " + valueName(f)}
 	}
 	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 		return &usageError{invalidValue(invalid), lists}
@@ -78,6 +82,8 @@ func flagError(cmd *cobra.Command, err error) error {
 	return &usageError{err, lists}
 }
 
+// invalidValue says what is wrong with a value. Errors of the configuration are in our words already; those of pflag
+// are Go's.
 func invalidValue(invalid *pflag.InvalidValueError) error {
 	f := invalid.GetFlag()
 	cause := invalid.Unwrap()
@@ -92,10 +98,10 @@ func invalidValue(invalid *pflag.InvalidValueError) error {
 	return fmt.Errorf("--%s: %.80q %w", f.Name, invalid.GetValue(), cause)
 }
 
-// unknownFlag is the error for a flag that cmd does not have: it may be another command's, or misspelt.
+// unknownFlag returns the error for a flag that cmd does not have: the flag of another command, or a misspelt one.
 func unknownFlag(cmd *cobra.Command, unknown *pflag.NotExistError) error {
 	if args := cmd.Flags().Args(); len(args) > 0 && cmd.HasAvailableSubCommands() {
-		return unknownCommand(cmd, args[0], "") // the flag is that one's
+		return unknownCommand(cmd, args[0], "") // the flag belongs to the unknown command
 	}
 	name, written := unknown.GetSpecifiedName(), "--"+unknown.GetSpecifiedName()
 	if short := unknown.GetSpecifiedShortnames(); short != "" {
@@ -127,8 +133,8 @@ func unknownFlag(cmd *cobra.Command, unknown *pflag.NotExistError) error {
 	return &usageError{err, cmd.CommandPath() + " --help lists the flags"}
 }
 
-// flagNames are the flags of a command that are not hidden, and of those below it. Keys of the configuration come in
-// the order of the documentation, in which the server's address is before that for its operator.
+// flagNames returns the names of the flags of a command and its verbs that are not hidden. Keys of the configuration
+// are in the order of the documentation: server.address is before debug.address.
 func flagNames(cmd *cobra.Command) (names []string) {
 	for _, key := range config.Keys() {
 		if cmd.Flags().Lookup(key) != nil {
@@ -146,7 +152,7 @@ func flagNames(cmd *cobra.Command) (names []string) {
 	return names
 }
 
-// having returns the commands directly below cmd that know a flag, themselves or in a verb of theirs.
+// having returns the paths of the verbs of cmd that have a flag, or have a verb that has it.
 func having(cmd *cobra.Command, flag string) (paths []string) {
 	for _, sub := range cmd.Commands() {
 		if slices.Contains(flagNames(sub), flag) {
@@ -156,7 +162,7 @@ func having(cmd *cobra.Command, flag string) (paths []string) {
 	return paths
 }
 
-// sentence lists alternatives: "a, b or c".
+// sentence joins alternatives: "a, b or c".
 func sentence(words []string) string {
 	last := len(words) - 1
 	if last == 0 {
@@ -165,7 +171,7 @@ func sentence(words []string) string {
 	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
-// exactArgs wants these arguments, by name.
+// exactArgs requires exactly these arguments.
 func exactArgs(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
@@ -178,8 +184,8 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 	}
 }
 
-// unexpectedArgument is the error for an argument that a command does not take. A true or false is most likely the
-// value of a switch before it, which takes one only behind an equals sign.
+// unexpectedArgument returns the error for an argument that a command does not take. A true or false was probably meant
+// as the value of a switch before it, which takes one only after an equals sign.
 func unexpectedArgument(cmd *cobra.Command, arg string) error {
 	err := fmt.Errorf("unexpected argument %q", arg)
 	if arg == "true" || arg == "false" {

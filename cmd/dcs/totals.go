@@ -12,8 +12,8 @@ import (
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
-// totals are the sentences that sum up a run: what went and what stays, what goes later, and by which policy. stopped
-// is why the run did not come to its end, if it did not.
+// totals returns the sentences that sum up a run: what was removed, what stays, what is removed later, and the policy.
+// stopped is the error that ended the run, if any.
 func totals(rep gc.Report, stopped error) (lines []string) {
 	if stopped != nil {
 		return []string{cutShort(rep, stopped)}
@@ -29,19 +29,21 @@ func totals(rep gc.Report, stopped error) (lines []string) {
 	}
 	now := time.Time(rep.StartedAt)
 	if resumes := time.Time(rep.Resumes); !resumes.IsZero() {
-		lines = append(lines, "images without a tag may be the rest of the run of "+clock(resumes, now)+", which was cut short")
+		lines = append(lines, "images without a tag may be left over from the run of "+clock(resumes, now)+
+			", which did not finish")
 	}
 	if rep.WaitingBytes > 0 {
-		lines = append(lines, fmt.Sprintf("%s more are freed %s, unless a push uses them again",
+		lines = append(lines, fmt.Sprintf("%s more will be freed %s, unless a push uses them again",
 			ui.Bytes(rep.WaitingBytes), ui.In(time.Time(rep.WaitingUntil), now)))
 	}
-	if rep.Policy.Grace > 0 { // else the run did not come so far as to know it
-		lines = append(lines, "ttl "+config.FormatDuration(rep.Policy.TTL)+", grace "+config.FormatDuration(rep.Policy.Grace))
+	if rep.Policy.Grace > 0 { // else the run ended before it knew the policy
+		lines = append(lines, fmt.Sprintf("ttl %s, grace %s",
+			config.FormatDuration(rep.Policy.TTL), config.FormatDuration(rep.Policy.Grace)))
 	}
 	return lines
 }
 
-// summary says what went, and what stays.
+// summary says what was removed, and what stays.
 func summary(rep gc.Report) string {
 	remove, free := "removed", "freed"
 	if rep.DryRun {
@@ -51,10 +53,12 @@ func summary(rep gc.Report) string {
 	if rep.Remaining.Tags == 1 {
 		verb = "stays"
 	}
-	return fmt.Sprintf("%s %s and %s %s; %s (%s) %s", remove, strings.Join(removals(rep), ", "), free, ui.Bytes(rep.FreedBytes),
+	return fmt.Sprintf("%s %s and %s %s; %s (%s) %s",
+		remove, strings.Join(removals(rep), ", "), free, ui.Bytes(rep.FreedBytes),
 		ui.Count(rep.Remaining.Tags, "tag"), ui.Bytes(rep.Remaining.Bytes), verb)
 }
 
+// removals counts what a run removed, for a sentence.
 func removals(rep gc.Report) []string {
 	images := ui.Count(int64(len(rep.Images)), "image")
 	if n := rep.Removed.Blobs; n > 0 {
@@ -67,40 +71,42 @@ func removals(rep gc.Report) []string {
 	return all
 }
 
-// cutShort says how far a run came that did not come to its end. The names of images go first, their bytes last.
+// cutShort says how far a run came that was interrupted or failed. gc removes the names of images first, and their
+// bytes last.
 func cutShort(rep gc.Report, stopped error) string {
-	const again = "run dcs gc again to continue"
+	const again = ". Run dcs gc again to continue"
 	how := "failed"
 	if errors.Is(stopped, context.Canceled) {
 		how = "interrupted"
 	}
 	if rep.Planned == 0 && !rep.Removed.Any() {
-		return how + " while planning; nothing was removed; " + again
+		return how + " while planning; nothing was removed" + again
 	}
 	images := fmt.Sprintf("%s of %s", ui.Number(int64(len(rep.Images))), ui.Count(int64(rep.Planned), "image"))
 	if len(rep.Images) == rep.Planned {
 		images = "the names of " + ui.Count(int64(rep.Planned), "image")
 	}
 	freed := ""
-	if rep.PlannedBytes > 0 { // else the grace of all bytes is not over
+	if rep.PlannedBytes > 0 { // else the grace of all blobs still runs
 		freed = fmt.Sprintf(", freed %s of %s", ui.Bytes(rep.FreedBytes), ui.Bytes(rep.PlannedBytes))
 	}
-	return fmt.Sprintf("%s: removed %s%s; %s", how, images, freed, again)
+	return fmt.Sprintf("%s: removed %s%s", how, images, freed) + again
 }
 
-// heldUp says why nothing can expire yet, and until when.
+// heldUp says why nothing can be removed yet, and until when.
 func heldUp(rep gc.Report) string {
 	until := time.Time(rep.NothingBefore)
 	switch {
 	case rep.HeldBy == gc.HeldByScan:
-		return "nothing can expire yet: the server has not finished scanning the disk"
+		return "nothing can be removed yet: the server has not finished scanning the disk"
 	case until.IsZero():
-		return "nothing can expire in this run: existing images were just imported with their file dates"
+		return "nothing can be removed in this run: existing images were just imported with their file dates"
 	}
-	return "nothing can expire before " + clock(until, time.Time(rep.StartedAt)) + ": existing images were imported with their file dates"
+	return "nothing can be removed before " + clock(until, time.Time(rep.StartedAt)) +
+		": existing images were imported with their file dates"
 }
 
-// tellHeld answers who asks with a dry run, whose result is empty. Cron, which does not, gets no mail.
+// tellHeld explains why a dry run found nothing. Other runs, such as those of cron, print nothing.
 func tellHeld(env *environment, rep gc.Report) error {
 	if rep.HeldBy == "" || !rep.DryRun {
 		return nil
@@ -109,7 +115,7 @@ func tellHeld(env *environment, rep gc.Report) error {
 	return err
 }
 
-// clock is a time of day, with the day unless that is today, and with seconds when it is near.
+// clock formats a time of day: with the date unless that is today, and with seconds if it is less than 5 minutes away.
 func clock(t, now time.Time) string {
 	t, now = t.Local(), now.Local()
 	format := "15:04"
@@ -119,5 +125,5 @@ func clock(t, now time.Time) string {
 	if t.Sub(now).Abs() < 5*time.Minute {
 		return t.Format(format + ":05")
 	}
-	return t.Add(time.Minute - time.Nanosecond).Format(format) // not before it
+	return t.Add(time.Minute - time.Nanosecond).Format(format) // rounded up: never before t
 }

@@ -27,8 +27,9 @@ func newUsersCommand(env *environment) *cobra.Command {
 		Short: "Edit the users in the htpasswd file",
 		Long: `Edit the users in the htpasswd file, which is .metadata/htpasswd of the data
 directory unless auth.htpasswd names another. Apache's htpasswd and stock
-registries read it too; comments and the order of its lines stay. Several edits
-at once lose nobody, and a running server follows within a second.` + usersStatus,
+registries read the same file. Comments and the order of the lines are kept. Two
+edits at the same time are both applied. A running server reads a changed file
+within a second.` + usersStatus,
 		Example: `  dcs users add ci
   dcs users list`,
 	}
@@ -51,14 +52,14 @@ func newUsersAddCommand(env *environment) *cobra.Command {
 		Use:        "add NAME",
 		SuggestFor: []string{"create", "new", "passwd", "set"},
 		Short:      "Add a user, or change a user's password",
-		Long: `Add a user, or change a user's password. The password is asked for twice,
-without echo; with --password-stdin it is read from standard input, less one
-newline at its end. A running server follows at once.
+		Long: `Add a user, or change a user's password. dcs prompts for the password twice,
+without echo. With --password-stdin it reads the password from standard input,
+without one newline at its end. A running server follows at once.
 
-A name has no colon, a password at most 72 bytes: bcrypt sees no more. --cost
-says how much work it is to try a password: each step doubles it, for an
-attacker and for the server, which checks a login once in five minutes. 10 takes
-about 60 ms of CPU.` + usersStatus,
+A name has no colon. A password has at most 72 bytes, since bcrypt ignores the
+rest. --cost is the work for one try of a password. Each step doubles it for an
+attacker, and for the server, which checks a login once in five minutes. 10
+takes about 60 ms of CPU.` + usersStatus,
 		Example: `  dcs users add ci
   printf %s "$CI_PASSWORD" | dcs users add ci --password-stdin`,
 		Args: exactArgs("NAME"),
@@ -68,14 +69,18 @@ about 60 ms of CPU.` + usersStatus,
 				return err
 			}
 			if err := credential.CheckName(args[0]); err != nil {
-				return &usageError{fmt.Errorf("user name %w", err), "choose a name of letters, digits and the like: it is what docker login asks for"}
+				return &usageError{fmt.Errorf("user name %w", err),
+					"choose a name of letters and digits: docker login asks for it"}
 			}
 			if slices.Contains(configured(cfg), args[0]) {
-				return &usageError{fmt.Errorf("user %s is in auth.users of the configuration, which wins over the file", args[0]),
-					"change the password there; or remove the user from auth.users, reload the server (SIGHUP), and add it here"}
+				return &usageError{
+					fmt.Errorf("user %s is in auth.users of the configuration, which wins over the file", args[0]),
+					"change the password there; or remove the user from auth.users, reload the server (SIGHUP), " +
+						"and add it here"}
 			}
 			if cost < minCost || cost > maxCost {
-				return &usageError{fmt.Errorf("--cost %d is not between %d and %d", cost, minCost, maxCost), "leave it out to have 10"}
+				return &usageError{fmt.Errorf("--cost %d is not between %d and %d", cost, minCost, maxCost),
+					"leave it out for a cost of 10"}
 			}
 			password, err := readPassword(cmd.Context(), env, args[0], fromStdin)
 			if err != nil {
@@ -94,7 +99,8 @@ about 60 ms of CPU.` + usersStatus,
 			}
 			fmt.Fprintf(env.stderr, "%s %s\n", done, args[0])
 			if !cfg.Auth.Enabled {
-				fmt.Fprintln(env.stderr, "dcs: warning: auth.enabled is false in the configuration: nobody is asked for a login")
+				fmt.Fprintln(env.stderr,
+					"dcs: warning: auth.enabled is false in the configuration: the server asks for no login")
 			}
 			return nil
 		},
@@ -105,7 +111,7 @@ about 60 ms of CPU.` + usersStatus,
 	return cmd
 }
 
-// The costs of bcrypt that make sense: less than its default is quick to try, and 16 takes a server four
+// The bcrypt costs that are allowed. Below bcrypt's default passwords are too quick to try; at 16 a server needs four
 // seconds for a login.
 const minCost, maxCost = 10, 16
 
@@ -140,7 +146,8 @@ func newUsersRemoveCommand(env *environment) *cobra.Command {
 			}
 			fmt.Fprintf(env.stderr, "removed user %s\n", args[0])
 			if slices.Contains(configured(cfg), args[0]) {
-				fmt.Fprintf(env.stderr, "dcs: warning: user %s is in auth.users of the configuration too, and can still log in\n", args[0])
+				fmt.Fprintf(env.stderr,
+					"dcs: warning: user %s is also in auth.users of the configuration, and can still log in\n", args[0])
 			}
 			return nil
 		},
@@ -149,17 +156,17 @@ func newUsersRemoveCommand(env *environment) *cobra.Command {
 	return cmd
 }
 
-// hintForUser says where a user may be whom the file does not have.
+// hintForUser says where to look for a user that is not in the file.
 func hintForUser(name string, file *users.File, configured []string) string {
 	if slices.Contains(configured, name) {
-		return "it is in auth.users of the configuration: remove it there, and reload the server (SIGHUP)"
+		return "the user is in auth.users of the configuration: remove it there, and reload the server (SIGHUP)"
 	}
 	if names, err := file.List(); err == nil {
 		if meant := nearest.Name(name, names); meant != "" {
 			return "did you mean " + meant + "?"
 		}
 	}
-	return "dcs users list shows who is in the file"
+	return "dcs users list lists the users of the file"
 }
 
 func newUsersListCommand(env *environment) *cobra.Command {
@@ -167,9 +174,8 @@ func newUsersListCommand(env *environment) *cobra.Command {
 		Use:        "list",
 		SuggestFor: []string{"ls", "show"},
 		Short:      "List the users, one name a line",
-		Long: `List the users of the htpasswd file, one name a line, and after them those of
-auth.users when a configuration is given. Which these are is said on standard
-error.` + usersStatus,
+		Long: `List the users of the htpasswd file, one name a line. If a configuration is
+given, the users of auth.users follow, and standard error names them.` + usersStatus,
 		Example: "  dcs users list --auth.htpasswd /etc/dcs.htpasswd",
 		Args:    exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -187,7 +193,7 @@ error.` + usersStatus,
 	return cmd
 }
 
-// listUsers prints each name once, those of the file first.
+// listUsers prints each name once, the names of the file first.
 func listUsers(env *environment, file *users.File, configured []string) error {
 	names, err := file.List()
 	if err != nil {
@@ -204,15 +210,16 @@ func listUsers(env *environment, file *users.File, configured []string) error {
 		}
 	}
 	if len(names) == 0 {
-		fmt.Fprintf(env.stderr, "dcs: no users in %s: dcs users add NAME adds one\n", file.Path())
+		fmt.Fprintf(env.stderr, "dcs: no users in %s; dcs users add NAME adds one\n", file.Path())
 	}
 	if len(configured) > 0 {
-		fmt.Fprintf(env.stderr, "dcs: in auth.users of the configuration, which wins over the file: %s\n", strings.Join(configured, ", "))
+		fmt.Fprintf(env.stderr, "dcs: in auth.users of the configuration, which wins over the file: %s\n",
+			strings.Join(configured, ", "))
 	}
 	return nil
 }
 
-// checkFile refuses a path at which no file of users can be.
+// checkFile returns an error if there cannot be a users file at its path.
 func checkFile(file *users.File) error {
 	err := file.Check()
 	if errors.Is(err, fs.ErrNotExist) {
@@ -221,7 +228,7 @@ func checkFile(file *users.File) error {
 	return err
 }
 
-// configured are the users of the configuration, by name.
+// configured returns the names of the users of the configuration.
 func configured(cfg *config.Config) (names []string) {
 	for _, u := range cfg.Auth.Users {
 		names = append(names, u.Username)
@@ -229,6 +236,8 @@ func configured(cfg *config.Config) (names []string) {
 	return names
 }
 
+// usersFile opens the users file of a configuration, as the owner of the data directory if it is in there. The file
+// need not exist.
 func usersFile(env *environment, cmd *cobra.Command) (*users.File, *config.Config, error) {
 	cfg, _, err := loadConfig(env, cmd)
 	if err != nil {
@@ -238,7 +247,7 @@ func usersFile(env *environment, cmd *cobra.Command) (*users.File, *config.Confi
 	return file, cfg, owner.Become(file.Home())
 }
 
-// readPassword asks twice on a terminal. From standard input one trailing newline is cut.
+// readPassword prompts twice on a terminal, or reads standard input and cuts one newline at its end.
 func readPassword(ctx context.Context, env *environment, name string, fromStdin bool) (string, error) {
 	if fromStdin {
 		data, err := io.ReadAll(io.LimitReader(env.stdin, 1<<16))
@@ -250,7 +259,8 @@ func readPassword(ctx context.Context, env *environment, name string, fromStdin 
 	}
 	f, ok := env.stdin.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return "", &usageError{errors.New("cannot ask for the password: standard input is not a terminal"), "use --password-stdin"}
+		return "", &usageError{errors.New("cannot prompt for a password: stdin is not a terminal"),
+			"use --password-stdin"}
 	}
 	var answers [2]string
 	for i, question := range []string{"Password for " + name, "Again"} {
@@ -271,7 +281,8 @@ func readPassword(ctx context.Context, env *environment, name string, fromStdin 
 	return answers[0], nil
 }
 
-// askPassword reads a line without echo, until ctx ends: reading a terminal cannot be interrupted.
+// askPassword reads a line without echo, until ctx ends. A read of a terminal cannot be interrupted, so a goroutine
+// does it.
 func askPassword(ctx context.Context, fd int) ([]byte, error) {
 	before, err := term.GetState(fd)
 	if err != nil {
@@ -282,7 +293,7 @@ func askPassword(ctx context.Context, fd int) ([]byte, error) {
 		err  error
 	}
 	read := make(chan answer, 1)
-	go func() { // ends with the process when nobody answers
+	go func() { // ends with the process if no line is typed
 		line, err := term.ReadPassword(fd)
 		read <- answer{line, err}
 	}()
@@ -294,9 +305,11 @@ func askPassword(ctx context.Context, fd int) ([]byte, error) {
 	}
 }
 
+// checkPassword refuses a password that bcrypt would cut, or none.
 func checkPassword(password string) error {
 	if err := credential.CheckPassword(password); err != nil {
-		return &usageError{fmt.Errorf("password %w", err), "choose one of 1 to 72 bytes; letters beyond ASCII take two to four each"}
+		return &usageError{fmt.Errorf("password %w", err),
+			"choose one of 1 to 72 bytes; a character outside ASCII takes two to four bytes"}
 	}
 	return nil
 }

@@ -39,11 +39,11 @@ EXIT STATUS
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&format, "format", "text", "form of the output: `text|json`")
+	cmd.Flags().StringVar(&format, "format", "text", "output format: `text|json`")
 	return cmd
 }
 
-// build is what a binary knows about its making.
+// build describes how a binary was built.
 type build struct {
 	Version  string `json:"version"` // of the module, or (devel)
 	Commit   string `json:"commit"`
@@ -54,8 +54,8 @@ type build struct {
 	Arch     string `json:"arch"`
 }
 
-// newBuild reads what the go command wrote into the binary. Without module mode that is nothing (nil), and without
-// a repository there is no commit.
+// newBuild reads what the go command wrote into the binary. info is nil without module mode; without a repository there
+// is no commit.
 func newBuild(info *debug.BuildInfo) build {
 	b := build{Version: "(devel)", Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
 	if info == nil {
@@ -77,7 +77,7 @@ func newBuild(info *debug.BuildInfo) build {
 	return b
 }
 
-// String is one line: dcs v1.2.3 (commit abc1234, 2026-11-24, modified) go1.26.8 linux/amd64.
+// String returns one line: dcs v1.2.3 (commit abc1234, 2026-11-24, modified) go1.26.8 linux/amd64.
 func (b build) String() string {
 	var from []string
 	if b.Commit != "" {

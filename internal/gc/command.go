@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/jc-lab/docker-cache-server/internal/fsck"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
 	"github.com/jc-lab/docker-cache-server/internal/store"
 )
@@ -54,12 +55,12 @@ func (c Command) open(ctx context.Context) (*store.Store, error) {
 var waiting = map[store.Wait]Phase{store.ForGC: Queueing, store.ForServer: Scanning}
 
 func (c Command) run(ctx context.Context, s *store.Store) (Report, error) {
-	collector := Collector{Dir: s.Dir, Tree: s.Tree, Index: s.Index, Log: c.Store.Log, Quiet: !c.Trail,
+	collector := Collector{Files: LocalFiles(s.Dir, s.Tree), Index: s.Index, Log: c.Store.Log, Quiet: !c.Trail,
 		OnProgress: c.OnProgress, Began: s.Opened}
 	if s.Server != nil {
 		collector.Yield = yield
 	}
-	repairs, err := c.repair(ctx, &collector)
+	repairs, err := c.repair(ctx, s)
 	if err != nil {
 		return Report{Repairs: repairs}, err
 	}
@@ -75,12 +76,13 @@ func (c Command) run(ctx context.Context, s *store.Store) (Report, error) {
 }
 
 // repair mends the store when that was asked for.
-func (c Command) repair(ctx context.Context, collector *Collector) ([]Repair, error) {
+func (c Command) repair(ctx context.Context, s *store.Store) ([]fsck.Outcome, error) {
 	if !c.Repair {
 		return nil, nil
 	}
-	done, err := collector.Repair(ctx, c.DryRun)
-	return append([]Repair{}, done...), err
+	done, err := fsck.Repair(ctx, s, fsck.RepairOptions{DryRun: c.DryRun,
+		OnSeen: func(objects, bytes int64) { c.tell(Progress{Phase: Checking, Done: objects, Bytes: bytes}) }})
+	return append([]fsck.Outcome{}, done...), err // not nil: a repair was asked for
 }
 
 // holdImported reports that nothing was removed, since images were adopted with the dates of their files just now.

@@ -8,9 +8,10 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/jc-lab/docker-cache-server/internal/fsck"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
-	"github.com/jc-lab/docker-cache-server/internal/reconcile"
+	"github.com/jc-lab/docker-cache-server/internal/store"
 )
 
 // TestATagWhoseLinkSaysNothingExpires writes links that a power cut leaves, or an editor. Nobody can pull such a tag, no
@@ -27,9 +28,9 @@ func TestATagWhoseLinkSaysNothingExpires(t *testing.T) {
 			w.write(layout.Path{Kind: layout.TagLink, Repository: "only", Tag: "bad"}, []byte(link))
 			w.adopt(false)
 			w.adopt(true)
-			problems, _, err := reconcile.Check(t.Context(), reconcile.CheckOptions{Dir: w.Dir, Index: w.Index})
+			problems, _, err := fsck.Check(t.Context(), &store.Store{Dir: w.Dir, Index: w.Index}, fsck.CheckOptions{})
 			w.must(err)
-			if len(problems) != 3 || problems[0].Flaw != reconcile.Nowhere || problems[0].Object() != "app:bad" {
+			if len(problems) != 3 || problems[0].Flaw != fsck.Nowhere || problems[0].Object() != "app:bad" {
 				t.Errorf("the check found %+v", problems)
 			}
 			w.must(w.Index.View(t.Context(), func(r index.Reader) error {

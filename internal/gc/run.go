@@ -8,21 +8,22 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/jc-lab/docker-cache-server/internal/fsck"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
 )
 
 // Report is what a run did, or in a dry run what it would have done, as `dcs gc --format json` prints it.
 type Report struct {
-	DryRun     bool          `json:"dry_run"`
-	StartedAt  stamp.Time    `json:"started_at"`
-	DurationMS int64         `json:"duration_ms"`
-	Cutoff     stamp.Time    `json:"cutoff"` // of names; null: never
-	Removed    Counts        `json:"removed"`
-	FreedBytes int64         `json:"freed_bytes"`
-	Remaining  index.Totals  `json:"remaining"`
-	Images     []ReportImage `json:"images"`
-	Repairs    []Repair      `json:"repairs,omitzero"` // nil: none was asked for
+	DryRun     bool           `json:"dry_run"`
+	StartedAt  stamp.Time     `json:"started_at"`
+	DurationMS int64          `json:"duration_ms"`
+	Cutoff     stamp.Time     `json:"cutoff"` // of names; null: never
+	Removed    Counts         `json:"removed"`
+	FreedBytes int64          `json:"freed_bytes"`
+	Remaining  index.Totals   `json:"remaining"`
+	Images     []ReportImage  `json:"images"`
+	Repairs    []fsck.Outcome `json:"repairs,omitzero"` // nil: none was asked for
 
 	// HeldBy is why nothing may be removed yet, one of the Held constants; empty: it may. NothingBefore is when
 	// that ends, where it is known.
@@ -48,6 +49,16 @@ const (
 	HeldByScan      = "scan"       // the index is not known to be whole
 	HeldByFileDates = "file_dates" // images were adopted with their file dates
 )
+
+// Unmended counts the problems that a repair left.
+func (r Report) Unmended() (n int) {
+	for _, o := range r.Repairs {
+		if !o.Mended {
+			n++
+		}
+	}
+	return n
+}
 
 // ReportImage is an image in a Report.
 type ReportImage struct {
@@ -149,5 +160,5 @@ func (c *Collector) heldUp(ctx context.Context) error {
 
 // onlyUploads is what a plan removes that needs no index.
 func (p *Plan) onlyUploads() *Plan {
-	return &Plan{Cutoffs: p.Cutoffs, Uploads: p.Uploads, dir: p.dir, uploadCutoff: p.uploadCutoff, failed: p.failed}
+	return &Plan{Cutoffs: p.Cutoffs, Uploads: p.Uploads, files: p.files, uploadCutoff: p.uploadCutoff, failed: p.failed}
 }

@@ -36,18 +36,22 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	flyingDesc  = desc("registry_http_in_flight_requests", "Requests that are being answered.")
 	bytesDesc   = desc("dcs_store_bytes", "Bytes of all blobs on disk, manifests included.")
-	objectsDesc = desc("dcs_store_objects", "Objects on disk, each counted once: tags, manifests, and blobs that are no manifests.", "kind")
-	freeDesc    = desc("dcs_store_free_bytes", "Bytes that the file system of the data directory has left for dcs.")
-	diskDesc    = desc("dcs_store_disk_bytes", "Size of the file system of the data directory in bytes.")
-	dueDesc     = desc("dcs_store_due_bytes", "Bytes of the blobs that are removed within this time if they stay unused; some minutes old.", "within")
-	uploadsDesc = desc("dcs_uploads", "Unfinished uploads: active while a request sends to them, waiting for their client otherwise.", "state")
-	ttlDesc     = desc("dcs_cache_ttl_seconds", "The ttl of this server; 0: images are kept forever.")
-	graceDesc   = desc("dcs_cache_grace_seconds", "The grace of this server.")
+	objectsDesc = desc("dcs_store_objects",
+		"Objects on disk, each counted once: tags, manifests, and blobs that are no manifests.", "kind")
+	freeDesc = desc("dcs_store_free_bytes", "Bytes that the file system of the data directory has left for dcs.")
+	diskDesc = desc("dcs_store_disk_bytes", "Size of the file system of the data directory in bytes.")
+	dueDesc  = desc("dcs_store_due_bytes",
+		"Bytes of the blobs that are removed within this time if they stay unused; some minutes old.", "within")
+	uploadsDesc = desc("dcs_uploads",
+		"Unfinished uploads: active while a request sends to them, waiting for their client otherwise.", "state")
+	ttlDesc   = desc("dcs_cache_ttl_seconds", "The ttl of this server; 0: images are kept forever.")
+	graceDesc = desc("dcs_cache_grace_seconds", "The grace of this server.")
 )
 
 // Describe implements prometheus.Collector.
 func (g gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{flyingDesc, bytesDesc, objectsDesc, freeDesc, diskDesc, dueDesc, uploadsDesc, ttlDesc, graceDesc} {
+	for _, d := range []*prometheus.Desc{flyingDesc, bytesDesc, objectsDesc, freeDesc, diskDesc, dueDesc, uploadsDesc,
+		ttlDesc, graceDesc} {
 		ch <- d
 	}
 }

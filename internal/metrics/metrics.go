@@ -65,11 +65,12 @@ func New(sources Sources, build Build) *Metrics {
 		m.logins[result] = logins.WithLabelValues(string(result))
 	}
 	m.countRemoved(event.Result{})
-	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "dcs_build_info", Help: "1, with what this dcs was built from.",
-		ConstLabels: prometheus.Labels{"version": build.Version, "revision": build.Revision, "goversion": build.GoVersion}})
+	from := prometheus.Labels{"version": build.Version, "revision": build.Revision, "goversion": build.GoVersion}
+	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "dcs_build_info",
+		Help: "1, with what this dcs was built from.", ConstLabels: from})
 	info.Set(1)
-	m.registry.MustRegister(m.requests, m.seconds, m.received, m.sent, logins, runs, m.lastRun, m.removed, m.freed, m.running,
-		info, gauges{sources})
+	m.registry.MustRegister(m.requests, m.seconds, m.received, m.sent, logins, runs, m.lastRun, m.removed, m.freed,
+		m.running, info, gauges{sources})
 	return m
 }
 
@@ -120,8 +121,8 @@ func (m *Metrics) seriesOf(k kind) series {
 	s, ok := m.known[k]
 	m.mu.RUnlock()
 	if !ok {
-		s = series{m.requests.WithLabelValues(k.route, k.method, strconv.Itoa(k.status)), m.received.WithLabelValues(k.route),
-			m.sent.WithLabelValues(k.route), m.seconds.WithLabelValues(k.route, k.method)}
+		s = series{m.requests.WithLabelValues(k.route, k.method, strconv.Itoa(k.status)),
+			m.received.WithLabelValues(k.route), m.sent.WithLabelValues(k.route), m.seconds.WithLabelValues(k.route, k.method)}
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.known[k] = s
@@ -140,7 +141,8 @@ func (m *Metrics) observeRun(r event.Result) {
 }
 
 func (m *Metrics) countRemoved(r event.Result) {
-	for kind, n := range map[string]int64{"tag": r.Tags, "manifest": r.Manifests, "blob": r.Blobs, "upload": r.Uploads} {
+	removed := map[string]int64{"tag": r.Tags, "manifest": r.Manifests, "blob": r.Blobs, "upload": r.Uploads}
+	for kind, n := range removed {
 		m.removed.WithLabelValues(kind).Add(float64(n))
 	}
 }

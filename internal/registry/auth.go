@@ -15,9 +15,9 @@ type login struct {
 	tried  string      // the name that was given, when the login failed
 }
 
-// admit refuses a request that may not be answered. Nobody needs a login for the root: people look at it, and
-// balancers probe it.
-func (r *Registry) admit(a *answer, hr *http.Request, req *request) error {
+// admit refuses a request whose login is missing or wrong. The root needs none: people look at it, and balancers
+// probe it.
+func (r *Registry) admit(w *response, hr *http.Request, req *request) error {
 	if r.opts.Authenticate == nil || req.kind == routeRoot {
 		return nil
 	}
@@ -26,7 +26,7 @@ func (r *Registry) admit(a *answer, hr *http.Request, req *request) error {
 		return nil
 	}
 	// The same answer for a missing, an unknown and a wrong login.
-	a.Header().Set("WWW-Authenticate", `Basic realm="dcs"`)
+	w.Header().Set("WWW-Authenticate", `Basic realm="dcs"`)
 	return errcode.ErrorCodeUnauthorized
 }
 

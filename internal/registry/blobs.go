@@ -1,9 +1,7 @@
 package registry
 
 import (
-	"errors"
 	"io"
-	"io/fs"
 	"net/http"
 	"regexp"
 	"strings"
@@ -26,25 +24,26 @@ func parseDigest(s string) (digest.Digest, error) {
 	return d, nil
 }
 
-// small is up to which size a blob is read rather than sent from its file.
+// small is the size in bytes up to which a blob is read into memory and not sent from its file.
 const small = 64 << 10
 
 var smalls = sync.Pool{New: func() any { b := make([]byte, small); return &b }}
 
-// getBlob sends a layer, or news of it.
-func (r *Registry) getBlob(a *answer, hr *http.Request, req *request) error {
+// getBlob sends a layer, or only its header.
+func (r *Registry) getBlob(w *response, hr *http.Request, req *request) error {
 	d := digest.Digest(req.reference)
 	onlyBytes(hr)
-	if req.method == http.MethodHead || hr.Header["If-None-Match"] != nil { // a client that is told that a blob exists does not send it
+	// A client that is told that a blob exists does not push it, so that is a promise.
+	if req.method == http.MethodHead || hr.Header["If-None-Match"] != nil {
 		size, err := r.content.Blob(hr.Context(), req.name, d, content.Promise)
 		if err != nil {
 			return err
 		}
 		if !conditional(hr) {
 			req.access(d, size)
-			blobHeader(a.Header(), d)
-			a.Header().Set("Accept-Ranges", "bytes")
-			a.begin(http.StatusOK, size)
+			blobHeader(w.Header(), d)
+			w.Header().Set("Accept-Ranges", "bytes")
+			w.begin(http.StatusOK, size)
 			return nil
 		}
 	}
@@ -55,25 +54,25 @@ func (r *Registry) getBlob(a *answer, hr *http.Request, req *request) error {
 	defer f.Close()
 	size := f.Size()
 	req.access(d, size)
-	blobHeader(a.Header(), d)
+	blobHeader(w.Header(), d)
 	if conditional(hr) {
-		http.ServeContent(a, hr, "", time.Time{}, readSeeker(f))
+		http.ServeContent(w, hr, "", time.Time{}, readSeeker(f))
 		return nil
 	}
-	a.Header().Set("Accept-Ranges", "bytes")
+	w.Header().Set("Accept-Ranges", "bytes")
 	if size > small {
-		a.begin(http.StatusOK, size)
-		_, err := a.ReadFrom(readSeeker(f))
-		return a.brokenOff(err)
+		w.begin(http.StatusOK, size)
+		_, err := w.ReadFrom(readSeeker(f))
+		return w.cutShort(err)
 	}
 	buf := smalls.Get().(*[]byte)
 	defer smalls.Put(buf)
 	if _, err := io.ReadFull(f, (*buf)[:size]); err != nil {
 		return err
 	}
-	a.begin(http.StatusOK, size)
-	_, err = a.Write((*buf)[:size])
-	return a.brokenOff(err)
+	w.begin(http.StatusOK, size)
+	_, err = w.Write((*buf)[:size])
+	return w.cutShort(err)
 }
 
 // readSeeker is the file of a body, which the kernel sends by itself, or the body.
@@ -84,13 +83,13 @@ func readSeeker(b content.Body) io.ReadSeeker {
 	return b
 }
 
-// deleteBlob takes a layer from a repository. What it names goes with an expiry.
-func (r *Registry) deleteBlob(a *answer, hr *http.Request, req *request) error {
+// deleteBlob removes a layer link from a repository. gc removes the blob later.
+func (r *Registry) deleteBlob(w *response, hr *http.Request, req *request) error {
 	if err := r.content.DeleteLayer(hr.Context(), req.name, digest.Digest(req.reference)); err != nil {
 		return err
 	}
-	r.trail(hr, req).WithField("digest", req.reference).Info("a client deleted a layer")
-	a.begin(http.StatusAccepted, 0)
+	r.trail(req).WithField("digest", req.reference).Info("a client deleted a layer")
+	w.begin(http.StatusAccepted, 0)
 	return nil
 }
 
@@ -101,13 +100,13 @@ func blobHeader(h http.Header, d digest.Digest) {
 	h.Set("Etag", `"`+string(d)+`"`)
 }
 
-// onlyBytes lets nobody see a range that means nothing here: of news of a blob, or in another unit than bytes.
+// onlyBytes removes a Range that means nothing: of a HEAD, or in another unit than bytes.
 func onlyBytes(hr *http.Request) {
-	said := hr.Header["Range"]
-	if said == nil {
+	sent := hr.Header["Range"]
+	if sent == nil {
 		return
 	}
-	unit, set, _ := strings.Cut(said[0], "=")
+	unit, set, _ := strings.Cut(sent[0], "=")
 	if hr.Method != http.MethodGet || !strings.EqualFold(strings.TrimSpace(unit), "bytes") {
 		hr.Header.Del("Range")
 		return
@@ -115,18 +114,18 @@ func onlyBytes(hr *http.Request) {
 	ranges := strings.Split(set, ",")
 	for i, r := range ranges {
 		if lastNone.MatchString(r) {
-			ranges[i] = behindTheEnd // as little as that; net/http sends an empty range that there is not
+			ranges[i] = behindTheEnd // which is unsatisfiable, too; net/http would send an empty part
 		}
 	}
 	hr.Header.Set("Range", "bytes="+strings.Join(ranges, ",")) // as net/http spells it
 }
 
-// lastNone is the range of the last no bytes of a blob.
+// lastNone is the range of the last 0 bytes of a blob.
 var lastNone = regexp.MustCompile(`^\s*-0+\s*$`)
 
 const behindTheEnd = "9223372036854775807-"
 
-// conditional says whether a request may be answered with anything but the whole.
+// conditional says that a request may be answered with something else than the whole blob.
 func conditional(hr *http.Request) bool {
 	if hr.Header["Range"] != nil {
 		return true
@@ -137,16 +136,4 @@ func conditional(hr *http.Request) bool {
 		}
 	}
 	return false
-}
-
-// brokenOff hangs up when an answer could not be sent to its end, unless it was the client who did.
-func (a *answer) brokenOff(err error) error {
-	if err == nil || a.left() != nil {
-		return nil
-	}
-	var file *fs.PathError
-	if errors.As(err, &file) || errors.Is(err, io.ErrUnexpectedEOF) {
-		a.errorf("an answer broke off: %v", err)
-	}
-	panic(http.ErrAbortHandler)
 }

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Proxies are the networks of the proxies that may say for whom they ask.
+// Proxies are the networks of trusted proxies, which may name the client of a request.
 type Proxies []netip.Prefix
 
 func (p Proxies) trust(a netip.Addr) bool {
@@ -18,15 +18,14 @@ func (p Proxies) trust(a netip.Addr) bool {
 	return false
 }
 
-// Client is the address that a request comes from: that of the peer or, as long as that is a trusted proxy, of
-// whom it says that it was asked by. A client may send such headers itself, so they are read from their end,
-// where the last proxy wrote, up to the first address that is not trusted. What is no address ends that, too.
-// Invalid when the peer has no address, such as that of a Unix socket.
+// Client is the address of the client: of the peer or, as long as that is a trusted proxy, of the client that the proxy
+// names. A client may send such headers itself, so they are read from their end, where the last proxy wrote, up to the
+// first address that is not trusted, or that is no address. Invalid when the peer has no address, as on a Unix socket.
 func (p Proxies) Client(hr *http.Request) netip.Addr {
 	client := parseHop(hr.RemoteAddr)
-	said := hopsOf(hr.Header)
+	chain := hopsOf(hr.Header)
 	for p.trust(client) {
-		hop, more := said.last()
+		hop, more := chain.last()
 		address := parseHop(hop)
 		if !more || !address.IsValid() {
 			break
@@ -36,15 +35,15 @@ func (p Proxies) Client(hr *http.Request) netip.Addr {
 	return client
 }
 
-// hops are the addresses of a chain of proxies, the client first. They are taken from the end.
+// hops are the addresses of a chain of proxies, the client first. They are read from the end.
 type hops struct {
-	lines []string // of the header, that are not begun
-	line  string   // what is left of the one that is
+	lines []string // of the header that are not read yet
+	line  string   // what is left of the line that is being read
 	begun bool
 	read  func(string) string // finds the address in an element
 }
 
-// hopsOf takes X-Forwarded-For where there is one: most proxies write that, and pass a Forwarded of their client on.
+// hopsOf reads X-Forwarded-For if there is one: most proxies write it, and pass on a Forwarded that their client sent.
 func hopsOf(h http.Header) hops {
 	if lines := h.Values("X-Forwarded-For"); len(lines) > 0 {
 		return hops{lines: lines, read: strings.TrimSpace}
@@ -52,7 +51,7 @@ func hopsOf(h http.Header) hops {
 	return hops{lines: h.Values("Forwarded"), read: forwardedFor}
 }
 
-// last takes the last element. False: there is none left.
+// last returns the last element that was not read. False: there is none left.
 func (h *hops) last() (hop string, ok bool) {
 	if !h.begun {
 		end := len(h.lines) - 1
@@ -67,8 +66,8 @@ func (h *hops) last() (hop string, ok bool) {
 	return h.read(hop), true
 }
 
-// lastComma is where the last element begins. It looks from the end: what the client wrote, and perhaps left
-// open, is in front of what the proxies wrote.
+// lastComma is where the last element begins. It looks from the end, since a quote that the client left open is in
+// front of what the proxies wrote.
 func lastComma(line string) int {
 	quoted := false
 	for i := len(line) - 1; i >= 0; i-- {
@@ -105,7 +104,7 @@ func parseHop(hop string) netip.Addr {
 	return known(netip.ParseAddr(hop))
 }
 
-// known is an address without what says how it was reached, or invalid.
+// known is an address without its zone, or invalid.
 func known(a netip.Addr, err error) netip.Addr {
 	if err != nil {
 		return netip.Addr{}
@@ -113,8 +112,7 @@ func known(a netip.Addr, err error) netip.Addr {
 	return a.Unmap().WithZone("")
 }
 
-// NetworkOf is what counts as one client: an address, or the network of IPv6 addresses that a site hands out
-// to itself.
+// NetworkOf is what counts as one client: an IPv4 address, or a /64 of IPv6, within which a site chooses its addresses.
 func NetworkOf(client netip.Addr) string {
 	if client.Is6() {
 		return netip.PrefixFrom(client, 64).Masked().String()

@@ -25,7 +25,8 @@ type Content interface {
 	// content.ErrUnknown, content.ErrBusy. The caller closes the upload.
 	Begin(repo string, algorithm digest.Algorithm) (content.Upload, error)
 	Resume(repo, id string) (content.Upload, error)
-	// UploadSize is how many bytes an upload has. It does not wait for the request that writes to it. content.ErrUnknown.
+	// UploadSize is how many bytes an upload has. It does not wait for the request that writes to it.
+	// content.ErrUnknown.
 	UploadSize(repo, id string) (int64, error)
 	// HasUpload says whether an upload exists, or may exist.
 	HasUpload(repo, id string) bool

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"errors"
 	"net/http"
 	"syscall"
@@ -26,7 +27,7 @@ var (
 	})
 	errNotFound = errcode.Register("dcs", errcode.ErrorDescriptor{
 		Value:          "NOT_FOUND",
-		Message:        "the registry has nothing under this address",
+		Message:        "not found; the API is at /v2/",
 		HTTPStatusCode: http.StatusNotFound,
 	})
 	errBodyIncomplete = errcode.Register("dcs", errcode.ErrorDescriptor{
@@ -36,7 +37,7 @@ var (
 	})
 	errStalled = errcode.Register("dcs", errcode.ErrorDescriptor{
 		Value:          "BODY_STALLED",
-		Message:        "the request's body did not come on; the registry does not wait longer",
+		Message:        "the client stopped sending the request body",
 		HTTPStatusCode: http.StatusRequestTimeout,
 	})
 	errClientLeft = errcode.Register("dcs", errcode.ErrorDescriptor{
@@ -56,14 +57,15 @@ var (
 	})
 )
 
-// statusClientLeft is what distribution answers, and nginx logs, for a client that hung up. One that stalls,
-// or that only sends no more, still hears it.
+// statusClientLeft is the status that distribution answers, and nginx logs, for a client that hung up. A client that
+// stalls, or that only stopped sending, still reads it.
 const statusClientLeft = 499
 
-// errUnreadable is for a manifest that is there: to a client it is a miss, which a push mends.
-var errUnreadable = errcode.ErrorCodeManifestUnknown.WithMessage("the manifest is damaged, or of a kind that is served no more (schema 1); push the image again")
+// errUnreadable is for a manifest that exists and cannot be served. To a client it is a miss, which a push mends.
+var errUnreadable = errcode.ErrorCodeManifestUnknown.WithMessage(
+	"the manifest is damaged, or of a kind that is not served any more (schema 1); push the image again")
 
-// unknown is what each route calls a thing that is not there.
+// unknown is the code of each route for what does not exist.
 var unknown = map[string]errcode.ErrorCode{
 	routeManifest: errcode.ErrorCodeManifestUnknown,
 	routeBlob:     errcode.ErrorCodeBlobUnknown,
@@ -71,9 +73,9 @@ var unknown = map[string]errcode.ErrorCode{
 	routeTags:     errcode.ErrorCodeNameUnknown,
 }
 
-// told is an error in the words of the protocol. What the client is not to blame for is logged; it is
-// told no paths.
-func (a *answer) told(err error) error {
+// toProtocolError is an error in the words of the protocol. An error that is not the client's is logged; the client is
+// not told its text, which may have paths.
+func (w *response) toProtocolError(err error) error {
 	var code errcode.ErrorCode
 	var one errcode.Error
 	var several errcode.Errors
@@ -85,7 +87,7 @@ func (a *answer) told(err error) error {
 	case errors.As(err, &several), errors.As(err, &one), errors.As(err, &code):
 		return err
 	case errors.Is(err, content.ErrUnknown):
-		return unknown[a.req.kind].WithDetail(a.req.reference)
+		return unknown[w.req.kind].WithDetail(w.req.reference)
 	case errors.Is(err, content.ErrUnreadable):
 		return errUnreadable
 	case errors.Is(err, content.ErrBusy):
@@ -100,27 +102,28 @@ func (a *answer) told(err error) error {
 	case errors.As(err, &wrong):
 		return errcode.ErrorCodeDigestInvalid.WithMessage(wrong.Error())
 	case errors.As(err, &referenced):
-		return errcode.ErrorCodeUnsupported.WithMessage(referenced.Error()).WithDetail(map[string]digest.Digest{"neededBy": referenced.By})
+		return errcode.ErrorCodeUnsupported.WithMessage(referenced.Error()).
+			WithDetail(map[string]digest.Digest{"neededBy": referenced.By})
 	case errors.Is(err, index.ErrGateClosed):
 		return errcode.ErrorCodeUnavailable.WithMessage(index.ErrGateClosed.Error() + "; try again soon")
-	case a.body.err != nil:
-		return a.body.incomplete()
-	case a.left() != nil:
+	case w.body.err != nil:
+		return w.body.incomplete()
+	case w.clientGone() != nil:
 		return errClientLeft
 	}
-	return a.failed(err)
+	return w.storageError(err)
 }
 
-// failed is for an error of the storage.
-func (a *answer) failed(err error) error {
+// storageError is the protocol's error for one of the store.
+func (w *response) storageError(err error) error {
 	full := errors.Is(err, index.ErrFull) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 	switch {
-	case errors.As(err, new(*content.LeaseError)) && !full: // which was logged
+	case errors.As(err, new(*content.LeaseError)) && !full: // the store logged it
 		return errcode.ErrorCodeUnavailable.WithMessage("the registry cannot record this at the moment; try again")
 	case errors.Is(err, syscall.ENAMETOOLONG):
 		return errcode.ErrorCodeNameInvalid
 	}
-	a.errorf("cannot answer: %v", err)
+	w.req.errorf("cannot answer: %v", err)
 	switch {
 	case full:
 		return errNoSpace
@@ -131,3 +134,47 @@ func (a *answer) failed(err error) error {
 	}
 	return errcode.ErrorCodeUnknown.WithMessage("the registry's storage failed; its log says why")
 }
+
+// writeError sends an error in the protocol's form, unless an answer was begun.
+func (w *response) writeError(err error) {
+	if w.status != 0 {
+		return
+	}
+	h := w.Header()
+	for _, name := range ofContent {
+		h.Del(name)
+	}
+	rec := &recorder{header: h}
+	if serr := errcode.ServeJSON(rec, err); serr != nil {
+		w.req.errorf("write error answer: %v", serr)
+	}
+	switch rec.status {
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
+		h.Set("Retry-After", "5")
+	case http.StatusRequestTimeout:
+		h.Set("Connection", "close") // bytes that come late are no request
+	}
+	if rec.status != http.StatusRequestedRangeNotSatisfiable {
+		h.Del("Content-Range") // otherwise it says how long the blob is
+	}
+	w.begin(rec.status, int64(rec.Len()))
+	w.errorSent = true
+	if w.req.method != http.MethodHead {
+		n, _ := w.ResponseWriter.Write(rec.Bytes()) // a client that left does not read it
+		w.written = int64(n)
+	}
+}
+
+// ofContent are the headers that a handler may have set for an answer that is no error.
+var ofContent = []string{"Content-Length", "Location", "Etag", "Docker-Content-Digest", "Cache-Control",
+	"Accept-Ranges", "Oci-Tag"}
+
+// recorder lets ServeJSON choose the status before anything is sent.
+type recorder struct {
+	bytes.Buffer
+	header http.Header
+	status int
+}
+
+func (r *recorder) Header() http.Header    { return r.header }
+func (r *recorder) WriteHeader(status int) { r.status = status }

@@ -16,10 +16,10 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// maxEntries is what one page holds at most: distribution's default.
+// maxEntries is how many entries a page has at most: distribution's default.
 const maxEntries = 1000
 
-// page reads which part of a list is wanted. Zero entries are asked for by n=0; standard is for who says no number.
+// page reads which part of a list is asked for: n entries after last. standard is n for a request without a number.
 func page(q url.Values, standard int) (n int, last string, err error) {
 	n = standard
 	if q.Has("n") {
@@ -32,7 +32,7 @@ func page(q url.Values, standard int) (n int, last string, err error) {
 }
 
 // getTags lists the tags of a repository: all, or a page of them.
-func (r *Registry) getTags(a *answer, hr *http.Request, req *request) error {
+func (r *Registry) getTags(w *response, hr *http.Request, req *request) error {
 	q := hr.URL.Query()
 	n, last, err := page(q, -1)
 	if err == nil && last != "" && !layout.ValidTag(last) {
@@ -48,49 +48,26 @@ func (r *Registry) getTags(a *answer, hr *http.Request, req *request) error {
 	tags, more, err := r.content.Tags(hr.Context(), req.name, last, most)
 	if n < 0 && more != "" {
 		more = ""
-		tags, err = r.allTags(hr.Context(), a, req.name, last)
+		tags, err = r.allTags(hr.Context(), req, last)
 	}
 	if err != nil {
 		return err
 	}
-	return r.list(a, hr, n, more, struct {
+	return w.list(hr, n, more, struct {
 		Name string   `json:"name"`
 		Tags []string `json:"tags"`
 	}{req.name, tags})
 }
 
-// listers is how many long lists are made at a time. Each keeps its turn until there is room for all of it.
+// listers is how many long lists are made at a time. A request keeps its turn until there is room for the whole list.
 const listers = 2
 
-// turn waits for the turn of a long list. Meanwhile it has no file open.
-func (r *Registry) turn(ctx context.Context, a *answer) error {
-	if a.turn != nil {
-		return nil
-	}
-	a.close()
-	select {
-	case r.listing <- struct{}{}:
-		a.turn = r.listing
-	case <-ctx.Done():
-		return errClientLeft
-	}
-	return r.open(ctx, a)
-}
-
-// endTurn is for a list that is made, or never will be.
-func (a *answer) endTurn() {
-	if a.turn != nil {
-		<-a.turn
-		a.turn = nil
-	}
-}
-
 // allTags lists more tags than a page has.
-func (r *Registry) allTags(ctx context.Context, a *answer, repo, last string) ([]string, error) {
-	if err := r.turn(ctx, a); err != nil {
+func (r *Registry) allTags(ctx context.Context, req *request, last string) ([]string, error) {
+	if err := req.shares.takeTurn(ctx); err != nil {
 		return nil, err
 	}
-	tags, _, err := r.content.Tags(ctx, repo, last, -1)
+	tags, _, err := r.content.Tags(ctx, req.name, last, -1)
 	if err != nil {
 		return nil, err
 	}
@@ -98,11 +75,11 @@ func (r *Registry) allTags(ctx context.Context, a *answer, repo, last string) ([
 	for _, tag := range tags {
 		size += len(tag) + len(`"",`)
 	}
-	return tags, r.hold(ctx, a, int64(size))
+	return tags, req.shares.hold(ctx, int64(size))
 }
 
 // getCatalog lists the repositories that have an image.
-func (r *Registry) getCatalog(a *answer, hr *http.Request, req *request) error {
+func (r *Registry) getCatalog(w *response, hr *http.Request, req *request) error {
 	n, last, err := page(hr.URL.Query(), maxEntries)
 	if err == nil && last != "" && !layout.ValidName(last) {
 		err = errcode.ErrorCodeNameInvalid.WithDetail(last)
@@ -114,21 +91,21 @@ func (r *Registry) getCatalog(a *answer, hr *http.Request, req *request) error {
 	if err != nil {
 		return err
 	}
-	return r.list(a, hr, n, more, struct {
+	return w.list(hr, n, more, struct {
 		Repositories []string `json:"repositories"`
 	}{names})
 }
 
 // list sends a page of a list.
-func (r *Registry) list(a *answer, hr *http.Request, n int, more string, page any) error {
+func (w *response) list(hr *http.Request, n int, more string, page any) error {
 	if more != "" {
-		next(a, hr, n, more)
+		next(w, hr, n, more)
 	}
-	return r.json(hr.Context(), a, "application/json", page)
+	return w.json(hr.Context(), "application/json", page)
 }
 
-// next names the page that follows, relative to the registry, wherever a proxy has put it.
-func next(a *answer, hr *http.Request, n int, last string) {
+// next names the page that follows, by its path, which is right behind any proxy.
+func next(w *response, hr *http.Request, n int, last string) {
 	q := url.Values{"last": {last}}
 	if n > 0 {
 		q.Set("n", strconv.Itoa(n))
@@ -136,23 +113,23 @@ func next(a *answer, hr *http.Request, n int, last string) {
 	if t := hr.URL.Query().Get("artifactType"); t != "" {
 		q.Set("artifactType", t)
 	}
-	a.Header().Set("Link", fmt.Sprintf(`<%s?%s>; rel="next"`, hr.URL.EscapedPath(), q.Encode()))
+	w.Header().Set("Link", fmt.Sprintf(`<%s?%s>; rel="next"`, hr.URL.EscapedPath(), q.Encode()))
 }
 
-// json sends a list. A long one is held in memory until the client has taken it.
-func (r *Registry) json(ctx context.Context, a *answer, contentType string, v any) error {
+// json sends a list. A long one takes room in memory until the client has taken it.
+func (w *response) json(ctx context.Context, contentType string, v any) error {
 	data, err := json.Marshal(v)
 	if err == nil && len(data) > content.MaxCached {
-		err = r.hold(ctx, a, int64(len(data)))
+		err = w.req.shares.hold(ctx, int64(len(data)))
 	}
 	if err != nil {
 		return err
 	}
-	a.endTurn()
-	return a.whole(contentType, append(data, '\n'))
+	w.req.shares.endTurn()
+	return w.whole(contentType, append(data, '\n'))
 }
 
-// descriptor names a manifest to who follows the list of referrers.
+// descriptor names a manifest in a list of referrers.
 type descriptor struct {
 	MediaType    string            `json:"mediaType"`
 	Digest       digest.Digest     `json:"digest"`
@@ -161,11 +138,11 @@ type descriptor struct {
 	Annotations  map[string]string `json:"annotations,omitempty"`
 }
 
-// maxReferrers is how long a list of referrers gets, in bytes: clients read manifests of up to 4 MiB.
+// maxReferrers is the length of a list of referrers in bytes: clients read manifests of up to 4 MiB.
 const maxReferrers = 3 << 20
 
-// getReferrers lists the manifests whose subject is a digest. Nobody has to have pushed that.
-func (r *Registry) getReferrers(a *answer, hr *http.Request, req *request) error {
+// getReferrers lists the manifests whose subject is a digest. The subject itself need not exist.
+func (r *Registry) getReferrers(w *response, hr *http.Request, req *request) error {
 	q := hr.URL.Query()
 	n, last, err := page(q, maxEntries)
 	if err == nil && last != "" {
@@ -181,14 +158,15 @@ func (r *Registry) getReferrers(a *answer, hr *http.Request, req *request) error
 		if n <= content.MaxCached {
 			return nil
 		}
-		if err := r.turn(hr.Context(), a); err != nil {
+		if err := req.shares.takeTurn(hr.Context()); err != nil {
 			return err
 		}
-		return r.hold(hr.Context(), a, int64(n))
+		return req.shares.hold(hr.Context(), int64(n))
 	}
 	var full error
 	more := ""
-	whole, err := r.content.Referrers(hr.Context(), req.name, digest.Digest(req.reference), digest.Digest(last), artifactType, func(n int64) error {
+	subject, after := digest.Digest(req.reference), digest.Digest(last)
+	whole, err := r.content.Referrers(hr.Context(), req.name, subject, after, artifactType, func(n int64) error {
 		return room(size + int(n))
 	}, func(m *content.Manifest) bool {
 		if len(list) == n || size > maxReferrers {
@@ -197,7 +175,8 @@ func (r *Registry) getReferrers(a *answer, hr *http.Request, req *request) error
 			}
 			return false
 		}
-		entry := descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: int64(len(m.Data)), ArtifactType: m.ArtifactType, Annotations: annotations(m.Data)}
+		entry := descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: int64(len(m.Data)),
+			ArtifactType: m.ArtifactType, Annotations: annotations(m.Data)}
 		encoded, _ := json.Marshal(entry)
 		size += len(encoded)
 		list = append(list, entry)
@@ -208,15 +187,15 @@ func (r *Registry) getReferrers(a *answer, hr *http.Request, req *request) error
 		return err
 	}
 	if more != "" {
-		next(a, hr, n, more)
+		next(w, hr, n, more)
 	}
 	if artifactType != "" {
-		a.Header().Set("OCI-Filters-Applied", "artifactType")
+		w.Header().Set("OCI-Filters-Applied", "artifactType")
 	}
 	if !whole {
-		a.Header().Set("Warning", `299 - "the registry is still reading its disk; this list may be incomplete"`)
+		w.Header().Set("Warning", `299 - "the registry is still reading its disk; this list may be incomplete"`)
 	}
-	return r.json(hr.Context(), a, "application/vnd.oci.image.index.v1+json", struct {
+	return w.json(hr.Context(), "application/vnd.oci.image.index.v1+json", struct {
 		SchemaVersion int          `json:"schemaVersion"`
 		MediaType     string       `json:"mediaType"`
 		Manifests     []descriptor `json:"manifests"`
@@ -227,6 +206,6 @@ func annotations(manifest []byte) map[string]string {
 	var m struct {
 		Annotations map[string]string `json:"annotations"`
 	}
-	_ = json.Unmarshal(manifest, &m) // which was pushed, so it is JSON; what is no text is no annotation
+	_ = json.Unmarshal(manifest, &m) // it was pushed, so it is JSON; an annotation that is no text is none
 	return m.Annotations
 }

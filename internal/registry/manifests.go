@@ -25,14 +25,14 @@ import (
 )
 
 // getManifest sends a manifest as it was pushed, whatever the client accepts: it is never converted.
-func (r *Registry) getManifest(a *answer, hr *http.Request, req *request) error {
-	most := int64(content.AnyLength) // of news of it nobody is slow to take anything
+func (r *Registry) getManifest(w *response, hr *http.Request, req *request) error {
+	most := int64(content.AnyLength) // a client cannot be slow to take a header
 	if req.method == http.MethodGet {
-		most = content.MaxCached // shorter ones are in memory once
+		most = content.MaxCached // shorter manifests are in memory once for all clients
 	}
 	m, err := r.content.Manifest(hr.Context(), req.name, req.reference, content.Read, most)
 	for large := (*content.LargeError)(nil); errors.As(err, &large); {
-		if err := r.hold(hr.Context(), a, large.Size); err != nil {
+		if err := req.shares.hold(hr.Context(), large.Size); err != nil {
 			return err
 		}
 		m, err = r.content.Manifest(hr.Context(), req.name, req.reference, content.Read, large.Size)
@@ -40,25 +40,24 @@ func (r *Registry) getManifest(a *answer, hr *http.Request, req *request) error 
 	if err != nil {
 		return err
 	}
-	h := a.Header()
+	h := w.Header()
 	h.Set("Docker-Content-Digest", string(m.Digest))
 	h.Set("Etag", `"`+string(m.Digest)+`"`)
 	req.access(m.Digest, int64(len(m.Data)))
 	if matches(hr.Header["If-None-Match"], string(m.Digest)) {
-		a.begin(http.StatusNotModified, unsaid)
+		w.begin(http.StatusNotModified, noLength)
 		return nil
 	}
 	h.Set("Content-Type", m.MediaType)
-	a.begin(http.StatusOK, int64(len(m.Data)))
+	w.begin(http.StatusOK, int64(len(m.Data)))
 	if req.method == http.MethodHead {
 		return nil
 	}
-	_, err = a.Write(m.Data)
-	return a.brokenOff(err)
+	_, err = w.Write(m.Data)
+	return w.cutShort(err)
 }
 
-// matches says whether a client has the content of a digest already. Tags are quoted, or as some clients
-// send them not.
+// matches says whether If-None-Match names a digest. Entity tags are quoted, but some clients send them without quotes.
 func matches(ifNoneMatch []string, d string) bool {
 	for _, value := range ifNoneMatch {
 		for tag := range strings.SplitSeq(value, ",") {
@@ -72,8 +71,8 @@ func matches(ifNoneMatch []string, d string) bool {
 }
 
 // putManifest stores a manifest under its digest, and under a tag or several.
-func (r *Registry) putManifest(a *answer, hr *http.Request, req *request) error {
-	held := r.room.enter(NetworkOf(a.req.client), func() { a.pace.stop(a.pace.conn.SetReadDeadline) })
+func (r *Registry) putManifest(w *response, hr *http.Request, req *request) error {
+	held := r.shared.room.enter(NetworkOf(w.req.client), func() { w.pace.stop(w.pace.conn.SetReadDeadline) })
 	defer held.leave()
 	data, err := readManifest(hr, held, r.opts.Limits.Manifest)
 	if lost := held.arrived(); lost != nil {
@@ -84,7 +83,7 @@ func (r *Registry) putManifest(a *answer, hr *http.Request, req *request) error 
 	}
 	m := content.Manifest{Digest: digest.FromBytes(data), Data: data}
 	tags := []string{req.reference}
-	if strings.Contains(req.reference, ":") {
+	if isDigest(req.reference) {
 		want := digest.Digest(req.reference)
 		if m.Digest = want.Algorithm().FromBytes(data); m.Digest != want {
 			return errcode.ErrorCodeDigestInvalid.WithMessage(fmt.Sprintf("the manifest has the digest %s", m.Digest))
@@ -96,7 +95,7 @@ func (r *Registry) putManifest(a *answer, hr *http.Request, req *request) error 
 	if m.Manifest, err = r.parse(hr, data); err != nil {
 		return err
 	}
-	if err := r.open(hr.Context(), a); err != nil {
+	if err := req.shares.openFiles(hr.Context()); err != nil {
 		return err
 	}
 	if err := r.content.PutManifest(hr.Context(), req.name, m); err != nil {
@@ -106,53 +105,57 @@ func (r *Registry) putManifest(a *answer, hr *http.Request, req *request) error 
 		if err := r.content.PutTag(hr.Context(), req.name, tag, m.Digest); err != nil {
 			return err
 		}
-		a.Header().Set("OCI-Tag", strings.Join(tags[:i+1], ", ")) // one field: many clients take no more than 100
+		// One field: many clients take no more than 100 fields.
+		w.Header().Set("OCI-Tag", strings.Join(tags[:i+1], ", "))
 	}
 	req.access(m.Digest, int64(len(data)))
-	h := a.Header()
+	h := w.Header()
 	if m.Subject != "" {
 		h.Set("OCI-Subject", string(m.Subject))
 	}
 	h.Set("Docker-Content-Digest", string(m.Digest))
 	h.Set("Location", fmt.Sprintf("%s/v2/%s/manifests/%s", origin(hr), req.name, m.Digest))
-	a.begin(http.StatusCreated, 0)
+	w.begin(http.StatusCreated, 0)
 	return nil
 }
 
-// deleteManifest takes a tag away, or a manifest with all its tags.
-func (r *Registry) deleteManifest(a *answer, hr *http.Request, req *request) error {
-	if !strings.Contains(req.reference, ":") {
+// deleteManifest removes a tag, or a manifest with all its tags.
+func (r *Registry) deleteManifest(w *response, hr *http.Request, req *request) error {
+	if !isDigest(req.reference) {
 		if err := r.content.DeleteTag(hr.Context(), req.name, req.reference); err != nil {
 			return err
 		}
-		r.trail(hr, req).WithField("tag", req.reference).Info("a client deleted a tag")
-		a.begin(http.StatusAccepted, 0)
+		r.trail(req).WithField("tag", req.reference).Info("a client deleted a tag")
+		w.begin(http.StatusAccepted, 0)
 		return nil
 	}
 	tags, err := r.content.DeleteManifest(hr.Context(), req.name, digest.Digest(req.reference))
 	if err != nil {
 		return err
 	}
-	r.trail(hr, req).WithFields(logrus.Fields{"digest": req.reference, "tags": strings.Join(tags, " ")}).Info("a client deleted a manifest")
-	a.begin(http.StatusAccepted, 0)
+	r.trail(req).WithFields(logrus.Fields{"digest": req.reference, "tags": strings.Join(tags, " ")}).
+		Info("a client deleted a manifest")
+	w.begin(http.StatusAccepted, 0)
 	return nil
 }
 
-// trail is for the line of the log about a name that a client took away, whatever is said about each request.
-func (r *Registry) trail(hr *http.Request, req *request) logrus.FieldLogger {
-	return r.opts.Log.WithFields(logrus.Fields{"repository": req.name, "user": req.login.user, "remote": req.client.String()})
+// trail is for the line of the log about a name that a client removed, which is written whatever log.access says.
+func (r *Registry) trail(req *request) logrus.FieldLogger {
+	fields := logrus.Fields{"repository": req.name, "user": req.login.user, "remote": req.client.String()}
+	return r.opts.Log.WithFields(fields)
 }
 
-// What one PUT moves at most: so many tags, of so many bytes. The answer names them in its header, of which proxies
-// take 4 KiB as a rule.
+// One PUT sets so many tags at most, of so many bytes together. The header of the answer names them, and most proxies
+// accept no header above 4 KiB.
 const (
 	maxTags     = 100
 	maxTagBytes = 3000
 )
 
 var errTooManyTags = errcode.Register("dcs", errcode.ErrorDescriptor{
-	Value:          "TOO_MANY_TAGS",
-	Message:        fmt.Sprintf("a manifest gets at most %d tags at once, of %d bytes together; send the others in another request", maxTags, maxTagBytes),
+	Value: "TOO_MANY_TAGS",
+	Message: fmt.Sprintf("a manifest gets at most %d tags at once, of %d bytes together; "+
+		"send the others in another request", maxTags, maxTagBytes),
 	HTTPStatusCode: http.StatusRequestURITooLong,
 })
 
@@ -169,7 +172,7 @@ func tagParameters(q url.Values) ([]string, error) {
 	return tags, nil
 }
 
-// readManifest reads a body into memory: as much as was announced has room before any of it, else what comes.
+// readManifest reads a body into memory. It takes room for the announced length before it reads, else as bytes come.
 func readManifest(hr *http.Request, held *holding, limit int64) (data []byte, err error) {
 	if hr.ContentLength > limit {
 		return nil, errTooLarge.WithDetail(map[string]int64{"limit": limit})
@@ -196,10 +199,10 @@ func readManifest(hr *http.Request, held *holding, limit int64) (data []byte, er
 	}
 }
 
-// parsers is how many large manifests are parsed at a time, each of which takes fifteen times its length meanwhile.
+// parsers is how many large manifests are parsed at a time. Parsing takes fifteen times a manifest's length in memory.
 const parsers = 2
 
-// parse parses a manifest. A large one waits for its turn; small ones do not.
+// parse parses a manifest. A large one waits for its turn.
 func (r *Registry) parse(hr *http.Request, data []byte) (*manifest.Manifest, error) {
 	if len(data) > content.MaxCached {
 		select {
@@ -216,10 +219,10 @@ func (r *Registry) parse(hr *http.Request, data []byte) (*manifest.Manifest, err
 	return c, nil
 }
 
-// maxReferences bounds what one manifest makes the index write, under its lock. Images have up to 127 layers.
+// maxReferences bounds the rows that one manifest makes the index write under its lock. Images have up to 127 layers.
 const maxReferences = 10_000
 
-// parseManifest takes a manifest that distribution takes, too, and that every reader understands alike.
+// parseManifest accepts a manifest that distribution accepts, too, and that all readers understand in the same way.
 func parseManifest(contentType string, data []byte) (*manifest.Manifest, error) {
 	c, err := manifest.Parse(data)
 	if err == nil {
@@ -251,36 +254,36 @@ func parseManifest(contentType string, data []byte) (*manifest.Manifest, error) 
 	return c, nil
 }
 
-// untyped are what a request has whose client says no type: curl calls everything a form.
+// untyped are the content types of a client that names none: curl calls everything a form.
 var untyped = []string{"", "application/x-www-form-urlencoded"}
 
-// manifestType is the type that a client says of a manifest, or else the manifest itself, by its mediaType or by
-// its shape.
+// manifestType is the media type of a manifest: that of the request, or else that of the manifest, by its mediaType
+// or its shape.
 func manifestType(contentType string, c *manifest.Manifest, data []byte) (string, error) {
-	said, _, _ := strings.Cut(contentType, ";")
-	said = strings.ToLower(strings.TrimSpace(said))
-	if slices.Contains(untyped, said) {
+	named, _, _ := strings.Cut(contentType, ";")
+	named = strings.ToLower(strings.TrimSpace(named))
+	if slices.Contains(untyped, named) {
 		var own struct{ MediaType string }
 		if err := json.Unmarshal(data, &own); err != nil {
 			return "", err
 		}
-		if said = c.MediaType; own.MediaType == "" && said == v1.MediaTypeImageManifest && c.Config == "" {
-			said = "" // nothing shows that it is an image
+		if named = c.MediaType; own.MediaType == "" && named == v1.MediaTypeImageManifest && c.Config == "" {
+			named = "" // nothing shows that it is an image
 		}
 	}
-	if taken := distribution.ManifestMediaTypes(); !slices.Contains(taken, said) {
+	if taken := distribution.ManifestMediaTypes(); !slices.Contains(taken, named) {
 		slices.Sort(taken)
-		return "", fmt.Errorf("the registry takes no manifests of type %q; Content-Type and the manifest's mediaType must be one of these: %s",
-			said, strings.Join(taken, ", "))
+		return "", fmt.Errorf("the registry takes no manifests of type %q; "+
+			"Content-Type and the manifest's mediaType must be one of these: %s", named, strings.Join(taken, ", "))
 	}
-	return said, nil
+	return named, nil
 }
 
-// checkURL wants a place where a layer may be. Whoever pulls the image goes there.
+// checkURL refuses a URL of a foreign layer to which a client that pulls the image should not be sent.
 func checkURL(s string) error {
 	u, err := url.Parse(s)
 	if err == nil && (u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Fragment != "") {
-		err = errors.New("not a location on the web")
+		err = errors.New("must be an absolute http or https URL")
 	}
 	if err != nil {
 		return fmt.Errorf("layer URL %q: %w", s, err)

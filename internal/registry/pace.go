@@ -6,20 +6,20 @@ import (
 	"time"
 )
 
-// pace cuts a connection whose client sends nothing of a body that it announced, or takes nothing of an
-// answer, for longer than patience. How long a transfer takes that moves is nobody's business.
+// pace ends a connection whose client, for longer than the patience, sends nothing of a body that it announced, or
+// takes nothing of an answer. A transfer that moves may take any time.
 //
-// While neither is awaited there is no deadline: net/http takes one that passes for a client that left.
+// While the registry waits for neither there is no deadline: net/http takes a passed deadline for a client that left.
 type pace struct {
 	conn     *http.ResponseController
 	patience time.Duration // 0: none
 	stream   bool          // of HTTP/2, where each deadline is a timer of its own
-	read     time.Time     // when the deadline of the body was set; zero: there is none
-	written  time.Time     // when that of the answer was
-	stopped  atomic.Bool   // nobody waits for the client any more, neither to send nor to take
+	read     time.Time     // when the deadline for the body was set; zero: there is none
+	written  time.Time     // when the deadline for the answer was set
+	stopped  atomic.Bool   // the registry waits for the client no more, neither to send nor to take
 }
 
-// slack is how much of the patience may be missing at the end, so that not every piece moves a deadline.
+// slack is the part of the patience that may be missing at the end, so that not every piece sets a deadline.
 const slack = 16
 
 func (p *pace) due(last time.Time) (now time.Time, due bool) {
@@ -27,37 +27,37 @@ func (p *pace) due(last time.Time) (now time.Time, due bool) {
 	return now, p.patience > 0 && now.Sub(last) > p.patience/slack
 }
 
-// receive is called before more of the body is awaited. What cannot set deadlines has none.
+// receive is called before more of the body is read. Some connections cannot set deadlines, and have none.
 func (p *pace) receive() {
 	if now, due := p.due(p.read); due && p.conn.SetReadDeadline(now.Add(p.patience)) == nil {
 		p.read = now
 	}
 }
 
-// received is called when all of the body is there.
+// received is called when the whole body was read.
 func (p *pace) received() {
 	if !p.read.IsZero() && p.conn.SetReadDeadline(time.Time{}) == nil {
 		p.read = time.Time{}
 	}
 }
 
-// send is called before some of the answer goes out.
+// send is called before a part of the answer is sent.
 func (p *pace) send() {
 	if now, due := p.due(p.written); due && p.conn.SetWriteDeadline(now.Add(p.patience)) == nil {
 		p.written = now
 	}
 }
 
-// stop ends a wait for the body, or for the answer to be taken, from another goroutine than that of the request.
-// Who begins to wait looks at stopped after it has set its own deadline, and so sees one or the other.
+// stop ends a wait for the body, or for the client to take the answer, from another goroutine than the request's. The
+// request looks at stopped after it has set its own deadline, and so sees one or the other.
 func (p *pace) stop(deadline func(time.Time) error) {
 	p.stopped.Store(true)
-	_ = deadline(time.Unix(1, 0)) // where there are no deadlines, the next read or write sees it
+	_ = deadline(time.Unix(1, 0)) // without deadlines, the next read or write sees stopped
 }
 
-// end takes the deadlines back. A timer that net/http starts for a stream which was reset meanwhile would keep
-// all of the request for the whole patience. A connection of HTTP/1 has deadlines, not each request of it, and
-// needs them until net/http has sent what it buffers.
+// end removes the deadlines of an HTTP/2 stream. The timer of a deadline keeps the whole request in memory until it
+// fires, also when the stream was reset. In HTTP/1 the deadlines are the connection's, and net/http needs them until it
+// has sent what it buffers.
 func (p *pace) end() {
 	if !p.stream {
 		return

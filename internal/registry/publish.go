@@ -2,7 +2,6 @@ package registry
 
 import (
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -11,18 +10,18 @@ import (
 )
 
 // publish tells the subscribers about a request, once its answer was sent.
-func (r *Registry) publish(hr *http.Request, a *answer, took time.Duration) {
+func (r *Registry) publish(hr *http.Request, w *response, took time.Duration) {
 	if r.opts.Publish == nil {
 		return
 	}
-	req := a.req
+	req := w.req
 	e := event.Event{Kind: event.Answered, Repository: req.name, Request: event.Request{
 		Method: hr.Method, Path: hr.URL.Path, Agent: hr.UserAgent(), Route: req.label(),
 		Peer: hr.RemoteAddr, Client: req.client, Login: req.login.result, User: req.login.user, Tried: req.login.tried,
-		Status: a.status, Received: a.body.got, Sent: a.written, Took: took}}
-	done := req.accessed.digest != "" && a.status < http.StatusBadRequest
+		Status: w.status, Received: w.body.got, Sent: w.written, Took: took}}
+	done := req.accessed.digest != "" && w.status < http.StatusBadRequest
 	switch {
-	case req.pulls() && (done || a.status == http.StatusNotFound):
+	case req.pulls() && (done || w.status == http.StatusNotFound):
 		e.Kind, e.Hit = event.Pull, done
 	case done:
 		e.Kind = event.Push
@@ -43,7 +42,7 @@ func (r *request) named() (tag string, d digest.Digest, size int64) {
 	d, size = r.accessed.digest, r.accessed.size
 	switch {
 	case r.kind != routeBlob && r.kind != routeManifest:
-	case !strings.Contains(r.reference, ":"):
+	case !isDigest(r.reference):
 		tag = r.reference
 	case d == "":
 		d = digest.Digest(r.reference)

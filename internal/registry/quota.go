@@ -5,76 +5,74 @@ import (
 	"time"
 )
 
-// uploads counts the unfinished uploads of each client, in whatever form they are sent: those that it began at
-// this server, and those of a server before it from when they are gone on with.
+// uploads count the unfinished uploads of each client, in whatever form they are sent: those that it began at this
+// server, and those of an earlier server from their next request on.
 type uploads struct {
-	limit int               // for each client; 0: none
-	open  func(upload) bool // whether it is still there, by a look at the disk
+	limit  int               // for each client; 0: none
+	exists func(upload) bool // looks at the disk
 
-	mu    sync.Mutex // guards the rest; held over looks at the disk, as rarely as look says
+	mu    sync.Mutex // guards the rest; held over looks at the disk, which lookPause and sweep make rare
 	by    map[upload]uploader
 	count map[uploader]*tally
-	sweep int // so many may be counted before all are looked at
+	sweep int // how many may be counted before all are looked at
 }
 
 // upload is one upload of a repository.
 type upload struct{ repo, id string }
 
-// uploader is a client: a user, or nobody, at an address.
+// uploader is a client: a user, or one that is not logged in, at an address.
 type uploader struct{ user, address string }
 
 // tally is what an uploader has.
 type tally struct {
-	n      int // those that are beginning included
+	n      int // its uploads, reserved ones included
 	looked time.Time
 }
 
-// lookPause is how long the uploads of a client at its limit are believed to be there, without a look at the disk.
+// lookPause is how long the uploads of a client at its limit are taken to exist, without a look at the disk.
 const lookPause = time.Second
 
 // minSweep is how many uploads are counted before all are looked at for the first time.
 const minSweep = 4096
 
-func newUploads(limit int, open func(upload) bool) *uploads {
-	return &uploads{limit: limit, open: open, by: map[upload]uploader{}, count: map[uploader]*tally{}, sweep: minSweep}
+func newUploads(limit int, exists func(upload) bool) *uploads {
+	return &uploads{limit: limit, exists: exists, sweep: minSweep,
+		by: map[upload]uploader{}, count: map[uploader]*tally{}}
 }
 
-// begin makes room for one more upload of a client. If it does, began or failed has to follow.
-func (u *uploads) begin(w uploader) bool {
+// reserve makes room for one more upload of a client; false: the client has as many as it may. The caller must call
+// release with the upload that it made, or with the zero upload if it made none.
+func (u *uploads) reserve(w uploader) (release func(upload), ok bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if t := u.count[w]; t != nil && u.limit > 0 && t.n >= u.limit {
 		if time.Since(t.looked) > lookPause {
 			t.looked = time.Now()
-			u.lookLocked(func(other uploader) bool { return other == w })
+			u.forgetGoneLocked(func(other uploader) bool { return other == w })
 		}
 		if t.n >= u.limit {
-			return false
+			return nil, false
 		}
 	}
 	u.addLocked(w)
-	return true
+	return func(made upload) { u.release(w, made) }, true
 }
 
-// began says which upload it is for which there was room.
-func (u *uploads) began(w uploader, up upload) {
+func (u *uploads) release(w uploader, made upload) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.by[up] = w
+	if made == (upload{}) {
+		u.subtractLocked(w)
+		return
+	}
+	u.by[made] = w
 	if len(u.by) >= u.sweep { // of clients that do not come back
-		u.lookLocked(func(uploader) bool { return true })
+		u.forgetGoneLocked(func(uploader) bool { return true })
 		u.sweep = max(minSweep, 2*len(u.by))
 	}
 }
 
-// failed gives the room back.
-func (u *uploads) failed(w uploader) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.releaseLocked(w)
-}
-
-// resumed counts an upload for who goes on with it, unless it is counted. What was begun goes on, whatever the limit.
+// resumed counts an upload for the client that goes on with it, unless it is counted. It may do so whatever the limit.
 func (u *uploads) resumed(w uploader, up upload) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -91,7 +89,7 @@ func (u *uploads) ended(up upload) {
 	u.forgetLocked(up)
 }
 
-// ownedBy says whether a user is known to have begun an upload. Nobody is known where nobody logs in.
+// ownedBy says whether a user is known to have begun an upload. It is false where no login is needed.
 func (u *uploads) ownedBy(user string, up upload) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -99,10 +97,10 @@ func (u *uploads) ownedBy(user string, up upload) bool {
 	return ok && user != "" && w.user == user
 }
 
-// lookLocked forgets the uploads of some clients that are there no more.
-func (u *uploads) lookLocked(of func(uploader) bool) {
+// forgetGoneLocked forgets uploads that do not exist any more, of the clients that were chosen.
+func (u *uploads) forgetGoneLocked(chosen func(uploader) bool) {
 	for up, w := range u.by {
-		if of(w) && !u.open(up) {
+		if chosen(w) && !u.exists(up) {
 			u.forgetLocked(up)
 		}
 	}
@@ -111,7 +109,7 @@ func (u *uploads) lookLocked(of func(uploader) bool) {
 func (u *uploads) forgetLocked(up upload) {
 	if w, counted := u.by[up]; counted {
 		delete(u.by, up)
-		u.releaseLocked(w)
+		u.subtractLocked(w)
 	}
 }
 
@@ -124,7 +122,7 @@ func (u *uploads) addLocked(w uploader) {
 	t.n++
 }
 
-func (u *uploads) releaseLocked(w uploader) {
+func (u *uploads) subtractLocked(w uploader) {
 	if u.count[w].n--; u.count[w].n == 0 {
 		delete(u.count, w)
 	}

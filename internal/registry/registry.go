@@ -1,7 +1,9 @@
-// Package registry speaks the registry protocol over a store of content.
+// Package registry speaks the registry protocol over a store of content: HTTP on one side, Content on the other.
 //
-// Each rule of the protocol stands once: names, logins, errors and limits in the seam around the handlers, promises
-// and recency in internal/content below them. Of distribution it takes what manifests and errors look like.
+// Each rule of the protocol is in one place. What is the same for all requests is in serve.go and around it: the
+// table of operations (routes.go), logins (auth.go), errors (errors.go), what requests share (shares.go, room.go,
+// quota.go), the patience with a client (pace.go). A handler reads a request, asks the store once, and answers.
+// Promises and recency are the store's. From distribution come manifests, their validation, and error codes.
 package registry
 
 import (
@@ -13,16 +15,16 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/event"
 )
 
-// Options say what a registry serves.
+// Options say what a registry serves, and to whom.
 type Options struct {
 	Content Content
 	Log     *logrus.Logger
 
 	// Secret signs the state of uploads that clients carry around. It outlives restarts.
 	Secret string
-	// Authenticate is nil where everybody may use the registry.
+	// Authenticate checks logins. Nil: no login is needed.
 	Authenticate Authenticate
-	// Proxies are those that are believed for whom they ask. None: every peer is a client.
+	// Proxies may name the client for which they ask. None: every peer is a client.
 	Proxies Proxies
 	// Limits bound what one client can ask for.
 	Limits Limits
@@ -39,7 +41,7 @@ type Limits struct {
 	Manifest int64
 	// Uploads is how many unfinished uploads a client may have; 0: any number.
 	Uploads int
-	// Stall is how long a client may neither send nor take a byte of a body; 0: for ever.
+	// Stall is how long a client may neither send nor take a byte of a body; 0: for any time.
 	Stall time.Duration
 	// Files is how many file descriptors all requests may have at a time, at least 6; 0: any number.
 	Files int
@@ -50,15 +52,14 @@ type Registry struct {
 	opts    Options
 	content Content
 	uploads *uploads
-	files   files
-	room    *room
-	parsing chan struct{} // holds one for each large manifest that is being parsed
-	listing lane          // for the long lists that are being made
+	shared  shared
+	parsing lane // large manifests that are being parsed
 }
 
 // New makes a registry. It starts nothing.
 func New(opts Options) *Registry {
-	r := &Registry{opts: opts, content: opts.Content, files: newFiles(opts.Limits.Files), room: newRoom(manifestRoom), parsing: make(chan struct{}, parsers), listing: make(lane, listers)}
+	r := &Registry{opts: opts, content: opts.Content, parsing: make(lane, parsers),
+		shared: shared{files: newFiles(opts.Limits.Files), room: newRoom(manifestRoom), listing: make(lane, listers)}}
 	r.uploads = newUploads(opts.Limits.Uploads, func(u upload) bool { return r.content.HasUpload(u.repo, u.id) })
 	return r
 }

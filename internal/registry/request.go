@@ -3,21 +3,32 @@ package registry
 import (
 	"errors"
 	"io"
+	"net/http"
 	"net/netip"
 	"os"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/sirupsen/logrus"
 )
 
-// request is one request.
+// request is what is known about one request.
 type request struct {
 	route
-	client   netip.Addr // who asks; invalid when that has no address
+	path     string
 	method   string
-	plain    bool // not encrypted: the kernel can send files
+	client   netip.Addr // invalid when the client has no address
+	plain    bool       // HTTP/1 without TLS: the kernel can send files
 	login    login
 	accessed accessed // the blob or manifest that it served or stored; zero: none
+	shares   shares
+	log      logrus.FieldLogger
+}
+
+func newRequest(r *Registry, hr *http.Request) *request {
+	req := &request{route: parseRoute(hr.URL.Path), path: hr.URL.Path, method: hr.Method,
+		client: r.opts.Proxies.Client(hr), plain: hr.TLS == nil && hr.ProtoMajor == 1, log: r.opts.Log}
+	req.shares = shares{of: &r.shared, client: req.client, transfers: req.transfers()}
+	return req
 }
 
 // accessed is a blob or a manifest that a request served or stored.
@@ -28,82 +39,32 @@ type accessed struct {
 
 func (r *request) access(d digest.Digest, size int64) { r.accessed = accessed{d, size} }
 
-// route is what a path below /v2/ asks for.
-type route struct {
-	kind      string
-	name      string
-	reference string // tag or digest; upload id
-}
-
-// The kinds of routes, as they are named in metrics; an upload that is to begin is an upload there.
-const (
-	routeRoot     = "root"
-	routeBase     = "base"
-	routeCatalog  = "catalog"
-	routeTags     = "tags"
-	routeManifest = "manifest"
-	routeBlob     = "blob"
-	routeUpload   = "upload"
-	routeUploads  = "uploads"
-	routeReferrer = "referrers"
-	routeOther    = "other"
-)
-
-// label is the kind as metrics know it.
-func (r route) label() string {
+// transfers says that a request waits for its client while it has a file open.
+func (r *request) transfers() bool {
 	switch r.kind {
-	case routeUploads:
-		return routeUpload
-	case routeRoot:
-		return routeOther
+	case routeBlob:
+		return r.method == http.MethodGet
+	case routeUploads, routeUpload:
+		return !safe(r.method)
 	}
-	return r.kind
+	return false
 }
 
-// parseRoute reads a path from its end, since a repository may be called as the API's own words are.
-func parseRoute(path string) route {
-	rest, ok := strings.CutPrefix(path, "/v2/")
-	switch {
-	case path == "/":
-		return route{kind: routeRoot}
-	case path == "/v2" || path == "/v2/":
-		return route{kind: routeBase}
-	case rest == "_catalog":
-		return route{kind: routeCatalog}
-	case !ok:
-		return route{kind: routeOther}
-	}
-	parts := strings.Split(rest, "/")
-	n := len(parts)
-	name := func(tail int) string { return strings.Join(parts[:n-tail], "/") }
-	switch {
-	case n >= 4 && parts[n-3] == "blobs" && parts[n-2] == "uploads" && parts[n-1] == "":
-		return route{kind: routeUploads, name: name(3)}
-	case n >= 4 && parts[n-3] == "blobs" && parts[n-2] == "uploads":
-		return route{kind: routeUpload, name: name(3), reference: parts[n-1]}
-	case n >= 3 && parts[n-2] == "manifests":
-		return route{kind: routeManifest, name: name(2), reference: parts[n-1]}
-	case n >= 3 && parts[n-2] == "referrers":
-		return route{kind: routeReferrer, name: name(2), reference: parts[n-1]}
-	case n >= 3 && parts[n-2] == "tags" && parts[n-1] == "list":
-		return route{kind: routeTags, name: name(2)}
-	case n >= 3 && parts[n-2] == "blobs" && parts[n-1] == "uploads":
-		return route{kind: routeUploads, name: name(2)}
-	case n >= 3 && parts[n-2] == "blobs":
-		return route{kind: routeBlob, name: name(2), reference: parts[n-1]}
-	}
-	return route{kind: routeOther}
+// errorf tells the operator about an error that is not the client's.
+func (r *request) errorf(format string, args ...any) {
+	r.log.WithField("path", r.path).Errorf(format, args...)
 }
 
-// body remembers whether a client failed to send what it announced.
+// body is the body of a request. It remembers whether the client failed to send what it announced.
 type body struct {
 	io.ReadCloser
 	pace *pace
 	got  int64 // bytes
-	rest int64 // what is still to come; negative: nobody said how much
+	rest int64 // bytes that are still to come; negative: the client did not say how many
 	err  error // read after the handler is done with the body
 }
 
+// Read implements io.Reader.
 func (b *body) Read(p []byte) (int, error) {
 	b.pace.receive()
 	if b.pace.stopped.Load() {

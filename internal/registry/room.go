@@ -8,10 +8,10 @@ import (
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 )
 
-// room bounds the bytes of manifests and lists that wait in memory for clients, to be received or to be sent. Where there is
-// none left, others wait for a moment. Then the client that holds most of it gives way, with its oldest request: so
-// many addresses with one manifest each, or one address with many, keep nobody out who sends a small one, or a large
-// one fast.
+// room bounds the bytes of manifests and lists that are in memory while a client sends or takes them. When it is
+// full, a request waits for a moment. Then the client that holds most has to give way, with its oldest request. So
+// neither many addresses with one manifest each, nor one address with many, keep out a client that sends a small
+// manifest, or a large one fast.
 type room struct {
 	limit int64
 
@@ -26,24 +26,26 @@ type holding struct {
 	room   *room
 	client string
 	since  time.Time
-	cut    func() // ends the wait for the client; nil: it does not wait for it
+	cut    func() // ends the wait for the client; nil: the request does not wait for it
 	bytes  int64
-	lost   bool // it gave way
+	lost   bool // it had to give way
 }
 
-// manifestRoom is some sixteen of the largest manifests, and thousands of usual ones.
+// manifestRoom has place for sixteen of the largest manifests, or thousands of usual ones.
 const manifestRoom = 64 << 20
 
 var (
-	errGaveWay = errcode.ErrorCodeTooManyRequests.WithMessage("too many manifests and lists are on their way, most of them of this client; ask for fewer at a time, and try again")
-	errNoRoom  = errcode.ErrorCodeUnavailable.WithMessage("too many manifests and lists are on their way; try again soon")
+	errGaveWay = errcode.ErrorCodeTooManyRequests.WithMessage("too many manifests and lists are being transferred, " +
+		"most of them by this client; ask for fewer at a time, and try again")
+	errNoRoom = errcode.ErrorCodeUnavailable.WithMessage(
+		"too many manifests and lists are being transferred; try again soon")
 )
 
 func newRoom(limit int64) *room {
 	return &room{limit: limit, held: map[*holding]struct{}{}, changed: make(chan struct{})}
 }
 
-// enter is for a request that holds nothing yet. leave has to follow.
+// enter is for a request that holds nothing yet. The caller must call leave.
 func (r *room) enter(client string, cut func()) *holding {
 	h := &holding{room: r, client: client, since: time.Now(), cut: cut}
 	r.mu.Lock()
@@ -52,14 +54,14 @@ func (r *room) enter(client string, cut func()) *holding {
 	return h
 }
 
-// fair is how long a manifest may be on its way while others wait for room. Four MiB need no longer where clients are
-// near; who is slow has it for as long as nobody waits.
+// fair is how long a manifest may be transferred while others wait for room. A client nearby needs no longer for 4 MiB;
+// a slow one has as long as no other waits.
 const fair = time.Second
 
 // noRoomAfter is how long to wait for manifests that are being worked on.
 const noRoomAfter = 30 * time.Second
 
-// grow takes n bytes more, waits for them, or takes them from who was slow.
+// grow takes n bytes more. It waits for them, or takes them from a slow client.
 func (h *holding) grow(ctx context.Context, n int64) error {
 	for end := time.Now().Add(noRoomAfter); ; {
 		changed, wait, err := h.try(n, time.Now())
@@ -84,7 +86,7 @@ func (h *holding) grow(ctx context.Context, n int64) error {
 	}
 }
 
-// try says what to wait for, and how long at most; nil: it has taken the bytes.
+// try takes the bytes, and returns nil; or it returns what to wait for, and for how long at most.
 func (h *holding) try(n int64, now time.Time) (changed <-chan struct{}, wait time.Duration, err error) {
 	r := h.room
 	r.mu.Lock()
@@ -110,7 +112,7 @@ func (h *holding) try(n int64, now time.Time) (changed <-chan struct{}, wait tim
 	return nil, 0, nil
 }
 
-// arrived says that nobody waits for the client any more: what is being worked on does not give way.
+// arrived says that the request waits for its client no more, and so does not have to give way any more.
 func (h *holding) arrived() error {
 	h.room.mu.Lock()
 	defer h.room.mu.Unlock()
@@ -129,33 +131,10 @@ func (h *holding) leave() {
 	delete(h.room.held, h)
 }
 
-// hold makes room for an answer of n bytes, before they are in memory or soon after. Who waits for it has no file open.
-func (r *Registry) hold(ctx context.Context, a *answer, n int64) error {
-	if a.held == nil {
-		a.held = r.room.enter(NetworkOf(a.req.client), func() { a.pace.stop(a.pace.conn.SetWriteDeadline) })
-	}
-	more := n - a.held.size()
-	if more <= 0 {
-		return nil
-	}
-	a.close()
-	if err := a.held.grow(ctx, more); err != nil {
-		return err
-	}
-	return r.open(ctx, a)
-}
-
 func (h *holding) size() int64 {
 	h.room.mu.Lock()
 	defer h.room.mu.Unlock()
 	return h.bytes
-}
-
-// leaveRoom is for an answer that was sent.
-func (a *answer) leaveRoom() {
-	if a.held != nil {
-		a.held.leave()
-	}
 }
 
 func (r *room) dropLocked(h *holding) {
@@ -165,7 +144,7 @@ func (r *room) dropLocked(h *holding) {
 	r.changed = make(chan struct{})
 }
 
-// mostLocked is the oldest request that waits for the client for which most is held; nil: none waits.
+// mostLocked is the oldest waiting request of the client that holds most; nil: no request waits for its client.
 func (r *room) mostLocked() (oldest *holding) {
 	of := map[string]int64{}
 	for h := range r.held {
@@ -177,7 +156,8 @@ func (r *room) mostLocked() (oldest *holding) {
 		if h.cut == nil || h.bytes == 0 {
 			continue
 		}
-		if oldest == nil || of[h.client] > of[oldest.client] || h.client == oldest.client && h.since.Before(oldest.since) {
+		if oldest == nil || of[h.client] > of[oldest.client] ||
+			h.client == oldest.client && h.since.Before(oldest.since) {
 			oldest = h
 		}
 	}

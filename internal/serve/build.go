@@ -7,7 +7,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/metrics"
 )
 
-// module is what this code is called, also in a program that embeds it.
+// module is the path of this module, by which a program that embeds it lists it.
 const module = "github.com/jc-lab/docker-cache-server"
 
 // buildOf reads what the go command wrote into the program.

@@ -72,7 +72,7 @@ func (c *callbacks) add(next call) {
 	switch overrun, lost := c.push(next); {
 	case overrun:
 		c.log.WithField("events", c.limit).Error(
-			"OnBlobAccess or OnBlobDelete does not keep up; events are dropped until half of those that wait were delivered")
+			"OnBlobAccess or OnBlobDelete does not keep up; events are dropped until half of the queue was delivered")
 	case lost > 0:
 		c.log.WithField("lost", lost).Error("OnBlobAccess or OnBlobDelete keeps up again; events were lost")
 	}
@@ -126,7 +126,8 @@ func (c *callbacks) next() (next call, ok bool) {
 func (c *callbacks) try(next call) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.log.WithField("digest", next.digest.String()).Errorf("OnBlobAccess or OnBlobDelete panicked: %v\n%s", p, debug.Stack())
+			c.log.WithField("digest", next.digest.String()).
+				Errorf("OnBlobAccess or OnBlobDelete panicked: %v\n%s", p, debug.Stack())
 		}
 	}()
 	c.call(next)

@@ -36,24 +36,43 @@ func TestAMultiArchIndexLivesAndGoesAsAWhole(t *testing.T) {
 	w.empty()
 }
 
-func TestAChildPulledByDigestDoesNotKeepItsIndex(t *testing.T) {
+func TestAChildAskedForByDigestDoesNotKeepItsIndex(t *testing.T) {
 	w := newWorld(t)
-	idx, err := random.Index(512, 1, 2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.pushIndex("multi:v1", idx)
-	m, err := idx.IndexManifest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	used, other := m.Manifests[0].Digest.String(), m.Manifests[1].Digest.String()
+	used, other := w.pushTwoPlatforms("multi:v1")
 	w.pass(ttl)
-	w.pull("multi@" + used)
+	w.want(200, "GET", "/v2/multi/manifests/"+used, nil, "")
 	w.pass(2 * time.Minute)
 	w.expire()
 	w.gone("multi:v1", "multi@"+other)
 	w.pull("multi@" + used)
+}
+
+// TestAChildPulledWithItsLayersKeepsItsIndex since who reads a layer's bytes uses the last used image that holds it: here
+// that is the tag, with both platforms.
+func TestAChildPulledWithItsLayersKeepsItsIndex(t *testing.T) {
+	w := newWorld(t)
+	used, other := w.pushTwoPlatforms("multi:v1")
+	w.pass(ttl)
+	w.pull("multi@" + used)
+	w.pass(2 * time.Minute)
+	w.expire()
+	w.pull("multi:v1")
+	w.pull("multi@" + other)
+}
+
+// pushTwoPlatforms pushes an image index of two platforms, and returns their digests.
+func (w *world) pushTwoPlatforms(ref string) (one, other string) {
+	w.Helper()
+	idx, err := random.Index(512, 1, 2)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.pushIndex(ref, idx)
+	m, err := idx.IndexManifest()
+	if err != nil {
+		w.Fatal(err)
+	}
+	return m.Manifests[0].Digest.String(), m.Manifests[1].Digest.String()
 }
 
 func TestLayersThatNobodyAsksForLiveWithTheirImage(t *testing.T) {
@@ -337,7 +356,7 @@ func TestFileTimesVoidNoPromise(t *testing.T) {
 	for _, passed := range []time.Duration{0, short} {
 		w.pass(passed)
 		w.restart() // which finds nothing to adopt any more
-		c := gc.Collector{Dir: w.s.store.Dir, Tree: w.s.store.Tree, Index: w.s.store.Index, Log: w.s.log}
+		c := gc.Collector{Files: gc.LocalFiles(w.s.store.Dir, w.s.store.Tree), Index: w.s.store.Index, Log: w.s.log}
 		rep, err := c.Run(t.Context(), w.s.policy(), false)
 		var held *index.HeldError
 		if !errors.As(err, &held) || !held.Until.Equal(promised) || rep.Removed.Any() || !time.Time(rep.NothingBefore).Equal(promised) || rep.HeldBy != gc.HeldByFileDates {
@@ -482,7 +501,7 @@ func TestOneBadFileHoldsUpNothingElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.pass(ttl + 2*time.Minute)
-	c := gc.Collector{Dir: w.s.store.Dir, Tree: w.s.store.Tree, Index: w.s.store.Index, Log: w.s.log}
+	c := gc.Collector{Files: gc.LocalFiles(w.s.store.Dir, w.s.store.Tree), Index: w.s.store.Index, Log: w.s.log}
 	rep, err := c.Run(t.Context(), w.s.policy(), false)
 	if err == nil || !strings.Contains(err.Error(), link) {
 		t.Errorf("run = %v; want the bad link named", err)

@@ -36,12 +36,12 @@ func pair(t *testing.T) (*conn, net.Conn) {
 // TestWhatIsReadAheadIsWhatWasSent, however much is sent and asked for at once.
 func TestWhatIsReadAheadIsWhatWasSent(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	sent := make([]byte, 8*gulp+12345)
+	sent := make([]byte, 8*readAheadSize+12345)
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(sent) // never fails
 	c, client := pair(t)
 	go func() {
 		for rest := sent; len(rest) > 0; {
-			n := min(1+random.IntN(2*gulp), len(rest))
+			n := min(1+random.IntN(2*readAheadSize), len(rest))
 			_, _ = client.Write(rest[:n]) // the reader misses what is not written
 			rest = rest[n:]
 		}
@@ -72,13 +72,13 @@ func TestWhatIsReadAheadIsWhatWasSent(t *testing.T) {
 // TestAClientThatPausesHoldsNoBuffer, and its deadline holds.
 func TestAClientThatPausesHoldsNoBuffer(t *testing.T) {
 	c, client := pair(t)
-	if _, err := client.Write(make([]byte, 2*eager)); err != nil {
+	if _, err := client.Write(make([]byte, 2*readAheadFrom)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.ReadFull(c, make([]byte, eager)); err != nil {
+	if _, err := io.ReadFull(c, make([]byte, readAheadFrom)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.ReadFull(c, make([]byte, eager)); err != nil {
+	if _, err := io.ReadFull(c, make([]byte, readAheadFrom)); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.SetReadDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
@@ -89,17 +89,17 @@ func TestAClientThatPausesHoldsNoBuffer(t *testing.T) {
 	}
 }
 
-// TestWhoIsNotReadKeepsNoGulpFromOthers: a buffer is given up with its connection, and there are not many.
-func TestWhoIsNotReadKeepsNoGulpFromOthers(t *testing.T) {
-	before := len(gulping)
+// TestWhoIsNotReadKeepsNoBufferFromOthers: a buffer is given up with its connection, and there are not many.
+func TestWhoIsNotReadKeepsNoBufferFromOthers(t *testing.T) {
+	before := len(readAheads)
 	var ahead int
 	var all []*conn
-	for range cap(gulping) + 3 {
+	for range cap(readAheads) + 3 {
 		c, client := pair(t)
-		if _, err := client.Write(make([]byte, 2*eager)); err != nil { // some of it is never read
+		if _, err := client.Write(make([]byte, 2*readAheadFrom)); err != nil { // some of it is never read
 			t.Fatal(err)
 		}
-		if _, err := io.ReadFull(c, make([]byte, eager)); err != nil {
+		if _, err := io.ReadFull(c, make([]byte, readAheadFrom)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
@@ -110,15 +110,15 @@ func TestWhoIsNotReadKeepsNoGulpFromOthers(t *testing.T) {
 		}
 		all = append(all, c)
 	}
-	if ahead == 0 || ahead > cap(gulping)-before {
-		t.Errorf("%d connections have read ahead; at most %d may", ahead, cap(gulping))
+	if ahead == 0 || ahead > cap(readAheads)-before {
+		t.Errorf("%d connections have read ahead; at most %d may", ahead, cap(readAheads))
 	}
 	for _, c := range all {
 		c.Close()
 		c.Close()
 	}
-	if len(gulping) != before {
-		t.Errorf("%d buffers are counted", len(gulping))
+	if len(readAheads) != before {
+		t.Errorf("%d buffers are counted", len(readAheads))
 	}
 }
 

@@ -15,8 +15,10 @@ import (
 func (s *Server) debugHandler() http.Handler {
 	mux := http.NewServeMux()
 	all := prometheus.NewRegistry() // the process is dcs's own, so its metrics are, too
-	all.MustRegister(s.metrics.Registry(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	mux.Handle("/metrics", promhttp.HandlerFor(all, promhttp.HandlerOpts{ErrorLog: s.log, ErrorHandling: promhttp.ContinueOnError}))
+	all.MustRegister(s.metrics.Registry(), collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	scrape := promhttp.HandlerOpts{ErrorLog: s.log, ErrorHandling: promhttp.ContinueOnError}
+	mux.Handle("/metrics", promhttp.HandlerFor(all, scrape))
 	mux.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("/readyz", s.answerReady)
 	mux.HandleFunc("/debug/health", s.answerReady)

@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Descriptors are divided, so that no number of connections takes those that files need. What is not for either
-// is for the index, the listeners, the log, and what looks at the tree beside the requests.
+// The descriptors of the process are divided, so that no number of connections takes those that files need. The rest is
+// for the index, the listeners, the log, and the tasks that look at the tree.
 const (
 	ownDescriptors  = 28
 	mostDescriptors = 1 << 20 // of a process without a limit
 )
 
-// descriptors says how many the process may have for connections, and how many for files of requests.
+// descriptors says how many the process has for connections, and how many for files of requests.
 func descriptors() (connections, files int) {
 	var limit unix.Rlimit
 	n := uint64(mostDescriptors)
@@ -29,16 +29,45 @@ func descriptors() (connections, files int) {
 	return connections, rest - connections
 }
 
-// door lets so many connections in. For one more, the one that has waited longest for a request is closed, as any
-// server may do at any time; where all are in use, the next waits outside, and takes no descriptor.
+// door bounds the connections. When there are as many as it lets in, it closes the one that has waited longest for a
+// request, as any server may at any time; when all of them have a request, the next connection waits to be accepted,
+// and takes no descriptor.
 type door struct {
 	limit int
 
 	mu      sync.Mutex // guards the rest; held over no I/O
 	in      map[*conn]*list.Element
-	waiting *list.List    // of the connections that wait for a request since, the longest first
+	waiting *list.List    // of connections without a request, the one that waits longest first
 	changed chan struct{} // closed when there may be room for another, or the door was closed
 	closed  bool
+}
+
+// listener accepts connections that read ahead, as many as the door lets in.
+type listener struct {
+	net.Listener
+	door *door
+}
+
+// Accept implements net.Listener.
+func (l listener) Accept() (net.Conn, error) {
+	if !l.door.pass() {
+		return nil, net.ErrClosed
+	}
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	tcp := c.(*net.TCPConn) // listen opens nothing else
+	raw, err := tcp.SyscallConn()
+	accepted := &conn{TCPConn: tcp, raw: raw, door: l.door}
+	l.door.enter(accepted)
+	return accepted, err
+}
+
+// Close implements net.Listener.
+func (l listener) Close() error {
+	l.door.close()
+	return l.Listener.Close()
 }
 
 // waits is a connection without a request.
@@ -47,20 +76,20 @@ type waits struct {
 	since time.Time
 }
 
-// settle is how long a connection may wait before it can be closed for another: who just came is about to ask.
+// settle is how long a connection may wait before it can be closed for another: a new one is about to send a request.
 const settle = time.Second
 
 func newDoor(limit int) *door {
 	return &door{limit: limit, in: map[*conn]*list.Element{}, waiting: list.New(), changed: make(chan struct{})}
 }
 
-// pass waits until there is room for one more. False: the door was closed. Several listeners may wait: all of them
-// look again when something changes, since nobody may come to the one that looks first.
+// pass waits until there is room for one more connection. False: the door was closed. Several listeners may wait: all
+// of them look again when something changes, since no client may come to the one that looks first.
 func (d *door) pass() bool {
 	for {
 		tired, changed, wait := d.look(time.Now())
 		if tired != nil {
-			_ = tired.Close() // nobody has asked anything
+			_ = tired.Close() // it has no request
 			continue
 		}
 		if wait < 0 {
@@ -78,7 +107,7 @@ func (d *door) pass() bool {
 	}
 }
 
-// look says whom to close, or what to wait for, and how long at most; negative: for ever.
+// look says which connection to close, or what to wait for, and how long at most; negative: the door is closed.
 func (d *door) look(now time.Time) (tired *conn, changed <-chan struct{}, wait time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -143,7 +172,7 @@ func (d *door) busyLocked(c *conn) {
 	}
 }
 
-// close lets nobody wait any longer.
+// close ends all waiting.
 func (d *door) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()

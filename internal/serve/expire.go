@@ -54,8 +54,10 @@ func (c *cleaner) run(ctx context.Context, policy index.Policy, dryRun bool) (gc
 // ended publishes a run that was allowed to remove something.
 func (c *cleaner) ended(rep gc.Report, err error) {
 	n := rep.Removed
-	c.events.Publish(event.Event{Kind: event.Run, Result: event.Result{Failed: err != nil, Tags: n.Tags, Manifests: n.Manifests, Blobs: n.Blobs,
-		Uploads: n.Uploads, Freed: rep.FreedBytes, Took: time.Duration(rep.DurationMS) * time.Millisecond}})
+	c.events.Publish(event.Event{Kind: event.Run, Result: event.Result{
+		Failed: err != nil, Tags: n.Tags, Manifests: n.Manifests, Blobs: n.Blobs, Uploads: n.Uploads,
+		Freed: rep.FreedBytes, Took: time.Duration(rep.DurationMS) * time.Millisecond,
+	}})
 }
 
 func schedule(cfg *config.Config) gc.Schedule {

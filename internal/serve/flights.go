@@ -25,7 +25,8 @@ func (f *flights) admit(next http.Handler) http.Handler {
 		if !f.enter() {
 			w.Header().Set("Connection", "close")
 			w.Header().Set("Retry-After", "5")
-			_ = errcode.ServeJSON(w, errcode.ErrorCodeUnavailable.WithMessage("the registry is shutting down")) // to a client that may have left
+			closing := errcode.ErrorCodeUnavailable.WithMessage("the registry is shutting down")
+			_ = errcode.ServeJSON(w, closing) // to a client that may have left
 			return
 		}
 		defer f.leave()

@@ -41,12 +41,14 @@ func (k *keeper) rebuild(ctx context.Context) {
 	k.unread = res.Unread
 	if err != nil {
 		if ctx.Err() == nil {
-			k.log.WithError(err).Error("cannot compare the index with the disk; nothing is removed until that is done; trying again in a minute")
+			k.log.WithError(err).Error(
+				"cannot compare the index with the disk; nothing is removed before that; trying again in a minute")
 		}
 		return
 	}
 	for _, u := range res.Unread {
-		k.log.WithError(u.Err).Error("a part of the tree cannot be read; until it can, nothing of its repository is removed, nor any blob")
+		k.log.WithError(u.Err).Error(
+			"a part of the tree cannot be read; until it can, nothing of its repository is removed, nor any blob")
 	}
 	if !opened {
 		return // another process began a rebuild after this one; watchGate looks again
@@ -57,7 +59,8 @@ func (k *keeper) rebuild(ctx context.Context) {
 	if until, err := k.store.Index.Held(ctx); err == nil && !until.IsZero() {
 		left := until.Sub(k.store.Index.Now()).Round(time.Second)
 		k.log.WithField("until", stamp.Time(until).String()).Infof(
-			"existing images were imported with their file dates; nothing is removed for the next %s", config.FormatDuration(left))
+			"existing images were imported with their file dates; nothing is removed for the next %s",
+			config.FormatDuration(left))
 	}
 }
 
@@ -93,7 +96,7 @@ func (k *keeper) watch(ctx context.Context) {
 	if err := k.store.Keep(ctx); err != nil && ctx.Err() == nil {
 		k.log.WithError(err).Error("cannot keep the lock of the data directory: another server may be at work in it")
 	}
-	if err := k.store.Tree.KeepBallast(k.store.Dir.Ballast()); err != nil {
+	if err := k.store.Tree.KeepBallast(); err != nil {
 		k.log.WithError(err).Error("cannot keep ballast on the disk")
 	}
 	if k.store.Lost() {
@@ -108,7 +111,8 @@ func (k *keeper) watch(ctx context.Context) {
 
 // reopen opens the index that took the place of a lost one, and has it rebuilt.
 func (k *keeper) reopen(ctx context.Context) {
-	k.log.Error("the index was deleted or replaced while serving; it is rebuilt from disk, and everything that is not in it counts as used now")
+	k.log.Error("the index was deleted or replaced while serving; " +
+		"it is rebuilt from disk, and everything that is not in it counts as used now")
 	if err := k.store.Reopen(ctx, store.PolicyOf(k.config())); err != nil {
 		k.log.WithError(err).Error("cannot open the index again; trying again soon")
 		return

@@ -10,8 +10,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/jc-lab/docker-cache-server/internal/fsck"
 	"github.com/jc-lab/docker-cache-server/internal/index"
-	"github.com/jc-lab/docker-cache-server/internal/reconcile"
 )
 
 // outside moves a path of the tree out of the data directory and leaves a symbolic link in its place.
@@ -44,9 +44,9 @@ func (w *world) forget() {
 }
 
 // problems is what a check finds; a deep one reads every blob.
-func (w *world) problems(deep bool) []reconcile.Problem {
+func (w *world) problems(deep bool) []fsck.Problem {
 	w.Helper()
-	found, _, err := reconcile.Check(w.Context(), reconcile.CheckOptions{Dir: w.s.store.Dir, Index: w.s.store.Index, Deep: deep})
+	found, _, err := fsck.Check(w.Context(), &w.s.store.Store, fsck.CheckOptions{Deep: deep})
 	if err != nil {
 		w.Fatal(err)
 	}

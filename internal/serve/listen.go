@@ -35,7 +35,8 @@ type front struct {
 const idleTimeout = 3 * time.Minute
 
 func newFront(o Options, certificate *certificate, connections int, registry, debug http.Handler) *front {
-	f := &front{cfg: o.Config, log: o.Log, door: newDoor(connections), certificate: certificate, openDebug: o.Debug && o.Config.Debug.Address != ""}
+	f := &front{cfg: o.Config, log: o.Log, door: newDoor(connections), certificate: certificate,
+		openDebug: o.Debug && o.Config.Debug.Address != ""}
 	f.registry, f.debug = f.server(registry), f.server(debug)
 	f.registry.ConnState = f.door.state
 	return f
@@ -90,7 +91,8 @@ func (f *front) listen() (all []bound, err error) {
 	for _, l := range found {
 		registry = append(registry, bound{f.certificate.wrap(listener{l, f.door}, f.registry), f.registry})
 	}
-	f.log.WithFields(logrus.Fields{"address": addressesIn(registry), "version": buildOf().Version, "tls": f.certificate != nil, "directory": f.cfg.Storage.Directory,
+	f.log.WithFields(logrus.Fields{"address": addressesIn(registry), "version": buildOf().Version,
+		"tls": f.certificate != nil, "directory": f.cfg.Storage.Directory,
 		"ttl": config.FormatDuration(f.cfg.Cache.TTL)}).Info("serving")
 	return append(all, registry...), nil
 }

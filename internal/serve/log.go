@@ -27,13 +27,14 @@ func (l *requestLog) observe(e event.Event) {
 		return // no request
 	}
 	if r.Login.Failed() && l.failures.admit(registry.NetworkOf(r.Client), time.Now()) {
-		l.log.WithFields(logrus.Fields{"user": printable(r.Tried), "remote": address(r), "reason": string(r.Login)}).Warn("login failed")
+		l.log.WithFields(logrus.Fields{"user": printable(r.Tried), "remote": address(r), "reason": string(r.Login)}).
+			Warn("login failed")
 	}
 	if !l.config().Log.Access {
 		return
 	}
-	fields := logrus.Fields{"method": short(r.Method), "path": short(r.Path), "status": r.Status, "bytes_in": r.Received,
-		"bytes_out": r.Sent, "duration_ms": milliseconds(r.Took), "remote": address(r)}
+	fields := logrus.Fields{"method": short(r.Method), "path": short(r.Path), "status": r.Status,
+		"bytes_in": r.Received, "bytes_out": r.Sent, "duration_ms": milliseconds(r.Took), "remote": address(r)}
 	if r.User != "" {
 		fields["user"] = r.User
 	}

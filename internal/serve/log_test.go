@@ -245,7 +245,7 @@ func TestAChangedHtpasswdFileIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	look()
-	if lines := log.said("the htpasswd file cannot be read: nobody in it can log in"); len(lines) != 1 || lines[0]["error"] == nil {
+	if lines := log.said("the htpasswd file cannot be read: its users cannot log in"); len(lines) != 1 || lines[0]["error"] == nil {
 		t.Errorf("no file at all: %v", lines)
 	}
 }

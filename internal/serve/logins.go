@@ -41,17 +41,17 @@ type logins struct {
 	log   logrus.FieldLogger
 	reach reach
 	ask   func(r *http.Request, user, password string) bool // of Options; nil: the configured users
-	users atomic.Pointer[users.Verifier]                    // nil: ask decides, or nobody needs a login
+	users atomic.Pointer[users.Verifier]                    // nil: ask decides, or no login is needed
 }
 
-func newLogins(ask func(r *http.Request, user, password string) bool, cfg *config.Config, log logrus.FieldLogger, reach reach) (*logins, error) {
-	l := &logins{log: log, reach: reach, ask: ask}
-	v, err := l.read(cfg)
+func newLogins(o Options, reach reach) (*logins, error) {
+	l := &logins{log: o.Log, reach: reach, ask: o.Authenticate}
+	v, err := l.read(o.Config)
 	if v == nil || err != nil {
 		return l, err
 	}
 	if err := v.Err(); err != nil {
-		log.WithError(err).Warn("users of the htpasswd file cannot log in")
+		l.log.WithError(err).Warn("users of the htpasswd file cannot log in")
 	}
 	l.users.Store(v)
 	return l, nil
@@ -93,7 +93,8 @@ func (l *logins) read(cfg *config.Config) (*users.Verifier, error) {
 	if l.ask != nil || !cfg.Auth.Enabled {
 		return nil, nil
 	}
-	o := users.VerifierOptions{Path: users.Path(cfg.Auth.Htpasswd, tree.Dir(cfg.Storage.Directory)), Access: l.reach, After: l.users.Load()}
+	o := users.VerifierOptions{Path: users.Path(cfg.Auth.Htpasswd, tree.Dir(cfg.Storage.Directory)), Access: l.reach,
+		After: l.users.Load()}
 	o.OnChange = func(n int, err error) { l.changed(o.Path, n, err) }
 	for _, u := range cfg.Auth.Users {
 		o.Users = append(o.Users, users.Credential{Name: u.Username, Password: u.Password})
@@ -143,7 +144,7 @@ func (l *logins) changed(file string, n int, err error) {
 	log := l.log.WithField("file", file)
 	switch {
 	case err != nil:
-		log.WithError(err).Warn("the htpasswd file cannot be read: nobody in it can log in")
+		log.WithError(err).Warn("the htpasswd file cannot be read: its users cannot log in")
 	case n == 0:
 		log.Warn("the htpasswd file has no user who could log in")
 	default:

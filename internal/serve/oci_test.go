@@ -17,7 +17,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/jc-lab/docker-cache-server/internal/reconcile"
+	"github.com/jc-lab/docker-cache-server/internal/fsck"
 )
 
 const emptyConfig = "application/vnd.oci.empty.v1+json"
@@ -165,7 +165,8 @@ func TestASignatureLivesAndGoesWithItsImage(t *testing.T) {
 	w.empty()
 }
 
-// TestDigestsOfEveryAlgorithm holds that what is pushed by another algorithm is found under it, through all of its life.
+// TestDigestsOfEveryAlgorithm holds that what is pushed by another algorithm is found under it, through all of its
+// life.
 func TestDigestsOfEveryAlgorithm(t *testing.T) {
 	for _, alg := range []digest.Algorithm{digest.SHA384, digest.SHA512} {
 		t.Run(alg.String(), func(t *testing.T) {
@@ -225,7 +226,7 @@ func TestDigestsOfEveryAlgorithm(t *testing.T) {
 // clean wants a deep check to find nothing.
 func (w *world) clean() {
 	w.Helper()
-	problems, _, err := reconcile.Check(w.Context(), reconcile.CheckOptions{Dir: w.s.store.Dir, Index: w.s.store.Index, Deep: true})
+	problems, _, err := fsck.Check(w.Context(), &w.s.store.Store, fsck.CheckOptions{Deep: true})
 	if err != nil || len(problems) > 0 {
 		w.Errorf("%+v %v", problems, err)
 	}

@@ -13,23 +13,23 @@ import (
 type outlook struct {
 	look  func(context.Context) (figures inspect.Figures, whole bool, err error)
 	calls *calls
-	// patience is how long a reader waits for the first figures. Small stores have them by then.
+	// patience is how long a scrape waits for the first figures. A small store has them by then.
 	patience time.Duration
 
 	mu      sync.Mutex // guards the rest; held over no look
 	figures inspect.Figures
 	known   bool
-	stale   time.Time     // when newer ones are made
-	looking chan struct{} // closed when the look that is under way ends; nil: there is none
+	stale   time.Time     // from then on a scrape begins a new pass
+	looking chan struct{} // closed when the running pass ends; nil: none runs
 }
 
-// A pass is made at most once a minute, and takes a hundredth of the time at most.
+// A pass begins at most once a minute, and passes take at most a hundredth of the time.
 const (
 	outlookPause = time.Minute
 	outlookShare = 100
 )
 
-// last returns the figures of a while ago; false: there are none yet.
+// last returns the figures of the last pass; false: there was none yet.
 func (o *outlook) last() (inspect.Figures, bool) {
 	o.mu.Lock()
 	if o.looking == nil && time.Now().After(o.stale) {
@@ -53,7 +53,7 @@ func (o *outlook) last() (inspect.Figures, bool) {
 func (o *outlook) beginLocked() {
 	ctx, leave, err := o.calls.begin(context.Background())
 	if err != nil {
-		return // the server ends
+		return // the server is being shut down
 	}
 	looking := make(chan struct{})
 	o.looking = looking
@@ -67,13 +67,13 @@ func (o *outlook) beginLocked() {
 		defer o.mu.Unlock()
 		o.looking = nil
 		if err != nil || !whole {
-			return // the next reader tries again
+			return // the next scrape tries again
 		}
 		o.figures, o.known, o.stale = figures, true, time.Now().Add(max(outlookPause, outlookShare*took))
 	}()
 }
 
-// sum is a pass over the store. It says nothing while the index is not whole.
+// sum makes a pass over the store, unless the gate is closed: then the index does not know everything.
 func (s *Server) sum(ctx context.Context) (figures inspect.Figures, whole bool, err error) {
 	if whole, err = s.store.Index.GateOpen(ctx); err != nil || !whole {
 		return figures, false, err

@@ -175,7 +175,8 @@ func TestAPageOfAnotherSiteChangesNothing(t *testing.T) {
 	}
 }
 
-// TestNobodyGoesOnWithAnUploadOfAnother: the status, which hands out a state, is for who carries one, and for who began it.
+// TestNobodyGoesOnWithAnUploadOfAnother: the status, which hands out a state, is for who carries one, and for who
+// began it.
 func TestNobodyGoesOnWithAnUploadOfAnother(t *testing.T) {
 	url, _ := guarded(t, withUsers("alice", "bob"))
 	loc := send(t, "POST", url+"/v2/app/blobs/uploads/", header{"user": "alice"}, "").Header.Get("Location")

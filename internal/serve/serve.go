@@ -1,9 +1,9 @@
-// Package serve runs a registry, as a process or inside of one. It opens the store, listens, keeps the index whole, runs
-// gc, measures, and ends without cutting a transfer short.
+// Package serve runs a registry, as a process or inside of one. It opens the store, listens, keeps the index whole,
+// runs gc, measures, and ends without cutting a transfer short.
 //
-// Everything that New and Start begin ends with Shutdown. The package takes no signals and changes nothing global. Each
-// part of a Server has one job, and a file for it: logins, requestLog, keeper, cleaner, calls, outlook, callbacks,
-// flights, front; lifecycle.go has the order in which they end.
+// Everything that New and Start begin ends with Shutdown. The package takes no signals and changes nothing global.
+// Each part of a Server has one job, and a file for it: logins, requestLog, keeper, cleaner, calls, outlook,
+// callbacks, flights, front; lifecycle.go has the order in which they end.
 package serve
 
 import (
@@ -100,7 +100,7 @@ func New(opts Options) (_ *Server, err error) {
 			s.tasks.cancel()
 		}
 	}()
-	if s.logins, err = newLogins(opts.Authenticate, cfg, s.log, s.reach); err != nil {
+	if s.logins, err = newLogins(opts, s.reach); err != nil {
 		return nil, err
 	}
 	certificate, err := newCertificate(cfg.Server.TLS, s.reach)
@@ -132,7 +132,8 @@ func (s *Server) open(dir tree.Dir) (*store.Served, error) {
 	}
 	if _, owed, _, err := st.Index.Promised(s.tasks.ctx); err == nil && owed.Grace > policy.Grace {
 		grace := config.FormatDuration(owed.Grace)
-		s.log.WithField("owed", grace).Infof("the previous grace period (%s) still applies; nothing is removed earlier", grace)
+		s.log.WithField("owed", grace).
+			Infof("the previous grace period (%s) still applies; nothing is removed earlier", grace)
 	}
 	return st, nil
 }
@@ -147,12 +148,13 @@ func (s *Server) wire(certificate *certificate) {
 	s.outlook = &outlook{look: s.sum, calls: s.calls, patience: time.Second}
 	s.callbacks = newCallbacks(observing(s.opts), s.log, maxCalls)
 	s.requestLog = &requestLog{log: s.log, config: s.Config}
-	s.metrics = metrics.New(metrics.Sources{Policy: s.policy, InFlight: s.flights.count, Space: s.store.Tree.Space, Totals: s.Stats,
-		Registry: func() registry.Stats { return s.registry.Stats(time.Now().Add(-s.policy().Grace)) },
-		Outlook:  s.outlook.last, Ended: s.life.ending.Load}, buildOf())
+	s.metrics = metrics.New(metrics.Sources{
+		Policy: s.policy, InFlight: s.flights.count, Registry: s.registryStats, Space: s.store.Tree.Space,
+		Totals: s.Stats, Outlook: s.outlook.last, Ended: s.life.ending.Load,
+	}, buildOf())
 	events := event.Stream{s.metrics.Observe, s.requestLog.observe, s.callbacks.subscriber(s.opts)}
 	s.keeper = &keeper{store: s.store, met: met, log: s.log, config: s.Config, tasks: s.tasks, onGate: s.opts.OnGate}
-	s.cleaner = newCleaner(gc.Collector{Dir: s.store.Dir, Tree: s.store.Tree, Index: s.store.Index, Log: s.log}, events)
+	s.cleaner = newCleaner(gc.Collector{Files: gc.LocalFiles(s.store.Dir, s.store.Tree), Index: s.store.Index, Log: s.log}, events)
 	s.registry = registry.New(registry.Options{
 		Content: files.New(files.Options{
 			Tree: s.store.Tree, Index: s.store.Index, Log: s.log, Met: met, Resolution: s.policy().Resolution,
@@ -165,6 +167,11 @@ func (s *Server) wire(certificate *certificate) {
 	})
 	s.handler = s.flights.admit(s.registry)
 	s.front = newFront(s.opts, certificate, connections, s.handler, s.debugHandler())
+}
+
+// registryStats counts what clients are doing. An upload is waited for as long as a promise holds.
+func (s *Server) registryStats() registry.Stats {
+	return s.registry.Stats(time.Now().Add(-s.policy().Grace))
 }
 
 // begin starts what runs beside the requests.

@@ -21,11 +21,11 @@ type certificate struct {
 	mu      sync.Mutex // guards the rest; held over the reading of two small files, once a renewal
 	current *tls.Certificate
 	seen    [2]disk.Version
-	settled bool // they were old enough then that seen tells them from all later ones
+	settled bool // the files were so old then that seen differs from any later version
 	checked time.Time
 }
 
-// newCertificate returns nil when TLS is off.
+// newCertificate reads the files. It returns nil when TLS is off.
 func newCertificate(files config.TLS, reach reach) (*certificate, error) {
 	if files.Certificate == "" {
 		return nil, nil
@@ -37,7 +37,7 @@ func newCertificate(files config.TLS, reach reach) (*certificate, error) {
 	return c, nil
 }
 
-// CertificateError says that the files of server.tls hold no certificate and key that fit.
+// CertificateError says that the files of server.tls have no certificate and key that belong together.
 type CertificateError struct {
 	Files config.TLS
 	Err   error
@@ -64,7 +64,7 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if time.Since(c.checked) > time.Second && c.changedLocked() {
-		_ = c.loadLocked() // half-written as yet: the next handshake tries again
+		_ = c.loadLocked() // a file may be half written: the next handshake tries again
 	}
 	return c.current, nil
 }
@@ -125,7 +125,7 @@ func read(name string) ([]byte, disk.Version, error) {
 	return text, f.Version(), err
 }
 
-// take goes on with a certificate that was read from other files, or from the same once more.
+// take replaces the certificate by one that was read again, perhaps from other files.
 func (c *certificate) take(read *certificate) {
 	if c == nil {
 		return

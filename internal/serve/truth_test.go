@@ -13,9 +13,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/jc-lab/docker-cache-server/internal/gc"
+	"github.com/jc-lab/docker-cache-server/internal/fsck"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
-	"github.com/jc-lab/docker-cache-server/internal/reconcile"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
@@ -175,10 +174,9 @@ func TestWhatWasCopiedInIsListedAfterARepair(t *testing.T) {
 	sbom := from.artifact("team/app", "", "application/sbom", d)
 	w.copyFrom(from)
 	w.want(404, "GET", "/v2/team/app/tags/list", nil, "")
-	c := gc.Collector{Dir: w.s.store.Dir, Tree: w.s.store.Tree, Index: w.s.store.Index, Log: w.s.log}
-	done, err := c.Repair(t.Context(), false)
+	done, err := fsck.Repair(t.Context(), &w.s.store.Store, fsck.RepairOptions{})
 	for _, r := range done {
-		if r.Problem != reconcile.Orphan || !r.Mended {
+		if r.Problem != fsck.Orphan || !r.Mended {
 			t.Errorf("the repair does %+v", r)
 		}
 	}
@@ -494,8 +492,7 @@ func TestAStockTreesWrongSizesStayServable(t *testing.T) {
 			if found := w.flaws(); !slices.Equal(found, []string{"wrong size app@" + m.String()}) {
 				t.Errorf("a check finds %q", found)
 			}
-			c := gc.Collector{Dir: w.s.store.Dir, Tree: w.s.store.Tree, Index: w.s.store.Index, Log: w.s.log}
-			if done, err := c.Repair(t.Context(), false); err != nil || len(done) != 1 || done[0].Mended {
+			if done, err := fsck.Repair(t.Context(), &w.s.store.Store, fsck.RepairOptions{}); err != nil || len(done) != 1 || done[0].Mended {
 				t.Errorf("a repair does %+v, %v; want nothing", done, err)
 			}
 			w.restart()

@@ -43,14 +43,16 @@ func ShortTTL(p index.Policy) string {
 	if p.TTL == 0 || p.TTL >= p.Grace {
 		return ""
 	}
-	return fmt.Sprintf("ttl %s has no effect below the grace of %s", config.FormatDuration(p.TTL), config.FormatDuration(p.Grace))
+	return fmt.Sprintf("ttl %s has no effect below the grace of %s",
+		config.FormatDuration(p.TTL), config.FormatDuration(p.Grace))
 }
 
 // GraceError refuses a grace that is shorter than what servers owe to their clients.
 type GraceError struct{ Asked, Owed time.Duration }
 
 func (e *GraceError) Error() string {
-	return fmt.Sprintf("grace %s is shorter than the %s that a server of this directory promised; clients may rely on that",
+	return fmt.Sprintf(
+		"grace %s is shorter than the %s that a server of this directory promised; clients may rely on that",
 		config.FormatDuration(e.Asked), config.FormatDuration(e.Owed))
 }
 

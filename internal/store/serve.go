@@ -65,7 +65,7 @@ func (o Opener) Serve(ctx context.Context, p index.Policy) (_ *Served, err error
 		return nil, err
 	}
 	// What a killed process left half-written, or was about to remove.
-	return s, errors.Join(s.Tree.EmptyTemp(), s.Tree.EmptyTrash(), s.Tree.KeepBallast(o.Dir.Ballast()))
+	return s, errors.Join(s.Tree.EmptyTemp(), s.Tree.EmptyTrash(), s.Tree.KeepBallast())
 }
 
 // takeDirectory makes the data directory and takes its lock. *tree.LockedError, *tree.LinksError,
@@ -147,14 +147,21 @@ func (s *Served) Reopen(ctx context.Context, p index.Policy) error {
 // with the tree fills.
 func (s *Served) readIndex(open func() error) error {
 	err := s.touchIndex(open)
-	if fi, serr := os.Stat(s.Dir.Index()); errors.Is(err, index.ErrCorrupt) || (err != nil && serr == nil && !fi.Mode().IsRegular()) {
-		s.log.WithError(err).Error("the index cannot be read; it is put aside and rebuilt from disk, and everything counts as used now")
-		if err := s.putAside("", "-wal", "-shm"); err != nil {
-			return err
-		}
-		err = s.touchIndex(open)
+	if err == nil || !(errors.Is(err, index.ErrCorrupt) || isNoFile(s.Dir.Index())) {
+		return err
 	}
-	return err
+	s.log.WithError(err).Error(
+		"the index cannot be read; it is put aside and rebuilt from disk, and everything counts as used now")
+	if err := s.putAside("", "-wal", "-shm"); err != nil {
+		return err
+	}
+	return s.touchIndex(open)
+}
+
+// isNoFile says that something else has taken the place of a file, such as a directory.
+func isNoFile(path string) bool {
+	fi, err := os.Stat(path)
+	return err == nil && !fi.Mode().IsRegular()
 }
 
 // touchIndex makes the file first: SQLite gives its other files the owner of this one.

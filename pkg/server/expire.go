@@ -10,10 +10,10 @@ import (
 
 // ExpireOptions say what a run removes. The zero value does what the server's own cleaner does.
 type ExpireOptions struct {
-	// TTL removes what was not used for so long. Default 0, the ttl of the configuration. What is inside its grace
-	// stays in any case: a shorter ttl is one of the grace.
+	// TTL is for how long an image must be unused to be removed. Default 0, the ttl of the configuration. A ttl that is
+	// shorter than the grace counts as one of the grace.
 	TTL time.Duration
-	// DryRun says what a run would remove, and changes nothing.
+	// DryRun reports what a run would remove, and removes nothing.
 	DryRun bool
 }
 
@@ -21,9 +21,9 @@ type ExpireOptions struct {
 type Expiry struct {
 	StartedAt  time.Time // UTC, in milliseconds
 	Duration   time.Duration
-	Cutoff     time.Time // images that were used after that stayed; zero: the ttl is for ever
+	Cutoff     time.Time // images that were used after that stay; zero: the ttl is 0, never
 	Removed    Removed
-	FreedBytes int64 // of the files of blobs, each once
+	FreedBytes int64 // sum of the sizes of the blob files that were removed, each once
 	Remaining  Stats
 	Images     []ExpiredImage // oldest first
 }
@@ -43,14 +43,15 @@ type ExpiredImage struct {
 	Digest      string
 	LastAccess  time.Time
 	Reason      string // "ttl" or "untagged"; there may be others
-	UniqueBytes int64  // that were freed with it
+	UniqueBytes int64  // bytes that were freed by its removal
 }
 
-// Expire does one expiry run now and returns what it did, never nil, also together with an error: what was removed by
-// then is removed, and the next run goes on. Nothing needs to stop for it. It may be called at any time, also while
-// another run is under way. When ctx ends, a run stops between two steps and returns the error of ctx.
+// Expire does one run of gc now and returns what it did. The result is never nil, also together with an error: it
+// says what was removed before the error, and the next run continues. The server goes on serving. Expire may be
+// called at any time, also during another run. When ctx ends, a run stops between two steps and returns the error of
+// ctx.
 //
-// While the index is compared with the disk, after a start, nothing but unfinished uploads can be removed: that is
+// While the index is being compared with the disk, after a start, only unfinished uploads can be removed: that is
 // ErrIncomplete. A server that was shut down is ErrClosed.
 func (s *Server) Expire(ctx context.Context, o ExpireOptions) (*Expiry, error) {
 	if o.TTL < 0 {
@@ -64,11 +65,11 @@ func (s *Server) Expire(ctx context.Context, o ExpireOptions) (*Expiry, error) {
 }
 
 func newExpiry(rep gc.Report) *Expiry {
-	e := &Expiry{StartedAt: utc(rep.StartedAt), Duration: time.Duration(rep.DurationMS) * time.Millisecond, Cutoff: utc(rep.Cutoff),
-		Removed: Removed(rep.Removed), FreedBytes: rep.FreedBytes, Remaining: Stats(rep.Remaining)}
+	e := &Expiry{StartedAt: utc(rep.StartedAt), Duration: time.Duration(rep.DurationMS) * time.Millisecond,
+		Cutoff: utc(rep.Cutoff), Removed: Removed(rep.Removed), FreedBytes: rep.FreedBytes, Remaining: Stats(rep.Remaining)}
 	for _, i := range rep.Images {
-		e.Images = append(e.Images, ExpiredImage{Repository: i.Repository, Tag: i.Tag, Digest: i.Digest.String(), LastAccess: utc(i.LastAccess),
-			Reason: i.Reason, UniqueBytes: i.UniqueBytes})
+		e.Images = append(e.Images, ExpiredImage{Repository: i.Repository, Tag: i.Tag, Digest: i.Digest.String(),
+			LastAccess: utc(i.LastAccess), Reason: i.Reason, UniqueBytes: i.UniqueBytes})
 	}
 	return e
 }

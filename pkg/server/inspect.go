@@ -13,15 +13,15 @@ import (
 // Kind says what Inspect lists.
 type Kind string
 
-// The kinds. An image is a top-level manifest of a repository with its tags; what refers to it as its subject, such as
-// a signature, is part of it.
+// The kinds. An image is a top-level manifest of a repository with its tags; its referrers, such as signatures, are
+// part of it.
 const (
 	Images Kind = "images"
 	Tags   Kind = "tags"
 	Blobs  Kind = "blobs"
 )
 
-// Sort is the order in which Inspect lists. What is equal in it is in the order of names.
+// Sort is the order in which Inspect lists. Rows that are equal in it are in the order of names.
 type Sort string
 
 // The orders.
@@ -40,22 +40,22 @@ type InspectOptions struct {
 	Sort Sort
 	// Reverse turns the order round.
 	Reverse bool
-	// Limit is how many are listed at most, after sorting. Default 0, all, which takes some hundred bytes of memory
-	// for each. Up to 1000 that were used last cost what is listed; everything else is a pass over the whole store,
-	// a second or so for 100,000 blobs.
+	// Limit is how many rows are listed at most, after sorting. Default 0, all, which takes some hundred bytes of
+	// memory for each. A list of up to 1000 rows that were used last costs what is listed; any other list is a pass
+	// over the whole store, a second or so for 100,000 blobs.
 	Limit int
-	// Repository is a pattern such as "team/*", or "team/**" which crosses slashes; only what is in such
+	// Repository is a pattern such as "team/*", or "team/**" which crosses slashes; only the content of such
 	// repositories is listed and counted. Default "": everything.
 	Repository string
 }
 
 // Inspection is what Inspect found: one consistent state of the store.
 type Inspection struct {
-	// Complete is false while the index is compared with the disk, after a start: there may be more.
+	// Complete is false while the index is being compared with the disk, after a start: the list may lack something.
 	Complete bool
-	// Summary counts the whole store, or with a pattern the repositories that match it, whatever the limit.
+	// Summary counts the whole store, or with a pattern the repositories that match it. The limit does not change it.
 	Summary Stats
-	// One of them holds the list, by the Kind.
+	// One of these has the list, by the Kind.
 	Images []Image
 	Tags   []Image // each with one tag
 	Blobs  []Blob
@@ -67,10 +67,10 @@ type Image struct {
 	Tags        []string // A to Z; none: untagged
 	Digest      string   // of the manifest
 	MediaType   string
-	Size        int64     // bytes, with everything that it consists of, each blob once
+	Size        int64     // bytes of everything that it refers to, each blob once
 	UniqueBytes int64     // bytes that are freed when it is removed
 	LastAccess  time.Time // UTC, in milliseconds
-	ExpiresAt   time.Time // when it is removed, by the run after that, if nobody uses it; zero: never
+	ExpiresAt   time.Time // from then on a run removes it, if it stays unused; zero: never
 	KeptBy      string    // what keeps it: "tag", "parent", "subject", "grace", "ttl"; empty: nothing, it is due
 }
 
@@ -83,12 +83,11 @@ type Blob struct {
 	LastAccess   time.Time
 	ExpiresAt    time.Time // zero: never
 	Repositories []string  // in which it can be pulled, A to Z
-	Manifests    int       // how many name it
+	Manifests    int       // how many refer to it
 }
 
-// Inspect lists what is stored. Looking is no use, and holds up nobody. It may be called at any time; it ends with
-// ctx, whose error it returns then. An option that makes no sense is an error, and so is a server that was shut down
-// (ErrClosed).
+// Inspect lists what is stored. It does not count as use, and delays no request. It may be called at any time. When ctx
+// ends it returns the error of ctx. An invalid option is an error, and so is a server that was shut down (ErrClosed).
 func (s *Server) Inspect(ctx context.Context, o InspectOptions) (*Inspection, error) {
 	kind := map[Kind]inspect.Kind{"": inspect.Images, Images: inspect.Images, Tags: inspect.Tags, Blobs: inspect.Blobs}[o.Kind]
 	if kind == "" {

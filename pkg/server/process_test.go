@@ -124,5 +124,5 @@ func TestTwoServersUnderLoadTouchNothingThatIsNotTheirs(t *testing.T) {
 	if global.Len() > 0 {
 		t.Errorf("the standard logger got\n%s", &global)
 	}
-	goleak.VerifyNone(t, broadcaster)
+	goleak.VerifyNone(t)
 }

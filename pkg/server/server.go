@@ -5,12 +5,11 @@
 //	go func() { <-ctx.Done(); srv.Shutdown(30 * time.Second) }()
 //	err = srv.Start() // nil after Shutdown, ErrClosed when that came first
 //
-// A Server takes no signals, starts no global, touches neither logrus's standard logger nor the default
-// metrics registry. After Shutdown it leaves no goroutine of its own; distribution's event broadcaster, of
-// which each server has one idle goroutine, cannot be ended. Several servers may run in one process, each
-// on a data directory of its own. All methods may be called concurrently, and by observers.
+// A Server takes no signals, changes nothing global, and uses neither logrus's standard logger nor the default metrics
+// registry. After Shutdown it leaves no goroutine. Several servers may run in one process, each on a data directory of
+// its own. All methods may be called concurrently, and by observers.
 //
-// docs/embedding.md tells the whole of it.
+// docs/embedding.md has the details, with whole programs.
 package server
 
 import (
@@ -28,13 +27,14 @@ import (
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
-// What the functions may find, for errors.Is. A configuration that cannot be honoured is a *config.Error.
+// The errors of this package, for errors.Is. A configuration that dcs cannot honour is a *config.Error.
 var (
 	// ErrLocked: another server holds the data directory, in this process or in another one.
 	ErrLocked = serve.ErrLocked
-	// ErrNoUsers: a login is wanted, and nobody could log in.
+	// ErrNoUsers: a login is required, and there is no user who could log in.
 	ErrNoUsers = serve.ErrNoUsers
-	// ErrIncomplete, of Expire: the index is compared with the disk, and until then nobody knows what is needed.
+	// ErrIncomplete, of Expire: the index is being compared with the disk, and until then it is not known what is
+	// needed.
 	ErrIncomplete = serve.ErrIncomplete
 	// ErrClosed: the server was shut down before. It is an http.ErrServerClosed, too.
 	ErrClosed = serve.ErrClosed
@@ -42,38 +42,37 @@ var (
 
 // Options say what to serve.
 type Options struct {
-	// Config is what to serve, and how. Required; start from config.DefaultConfig. The server takes a
-	// copy. Debug.Address is not opened: that is the program's own business.
+	// Config is what to serve, and how. Required; start from config.DefaultConfig. The server takes a copy. It does not
+	// open Debug.Address: that is for the program to do.
 	Config *config.Config
 
-	// Logger gets everything that the server has to say. Nil: a new logger, to standard error. Its level
-	// is its own: Config.Log has a say only in whether there is a line for each request.
+	// Logger gets every line that the server writes. Nil: a new logger, to standard error. Of Config.Log only Access
+	// counts, which says whether there is a line for each request; the level is that of the logger.
 	Logger *logrus.Logger
 
-	// AuthValidator replaces all configured users, whatever Config.Auth says. It is asked once a request,
-	// from the request's goroutine, so concurrently; its answers are not cached. When it panics, that
+	// AuthValidator replaces all configured users, whatever Config.Auth says. It is called once for each request that
+	// brings a login, by the request's goroutine, so concurrently. Its answers are not cached. If it panics, that
 	// request fails.
 	AuthValidator func(username, password string) bool
 
-	// AuthorizeRequest is asked in place of AuthValidator when it is set, in the same manner, and sees the request:
-	// method and path say what is to be done to which repository. It must not change the request nor read its body.
-	// False is answered with 401.
+	// AuthorizeRequest is called in place of AuthValidator if it is set, in the same way, and sees the request:
+	// method and path say what is to be done to which repository. It must neither change the request nor read its
+	// body. After false the request is answered with 401.
 	AuthorizeRequest func(r *http.Request, username, password string) bool
 
-	// OnBlobAccess is called once for each blob that a request served (GET, HEAD) or stored (upload,
-	// mount), manifests included, with the size in bytes of the whole. It is not called for what was
-	// refused or not found.
+	// OnBlobAccess is called once for each blob that a request served (GET, HEAD) or stored (upload, mount),
+	// manifests included, with the size in bytes of the whole. It is not called for a request that was refused or
+	// found nothing.
 	//
-	// No request waits for it. Calls come one after another, those of OnBlobDelete included, in the
-	// order of events, from one goroutine: an observer needs no lock against itself, and one that takes
-	// its time delays only other calls. It may use the server, and may call Shutdown. When it panics,
-	// that is logged, and the next call is made. More than 1,048,576 events behind, events are dropped,
-	// which is logged too.
+	// No request waits for it. One goroutine makes all calls, those of OnBlobDelete included, one after another in
+	// the order of events: an observer needs no lock against itself, and a slow one delays only other calls. It may
+	// use the server, and may call Shutdown. If it panics, that is logged, and the next call is made. When 1,048,576
+	// events wait, events are dropped, which is logged too.
 	OnBlobAccess func(digest string, size int64)
 
 	// OnBlobDelete is called once for each blob file that the server's own expiry removed, in the manner
-	// of OnBlobAccess. A client's DELETE removes names; their content goes with a later expiry. What a
-	// `dcs gc` in another process removes is not told.
+	// of OnBlobAccess. A client's DELETE removes names, and a later run removes their blobs. It is not called for blobs
+	// that `dcs gc` in another process removes.
 	OnBlobDelete func(digest string)
 }
 
@@ -88,7 +87,7 @@ type Stats struct {
 	Bytes     int64 // of all blobs
 }
 
-// New opens the data directory, and begins to keep and expire what is in it. It does not listen. After an
+// New opens the data directory, and begins to keep its index and to remove unused images. It does not listen. After an
 // error there is nothing to shut down.
 func New(opts *Options) (*Server, error) {
 	if opts == nil || opts.Config == nil {
@@ -106,7 +105,7 @@ func New(opts *Options) (*Server, error) {
 	return &Server{s}, nil
 }
 
-// authenticate is who decides about logins; nil: the configuration.
+// authenticate is the function that decides about logins; nil: the configuration does.
 func (o *Options) authenticate() func(r *http.Request, username, password string) bool {
 	ask := o.AuthValidator
 	switch {
@@ -118,7 +117,7 @@ func (o *Options) authenticate() func(r *http.Request, username, password string
 	return nil
 }
 
-// clone is for programs that go on to change their configuration, for a second server.
+// clone is for programs that change their configuration later, for a second server.
 func clone(cfg *config.Config) *config.Config {
 	c := *cfg
 	c.Server.TrustedProxies = slices.Clone(cfg.Server.TrustedProxies)
@@ -126,9 +125,9 @@ func clone(cfg *config.Config) *config.Config {
 	return &c
 }
 
-// Start listens where the configuration says and serves until Shutdown is done, which makes it return nil. It may
-// be called once, but again after it could not listen. A server that cannot listen still holds its data directory:
-// call Shutdown. Where Shutdown was called before Start, there is nothing to serve: that is ErrClosed.
+// Start listens where the configuration says and serves until Shutdown is done; then it returns nil. It may be called
+// once, and again after it could not listen. A server that cannot listen still holds its data directory: call Shutdown.
+// ErrClosed: Shutdown was called before Start.
 func (s *Server) Start() error { return s.s.Start() }
 
 // Addr returns where Start listens, with the port that it got where the configuration says 0; nil before that. Of
@@ -139,17 +138,17 @@ func (s *Server) Addr() net.Addr { return s.s.Addr() }
 // After Shutdown it answers 503.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.s.Handler().ServeHTTP(w, r) }
 
-// Shutdown lets requests in flight go on for the timeout, cuts what is left, waits until observers were
-// told everything, and gives the data directory back. When an observer or a request does not return, it
-// gives up a second or two after the timeout, with an error; what was not told by then is told to nobody.
+// Shutdown lets running requests go on for the timeout and then cuts them, waits until all calls of observers were
+// made, and gives the data directory back. If an observer or a request does not return, it gives up a second or two
+// after the timeout, with an error; calls that were not made by then are never made.
 //
-// It is needed after each New that succeeded. A program that owns its listener closes that first, since
-// its connections cannot be cut from here. Later calls wait for the first, and return the same. Called by
-// an observer it does not wait: the end waits for the observer.
+// It is needed after each New that succeeded. A program that owns its listener closes that first, since the server
+// cannot cut its connections. Later calls wait for the first, and return the same. A call by an observer does not
+// wait, since the end waits for the observer.
 func (s *Server) Shutdown(timeout time.Duration) error { return s.s.Shutdown(timeout) }
 
-// ShutdownContext is Shutdown that cuts requests when ctx ends, in place of a timeout. Without an end of ctx it waits
-// for all of them.
+// ShutdownContext is Shutdown that cuts requests when ctx ends, in place of a timeout. If ctx never ends, it waits
+// for all requests.
 func (s *Server) ShutdownContext(ctx context.Context) error { return s.s.ShutdownContext(ctx) }
 
 // Config returns the configuration that the server was made with. It must not be changed.
@@ -163,5 +162,5 @@ func (s *Server) Stats() (Stats, error) {
 
 // Collector returns the metrics of this server, those of docs/operations.md, for a registry of the program. Nothing
 // is registered by itself. Two servers have the same names: prometheus.WrapRegistererWith tells them apart by a label.
-// It may be called, and collected from, at any time.
+// It may be called, and the collector may be used, at any time.
 func (s *Server) Collector() prometheus.Collector { return s.s.Collector() }

@@ -22,12 +22,8 @@ import (
 	"github.com/jc-lab/docker-cache-server/pkg/server"
 )
 
-// broadcaster is the one goroutine that may stay: distribution starts it for each server, and nothing can
-// end it. It is idle.
-var broadcaster = goleak.IgnoreTopFunction("github.com/docker/go-events.(*Broadcaster).run")
-
 // TestMain wants no goroutine left by any test of the package.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, broadcaster) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // options are those of a server without login that says nothing, on a directory of its own.
 func options(t *testing.T) *server.Options {

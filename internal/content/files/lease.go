@@ -9,8 +9,8 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// leases records uses in the index. A lease is written through only when the last one of its row is
-// older than the resolution, so the hot path makes no database call.
+// leases records uses in the index. A lease is written only if the last one of its row is older than the resolution, so
+// the hot path makes no database call.
 type leases struct {
 	store      index.Store
 	resolution time.Duration
@@ -22,13 +22,14 @@ type leases struct {
 
 // used is a row whose use was written down.
 type used struct {
-	at time.Time // at the earliest
+	at    time.Time // at the earliest
+	bytes time.Time // at the earliest, as a read of its bytes; zero: it was none
 	state
 }
 
-// state is what the index knows of something that a client asks for.
+// state is what the index knows of a key that a client asks for.
 type state struct {
-	placed bool  // its file came, and that of its blob
+	placed bool  // its file is on disk, and that of its blob
 	size   int64 // of its blob; 0: unknown
 }
 
@@ -43,6 +44,29 @@ func (l *leases) fresh(k layout.Key) (state, bool) {
 	defer l.mu.Unlock()
 	u, ok := l.last[k]
 	return u.state, ok && now.Sub(u.at) < l.resolution
+}
+
+// freshBytes says so of a read of a layer's bytes, which a HEAD of the layer is not: only a read keeps an image.
+func (l *leases) freshBytes(k layout.Key) (state, bool) {
+	now := l.store.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	u, ok := l.last[k]
+	return u.state, ok && now.Sub(u.bytes) < l.resolution
+}
+
+// takeBytes records that the bytes of a layer are read, and returns what the index knows of it.
+func (l *leases) takeBytes(ctx context.Context, k layout.Key) (state, error) {
+	now := l.store.Now() // before the write, so that memory is never younger than the row
+	leased, err := l.store.LeaseBytes(ctx, k.Repository, k.Digest)
+	if err != nil {
+		return state{}, err
+	}
+	st := state{leased.Placed, leased.Size}
+	if leased.Found {
+		l.note(k, now, now, st)
+	}
+	return st, nil
 }
 
 // take records a use, and others along with it, and returns what the index knows of the first: nothing when
@@ -88,6 +112,11 @@ func (l *leases) known(ctx context.Context, ks ...layout.Key) (states []state, e
 }
 
 func (l *leases) remember(k layout.Key, at time.Time, st state) {
+	l.note(k, at, time.Time{}, st)
+}
+
+// note keeps a use, and drops those that are over. A use that read no bytes leaves the last one that did.
+func (l *leases) note(k layout.Key, at, bytes time.Time, st state) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if at.Sub(l.pruned) > l.resolution {
@@ -98,10 +127,13 @@ func (l *leases) remember(k layout.Key, at time.Time, st state) {
 		}
 		l.pruned = at
 	}
-	l.last[k] = used{at, st}
+	if bytes.IsZero() {
+		bytes = l.last[k].bytes
+	}
+	l.last[k] = used{at, bytes, st}
 }
 
-// learn is for what an adoption found. Only what was unknown is used by being found.
+// learn remembers what an adoption found. Being found counts as a use only for a key that was unknown.
 func (l *leases) learn(k layout.Key, at time.Time, st state) {
 	l.mu.Lock()
 	u, known := l.last[k]
@@ -114,7 +146,7 @@ func (l *leases) learn(k layout.Key, at time.Time, st state) {
 	}
 }
 
-// forget is for rows that a client deleted: the next use must write again.
+// forget is for rows that a client deleted: their next use must be written again.
 func (l *leases) forget(keys ...layout.Key) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

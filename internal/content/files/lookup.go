@@ -34,7 +34,11 @@ type leased struct {
 
 // lease records the use of a key, unless that was done within the resolution. content.ErrUnknown: it has no file.
 func (l *lookup) lease(k layout.Key) (leased, error) {
+	read := l.open && k.Kind == layout.Layer
 	known, fresh := l.leases.fresh(k)
+	if read {
+		known, fresh = l.leases.freshBytes(k)
+	}
 	if fresh || l.use == content.Maintenance || l.failed {
 		return leased{known, fresh}, nil
 	}
@@ -45,7 +49,12 @@ func (l *lookup) lease(k layout.Key) (leased, error) {
 	if keys == nil {
 		return leased{}, l.missed(k)
 	}
-	if err = l.meet(l.ctx, keys...); err == nil {
+	err = l.meet(l.ctx, keys...)
+	switch {
+	case err != nil:
+	case read:
+		known, err = l.leases.takeBytes(l.ctx, k)
+	default:
 		known, err = l.leases.take(l.ctx, keys...)
 	}
 	if err != nil {
@@ -85,8 +94,8 @@ func (s *Store) meet(ctx context.Context, ks ...layout.Key) error {
 	if link == "" {
 		return nil
 	}
-	s.log.WithField("link", link).
-		Warn("a symbolic link is new, or leads elsewhere: nothing is removed until the index was compared with the disk again")
+	s.log.WithField("link", link).Warn("a symbolic link is new, or leads elsewhere: " +
+		"nothing is removed until the index was compared with the disk again")
 	_, err := s.index.CloseGate(ctx)
 	return err
 }

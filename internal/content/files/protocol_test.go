@@ -151,8 +151,12 @@ func (b *bench) use(repo string, d digest.Digest, use content.Use) {
 }
 
 // manifest is one of one layer.
-func manifestOver(layer digest.Digest) content.Manifest {
-	body := `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","layers":[{"digest":"` + layer.String() + `"}]}`
+func manifestOver(layers ...digest.Digest) content.Manifest {
+	var descriptors []string
+	for _, l := range layers {
+		descriptors = append(descriptors, `{"digest":"`+l.String()+`"}`)
+	}
+	body := `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","layers":[` + strings.Join(descriptors, ",") + `]}`
 	c, err := manifest.Parse([]byte(body))
 	if err != nil {
 		panic(err)
@@ -350,6 +354,10 @@ type full struct{ index.Store }
 
 func (full) Lease(context.Context, ...layout.Key) ([]index.Leased, error) { return nil, index.ErrFull }
 
+func (full) LeaseBytes(context.Context, string, digest.Digest) (index.Leased, error) {
+	return index.Leased{}, index.ErrFull
+}
+
 // TestAPromiseThatCannotBeRecordedIsNotMade: bytes that are in hand are served all the same.
 func TestAPromiseThatCannotBeRecordedIsNotMade(t *testing.T) {
 	b := newBench(t)
@@ -397,6 +405,11 @@ func (c counted) Lease(ctx context.Context, ks ...layout.Key) ([]index.Leased, e
 	return c.Store.Lease(ctx, ks...)
 }
 
+func (c counted) LeaseBytes(ctx context.Context, repo string, d digest.Digest) (index.Leased, error) {
+	*c.calls++
+	return c.Store.LeaseBytes(ctx, repo, d)
+}
+
 func (c counted) View(ctx context.Context, read func(index.Reader) error) error {
 	*c.calls++
 	return c.Store.View(ctx, read)
@@ -440,6 +453,13 @@ func TestTheHotPathAsksTheIndexNothing(t *testing.T) {
 		}
 	}
 	b.use("a", alias, content.Promise) // which is unknown
+	for _, of := range []layout.Key{layout.LayerKey("a", d), layout.LayerKey("b", d), layout.LayerKey("a", alias)} {
+		f, err := b.Open(t.Context(), of.Repository, of.Digest) // a push is no read of bytes, which keeps an image
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = f.Close() // was only to be read
+	}
 	for _, later := range []time.Duration{0, 2 * rules.Resolution} {
 		if b.pass(later); later > 0 {
 			read()
@@ -456,6 +476,43 @@ func TestTheHotPathAsksTheIndexNothing(t *testing.T) {
 	}
 }
 
+// TestAReaderOfLayersKeepsItsImage: a client that reads a layer piece by piece asks for the manifest once, and a HEAD
+// before each read answers for none. Other images over the same base expire, and so does what only a HEAD was sent for.
+func TestAReaderOfLayersKeepsItsImage(t *testing.T) {
+	b := newBench(t)
+	base, other := b.layer("base", "a"), b.layer("other", "a")
+	asked := manifestOver(other)
+	var images []content.Manifest
+	for i := range 50 {
+		images = append(images, manifestOver(base, b.layer(fmt.Sprint("own ", i), "a")))
+	}
+	for i, m := range append(images, asked) {
+		if err := errors.Join(b.PutManifest(t.Context(), "a", m), b.PutTag(t.Context(), "a", fmt.Sprint("v", i), m.Digest)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.pass(2 * rules.Resolution)
+	if _, err := b.Manifest(t.Context(), "a", "v7", content.Read, content.AnyLength); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 * rules.TTL / (30 * time.Minute) {
+		b.pass(30 * time.Minute)
+		b.use("a", other, content.Promise)
+		b.use("a", base, content.Promise)
+		f, err := b.Open(t.Context(), "a", base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = f.Close() // was only to be read
+	}
+	for i, m := range append(images, asked) {
+		tag, of := layout.TagKey("a", fmt.Sprint("v", i)), layout.ManifestKey("a", m.Digest)
+		b.sweep(tag, of)
+		b.wantFile(of, i == 7)
+		b.wantFile(tag, i == 7)
+	}
+}
+
 // TestAFirstTouchAsksTheIndexOnce: the lease says what the index knows, so nothing is read after it.
 func TestAFirstTouchAsksTheIndexOnce(t *testing.T) {
 	b := newBench(t)
@@ -469,6 +526,13 @@ func TestAFirstTouchAsksTheIndexOnce(t *testing.T) {
 	}
 	for name, touch := range map[string]func(){
 		"a layer": func() { b.use("a", d, content.Promise) },
+		"the bytes of a layer": func() {
+			f, err := b.Open(t.Context(), "a", d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = f.Close() // was only to be read
+		},
 		"a manifest by its tag": func() {
 			if _, err := b.Manifest(t.Context(), "a", "v1", content.Promise, content.AnyLength); err != nil {
 				t.Fatal(err)

@@ -237,6 +237,10 @@ type hung struct {
 func (hung) Lease(_ context.Context, ks ...layout.Key) ([]index.Leased, error) {
 	return make([]index.Leased, len(ks)), nil
 }
+func (hung) LeaseBytes(context.Context, string, digest.Digest) (index.Leased, error) {
+	return index.Leased{}, nil
+}
+
 func (h hung) Adopt(ctx context.Context, _ ...index.Look) error {
 	h.cancel()
 	return ctx.Err()

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"sync"
-	"syscall"
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
@@ -429,15 +427,4 @@ func wrap(err error) error {
 		return fmt.Errorf("%w for %s (fuser names who has index.db or the files beside it open): %w", index.ErrBusy, busyTimeout, err)
 	}
 	return err
-}
-
-// cantOpen is why SQLite cannot open a file.
-func cantOpen() error {
-	f, err := os.Open(os.DevNull)
-	if err == nil {
-		return errors.Join(ErrNoSharedMemory, f.Close())
-	}
-	var why syscall.Errno // without the name of a file that nobody asked for
-	errors.As(err, &why)
-	return why
 }

@@ -83,10 +83,6 @@ type file struct {
 	read *pool
 }
 
-// ErrNoSharedMemory says that an index cannot be read where it is: it has a WAL, and the file that SQLite
-// needs beside it is missing and cannot be made. OpenCopy can.
-var ErrNoSharedMemory = errors.New("the index's directory cannot be written to, and a server was killed in it")
-
 // errClosed says that a store was closed, or, of a change, that it was opened for looking only.
 var errClosed = errors.New("the index is not open")
 
@@ -100,7 +96,7 @@ func Open(ctx context.Context, path string, mode Mode, wall func() time.Time) (*
 	s := &Store{path: path, write: make(chan *conn, 1), closed: make(chan struct{})}
 	f, w, err := s.openFile(ctx, mode)
 	if err != nil {
-		return nil, fmt.Errorf("open index %s: %w", path, err)
+		return nil, fmt.Errorf("open index %s: %w", path, s.explain(mode, err))
 	}
 	s.file.Store(f)
 	if w == nil {
@@ -141,7 +137,7 @@ func (s *Store) Reopen(ctx context.Context) error {
 	f, w, err := s.openFile(ctx, Serve)
 	if err != nil {
 		s.write <- old
-		return fmt.Errorf("open index %s again: %w", s.path, err)
+		return fmt.Errorf("open index %s again: %w", s.path, s.explain(Serve, err))
 	}
 	lost := s.file.Swap(f)
 	s.server = 0 // the file that has its row is lost

@@ -1,0 +1,88 @@
+package registry
+
+import (
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+)
+
+// ServeHTTP implements http.Handler. What is deferred runs from the last line up: an error is written, files are given
+// back, the event is published, the answer is sent to its end, and then its memory is given back.
+func (r *Registry) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
+	start := time.Now()
+	req := newRequest(r, hr)
+	pace := &pace{conn: http.NewResponseController(w), patience: r.opts.Limits.Stall, stream: hr.ProtoMajor == 2}
+	req.shares.pace = pace
+	received := &body{ReadCloser: hr.Body, pace: pace, rest: hr.ContentLength}
+	a := &response{ResponseWriter: w, req: req, body: received, pace: pace, clientGone: hr.Context().Err}
+	if hr.ContentLength != 0 {
+		pace.receive()                    // also for what no handler reads, for which net/http waits after the answer
+		hr = hr.WithContext(hr.Context()) // net/http looks at the type of the body in its own
+		hr.Body = received
+	}
+	defer req.shares.leaveRoom()
+	defer a.end()
+	defer func() { r.publish(hr, a, time.Since(start)) }()
+	defer req.shares.closeFiles()
+	defer req.shares.endTurn()
+	defer a.endHandler()
+	if err := r.serve(a, hr, req); err != nil {
+		a.writeError(a.toProtocolError(err))
+	}
+}
+
+// serve checks what is the same for all requests and calls the handler.
+func (r *Registry) serve(w *response, hr *http.Request, req *request) error {
+	methods := handlers[req.kind]
+	handle, known := methods[req.method]
+	if methods == nil {
+		return errNotFound
+	}
+	if err := req.validateName(); err != nil {
+		return err
+	}
+	if !known {
+		for m := range methods {
+			w.Header().Add("Allow", m)
+		}
+		return errcode.ErrorCodeUnsupported
+	}
+	if err := req.validateReference(); err != nil {
+		return err
+	}
+	if !safe(req.method) && crossSite(hr) {
+		return errCrossSite
+	}
+	if err := r.admit(w, hr, req); err != nil {
+		return err
+	}
+	if req.kind != routeManifest || req.method != http.MethodPut { // which first waits for its body
+		if err := req.shares.openFiles(hr.Context()); err != nil {
+			return err
+		}
+	}
+	return handle(r, w, hr, req)
+}
+
+// endHandler answers for a handler that wrote nothing, or that panicked. A handler hangs up by http.ErrAbortHandler.
+func (w *response) endHandler() {
+	p := recover()
+	switch p {
+	case nil:
+		if w.status == 0 {
+			w.WriteHeader(http.StatusOK)
+		}
+		return
+	case http.ErrAbortHandler:
+		w.cut = true
+		panic(p)
+	}
+	w.req.errorf("a request failed inside the registry: %v\n%s", p, debug.Stack())
+	if w.status != 0 {
+		w.cut = true
+		panic(http.ErrAbortHandler) // half an answer was sent
+	}
+	w.writeError(errcode.ErrorCodeUnknown)
+}
