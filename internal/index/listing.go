@@ -13,6 +13,7 @@ import (
 type Image struct {
 	Row                // of the manifest, or of the tag, then with the media type of its manifest
 	Tags      []string // of an image, A to Z
+	Absent    bool     // of a tag: its manifest is a claim, or has no row
 	HasParent bool     // a claim names the image
 	HasHost   bool     // the subject of the image is a claim
 }
@@ -26,8 +27,8 @@ type Blob struct {
 	Size         int64 // bytes
 	CreatedAt    time.Time
 	LastUse      time.Time // of what holds it and was used last; of a blob that nothing holds its own
-	NamedUse     time.Time // the last use of the images that hold it; zero: none does
-	OwnUse       time.Time // the last use of the blob, its links and its claims themselves
+	NamedUse     time.Time // the last use of the images that hold it, perhaps by claims; zero: none does
+	OwnUse       time.Time // the last use of the blob, its links and the claims that hold it
 	IsManifest   bool      // of a repository
 	MediaType    string    // of a manifest
 	Config       bool      // a manifest names it as its config

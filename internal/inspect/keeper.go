@@ -15,31 +15,33 @@ func (t *Tree) addUse(r index.Reader, m index.Row, x expiry) error {
 	for _, tag := range tags {
 		i.Tags = append(i.Tags, tag.Key.Tag)
 	}
-	if t.Keeper, err = findKeeper(r, &i); err != nil {
+	above, err := keeper(r, m)
+	if err != nil {
 		return err
+	}
+	if above != nil {
+		i.HasHost = m.Subject == above.Digest
+		i.HasParent = !i.HasHost
+		if t.Keeper, err = imageName(r, *above); err != nil {
+			return err
+		}
 	}
 	row := x.imageRow(i)
 	t.Tag, t.Tags, t.LastAccess, t.ExpiresAt, t.KeptBy = row.Tag, row.Tags, row.LastAccess, row.ExpiresAt, row.KeptBy
 	return nil
 }
 
-// findKeeper says how another manifest keeps an image, if one does, and returns the name of one.
-func findKeeper(r index.Reader, i *index.Image) (name string, err error) {
-	parents, err := r.Parents(i.Key.Repository, i.Digest, 1)
+// keeper returns a manifest that keeps another one: one that names it, or else its subject; nil if there is neither.
+func keeper(r index.Reader, m index.Row) (*index.Row, error) {
+	parents, err := r.Parents(m.Key.Repository, m.Digest, 1)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if len(parents) > 0 {
-		i.HasParent = true
-		return imageName(r, parents[0])
+		return &parents[0], nil
 	}
-	if i.Subject == "" || i.Detached {
-		return "", nil
+	if m.Subject == "" || m.Detached {
+		return nil, nil
 	}
-	subject, err := r.Row(layout.ManifestKey(i.Key.Repository, i.Subject))
-	if err != nil || subject == nil {
-		return "", err
-	}
-	i.HasHost = true
-	return imageName(r, *subject)
+	return r.Row(layout.ManifestKey(m.Key.Repository, m.Subject))
 }

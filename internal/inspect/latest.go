@@ -15,7 +15,8 @@ const mostLatest = 1000
 
 // isLatest says whether the rows are those that were used last, and few enough to be found directly.
 func (o Options) isLatest() bool {
-	return o.Sort == ByAccess && !o.Reverse && o.Limit > 0 && o.Limit <= mostLatest && o.Repository == "" && o.Expiring == nil && o.Kind != Repositories
+	return o.Sort == ByAccess && !o.Reverse && o.Limit > 0 && o.Limit <= mostLatest && o.Repository == "" &&
+		o.Expiring == nil && o.Kind != Repositories
 }
 
 // findLatest finds what was used last.
@@ -42,7 +43,9 @@ func (l *Listing) findLatest(ctx context.Context) error {
 		case Tags:
 			return r.ListTags(l.options.Limit, func(t index.Image) error {
 				row := l.expiry.tagRow(t)
-				row.Size, row.UniqueBytes, err = s.of(layout.ManifestKey(t.Key.Repository, t.Digest))
+				if !t.Absent {
+					row.Size, row.UniqueBytes, err = s.of(layout.ManifestKey(t.Key.Repository, t.Digest))
+				}
 				if err != nil {
 					return err
 				}
@@ -64,23 +67,16 @@ type sizes struct {
 	known map[layout.Key][2]int64
 }
 
-// of returns the size of an image with everything it consists of, and what only it holds. Without its manifest it has
-// neither.
+// of returns the size of an image with everything it consists of, and what only it holds.
 func (s sizes) of(manifest layout.Key) (size, unique int64, err error) {
 	if known, ok := s.known[manifest]; ok {
 		return known[0], known[1], nil
 	}
-	m, err := s.r.Row(manifest)
-	if err != nil {
+	if size, err = image.Size(s.r, manifest); err != nil {
 		return 0, 0, err
 	}
-	if m != nil && m.Placed {
-		if size, err = image.Size(s.r, manifest); err != nil {
-			return 0, 0, err
-		}
-		if unique, err = image.UniqueBytes(s.r, manifest); err != nil {
-			return 0, 0, err
-		}
+	if unique, err = image.UniqueBytes(s.r, manifest); err != nil {
+		return 0, 0, err
 	}
 	s.known[manifest] = [2]int64{size, unique}
 	return size, unique, nil

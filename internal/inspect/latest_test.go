@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/jc-lab/docker-cache-server/internal/image"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/inspect/inspecttest"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
@@ -48,7 +50,7 @@ func text(l listing) string {
 func begin[T any](rows []T, n int) []T { return rows[:min(n, len(rows))] }
 
 // entangle adds what a random inspecttest.Life has not: claims that name others and stay claims, tags that point at
-// claims or at nothing, circles, and links that are used without their images.
+// claims or at nothing, subjects of each other, and links that are used without their images.
 func (w *world) entangle(rnd *rand.Rand) {
 	ctx := context.Background()
 	one := func(of ...string) string { return of[rnd.IntN(len(of))] }
@@ -66,8 +68,8 @@ func (w *world) entangle(rnd *rand.Rand) {
 		case 1:
 			w.Tag(repo, one("t", "v"), one("i1", "i2", "nothing"))
 		case 2:
-			w.Manifest(repo, "c1", manifest.Manifest{}, "c2", "l1")
-			w.Manifest(repo, "c2", manifest.Manifest{}, "c1", "m6")
+			w.Manifest(repo, "c1", manifest.Manifest{Subject: inspecttest.Dgst("c2")}, "l1")
+			w.Manifest(repo, "c2", manifest.Manifest{Subject: inspecttest.Dgst("c1")}, "m6")
 		case 3:
 			_, err := w.Lease(ctx, layout.LayerKey(repo, inspecttest.Dgst(one("l1", "l2", "l3"))))
 			w.Must(err)
@@ -77,7 +79,31 @@ func (w *world) entangle(rnd *rand.Rand) {
 	}
 }
 
-// A link that was used long after everything that holds it is looked up from below.
+// What a pass over the store says of an image is what gc reckons with when it removes the image.
+func TestAPassMeasuresAnImageAsGCDoes(t *testing.T) {
+	for seed := range uint64(60) {
+		w := newWorld(t)
+		rnd := rand.New(rand.NewPCG(seed, 3))
+		w.live(rnd)
+		w.entangle(rnd)
+		images := w.list(inspecttest.Rules, Options{Kind: Images}).Images
+		w.Must(w.View(t.Context(), func(r index.Reader) error {
+			for _, i := range images {
+				k := layout.ManifestKey(i.Repository, i.Digest)
+				size, err := image.Size(r, k)
+				w.Must(err)
+				unique, err := image.UniqueBytes(r, k)
+				w.Must(err)
+				if i.Size != size || i.UniqueBytes != unique {
+					t.Errorf("seed %d: %d bytes, of which %d are unique; want %d and %d; %+v", seed, i.Size, i.UniqueBytes, size, unique, i)
+				}
+			}
+			return nil
+		}))
+	}
+}
+
+// A use of a link alone is no use of its image, but the blob stays for the grace.
 func TestALinkThatWasUsedAloneExpiresWithItsImage(t *testing.T) {
 	w := newWorld(t)
 	w.Blob("a", "l", 5)
@@ -86,11 +112,20 @@ func TestALinkThatWasUsedAloneExpiresWithItsImage(t *testing.T) {
 	for i := range 50 { // more recent than the image, and nothing to do with it
 		w.Manifest("b", fmt.Sprint("other-", i), manifest.Manifest{})
 	}
-	w.At(2 * time.Hour).Use(layout.LayerKey("a", inspecttest.Dgst("l")))
-	w.At(20 * day)
-	b := w.list(inspecttest.Rules, Options{Limit: 1}).Blobs
-	if len(b) != 1 || b[0].Digest != inspecttest.Dgst("l") || b[0].LastAccess != inspecttest.Stamped(2*time.Hour) || *b[0].ExpiresAt != inspecttest.Stamped(inspecttest.Life) {
-		t.Errorf("%+v", b)
+	late := inspecttest.Life - 10*time.Minute
+	for _, tt := range []struct{ used, expires time.Duration }{
+		{2 * time.Hour, inspecttest.Life},
+		{late, late + inspecttest.Lease},
+	} {
+		w.At(tt.used).Use(layout.LayerKey("a", inspecttest.Dgst("l")))
+		for _, limit := range []int{0, 100} {
+			blobs := w.list(inspecttest.Rules, Options{Limit: limit}).Blobs
+			last := blobs[len(blobs)-2:]
+			i := slices.IndexFunc(last, func(b blobJSON) bool { return b.Digest == inspecttest.Dgst("l") })
+			if i < 0 || last[i].LastAccess != inspecttest.Stamped(0) || *last[i].ExpiresAt != inspecttest.Stamped(tt.expires) {
+				t.Errorf("limit %d, used at %s: %+v", limit, tt.used, last)
+			}
+		}
 	}
 }
 

@@ -188,8 +188,10 @@ func (p *pass) tag(t index.Image) error {
 		return nil
 	}
 	row := p.tagRow(t)
-	m := p.measures[imageID{t.Key.Repository, t.Digest}]
-	row.Size, row.UniqueBytes = m.size, m.unique
+	if !t.Absent {
+		m := p.measures[imageID{t.Key.Repository, t.Digest}]
+		row.Size, row.UniqueBytes = m.size, m.unique
+	}
 	return p.list(Tags, row)
 }
 

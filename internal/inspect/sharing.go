@@ -8,16 +8,29 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index"
 )
 
-// sharers is how many of those that share a blob are looked at. Thousands may share a base layer.
-const sharers = 8
+const (
+	// sharers is how many of those that share a blob are looked at. Thousands may share a base layer.
+	sharers = 8
+	// climb is how far up a tag is looked for.
+	climb = 8
+)
 
-// imageName is a tag of a manifest, or else its digest.
+// imageName is a tag of a manifest, or of one that keeps it, or else its own digest.
 func imageName(r index.Reader, m index.Row) (string, error) {
-	tags, err := r.Tags(m.Key.Repository, m.Digest)
-	if err != nil || len(tags) == 0 {
-		return byDigest(m.Key.Repository, m.Digest), err
+	at := &m
+	for steps := 0; at != nil && steps < climb; steps++ {
+		tags, err := r.Tags(m.Key.Repository, at.Digest)
+		if err != nil {
+			return "", err
+		}
+		if len(tags) > 0 {
+			return m.Key.Repository + ":" + tags[0].Key.Tag, nil
+		}
+		if at, err = keeper(r, *at); err != nil {
+			return "", err
+		}
 	}
-	return m.Key.Repository + ":" + tags[0].Key.Tag, nil
+	return byDigest(m.Key.Repository, m.Digest), nil
 }
 
 // imageNames names manifests, each once.
@@ -56,6 +69,8 @@ func (b *builder) others(d digest.Digest, m *index.Row) (names []string, more bo
 		}
 		if len(tags) > 0 {
 			names = append(names, b.repo+":"+tags[0].Key.Tag)
+		} else if m.Subject != "" && !m.Detached && !b.image.Goes(m.Subject) {
+			names = append(names, byDigest(b.repo, m.Subject))
 		}
 	}
 	holders, err := b.Holders(d, sharers)

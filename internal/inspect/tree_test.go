@@ -228,6 +228,29 @@ func TestCirclesOfManifestsEnd(t *testing.T) {
 	}
 }
 
+// A referrer is no row of a list. It says of itself what it is attached to.
+func TestAReferrerSaysWhatItIsAttachedTo(t *testing.T) {
+	s := shop{newWorld(t), ""}
+	s.Blob("a", "l", 5)
+	s.Manifest("a", "m", manifest.Manifest{}, "l")
+	s.Manifest("a", "sig", manifest.Manifest{Subject: inspecttest.Dgst("m")})
+	s.Manifest("a", "of-sig", manifest.Manifest{Subject: inspecttest.Dgst("sig")})
+	for _, tag := range []string{"", "v1"} {
+		want := "a@" + inspecttest.Dgst("m").String()[:19]
+		if tag != "" {
+			s.Tag("a", tag, "m")
+			want = "a:" + tag
+		}
+		tree, err := s.tree("a@" + inspecttest.Dgst("sig").String())
+		if err != nil || tree.KeptBy != KeptBySubject || tree.Keeper != want {
+			t.Errorf("%+v, %v; want it to be attached to %s", tree, err, want)
+		}
+		if tree, err = s.tree("a@" + inspecttest.Dgst("of-sig").String()); tag != "" && (err != nil || tree.Keeper != want) {
+			t.Errorf("%+v, %v; want it to be attached to %s", tree, err, want)
+		}
+	}
+}
+
 // A child that another index names too, or that has a tag, stays when the image goes.
 func TestSharedChildren(t *testing.T) {
 	s := shop{newWorld(t), ""}

@@ -697,7 +697,7 @@ func (p *player) listedBlobs() (all []string) {
 			for _, h := range holders {
 				partOf = true
 				used = latest(used, h.AccessedAt)
-				if !h.Placed && len(p.m.owners(h.Key))+len(p.m.tagsOf(h.Key)) == 0 {
+				if !h.Placed {
 					own = latest(own, h.AccessedAt)
 				}
 			}

@@ -17,7 +17,8 @@ const keptByPlaced = `(EXISTS (SELECT 1 FROM refs f JOIN manifests p ON p.digest
 	OR m.subject IS NOT NULL AND m.detached = 0
 		AND EXISTS (SELECT 1 FROM manifests s WHERE s.digest = m.subject AND s.repo = m.repo AND s.placed = 1))`
 
-const isImage = `m.placed = 1 AND (EXISTS (SELECT 1 FROM tags t WHERE t.digest = m.digest AND t.repo = m.repo) OR NOT ` + keptByPlaced + `)`
+const isImage = `m.placed = 1 AND (EXISTS (SELECT 1 FROM tags t WHERE t.digest = m.digest AND t.repo = m.repo)
+	OR NOT ` + keptByPlaced + `)`
 
 // ListImages implements index.Reader.
 func (r *reader) ListImages(latest int, f func(index.Image) error) error {
@@ -49,7 +50,8 @@ func (q querier) claimsAbove(m index.Row) (parent, host bool, err error) {
 	if err != nil || m.Subject == "" || m.Detached {
 		return parent, false, err
 	}
-	host, err = q.exists("SELECT 1 FROM manifests WHERE digest = ? AND repo = ?", packed(m.Subject), repository(m.Key.Repository))
+	host, err = q.exists("SELECT 1 FROM manifests WHERE digest = ? AND repo = ?", packed(m.Subject),
+		repository(m.Key.Repository))
 	return parent, host, err
 }
 
@@ -61,12 +63,13 @@ func (r *reader) ListTags(latest int, f func(index.Image) error) error {
 		from = "FROM tags m INDEXED BY tags_accessed ORDER BY m.accessed_at DESC"
 	}
 	return l.collect(r.q, layout.Tag, from, func(t index.Row) error {
-		_, err := r.q.one([]any{&t.MediaType}, "SELECT media_type FROM manifests WHERE digest = ? AND repo = ?", packed(t.Digest),
-			repository(t.Key.Repository))
+		var placed bool
+		_, err := r.q.one([]any{&t.MediaType, &placed}, "SELECT media_type, placed FROM manifests WHERE digest = ? AND repo = ?",
+			packed(t.Digest), repository(t.Key.Repository))
 		if err != nil {
 			return err
 		}
-		return f(index.Image{Row: t})
+		return f(index.Image{Row: t, Absent: !placed})
 	})
 }
 
@@ -216,7 +219,8 @@ type holding struct {
 // blob sums up what holds a blob.
 func (h *holding) blob(q querier, row index.Row) (index.Blob, error) {
 	b := index.Blob{Digest: row.Digest, Size: row.Size, CreatedAt: row.CreatedAt, Manifests: countNamers(h.namers),
-		IsManifest: len(h.files) > 0, Held: len(h.links)+len(h.files)+len(h.namers) > 0, Config: len(h.namers) > 0 && h.namers[0].config}
+		IsManifest: len(h.files) > 0, Held: len(h.links)+len(h.files)+len(h.namers) > 0,
+		Config: len(h.namers) > 0 && h.namers[0].config}
 	own := row.AccessedAt.UnixMilli()
 	var used, named int64
 	var repos []string
@@ -245,11 +249,15 @@ func (h *holding) blob(q querier, row index.Row) (index.Blob, error) {
 	}
 	for _, m := range h.holders() {
 		used = max(used, m.used)
-		if m.placed || m.kept {
-			named = max(named, m.used)
-		} else {
-			own = max(own, m.used) // a claim stays no longer than content
+		keeps := m.used
+		if !m.placed { // of itself a claim stays no longer than content
+			own = max(own, m.used)
+			var err error
+			if keeps, err = q.keptUse(m); err != nil {
+				return b, err
+			}
 		}
+		named = max(named, keeps)
 	}
 	if used == 0 {
 		used = own
@@ -261,6 +269,27 @@ func (h *holding) blob(q querier, row index.Row) (index.Blob, error) {
 		b.NamedUse = millis(named)
 	}
 	return b, nil
+}
+
+// keptUse is the last use of the tags and placed manifests that keep a claim, perhaps by other claims; 0 if none does.
+func (q querier) keptUse(claim holder) (used int64, err error) {
+	if !claim.kept {
+		return 0, nil
+	}
+	_, err = q.one([]any{&used}, `WITH RECURSIVE above (d) AS (
+			SELECT ?1
+			UNION
+			SELECT f.parent FROM above CROSS JOIN manifests m ON m.digest = above.d AND m.repo = ?2 AND m.placed = 0
+				CROSS JOIN refs f ON f.child = above.d AND f.repo = ?2
+			UNION
+			SELECT m.subject FROM above CROSS JOIN manifests m ON m.digest = above.d AND m.repo = ?2 AND m.placed = 0
+				AND m.subject IS NOT NULL AND m.detached = 0
+		) SELECT coalesce(max(used), 0) FROM (
+			SELECT m.accessed_at AS used FROM above CROSS JOIN manifests m ON m.digest = above.d AND m.repo = ?2 AND m.placed = 1
+			UNION ALL
+			SELECT t.accessed_at FROM above CROSS JOIN tags t INDEXED BY tags_digest ON t.digest = above.d AND t.repo = ?2
+		)`, claim.digest, claim.repo)
+	return used, err
 }
 
 // holders are the manifests that hold the blob: those whose file it is, and those that name it where it is linked, or
@@ -349,7 +378,8 @@ type nesting map[node]*nested
 func (q querier) nested() (nesting, error) {
 	n := nesting{}
 	const tagged = "EXISTS (SELECT 1 FROM tags t WHERE t.digest = m.digest AND t.repo = m.repo)"
-	err := q.each(n.add, "SELECT m.repo, m.digest, "+tagged+`, p.digest, 1, p.placed, p.referenced FROM manifests m CROSS JOIN refs f ON f.child = m.digest AND f.repo = m.repo
+	err := q.each(n.add, "SELECT m.repo, m.digest, "+tagged+`, p.digest, 1, p.placed, p.referenced FROM manifests m
+		CROSS JOIN refs f ON f.child = m.digest AND f.repo = m.repo
 		CROSS JOIN manifests p ON p.digest = f.parent AND p.repo = f.repo WHERE m.referenced = 1`)
 	if err == nil {
 		err = q.each(n.add, "SELECT m.repo, m.digest, "+tagged+`, s.digest, 0, s.placed, s.referenced FROM manifests m
@@ -426,7 +456,7 @@ func (q querier) latestBlobs(most int, f func(index.Blob) error) error {
 		{layout.Layer, "FROM layers m INDEXED BY layers_unreferenced WHERE m.referenced = 0"},
 		{layout.Blob, "FROM blobs m INDEXED BY blobs_unreferenced WHERE m.referenced = 0"},
 	} {
-		if err := l.open(c.kind, c.from+" ORDER BY m.accessed_at DESC"); err != nil {
+		if err := l.follow(c.kind, c.from+" ORDER BY m.accessed_at DESC"); err != nil {
 			return err
 		}
 	}
@@ -470,7 +500,7 @@ func (c *cursor) step() error {
 	return err
 }
 
-func (l *latest) open(kind layout.Kind, from string) error {
+func (l *latest) follow(kind layout.Kind, from string) error {
 	a, err := l.q.query("SELECT " + columns(kind) + " " + from)
 	if err != nil {
 		return err
