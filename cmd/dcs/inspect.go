@@ -34,8 +34,9 @@ func newInspectCommand(env *environment) *cobra.Command {
 		SuggestFor: []string{"ls", "list", "show", "images", "tags", "df"},
 		Short:      "Show images, last use and expiry",
 		Long: `Show what is stored, when it was last used, and when it expires: blobs, or with
-a flag images, tags, repositories, or bytes by the age of their last use. An image is used
-when a client pushes it, pulls it or asks for it. Its blobs are used with it.
+a flag images, tags, repositories, or bytes by the age of their last use. An
+image is used when a client pushes it, pulls it or asks for it. Its blobs are
+used with it.
 
 EXPIRES is when the image or blob is removed unless it is used again. Removal is
 at the next clean-up after that; the last line says when a running server has

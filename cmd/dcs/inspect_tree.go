@@ -53,11 +53,13 @@ func inspectImage(env *environment, cmd *cobra.Command, name, format string) (er
 func imageReference(cmd *cobra.Command, name, format string) (ref inspect.Reference, err error) {
 	for _, flag := range append([]string{"check", "deep"}, listFlags...) {
 		if cmd.Flags().Changed(flag) {
-			return ref, &usageError{fmt.Errorf("--%s does not go with an image", flag), "leave it out, or leave out " + name}
+			return ref, &usageError{fmt.Errorf("--%s cannot be combined with an image", flag),
+				"leave it out, or leave out " + name}
 		}
 	}
 	if format == formatCSV {
-		return ref, &usageError{errors.New("--format csv does not go with an image: a tree has no rows"), "--format json has it as one object"}
+		return ref, &usageError{errors.New("--format csv cannot be combined with an image: a tree has no rows"),
+			"use --format json: the image is one object"}
 	}
 	if err := oneOf("format", format, formatTable, formatJSON); err != nil {
 		return ref, err

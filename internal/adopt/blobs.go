@@ -12,11 +12,11 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
-// Disk is a tree with what its blobs are known to be.
+// Disk reads blobs, and remembers which of them were read to their end.
 //
-// A power loss may leave a file of a stock registry empty or short. What a blob's row says, or a descriptor,
-// is held against the size of its file. Where the two differ the digest decides: the file is read, once as
-// long as it stays the same. A descriptor may be wrong, too.
+// A power loss may leave a file of a stock registry empty or short. So the size of a file is compared with the size in
+// its row, or in a descriptor. Where they differ the digest decides, since a descriptor may be wrong, too: the file is
+// read, once as long as it stays the same. Methods may be called concurrently.
 type Disk struct {
 	dir  tree.Dir
 	read *lru.Cache[digest.Digest, blobVerdict]
@@ -28,17 +28,17 @@ type blobVerdict struct {
 	right bool
 }
 
-// maxVerdicts is how many are remembered. Few files have another size than anybody says.
+// maxVerdicts is how many are remembered. Few files have another size than their row or descriptor.
 const maxVerdicts = 1024
 
-// On makes a Disk. It looks at nothing yet.
+// On makes a Disk. It reads nothing yet.
 func On(dir tree.Dir) *Disk {
 	read, _ := lru.New[digest.Digest, blobVerdict](maxVerdicts) // fails for sizes below 1 only
 	return &Disk{dir, read}
 }
 
-// Blob says whether a blob is there with all its bytes, and how many these are. Somebody says how many they
-// should be; nothing or less: nobody does.
+// Blob says whether a blob exists with all its bytes, and how many these are. said is how many they should be; 0 or less
+// if that is not known.
 func (d *Disk) Blob(ctx context.Context, dgst digest.Digest, said int64) (size int64, whole bool, err error) {
 	fi, err := d.dir.Stat(layout.BlobKey(dgst))
 	if tree.Missing(err) {
@@ -51,7 +51,7 @@ func (d *Disk) Blob(ctx context.Context, dgst digest.Digest, said int64) (size i
 	return fi.Size(), whole, err
 }
 
-// Whole says whether a blob whose file has so many bytes has all.
+// Whole says whether a blob whose file has size bytes is complete.
 func (d *Disk) Whole(ctx context.Context, dgst digest.Digest, size, said int64) (bool, error) {
 	switch {
 	case size == 0:
@@ -66,7 +66,7 @@ func (d *Disk) Whole(ctx context.Context, dgst digest.Digest, size, said int64) 
 	return v.right, err
 }
 
-// verify reads a blob, unless it was read before.
+// verify reads a blob, unless this version of its file was read before.
 func (d *Disk) verify(ctx context.Context, dgst digest.Digest) (blobVerdict, error) {
 	now, err := d.dir.Version(layout.BlobKey(dgst))
 	if err != nil {
@@ -84,8 +84,8 @@ func (d *Disk) verify(ctx context.Context, dgst digest.Digest) (blobVerdict, err
 	return v, nil
 }
 
-// LookAtBlob is Look for a blob of which somebody says how many bytes it has. It reads now what has to be
-// read, so that nobody waits for that under the write lock.
+// LookAtBlob is Look for a blob that should have a number of bytes, as a row or a descriptor says. It reads the blob now
+// if it has to be read, so that no request waits for that under the write lock.
 func (d *Disk) LookAtBlob(ctx context.Context, dgst digest.Digest, said int64, age Age) (index.Look, error) {
 	look := Look(d.dir, layout.BlobKey(dgst), age)
 	size, _, err := d.Blob(ctx, dgst, said)
@@ -107,7 +107,7 @@ func (d *Disk) LookAtBlob(ctx context.Context, dgst digest.Digest, said int64, a
 		now, err := d.dir.Version(a.Key)
 		switch {
 		case err != nil || now != v.file:
-			return a, there, nil // somebody mends it, and says so in its row
+			return a, there, nil // a push mends it, and writes that into its row
 		case v.right:
 			a.Bytes = index.Right
 		default:
@@ -117,8 +117,8 @@ func (d *Disk) LookAtBlob(ctx context.Context, dgst digest.Digest, said int64, a
 	}, nil
 }
 
-// LookAtManifest is Look for a manifest, with one for each blob that is not of the size that the manifest
-// says. It reads now what has to be read.
+// LookAtManifest is Look for a manifest, with one more for each blob that has not the size in the manifest. It reads now
+// what has to be read.
 func (d *Disk) LookAtManifest(ctx context.Context, k layout.Key, age Age) (looks []index.Look, err error) {
 	a, there, err := lookManifest(d.dir, index.Adoption{Claim: index.Claim{Key: k}})
 	if err != nil {
@@ -141,7 +141,7 @@ func (d *Disk) LookAtManifest(ctx context.Context, k layout.Key, age Age) (looks
 	for _, p := range a.Content.Parts {
 		fi, err := d.dir.Stat(layout.BlobKey(p.Digest))
 		if err != nil || p.Fits(fi.Size()) {
-			continue // what is not there, or cannot be read, is found by itself
+			continue // a blob that is missing or cannot be read is found by a walk
 		}
 		look, err := d.LookAtBlob(ctx, p.Digest, p.Size, Now)
 		if err != nil {

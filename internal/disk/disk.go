@@ -1,13 +1,11 @@
-// Package disk changes files so that a crash or a power loss cannot take back what was done.
+// Package disk opens, writes and syncs single files and directories, so that a crash or a power loss cannot undo it.
 //
 // What is always true:
 //   - A file appears under its name complete and synced, or not at all.
 //   - Once a call that promises durability returned, the name survives a power loss: the file, its
 //     directory, and each new parent directory were synced, in that order.
-//   - What root creates in somebody's directory belongs to that somebody, so root never locks the owner out.
-//   - Only regular files are opened (Open): nothing waits for the other end of a pipe.
-//
-// A Tree is one data directory; WriteFile stands alone, for a single file such as an htpasswd file.
+//   - What root creates in a user's directory belongs to that user, so root never locks the owner out.
+//   - Only regular files are opened (Open): no call waits for the other end of a pipe.
 package disk
 
 import (
@@ -42,7 +40,7 @@ func WriteFile(path string, data []byte, perm fs.FileMode) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-// Owner is whom new files are given to; the zero value of keep leaves them to the process.
+// Owner is the user and group that new files are given to; keep leaves them to those of the process.
 type Owner struct{ uid, gid int }
 
 var keep = Owner{-1, -1}

@@ -24,8 +24,8 @@ type File struct {
 	st   Version  // when it was opened
 }
 
-// Open opens a regular file and nothing else: it never waits, as for somebody who writes to a pipe. The errors
-// are those of package os, and ErrNotRegular.
+// Open opens a regular file and nothing else: it never waits, as it would for the writer of a pipe. The errors are those
+// of package os, and ErrNotRegular.
 func Open(path string) (*File, error) { return open(path, 0) }
 
 // OpenNoFollow is Open for a path whose last name must not be a symbolic link.
@@ -49,7 +49,7 @@ func openRegular(path string, flags int, perm uint32) (fd int, err error) {
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
-		case errors.Is(err, unix.ENXIO): // a socket, or a pipe that nobody reads
+		case errors.Is(err, unix.ENXIO): // a socket, or a pipe without a reader
 			err = ErrNotRegular
 		}
 		if err != nil {
@@ -94,7 +94,7 @@ func OpenFile(path string, flags int, perm fs.FileMode) (*os.File, error) {
 	return (&File{Path: path, fd: fd}).File(), nil
 }
 
-// CheckRegular is for a path that somebody else will open: what is there must be a regular file, or nothing.
+// CheckRegular is for a path that other code opens: a file there must be a regular one.
 func CheckRegular(path string) error {
 	fi, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {

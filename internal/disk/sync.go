@@ -10,8 +10,8 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/failpoint"
 )
 
-// SyncDir makes the names in dir durable. A directory that is gone has none: no error. Who asks for a
-// directory that is being synced waits, with all others who do, for one sync that begins after that.
+// SyncDir makes the names in dir durable. A directory that does not exist has none, which is no error. Callers that
+// arrive during a sync share one further sync that starts after it.
 func SyncDir(dir string) error { return turns.take(dir, syncDir) }
 
 func syncDir(dir string) error {
@@ -38,14 +38,14 @@ type queue struct {
 	dirs map[string]*queued
 }
 
-// queued is a directory that somebody syncs or wants to be synced.
+// queued is a directory that is being synced, or waits for a sync.
 type queued struct {
 	users   int
-	running sync.Mutex // held by who syncs; taken before queue.mu
-	next    *turn      // nil: nobody waits for one
+	running sync.Mutex // held during a sync; taken before queue.mu
+	next    *turn      // nil: no caller waits
 }
 
-// turn is one sync, for all who asked before it began.
+// turn is one sync, for all callers that asked before it began.
 type turn struct {
 	done chan struct{}
 	err  error
@@ -61,7 +61,7 @@ func (q *queue) take(dir string, work func(string) error) error {
 	d.running.Lock()
 	defer d.running.Unlock()
 	q.mu.Lock()
-	d.next = nil // who comes from now on comes too late
+	d.next = nil // a caller that arrives from now on needs another sync
 	q.mu.Unlock()
 	defer close(t.done)
 	t.err = work(dir)

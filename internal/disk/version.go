@@ -7,9 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Version tells what a file holds from what it held before, or what another file of its name holds. The size
-// and the time of modification alone do not: whoever edits a file may keep both. The time of change is the
-// kernel's own.
+// Version tells the content of a file from what it was before, and from that of another file of its name. The size and
+// the time of modification alone do not: an editor may keep both. The time of change is the kernel's own.
 type Version struct {
 	device, inode     uint64
 	size              int64

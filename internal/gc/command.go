@@ -55,7 +55,7 @@ func (c Command) open(ctx context.Context) (*store.Store, error) {
 var waiting = map[store.Wait]Phase{store.ForGC: Queueing, store.ForServer: Scanning}
 
 func (c Command) run(ctx context.Context, s *store.Store) (Report, error) {
-	collector := Collector{Dir: s.Dir, Tree: s.Tree, Index: s.Index, Log: c.Store.Log, Quiet: !c.Trail,
+	collector := Collector{Files: LocalFiles(s.Dir, s.Tree), Index: s.Index, Log: c.Store.Log, Quiet: !c.Trail,
 		OnProgress: c.OnProgress, Began: s.Opened}
 	if s.Server != nil {
 		collector.Yield = yield

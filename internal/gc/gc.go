@@ -1,14 +1,13 @@
 // Package gc removes images that the policy gave up on, and the content only they used.
 //
-// It is the only package that deletes stored content. A thing goes only when one conditional
-// transaction finds it unused since its cutoff, unreferenced, and the gate open; its file is moved to
-// the trash in that same transaction. So a run is safe beside a server, beside other runs, and whatever
-// the plan says: the plan only tells where to look. Every step may be repeated, and a crash anywhere is
-// finished by the next run.
+// It is the only package that removes stored content; a repair moves damaged blobs aside. A tag, manifest, link or blob
+// is removed only if one conditional transaction finds it unused since its cutoff, unreferenced, and the gate open; its
+// file is removed in that same transaction. So a run is safe beside a server and beside other runs, whatever is in the
+// plan: the plan only tells where to look. Every step may be repeated, and the next run finishes what a crash left.
 //
-// A run goes from names to content: tags, manifests (parents before children), layer links, blobs. The
-// directories of a level are synced before the next begins, so that a power loss cannot bring back a
-// manifest whose blobs are gone. What it costs follows what it removes.
+// A run goes level by level: tags, manifests (owners before parts), layer links, blobs. The removals of a level are
+// durable before the next begins, so that a power loss cannot bring back a manifest without its blobs. A run costs what
+// it removes. Files says what it needs of a store's files; LocalFiles are those of a tree.
 package gc
 
 import (
@@ -25,24 +24,22 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
-	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // Collector works on one store.
 type Collector struct {
-	Dir   tree.Dir
-	Tree  *tree.Tree
+	Files Files
 	Index index.Store
 	Log   logrus.FieldLogger
 	// Quiet has the line about each removed image at the level debug, where the report is a table for people.
 	Quiet bool
-	// OnDelete is called with each blob whose file was removed. Nil: nobody wants to know.
+	// OnDelete is called with each blob whose file was removed. Nil: it is not called.
 	OnDelete func(digest.Digest)
-	// OnProgress is called, often, by the goroutine that runs. Nil: nobody looks.
+	// OnProgress is called, often, by the goroutine that runs. Nil: it is not called.
 	OnProgress func(Progress)
-	// Yield is how long to wait between two steps at least, so that writers of another process get their turn.
+	// Yield is how long a run waits between two steps at least, so that writers of another process get their turn.
 	Yield time.Duration
-	// Batch is how many things one transaction retires at most. 0: 64, which take a few milliseconds.
+	// Batch is how many rows one transaction retires at most. 0: 64, which take a few milliseconds.
 	Batch int
 	// Began is when the run began, by the index's clock, if that was before Run: what was used or
 	// adopted since then stays, however short the ttl. Zero: Run is the beginning.
@@ -69,20 +66,21 @@ type Result struct {
 	elsewhere int64 // sizes of files to which only links are removed; of a plan
 }
 
-// Execute removes what the plan lists, as far as it is still unwanted. When ctx ends it stops between
-// two steps; the result says what was done.
+// Execute removes what the plan lists, as far as it still may be removed. When ctx ends it stops between two steps; the
+// result says what was done.
 func (c *Collector) Execute(ctx context.Context, p *Plan) (Result, error) {
 	x := execution{
-		Collector: c, ctx: ctx, plan: p, images: map[layout.Key]Image{}, gone: map[layout.Key]bool{}, change: c.Tree.Begin(),
+		Collector: c, ctx: ctx, plan: p, files: c.Files.Remover(),
+		images: map[layout.Key]Image{}, gone: map[layout.Key]bool{},
 	}
 	for _, i := range p.Images {
 		x.images[i.key] = i
 	}
 	err := x.record(x.run)
-	x.toldAll()
+	x.logRest()
 	x.result.Images = p.imagesOf(x.gone)
 	c.tell(Progress{Phase: Emptying})
-	return x.result, errors.Join(err, c.Tree.EmptyTrash())
+	return x.result, errors.Join(err, x.files.Empty())
 }
 
 type execution struct {
@@ -94,42 +92,37 @@ type execution struct {
 	lines  int                  // removed images that had their turn in the log
 	images map[layout.Key]Image // of the plan
 	gone   map[layout.Key]bool
-	change *tree.Change // of one level
+	files  Remover
 }
 
-// record lets the index know while a run is under way. It is for the next one to say what it found: an index that
-// cannot record it, since the disk is full, holds up nothing.
+// record has the index remember that a run is under way, so that the next one can tell that it did not end. An index that
+// cannot record it, since the disk is full, stops nothing.
 func (x *execution) record(run func() error) error {
 	if x.plan.steps() == 0 {
 		return run()
 	}
 	_ = x.Index.BeginRun(x.ctx)
 	err := run()
-	if !hopeless(err) {
+	if !isFatal(err) {
 		_ = x.Index.EndRun(x.ctx)
 	}
 	return err
 }
 
-// run removes uploads first: that needs no index, and so works on a disk that they filled. What cannot be
-// removed holds up nothing else: what it refers to stays by itself.
+// run removes uploads first: that needs no index, and so works on a disk that they filled. What cannot be removed stops
+// nothing else: the index keeps what it refers to.
 func (x *execution) run() error {
 	errs := []error{x.removeUploads()}
-	for _, level := range []struct {
-		rows   []index.Row
-		remove index.Remove
-	}{
-		{x.plan.Tags, x.removeTag}, {x.plan.Manifests, x.removeManifest}, {x.plan.Layers, x.removeLayer}, {x.plan.Blobs, x.removeBlob},
-	} {
-		for rows := level.rows; len(rows) > 0; { // what names something goes before it, from a level of its own
+	for _, rows := range [][]index.Row{x.plan.Tags, x.plan.Manifests, x.plan.Layers, x.plan.Blobs} {
+		for len(rows) > 0 { // a manifest is removed after its owners: they are a level of their own
 			depth := x.plan.depth[rows[0].Key]
 			n := slices.IndexFunc(rows, func(r index.Row) bool { return x.plan.depth[r.Key] != depth })
 			if n < 0 {
 				n = len(rows)
 			}
-			err := x.retireLevel(rows[:n], level.remove)
-			errs = append(errs, err, x.endLevel())
-			if hopeless(err) {
+			err := x.retireLevel(rows[:n])
+			errs = append(errs, err, x.files.EndLevel(x.synced))
+			if isFatal(err) {
 				return errors.Join(errs...)
 			}
 			rows = rows[n:]
@@ -144,25 +137,25 @@ const maxFailed = 3
 // maxYield bounds how long a run waits for others: a step may have taken seconds because it waited itself.
 const maxYield = 100 * time.Millisecond
 
-// retireLevel retires rows of which none keeps another.
-func (x *execution) retireLevel(rows []index.Row, remove index.Remove) error {
+// retireLevel retires rows of which none refers to another.
+func (x *execution) retireLevel(rows []index.Row) error {
 	var errs []error
 	victims := x.plan.Victims(rows)
 	whole := cmp.Or(x.Batch, 64)
 	for size, failed := whole, 0; len(victims) > 0; {
 		began := time.Now()
-		n, err := x.retire(victims[:min(size, len(victims))], remove)
+		n, err := x.retire(victims[:min(size, len(victims))])
 		switch {
 		case n > 0:
 			size, failed = whole, 0
-		case size > 1 && !hopeless(err):
-			size = 1 // whatever the index cannot do is the fault of one of them
+		case size > 1 && !isFatal(err):
+			size = 1 // retry one at a time: one of the batch made it fail
 			continue
 		default:
 			n, failed = 1, failed+1
 		}
 		errs = append(errs, err)
-		if hopeless(err) || failed == maxFailed {
+		if isFatal(err) || failed == maxFailed {
 			break
 		}
 		victims = victims[n:]
@@ -176,8 +169,8 @@ func (x *execution) retireLevel(rows []index.Row, remove index.Remove) error {
 	return errors.Join(errs...)
 }
 
-// hopeless says that the next step would fail as this one did.
-func hopeless(err error) bool {
+// isFatal says that the next step would fail as this one did.
+func isFatal(err error) bool {
 	for _, e := range []error{context.Canceled, context.DeadlineExceeded, index.ErrFull, index.ErrCorrupt} {
 		if errors.Is(err, e) {
 			return true
@@ -187,14 +180,14 @@ func hopeless(err error) bool {
 }
 
 // retire retires the first of some victims, and says how many it came to.
-func (x *execution) retire(victims []index.Victim, remove index.Remove) (int, error) {
+func (x *execution) retire(victims []index.Victim) (int, error) {
 	if err := x.ctx.Err(); err != nil {
 		return 0, err
 	}
-	all, err := x.Index.RetireAll(x.ctx, victims, remove)
-	if errors.Is(err, index.ErrFull) && x.Tree.DropBallast(x.Dir.Ballast()) {
+	all, err := x.Index.RetireAll(x.ctx, victims, x.remove)
+	if errors.Is(err, index.ErrFull) && x.files.MakeRoom() {
 		x.Log.Warn("the disk is full; the ballast makes room for the index")
-		all, err = x.Index.RetireAll(x.ctx, victims, remove)
+		all, err = x.Index.RetireAll(x.ctx, victims, x.remove)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("retire %s: %w", victims[0].Key, err)
@@ -214,7 +207,7 @@ func (x *execution) retire(victims []index.Victim, remove index.Remove) (int, er
 // count adds a row that was retired to the result, and reports it.
 func (x *execution) count(row index.Row, removed index.Removed) {
 	x.gone[row.Key] = true
-	x.told(row)
+	x.logRemoved(row)
 	switch row.Key.Kind {
 	case layout.Tag:
 		x.result.Removed.Tags++
@@ -237,7 +230,8 @@ func (x *execution) count(row index.Row, removed index.Removed) {
 // trail is how many removed images of one run have a line of their own in the log.
 const trail = 1000
 
-func (x *execution) told(row index.Row) {
+// logRemoved writes a line about an image whose row was retired.
+func (x *execution) logRemoved(row index.Row) {
 	i, ok := x.images[row.Key]
 	if !ok {
 		return
@@ -245,18 +239,18 @@ func (x *execution) told(row index.Row) {
 	if x.lines++; x.lines > trail {
 		return
 	}
-	x.tellLog(logrus.Fields{"repository": i.Repository, "tag": i.Tag, "digest": i.Digest, "reason": i.Reason,
+	x.log(logrus.Fields{"repository": i.Repository, "tag": i.Tag, "digest": i.Digest, "reason": i.Reason,
 		"last_access": stamp.Time(i.LastAccess).String(), "bytes": i.UniqueBytes}, "removed image")
 }
 
-// toldAll says how many images had no line.
-func (x *execution) toldAll() {
+// logRest says how many images had no line.
+func (x *execution) logRest() {
 	if more := x.lines - trail; more > 0 {
-		x.tellLog(logrus.Fields{"count": more}, "removed more images, which have no line each")
+		x.log(logrus.Fields{"count": more}, "removed more images, which have no line each")
 	}
 }
 
-func (x *execution) tellLog(fields logrus.Fields, line string) {
+func (x *execution) log(fields logrus.Fields, line string) {
 	level := logrus.InfoLevel
 	if x.Quiet {
 		level = logrus.DebugLevel
@@ -264,41 +258,15 @@ func (x *execution) tellLog(fields logrus.Fields, line string) {
 	x.Log.WithFields(fields).Log(level, line)
 }
 
-// The remove functions run inside the transaction that removes the row. A claim whose file never came has no file.
-
-func (x *execution) removeTag(row index.Row) (index.Removed, error) {
-	if _, err := x.change.Remove(row.Key); err != nil && !tree.Missing(err) {
-		return index.Removed{}, err
-	}
-	return index.Removed{File: true}, nil
-}
-
-func (x *execution) removeManifest(row index.Row) (index.Removed, error) {
-	_, err := x.change.Remove(row.Key)
-	if tree.Missing(err) {
-		return index.Removed{}, nil
-	}
-	return index.Removed{File: err == nil}, err
-}
-
-func (x *execution) removeLayer(row index.Row) (index.Removed, error) {
-	if x.plan.waitsForUpload(row) {
+// remove removes the file of a row, inside the transaction that removes the row.
+func (x *execution) remove(row index.Row) (index.Removed, error) {
+	if row.Key.Kind == layout.Layer && x.plan.waitsForUpload(row) {
 		return index.Removed{}, index.ErrSkip
 	}
-	return x.removeManifest(row)
+	return x.files.Remove(row)
 }
 
-func (x *execution) removeBlob(row index.Row) (index.Removed, error) {
-	freed, err := x.change.Remove(row.Key)
-	if tree.Missing(err) {
-		return index.Removed{}, nil
-	}
-	return index.Removed{File: err == nil, Bytes: freed}, err
-}
-
-// endLevel makes the removals of a level durable, and removes the directories that they left empty.
-func (x *execution) endLevel() error {
-	return x.change.CommitTelling(func(done, all int) {
-		x.tell(Progress{Phase: Syncing, Done: int64(done), Total: int64(all), Bytes: x.result.FreedBytes})
-	})
+// synced reports how many directories of a level are synced.
+func (x *execution) synced(done, all int) {
+	x.tell(Progress{Phase: Syncing, Done: int64(done), Total: int64(all), Bytes: x.result.FreedBytes})
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/policy"
-	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // Why an image is removed.
@@ -50,7 +49,7 @@ type Plan struct {
 	Later int64
 	Due   time.Time
 
-	dir          tree.Dir
+	files        Files
 	uploadCutoff time.Time // by the wall clock, as the times of files are
 	lease        time.Duration
 	uploading    map[string]time.Time // repository -> when its oldest upload under way began
@@ -71,7 +70,7 @@ func (p *Plan) Result() Result {
 		if b.Placed {
 			r.Removed.Blobs++
 			r.FreedBytes += b.Size
-			if p.dir.Leads(b.Key) {
+			if p.files.Elsewhere(b.Key) {
 				r.elsewhere += b.Size
 			}
 		}
@@ -100,14 +99,15 @@ func (p *Plan) imagesOf(gone map[layout.Key]bool) (images []Image) {
 
 // NewPlan decides what to remove under a policy. It changes nothing, and costs what it lists.
 func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) {
-	walk, err := c.Dir.Walk()
+	unfinished, err := c.Files.Uploads()
 	if err != nil {
 		return nil, fmt.Errorf("plan an expiry: %w", err)
 	}
-	x := planner{gc: c, ctx: ctx, walk: walk,
-		plan: &Plan{Cutoffs: c.cutoffs(p), dir: c.Dir, uploadCutoff: time.Now().Add(-p.Grace), lease: p.Grace + p.Resolution,
+	x := planner{gc: c, ctx: ctx, unfinished: unfinished,
+		plan: &Plan{Cutoffs: c.cutoffs(p), files: c.Files, uploadCutoff: time.Now().Add(-p.Grace), lease: p.Grace + p.Resolution,
 			uploading: map[string]time.Time{}, depth: map[layout.Key]int{}},
-		planned: map[layout.Key]bool{}, candidates: map[layout.Key]*candidate{}, measured: map[layout.Key]measure{}, asked: map[string]bool{}}
+		planned: map[layout.Key]bool{}, candidates: map[layout.Key]*candidate{},
+		measured: map[layout.Key]measure{}, asked: map[string]bool{}}
 	err = c.Index.View(ctx, func(r index.Reader) (err error) {
 		x.index = r
 		if x.plan.unread, err = r.Unread(); err != nil {
@@ -132,9 +132,7 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 	if len(x.plan.unread) > 0 {
 		x.plan.failed = &UnreadError{x.plan.unread}
 	}
-	for _, u := range walk.Unread() {
-		x.plan.failed = errors.Join(x.plan.failed, u.Err)
-	}
+	x.plan.failed = errors.Join(x.plan.failed, unfinished.Unread())
 	return x.plan, nil
 }
 
@@ -160,11 +158,11 @@ func (c *Collector) cutoffs(p index.Policy) policy.Cutoffs {
 
 // planner makes a plan from one state of the index.
 type planner struct {
-	gc    *Collector
-	ctx   context.Context
-	walk  *tree.Walk
-	index index.Reader
-	plan  *Plan
+	gc         *Collector
+	ctx        context.Context
+	unfinished Uploads
+	index      index.Reader
+	plan       *Plan
 
 	planned    map[layout.Key]bool       // the rows in the lists of the plan
 	candidates map[layout.Key]*candidate // the manifests that were looked at; nil: one stays
@@ -224,8 +222,8 @@ type candidate struct {
 	next   int          // of the owners, the first that may not be in the plan
 }
 
-// manifest plans the removal of a manifest, if it is a candidate and all its owners are in the plan. It returns what the
-// manifest keeps. A manifest is looked at once for each of its owners in the plan: the last one frees it.
+// manifest plans the removal of a manifest, if it is a candidate and all its owners are in the plan. It returns what
+// the manifest keeps. A manifest is looked at once for each of its owners in the plan: the last one frees it.
 func (x *planner) manifest(k layout.Key) (parts []layout.Key, err error) {
 	c, known := x.candidates[k]
 	if !known {
@@ -348,7 +346,7 @@ func (x *planner) layer(k layout.Key) error {
 	if err := x.findUploads(k.Repository); err != nil {
 		return err
 	}
-	if !x.plan.waitsForUpload(*r) && !x.hidden(k.Repository) {
+	if !x.plan.waitsForUpload(*r) && !x.unfinished.Hidden(k.Repository) {
 		x.remove(*r, &x.plan.Layers)
 	}
 	return nil
@@ -384,7 +382,8 @@ func (x *planner) blobs() error {
 		if r == nil || !x.plan.Cutoffs.Unused(*r) {
 			continue
 		}
-		holders, err := x.index.Holders(k.Digest, max(len(x.plan.Manifests), len(x.plan.Layers))+1) // one more than can be in the plan
+		most := max(len(x.plan.Manifests), len(x.plan.Layers)) + 1 // one more than can be in the plan
+		holders, err := x.index.Holders(k.Digest, most)
 		if err != nil {
 			return err
 		}
@@ -428,7 +427,8 @@ func (x *planner) images() error {
 }
 
 func (x *planner) image(r index.Row, manifest layout.Key, reason string) error {
-	i := Image{Repository: manifest.Repository, Tag: r.Key.Tag, Digest: manifest.Digest, LastAccess: r.AccessedAt, Reason: reason, key: r.Key}
+	i := Image{Repository: manifest.Repository, Tag: r.Key.Tag, Digest: manifest.Digest, LastAccess: r.AccessedAt,
+		Reason: reason, key: r.Key}
 	m, err := x.measure(manifest)
 	if m.used.After(i.LastAccess) {
 		i.LastAccess = m.used

@@ -14,19 +14,20 @@ const (
 	Planning
 	Removing
 	Syncing  // the directories from which names were removed
-	Emptying // the trash: nobody sees the files any more, and now their bytes go
+	Emptying // the trash, which frees the bytes of the removed files
 )
 
 func (p Phase) String() string {
 	return [...]string{"", "waiting for another dcs gc", "waiting for the server to finish scanning the disk",
-		"comparing the index with the disk", "checking the store", "planning", "removing", "syncing directories", "freeing the space"}[p]
+		"comparing the index with the disk", "checking the store", "planning", "removing", "syncing directories",
+		"freeing the space"}[p]
 }
 
 // Progress is how far a run is.
 type Progress struct {
 	Phase Phase
 	Done  int64 // objects seen, planned or gone through; directories synced
-	Total int64 // 0: nobody knows
+	Total int64 // 0: not known
 	Bytes int64 // of the blob files removed
 }
 

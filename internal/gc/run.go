@@ -160,5 +160,5 @@ func (c *Collector) heldUp(ctx context.Context) error {
 
 // onlyUploads is what a plan removes that needs no index.
 func (p *Plan) onlyUploads() *Plan {
-	return &Plan{Cutoffs: p.Cutoffs, Uploads: p.Uploads, dir: p.dir, uploadCutoff: p.uploadCutoff, failed: p.failed}
+	return &Plan{Cutoffs: p.Cutoffs, Uploads: p.Uploads, files: p.files, uploadCutoff: p.uploadCutoff, failed: p.failed}
 }

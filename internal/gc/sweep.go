@@ -10,13 +10,13 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index"
 )
 
-// Sweeper runs a Collector every now and then.
+// Sweeper runs a Collector at an interval.
 type Sweeper struct {
 	*Collector
-	// OnRun is called after each run that was allowed to remove something. Nil: nobody wants to know.
+	// OnRun is called after each run that was allowed to remove something. Nil: it is not called.
 	OnRun func(Report, error)
 
-	unplanned bool      // the index knows that nobody can tell when the next run is
+	unplanned bool      // the index knows that the time of the next run is not known
 	last      time.Time // when a run of this sweeper ended: the index may be unable to record it, or be lost
 }
 
@@ -26,9 +26,8 @@ type Schedule struct {
 	Interval time.Duration // 0: not at all
 }
 
-// Sweep runs until ctx ends. Who starts a server again and again has runs all the same: the first one comes when
-// the last one, of whatever server, is an interval ago, and not before the gate opens. A schedule from changes
-// takes the place of the one before.
+// Sweep runs until ctx ends. A server that is restarted often has runs all the same: the first one begins an interval after
+// the last one of any server, and not before the gate opens. A schedule from changes replaces the one before.
 func (s *Sweeper) Sweep(ctx context.Context, now Schedule, changes <-chan Schedule) {
 	for {
 		wait, run := s.next(ctx, now.Interval)
@@ -114,8 +113,9 @@ func (s *Sweeper) once(ctx context.Context, policy index.Policy) {
 		s.Log.WithError(recorded).Warn("cannot record that a clean-up was done; a restart will do another one")
 	}
 	if rep.Removed.Any() {
-		s.Log.WithFields(logrus.Fields{"images": len(rep.Images), "tags": rep.Removed.Tags, "manifests": rep.Removed.Manifests,
-			"blobs": rep.Removed.Blobs, "uploads": rep.Removed.Uploads, "bytes": rep.FreedBytes, "duration_ms": rep.DurationMS}).Info(done(rep))
+		s.Log.WithFields(logrus.Fields{"images": len(rep.Images), "tags": rep.Removed.Tags,
+			"manifests": rep.Removed.Manifests, "blobs": rep.Removed.Blobs, "uploads": rep.Removed.Uploads,
+			"bytes": rep.FreedBytes, "duration_ms": rep.DurationMS}).Info(done(rep))
 	}
 	if s.OnRun != nil {
 		s.OnRun(rep, err)
@@ -123,7 +123,8 @@ func (s *Sweeper) once(ctx context.Context, policy index.Policy) {
 }
 
 func done(rep Report) string {
-	return fmt.Sprintf("clean-up done: removed %s, %s", count(int64(len(rep.Images)), "image"), count(rep.Removed.Blobs, "blob"))
+	return fmt.Sprintf("clean-up done: removed %s, %s",
+		count(int64(len(rep.Images)), "image"), count(rep.Removed.Blobs, "blob"))
 }
 
 func count(n int64, thing string) string {

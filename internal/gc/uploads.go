@@ -3,73 +3,31 @@ package gc
 import (
 	"errors"
 	"fmt"
-	"slices"
-	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
-	"github.com/jc-lab/docker-cache-server/internal/layout"
-	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
-// An unfinished upload is removed once nothing was written to it for the grace. Before that, it keeps the layer links of
-// its repository that may be part of the same push: the manifest, which refers to them, comes last.
+// An unfinished upload is removed once nothing was written to it for the grace. Before that, it keeps the layer links
+// of its repository that may be part of the same push: the manifest, which refers to them, comes last.
 
 // uploads finds those to which nothing was written for the grace.
-func (x *planner) uploads() error {
-	err := x.walk.Repositories(x.ctx, func(repo string) error {
-		return x.walk.Uploads(x.ctx, repo, func(u layout.Upload) error {
-			over, err := x.gc.Dir.Abandoned(u, x.plan.uploadCutoff)
-			if err != nil {
-				return x.walk.Pass(repo, err)
-			}
-			if over {
-				x.plan.Uploads = append(x.plan.Uploads, u)
-			}
-			return nil
-		})
-	})
-	if tree.OfOnePath(err) {
-		return nil // it is among those of the walk
-	}
+func (x *planner) uploads() (err error) {
+	x.plan.Uploads, err = x.unfinished.Abandoned(x.ctx, x.plan.uploadCutoff)
 	return err
 }
 
-// hidden says whether not all uploads of a repository could be looked at.
-func (x *planner) hidden(repo string) bool {
-	return slices.ContainsFunc(x.walk.Unread(), func(u tree.Unread) bool { return index.Unseen{u.Repositories}.Has(repo) })
-}
-
-// findUploads looks once at what is being uploaded into a repository.
+// findUploads looks once at what is being uploaded into a repository. An upload that begins after the plan cannot be
+// part of a push whose links are old enough to be removed.
 func (x *planner) findUploads(repo string) error {
 	if x.asked[repo] {
 		return nil
 	}
 	x.asked[repo] = true
-	oldest, ok, err := x.oldestUpload(repo)
-	if ok {
+	oldest, err := x.unfinished.Oldest(x.ctx, repo, x.plan.uploadCutoff)
+	if !oldest.IsZero() {
 		x.plan.uploading[repo] = oldest
 	}
 	return err
-}
-
-// oldestUpload is when the first of the uploads under way in a repository began; ok is false if there is none. One that
-// begins after the plan cannot be part of a push whose links are old enough to be removed.
-func (x *planner) oldestUpload(repo string) (oldest time.Time, ok bool, err error) {
-	err = x.walk.Uploads(x.ctx, repo, func(u layout.Upload) error {
-		last, err := x.gc.Dir.LastWrite(u)
-		if err != nil {
-			return x.walk.Pass(repo, err)
-		}
-		if last.Before(x.plan.uploadCutoff) {
-			return nil
-		}
-		// One that does not say when it began cannot be finished, and is part of no push.
-		if began, says, err := x.gc.Dir.UploadBegan(u); err == nil && says && (!ok || began.Before(oldest)) {
-			oldest, ok = began, true
-		}
-		return nil
-	})
-	return oldest, ok, err
 }
 
 // waitsForUpload says whether a layer link may be part of a push under way: an upload into its repository began while
@@ -85,14 +43,14 @@ func (x *execution) removeUploads() error {
 		if err := x.ctx.Err(); err != nil {
 			return err
 		}
-		moved, err := x.Tree.RemoveAbandoned(u, x.plan.uploadCutoff)
+		removed, err := x.files.RemoveUpload(u, x.plan.uploadCutoff)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("remove upload %s of %s: %w", u.ID, u.Repository, err))
 		}
-		if moved {
+		if removed {
 			x.result.Removed.Uploads++
 		}
 		x.step()
 	}
-	return errors.Join(append(errs, x.Tree.EmptyTrash())...)
+	return errors.Join(append(errs, x.files.Empty())...)
 }

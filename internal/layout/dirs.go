@@ -60,7 +60,8 @@ func Known(path string) bool {
 	base := path[strings.LastIndex(path, "/")+1:]
 	for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA384, digest.SHA512} {
 		hex := strings.Repeat("00", alg.Size())
-		for _, below := range []string{"", "/link", "/data", "/0", "/current/link", "/a/current/link", "/tags/a/current/link", "/a/data",
+		for _, below := range []string{"", "/link", "/data", "/0", "/a/data",
+			"/current/link", "/a/current/link", "/tags/a/current/link",
 			"/" + hex + "/link", "/" + alg.String() + "/" + hex + "/link", "/_layers/" + alg.String() + "/" + hex + "/link",
 			"/a/_layers/" + alg.String() + "/" + hex + "/link", "/" + strings.Repeat(base, alg.Size()) + "/data",
 			"/00/" + hex + "/data", "/" + alg.String() + "/00/" + hex + "/data"} {

@@ -71,9 +71,11 @@ func (p Path) String() string {
 	case BlobData:
 		return Blobs + "/" + p.Digest.Algorithm().String() + "/" + prefix(p.Digest) + "/" + p.Digest.Encoded() + "/data"
 	case LayerLink:
-		return Repositories + "/" + p.Repository + "/_layers/" + p.Digest.Algorithm().String() + "/" + p.Digest.Encoded() + "/link"
+		return Repositories + "/" + p.Repository + "/_layers/" +
+			p.Digest.Algorithm().String() + "/" + p.Digest.Encoded() + "/link"
 	case RevisionLink:
-		return Repositories + "/" + p.Repository + "/_manifests/revisions/" + p.Digest.Algorithm().String() + "/" + p.Digest.Encoded() + "/link"
+		return Repositories + "/" + p.Repository + "/_manifests/revisions/" +
+			p.Digest.Algorithm().String() + "/" + p.Digest.Encoded() + "/link"
 	case TagLink:
 		return Repositories + "/" + p.Repository + "/_manifests/tags/" + p.Tag + "/current/link"
 	case TagIndexLink:
@@ -134,8 +136,8 @@ func parseRepository(rest string) (Path, bool) {
 	return p, ok
 }
 
-// ValidName says whether a repository may be called so: distribution's name rule, without a port. A
-// name with one passes distribution's router, and then fails in its storage driver.
+// ValidName says whether a repository may have this name: distribution's rule for names, without a port. A name with a
+// port passes distribution's router, and then fails in its storage driver.
 func ValidName(name string) bool {
 	if isPlain(name) {
 		return true
@@ -144,8 +146,8 @@ func ValidName(name string) bool {
 	return err == nil && n.Name() == name && !strings.Contains(name, ":")
 }
 
-// isPlain says so of nearly every name there is, without the rule's expression, which takes longer than all
-// else that is done to a path: lower case words, with one separator between any two.
+// isPlain says so of nearly every name, without the regular expression of the rule, which takes longer than all else that
+// is done to a path. Plain is: lower case words, with one separator between any two.
 func isPlain(name string) bool {
 	word := false
 	for i := range len(name) {
@@ -164,7 +166,7 @@ func isPlain(name string) bool {
 	return word && len(name) <= 200
 }
 
-// ValidTag says whether a tag may be called so.
+// ValidTag says whether a tag may have this name.
 func ValidTag(name string) bool { return tagName.MatchString(name) }
 
 // ParseDigest reads a digest of an algorithm that is stored.
@@ -227,10 +229,11 @@ func parseUpload(id string, parts []string) (Path, bool) {
 		return Path{Kind: UploadStartedAt, Upload: id}, true
 	case len(parts) == 3 && parts[0] == "hashstates":
 		alg := digest.Algorithm(parts[1])
-		return Path{Kind: UploadHashState, Upload: id, Algorithm: alg, Offset: parts[2]}, alg.Available() && decimal.MatchString(parts[2])
+		p := Path{Kind: UploadHashState, Upload: id, Algorithm: alg, Offset: parts[2]}
+		return p, alg.Available() && decimal.MatchString(p.Offset)
 	}
 	return Path{}, false
 }
 
-// ValidUpload says whether an upload may be called so.
+// ValidUpload says whether an upload may have this name.
 func ValidUpload(id string) bool { return uploadID.MatchString(id) && id != "." && id != ".." }

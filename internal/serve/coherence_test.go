@@ -337,7 +337,7 @@ func TestFileTimesVoidNoPromise(t *testing.T) {
 	for _, passed := range []time.Duration{0, short} {
 		w.pass(passed)
 		w.restart() // which finds nothing to adopt any more
-		c := gc.Collector{Dir: w.s.store.Dir, Tree: w.s.store.Tree, Index: w.s.store.Index, Log: w.s.log}
+		c := gc.Collector{Files: gc.LocalFiles(w.s.store.Dir, w.s.store.Tree), Index: w.s.store.Index, Log: w.s.log}
 		rep, err := c.Run(t.Context(), w.s.policy(), false)
 		var held *index.HeldError
 		if !errors.As(err, &held) || !held.Until.Equal(promised) || rep.Removed.Any() || !time.Time(rep.NothingBefore).Equal(promised) || rep.HeldBy != gc.HeldByFileDates {
@@ -482,7 +482,7 @@ func TestOneBadFileHoldsUpNothingElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.pass(ttl + 2*time.Minute)
-	c := gc.Collector{Dir: w.s.store.Dir, Tree: w.s.store.Tree, Index: w.s.store.Index, Log: w.s.log}
+	c := gc.Collector{Files: gc.LocalFiles(w.s.store.Dir, w.s.store.Tree), Index: w.s.store.Index, Log: w.s.log}
 	rep, err := c.Run(t.Context(), w.s.policy(), false)
 	if err == nil || !strings.Contains(err.Error(), link) {
 		t.Errorf("run = %v; want the bad link named", err)

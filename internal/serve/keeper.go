@@ -96,7 +96,7 @@ func (k *keeper) watch(ctx context.Context) {
 	if err := k.store.Keep(ctx); err != nil && ctx.Err() == nil {
 		k.log.WithError(err).Error("cannot keep the lock of the data directory: another server may be at work in it")
 	}
-	if err := k.store.Tree.KeepBallast(k.store.Dir.Ballast()); err != nil {
+	if err := k.store.Tree.KeepBallast(); err != nil {
 		k.log.WithError(err).Error("cannot keep ballast on the disk")
 	}
 	if k.store.Lost() {

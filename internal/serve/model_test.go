@@ -451,7 +451,7 @@ func (m *model) expireBeside(string) {
 	if err != nil {
 		m.Fatal(err)
 	}
-	c := gc.Collector{Dir: dir, Tree: tree, Index: ix, Log: m.s.log}
+	c := gc.Collector{Files: gc.LocalFiles(dir, tree), Index: ix, Log: m.s.log}
 	_, err = c.Run(m.Context(), m.s.policy(), false)
 	if cerr := ix.Close(); err != nil || cerr != nil {
 		m.Fatal(err, cerr)

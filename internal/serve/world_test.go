@@ -125,7 +125,7 @@ func (w *world) awaitGate() {
 // expire is one run of the built-in cleaner.
 func (w *world) expire() gc.Report {
 	w.Helper()
-	c := gc.Collector{Dir: w.s.store.Dir, Tree: w.s.store.Tree, Index: w.s.store.Index, Log: w.s.log}
+	c := gc.Collector{Files: gc.LocalFiles(w.s.store.Dir, w.s.store.Tree), Index: w.s.store.Index, Log: w.s.log}
 	plan, err := c.NewPlan(w.Context(), w.s.policy())
 	if err != nil {
 		w.Fatal(err)

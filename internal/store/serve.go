@@ -65,7 +65,7 @@ func (o Opener) Serve(ctx context.Context, p index.Policy) (_ *Served, err error
 		return nil, err
 	}
 	// What a killed process left half-written, or was about to remove.
-	return s, errors.Join(s.Tree.EmptyTemp(), s.Tree.EmptyTrash(), s.Tree.KeepBallast(o.Dir.Ballast()))
+	return s, errors.Join(s.Tree.EmptyTemp(), s.Tree.EmptyTrash(), s.Tree.KeepBallast())
 }
 
 // takeDirectory makes the data directory and takes its lock. *tree.LockedError, *tree.LinksError,

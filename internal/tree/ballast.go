@@ -12,10 +12,11 @@ import (
 // maxBallast is more than any expiry run writes to its index before the first byte is free again.
 const maxBallast = 16 << 20
 
-// KeepBallast makes a file at path that holds a little of the disk: a hundredth of it, at most 16 MiB.
-// On a disk that is full to the last byte nothing can be expired, since the index cannot write that it
-// was; then DropBallast makes room. Without much room there is no ballast, and no error.
-func (t *Tree) KeepBallast(path string) error {
+// KeepBallast makes a file that reserves a hundredth of the disk, at most 16 MiB. On a disk that is full to the last byte
+// nothing can be removed, since the index cannot record it; DropBallast makes room for that. If little is free there is
+// no ballast, and no error.
+func (t *Tree) KeepBallast() error {
+	path := t.Ballast()
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -29,7 +30,7 @@ func (t *Tree) KeepBallast(path string) error {
 	}
 	err = t.writeBallast(path, size)
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return os.Remove(path) // somebody else was faster
+		return os.Remove(path) // another writer took the room
 	}
 	return err
 }
@@ -52,5 +53,5 @@ func (t *Tree) writeBallast(path string, size int64) (err error) {
 	return nil
 }
 
-// DropBallast gives the room back. False when there was none.
-func (t *Tree) DropBallast(path string) bool { return os.Remove(path) == nil }
+// DropBallast gives the reserved room back. False: there was none.
+func (t *Tree) DropBallast() bool { return os.Remove(t.Ballast()) == nil }

@@ -167,8 +167,8 @@ func (c *Change) removeBlob(k layout.Key) (freed int64, err error) {
 	return freed, c.removeFile(k, c.tree.throw)
 }
 
-// removeFile removes a link or a blob with its directory, which rarely holds anything else: so one sync of the directory
-// above makes many removals durable.
+// removeFile removes a link or a blob with its directory, which rarely holds anything else. So one sync of the directory
+// above it makes many removals durable.
 func (c *Change) removeFile(k layout.Key, how func(path string) (bool, error)) error {
 	file := c.tree.File(k.Path())
 	dir := filepath.Dir(file)
@@ -277,7 +277,7 @@ func (t *Tree) Settle(k layout.Key) error { return t.sync(t.File(k.Path())) }
 
 // scratch writes a file that promises nothing: neither its bytes nor its directories are synced.
 func (t *Tree) scratch(path string, data []byte) error {
-	for range 10 { // each round loses against one removal of an empty directory
+	for range 10 { // each failure is due to one removal of an empty directory
 		if err := t.remake(filepath.Dir(path)); err != nil {
 			return err
 		}

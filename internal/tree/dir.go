@@ -1,3 +1,11 @@
+// Package tree keeps a registry's local files. It knows what they are called, not what rows say about them.
+//
+// A Dir is a data directory that is read, a Tree one that is changed. Files are asked for by key. Files are placed and
+// removed through a Change: inside a transaction of the index it only renames and unlinks, so that a row and its file
+// change as one, and Commit makes all of it durable afterwards. What root creates belongs to the owner of the directory.
+//
+// A Walk lists what is on disk as a server serves it: through symbolic links, but each directory under one name only. Of
+// the servers and runs on a directory, a lock says which lives.
 package tree
 
 import (
@@ -15,7 +23,7 @@ import (
 // Dir is a data directory: the value of storage.directory, as an absolute path.
 type Dir string
 
-// At is the data directory that an operator named.
+// At makes the directory that an operator named absolute.
 func At(directory string) (Dir, error) {
 	abs, err := filepath.Abs(directory)
 	return Dir(strings.TrimSuffix(abs, "/")), err // which only the root of all has
@@ -25,10 +33,10 @@ func At(directory string) (Dir, error) {
 type NoStoreError struct{ Directory string }
 
 func (e *NoStoreError) Error() string {
-	return fmt.Sprintf("%s is no data directory of a registry", e.Directory)
+	return fmt.Sprintf("%s is not a registry data directory", e.Directory)
 }
 
-// Check wants a tree or an index in d; *NoStoreError.
+// Check looks for a tree or an index in d. *NoStoreError: there is neither.
 func (d Dir) Check() error {
 	for _, path := range []string{d.Native(layout.Root), d.Index()} {
 		_, err := os.Stat(path)
@@ -39,10 +47,10 @@ func (d Dir) Check() error {
 	return &NoStoreError{string(d)}
 }
 
-// File is where a path of the tree is on this machine.
+// File is where a file of the tree is on this machine.
 func (d Dir) File(p layout.Path) string { return string(d) + p.String() } // both are clean
 
-// Native is where a driver's path is on this machine.
+// Native is where a directory of the tree is on this machine, given as package layout spells it.
 func (d Dir) Native(driverPath string) string {
 	return filepath.Join(string(d), filepath.FromSlash(driverPath))
 }
@@ -59,10 +67,11 @@ func (d Dir) LockFile() string { return filepath.Join(d.Metadata(), "lock") }
 
 // reached are the directories between which files are renamed, down to where repositories and blobs begin.
 func (d Dir) reached() []string {
-	return []string{d.Native("/docker"), d.Native("/docker/registry"), d.Native(layout.Root), d.Native(layout.Blobs), d.Native(layout.Repositories)}
+	return []string{d.Native("/docker"), d.Native("/docker/registry"),
+		d.Native(layout.Root), d.Native(layout.Blobs), d.Native(layout.Repositories)}
 }
 
-// Quarantine is where a repair puts blobs whose bytes are not what their name says.
+// Quarantine is where a repair puts blobs whose bytes do not have their digest.
 func (d Dir) Quarantine() string { return filepath.Join(d.Metadata(), "quarantine") }
 func (d Dir) GCLock() string     { return filepath.Join(d.Metadata(), "gc.lock") }
 

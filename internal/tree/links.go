@@ -14,7 +14,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// LinkError says why a symbolic link of the tree is not followed, or that something is mounted in the
+// LinkError says why a symbolic link of the tree is not followed, or that something is mounted in the tree.
 type LinkError struct {
 	Link    string // where the link is, or the mount
 	Why     string
@@ -40,8 +40,8 @@ func (e *LinksError) Error() string {
 	return s
 }
 
-// links judges the symbolic links of a  One that leads out of it is a part of the tree, as it is for whoever
-// serves the  But each directory is in the tree once: else one name would be removed by its other one.
+// links judges the symbolic links of a tree. What a link leads to outside of it is a part of the tree, as it is for a
+// server. But each directory may be in the tree once only: else what has two names would be removed by one of them.
 type links struct {
 	dir    Dir
 	mount  disk.Mount
@@ -53,7 +53,7 @@ type links struct {
 }
 
 // verdict is what is known of a link. One that leads to a file where a directory should be, or the reverse, leads to
-// nothing that is served: it is neither followed nor refused.
+// nothing that a server serves: it is neither followed nor refused.
 type verdict struct {
 	directory, file bool
 	refused         *LinkError
@@ -64,7 +64,8 @@ func newLinks(d Dir) (*links, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &links{dir: d, mount: mount, judged: map[string]verdict{}, places: map[string]string{}, above: map[string]string{}, files: map[string]string{}}
+	l := &links{dir: d, mount: mount, judged: map[string]verdict{},
+		places: map[string]string{}, above: map[string]string{}, files: map[string]string{}}
 	for _, part := range []string{d.Native(layout.Root), d.Metadata()} {
 		if real, err := filepath.EvalSymlinks(part); err == nil && !l.crossed(part) {
 			l.occupy(real, part)
@@ -73,8 +74,8 @@ func newLinks(d Dir) (*links, error) {
 	return l, nil
 }
 
-// crossed says whether a path below the data directory has a link on its way. Then what that leads to is a part of
-// the tree, from when it is found.
+// crossed says whether there is a link on the way to a path below the data directory. What that leads to becomes a part of
+// the tree when it is found.
 func (l *links) crossed(path string) bool {
 	for ; len(path) > len(l.dir); path = filepath.Dir(path) {
 		if fi, err := os.Lstat(path); err == nil && fi.Mode()&fs.ModeSymlink != 0 {
@@ -175,10 +176,11 @@ func (l *links) twice(real, by string) string {
 }
 
 func (*links) once() string {
-	return "remove it, or put a copy of what it leads to in its place: what has two names would be removed under both of them"
+	return "remove it, or put a copy of what it leads to in its place: " +
+		"what has two names would be removed under both of them"
 }
 
-// refuseMounts finds what is mounted below what is part of the  It may be a second name for another part, too.
+// refuseMounts finds what is mounted below parts of the tree. A mount may be a second name for another part, too.
 func (l *links) refuseMounts() error {
 	points, err := disk.MountPoints()
 	for _, point := range points {
@@ -193,8 +195,8 @@ func (l *links) refuseMounts() error {
 	return err
 }
 
-// refusal is a *LinksError if any link was refused, or anything is mounted. What single files lead to is held against
-// all of the tree that was found.
+// refusal is a *LinksError if any link was refused, or anything is mounted. A link to a single file is refused if that
+// file is in the tree by another name.
 func (l *links) refusal() error {
 	if err := l.refuseMounts(); err != nil {
 		return err

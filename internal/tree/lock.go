@@ -18,8 +18,8 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 )
 
-// Holder is what the holder of the root lock says about itself. Only the lock tells whether it lives:
-// its pid may belong to another container's world.
+// Holder is what the holder of the root lock says about itself. Only the lock tells whether it runs: its pid may be that
+// of another process in another container.
 type Holder struct {
 	PID   int    `json:"pid"`
 	Index string `json:"index,omitempty"` // id of the index that it uses
@@ -34,7 +34,7 @@ type Holder struct {
 // process is random: a pid may be that of a process in another container, too.
 var process = sync.OnceValue(rand.Text)
 
-// ErrLocked is any LockedError, for those who cannot name that type.
+// ErrLocked is any LockedError, for packages that cannot name that type.
 var ErrLocked = errors.New("data root is in use by another server")
 
 // LockedError says that another server holds the data directory.
@@ -67,10 +67,10 @@ func (e *ElsewhereError) Error() string {
 // Unwrap makes every ElsewhereError a LockedError.
 func (e *ElsewhereError) Unwrap() error { return &e.LockedError }
 
-// probeTime is how long a probe by gc may stand in the way of a server that starts; a probe takes microseconds.
+// probeTime is how long a server that starts waits for a gc that probes the lock. A probe takes microseconds.
 const probeTime = time.Second
 
-// RootLock is the lock that a server holds on its data directory for as long as it lives.
+// RootLock is the lock that a server holds on its data directory for as long as it runs.
 type RootLock struct {
 	dir Dir
 	fl  *flock.Flock
@@ -98,8 +98,8 @@ func (d Dir) Lock(ctx context.Context) (*RootLock, error) {
 	return &RootLock{d, fl}, nil
 }
 
-// Keep takes the lock again if its file was removed or replaced, so that nobody takes the directory for free. again:
-// it did, and whoever holds it is to be announced. *LockedError: another server took it.
+// Keep takes the lock again if its file was removed or replaced, so that no other server finds the directory unlocked.
+// again: it did, and the caller has to announce the holder. *LockedError: another server took it.
 func (l *RootLock) Keep(ctx context.Context) (again bool, err error) {
 	if there, err := l.there(); there || err != nil {
 		return false, err
@@ -133,7 +133,7 @@ func (l *RootLock) Announce(h Holder) error {
 		return err
 	}
 	h.Directory, h.Inode = string(l.dir), inode
-	if h.PID != 0 { // else nobody holds it any more
+	if h.PID != 0 { // 0: the lock is given up
 		h.Process = process()
 	}
 	data, err := json.Marshal(h)
@@ -212,7 +212,7 @@ func (d Dir) readHolder() Holder {
 	return h
 }
 
-// lockError says what a lock needs. Where the file cannot even be opened, that is not the trouble.
+// lockError says what a lock needs, unless the file could not even be opened.
 func lockError(path string, err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("lock %s: %w", path, err)

@@ -9,14 +9,15 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// NamesAfter calls f with each name after one, in the order of bytes, that a repository has or could have by its
-// directory: whether it has anything is not looked at. Of what comes before, only the way is read.
+// NamesAfter calls f with each name of a directory that a repository could have, after one, in the order of bytes. It does
+// not look whether the repository has anything. Of the names before, it reads only the directories on the way.
 func (w *Walk) NamesAfter(ctx context.Context, after string, f func(name string) error) error {
 	return w.namesAfter(ctx, "", after, f)
 }
 
 func (w *Walk) namesAfter(ctx context.Context, prefix, after string, f func(string) error) error {
-	names, err := w.names(w.dir.Native(layout.Repositories+"/"+prefix), cmp.Or(prefix, all), func(name string) bool { return layout.ValidName(prefix + name) })
+	valid := func(name string) bool { return layout.ValidName(prefix + name) }
+	names, err := w.names(w.dir.Native(layout.Repositories+"/"+prefix), cmp.Or(prefix, all), valid)
 	if err != nil {
 		return err
 	}

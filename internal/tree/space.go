@@ -2,7 +2,7 @@ package tree
 
 import "golang.org/x/sys/unix"
 
-// Space is what the file system of the data directory has left for its owner, and its size, in bytes.
+// Space is how many bytes the file system of the data directory has free for its owner, and its size in bytes.
 func (t *Tree) Space() (free, size int64, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(string(t.Dir), &st); err != nil {

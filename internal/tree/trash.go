@@ -29,8 +29,8 @@ func (t *Tree) throw(path string) (bool, error) {
 	return err == nil, err
 }
 
-// undecided begins the name of a path in the trash that may be moved back. The time follows: that of the file or directory
-// itself says nothing, since a rename leaves it as it is.
+// undecided begins the name of a path in the trash that may be moved back. The time of the move follows in the name: the
+// times of a directory do not say it, since a rename leaves them as they are.
 const undecided = "undecided-"
 
 // decideTime is how long EmptyTrash spares such a path. Deciding takes microseconds; older ones were left by a process
@@ -81,7 +81,7 @@ func (t *Tree) decide(path, moved string, fresh func(string) (bool, error)) erro
 	return errors.Join(cmp.Or(err, errFresh), os.Rename(moved, path))
 }
 
-// unique is a name that nothing has.
+// unique is a name that no file has.
 func unique() string { return rand.Text() }
 
 // EmptyTrash removes the files in the trash for good, those of killed processes included. Files that it cannot remove
@@ -111,12 +111,12 @@ func removeEntries(dir string, keep func(name string) bool) error {
 	return errors.Join(errs...)
 }
 
-// A directory of a lower layer of an overlay file system cannot be renamed (EXDEV), but its files can. So it
-// is moved piece by piece, and a crash may leave some here and some there.
+// A directory of a lower layer of an overlay file system cannot be renamed (EXDEV), but its files can. So it is moved
+// piece by piece, and a crash may leave pieces in both places.
 //
-// The order is the reverse of the names. So of a tag `current` goes last: before that it is the tag that it
-// was, and the next run goes on. Of an upload `startedat` goes first: without it no client can go on with it,
-// and the rest is the remains of one, which an expiry removes.
+// Pieces are moved in the reverse order of their names. So `current` of a tag is moved last: until then the tag is as it
+// was, and the next run continues. `startedat` of an upload is moved first: without it no client can go on with the
+// upload, and an expiry removes the rest.
 
 // movePieces moves what is in a directory, and then removes it. fresh, if there is one, is asked after each
 // piece, and may have all moved back: errFresh.

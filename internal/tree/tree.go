@@ -72,7 +72,8 @@ func (t *Tree) makePrivate(dir string) error {
 type FileSystemError struct{ Directory, Trash string }
 
 func (e *FileSystemError) Error() string {
-	return fmt.Sprintf("%s is on another file system than %s, or mounted: files cannot be renamed between the two", e.Directory, e.Trash)
+	return fmt.Sprintf("%s is on another file system than %s, or mounted: files cannot be renamed between the two",
+		e.Directory, e.Trash)
 }
 
 // sameFileSystem refuses directories that a rename cannot reach from the trash, as far as they exist.
@@ -176,8 +177,7 @@ func (t *Tree) durable(dir string, fi fs.FileInfo) error {
 	return nil
 }
 
-// forget is for a directory that is gone: a new one of that name may get the old one's inode, and its
-// name is not durable yet.
+// forget is for a directory that was removed: a new one of that name may get its inode, and is not durable yet.
 func (t *Tree) forget(dir string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -199,7 +199,7 @@ func (t *Tree) Touch(path string) error {
 // rename moves a file to its place. A parent directory that an expiry removed is made again. The name is durable after
 // sync of the new path, which a caller that holds a lock calls later.
 func (t *Tree) rename(from, to string) error {
-	for range 10 { // each round loses against one removal of an empty directory
+	for range 10 { // each failure is due to one removal of an empty directory
 		failpoint.Step()
 		err := os.Rename(from, to)
 		if !errors.Is(err, fs.ErrNotExist) {

@@ -130,7 +130,9 @@ func abandoned(dir string, since time.Time) (bool, error) {
 	if Missing(err) {
 		return true, nil
 	}
-	strange := slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !slices.Contains(layout.UploadEntries, e.Name()) })
+	strange := slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
+		return !slices.Contains(layout.UploadEntries, e.Name())
+	})
 	return !strange, err
 }
 

@@ -17,26 +17,26 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Walk goes through a tree as serving does: through symbolic links. What it may not follow and what cannot be read it
-// passes over; Refused and Unread tell of that. Its methods may be called one after another, in any order.
+// Walk goes through a tree as a server does: through symbolic links. It passes over links that it may not follow and
+// files that it cannot read; Refused and Unread name them. Its methods may be called one after another, in any order.
 type Walk struct {
 	dir    Dir
 	links  *links
 	unread map[string]Unread
 }
 
-// Unread is what the system does not give out.
+// Unread is a file or directory that the system does not let us read.
 type Unread struct {
 	Path string
 	// Repositories are those of which something may not have been seen: one by its name, or with a slash at the end
-	// that one and all below it. Empty: none, since it is below the blobs.
+	// that one and all below it. Empty: none, since the path is one of the blobs.
 	Repositories string
 	Err          error
 }
 
-// Readable says whether it can be read by now, or is gone.
+// Readable says whether it can be read now, or does not exist any more.
 func (u Unread) Readable() bool {
-	f, err := os.OpenFile(u.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO has nobody who writes
+	f, err := os.OpenFile(u.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO may have no writer
 	if err != nil {
 		return missing(err)
 	}
@@ -55,7 +55,7 @@ func (d Dir) Walk() (*Walk, error) {
 	return &Walk{d, l, map[string]Unread{}}, err
 }
 
-// Refused is a *LinksError if a link that was met is not followed.
+// Refused is a *LinksError if a link was met that is not followed.
 func (w *Walk) Refused() error { return w.links.refusal() }
 
 // Unread is what could not be read, in the order of paths.
@@ -63,7 +63,7 @@ func (w *Walk) Unread() []Unread {
 	return slices.SortedFunc(maps.Values(w.unread), func(a, b Unread) int { return strings.Compare(a.Path, b.Path) })
 }
 
-// Pass remembers an error as one of reading, if it is that of one path. Else it returns the error.
+// Pass remembers an error of one path, and passes over that path. It returns any other error.
 func (w *Walk) Pass(repositories string, err error) error {
 	var of *fs.PathError
 	if !OfOnePath(err) || !errors.As(err, &of) {
@@ -73,13 +73,14 @@ func (w *Walk) Pass(repositories string, err error) error {
 	return nil
 }
 
-// OfOnePath says whether an error is that of a path, and the next one need not fail as this one did.
+// OfOnePath says whether an error is that of one path, so that another path need not fail as this one did.
 func OfOnePath(err error) bool {
-	return errors.As(err, new(*fs.PathError)) && !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) && !errors.Is(err, syscall.ENOMEM)
+	return errors.As(err, new(*fs.PathError)) &&
+		!errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) && !errors.Is(err, syscall.ENOMEM)
 }
 
-// CheckLinks looks at the upper levels of the tree, which takes no time, for links that cannot be followed: those
-// down to the first part of a repository's name, and to the directories that the blobs are spread over. *LinksError.
+// CheckLinks looks for links that cannot be followed in the upper levels of the tree, which takes little time: down to
+// the first part of a repository's name, and to the 256 directories of the blobs. *LinksError.
 func (d Dir) CheckLinks() error {
 	w, err := d.Walk()
 	if err != nil {
@@ -100,8 +101,8 @@ func (d Dir) CheckLinks() error {
 	return w.Refused()
 }
 
-// Repositories calls f with each repository that has anything, in the order of the directories. A
-// directory that vanishes meanwhile is passed over, in this and the other walks.
+// Repositories calls f with each repository that has anything, in the order of the directories. This walk and the others
+// pass over a directory that is removed before they come to it.
 func (w *Walk) Repositories(ctx context.Context, f func(name string) error) error {
 	if err := w.repositories(ctx, "", f); err != nil {
 		return err
@@ -114,7 +115,7 @@ func (w *Walk) Repositories(ctx context.Context, f func(name string) error) erro
 	return nil
 }
 
-// all is said of what may hide any repository, and within of what is in a directory of which that is said.
+// all is the name of what may hide any repository. within names what is in a directory of such a name.
 const all = "/"
 
 func within(repositories, name string) string {
@@ -209,11 +210,13 @@ func (w *Walk) Uploads(ctx context.Context, repo string, f func(layout.Upload) e
 		return err
 	}
 	rules := []func(string) bool{layout.ValidUpload}
-	return w.below(ctx, top, repo, rules, func(_ string, parts []string) error { return f(layout.Upload{Repository: repo, ID: parts[0]}) })
+	return w.below(ctx, top, repo, rules, func(_ string, parts []string) error {
+		return f(layout.Upload{Repository: repo, ID: parts[0]})
+	})
 }
 
-// Files calls f with each file below the tree, one to which a link leads among them. What is no directory and no file
-// is one as well, and so is a link where a registry has nothing.
+// Files calls f with each file of the tree, also if a link leads to it. What is neither a directory nor a file counts as
+// an irregular file, and so does a link where a registry has nothing.
 func (w *Walk) Files(ctx context.Context, f func(path string, regular bool) error) error {
 	top := w.dir.Native(layout.Root)
 	if in, err := w.enters(top, ""); !in || err != nil {
@@ -253,7 +256,8 @@ func (w *Walk) filesIn(ctx context.Context, dir string, f func(string, bool) err
 }
 
 // below calls f with each directory that is so many levels below dir as there are rules for names.
-func (w *Walk) below(ctx context.Context, dir, repo string, rules []func(string) bool, f func(path string, parts []string) error, above ...string) error {
+func (w *Walk) below(ctx context.Context, dir, repo string, rules []func(string) bool,
+	f func(path string, parts []string) error, above ...string) error {
 	names, err := w.names(dir, repo, rules[len(above)])
 	if err != nil {
 		return err
@@ -275,7 +279,7 @@ func (w *Walk) below(ctx context.Context, dir, repo string, rules []func(string)
 	return nil
 }
 
-// names are those of the directories in dir that a rule takes; none when there is no such directory.
+// names are those of the directories in dir that a rule accepts; none if dir does not exist.
 func (w *Walk) names(dir, repo string, rule func(string) bool) (names []string, err error) {
 	if in, err := w.enters(dir, repo); !in || err != nil {
 		return nil, err
@@ -313,8 +317,8 @@ func (w *Walk) read(dir, repo string) ([]fs.DirEntry, error) {
 	return entries, err
 }
 
-// enters says whether the way to a directory of the tree may be followed: who lists what is above has looked at it, but
-// not at those that have one name only.
+// enters says whether the way to a directory of the tree may be followed. It looks up to the first directory that a walk
+// has found in another one: those above it were looked at then.
 func (w *Walk) enters(path, repo string) (bool, error) {
 	for up := path; len(up) > len(w.dir); up = filepath.Dir(up) {
 		fi, err := os.Lstat(up)
@@ -338,7 +342,7 @@ func (w *Walk) enters(path, repo string) (bool, error) {
 var only = map[string]bool{"docker": true, "registry": true, "v2": true, "repositories": true, "blobs": true,
 	"_layers": true, "_manifests": true, "revisions": true, "tags": true, "_uploads": true}
 
-// leaf calls f unless the link at its place cannot be read. A link that is refused is told of in the end.
+// leaf calls f unless the symbolic link at path cannot be read. Refused names a link that may not be followed.
 func (w *Walk) leaf(path, repo string, f func() error) error {
 	fi, err := os.Lstat(path)
 	if err != nil && !missing(err) {
@@ -360,7 +364,7 @@ func (w *Walk) follow(link, repo string) (verdict, error) {
 	return v, err
 }
 
-// missing says that a path is not there, as serving sees it.
+// missing says that a path does not exist for a server.
 func missing(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
-// adopt brings what the index knows of something in line with the disk, in a transaction that looks again. An
-// image is adopted with all that it names: once anything is promised of it, no expiry and no DELETE of another
-// image takes a part of it away. False: it is gone.
+// adopt brings the row of a key in line with the disk, in a transaction that looks again. An image is adopted with all
+// that it refers to: once anything is promised of it, no expiry and no DELETE of another image removes a part of it.
+// False: it does not exist any more.
 func (s *Store) adopt(ctx context.Context, k layout.Key) (there bool, err error) {
 	looks, err := s.looksAt(ctx, k, map[layout.Key]bool{})
 	if err != nil {
@@ -29,8 +29,8 @@ func (s *Store) adopt(ctx context.Context, k layout.Key) (there bool, err error)
 	return there && err == nil, err
 }
 
-// looksAt are the looks at something and at what it names, its own first. Images below it are adopted on the
-// way, each with what it names, in a transaction of its own: an image may be below thousands of others.
+// looksAt returns the looks at a key and at what it refers to, its own first. Images below it are adopted on the way, each
+// in a transaction of its own: an image may be below thousands of others.
 func (s *Store) looksAt(ctx context.Context, k layout.Key, seen map[layout.Key]bool) (looks []index.Look, err error) {
 	switch k.Kind {
 	case layout.Layer:
@@ -43,7 +43,7 @@ func (s *Store) looksAt(ctx context.Context, k layout.Key, seen map[layout.Key]b
 		looks = append(looks, adopt.Look(s.tree.Dir, layout.BlobKey(k.Digest), adopt.Now))
 		m, err := s.read(k.Digest, content.AnyLength)
 		if tree.Missing(err) || errors.Is(err, content.ErrUnreadable) {
-			return looks, nil // it names nothing
+			return looks, nil // it refers to nothing
 		}
 		if err != nil {
 			return nil, err
@@ -54,9 +54,9 @@ func (s *Store) looksAt(ctx context.Context, k layout.Key, seen map[layout.Key]b
 	return []index.Look{adopt.Look(s.tree.Dir, k, adopt.Now)}, nil
 }
 
-// looksAtParts are the looks at what a manifest names, as far as it is in the repository and the index does
-// not know it.
-func (s *Store) looksAtParts(ctx context.Context, repo string, c *manifest.Manifest, seen map[layout.Key]bool) (looks []index.Look, err error) {
+// looksAtParts returns the looks at the parts of a manifest that the repository has and the index does not know.
+func (s *Store) looksAtParts(ctx context.Context, repo string, c *manifest.Manifest,
+	seen map[layout.Key]bool) (looks []index.Look, err error) {
 	keys := make([]layout.Key, 0, 2*len(c.Parts))
 	for _, p := range c.Parts {
 		keys = append(keys, layout.LayerKey(repo, p.Digest), layout.ManifestKey(repo, p.Digest))

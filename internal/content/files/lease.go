@@ -9,8 +9,8 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// leases records uses in the index. A lease is written through only when the last one of its row is
-// older than the resolution, so the hot path makes no database call.
+// leases records uses in the index. A lease is written only if the last one of its row is older than the resolution, so
+// the hot path makes no database call.
 type leases struct {
 	store      index.Store
 	resolution time.Duration
@@ -27,9 +27,9 @@ type used struct {
 	state
 }
 
-// state is what the index knows of something that a client asks for.
+// state is what the index knows of a key that a client asks for.
 type state struct {
-	placed bool  // its file came, and that of its blob
+	placed bool  // its file is on disk, and that of its blob
 	size   int64 // of its blob; 0: unknown
 }
 
@@ -133,7 +133,7 @@ func (l *leases) note(k layout.Key, at, bytes time.Time, st state) {
 	l.last[k] = used{at, bytes, st}
 }
 
-// learn is for what an adoption found. Only what was unknown is used by being found.
+// learn remembers what an adoption found. Being found counts as a use only for a key that was unknown.
 func (l *leases) learn(k layout.Key, at time.Time, st state) {
 	l.mu.Lock()
 	u, known := l.last[k]
@@ -146,7 +146,7 @@ func (l *leases) learn(k layout.Key, at time.Time, st state) {
 	}
 }
 
-// forget is for rows that a client deleted: the next use must write again.
+// forget is for rows that a client deleted: their next use must be written again.
 func (l *leases) forget(keys ...layout.Key) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

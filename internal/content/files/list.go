@@ -12,9 +12,9 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
-// Lists come from the index, and are held against the disk; as long as the index is not whole they come from the
-// disk, in the same order and by the same rules. Listing is no use. What is gone or damaged is left out; what
-// cannot be looked at is an error, since a list that is short looks like one that is whole.
+// Lists come from the index, and are compared with the disk. As long as the index is not whole they come from the disk, in
+// the same order and by the same rules. Listing is no use. A list leaves out what is missing or damaged; what cannot be
+// looked at is an error, since a short list looks like a complete one.
 
 // Tags lists the tags of a repository after one, in the order of bytes: at most so many, all for -1.
 // More is the tag after which the next page begins; empty: there is none. content.ErrUnknown.
@@ -77,18 +77,19 @@ func (s *Store) Repositories(ctx context.Context, after string, most int) (names
 	return append([]string{}, names...), more, err
 }
 
-// errEnough ends a walk that found what it was sent for.
+// errEnough ends a walk that has found what it looked for.
 var errEnough = errors.New("enough were found")
 
-// whole says whether the index knows all of a repository, or for "" of all repositories. It does not while it is compared
-// with the disk, and afterwards not what could not be read.
+// whole says whether the index knows all of a repository, or for "" of all repositories. It does not while it is
+// compared with the disk, and afterwards not what could not be read.
 func (s *Store) whole(ctx context.Context, repo string) (whole bool, err error) {
 	_, whole, err = s.indexed(ctx, repo, func(index.Reader) ([]string, error) { return nil, nil })
 	return whole, err
 }
 
 // indexed lists names from the index, if that knows all of the repository.
-func (s *Store) indexed(ctx context.Context, repo string, list func(index.Reader) ([]string, error)) (names []string, whole bool, err error) {
+func (s *Store) indexed(ctx context.Context, repo string,
+	list func(index.Reader) ([]string, error)) (names []string, whole bool, err error) {
 	open, err := s.index.GateOpen(ctx)
 	if err != nil || !open {
 		return nil, false, err
@@ -159,12 +160,12 @@ func (s *Store) hasLink(ctx context.Context, w *tree.Walk, kind layout.Kind, rep
 // referrersAtOnce are read of the index at a time.
 const referrersAtOnce = 100
 
-// Referrers calls f with each manifest of a repository whose subject is d, and whose artifact type is the one
-// asked for, unless that is empty: in the order of digests after one, until f returns false. Those that are
-// damaged are left out. Before one is read that is longer than content.MaxCached, room is asked with its length. Whole is false
-// as long as there may be more than the index knows.
-func (s *Store) Referrers(ctx context.Context, repo string, d, after digest.Digest, artifactType string, room func(int64) error,
-	f func(*content.Manifest) bool) (whole bool, err error) {
+// Referrers calls f with each manifest of a repository whose subject is d and whose artifact type is the one asked for,
+// unless that is empty: in the order of digests after one, until f returns false. It leaves out damaged ones. Before a
+// manifest longer than content.MaxCached is read, room is called with its length in bytes. whole is false as long as
+// there may be more than the index knows.
+func (s *Store) Referrers(ctx context.Context, repo string, d, after digest.Digest, artifactType string,
+	room func(int64) error, f func(*content.Manifest) bool) (whole bool, err error) {
 	if whole, err = s.whole(ctx, repo); err != nil {
 		return false, err
 	}

@@ -94,8 +94,8 @@ func (s *Store) meet(ctx context.Context, ks ...layout.Key) error {
 	if link == "" {
 		return nil
 	}
-	s.log.WithField("link", link).
-		Warn("a symbolic link is new, or leads elsewhere: nothing is removed until the index was compared with the disk again")
+	s.log.WithField("link", link).Warn("a symbolic link is new, or leads elsewhere: " +
+		"nothing is removed until the index was compared with the disk again")
 	_, err := s.index.CloseGate(ctx)
 	return err
 }

@@ -17,7 +17,8 @@ import (
 
 // Manifest finds a manifest of a repository by tag or by digest. One of more than most bytes is not read.
 // content.ErrUnknown, content.ErrUnreadable, *content.LargeError, *content.LeaseError.
-func (s *Store) Manifest(ctx context.Context, repo, reference string, use content.Use, most int64) (*content.Manifest, error) {
+func (s *Store) Manifest(ctx context.Context, repo, reference string, use content.Use,
+	most int64) (*content.Manifest, error) {
 	l := &lookup{Store: s, ctx: ctx, use: use}
 	d := digest.Digest(reference)
 	if !strings.Contains(reference, ":") {
@@ -71,8 +72,7 @@ type cached struct {
 	file disk.Version
 }
 
-// read reads a manifest that is no longer than most, once as long as its file stays the same. Its bytes are what its
-// digest says.
+// read reads a manifest of at most so many bytes, once as long as its file stays the same. Its bytes have its digest.
 func (s *Store) read(d digest.Digest, most int64) (*content.Manifest, error) {
 	now, err := s.tree.Version(layout.BlobKey(d))
 	if err != nil {

@@ -18,10 +18,12 @@ import (
 // maxReported is how many missing references a refusal names.
 const maxReported = 100
 
-// readParts refuses a manifest if the repository lacks anything that it needs. It reads what may be damaged, and has the
-// index adopt what it did not know, since the manifest is going to refer to it.
+// readParts refuses a manifest if the repository lacks anything that it needs. It reads what may be damaged, and has
+// the index adopt what it did not know, since the manifest is going to refer to it.
 func (s *Store) readParts(ctx context.Context, repo string, c *manifest.Manifest) error {
-	err := s.lookForParts(repo, c, func(d digest.Digest, said int64) (int64, bool, error) { return s.disk.Blob(ctx, d, said) })
+	err := s.lookForParts(repo, c, func(d digest.Digest, said int64) (int64, bool, error) {
+		return s.disk.Blob(ctx, d, said)
+	})
 	if err == nil {
 		err = s.readChildren(repo, c)
 	}
@@ -56,8 +58,8 @@ func (s *Store) readChildren(repo string, c *manifest.Manifest) error {
 	return nil
 }
 
-// noteDamaged records which of the missing blobs have a file with other bytes than their digest says: a client that asks
-// for one is told to push it.
+// noteDamaged records which of the missing blobs have a file whose bytes do not have their digest: a client that asks for
+// one is told to push it.
 func (s *Store) noteDamaged(ctx context.Context, repo string, c *manifest.Manifest, missing []digest.Digest) error {
 	var looks []index.Look
 	for _, p := range c.Parts {

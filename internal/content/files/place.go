@@ -42,7 +42,8 @@ func (s *Store) place(ctx context.Context, c index.Claim, blob, link *tree.Stage
 	return change.Commit()
 }
 
-func (s *Store) claimAndPlace(ctx context.Context, change *tree.Change, c index.Claim, blob, link *tree.Staged, look func() error) error {
+func (s *Store) claimAndPlace(ctx context.Context, change *tree.Change, c index.Claim, blob, link *tree.Staged,
+	look func() error) error {
 	if err := s.index.Claim(ctx, c); err != nil {
 		return err
 	}
@@ -73,7 +74,8 @@ func (s *Store) placeBlob(ctx context.Context, change *tree.Change, of index.Cla
 func (s *Store) hasSize(d digest.Digest, size int64) (bool, error) {
 	got, has, err := s.measure(d, size)
 	if err == nil && !has && got > 0 {
-		s.log.WithField("digest", d).Error("a blob on disk has another size than the same content that was just pushed; it is replaced")
+		s.log.WithField("digest", d).
+			Error("a blob on disk has another size than the same content that was just pushed; it is replaced")
 	}
 	return has, err
 }
@@ -114,7 +116,8 @@ func (s *Store) placePushed(ctx context.Context, l pushed, blob *tree.Staged) er
 	})
 }
 
-// Mount makes a layer of one repository a layer of another, and returns its size. content.ErrUnknown, *content.LeaseError.
+// Mount makes a layer of one repository a layer of another, and returns its size. content.ErrUnknown,
+// *content.LeaseError.
 func (s *Store) Mount(ctx context.Context, repo, from string, d digest.Digest) (int64, error) {
 	size, err := s.Blob(ctx, from, d, content.Promise)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// session is what is in memory of an unfinished upload: how far it is hashed. Without one, after a restart, the bytes on
-// disk are read once more.
+// session is what is in memory of an unfinished upload: how far it is hashed. Without one, after a restart, the bytes
+// on disk are read once more.
 type session struct {
 	algorithm digest.Algorithm
 	hash      hash.Hash
@@ -60,7 +60,9 @@ func (s *sessions) give(u layout.Upload, is *session) {
 	is.used = time.Now()
 	s.by[u] = is
 	if len(s.by) > maxSessions { // most of them are abandoned
-		oldest := slices.SortedFunc(maps.Keys(s.by), func(a, b layout.Upload) int { return s.by[a].used.Compare(s.by[b].used) })
+		oldest := slices.SortedFunc(maps.Keys(s.by), func(a, b layout.Upload) int {
+			return s.by[a].used.Compare(s.by[b].used)
+		})
 		for _, d := range oldest[:maxSessions/10] {
 			delete(s.by, d)
 		}
@@ -79,8 +81,8 @@ func (s *sessions) count(since time.Time) (active, waiting int) {
 	return len(s.busy), waiting
 }
 
-// Uploads counts the unfinished uploads that this process knows: those in the hands of a request, and others that a client
-// went on with after since.
+// Uploads counts the unfinished uploads that this process knows: those in the hands of a request, and others that a
+// client went on with after since.
 func (s *Store) Uploads(since time.Time) (active, waiting int) { return s.uploads.count(since) }
 
 // clientHungUp makes all uploads whose clients hung up the caller's.
@@ -96,8 +98,8 @@ func (s *sessions) clientHungUp() (us []layout.Upload) {
 	return us
 }
 
-// makeRoom removes the uploads whose clients hung up, when the disk is full: a client that tries again begins a new one,
-// and the old one fills the disk until its grace is over. False: there is none.
+// makeRoom removes the uploads whose clients hung up, when the disk is full: a client that tries again begins a new
+// one, and the old one fills the disk until its grace is over. False: there is none.
 func (s *Store) makeRoom() bool {
 	us := s.uploads.clientHungUp()
 	for _, u := range us {

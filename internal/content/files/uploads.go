@@ -145,8 +145,8 @@ func (u *upload) Close() {
 // long, so that a virtual machine has to get it back from its host. That costs more than the hash.
 const piece = 160 << 10
 
-// pieces are the buffers for that. At most as many uploads as receiving holds have one at a time; the others take one of
-// the shorter ones, since any number of slow clients may each keep a buffer.
+// pieces are the buffers for that. At most as many uploads as receiving holds have one at a time; the others take a
+// shorter one, since any number of slow clients may each keep a buffer.
 var (
 	pieces    = sync.Pool{New: func() any { b := make([]byte, piece); return &b }}
 	shorter   = sync.Pool{New: func() any { b := make([]byte, piece/10); return &b }}

@@ -1,4 +1,4 @@
-// Package indextest is the suite that every engine of internal/index must pass.
+// Package indextest is the suite that every engine of internal/index must pass: Run, or RunFiles where files are local.
 //
 // Each test is a law of index.Store and has its own empty place. Time is a value that the test moves,
 // except in race.go, where two processes work on one index and on real files. What is random prints its
@@ -37,7 +37,8 @@ const (
 type Open func(t *testing.T, place string, mode Mode, wall func() time.Time) index.Store
 
 // Retire offers one key to be retired by a rule for its row, and returns the row if it was removed.
-func Retire(ctx context.Context, st index.Store, k layout.Key, rule func(index.Row) index.Victim, remove index.Remove) (*index.Row, error) {
+func Retire(ctx context.Context, st index.Store, k layout.Key, rule func(index.Row) index.Victim,
+	remove index.Remove) (*index.Row, error) {
 	v := index.Victim{Key: k, UnusedSince: st.Now()}
 	err := st.View(ctx, func(r index.Reader) error {
 		row, err := r.Row(k)
@@ -56,14 +57,20 @@ func Retire(ctx context.Context, st index.Store, k layout.Key, rule func(index.R
 	return all[0].Row, all[0].Err
 }
 
-// Run tests an engine. It must be called by a top-level test, which it also runs in other processes.
+// Run tests what every engine must do.
 func Run(t *testing.T, open Open) {
+	Laws(t, open)
+	t.Run("random operations leave what a simple model says", func(t *testing.T) { testModel(t, open) })
+}
+
+// RunFiles tests an engine over local files: what every engine must do, and that files and rows change together, also
+// between processes. It must be called by a top-level test, which it also runs in other processes.
+func RunFiles(t *testing.T, open Open) {
 	if place := os.Getenv(sweepPlace); place != "" {
 		sweepForOthers(t, open, place)
 		return
 	}
-	Laws(t, open)
-	t.Run("random operations leave what a simple model says", func(t *testing.T) { testModel(t, open) })
+	Run(t, open)
 	t.Run("two processes keep every promise on real files", func(t *testing.T) { testRace(t, open) })
 	t.Run("a sweeper killed in its transaction takes no row", func(t *testing.T) { testKilled(t, open) })
 }
@@ -75,7 +82,8 @@ func Laws(t *testing.T, open Open) {
 		tests []test
 	}{
 		{"claims", claims}, {"tags", tags}, {"leases", leases}, {"adoption", adoption}, {"gate", gate},
-		{"retirement", retirement}, {"images", images}, {"inheritance", inheritance}, {"circles", circles}, {"signatures", signatures}, {"batches", batches},
+		{"retirement", retirement}, {"images", images}, {"inheritance", inheritance},
+		{"circles", circles}, {"signatures", signatures}, {"batches", batches},
 		{"deletion", deletion}, {"promises", promises}, {"transactions", transactions}, {"reading", reading},
 	} {
 		t.Run(part.name, func(t *testing.T) {

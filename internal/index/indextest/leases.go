@@ -114,6 +114,16 @@ var adoption = []test{
 			s.used(a.Key, past)
 		}
 	}},
+	{"a manifest that is found takes the last use of what keeps it", func(s *scene) {
+		past := s.Now().Add(-time.Hour)
+		old := func(c index.Claim) index.Adoption { return index.Adoption{Claim: c, At: past} }
+		s.image("a", "top", "child")
+		s.tag("a", "v1", "tagged")
+		s.adopt(old(manClaim("a", "child", content(""))), old(manClaim("a", "tagged", content(""))), old(manClaim("a", "sig", content("child"))))
+		for _, name := range []string{"child", "tagged", "sig"} {
+			s.used(man("a", name), s.Now())
+		}
+	}},
 	{"a last use in the future is now", func(s *scene) {
 		a := found(blobClaim("b"))
 		a.At = s.Now().Add(time.Hour)

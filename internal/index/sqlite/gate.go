@@ -17,7 +17,8 @@ const (
 	gateLeft = "left"
 )
 
-// gate refuses to go on while the gate is shut. It returns the repositories of which nothing may be removed all the same.
+// gate refuses to go on while the gate is shut. It returns the repositories of which nothing may be removed all the
+// same.
 func (t *tx) gate() (index.Unseen, error) {
 	var g string
 	if _, err := t.setting("gate", &g); err != nil {

@@ -193,7 +193,7 @@ func runs(t *testing.T) (all []place) {
 	}
 	set := token.NewFileSet()
 	for _, name := range files {
-		if strings.HasSuffix(name, "_test.go") {
+		if strings.HasSuffix(name, "_test.go") || name == "sorter.go" { // a sorter has a file of its own, and reads all of it
 			continue
 		}
 		f, err := parser.ParseFile(set, name, nil, 0)

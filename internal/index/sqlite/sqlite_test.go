@@ -22,7 +22,7 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	indextest.Run(t, openFor)
+	indextest.RunFiles(t, openFor)
 }
 
 func openFor(t *testing.T, place string, mode indextest.Mode, wall func() time.Time) index.Store {
