@@ -36,24 +36,43 @@ func TestAMultiArchIndexLivesAndGoesAsAWhole(t *testing.T) {
 	w.empty()
 }
 
-func TestAChildPulledByDigestDoesNotKeepItsIndex(t *testing.T) {
+func TestAChildAskedForByDigestDoesNotKeepItsIndex(t *testing.T) {
 	w := newWorld(t)
-	idx, err := random.Index(512, 1, 2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.pushIndex("multi:v1", idx)
-	m, err := idx.IndexManifest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	used, other := m.Manifests[0].Digest.String(), m.Manifests[1].Digest.String()
+	used, other := w.pushTwoPlatforms("multi:v1")
 	w.pass(ttl)
-	w.pull("multi@" + used)
+	w.want(200, "GET", "/v2/multi/manifests/"+used, nil, "")
 	w.pass(2 * time.Minute)
 	w.expire()
 	w.gone("multi:v1", "multi@"+other)
 	w.pull("multi@" + used)
+}
+
+// TestAChildPulledWithItsLayersKeepsItsIndex since who reads a layer's bytes uses the last used image that holds it: here
+// that is the tag, with both platforms.
+func TestAChildPulledWithItsLayersKeepsItsIndex(t *testing.T) {
+	w := newWorld(t)
+	used, other := w.pushTwoPlatforms("multi:v1")
+	w.pass(ttl)
+	w.pull("multi@" + used)
+	w.pass(2 * time.Minute)
+	w.expire()
+	w.pull("multi:v1")
+	w.pull("multi@" + other)
+}
+
+// pushTwoPlatforms pushes an image index of two platforms, and returns their digests.
+func (w *world) pushTwoPlatforms(ref string) (one, other string) {
+	w.Helper()
+	idx, err := random.Index(512, 1, 2)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.pushIndex(ref, idx)
+	m, err := idx.IndexManifest()
+	if err != nil {
+		w.Fatal(err)
+	}
+	return m.Manifests[0].Digest.String(), m.Manifests[1].Digest.String()
 }
 
 func TestLayersThatNobodyAsksForLiveWithTheirImage(t *testing.T) {

@@ -67,13 +67,17 @@ func (w *world) pushAgain(ref, d string) {
 	w.push(ref, img)
 }
 
-func TestALayerPulledAloneDoesNotKeepItsImage(t *testing.T) {
+// TestALayerThatIsOnlyAskedForDoesNotKeepItsImage while one whose bytes are read does: a lazy puller reads layers for
+// weeks, and never asks for the manifest.
+func TestALayerThatIsOnlyAskedForDoesNotKeepItsImage(t *testing.T) {
 	w := newWorld(t)
 	img := w.image(1)
 	w.push("app:v1", img)
 	layer := "/v2/app/blobs/" + layerOf(t, img)
+	w.keepUsing(5, func() { w.want(200, "GET", layer, nil, "") })
+	w.pull("app:v1")
 	w.pass(ttl)
-	w.want(200, "GET", layer, nil, "")
+	w.want(200, "HEAD", layer, nil, "")
 	w.pass(2 * time.Minute)
 	w.expire()
 	w.gone("app:v1")
