@@ -40,6 +40,24 @@ func TestWhereIsEverything(t *testing.T) {
 	}
 }
 
+// TestFilesThatTheDocumentsNameExist holds the folders and files of the sources that a page names.
+func TestFilesThatTheDocumentsNameExist(t *testing.T) {
+	source := regexp.MustCompile(`^(internal|pkg|cmd|bench|torture|e2e|conformance)/[\w./-]+$`)
+	for _, page := range pages(t) {
+		if page == "CHANGELOG.md" || page == "docs/migrating.md" {
+			continue // they name what earlier versions, and the ancestor, had
+		}
+		for _, c := range code.FindAllStringSubmatch(withoutBlocks(read(t, page)), -1) {
+			if !source.MatchString(c[1]) {
+				continue
+			}
+			if _, err := os.Stat(c[1]); err != nil {
+				t.Errorf("%s: %v", page, err)
+			}
+		}
+	}
+}
+
 // TestLinksOfTheDocumentsLeadSomewhere follows the relative links of every page, to a file and to a heading in it.
 func TestLinksOfTheDocumentsLeadSomewhere(t *testing.T) {
 	links := 0
