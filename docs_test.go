@@ -140,7 +140,10 @@ func read(t *testing.T, file string) string {
 
 // withoutBlocks empties the lines of code blocks, so that the numbers of the other lines stay.
 func withoutBlocks(text string) string {
-	return block.ReplaceAllStringFunc(text, func(b string) string { return strings.Repeat("\n", strings.Count(b, "\n")) })
+	return block.ReplaceAllStringFunc(text, func(b string) string {
+		return strings.Repeat("\n",
+			strings.Count(b, "\n"))
+	})
 }
 
 // withoutCode removes code, in which brackets are no links.

@@ -29,8 +29,9 @@ type Image struct {
 // Of collects the image of a manifest. It may be used as long as the reader.
 func Of(r index.Reader, manifest layout.Key) (*Image, error) {
 	top := manifest.Digest
-	i := &Image{r: r, repo: manifest.Repository, top: top, manifests: map[digest.Digest]bool{top: true}, blobs: map[digest.Digest]bool{top: true},
-		only: map[digest.Digest]bool{}}
+	i := &Image{r: r, repo: manifest.Repository, top: top, manifests: map[digest.Digest]bool{top: true},
+		blobs: map[digest.Digest]bool{top: true},
+		only:  map[digest.Digest]bool{}}
 	for queue := []digest.Digest{top}; len(queue) > 0; queue = queue[1:] {
 		below, err := i.below(queue[0])
 		if err != nil {
