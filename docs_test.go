@@ -40,6 +40,24 @@ func TestWhereIsEverything(t *testing.T) {
 	}
 }
 
+// TestFilesThatTheDocumentsNameExist holds the folders and files of the sources that a page names.
+func TestFilesThatTheDocumentsNameExist(t *testing.T) {
+	source := regexp.MustCompile(`^(internal|pkg|cmd|bench|torture|e2e|conformance)/[\w./-]+$`)
+	for _, page := range pages(t) {
+		if page == "CHANGELOG.md" || page == "docs/migrating.md" {
+			continue // they name what earlier versions, and the ancestor, had
+		}
+		for _, c := range code.FindAllStringSubmatch(withoutBlocks(read(t, page)), -1) {
+			if !source.MatchString(c[1]) {
+				continue
+			}
+			if _, err := os.Stat(c[1]); err != nil {
+				t.Errorf("%s: %v", page, err)
+			}
+		}
+	}
+}
+
 // TestLinksOfTheDocumentsLeadSomewhere follows the relative links of every page, to a file and to a heading in it.
 func TestLinksOfTheDocumentsLeadSomewhere(t *testing.T) {
 	links := 0
@@ -122,7 +140,10 @@ func read(t *testing.T, file string) string {
 
 // withoutBlocks empties the lines of code blocks, so that the numbers of the other lines stay.
 func withoutBlocks(text string) string {
-	return block.ReplaceAllStringFunc(text, func(b string) string { return strings.Repeat("\n", strings.Count(b, "\n")) })
+	return block.ReplaceAllStringFunc(text, func(b string) string {
+		return strings.Repeat("\n",
+			strings.Count(b, "\n"))
+	})
 }
 
 // withoutCode removes code, in which brackets are no links.

@@ -48,7 +48,8 @@ func TestConformance(t *testing.T) {
 				t.Fatalf("%v\n%s", err, out)
 			}
 			line := fmt.Sprintf("| %s | %s | %s | %s | %s |", version, n["Total"], n["Pass"], n["FAIL"], n["Skip"])
-			t.Logf("OCI distribution-spec %s: %s tests, %s passed, %s failed, %s skipped", version, n["Total"], n["Pass"], n["FAIL"], n["Skip"])
+			t.Logf("OCI distribution-spec %s: %s tests, %s passed, %s failed, %s skipped", version, n["Total"],
+				n["Pass"], n["FAIL"], n["Skip"])
 			if !strings.Contains(string(readme), line) {
 				t.Errorf("README.md does not have the line %q", line)
 			}
@@ -66,7 +67,8 @@ func serve(t *testing.T) string {
 	addr := l.Addr().String()
 	_, port, _ := net.SplitHostPort(addr)
 	l.Close()
-	cmd := exec.Command(os.Getenv("DCS_BIN"), "serve", "--server.address", "127.0.0.1", "--server.port", port, "--storage.directory", t.TempDir(),
+	cmd := exec.Command(os.Getenv("DCS_BIN"), "serve", "--server.address", "127.0.0.1", "--server.port", port,
+		"--storage.directory", t.TempDir(),
 		"--auth.enabled=false", "--debug.address", "", "--log.access=false")
 	cmd.Env = []string{} // what names the programs for this test is no setting of theirs
 	var log strings.Builder

@@ -24,7 +24,8 @@ import (
 // it, or by file time where that is asked for, and goes by the rules. Then the registry that it came from serves
 // what is left.
 func TestAdoption(t *testing.T) {
-	for name, binary := range map[string]string{"registry 2.8 of Debian": "docker-registry", "stock v3.1.2": stockRegistryBin} {
+	for name, binary := range map[string]string{"registry 2.8 of Debian": "docker-registry",
+		"stock v3.1.2": stockRegistryBin} {
 		t.Run(name, func(t *testing.T) { adopts(t, binary) })
 	}
 }
@@ -66,7 +67,8 @@ func adopts(t *testing.T, binary string) {
 	end()
 
 	addr, serve := openCommand(t, byTime)
-	serve.Args = append(serve.Args, "--cache.adopt_age", "mtime", "--cache.ttl", "24h", "--cache.grace", "1s", "--cache.cleanup_interval", "300ms")
+	serve.Args = append(serve.Args, "--cache.adopt_age", "mtime", "--cache.ttl", "24h", "--cache.grace", "1s",
+		"--cache.cleanup_interval", "300ms")
 	server = startServer(t, addr, 10*time.Second, serve)
 	if err := answers(addr, "app", "v1"); err != nil {
 		t.Errorf("at once: %v", err)
@@ -78,7 +80,8 @@ func adopts(t *testing.T, binary string) {
 		return nil
 	})
 	eventually(t, 20*time.Second, "its bytes go", func() error {
-		if blobs := filesOf(t, filepath.Join(byTime, "docker/registry/v2/blobs/sha256", forgotten.Hex[:2], forgotten.Hex)); len(blobs) > 0 {
+		if blobs := filesOf(t, filepath.Join(byTime, "docker/registry/v2/blobs/sha256", forgotten.Hex[:2],
+			forgotten.Hex)); len(blobs) > 0 {
 			return fmt.Errorf("%v is left", blobs)
 		}
 		return nil

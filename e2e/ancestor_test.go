@@ -58,7 +58,8 @@ func TestTheAncestorsCommandsStart(t *testing.T) {
 	for name, c := range starts {
 		t.Run(name, func(t *testing.T) {
 			instead := func(verb string) *exec.Cmd {
-				cmd := exec.Command("sh", "-ec", strings.Replace(c.script, "./docker-cache-server", "exec "+dcsBin+" "+verb, 1))
+				cmd := exec.Command("sh", "-ec", strings.Replace(c.script, "./docker-cache-server",
+					"exec "+dcsBin+" "+verb, 1))
 				cmd.Dir = dir
 				return cmd
 			}
@@ -79,7 +80,8 @@ func TestTheAncestorsCommandsStart(t *testing.T) {
 
 func TestTheAncestorsClients(t *testing.T) {
 	emptyVarCache(t)
-	startServer(t, "127.0.0.1:5000", 10*time.Second, exec.Command(dcsBin, "serve", "--config", "testdata/ancestor/config.yaml"))
+	startServer(t, "127.0.0.1:5000", 10*time.Second, exec.Command(dcsBin, "serve", "--config",
+		"testdata/ancestor/config.yaml"))
 	docker := startDocker(t)
 	docker.build(t, "myimage:latest", "myimage")
 	cmd := exec.Command("sh", "-exc", client)
@@ -134,7 +136,8 @@ func TestTheAncestorsDirectory(t *testing.T) {
 		if err := os.MkdirAll(filepath.Join(dir, meta), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		writeFile(t, filepath.Join(dir, meta, dgst.String()+".json"), `{"digest":"`+dgst.String()+`","last_accessed":"2020-01-01T00:00:00Z","size":1}`)
+		writeFile(t, filepath.Join(dir, meta, dgst.String()+".json"),
+			`{"digest":"`+dgst.String()+`","last_accessed":"2020-01-01T00:00:00Z","size":1}`)
 	}
 
 	run(t, exec.Command("mv", filepath.Join(dir, "data/docker"), dir))

@@ -93,13 +93,16 @@ func playCosignTag(s *stage) {
 	}
 	s.write("predicate.json", `{"builder": "e2e"}`)
 	s.sh(s.ofDigest("cosign attest --key cosign.key --tlog-upload=false --predicate predicate.json registry.example.com/team/app@DIGEST", "team/app"))
-	s.refused(regexp.MustCompile("no signatures found"), "cosign verify --key cosign.pub --insecure-ignore-tlog=true registry.example.com/source/app:v1")
+	s.refused(regexp.MustCompile("no signatures found"),
+		"cosign verify --key cosign.pub --insecure-ignore-tlog=true registry.example.com/source/app:v1")
 	s.shows(verify, verified)
 	image := s.digest("team/app:v1")
-	s.expires(func() { s.pulls("team/app:v1", image) }, "old/app") // what is said about an image lives with it, although nobody asks
+	// what is said about an image lives with it, although nobody asks
+	s.expires(func() { s.pulls("team/app:v1", image) }, "old/app")
 	s.shows(verify, verified)
 	s.shows("cosign verify-attestation --key cosign.pub --insecure-ignore-tlog=true --type custom registry.example.com/team/app:v1", verified)
-	s.shows("cosign tree registry.example.com/team/app:v1", "Signatures for an image tag", "Attestations for an image tag")
+	s.shows("cosign tree registry.example.com/team/app:v1", "Signatures for an image tag",
+		"Attestations for an image tag")
 }
 
 func playCosignReferrer(s *stage) {
@@ -110,7 +113,8 @@ func playCosignReferrer(s *stage) {
 		s.played.add(sign)
 		s.sh(s.ofDigest(sign, repository))
 	}
-	if tags := filesOf(s.t, filepath.Join(s.root(), "repositories/team/app/_manifests/tags")); strings.Contains(strings.Join(tags, " "), ".sig/") {
+	if tags := filesOf(s.t, filepath.Join(s.root(),
+		"repositories/team/app/_manifests/tags")); strings.Contains(strings.Join(tags, " "), ".sig/") {
 		s.t.Errorf("a signature by referrer has a tag of the old form: %q", tags)
 	}
 	s.shows(verify, verified)

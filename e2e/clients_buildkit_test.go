@@ -52,7 +52,8 @@ const buildctlBuild = `buildctl build --frontend dockerfile.v0 --local context=a
 func (s *stage) entersBuildkit(command string) {
 	s.t.Helper()
 	if s.transport == overTLS {
-		s.refused(untrusted, strings.ReplaceAll(command, documentedHost, strings.ReplaceAll(s.addr, stageHost, strangerHost)))
+		s.refused(untrusted, strings.ReplaceAll(command, documentedHost,
+			strings.ReplaceAll(s.addr, stageHost, strangerHost)))
 		s.trustByFolder(dockerCerts)() // docker login asks the registry itself
 		s.trustByFile()                // and so do some commands of buildx
 	}
@@ -67,7 +68,8 @@ func playBuildctl(s *stage) {
 	s.project(twoSteps)
 	s.entersBuildkit(strings.ReplaceAll(buildctlBuild, "/team/", "/source/"))
 	s.sh(buildctlBuild)
-	s.refused(regexp.MustCompile("OCI mediatypes are required"), strings.ReplaceAll(buildctlBuild, "mode=max", "image-manifest=true,oci-mediatypes=false"))
+	s.refused(regexp.MustCompile("OCI mediatypes are required"),
+		strings.ReplaceAll(buildctlBuild, "mode=max", "image-manifest=true,oci-mediatypes=false"))
 	s.sh(strings.ReplaceAll(buildctlBuild, "/team/", "/old/"))
 	s.expires(func() {
 		s.t.Helper()
@@ -126,7 +128,8 @@ func playCache(s *stage, form string) {
 	s.expires(func() {
 		s.t.Helper()
 		s.sh("buildctl prune --all")
-		s.wantCached(s.sh(build("team/cache", "--import-cache %s --output type=tar,dest=built.tar")), strings.Contains(form, "mode=min"))
+		s.wantCached(s.sh(build("team/cache", "--import-cache %s --output type=tar,dest=built.tar")),
+			strings.Contains(form, "mode=min"))
 		s.digest(inUse)
 	}, "old/cache", former)
 }

@@ -62,7 +62,8 @@ func ownEtc(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	err := unix.Mount("overlay", "/etc", "overlay", 0, "lowerdir=/etc,upperdir="+scratch+"/upper,workdir="+scratch+"/work")
+	err := unix.Mount("overlay", "/etc", "overlay", 0,
+		"lowerdir=/etc,upperdir="+scratch+"/upper,workdir="+scratch+"/work")
 	if err != nil {
 		t.Fatalf("an /etc of the tests' own: %v", err)
 	}

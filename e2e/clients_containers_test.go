@@ -136,7 +136,8 @@ func (s *stage) byHosts(line string) {
 		text = ctrTrustsHost
 	}
 	s.configure(filepath.Join(s.home, ctrCerts, s.addr, "hosts.toml"), text)
-	s.write(filepath.Join(ctrCerts, s.addr, "hosts.toml"), strings.ReplaceAll(s.here(text), "/etc/containerd/ca.crt", s.ca))
+	s.write(filepath.Join(ctrCerts, s.addr, "hosts.toml"), strings.ReplaceAll(s.here(text), "/etc/containerd/ca.crt",
+		s.ca))
 	line = strings.ReplaceAll(line, "ctr images pull", "ctr images pull --hosts-dir "+ctrCerts)
 	if out, code := s.attempt("SSL_CERT_FILE= " + line); code != 0 {
 		s.t.Errorf("%s\nexit code %d\n%s", line, code, out)
@@ -196,7 +197,8 @@ func playRegctl(s *stage) {
 	}
 	s.enters("regctl manifest head registry.example.com/source/app:v1", s.trustByFile,
 		"echo PASSWORD | regctl registry login -u ci --pass-stdin registry.example.com")
-	s.sh("regctl image copy registry.example.com/source/app:v1 registry.example.com/team/app:v1") // mounted, without from=
+	// mounted, without from=
+	s.sh("regctl image copy registry.example.com/source/app:v1 registry.example.com/team/app:v1")
 	s.sh("regctl image copy registry.example.com/team/app:v1 ocidir://app:v1")
 	s.sh("regctl image copy ocidir://app:v1 registry.example.com/old/app:v1")
 	s.write("sbom.json", "{}")

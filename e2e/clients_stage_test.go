@@ -72,7 +72,8 @@ type stage struct {
 // and so that each has something to leave alone until it expires.
 func newStage(t *testing.T, c *cast, transport string, port int) *stage {
 	t.Helper()
-	s := &stage{t: t, cast: c, transport: transport, dir: t.TempDir(), home: tempDir(t), addr: stageAddr(transport, port)}
+	s := &stage{t: t, cast: c, transport: transport, dir: t.TempDir(), home: tempDir(t),
+		addr: stageAddr(transport, port)}
 	s.env = append(os.Environ(),
 		"HOME="+s.home,
 		"DOCKER_HOST="+c.docker.host, "DOCKER_CONFIG="+s.home+"/.docker", "DOCKER_BUILDKIT=0",
@@ -96,18 +97,21 @@ func stageAddr(transport string, port int) string {
 
 func (s *stage) serve(port int) {
 	s.t.Helper()
-	serve := exec.Command(dcsBin, "serve", "--storage.directory", s.dir, "--debug.address", "", "--server.port", strconv.Itoa(port),
+	serve := exec.Command(dcsBin, "serve", "--storage.directory", s.dir, "--debug.address", "", "--server.port",
+		strconv.Itoa(port),
 		"--cache.ttl", clientTTL.String(), "--cache.grace", clientGrace.String(), "--cache.cleanup_interval", "0")
 	switch s.transport {
 	case overTLS:
-		serve.Args = append(serve.Args, "--server.address", stageIP, "--server.tls.certificate", s.certificate, "--server.tls.key", s.key)
+		serve.Args = append(serve.Args, "--server.address", stageIP, "--server.tls.certificate", s.certificate,
+			"--server.tls.key", s.key)
 	default:
 		serve.Args = append(serve.Args, "--server.address", "127.0.0.1")
 	}
 	if s.transport == overHTTP {
 		serve.Args = append(serve.Args, "--auth.enabled=false")
 	} else {
-		run(s.t, withStdin(clientPassword+"\n", exec.Command(dcsBin, "users", "add", clientUser, "--password-stdin", "--storage.directory", s.dir)))
+		run(s.t, withStdin(clientPassword+"\n", exec.Command(dcsBin, "users", "add", clientUser, "--password-stdin",
+			"--storage.directory", s.dir)))
 	}
 	server := start(s.t, serve)
 	eventually(s.t, 20*time.Second, "registry at "+s.addr, func() error {
@@ -141,7 +145,8 @@ func (s *stage) options() []remote.Option {
 // image makes an image that runs: a program, and 1 MiB that no other image has.
 func (s *stage) image() v1.Image {
 	s.t.Helper()
-	img, err := mutate.AppendLayers(empty.Image, s.layer("hello", []byte(readFile(s.t, s.hello))), s.layer("ballast", ballast(1<<20)))
+	img, err := mutate.AppendLayers(empty.Image, s.layer("hello", []byte(readFile(s.t, s.hello))),
+		s.layer("ballast", ballast(1<<20)))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -259,7 +264,8 @@ func (s *stage) shows(line string, words ...string) {
 
 // here is a documented text for the registry of this stage, and for the way that leads to it.
 func (s *stage) here(text string) string {
-	text = strings.NewReplacer(documentedHost+":5000", s.addr, documentedHost, s.addr, "PASSWORD", clientPassword).Replace(text)
+	text = strings.NewReplacer(documentedHost+":5000", s.addr, documentedHost, s.addr, "PASSWORD",
+		clientPassword).Replace(text)
 	if s.transport == overHTTP {
 		text = strings.ReplaceAll(text, "--user "+clientUser+":"+clientPassword+" ", "")
 	}
@@ -280,7 +286,8 @@ var plainHTTP = []struct {
 	{regexp.MustCompile(`\bdocker manifest (create|push|inspect)\b`), "--insecure"},
 	{regexp.MustCompile(`\bskopeo (copy|sync)\b`), "--src-tls-verify=false --dest-tls-verify=false"},
 	{regexp.MustCompile(`\bskopeo (login|inspect|list-tags|delete)\b`), "--tls-verify=false"},
-	{regexp.MustCompile(`\b(podman|buildah) (login|push|pull|build|manifest push|manifest add)\b`), "--tls-verify=false"},
+	{regexp.MustCompile(`\b(podman|buildah) (login|push|pull|build|manifest push|manifest add)\b`),
+		"--tls-verify=false"},
 	{regexp.MustCompile(`\bctr images (push|pull)\b`), "--plain-http"},
 	{regexp.MustCompile(`\boras cp\b`), "--from-plain-http --to-plain-http"},
 	{regexp.MustCompile(`\boras (login|push|pull|attach|discover|repo tags|manifest delete|manifest fetch|blob push|blob delete|tag)\b`), "--plain-http"},

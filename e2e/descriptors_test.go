@@ -32,7 +32,8 @@ func TestFewDescriptorsAreEnough(t *testing.T) {
 	img := newImage(t, 8<<20)
 	dgst := pushImage(t, addr+"/app:v0", img)
 	for i := range tags {
-		if err := remote.Tag(reference(t, fmt.Sprintf("%s/app:v%d", addr, i)).Context().Tag(fmt.Sprint("v", i)), img); err != nil {
+		if err := remote.Tag(reference(t, fmt.Sprintf("%s/app:v%d", addr, i)).Context().Tag(fmt.Sprint("v", i)),
+			img); err != nil {
 			t.Fatal(err)
 		}
 	}

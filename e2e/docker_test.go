@@ -57,7 +57,8 @@ func (d *docker) run(t *testing.T, args ...string) string {
 func (d *docker) build(t *testing.T, ref, name string) {
 	t.Helper()
 	dir := t.TempDir()
-	compile := exec.Command("go", "build", "-ldflags", "-s -w -X main.name="+name, "-o", filepath.Join(dir, "hello"), "./testdata/hello")
+	compile := exec.Command("go", "build", "-ldflags", "-s -w -X main.name="+name, "-o", filepath.Join(dir, "hello"),
+		"./testdata/hello")
 	compile.Env = append(os.Environ(), "CGO_ENABLED=0")
 	run(t, compile)
 

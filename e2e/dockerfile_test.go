@@ -42,11 +42,13 @@ func TestDockerfile(t *testing.T) {
 	}
 
 	// A user is added in the volume before the server starts.
-	add := docker.command("run", "--rm", "--interactive", "--volume", "dcs:/var/cache/docker-cache-server", "dcs", "users", "add", "ci", "--password-stdin")
+	add := docker.command("run", "--rm", "--interactive", "--volume", "dcs:/var/cache/docker-cache-server", "dcs",
+		"users", "add", "ci", "--password-stdin")
 	run(t, withStdin("s3cret\n", add))
 	const addr = "127.0.0.1:5000"
 	container := docker.container(t, addr, "--volume", "dcs:/var/cache/docker-cache-server", "dcs")
-	if top := docker.run(t, "top", container, "-o", "pid,uid,args"); !strings.Contains(strings.Join(strings.Fields(top), " "), " 65532 /dcs serve") {
+	if top := docker.run(t, "top", container, "-o", "pid,uid,args"); !strings.Contains(strings.Join(strings.Fields(top),
+		" "), " 65532 /dcs serve") {
 		t.Errorf("docker top: %s", top)
 	}
 
@@ -64,7 +66,8 @@ func TestDockerfile(t *testing.T) {
 	}
 	pulled()
 
-	if listed := docker.run(t, "exec", container, "/dcs", "inspect", "--images"); !strings.Contains(listed, "team/hello") {
+	if listed := docker.run(t, "exec", container, "/dcs", "inspect", "--images"); !strings.Contains(listed,
+		"team/hello") {
 		t.Errorf("dcs inspect in the container does not list the image:\n%s", listed)
 	}
 	docker.run(t, "exec", container, "/dcs", "gc", "--dry-run")
@@ -74,7 +77,8 @@ func TestDockerfile(t *testing.T) {
 	docker.ends(t, container)
 	docker.run(t, "rm", container)
 	for _, verb := range []string{"inspect", "gc --dry-run", "gc"} { // without a server
-		docker.run(t, append([]string{"run", "--rm", "--volume", "dcs:/var/cache/docker-cache-server", "dcs"}, strings.Fields(verb)...)...)
+		docker.run(t, append([]string{"run", "--rm", "--volume", "dcs:/var/cache/docker-cache-server", "dcs"},
+			strings.Fields(verb)...)...)
 	}
 	container = docker.container(t, addr, "--volume", "dcs:/var/cache/docker-cache-server", "dcs")
 	pulled()
@@ -88,14 +92,16 @@ func TestDockerfileOnADirectoryOfTheHost(t *testing.T) {
 	dir := tempDir(t)
 	args := []string{"--volume", dir + ":/var/cache/docker-cache-server", "--env", "DCS_AUTH_ENABLED=false"}
 
-	_, said, code := try(t, docker.command(append(append([]string{"run", "--rm", "--network", "host"}, args...), "dcs")...))
+	_, said, code := try(t, docker.command(append(append([]string{"run", "--rm", "--network", "host"}, args...),
+		"dcs")...))
 	if code != 1 || !strings.Contains(said, "permission denied") || !strings.Contains(said, "hint") {
 		t.Errorf("on a directory of root: exit code %d, %s", code, said)
 	}
 	run(t, exec.Command("chown", "65532:65532", dir))
 	// Nothing but the volume is written to, and nothing of root's is needed.
 	const addr = "127.0.0.1:5000"
-	container := docker.container(t, addr, append(args, "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "dcs")...)
+	container := docker.container(t, addr, append(args, "--read-only", "--cap-drop", "ALL", "--security-opt",
+		"no-new-privileges", "dcs")...)
 	image := pushImage(t, addr+"/app:v1", newImage(t, 1<<10))
 	mustPull(t, addr+"/app:v1", image)
 	docker.run(t, "exec", container, "/dcs", "gc")

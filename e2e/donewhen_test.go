@@ -25,7 +25,8 @@ func forgetful(t *testing.T, cleanupInterval string) (dir, addr string) {
 	dir = t.TempDir()
 	port := freePort(t)
 	addr = "127.0.0.1:" + port
-	startServer(t, addr, 10*time.Second, exec.Command(dcsBin, "serve", "--storage.directory", dir, "--auth.enabled=false",
+	startServer(t, addr, 10*time.Second, exec.Command(dcsBin, "serve", "--storage.directory", dir,
+		"--auth.enabled=false",
 		"--server.address", "127.0.0.1", "--server.port", port,
 		"--cache.ttl", "3s", "--cache.grace", "1s", "--cache.cleanup_interval", cleanupInterval))
 	return dir, addr
@@ -117,7 +118,8 @@ func TestDoneWhenGC(t *testing.T) {
 	if want := bytesOf(idleBlobs); freed != want {
 		t.Errorf("freed_bytes %d, want %d", freed, want)
 	}
-	if want := (gcRemaining{Tags: 1, Manifests: 1, Blobs: len(busyBlobs), Bytes: bytesOf(busyBlobs)}); report.Remaining != want {
+	if want := (gcRemaining{Tags: 1, Manifests: 1, Blobs: len(busyBlobs),
+		Bytes: bytesOf(busyBlobs)}); report.Remaining != want {
 		t.Errorf("remaining %+v, want %+v", report.Remaining, want)
 	}
 	if len(images) != 1 {
@@ -128,7 +130,8 @@ func TestDoneWhenGC(t *testing.T) {
 		t.Errorf("last_access %v of an image pushed until %v", used, pushed)
 	}
 	got.LastAccess = stamp{}
-	want := gcImage{Repository: "idle", Tag: "v1", Digest: idleDigest.String(), Reason: "ttl", UniqueBytes: bytesOf(idleBlobs)}
+	want := gcImage{Repository: "idle", Tag: "v1", Digest: idleDigest.String(), Reason: "ttl",
+		UniqueBytes: bytesOf(idleBlobs)}
 	if got != want {
 		t.Errorf("image %+v, want %+v", got, want)
 	}
@@ -185,7 +188,8 @@ type (
 // gc runs `dcs gc` as "Done when" has it, and decodes the one object on its standard output.
 func gc(t *testing.T, dir string, more ...string) gcReport {
 	t.Helper()
-	args := append([]string{"gc", "--storage.directory", dir, "--ttl", "3s", "--grace", "1s", "--format", "json"}, more...)
+	args := append([]string{"gc", "--storage.directory", dir, "--ttl", "3s", "--grace", "1s", "--format", "json"},
+		more...)
 	var report gcReport
 	decodeExactly(t, run(t, exec.Command(dcsBin, args...)), &report)
 	if report.DryRun != (len(more) > 0) {

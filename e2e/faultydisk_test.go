@@ -27,7 +27,8 @@ func fails(t *testing.T, why, ref string, img v1.Image) {
 	t.Helper()
 	var refused *transport.Error
 	err := remote.Write(reference(t, ref), img, once())
-	if !errors.As(err, &refused) || refused.StatusCode < 500 || (len(refused.Errors) == 0 && refused.Request.Method != http.MethodHead) {
+	if !errors.As(err, &refused) || refused.StatusCode < 500 || (len(refused.Errors) == 0 &&
+		refused.Request.Method != http.MethodHead) {
 		t.Errorf("a push while %s: %v; want a 5xx that says why", why, err)
 	}
 }
@@ -41,7 +42,8 @@ func TestADiskThatFailsNowAndThen(t *testing.T) {
 	first := pushImage(t, addr+"/app:first", newImage(t, 1<<16))
 	for i, call := range []string{"fsync", "renameat", "mkdirat", "pwrite64"} {
 		img := newImage(t, 1<<16)
-		strace := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-p", fmt.Sprint(serve.Process.Pid), "-e", "trace="+call, "-e", "inject="+call+":error=EIO")
+		strace := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-p", fmt.Sprint(serve.Process.Pid), "-e",
+			"trace="+call, "-e", "inject="+call+":error=EIO")
 		tracer := start(t, strace)
 		eventually(t, 10*time.Second, "strace", func() error {
 			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", serve.Process.Pid))
@@ -137,7 +139,8 @@ func TestNoInodesLeft(t *testing.T) {
 			t.Fatalf("push %d: %v", i, err)
 		}
 	}
-	if refused == nil || refused.StatusCode != http.StatusInsufficientStorage || len(refused.Errors) == 0 || refused.Errors[0].Code != "INSUFFICIENT_STORAGE" {
+	if refused == nil || refused.StatusCode != http.StatusInsufficientStorage || len(refused.Errors) == 0 ||
+		refused.Errors[0].Code != "INSUFFICIENT_STORAGE" {
 		t.Errorf("a push without an inode left: %v; want 507 with INSUFFICIENT_STORAGE", refused)
 	}
 	mustPull(t, addr+"/app:first", first)

@@ -29,7 +29,8 @@ func TestAFullDiskStillForgets(t *testing.T) {
 	})
 	port := freePort(t)
 	addr := "127.0.0.1:" + port
-	startServer(t, addr, 10*time.Second, exec.Command(dcsBin, "serve", "--storage.directory", dir, "--auth.enabled=false",
+	startServer(t, addr, 10*time.Second, exec.Command(dcsBin, "serve", "--storage.directory", dir,
+		"--auth.enabled=false",
 		"--server.address", "127.0.0.1", "--server.port", port,
 		"--cache.ttl", "6s", "--cache.grace", "2s", "--cache.cleanup_interval", "1s"))
 
@@ -45,7 +46,8 @@ func TestAFullDiskStillForgets(t *testing.T) {
 			t.Fatalf("push %d: %v", i, err)
 		}
 	}
-	if refused == nil || refused.StatusCode != http.StatusInsufficientStorage || len(refused.Errors) == 0 || refused.Errors[0].Code != "INSUFFICIENT_STORAGE" {
+	if refused == nil || refused.StatusCode != http.StatusInsufficientStorage || len(refused.Errors) == 0 ||
+		refused.Errors[0].Code != "INSUFFICIENT_STORAGE" {
 		t.Errorf("a push onto the full disk: %v; want 507 with INSUFFICIENT_STORAGE", refused)
 	}
 	mustPull(t, addr+"/app:first", first)

@@ -35,11 +35,16 @@ func TestRootFollowsNoLinkOutOfADirectory(t *testing.T) {
 	store := ownedStore(t)
 	repository := "docker/registry/v2/repositories/app"
 	for _, link := range []struct{ at, to string }{
-		{".metadata", ""}, {".metadata/trash", ""}, {".metadata/tmp", ""}, {".metadata/quarantine", ""}, {".metadata/index.db.broken", ""},
-		{"docker", ""}, {"docker/registry/v2/blobs", ""}, {repository, ""}, {repository + "/_uploads", ""}, {repository + "/_manifests/tags/v1", ""},
-		{".metadata/htpasswd", "file"}, {".metadata/htpasswd", "new"}, {".metadata/htpasswd.lock", "file"}, {".metadata/htpasswd.lock", "new"},
-		{".metadata/lock", "file"}, {".metadata/lock", "new"}, {".metadata/gc.lock", "file"}, {".metadata/gc.lock", "new"},
-		{".metadata/index.db", "file"}, {".metadata/index.db", "new"}, {".metadata/index.db-wal", "file"}, {".metadata/index.db-wal", "new"},
+		{".metadata", ""}, {".metadata/trash", ""}, {".metadata/tmp", ""}, {".metadata/quarantine",
+			""}, {".metadata/index.db.broken", ""},
+		{"docker", ""}, {"docker/registry/v2/blobs", ""}, {repository, ""}, {repository + "/_uploads",
+			""}, {repository + "/_manifests/tags/v1", ""},
+		{".metadata/htpasswd", "file"}, {".metadata/htpasswd", "new"}, {".metadata/htpasswd.lock",
+			"file"}, {".metadata/htpasswd.lock", "new"},
+		{".metadata/lock", "file"}, {".metadata/lock", "new"}, {".metadata/gc.lock", "file"}, {".metadata/gc.lock",
+			"new"},
+		{".metadata/index.db", "file"}, {".metadata/index.db", "new"}, {".metadata/index.db-wal",
+			"file"}, {".metadata/index.db-wal", "new"},
 		{".metadata/index.db-shm", "file"}, {".metadata/ballast", "file"}, {".metadata/ballast", "new"},
 		{".metadata/secret", "file"}, {".metadata/secret", "new"},
 	} {
@@ -49,13 +54,15 @@ func TestRootFollowsNoLinkOutOfADirectory(t *testing.T) {
 			run(t, exec.Command("cp", "-a", store, dir))
 			rootsOwn(t, victim)
 			at := filepath.Join(dir, link.at)
-			if err := errors.Join(os.RemoveAll(at), os.Symlink(filepath.Join(victim, link.to), at), os.Lchown(at, owner, owner)); err != nil {
+			if err := errors.Join(os.RemoveAll(at), os.Symlink(filepath.Join(victim, link.to), at),
+				os.Lchown(at, owner, owner)); err != nil {
 				t.Fatal(err)
 			}
 			before := everything(t, victim)
 			dcs := foreignCommand(t, home, dir)
 			for _, args := range [][]string{{"inspect", "--check", "--deep"}, {"gc", "--ttl", "1s", "--grace", "1s"},
-				{"gc", "--repair", "--ttl", "1s", "--grace", "1s"}, {"users", "remove", "alice"}, {"users", "add", "bob", "--password-stdin"}} {
+				{"gc", "--repair", "--ttl", "1s", "--grace", "1s"}, {"users", "remove", "alice"}, {"users", "add",
+					"bob", "--password-stdin"}} {
 				_, _, _ = try(t, withStdin("hunter2\n", dcs(0, args...)))
 			}
 			addr, serve := foreignServe(t, dcs, 0)
@@ -92,9 +99,11 @@ func ownedStore(t *testing.T) (dir string) {
 	dcs := foreignCommand(t, home, dir)
 	run(t, withStdin("s3cret\n", dcs(owner, "users", "add", "alice", "--password-stdin")))
 	addr, serve := foreignServe(t, dcs, owner)
-	serve.Args = append(serve.Args, "--cache.ttl", "1s", "--cache.grace", "1s", "--cache.cleanup_interval", "0", "--debug.address", "")
+	serve.Args = append(serve.Args, "--cache.ttl", "1s", "--cache.grace", "1s", "--cache.cleanup_interval", "0",
+		"--debug.address", "")
 	server := startServer(t, addr, 10*time.Second, serve)
-	pushImage(t, addr+"/app:v1", newImage(t, 1<<10), remote.WithAuth(&authn.Basic{Username: "alice", Password: "s3cret"}))
+	pushImage(t, addr+"/app:v1", newImage(t, 1<<10), remote.WithAuth(&authn.Basic{Username: "alice",
+		Password: "s3cret"}))
 	server.stop(t)
 	return dir
 }
@@ -130,7 +139,8 @@ func everything(t *testing.T, dir string) (lines []string) {
 			}
 		}
 		st := fi.Sys().(*syscall.Stat_t)
-		lines = append(lines, fmt.Sprintf("%s %v %d:%d %v %q", strings.TrimPrefix(path, dir), fi.Mode(), st.Uid, st.Gid, fi.ModTime(), text))
+		lines = append(lines, fmt.Sprintf("%s %v %d:%d %v %q", strings.TrimPrefix(path, dir), fi.Mode(), st.Uid, st.Gid,
+			fi.ModTime(), text))
 		return nil
 	})
 	if err != nil {
@@ -158,9 +168,11 @@ func TestRootServesForAnOwnerWithWhatOnlyRootMayUse(t *testing.T) {
 		run(t, withStdin("s3cret\n", dcs(0, "users", "add", name, "--password-stdin", "--auth.htpasswd", htpasswd)))
 	}
 	add("carol")
-	server := start(t, dcs(0, "serve", "--server.address", "127.0.0.1", "--server.port", "443", "--debug.address", "127.0.0.1:1001",
+	server := start(t, dcs(0, "serve", "--server.address", "127.0.0.1", "--server.port", "443", "--debug.address",
+		"127.0.0.1:1001",
 		"--server.tls.certificate", cert, "--server.tls.key", key, "--auth.htpasswd", htpasswd))
-	client := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true} // a certificate of its own making
+	// a certificate of its own making
+	client := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
 	wants := func(user string, status int, serial int64) {
 		t.Helper()
 		eventually(t, 10*time.Second, "answer", func() error {
@@ -178,7 +190,8 @@ func TestRootServesForAnOwnerWithWhatOnlyRootMayUse(t *testing.T) {
 			}
 			resp.Body.Close()
 			if got := resp.TLS.PeerCertificates[0].SerialNumber.Int64(); resp.StatusCode != status || got != serial {
-				return fmt.Errorf("%d to %s by certificate %d, want %d by %d", resp.StatusCode, user, got, status, serial)
+				return fmt.Errorf("%d to %s by certificate %d, want %d by %d", resp.StatusCode, user, got, status,
+					serial)
 			}
 			return nil
 		})
@@ -196,7 +209,8 @@ func TestRootServesForAnOwnerWithWhatOnlyRootMayUse(t *testing.T) {
 	}
 	wantOwner(t, dir)
 	for _, thread := range threads(t, server.cmd.Process.Pid) {
-		if thread.uids != "0 12345 0 12345" || thread.gids != "0 12345 0 12345" || thread.groups != "12345" || thread.rights != "0000000000000000" {
+		if thread.uids != "0 12345 0 12345" || thread.gids != "0 12345 0 12345" || thread.groups != "12345" ||
+			thread.rights != "0000000000000000" {
 			t.Errorf("a thread has %+v", thread)
 		}
 	}
@@ -228,7 +242,8 @@ func threads(t *testing.T, pid int) (all []thread) {
 		var th thread
 		for line := range strings.Lines(string(text)) {
 			name, value, _ := strings.Cut(line, ":")
-			if into := map[string]*string{"Uid": &th.uids, "Gid": &th.gids, "Groups": &th.groups, "CapEff": &th.rights}[name]; into != nil {
+			if into := map[string]*string{"Uid": &th.uids, "Gid": &th.gids, "Groups": &th.groups,
+				"CapEff": &th.rights}[name]; into != nil {
 				*into = strings.Join(strings.Fields(value), " ")
 			}
 		}
@@ -244,7 +259,8 @@ func writePair(t *testing.T, cert, key string, serial int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(serial), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(serial), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
 	public, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &private.PublicKey, private)
 	if err != nil {
 		t.Fatal(err)
@@ -253,7 +269,8 @@ func writePair(t *testing.T, cert, key string, serial int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: public}, key: {Type: "PRIVATE KEY", Bytes: der}} {
+	for name, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: public},
+		key: {Type: "PRIVATE KEY", Bytes: der}} {
 		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -282,14 +299,17 @@ func TestRootWorksInADirectoryThatItsOwnerCannotReach(t *testing.T) {
 	run(t, dcs(0, "gc", "--repair"))
 	addr, serve := foreignServe(t, dcs, 0)
 	server := startServer(t, addr, 10*time.Second, serve)
-	pushImage(t, addr+"/app:v2", newImage(t, 1<<10), remote.WithAuth(&authn.Basic{Username: "bob", Password: "hunter2"}))
+	pushImage(t, addr+"/app:v2", newImage(t, 1<<10), remote.WithAuth(&authn.Basic{Username: "bob",
+		Password: "hunter2"}))
 	server.stop(t)
 	wantOwner(t, dir)
 
 	rootsOwn(t, victim)
 	before := everything(t, victim)
-	for _, at := range []string{".metadata/trash", ".metadata/htpasswd", "docker/registry/v2/repositories/app/_uploads"} {
-		if err := errors.Join(os.RemoveAll(filepath.Join(dir, at)), os.Symlink(victim, filepath.Join(dir, at))); err != nil {
+	for _, at := range []string{".metadata/trash", ".metadata/htpasswd",
+		"docker/registry/v2/repositories/app/_uploads"} {
+		if err := errors.Join(os.RemoveAll(filepath.Join(dir, at)),
+			os.Symlink(victim, filepath.Join(dir, at))); err != nil {
 			t.Fatal(err)
 		}
 	}

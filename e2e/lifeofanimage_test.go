@@ -21,7 +21,8 @@ func TestDockerLifeOfAnImage(t *testing.T) {
 	const config = "testdata/ancestor/config.yaml" // which must go on working; only the data directory is ours
 	port := freePort(t)
 	addr := "127.0.0.1:" + port
-	server := startServer(t, addr, 10*time.Second, exec.Command(dcsBin, "serve", "--config", config, "--storage.directory="+dir, "--server.port="+port,
+	server := startServer(t, addr, 10*time.Second, exec.Command(dcsBin, "serve", "--config", config,
+		"--storage.directory="+dir, "--server.port="+port,
 		"--cache.ttl=6s", "--cache.grace=1s", "--cache.cleanup_interval=1s"))
 	docker := startDocker(t)
 
@@ -45,7 +46,8 @@ func TestDockerLifeOfAnImage(t *testing.T) {
 	docker.run(t, "rmi", idle)
 
 	lastUse := time.Now()
-	idleImage, err := remote.Image(reference(t, idle), remote.WithAuth(&authn.Basic{Username: "admin", Password: "admin123"}))
+	idleImage, err := remote.Image(reference(t, idle), remote.WithAuth(&authn.Basic{Username: "admin",
+		Password: "admin123"}))
 	if err != nil {
 		t.Fatalf("the image is to be there until its ttl is over: %v", err)
 	}
@@ -71,7 +73,8 @@ func TestDockerLifeOfAnImage(t *testing.T) {
 	if got, want := docker.hello(t, busy), "hello from busy\n"; got != want {
 		t.Errorf("after the end of the other image this one says %q, want %q", got, want)
 	}
-	eventually(t, 5*time.Second, "end of the idle image's directories", func() error { return leftovers(dir, "team/idle") })
+	eventually(t, 5*time.Second, "end of the idle image's directories",
+		func() error { return leftovers(dir, "team/idle") })
 
 	if code := server.end(syscall.SIGTERM); code != 0 {
 		t.Errorf("dcs serve ended with %d after SIGTERM, want 0", code)

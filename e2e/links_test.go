@@ -27,14 +27,16 @@ func TestALinkToAnotherFileSystemIsRefusedByName(t *testing.T) {
 	named := func(link string, cmd *exec.Cmd) {
 		t.Helper()
 		out, err := cmd.CombinedOutput()
-		if code := cmd.ProcessState.ExitCode(); err == nil || code != 1 || !strings.Contains(string(out), link) || !strings.Contains(string(out), "hint: ") {
+		if code := cmd.ProcessState.ExitCode(); err == nil || code != 1 || !strings.Contains(string(out), link) ||
+			!strings.Contains(string(out), "hint: ") {
 			t.Errorf("%v: exit %d\n%s\nwant 1, %s named, and a hint", cmd.Args, code, out, link)
 		}
 	}
 	for _, c := range []struct {
 		path  string
 		start bool
-	}{{"repositories/team", true}, {"blobs/sha256/0f", true}, {"repositories/kept/sub", false}, {"repositories/kept/_uploads", false}} {
+	}{{"repositories/team", true}, {"blobs/sha256/0f", true}, {"repositories/kept/sub",
+		false}, {"repositories/kept/_uploads", false}} {
 		link := filepath.Join(dir, "docker/registry/v2", c.path)
 		aside := filepath.Join(t.TempDir(), "aside")
 		moved := os.Rename(link, aside) == nil // there may be none
@@ -51,7 +53,9 @@ func TestALinkToAnotherFileSystemIsRefusedByName(t *testing.T) {
 			mustPull(t, addr+"/kept:v1", kept)
 			server.stop(t)
 		}
-		if out, err := exec.Command(dcsBin, "inspect", "--check", "--storage.directory", dir).CombinedOutput(); err == nil || !strings.Contains(string(out), "refused link: docker/registry/v2/"+c.path) {
+		if out, err := exec.Command(dcsBin, "inspect", "--check", "--storage.directory",
+			dir).CombinedOutput(); err == nil || !strings.Contains(string(out),
+			"refused link: docker/registry/v2/"+c.path) {
 			t.Errorf("dcs inspect --check: %v\n%s", err, out)
 		}
 		if err := os.Remove(link); err != nil {

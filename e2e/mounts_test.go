@@ -31,10 +31,17 @@ func mountAt(t *testing.T, source, target, kind string, flags uintptr, data stri
 // other file system, and no other mount of the same one.
 func TestATreeInPiecesIsRefused(t *testing.T) {
 	tree := "docker/registry/v2"
-	for _, piece := range []string{"docker", "docker/registry", tree, tree + "/blobs", tree + "/repositories", ".metadata", ".metadata/tmp", ".metadata/trash"} {
+	for _, piece := range []string{"docker", "docker/registry", tree, tree + "/blobs", tree + "/repositories",
+		".metadata", ".metadata/tmp", ".metadata/trash"} {
 		for how, mount := range map[string]func(t *testing.T, dir, at string){
-			"a file system of its own": func(t *testing.T, _, at string) { mountAt(t, "tmpfs", at, "tmpfs", 0, "size=8m") },
-			"a mount of the same one":  func(t *testing.T, _, at string) { mountAt(t, t.TempDir(), at, "", syscall.MS_BIND, "") },
+			"a file system of its own": func(t *testing.T, _, at string) {
+				mountAt(t, "tmpfs", at, "tmpfs", 0,
+					"size=8m")
+			},
+			"a mount of the same one": func(t *testing.T, _, at string) {
+				mountAt(t, t.TempDir(), at, "",
+					syscall.MS_BIND, "")
+			},
 			"a link": func(t *testing.T, dir, at string) {
 				elsewhere := t.TempDir()
 				mountAt(t, "tmpfs", elsewhere, "tmpfs", 0, "size=8m")
@@ -53,7 +60,8 @@ func TestATreeInPiecesIsRefused(t *testing.T) {
 					t.Fatal(err)
 				}
 				mount(t, dir, at)
-				for _, command := range [][]string{{"serve", "--auth.enabled=false", "--server.address", "127.0.0.1", "--server.port", "0", "--debug.address", ""}, {"gc"}} {
+				for _, command := range [][]string{{"serve", "--auth.enabled=false", "--server.address", "127.0.0.1",
+					"--server.port", "0", "--debug.address", ""}, {"gc"}} {
 					cmd := exec.Command(dcsBin, append(command, "--storage.directory", dir)...)
 					late := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
 					_, said, code := try(t, cmd)
@@ -63,7 +71,8 @@ func TestATreeInPiecesIsRefused(t *testing.T) {
 					if command[0] == "gc" && strings.Contains(said, "no data directory") {
 						continue
 					}
-					if code != 1 || !strings.Contains(said, "is on another file system than") || !strings.Contains(said, "dcs: hint: mount one file system") {
+					if code != 1 || !strings.Contains(said, "is on another file system than") ||
+						!strings.Contains(said, "dcs: hint: mount one file system") {
 						t.Errorf("dcs %s: exit code %d\n%s", command[0], code, said)
 					}
 				}
@@ -75,7 +84,8 @@ func TestATreeInPiecesIsRefused(t *testing.T) {
 // TestAMountInsideTheTreeIsRefusedByName mounts something further down, with each push into it bound to fail: another
 // file system, or a second name for a directory of the same one. The start, a gc and a check name it.
 func TestAMountInsideTheTreeIsRefusedByName(t *testing.T) {
-	for _, piece := range []string{"repositories/team", "repositories/team/app/_uploads", "blobs/sha256", "blobs/sha256/ab", "repositories/a b"} {
+	for _, piece := range []string{"repositories/team", "repositories/team/app/_uploads", "blobs/sha256",
+		"blobs/sha256/ab", "repositories/a b"} {
 		for _, bound := range []bool{false, true} {
 			dir := t.TempDir()
 			at := filepath.Join(dir, "docker/registry/v2", piece)
@@ -90,7 +100,8 @@ func TestAMountInsideTheTreeIsRefusedByName(t *testing.T) {
 			for command, want := range map[string]int{"serve": 1, "gc": 1, "inspect --check": 3} {
 				args := append(strings.Fields(command), "--storage.directory", dir)
 				if command == "serve" {
-					args = append(args, "--auth.enabled=false", "--server.address", "127.0.0.1", "--server.port", "0", "--debug.address", "")
+					args = append(args, "--auth.enabled=false", "--server.address", "127.0.0.1", "--server.port", "0",
+						"--debug.address", "")
 				}
 				cmd := exec.Command(dcsBin, args...)
 				late := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
@@ -98,7 +109,8 @@ func TestAMountInsideTheTreeIsRefusedByName(t *testing.T) {
 				if !late.Stop() {
 					t.Fatalf("dcs %s takes it", command)
 				}
-				if got != want || !strings.Contains(out+said, at+" is on another file system than") || !strings.Contains(out+said, "mount one file system") {
+				if got != want || !strings.Contains(out+said, at+" is on another file system than") ||
+					!strings.Contains(out+said, "mount one file system") {
 					t.Errorf("%s, bound %v: dcs %s: exit code %d\n%s%s", piece, bound, command, got, out, said)
 				}
 			}
@@ -118,7 +130,8 @@ func TestATreeInALowerLayerForgets(t *testing.T) {
 		}
 	}
 	args := func(dir, port string) *exec.Cmd {
-		return exec.Command(dcsBin, "serve", "--storage.directory", dir, "--auth.enabled=false", "--server.address", "127.0.0.1", "--server.port", port,
+		return exec.Command(dcsBin, "serve", "--storage.directory", dir, "--auth.enabled=false", "--server.address",
+			"127.0.0.1", "--server.port", port,
 			"--debug.address", "", "--cache.ttl", "6s", "--cache.grace", "2s", "--cache.cleanup_interval", "1s")
 	}
 	lower, port := filepath.Join(base, "lower"), freePort(t)
@@ -148,10 +161,12 @@ func TestATreeInALowerLayerForgets(t *testing.T) {
 	}
 
 	dir := filepath.Join(base, "merged")
-	mountAt(t, "overlay", dir, "overlay", 0, fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work,redirect_dir=off", lower, base, base))
+	mountAt(t, "overlay", dir, "overlay", 0,
+		fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work,redirect_dir=off", lower, base, base))
 	blobs := blobsOf(t, dir, image)
 	startServer(t, addr, 10*time.Second, args(dir, port))
-	for what, path := range map[string]string{"a tag": "/v2/app/manifests/deleted", "a manifest": "/v2/gone/manifests/" + gone.String()} {
+	for what, path := range map[string]string{"a tag": "/v2/app/manifests/deleted",
+		"a manifest": "/v2/gone/manifests/" + gone.String()} {
 		eventually(t, 10*time.Second, "delete of "+what, func() error { // the gate opens when the tree was compared
 			req, err := http.NewRequest(http.MethodDelete, "http://"+addr+path, nil)
 			if err != nil {
@@ -185,7 +200,8 @@ func TestATreeInALowerLayerForgets(t *testing.T) {
 	if trash, err := os.ReadDir(filepath.Join(dir, ".metadata/trash")); err != nil || len(trash) > 0 {
 		t.Errorf("%d files in the trash, %v", len(trash), err)
 	}
-	if said := run(t, exec.Command(dcsBin, "inspect", "--check", "--storage.directory", dir)); !strings.Contains(said, "no problems") {
+	if said := run(t, exec.Command(dcsBin, "inspect", "--check", "--storage.directory", dir)); !strings.Contains(said,
+		"no problems") {
 		t.Error(said)
 	}
 }

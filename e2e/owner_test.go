@@ -117,6 +117,7 @@ func wantOwner(t *testing.T, dir string) {
 		t.Error(err)
 	}
 	if len(foreign) > 0 {
-		t.Errorf("%d files do not belong to %d:%d, such as %s", len(foreign), owner, owner, strings.Join(foreign[:min(5, len(foreign))], ", "))
+		t.Errorf("%d files do not belong to %d:%d, such as %s", len(foreign), owner, owner,
+			strings.Join(foreign[:min(5, len(foreign))], ", "))
 	}
 }

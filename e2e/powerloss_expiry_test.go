@@ -42,7 +42,8 @@ func TestPowerLossDuringAnExpiry(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d tags, %d manifests, %d links, %d blobs went", g.count["tag"], g.count["manifest"], g.count["layer"], g.count["blob"])
+	t.Logf("%d tags, %d manifests, %d links, %d blobs went", g.count["tag"], g.count["manifest"], g.count["layer"],
+		g.count["blob"])
 	for _, kind := range []string{"tag", "manifest", "layer", "blob"} {
 		if g.count[kind] == 0 {
 			t.Errorf("no %s went: that says nothing", kind)
@@ -63,7 +64,8 @@ func agedStore(t *testing.T) (dir string) {
 	server.stop(t)
 	age(t, filepath.Join(dir, "docker"), func(string) bool { return true })
 	forgetIndex(t, dir)
-	run(t, exec.Command(dcsBin, "gc", "--cache.adopt_age", "mtime", "--ttl", "24h", "--grace", "100ms", "--storage.directory", dir))
+	run(t, exec.Command(dcsBin, "gc", "--cache.adopt_age", "mtime", "--ttl", "24h", "--grace", "100ms",
+		"--storage.directory", dir))
 	time.Sleep(300 * time.Millisecond) // longer than what was adopted is safe from
 	return dir
 }

@@ -40,7 +40,8 @@ func TestPowerLoss(t *testing.T) {
 	stored["app0:v2"] = pushImage(t, addr+"/app0:v2", newImage(t, 1<<10), one)
 	server.end(syscall.SIGTERM)
 
-	k := &kernel{T: t, dir: dir, tree: filepath.Join(dir, "docker"), dirty: map[string]int{}, rand: rand.New(rand.NewPCG(1, 2))}
+	k := &kernel{T: t, dir: dir, tree: filepath.Join(dir, "docker"), dirty: map[string]int{},
+		rand: rand.New(rand.NewPCG(1, 2))}
 	for _, c := range readCalls(t, record) {
 		k.apply(c)
 	}

@@ -75,7 +75,8 @@ func TestReadmeSession(t *testing.T) {
 			time.Sleep(ttl / 2)
 		case 1:
 			eventually(t, 2*ttl, "what nobody pulled goes by itself", func() error {
-				if tags := run(t, shell("bin/dcs inspect --tags --format csv")); strings.Contains(tags, "team/app,1.0,") {
+				if tags := run(t, shell("bin/dcs inspect --tags --format csv")); strings.Contains(tags,
+					"team/app,1.0,") {
 					return fmt.Errorf("it is still there:\n%s", tags)
 				}
 				return nil

@@ -19,12 +19,14 @@ func TestInspectReadsAReadOnlyDirectory(t *testing.T) {
 	dir, view := t.TempDir(), t.TempDir()
 	port := freePort(t)
 	addr := "127.0.0.1:" + port
-	server := startServer(t, addr, 10*time.Second, exec.Command(dcsBin, "serve", "--storage.directory", dir, "--auth.enabled=false", "--server.address", "127.0.0.1", "--server.port", port))
+	server := startServer(t, addr, 10*time.Second, exec.Command(dcsBin, "serve", "--storage.directory", dir,
+		"--auth.enabled=false", "--server.address", "127.0.0.1", "--server.port", port))
 	pushImage(t, addr+"/app:v1", newImage(t, 1<<16))
 	readOnly(t, dir, view)
 	inspect := func(when string) string {
 		t.Helper()
-		out, err := exec.Command(dcsBin, "inspect", "--images", "--format", "csv", "--storage.directory", view).CombinedOutput()
+		out, err := exec.Command(dcsBin, "inspect", "--images", "--format", "csv", "--storage.directory",
+			view).CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "\napp,v1,sha256:") {
 			t.Fatalf("%s: %v\n%s", when, err, out)
 		}
@@ -36,7 +38,8 @@ func TestInspectReadsAReadOnlyDirectory(t *testing.T) {
 	if fi, err := os.Stat(index + "-wal"); err != nil || fi.Size() == 0 {
 		t.Fatalf("a killed server leaves a WAL: %v", err)
 	}
-	for _, tt := range []struct{ when, without string }{{"after kill -9", ""}, {"without the shared memory file", index + "-shm"}} {
+	for _, tt := range []struct{ when, without string }{{"after kill -9", ""},
+		{"without the shared memory file", index + "-shm"}} {
 		if tt.without != "" {
 			if err := os.Remove(tt.without); err != nil {
 				t.Fatal(err)

@@ -108,7 +108,8 @@ func inspectLists(t *testing.T, dir string, stored map[string]v1.Hash) error {
 		want[ref] = dgst.String()
 	}
 	if !maps.Equal(digests, want) {
-		return fmt.Errorf("dcs inspect lists %v, want %v", slices.Sorted(maps.Keys(digests)), slices.Sorted(maps.Keys(want)))
+		return fmt.Errorf("dcs inspect lists %v, want %v", slices.Sorted(maps.Keys(digests)),
+			slices.Sorted(maps.Keys(want)))
 	}
 	return nil
 }

@@ -250,7 +250,8 @@ func wantFreed(t *testing.T, dir string, before, freed int64, within time.Durati
 	t.Helper()
 	eventually(t, within, "free disk space", func() error {
 		if after := du(t, dir); after > before-freed+indexSlack {
-			return fmt.Errorf("du of the data directory: %d before, %d after, although %d bytes were to go", before, after, freed)
+			return fmt.Errorf("du of the data directory: %d before, %d after, although %d bytes were to go", before,
+				after, freed)
 		}
 		return nil
 	})

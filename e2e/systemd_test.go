@@ -43,11 +43,13 @@ func installed(t *testing.T) (root string) {
 			t.Fatal(err)
 		}
 	}
-	if err := syscall.Mount("overlay", root, "overlay", 0, "lowerdir=/,upperdir="+dir+"/upper,workdir="+dir+"/work"); err != nil {
+	if err := syscall.Mount("overlay", root, "overlay", 0,
+		"lowerdir=/,upperdir="+dir+"/upper,workdir="+dir+"/work"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(root, syscall.MNT_DETACH) })
-	for _, d := range []string{"usr/local/bin", "etc/systemd/system", "var/cache"} { // this machine's own units are none of ours
+	// this machine's own units are none of ours
+	for _, d := range []string{"usr/local/bin", "etc/systemd/system", "var/cache"} {
 		if err := os.RemoveAll(filepath.Join(root, d)); err != nil {
 			t.Fatal(err)
 		}
@@ -83,17 +85,21 @@ func TestSystemdUnitsAreSound(t *testing.T) {
 		if !strings.HasSuffix(unit, ".service") {
 			continue
 		}
-		said, code := analyze("security", "--no-pager", "--offline=true", "--threshold="+strconv.Itoa(exposure), "/etc/systemd/system/"+unit)
+		said, code := analyze("security", "--no-pager", "--offline=true", "--threshold="+strconv.Itoa(exposure),
+			"/etc/systemd/system/"+unit)
 		if code != 0 {
 			t.Errorf("systemd-analyze security %s: more than %d.%d\n%s", unit, exposure/10, exposure%10, said)
 		}
 	}
 	// Both tools do see what is wrong.
-	writeFile(t, filepath.Join(root, "etc/systemd/system/bad.service"), "[Service]\nExecStart=/nowhere/dcs serve\nProtectSistem=strict\n")
-	if said, _ := analyze("verify", "/etc/systemd/system/bad.service"); !strings.Contains(said, "ProtectSistem") || !strings.Contains(said, "/nowhere/dcs") {
+	writeFile(t, filepath.Join(root, "etc/systemd/system/bad.service"),
+		"[Service]\nExecStart=/nowhere/dcs serve\nProtectSistem=strict\n")
+	if said, _ := analyze("verify", "/etc/systemd/system/bad.service"); !strings.Contains(said, "ProtectSistem") ||
+		!strings.Contains(said, "/nowhere/dcs") {
 		t.Errorf("systemd-analyze verify takes anything: %q", said)
 	}
-	if _, code := analyze("security", "--no-pager", "--offline=true", "--threshold=20", "/etc/systemd/system/bad.service"); code == 0 {
+	if _, code := analyze("security", "--no-pager", "--offline=true", "--threshold=20",
+		"/etc/systemd/system/bad.service"); code == 0 {
 		t.Error("systemd-analyze security takes anything")
 	}
 }
@@ -182,7 +188,8 @@ func (m *machine) unit(name, text string) {
 
 // command is what root types on the machine.
 func (m *machine) command(args ...string) *exec.Cmd {
-	return exec.Command("nsenter", append([]string{"--target", strconv.Itoa(m.pid), "--all", "--root", "--wd"}, args...)...)
+	return exec.Command("nsenter", append([]string{"--target", strconv.Itoa(m.pid), "--all", "--root", "--wd"},
+		args...)...)
 }
 
 func (m *machine) run(args ...string) string {
@@ -266,12 +273,14 @@ func TestSystemd(t *testing.T) {
 	m.owned()
 
 	// Settings are for both: the server leaves it to the other unit, which knows the ttl too.
-	writeFile(t, filepath.Join(m.root, "etc/default/dcs"), "DCS_CACHE_TTL=2s\nDCS_CACHE_GRACE=1s\nDCS_CACHE_CLEANUP_INTERVAL=0\n")
+	writeFile(t, filepath.Join(m.root, "etc/default/dcs"),
+		"DCS_CACHE_TTL=2s\nDCS_CACHE_GRACE=1s\nDCS_CACHE_CLEANUP_INTERVAL=0\n")
 	m.run("systemctl", "start", "dcs")
 	blobs := blobsOf(t, m.data(), image)
 	eventually(t, 30*time.Second, "end of the image", func() error {
 		m.run("systemctl", "start", "dcs-gc")
-		_, _, _ = try(t, m.command("systemctl", "reset-failed", "dcs-gc")) // more than five starts in ten seconds are refused
+		// more than five starts in ten seconds are refused
+		_, _, _ = try(t, m.command("systemctl", "reset-failed", "dcs-gc"))
 		return stillThere(blobs)
 	})
 	m.owned()
@@ -358,7 +367,8 @@ func TestSystemdOverrides(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := boot(t)
 			dir := prepare(m)
-			run(t, withStdin("s3cret\n", m.command("dcs", "users", "add", "ci", "--password-stdin", "--storage.directory", dir)))
+			run(t, withStdin("s3cret\n", m.command("dcs", "users", "add", "ci", "--password-stdin",
+				"--storage.directory", dir)))
 			m.run("systemctl", "daemon-reload")
 			m.run("systemctl", "start", "dcs")
 			image := pushImage(t, onMachine+"/app:v1", newImage(t, 1<<10), as("ci", "s3cret"))
@@ -414,7 +424,8 @@ func (m *machine) confined(unit string) {
 		name, value, _ := strings.Cut(line, ":")
 		fields[name] = strings.Join(strings.Fields(value), " ")
 	}
-	for name, want := range map[string]string{"NoNewPrivs": "1", "Seccomp": "2", "CapBnd": "0000000000000000", "CapEff": "0000000000000000"} {
+	for name, want := range map[string]string{"NoNewPrivs": "1", "Seccomp": "2", "CapBnd": "0000000000000000",
+		"CapEff": "0000000000000000"} {
 		if fields[name] != want {
 			m.t.Errorf("%s of the service is %q, want %q", name, fields[name], want)
 		}

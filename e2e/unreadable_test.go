@@ -17,8 +17,8 @@ import (
 )
 
 // TestADirectoryThatCannotBeReadHoldsUpNothingElse starts a server without an index on a tree of which it may not read
-// some directories. Lists, deletes and the expiry of everything else work, no blob goes, and whoever asks is told what to
-// look at. Once it may, all is as it should be within the minute, without a restart.
+// some directories. Lists, deletes and the expiry of everything else work, no blob goes, and whoever asks is told what
+// to look at. Once it may, all is as it should be within the minute, without a restart.
 func TestADirectoryThatCannotBeReadHoldsUpNothingElse(t *testing.T) {
 	const uid = 65532
 	home, dir := tempDir(t), tempDir(t)
@@ -52,13 +52,16 @@ func TestADirectoryThatCannotBeReadHoldsUpNothingElse(t *testing.T) {
 
 	addr, server = begin("--cache.ttl", "4s", "--cache.cleanup_interval", "500ms")
 	eventually(t, 10*time.Second, "the log to name the directory", func() error {
-		if log := server.output.String(); !strings.Contains(log, layers) || !strings.Contains(log, "index matches the disk") {
+		if log := server.output.String(); !strings.Contains(log, layers) ||
+			!strings.Contains(log, "index matches the disk") {
 			return fmt.Errorf("it says\n%s", log)
 		}
 		return nil
 	})
-	if resp, err := http.Get("http://" + addr + "/v2/team/blind/tags/list"); err != nil || resp.Body.Close() != nil || resp.StatusCode < 500 {
-		t.Errorf("a list of tags that cannot be read: %v, %v; want a 5xx, and nothing that is short", resp.StatusCode, err)
+	if resp, err := http.Get("http://" + addr + "/v2/team/blind/tags/list"); err != nil || resp.Body.Close() != nil ||
+		resp.StatusCode < 500 {
+		t.Errorf("a list of tags that cannot be read: %v, %v; want a 5xx, and nothing that is short", resp.StatusCode,
+			err)
 	}
 	for path, want := range map[string]string{"/v2/_catalog": "open", "/v2/team/hidden/tags/list": "v1"} {
 		resp, err := http.Get("http://" + addr + path)
@@ -90,7 +93,8 @@ func TestADirectoryThatCannotBeReadHoldsUpNothingElse(t *testing.T) {
 	if err == nil || !strings.Contains(string(out), "repository team/") || !strings.Contains(string(out), "hint: ") {
 		t.Errorf("dcs gc: %v\n%s", err, out)
 	}
-	if out, err := dcs(uid, "inspect", "--check").CombinedOutput(); err == nil || !strings.Contains(string(out), "unreadable: ") {
+	if out, err := dcs(uid, "inspect", "--check").CombinedOutput(); err == nil ||
+		!strings.Contains(string(out), "unreadable: ") {
 		t.Errorf("dcs inspect --check: %v\n%s", err, out)
 	}
 

@@ -20,7 +20,8 @@ func TestTheUsersFileIsApachesToo(t *testing.T) {
 	file := writeFile(t, filepath.Join(dir, "htpasswd"), "# of the team\n\n")
 	add := func(name, password string) {
 		t.Helper()
-		run(t, withStdin(password+"\n", exec.Command(dcsBin, "users", "add", name, "--password-stdin", "--auth.htpasswd", file)))
+		run(t, withStdin(password+"\n", exec.Command(dcsBin, "users", "add", name, "--password-stdin",
+			"--auth.htpasswd", file)))
 	}
 	add("by-dcs", "one")
 	run(t, exec.Command("htpasswd", "-B", "-b", file, "by-apache", "two"))
@@ -36,7 +37,8 @@ func TestTheUsersFileIsApachesToo(t *testing.T) {
 			t.Errorf("htpasswd takes a wrong password of %s", name)
 		}
 	}
-	if got := run(t, exec.Command(dcsBin, "users", "list", "--auth.htpasswd", file)); got != "by-dcs\nby-apache\nlast\n" {
+	if got := run(t, exec.Command(dcsBin, "users", "list", "--auth.htpasswd",
+		file)); got != "by-dcs\nby-apache\nlast\n" {
 		t.Errorf("dcs lists %q", got)
 	}
 	if text, err := os.ReadFile(file); err != nil || !strings.HasPrefix(string(text), "# of the team\n\nby-dcs:") {
@@ -52,7 +54,8 @@ auth: {htpasswd: {realm: stock, path: %s}}
 `, filepath.Join(dir, "stock"), stock, file))
 	startServer(t, stock, 10*time.Second, exec.Command(stockRegistryBin, "serve", config))
 	own := "127.0.0.1:" + freePort(t)
-	startServer(t, own, 10*time.Second, exec.Command(dcsBin, "serve", "--storage.directory", filepath.Join(dir, "dcs"), "--auth.htpasswd", file,
+	startServer(t, own, 10*time.Second, exec.Command(dcsBin, "serve", "--storage.directory", filepath.Join(dir, "dcs"),
+		"--auth.htpasswd", file,
 		"--server.address", "127.0.0.1", "--server.port", own[strings.LastIndex(own, ":")+1:], "--debug.address", ""))
 	for _, addr := range []string{stock, own} {
 		for name, password := range users {

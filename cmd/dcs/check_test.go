@@ -72,7 +72,8 @@ func layersOf(t *testing.T, img v1.Image) (all []digest.Digest) {
 // problems is what dcs inspect --check says, as "problem object", in order.
 func (w wreck) problems(args ...string) []string {
 	w.Helper()
-	code, stdout, stderr := dcs(w.T, append([]string{"inspect", "--storage.directory", w.dir, "--check", "--format", "json"}, args...)...)
+	code, stdout, stderr := dcs(w.T, append([]string{"inspect", "--storage.directory", w.dir, "--check", "--format",
+		"json"}, args...)...)
 	var out struct {
 		Checked  map[string]any
 		Problems []struct{ Problem, Object, Detail string }
@@ -123,7 +124,8 @@ func TestCheckFindsAndRepairMends(t *testing.T) {
 	w := wreck{t, s.dir}
 	s.push("good:v1")
 	s.push("good:v2")
-	rotten, hollow, flipped := layersOf(t, s.push("rotten:v1")), layersOf(t, s.push("hollow:v1")), layersOf(t, s.push("flipped:v1"))
+	rotten, hollow, flipped := layersOf(t, s.push("rotten:v1")), layersOf(t, s.push("hollow:v1")), layersOf(t,
+		s.push("flipped:v1"))
 	s.push("bad/tag:v1")
 	relinked := layersOf(t, s.push("relinked:v1"))
 	torn := layersOf(t, s.push("torn:v1"))
@@ -137,7 +139,8 @@ func TestCheckFindsAndRepairMends(t *testing.T) {
 	w.remove(w.blob(hollow[0]))
 	w.write(w.file(layout.Path{Kind: layout.TagLink, Repository: "bad/tag", Tag: "v2"}), hexOf('7').String())
 	w.write(w.file(layout.Path{Kind: layout.LayerLink, Repository: "good", Digest: hexOf('8')}), hexOf('8').String())
-	w.write(w.file(layout.Path{Kind: layout.LayerLink, Repository: "relinked", Digest: relinked[0]}), hexOf('9').String())
+	w.write(w.file(layout.Path{Kind: layout.LayerLink, Repository: "relinked", Digest: relinked[0]}),
+		hexOf('9').String())
 	orphan := digest.FromString("nobody knows me")
 	w.write(w.blob(orphan), "nobody knows me")
 	unknown := filepath.Join("docker/registry/v2/repositories/good/_manifests/.DS_Store")
@@ -150,7 +153,8 @@ func TestCheckFindsAndRepairMends(t *testing.T) {
 	at := func(flaw, repo string, d digest.Digest) string { return fmt.Sprintf("%s %s@%s", flaw, repo, d) }
 	shallow := []string{
 		at("dangling link", "good", hexOf('8')), at("orphan file", "good", hexOf('8')),
-		at("dangling link", "hollow", hollow[0]), at("missing blob", "hollow", hollow[3]), "stale row " + hollow[0].String(),
+		at("dangling link", "hollow", hollow[0]), at("missing blob", "hollow", hollow[3]), "stale row " +
+			hollow[0].String(),
 		at("dangling link", "relinked", relinked[0]),
 		"wrong digest " + rotten[0].String(), at("missing blob", "rotten", rotten[3]),
 		"tag to nowhere bad/tag:v2", "orphan file bad/tag:v2",
@@ -299,13 +303,15 @@ func TestARepairKeepsWhatSomebodyCanPull(t *testing.T) {
 		w.remove(w.blob(d))
 		w.remove(link("lost", d))
 	}
-	if found := w.problems(); !slices.Contains(found, "partial index sparse@"+sparse.String()) || slices.Contains(found, "missing blob sparse@"+sparse.String()) {
+	if found := w.problems(); !slices.Contains(found, "partial index sparse@"+sparse.String()) ||
+		slices.Contains(found, "missing blob sparse@"+sparse.String()) {
 		t.Errorf("problems: %v", found)
 	}
 	if code, stdout := w.repair(); code != 3 || !strings.Contains(stdout, "other parts of it can be pulled") {
 		t.Errorf("repair: exit %d\n%s", code, stdout)
 	}
-	want := []string{"partial index hollow@" + hollow.String(), "partial index nested@" + digestOfIndex(t, outer).String(), "partial index sparse@" + sparse.String()}
+	want := []string{"partial index hollow@" + hollow.String(), "partial index nested@" +
+		digestOfIndex(t, outer).String(), "partial index sparse@" + sparse.String()}
 	if got := w.problems("--deep"); !slices.Equal(got, want) {
 		t.Errorf("left are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
@@ -314,12 +320,14 @@ func TestARepairKeepsWhatSomebodyCanPull(t *testing.T) {
 			t.Errorf("%s can be pulled in part, and is gone", ref)
 		}
 	}
-	for _, ref := range []string{"sparse@" + sparseParts[0].String(), "hollow@" + hollowParts[0].String(), "nested@" + childrenOf(t, outer)[0].String()} {
+	for _, ref := range []string{"sparse@" + sparseParts[0].String(), "hollow@" + hollowParts[0].String(),
+		"nested@" + childrenOf(t, outer)[0].String()} {
 		if err := s.pull(ref); err != nil {
 			t.Errorf("%s is whole: %v", ref, err)
 		}
 	}
-	for _, ref := range []string{"hollow@" + hollowParts[1].String(), "hollow:part", "nested@" + digestOfIndex(t, inner).String(), "lost:v1"} {
+	for _, ref := range []string{"hollow@" + hollowParts[1].String(), "hollow:part",
+		"nested@" + digestOfIndex(t, inner).String(), "lost:v1"} {
 		if !s.gone(ref) {
 			t.Errorf("nobody can pull %s, and it is not gone", ref)
 		}
@@ -343,7 +351,8 @@ func TestACheckSaysWhyItDidNotLookIntoTheIndex(t *testing.T) {
 		t.Fatalf("exit %d", code)
 	}
 	stdout, stderr := bounded(t, "inspect", "--check", "--storage.directory", s.dir)
-	if !strings.Contains(stderr, "no server runs") || strings.Contains(stderr, "being rebuilt") || !strings.HasPrefix(stdout, "no problems in 1 tag") {
+	if !strings.Contains(stderr, "no server runs") || strings.Contains(stderr, "being rebuilt") ||
+		!strings.HasPrefix(stdout, "no problems in 1 tag") {
 		t.Errorf("without one: %q, %q", stdout, stderr)
 	}
 }
@@ -352,7 +361,8 @@ func TestACheckSaysWhyItDidNotLookIntoTheIndex(t *testing.T) {
 func TestTheHelpNamesEveryFlaw(t *testing.T) {
 	_, help, _ := dcs(t, "inspect", "--help")
 	text := strings.Join(strings.Fields(help), " ")
-	for _, f := range []fsck.Flaw{fsck.Unreadable, fsck.WrongDigest, fsck.Missing, fsck.WrongSize, fsck.Partial, fsck.Unparsable,
+	for _, f := range []fsck.Flaw{fsck.Unreadable, fsck.WrongDigest, fsck.Missing, fsck.WrongSize, fsck.Partial,
+		fsck.Unparsable,
 		fsck.Dangling, fsck.Nowhere, fsck.Stale, fsck.Orphan, fsck.Refused, fsck.Unknown} {
 		if !strings.Contains(text, string(f)) {
 			t.Errorf("%q is not in the help of dcs inspect --check", f)

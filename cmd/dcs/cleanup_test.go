@@ -77,16 +77,19 @@ func TestNobodyWaitsForWhatTakesAnHour(t *testing.T) {
 	stock.push("old", "v1", 1000*time.Hour)
 	s := startServer(t, dir, "--cache.adopt_age", "mtime")
 	s.await(func() bool {
-		return strings.Contains(s.log.String(), "existing images were imported with their file dates; nothing is removed for the next 1h1m")
+		return strings.Contains(s.log.String(),
+			"existing images were imported with their file dates; nothing is removed for the next 1h1m")
 	}, "the server says so")
 	soonest := time.Now().Add(time.Hour)
 	for _, flag := range []string{"--dry-run", "--dry-run=false"} {
 		h := heldBy(t, "--storage.directory", dir, flag)
-		if h.HeldBy != "file_dates" || h.NothingBefore == nil || h.NothingBefore.Before(soonest) || h.Removed.Tags != 0 || h.Remaining.Tags != 1 {
+		if h.HeldBy != "file_dates" || h.NothingBefore == nil || h.NothingBefore.Before(soonest) ||
+			h.Removed.Tags != 0 || h.Remaining.Tags != 1 {
 			t.Errorf("%s: %+v", flag, h)
 		}
 	}
-	if _, stderr := bounded(t, "gc", "--storage.directory", dir, "--dry-run"); !strings.Contains(stderr, "nothing can be removed before ") {
+	if _, stderr := bounded(t, "gc", "--storage.directory", dir, "--dry-run"); !strings.Contains(stderr,
+		"nothing can be removed before ") {
 		t.Errorf("a dry run in a pipe says %q", stderr)
 	}
 	if stdout, stderr := bounded(t, "gc", "--storage.directory", dir); stdout+stderr != "" {
@@ -98,7 +101,8 @@ func TestNobodyWaitsForWhatTakesAnHour(t *testing.T) {
 			ExpiresAt time.Time `json:"expires_at"`
 		}
 	}
-	if err := json.Unmarshal([]byte(stdout), &list); err != nil || len(list.Images) != 1 || list.Images[0].ExpiresAt.Before(soonest) {
+	if err := json.Unmarshal([]byte(stdout), &list); err != nil || len(list.Images) != 1 ||
+		list.Images[0].ExpiresAt.Before(soonest) {
 		t.Errorf("inspect: %v, %s; nothing expires before %v", err, stdout, soonest)
 	}
 	s.stop(syscall.SIGKILL) // whoever comes next knows of it
@@ -130,17 +134,21 @@ func TestADryRunSaysThatTheServerStillScansTheDisk(t *testing.T) {
 	if err := lock.Announce(tree.Holder{PID: os.Getpid(), Index: ix.ID()}); err != nil {
 		t.Fatal(err)
 	}
-	if h := heldBy(t, "--storage.directory", s.dir, "--dry-run"); h.HeldBy != "scan" || h.NothingBefore != nil || h.Remaining.Tags != 1 {
+	if h := heldBy(t, "--storage.directory", s.dir, "--dry-run"); h.HeldBy != "scan" || h.NothingBefore != nil ||
+		h.Remaining.Tags != 1 {
 		t.Errorf("while the server scans: %+v", h)
 	}
 	for _, kind := range []string{"--images", "--tags", "--histogram", "--images=false"} {
-		if stdout, _ := bounded(t, "inspect", kind, "--storage.directory", s.dir); !strings.HasPrefix(stdout, "the index is being rebuilt from disk") {
+		if stdout, _ := bounded(t, "inspect", kind, "--storage.directory", s.dir); !strings.HasPrefix(stdout,
+			"the index is being rebuilt from disk") {
 			t.Errorf("inspect %s begins with %.60q", kind, stdout)
 		}
-		if stdout, _ := bounded(t, "inspect", kind, "--storage.directory", s.dir, "--format", "json"); !strings.Contains(stdout, `"complete":false}`) {
+		if stdout, _ := bounded(t, "inspect", kind, "--storage.directory", s.dir, "--format",
+			"json"); !strings.Contains(stdout, `"complete":false}`) {
 			t.Errorf("inspect %s: %s", kind, stdout)
 		}
-		if _, stderr := bounded(t, "inspect", kind, "--storage.directory", s.dir, "--format", "csv"); !strings.Contains(stderr, "incomplete") {
+		if _, stderr := bounded(t, "inspect", kind, "--storage.directory", s.dir, "--format",
+			"csv"); !strings.Contains(stderr, "incomplete") {
 			t.Errorf("inspect %s as csv says %q", kind, stderr)
 		}
 	}
@@ -150,7 +158,8 @@ func TestADryRunSaysThatTheServerStillScansTheDisk(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(15 * time.Second); !strings.Contains(errs.String(), "waiting for the server to finish scanning the disk"); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(15 * time.Second); !strings.Contains(errs.String(),
+		"waiting for the server to finish scanning the disk"); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("a run says %q", &errs)
 		}
@@ -169,7 +178,8 @@ func TestADryRunSaysThatTheServerStillScansTheDisk(t *testing.T) {
 
 func TestTheLogSaysWhatWasRemovedAndByWhom(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, t.TempDir(), "--log.format", "json", "--cache.ttl", "2s", "--cache.grace", "1s", "--cache.cleanup_interval", "300ms",
+	s := startServer(t, t.TempDir(), "--log.format", "json", "--cache.ttl", "2s", "--cache.grace", "1s",
+		"--cache.cleanup_interval", "300ms",
 		"--auth.enabled=false")
 	s.push("idle:v1")
 	img := s.push("deleted:v1")
@@ -201,7 +211,8 @@ func TestTheLogSaysWhatWasRemovedAndByWhom(t *testing.T) {
 	}
 	line(`"msg":"a client deleted a tag"`, `"repository":"deleted"`, `"tag":"v2"`, `"user":""`)
 	line(`"msg":"a client deleted a manifest"`, `"repository":"deleted"`, `"tags":"v1"`, `"digest":"`+d.String()+`"`)
-	line(`"msg":"removed image"`, `"repository":"idle"`, `"tag":"v1"`, `"digest":"sha256:`, `"last_access":"20`, `"reason":"ttl"`, `"bytes":`)
+	line(`"msg":"removed image"`, `"repository":"idle"`, `"tag":"v1"`, `"digest":"sha256:`, `"last_access":"20`,
+		`"reason":"ttl"`, `"bytes":`)
 	line(`"msg":"clean-up done: removed `, `"images":`, `"tags":`, `"blobs":`, `"bytes":`, `"duration_ms":`)
 }
 
@@ -212,7 +223,8 @@ func TestAShortTTLIsNotIgnoredInSilence(t *testing.T) {
 	s.await(func() bool { return strings.Contains(s.log.String(), "level=warning msg=\""+warning) }, "the server warns")
 	s.push("app:v1")
 	for _, flag := range []string{"--dry-run", "--dry-run=false"} {
-		if _, stderr := bounded(t, "gc", "--storage.directory", s.dir, "--ttl", "1s", flag); !strings.Contains(stderr, "ttl 1s has no effect below the grace of 1h") {
+		if _, stderr := bounded(t, "gc", "--storage.directory", s.dir, "--ttl", "1s", flag); !strings.Contains(stderr,
+			"ttl 1s has no effect below the grace of 1h") {
 			t.Errorf("gc %s says %q", flag, stderr)
 		}
 	}

@@ -12,7 +12,8 @@ import (
 )
 
 // A run that removes much does not push its totals off the screen: people see the images that were not used for the
-// longest, and below them how many more there are, and the totals. What reads the output gets all, or as many as it says.
+// longest, and below them how many more there are, and the totals. What reads the output gets all, or as many as it
+// says.
 func TestARunThatRemovesMuchDoesNotFloodTheScreen(t *testing.T) {
 	t.Parallel()
 	_, flags := staleStore(t)
@@ -33,14 +34,17 @@ func TestARunThatRemovesMuchDoesNotFloodTheScreen(t *testing.T) {
 		if rows(text) != tt.want || strings.Contains(text, more) != (tt.want < staleImages) {
 			t.Errorf("%q: %d rows\n%s", tt.args, rows(text), text)
 		}
-		if last := lines[len(lines)-3:]; !strings.HasPrefix(last[0], "would remove 200 images") || last[1] != "ttl 1d, grace 1ms" {
+		if last := lines[len(lines)-3:]; !strings.HasPrefix(last[0], "would remove 200 images") ||
+			last[1] != "ttl 1d, grace 1ms" {
 			t.Errorf("%q ends with %q", tt.args, last)
 		}
 	}
 
-	for args, want := range map[string]int{"": staleImages, "--limit 0": staleImages, "--limit 3": 3, "--limit 9999": staleImages} {
+	for args, want := range map[string]int{"": staleImages, "--limit 0": staleImages, "--limit 3": 3,
+		"--limit 9999": staleImages} {
 		code, out, _ := dcs(t, append(flags, strings.Fields(args)...)...)
-		if code != 0 || rows(out) != want || !strings.Contains(out, "would remove 200 images") || strings.Contains(out, "more (use") != (want == 3) {
+		if code != 0 || rows(out) != want || !strings.Contains(out, "would remove 200 images") ||
+			strings.Contains(out, "more (use") != (want == 3) {
 			t.Errorf("piped, %s: exit %d, %d rows", args, code, rows(out))
 		}
 		code, out, _ = dcs(t, append(flags, strings.Fields(args+" --format json")...)...)
@@ -48,7 +52,8 @@ func TestARunThatRemovesMuchDoesNotFloodTheScreen(t *testing.T) {
 			Images  []any
 			Removed struct{ Tags int }
 		}
-		if err := json.Unmarshal([]byte(out), &rep); err != nil || code != 0 || len(rep.Images) != want || rep.Removed.Tags != staleImages {
+		if err := json.Unmarshal([]byte(out), &rep); err != nil || code != 0 || len(rep.Images) != want ||
+			rep.Removed.Tags != staleImages {
 			t.Errorf("JSON, %s: exit %d, %d images, %v", args, code, len(rep.Images), err)
 		}
 	}
@@ -57,10 +62,12 @@ func TestARunThatRemovesMuchDoesNotFloodTheScreen(t *testing.T) {
 			t.Errorf("%s: exit %d, %q, %q", args, code, out, errs)
 		}
 	}
-	if code, out, errs := dcs(t, "gc", "--quiet", "--storage.directory", t.TempDir()); code != 1 || out != "" || !strings.HasPrefix(errs, "dcs: error: ") {
+	if code, out, errs := dcs(t, "gc", "--quiet", "--storage.directory", t.TempDir()); code != 1 || out != "" ||
+		!strings.HasPrefix(errs, "dcs: error: ") {
 		t.Errorf("quiet where there is no store: exit %d, %q, %q", code, out, errs)
 	}
-	if code, _, errs := dcs(t, append(flags, "--limit", "-1")...); code != 2 || !strings.Contains(errs, "--limit -1 is negative") {
+	if code, _, errs := dcs(t, append(flags, "--limit", "-1")...); code != 2 ||
+		!strings.Contains(errs, "--limit -1 is negative") {
 		t.Errorf("exit %d, %q", code, errs)
 	}
 }
@@ -76,7 +83,8 @@ func TestWhatACheckFindsIsNotTornByItsBar(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, args := range [][]string{{"inspect", "--check"}, {"gc", "--repair", "--dry-run", "--limit", "0", "--ttl", "0", "--grace", "1h"}} {
+	for _, args := range [][]string{{"inspect", "--check"}, {"gc", "--repair", "--dry-run", "--limit", "0", "--ttl",
+		"0", "--grace", "1h"}} {
 		s := onFrozenScreen(t, 200, nil, append(args, "--storage.directory", dir, "--log.level", "error")...)
 		time.Sleep(time.Second) // whoever waits that long wants to see something
 		s.thaw()
@@ -87,7 +95,8 @@ func TestWhatACheckFindsIsNotTornByItsBar(t *testing.T) {
 			switch {
 			case problem.MatchString(line):
 				found++
-			case line != "" && !strings.HasPrefix(line, "dcs: ") && !strings.HasPrefix(line, "would remove") && line != "ttl 0, grace 1h":
+			case line != "" && !strings.HasPrefix(line, "dcs: ") && !strings.HasPrefix(line, "would remove") &&
+				line != "ttl 0, grace 1h":
 				t.Errorf("%q: %q", args, line)
 			}
 		}

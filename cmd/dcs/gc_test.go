@@ -101,16 +101,17 @@ func staleStore(t *testing.T) (dir string, flags []string) {
 func blobFiles(t *testing.T, dir string) map[string]int64 {
 	t.Helper()
 	files := map[string]int64{}
-	err := filepath.WalkDir(filepath.Join(dir, "docker/registry/v2/blobs"), func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
+	err := filepath.WalkDir(filepath.Join(dir, "docker/registry/v2/blobs"),
+		func(path string, e fs.DirEntry, err error) error {
+			if err != nil || e.IsDir() {
+				return err
+			}
+			fi, err := e.Info()
+			if err == nil {
+				files[path] = fi.Size()
+			}
 			return err
-		}
-		fi, err := e.Info()
-		if err == nil {
-			files[path] = fi.Size()
-		}
-		return err
-	})
+		})
 	if err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)
 	}
@@ -143,7 +144,8 @@ func TestFreedIsTheBytesOfTheFilesThatWent(t *testing.T) {
 	s := startServer(t, t.TempDir(), "--cache.cleanup_interval", "0", "--cache.grace", "1s", "--cache.ttl", "5s")
 	shared, own := s.layer(300_000), s.layer(200_000)
 	for ref, layers := range map[string][]v1.Layer{
-		"app:v1": {shared, s.layer(100_000)}, "app:v2": {shared, s.layer(100_000)}, "other:v1": {shared, own}, "kept:v1": {own, s.layer(50_000)},
+		"app:v1": {shared, s.layer(100_000)}, "app:v2": {shared, s.layer(100_000)}, "other:v1": {shared,
+			own}, "kept:v1": {own, s.layer(50_000)},
 	} {
 		s.pushLayers(ref, layers...)
 	}
@@ -157,7 +159,8 @@ func TestFreedIsTheBytesOfTheFilesThatWent(t *testing.T) {
 			}
 		}
 	})
-	s.await(func() bool { return gcJSON(t, "--storage.directory", s.dir, "--dry-run").Removed.Blobs == 9 }, "the images expire")
+	s.await(func() bool { return gcJSON(t, "--storage.directory", s.dir, "--dry-run").Removed.Blobs == 9 },
+		"the images expire")
 	rep := gcJSON(t, "--storage.directory", s.dir)
 	stop()
 	using.Wait()
@@ -171,14 +174,16 @@ func TestFreedIsTheBytesOfTheFilesThatWent(t *testing.T) {
 	}
 	// Three manifests, three configs, the shared layer once, and a layer of each version of app.
 	if rep.FreedBytes != gone || rep.Removed.Blobs != files || files != 9 || gone < 500_000 || gone > 550_000 {
-		t.Errorf("freed %d bytes in %d blobs; %d bytes in %d files are gone", rep.FreedBytes, rep.Removed.Blobs, gone, files)
+		t.Errorf("freed %d bytes in %d blobs; %d bytes in %d files are gone", rep.FreedBytes, rep.Removed.Blobs, gone,
+			files)
 	}
 	if du := usage(t, s.dir); used-du < rep.FreedBytes {
 		t.Errorf("freed %d bytes; du was %d and is %d", rep.FreedBytes, used, du)
 	}
 	for _, i := range rep.Images {
 		if i.UniqueBytes > 110_000 {
-			t.Errorf("%s:%s had %d bytes for itself; the shared layer is not only its own", i.Repository, i.Tag, i.UniqueBytes)
+			t.Errorf("%s:%s had %d bytes for itself; the shared layer is not only its own", i.Repository, i.Tag,
+				i.UniqueBytes)
 		}
 	}
 	if err := s.pull("kept:v1"); err != nil {
@@ -226,7 +231,8 @@ func TestADryRunPrintsWhatARunDoes(t *testing.T) {
 	if planned != removed || strings.Count(removed, "\nstale/") != staleImages {
 		t.Errorf("planned\n%s\nremoved\n%s", planned, removed)
 	}
-	if !strings.Contains(removed, fmt.Sprintf("\n\nremoved %d images (%d blobs) and freed ", staleImages, 3*staleImages)) {
+	if !strings.Contains(removed, fmt.Sprintf("\n\nremoved %d images (%d blobs) and freed ", staleImages,
+		3*staleImages)) {
 		t.Errorf("removed\n%s", removed)
 	}
 }
@@ -239,7 +245,8 @@ func TestAGCBesideAServerWithAnotherIndex(t *testing.T) {
 	for range 2 { // with an index in its place, and without one
 		for _, flag := range []string{"--dry-run", "--dry-run=false"} {
 			code, stdout, stderr := dcs(t, "gc", "--storage.directory", s.dir, "--format", "json", flag)
-			if code != 4 || stdout != "" || !strings.Contains(stderr, fmt.Sprintf("(pid %d)", os.Getpid())) || !strings.Contains(stderr, "\ndcs: hint: ") {
+			if code != 4 || stdout != "" || !strings.Contains(stderr, fmt.Sprintf("(pid %d)", os.Getpid())) ||
+				!strings.Contains(stderr, "\ndcs: hint: ") {
 				t.Errorf("%s: exit %d, %s%s", flag, code, stdout, stderr)
 			}
 		}

@@ -117,7 +117,8 @@ func TestExamplesParse(t *testing.T) {
 			t.Errorf("%s: no example calls dcs: %q", cmd.CommandPath(), cmd.Example)
 		}
 	}
-	for _, wrong := range []string{"serv", "gc --ttl 3", "gc --tll 3d", "gc now", "users add", "serve --auth.enabled false", "help serv"} {
+	for _, wrong := range []string{"serv", "gc --ttl 3", "gc --tll 3d", "gc now", "users add",
+		"serve --auth.enabled false", "help serv"} {
 		if parse(strings.Fields(wrong)) == nil {
 			t.Errorf("dcs %s: no error", wrong)
 		}

@@ -32,23 +32,30 @@ func TestEveryErrorHasItsHint(t *testing.T) {
 		err  error
 		want string
 	}{
-		{"a low port", listen("server.port", syscall.EACCES), "CAP_NET_BIND_SERVICE may listen on low ports; choose another --server.port"},
-		{"a low port for metrics", listen("debug.address", syscall.EACCES), "low ports; choose another --debug.address"},
-		{"a port in use", listen("server.port", syscall.EADDRINUSE), "stop what listens there, or choose another --server.port"},
-		{"an address of another machine", listen("server.port", syscall.EADDRNOTAVAIL), "choose another --server.port (or --server.address)"},
+		{"a low port", listen("server.port", syscall.EACCES),
+			"CAP_NET_BIND_SERVICE may listen on low ports; choose another --server.port"},
+		{"a low port for metrics", listen("debug.address", syscall.EACCES),
+			"low ports; choose another --debug.address"},
+		{"a port in use", listen("server.port", syscall.EADDRINUSE),
+			"stop what listens there, or choose another --server.port"},
+		{"an address of another machine", listen("server.port", syscall.EADDRNOTAVAIL),
+			"choose another --server.port (or --server.address)"},
 		{"a directory of another user", directory(fs.ErrPermission), "chown -R USER /srv"},
 		{"a directory that is a file", directory(syscall.ENOTDIR), "choose another directory: --storage.directory DIR"},
 		{"a directory in pieces", directory(&tree.FileSystemError{}), "mount one file system"},
 		{"no registry", &tree.NoStoreError{}, "--storage.directory DIR"},
 		{"a directory in use", &locked, "stop that server"},
-		{"a lock that is a hard link", &tree.ElsewhereError{LockedError: locked}, "name /srv/b; or give the copy an index of its own"},
+		{"a lock that is a hard link", &tree.ElsewhereError{LockedError: locked},
+			"name /srv/b; or give the copy an index of its own"},
 		{"a link out of the tree", link, "remove it"},
-		{"users without a password", &serve.NoUsersError{Htpasswd: "/srv/users"}, "dcs users add NAME --auth.htpasswd /srv/users"},
+		{"users without a password", &serve.NoUsersError{Htpasswd: "/srv/users"},
+			"dcs users add NAME --auth.htpasswd /srv/users"},
 		{"a certificate without its key", &serve.CertificateError{Err: fs.ErrNotExist}, "PEM files"},
 		{"a grace too short", &store.GraceError{Owed: 2 * time.Hour}, "at least 2h"},
 		{"another index", &store.WrongIndexError{LockedError: locked}, "try again in a few seconds"},
 		{"a gate that is barred", &store.BarredError{Bar: index.Bar{Hint: "remove the link"}}, "remove the link"},
-		{"a repository that cannot be read", &gc.UnreadError{Repositories: index.Unseen{"a/"}}, "dcs inspect --check names what"},
+		{"a repository that cannot be read", &gc.UnreadError{Repositories: index.Unseen{"a/"}},
+			"dcs inspect --check names what"},
 		{"an image that is unknown", &inspect.NotFoundError{Try: "did you mean a?"}, "did you mean a?"},
 		{"a name that is none", &inspect.ReferenceError{Try: "names are lower case"}, "names are lower case"},
 		{"no room to sort", &inspect.SortError{}, "--limit"},
@@ -57,11 +64,13 @@ func TestEveryErrorHasItsHint(t *testing.T) {
 		{"a file of another user", fs.ErrPermission, "as the user that owns the data directory"},
 		{"an old index", index.ErrOlder, "restart dcs serve"},
 		{"a new index", index.ErrNewer, "a newer one"},
-		{"a command line with a cause", &usageError{&inspect.ReferenceError{Try: "the cause"}, "the line"}, "the cause"},
+		{"a command line with a cause", &usageError{&inspect.ReferenceError{Try: "the cause"}, "the line"},
+			"the cause"},
 		{"a command line", &usageError{errors.New("wrong"), "the line"}, "the line"},
 		{"problems", &problemsError{errors.New("2 problems"), "mend them"}, "mend them"},
 	} {
-		if got := hint(errors.Join(errors.New("another"), fmt.Errorf("start: %w", tt.err))); !strings.Contains(got, tt.want) {
+		if got := hint(errors.Join(errors.New("another"), fmt.Errorf("start: %w", tt.err))); !strings.Contains(got,
+			tt.want) {
 			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
 		}
 	}

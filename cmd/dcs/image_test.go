@@ -29,8 +29,10 @@ func (s *server) platforms(ref, base string) v1.ImageIndex {
 		s.t.Fatal(err)
 	}
 	idx := mutate.AppendManifests(empty.Index,
-		mutate.IndexAddendum{Add: shared, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "amd64"}}},
-		mutate.IndexAddendum{Add: more, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "arm64"}}})
+		mutate.IndexAddendum{Add: shared, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux",
+			Architecture: "amd64"}}},
+		mutate.IndexAddendum{Add: more, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux",
+			Architecture: "arm64"}}})
 	if err := remote.WriteIndex(s.ref(ref), idx); err != nil {
 		s.t.Fatalf("push %s: %v", ref, err)
 	}
@@ -64,20 +66,24 @@ func TestInspectAnImage(t *testing.T) {
 	}
 	check := func(when string) {
 		t.Helper()
-		for _, name := range []string{"team/app:1.0", "team/app@" + dgst.String(), "team/app@" + dgst.String()[:19], "team/app:no-such@" + dgst.String()} {
+		for _, name := range []string{"team/app:1.0", "team/app@" + dgst.String(), "team/app@" + dgst.String()[:19],
+			"team/app:no-such@" + dgst.String()} {
 			code, out, stderr := look(name, "--format", "json")
 			var tree imageTree
 			if err := json.Unmarshal([]byte(out), &tree); code != 0 || err != nil {
 				t.Fatalf("%s, %s: exit %d, %v\n%s", when, name, code, err, stderr)
 			}
-			if tree.Repository != "team/app" || tree.Tag != "1.0" || tree.Digest != dgst.String() || tree.Kind != "index" || len(tree.Children) != 2 {
+			if tree.Repository != "team/app" || tree.Tag != "1.0" || tree.Digest != dgst.String() ||
+				tree.Kind != "index" || len(tree.Children) != 2 {
 				t.Fatalf("%s, %s: %s", when, name, out)
 			}
 			amd, arm := tree.Children[0], tree.Children[1]
-			if amd.Platform != "linux/amd64" || !amd.Shared || fmt.Sprint(amd.SharedWith) != "[team/app:base]" || len(amd.Children) != 3 || amd.Missing {
+			if amd.Platform != "linux/amd64" || !amd.Shared || fmt.Sprint(amd.SharedWith) != "[team/app:base]" ||
+				len(amd.Children) != 3 || amd.Missing {
 				t.Errorf("%s: %+v", when, amd)
 			}
-			if arm.Platform != "linux/arm64" || arm.Shared || len(arm.Children) != 4 || arm.Children[0].Kind != "config" || arm.Children[3].Kind != "layer" {
+			if arm.Platform != "linux/arm64" || arm.Shared || len(arm.Children) != 4 ||
+				arm.Children[0].Kind != "config" || arm.Children[3].Kind != "layer" {
 				t.Errorf("%s: %+v", when, arm)
 			}
 			if tree.UniqueBytes <= 2048 || tree.Size <= tree.UniqueBytes+2*4096 {
@@ -99,9 +105,11 @@ func TestInspectAnImage(t *testing.T) {
 	}{
 		{[]string{"team/app"}, 1, "repository team/app has no tag latest", "it has "},
 		{[]string{"team/ap:1.0"}, 1, "repository team/ap is unknown", "did you mean team/app?"},
-		{[]string{s.host + "/team/app:1.0"}, 1, "is unknown", "repository names carry no host: dcs inspect team/app:1.0"},
+		{[]string{s.host + "/team/app:1.0"}, 1, "is unknown",
+			"repository names carry no host: dcs inspect team/app:1.0"},
 		{[]string{"team/app@" + layer}, 1, "is a layer or a config, not an image", "team/app:"},
-		{[]string{"team/app@sha256:0000000"}, 1, "has no manifest sha256:0000000", "dcs inspect --images --repository team/app"},
+		{[]string{"team/app@sha256:0000000"}, 1, "has no manifest sha256:0000000",
+			"dcs inspect --images --repository team/app"},
 		{[]string{"Team/App"}, 2, "is no name of a repository", "lower case"},
 		{[]string{"team/app@1a2b"}, 2, "is no digest", "NAME@sha256:"},
 		{[]string{"team/app:1.0", "other"}, 2, `unexpected argument "other"`, "one image at a time"},
@@ -112,7 +120,8 @@ func TestInspectAnImage(t *testing.T) {
 	} {
 		code, out, stderr := look(tt.args...)
 		told, hint, _ := strings.Cut(stderr, "dcs: hint: ")
-		if code != tt.code || out != "" || !strings.HasPrefix(told, "dcs: error: ") || !strings.Contains(told, tt.says) || !strings.Contains(hint, tt.hint) {
+		if code != tt.code || out != "" || !strings.HasPrefix(told, "dcs: error: ") ||
+			!strings.Contains(told, tt.says) || !strings.Contains(hint, tt.hint) {
 			t.Errorf("%v: exit %d, printed %q\n%s", tt.args, code, out, stderr)
 		}
 	}
@@ -123,7 +132,8 @@ func TestInspectAnImage(t *testing.T) {
 	}
 	check("without an index")
 	code, out, stderr := look("team/app:1.0")
-	if code != 0 || !strings.HasPrefix(out, "image        team/app:1.0\n") || !strings.Contains(out, "manifest linux/arm64") || strings.Contains(out, "\x1b") {
+	if code != 0 || !strings.HasPrefix(out, "image        team/app:1.0\n") ||
+		!strings.Contains(out, "manifest linux/arm64") || strings.Contains(out, "\x1b") {
 		t.Errorf("exit %d\n%s%s", code, out, stderr)
 	}
 }

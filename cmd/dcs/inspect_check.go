@@ -30,9 +30,10 @@ type checked struct {
 	Indexed   bool  `json:"indexed"` // the index was compared with the disk too
 }
 
-// check finds everything that is wrong with a store, and says how much it looked at. Deep reads every blob too. onSeen is
-// called with how many objects were looked at so far.
-func check(ctx context.Context, opener store.Opener, deep bool, onSeen func(objects int64)) (found []fsck.Problem, seen fsck.Checked, err error) {
+// check finds everything that is wrong with a store, and says how much it looked at. Deep reads every blob too. onSeen
+// is called with how many objects were looked at so far.
+func check(ctx context.Context, opener store.Opener, deep bool, onSeen func(objects int64)) (found []fsck.Problem,
+	seen fsck.Checked, err error) {
 	st, err := opener.Look(ctx)
 	if err != nil {
 		return nil, seen, err
@@ -85,7 +86,8 @@ func writeCheck(to io.Writer, format string, found []fsck.Problem, seen fsck.Che
 
 // clean says how much was looked at without finding a problem.
 func clean(seen fsck.Checked) string {
-	s := fmt.Sprintf("no problems in %s, %s and %s", ui.Count(seen.Tags, "tag"), ui.Count(seen.Manifests, "manifest"), ui.Count(seen.Blobs, "blob"))
+	s := fmt.Sprintf("no problems in %s, %s and %s", ui.Count(seen.Tags, "tag"), ui.Count(seen.Manifests, "manifest"),
+		ui.Count(seen.Blobs, "blob"))
 	if seen.Bytes > 0 {
 		s += fmt.Sprintf("; all digests verified (%s)", ui.Bytes(seen.Bytes))
 	}

@@ -100,9 +100,12 @@ func (l listed) writeJSON(ctx context.Context, to io.Writer) error {
 
 // csvColumns are the keys of JSON.
 var csvColumns = map[inspect.Kind][]string{
-	inspect.Blobs:        {"digest", "size", "kind", "created_at", "last_access", "expires_at", "repositories", "manifests"},
-	inspect.Images:       {"repository", "tag", "digest", "media_type", "size", "unique_bytes", "last_access", "expires_at", "kept_by", "tags"},
-	inspect.Tags:         {"repository", "tag", "digest", "media_type", "size", "unique_bytes", "last_access", "expires_at", "kept_by"},
+	inspect.Blobs: {"digest", "size", "kind", "created_at", "last_access", "expires_at", "repositories",
+		"manifests"},
+	inspect.Images: {"repository", "tag", "digest", "media_type", "size", "unique_bytes", "last_access",
+		"expires_at", "kept_by", "tags"},
+	inspect.Tags: {"repository", "tag", "digest", "media_type", "size", "unique_bytes", "last_access",
+		"expires_at", "kept_by"},
 	inspect.Repositories: {"repository", "images", "size", "unique_bytes", "last_access"},
 }
 
@@ -125,7 +128,8 @@ func (l listed) writeCSV(ctx context.Context, to io.Writer) error {
 func record(row inspect.Row) []string {
 	switch r := row.(type) {
 	case inspect.Blob:
-		return []string{r.Digest.String(), decimal(r.Size), r.Kind, r.CreatedAt.String(), r.LastAccess.String(), r.ExpiresAt.String(),
+		return []string{r.Digest.String(), decimal(r.Size), r.Kind, r.CreatedAt.String(), r.LastAccess.String(),
+			r.ExpiresAt.String(),
 			strings.Join(r.Repositories, " "), strconv.Itoa(r.Manifests)}
 	case inspect.Repository:
 		return []string{r.Repository, decimal(r.Images), decimal(r.Size), decimal(r.UniqueBytes), r.LastAccess.String()}

@@ -26,7 +26,8 @@ var (
 	accessColumn     = ui.Column{Title: "LAST ACCESS"}
 	expiresColumn    = ui.Column{Title: "EXPIRES"}
 
-	tagColumns = []ui.Column{repositoryColumn, {Title: "TAG", Flexible: true, Min: 8, Cut: ui.CutList}, digestColumn, sizeColumn, freesColumn,
+	tagColumns = []ui.Column{repositoryColumn, {Title: "TAG", Flexible: true, Min: 8, Cut: ui.CutList}, digestColumn,
+		sizeColumn, freesColumn,
 		accessColumn, expiresColumn}
 )
 
@@ -34,7 +35,8 @@ var (
 var tableColumns = map[inspect.Kind][]ui.Column{
 	inspect.Blobs: {digestColumn, {Title: "KIND"}, sizeColumn, accessColumn, expiresColumn,
 		{Title: "USED BY", Flexible: true, Min: 10, Cut: ui.CutList}},
-	inspect.Images:       append(tagColumns[:len(tagColumns):len(tagColumns)], ui.Column{Title: "REASON", Drop: 2, First: true}),
+	inspect.Images: append(tagColumns[:len(tagColumns):len(tagColumns)],
+		ui.Column{Title: "REASON", Drop: 2, First: true}),
 	inspect.Tags:         tagColumns,
 	inspect.Repositories: {repositoryColumn, {Title: "IMAGES", Right: true}, sizeColumn, freesColumn, accessColumn},
 }
@@ -64,13 +66,16 @@ func (l listed) writeTable(ctx context.Context, to display) error {
 func cells(row inspect.Row, now time.Time) []ui.Cell {
 	switch r := row.(type) {
 	case inspect.Blob:
-		return []ui.Cell{digestCell(r.Digest.String()), {Text: r.Kind}, {Text: ui.Bytes(r.Size)}, ago(r.LastAccess, now), in(r.ExpiresAt, now),
+		return []ui.Cell{digestCell(r.Digest.String()), {Text: r.Kind}, {Text: ui.Bytes(r.Size)},
+			ago(r.LastAccess, now), in(r.ExpiresAt, now),
 			orDash(ui.JoinList(r.Repositories))}
 	case inspect.Repository:
-		return []ui.Cell{{Text: r.Repository}, {Text: ui.Number(r.Images)}, {Text: ui.Bytes(r.Size)}, {Text: ui.Bytes(r.UniqueBytes)},
+		return []ui.Cell{{Text: r.Repository}, {Text: ui.Number(r.Images)}, {Text: ui.Bytes(r.Size)},
+			{Text: ui.Bytes(r.UniqueBytes)},
 			ago(r.LastAccess, now)}
 	case inspect.Image:
-		row := []ui.Cell{{Text: r.Repository}, orDash(ui.JoinList(strings.Fields(r.Tag))), digestCell(r.Digest.String()), {Text: ui.Bytes(r.Size)},
+		row := []ui.Cell{{Text: r.Repository}, orDash(ui.JoinList(strings.Fields(r.Tag))),
+			digestCell(r.Digest.String()), {Text: ui.Bytes(r.Size)},
 			{Text: ui.Bytes(r.UniqueBytes)}, ago(r.LastAccess, now), in(r.ExpiresAt, now)}
 		if r.Tags != nil { // it is an image, not a tag
 			row = append(row, orDash(reason(r)))
@@ -123,7 +128,8 @@ func (l listed) writeFigures(ctx context.Context, w io.Writer, shown int64) erro
 	if err != nil {
 		return err
 	}
-	holds := []string{ui.Count(f.Tags, "tag"), ui.Count(f.Manifests, "manifest"), ui.Count(f.Blobs, "blob"), ui.Bytes(f.Bytes)}
+	holds := []string{ui.Count(f.Tags, "tag"), ui.Count(f.Manifests, "manifest"), ui.Count(f.Blobs, "blob"),
+		ui.Bytes(f.Bytes)}
 	text := strings.Join(holds, ", ")
 	rows := count(f.Rows, l.Kind)
 	if l.options.Expiring != nil {

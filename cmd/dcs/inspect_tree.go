@@ -14,7 +14,8 @@ import (
 )
 
 // listFlags are the flags of dcs inspect that say which rows to list. One image has none.
-var listFlags = []string{"images", "tags", "repositories", "sort", "reverse", "limit", "repository", "histogram", "expiring"}
+var listFlags = []string{"images", "tags", "repositories", "sort", "reverse", "limit", "repository", "histogram",
+	"expiring"}
 
 // atMostOne wants at most one argument.
 func atMostOne(cmd *cobra.Command, args []string) error {
@@ -98,7 +99,8 @@ func writeTree(to display, t *inspect.Tree) error {
 	if _, err := fmt.Fprintln(to.to); err != nil {
 		return err
 	}
-	top := ui.Tree{Row: []ui.Cell{digestCell(t.Digest.String()), {Text: t.Kind}, {Text: ui.Bytes(t.Size)}, {}}, Children: branches(t.Children)}
+	top := ui.Tree{Row: []ui.Cell{digestCell(t.Digest.String()), {Text: t.Kind}, {Text: ui.Bytes(t.Size)}, {}},
+		Children: branches(t.Children)}
 	return ui.Table{Columns: treeColumns, Rows: top.Rows(to.branches)}.Write(to.to, to.width, to.colour)
 }
 

@@ -42,7 +42,8 @@ func TestTreeForPeople(t *testing.T) {
 		out := drawn(s, tree, display{width: width, branches: ui.BranchesFor(lines)})
 		golden(t, fmt.Sprintf("inspect/tree-%d.txt", width), out)
 		for _, line := range strings.Split(out, "\n") {
-			if width > 0 && len([]rune(line)) > width || strings.TrimRight(line, " ") != line || strings.Contains(line, "\x1b") {
+			if width > 0 && len([]rune(line)) > width || strings.TrimRight(line, " ") != line ||
+				strings.Contains(line, "\x1b") {
 				t.Errorf("at %d: %q", width, line)
 			}
 		}

@@ -64,7 +64,8 @@ func TestAGCStopsBetweenTwoStepsAndTheNextGoesOn(t *testing.T) {
 	if err := dec.Decode(&first); err != nil || dec.More() {
 		t.Fatalf("after SIGINT it printed %q: %v", stdout, err)
 	}
-	if n := first.Removed.Tags; n == 0 || len(first.Images) != int(n) || first.Remaining.Tags != staleImages+1-n || first.Remaining.Blobs <= 3 || first.DryRun {
+	if n := first.Removed.Tags; n == 0 || len(first.Images) != int(n) || first.Remaining.Tags != staleImages+1-n ||
+		first.Remaining.Blobs <= 3 || first.DryRun {
 		t.Errorf("after SIGINT: %+v", first)
 	}
 
@@ -74,7 +75,8 @@ func TestAGCStopsBetweenTwoStepsAndTheNextGoesOn(t *testing.T) {
 	}
 	summary := regexp.MustCompile(`(?s)^IMAGE .*\n\ninterrupted: removed (\d+) of (\d+) images, freed [^\n]* of [^\n]*\. ` +
 		`Run dcs gc again to continue\n`).FindStringSubmatch(stdout)
-	if summary == nil || strings.Count(stdout, "\nstale/") == 0 || fmt.Sprint(strings.Count(stdout, "\nstale/")) != summary[1] {
+	if summary == nil || strings.Count(stdout, "\nstale/") == 0 ||
+		fmt.Sprint(strings.Count(stdout, "\nstale/")) != summary[1] {
 		t.Errorf("after SIGTERM it printed\n%s", stdout)
 	}
 

@@ -145,7 +145,8 @@ func TestGCFromAnotherProcessBesideAServer(t *testing.T) {
 	img := s.push("app:v1")
 	size := bytesOf(t, filepath.Join(s.dir, "docker/registry/v2/blobs"))
 	flags := []string{"--storage.directory", s.dir, "--ttl", "1s", "--grace", "1s"}
-	if rep := gcJSON(t, flags[:2]...); rep.Removed.Tags != 0 || rep.Images == nil || len(rep.Images) != 0 || rep.Remaining.Tags != 1 {
+	if rep := gcJSON(t, flags[:2]...); rep.Removed.Tags != 0 || rep.Images == nil || len(rep.Images) != 0 ||
+		rep.Remaining.Tags != 1 {
 		t.Errorf("a run under the server's own ttl: %+v", rep)
 	}
 	var dry report
@@ -165,13 +166,16 @@ func TestGCFromAnotherProcessBesideAServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if i := rep.Images; len(i) != 1 || i[0].Repository != "app" || i[0].Tag != "v1" || i[0].Digest != digest.String() || i[0].Reason != "ttl" || i[0].UniqueBytes != size {
+	if i := rep.Images; len(i) != 1 || i[0].Repository != "app" || i[0].Tag != "v1" || i[0].Digest != digest.String() ||
+		i[0].Reason != "ttl" || i[0].UniqueBytes != size {
 		t.Errorf("images: %+v; want app:v1 with %d unique bytes", rep.Images, size)
 	}
-	if !dry.DryRun || rep.DryRun || dry.Removed != rep.Removed || dry.FreedBytes != rep.FreedBytes || rep.FreedBytes != size {
+	if !dry.DryRun || rep.DryRun || dry.Removed != rep.Removed || dry.FreedBytes != rep.FreedBytes ||
+		rep.FreedBytes != size {
 		t.Errorf("dry run %+v, run %+v; %d bytes were stored", dry, rep, size)
 	}
-	if rep.Removed.Manifests != 1 || rep.Removed.Blobs != 4 || rep.Remaining.Blobs != 0 || rep.Remaining.Bytes != 0 || rep.Cutoff == nil {
+	if rep.Removed.Manifests != 1 || rep.Removed.Blobs != 4 || rep.Remaining.Blobs != 0 || rep.Remaining.Bytes != 0 ||
+		rep.Cutoff == nil {
 		t.Errorf("run: %+v", rep)
 	}
 	if _, err := os.Stat(filepath.Join(s.dir, "docker")); !os.IsNotExist(err) {
@@ -191,7 +195,8 @@ func TestGCFromAnotherProcessBesideAServer(t *testing.T) {
 func TestAPushInFlightIsSafe(t *testing.T) {
 	t.Parallel()
 	const grace = 2 * time.Second
-	s := startServer(t, t.TempDir(), "--cache.cleanup_interval", "0", "--cache.grace", grace.String(), "--cache.ttl", "1s")
+	s := startServer(t, t.TempDir(), "--cache.cleanup_interval", "0", "--cache.grace", grace.String(), "--cache.ttl",
+		"1s")
 	stop := make(chan struct{})
 	var collectors, pushers sync.WaitGroup
 	var runs int
@@ -241,7 +246,8 @@ func (s *server) slowPush(repo string, round int, grace time.Duration) {
 		return
 	}
 	for _, data := range [][]byte{layer, shared, []byte("{}")} {
-		if status, body := s.request("GET", "/v2/"+repo+"/blobs/"+digestOf(data), nil, ""); status != 200 || !bytes.Equal(body, data) {
+		if status, body := s.request("GET", "/v2/"+repo+"/blobs/"+digestOf(data), nil, ""); status != 200 ||
+			!bytes.Equal(body, data) {
 			s.t.Errorf("GET blob of %s: %d", repo, status)
 		}
 	}
@@ -279,8 +285,10 @@ func TestAnAcknowledgedPushSurvivesKillMinusNine(t *testing.T) {
 func TestASecondServerIsRefused(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, t.TempDir())
-	code, _, stderr := dcs(t, "serve", "--storage.directory", s.dir, "--auth.enabled=false", "--server.address", "127.0.0.1", "--server.port", "0", "--debug.address", "")
-	if code != 4 || !strings.Contains(stderr, fmt.Sprintf("(pid %d)", s.cmd.Process.Pid)) || !strings.Contains(stderr, "dcs: hint:") {
+	code, _, stderr := dcs(t, "serve", "--storage.directory", s.dir, "--auth.enabled=false", "--server.address",
+		"127.0.0.1", "--server.port", "0", "--debug.address", "")
+	if code != 4 || !strings.Contains(stderr, fmt.Sprintf("(pid %d)", s.cmd.Process.Pid)) ||
+		!strings.Contains(stderr, "dcs: hint:") {
 		t.Errorf("exit %d, %s; want 4 and the pid %d", code, stderr, s.cmd.Process.Pid)
 	}
 	s.push("app:v1") // the first one does not mind
@@ -290,8 +298,10 @@ func TestAPortInUseIsToldWithAHint(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, t.TempDir())
 	_, port, _ := strings.Cut(s.host, ":")
-	for _, flags := range [][]string{{"--server.port", port, "--debug.address", ""}, {"--server.port", "0", "--debug.address", s.host}} {
-		code, _, stderr := dcs(t, append([]string{"serve", "--storage.directory", t.TempDir(), "--auth.enabled=false", "--server.address", "127.0.0.1"}, flags...)...)
+	for _, flags := range [][]string{{"--server.port", port, "--debug.address", ""},
+		{"--server.port", "0", "--debug.address", s.host}} {
+		code, _, stderr := dcs(t, append([]string{"serve", "--storage.directory", t.TempDir(), "--auth.enabled=false",
+			"--server.address", "127.0.0.1"}, flags...)...)
 		if code != 1 || !strings.Contains(stderr, "address already in use") || !strings.Contains(stderr, "dcs: hint:") {
 			t.Errorf("%v: exit %d, %s", flags, code, stderr)
 		}

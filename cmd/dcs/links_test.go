@@ -27,21 +27,29 @@ func TestALinkThatCannotBeFollowedIsRefusedByName(t *testing.T) {
 		{"a link to itself", repos + "/self", repos + "/self", true, "circle"},
 		{"a link to all", repos + "/all", "/", true, "data directory itself"},
 		{"a link to what dcs keeps", repos + "/own", ".metadata", true, "into the data directory itself"},
-		{"a directory of blobs that leads nowhere", top + "/blobs/sha256/zz", "/nonexistent", false, ""}, // not a registry's
-		{"a directory of blobs under a second name", top + "/blobs/sha512", top + "/blobs/sha256", true, "into the data directory itself"},
+		// not a registry's
+		{"a directory of blobs that leads nowhere", top + "/blobs/sha256/zz", "/nonexistent", false, ""},
+		{"a directory of blobs under a second name", top + "/blobs/sha512", top + "/blobs/sha256", true,
+			"into the data directory itself"},
 		{"a second link to one place", repos + "/two", "OUTSIDE", true, "leads too"},
 		{"a circle further below", repos + "/app/loop", repos, false, "into the data directory itself"},
 		{"a namespace further below that leads nowhere", repos + "/app/sub", "/nonexistent/sub", false, "not there"},
-		{"layers that are another repository's", repos + "/fresh/_layers", repos + "/app/_layers", false, "into the data directory itself"},
-		{"uploads that are another repository's", repos + "/fresh/_uploads", repos + "/app/_manifests", false, "into the data directory itself"},
-		{"a tag that is another tag", repos + "/app/_manifests/tags/v2", repos + "/app/_manifests/tags/v1", false, "into the data directory itself"},
-		{"a tag's file that is another tag's", repos + "/app/_manifests/tags/v2/current/link", repos + "/app/_manifests/tags/v1/current/link", false, "into the data directory itself"},
-		{"a file that leads nowhere", repos + "/app/_manifests/tags/v2/current/link", "/nonexistent/link", false, "not there"},
+		{"layers that are another repository's", repos + "/fresh/_layers", repos + "/app/_layers", false,
+			"into the data directory itself"},
+		{"uploads that are another repository's", repos + "/fresh/_uploads", repos + "/app/_manifests", false,
+			"into the data directory itself"},
+		{"a tag that is another tag", repos + "/app/_manifests/tags/v2", repos + "/app/_manifests/tags/v1", false,
+			"into the data directory itself"},
+		{"a tag's file that is another tag's", repos + "/app/_manifests/tags/v2/current/link",
+			repos + "/app/_manifests/tags/v1/current/link", false, "into the data directory itself"},
+		{"a file that leads nowhere", repos + "/app/_manifests/tags/v2/current/link", "/nonexistent/link", false,
+			"not there"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			flags := []string{"--cache.cleanup_interval", "200ms", "--cache.ttl", "1s", "--cache.grace", "1s"}
-			s := startServer(t, t.TempDir(), "--cache.cleanup_interval", "0", "--cache.ttl", "1s", "--cache.grace", "1s")
+			s := startServer(t, t.TempDir(), "--cache.cleanup_interval", "0", "--cache.ttl", "1s", "--cache.grace",
+				"1s")
 			img := s.push("app:v1")
 			s.stop(syscall.SIGKILL)
 			layer := layersOf(t, img)[0]
@@ -83,7 +91,8 @@ func TestALinkThatCannotBeFollowedIsRefusedByName(t *testing.T) {
 				t.Errorf("problems: %v", found)
 			}
 			if c.start {
-				code, _, stderr := dcs(t, "serve", "--storage.directory", s.dir, "--auth.enabled=false", "--debug.address", "")
+				code, _, stderr := dcs(t, "serve", "--storage.directory", s.dir, "--auth.enabled=false",
+					"--debug.address", "")
 				if code != 1 || !strings.Contains(stderr, "dcs: hint: ") {
 					t.Errorf("dcs serve: exit %d\n%s", code, stderr)
 				}
@@ -117,7 +126,8 @@ func TestALinkThatCannotBeFollowedIsRefusedByName(t *testing.T) {
 				t.Fatal(err)
 			}
 			s = startServer(t, s.dir, flags...)
-			s.await(func() bool { _, err := os.Stat(blob); return os.IsNotExist(err) }, "without the link all goes that nobody uses")
+			s.await(func() bool { _, err := os.Stat(blob); return os.IsNotExist(err) },
+				"without the link all goes that nobody uses")
 			if got, err := os.Readlink(filepath.Join(s.dir, repos, "one")); err != nil || got != outside {
 				t.Errorf("a link that may be followed: %q, %v; want it left", got, err)
 			}

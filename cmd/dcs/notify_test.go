@@ -86,7 +86,8 @@ func TestAServiceManagerHearsWhenTheServerAcceptsAndWhenItStops(t *testing.T) {
 		t.Errorf("exit code %d after SIGTERM", code)
 	}
 	// The drain timeout, and half a minute to close.
-	want := []string{"STOPPING=1", "STATUS=shutting down: waiting up to 2m for running transfers", "EXTEND_TIMEOUT_USEC=150000000"}
+	want := []string{"STOPPING=1", "STATUS=shutting down: waiting up to 2m for running transfers",
+		"EXTEND_TIMEOUT_USEC=150000000"}
 	if got := m.hear(); !slices.Equal(got, want) {
 		t.Errorf("at SIGTERM %q; want %q", got, want)
 	}

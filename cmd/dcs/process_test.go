@@ -80,7 +80,8 @@ func newServer(t *testing.T, dir string, args ...string) *server {
 	port := freePort(t)
 	args = append([]string{"serve", "--storage.directory", dir, "--auth.enabled=false", "--server.address", "127.0.0.1",
 		"--server.port", strconv.Itoa(port), "--debug.address", "", "--log.access=false"}, args...)
-	s := &server{t: t, cmd: command(args...), host: fmt.Sprintf("127.0.0.1:%d", port), dir: dir, log: &output{}, done: make(chan error, 1)}
+	s := &server{t: t, cmd: command(args...), host: fmt.Sprintf("127.0.0.1:%d", port), dir: dir, log: &output{},
+		done: make(chan error, 1)}
 	s.cmd.Stderr = s.log
 	return s
 }

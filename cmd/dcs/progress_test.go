@@ -19,8 +19,10 @@ func TestABarOnATerminal(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			dir, _ := staleStore(t)
-			startServer(t, dir, "--cache.cleanup_interval", "0", "--cache.grace", "1s", "--cache.ttl", "24h", "--cache.adopt_age", "mtime")
-			s := onScreen(t, 100, []string{tt.variable}, "gc", "--storage.directory", dir, "--log.level", "debug", "--log.format", "json")
+			startServer(t, dir, "--cache.cleanup_interval", "0", "--cache.grace", "1s", "--cache.ttl", "24h",
+				"--cache.adopt_age", "mtime")
+			s := onScreen(t, 100, []string{tt.variable}, "gc", "--storage.directory", dir, "--log.level", "debug",
+				"--log.format", "json")
 			s.expect("removed image")
 			s.stopFor(time.Second) // whoever waits that long wants to see something
 			s.until("a bar", func() bool {
@@ -31,7 +33,8 @@ func TestABarOnATerminal(t *testing.T) {
 				t.Errorf("exit %d", code)
 			}
 			lines := s.lines()
-			if n := len(lines); n < 3 || lines[n-1] != "" || lines[n-2] != "dcs: interrupted" || !strings.HasPrefix(lines[n-3], "interrupted: removed ") {
+			if n := len(lines); n < 3 || lines[n-1] != "" || lines[n-2] != "dcs: interrupted" ||
+				!strings.HasPrefix(lines[n-3], "interrupted: removed ") {
 				t.Errorf("the screen is left as\n%s", strings.Join(lines, "\n"))
 			}
 			for _, line := range lines {

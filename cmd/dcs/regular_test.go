@@ -21,7 +21,8 @@ import (
 // pipe puts a named pipe at a path, in place of what is there.
 func namedPipe(t *testing.T, path string) {
 	t.Helper()
-	if err := errors.Join(os.RemoveAll(path), os.MkdirAll(filepath.Dir(path), 0o755), syscall.Mkfifo(path, 0o644)); err != nil {
+	if err := errors.Join(os.RemoveAll(path), os.MkdirAll(filepath.Dir(path), 0o755),
+		syscall.Mkfifo(path, 0o644)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -53,21 +54,29 @@ func TestAPipeWhereAFileShouldBeIsNamedAndRefused(t *testing.T) {
 		path func(tree.Dir) string
 		code int
 	}{
-		{"a configuration", func(_ tree.Dir, p string) []string { return []string{"gc", "--config", p} }, nil, exitUsage},
+		{"a configuration", func(_ tree.Dir, p string) []string { return []string{"gc", "--config", p} }, nil,
+			exitUsage},
 		{"a certificate", func(_ tree.Dir, p string) []string {
-			return []string{"serve", "--auth.enabled=false", "--server.tls.certificate", p, "--server.tls.key", "/dev/null"}
+			return []string{"serve", "--auth.enabled=false", "--server.tls.certificate", p, "--server.tls.key",
+				"/dev/null"}
 		}, nil, exitUsage},
 		{"a key", func(dir tree.Dir, p string) []string {
-			return []string{"serve", "--auth.enabled=false", "--server.tls.certificate", in(dir, "ok"), "--server.tls.key", p}
+			return []string{"serve", "--auth.enabled=false", "--server.tls.certificate", in(dir, "ok"),
+				"--server.tls.key", p}
 		}, nil, exitUsage},
-		{"users of a server", func(_ tree.Dir, p string) []string { return []string{"serve", "--auth.htpasswd", p} }, nil, exitFailed},
-		{"users", func(_ tree.Dir, p string) []string { return []string{"users", "list", "--auth.htpasswd", p} }, nil, exitFailed},
+		{"users of a server", func(_ tree.Dir, p string) []string { return []string{"serve", "--auth.htpasswd", p} },
+			nil, exitFailed},
+		{"users", func(_ tree.Dir, p string) []string { return []string{"users", "list", "--auth.htpasswd", p} }, nil,
+			exitFailed},
 		{"a lock of users", func(dir tree.Dir, _ string) []string { return []string{"users", "remove", "bob"} },
 			func(dir tree.Dir) string { return dir.Htpasswd() + ".lock" }, exitFailed},
-		{"the lock of a server", func(tree.Dir, string) []string { return []string{"serve", "--auth.enabled=false"} }, tree.Dir.LockFile, exitFailed},
-		{"the lock that a gc looks at", func(tree.Dir, string) []string { return []string{"gc"} }, tree.Dir.LockFile, exitFailed},
+		{"the lock of a server", func(tree.Dir, string) []string { return []string{"serve", "--auth.enabled=false"} },
+			tree.Dir.LockFile, exitFailed},
+		{"the lock that a gc looks at", func(tree.Dir, string) []string { return []string{"gc"} }, tree.Dir.LockFile,
+			exitFailed},
 		{"the lock of a gc", func(tree.Dir, string) []string { return []string{"gc"} }, tree.Dir.GCLock, exitFailed},
-		{"the secret", func(tree.Dir, string) []string { return []string{"serve", "--auth.enabled=false"} }, tree.Dir.Secret, exitFailed},
+		{"the secret", func(tree.Dir, string) []string { return []string{"serve", "--auth.enabled=false"} },
+			tree.Dir.Secret, exitFailed},
 		{"the log of the index", func(tree.Dir, string) []string { return []string{"serve", "--auth.enabled=false"} },
 			func(dir tree.Dir) string { return dir.Index() + "-wal" }, exitFailed},
 	} {
@@ -75,7 +84,8 @@ func TestAPipeWhereAFileShouldBeIsNamedAndRefused(t *testing.T) {
 			t.Parallel()
 			dir := tree.Dir(t.TempDir())
 			if err := errors.Join(os.MkdirAll(dir.Native(layout.Root), 0o755), os.Mkdir(dir.Metadata(), 0o700),
-				os.WriteFile(in(dir, "ok"), nil, 0o600), os.WriteFile(dir.Htpasswd(), []byte("bob:x\n"), 0o600)); err != nil {
+				os.WriteFile(in(dir, "ok"), nil, 0o600), os.WriteFile(dir.Htpasswd(), []byte("bob:x\n"),
+					0o600)); err != nil {
 				t.Fatal(err)
 			}
 			path := in(dir, "pipe")
@@ -122,11 +132,17 @@ func TestAPipeInTheTreeIsRefusedAndHoldsUpNothing(t *testing.T) {
 		path func(repo string, manifest, layer digest.Digest) layout.Path
 		ask  string
 	}{
-		"manifest": {func(_ string, m, _ digest.Digest) layout.Path { return layout.Path{Kind: layout.BlobData, Digest: m} }, "/manifests/v1"},
+		"manifest": {func(_ string, m, _ digest.Digest) layout.Path {
+			return layout.Path{Kind: layout.BlobData,
+				Digest: m}
+		}, "/manifests/v1"},
 		"tag": {func(repo string, _, _ digest.Digest) layout.Path {
 			return layout.Path{Kind: layout.TagLink, Repository: repo, Tag: "v1"}
 		}, "/manifests/v1"},
-		"layer": {func(_ string, _, l digest.Digest) layout.Path { return layout.Path{Kind: layout.BlobData, Digest: l} }, "/blobs/"},
+		"layer": {func(_ string, _, l digest.Digest) layout.Path {
+			return layout.Path{Kind: layout.BlobData,
+				Digest: l}
+		}, "/blobs/"},
 	} {
 		img := s.push(what + ":v1")
 		manifest, err := img.Digest()
@@ -167,7 +183,8 @@ func TestAPipeInTheTreeIsRefusedAndHoldsUpNothing(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	again := startServer(t, s.dir)
-	again.await(func() bool { return strings.Contains(again.log.String(), "index matches the disk") }, "the index is compared")
+	again.await(func() bool { return strings.Contains(again.log.String(), "index matches the disk") },
+		"the index is compared")
 	if code := again.stop(syscall.SIGTERM); code != exitDone {
 		t.Errorf("exit code %d of the next server", code)
 	}

@@ -23,8 +23,10 @@ import (
 // removal is a report on images of all sorts, down to the longest names there are.
 func removal() gc.Report {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	rep := gc.Report{StartedAt: stamp.Time(now), Removed: gc.Counts{Tags: 4, Manifests: 5, Blobs: 1234, Uploads: 1}, FreedBytes: 17 << 30,
-		Remaining: index.Totals{Tags: 12345, Manifests: 13000, Blobs: 60000, Bytes: 3 << 40}, Planned: 7, PlannedBytes: 17 << 30}
+	rep := gc.Report{StartedAt: stamp.Time(now), Removed: gc.Counts{Tags: 4, Manifests: 5, Blobs: 1234, Uploads: 1},
+		FreedBytes: 17 << 30,
+		Remaining: index.Totals{Tags: 12345, Manifests: 13000, Blobs: 60000,
+			Bytes: 3 << 40}, Planned: 7, PlannedBytes: 17 << 30}
 	for _, i := range []struct {
 		repository, tag string
 		age             time.Duration
@@ -33,12 +35,14 @@ func removal() gc.Report {
 	}{
 		{"team/app", "1.0", 400 * 24 * time.Hour, gc.ReasonTTL, 21 << 20},
 		{"team/app", "", 95 * 24 * time.Hour, gc.ReasonUntagged, 0},
-		{"team/platform/services/billing/frontend", "release-2025.11.3-rc1", 60 * 24 * time.Hour, gc.ReasonTTL, 1023 << 20},
+		{"team/platform/services/billing/frontend", "release-2025.11.3-rc1", 60 * 24 * time.Hour, gc.ReasonTTL,
+			1023 << 20},
 		{strings.Repeat("deep/", 50) + "below", strings.Repeat("t", 128), 47 * time.Hour, gc.ReasonTTL, 16 << 30},
 		{"a", "b", time.Second, gc.ReasonTTL, 1},
 	} {
 		name := i.repository + ":" + i.tag
-		rep.Images = append(rep.Images, gc.ReportImage{Repository: i.repository, Tag: i.tag, Digest: digest.FromString(name),
+		rep.Images = append(rep.Images, gc.ReportImage{Repository: i.repository, Tag: i.tag,
+			Digest:     digest.FromString(name),
 			LastAccess: stamp.Time(now.Add(-i.age)), Reason: i.reason, UniqueBytes: i.bytes})
 	}
 	return rep
@@ -107,10 +111,14 @@ func TestTheSummaryIsOneSentence(t *testing.T) {
 		{planned, nil, "would remove 5 images (1,234 blobs), 1 unfinished upload and free 17 GiB; 12,345 tags (3.0 TiB) stay"},
 		{one, nil, "removed 1 image and freed 0 B; 1 tag (3.0 TiB) stays"},
 		{nothing, nil, "removed 0 images and freed 0 B; 12,345 tags (3.0 TiB) stay"},
-		{one, fmt.Errorf("retire: %w", context.Canceled), "interrupted: removed 1 of 7 images, freed 0 B of 17 GiB. Run dcs gc again to continue"},
-		{namesOnly, fmt.Errorf("retire: %w", context.Canceled), "interrupted: removed the names of 7 images, freed 0 B of 17 GiB. Run dcs gc again to continue"},
+		{one, fmt.Errorf("retire: %w", context.Canceled),
+			"interrupted: removed 1 of 7 images, freed 0 B of 17 GiB. Run dcs gc again to continue"},
+		{namesOnly, fmt.Errorf("retire: %w", context.Canceled),
+			"interrupted: removed the names of 7 images, freed 0 B of 17 GiB. Run dcs gc again to continue"},
 		{unplanned, context.Canceled, "interrupted while planning; nothing was removed. Run dcs gc again to continue"},
-		{held, nil, "nothing can be removed before " + time.Time(held.NothingBefore).Local().Format("2006-01-02 15:04") + ": existing images were imported with their file dates"},
+		{held, nil, "nothing can be removed before " +
+			time.Time(held.NothingBefore).Local().Format("2006-01-02 15:04") +
+			": existing images were imported with their file dates"},
 		{scanning, nil, "nothing can be removed yet: the server has not finished scanning the disk"},
 		{one, errors.New("disk full"), "failed: removed 1 of 7 images, freed 0 B of 17 GiB. Run dcs gc again to continue"},
 	} {
@@ -130,7 +138,8 @@ func TestCronIsToldOnlyWhatHappened(t *testing.T) {
 		t.Errorf("nothing was removed: %q, %v", out.String(), err)
 	}
 	rep.Removed.Blobs = 2
-	if err := printReport(env, rep, len(rep.Images), nil); err != nil || out.String() != "removed 0 images (2 blobs) and freed 17 GiB; 12,345 tags (3.0 TiB) stay\n" {
+	if err := printReport(env, rep, len(rep.Images), nil); err != nil ||
+		out.String() != "removed 0 images (2 blobs) and freed 17 GiB; 12,345 tags (3.0 TiB) stay\n" {
 		t.Errorf("blobs without an image were removed: %q, %v", out.String(), err)
 	}
 }

@@ -27,10 +27,13 @@ func TestACopyOfHardLinksIsNoStoreOfItsOwn(t *testing.T) {
 	first.stop(syscall.SIGTERM)
 	s := startServer(t, first.dir)
 	s.push("app:v2")
-	for _, args := range [][]string{{"gc"}, {"gc", "--dry-run"}, {"gc", "--repair"}, {"serve", "--auth.enabled=false", "--debug.address", "", "--server.port", "0"}} {
+	for _, args := range [][]string{{"gc"}, {"gc", "--dry-run"}, {"gc", "--repair"},
+		{"serve", "--auth.enabled=false", "--debug.address", "", "--server.port", "0"}} {
 		code, said := within(t, 20*time.Second, append(args, "--storage.directory", copied)...)
-		if code != exitLocked || !strings.Contains(said, "hard link to that of "+s.dir) || !strings.Contains(said, "dcs: hint: ") {
-			t.Errorf("dcs %v of the copy: exit code %d, want %d and the name of %s:\n%s", args, code, exitLocked, s.dir, said)
+		if code != exitLocked || !strings.Contains(said, "hard link to that of "+s.dir) ||
+			!strings.Contains(said, "dcs: hint: ") {
+			t.Errorf("dcs %v of the copy: exit code %d, want %d and the name of %s:\n%s", args, code, exitLocked, s.dir,
+				said)
 		}
 	}
 	// What the hint says makes a store of the copy.
@@ -64,7 +67,8 @@ func TestAnIndexThatIsHeldIsToldAsBusy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer shm.Close()
-	if err := syscall.FcntlFlock(shm.Fd(), syscall.F_SETLK, &syscall.Flock_t{Type: syscall.F_RDLCK, Start: 120, Len: 1}); err != nil { // WAL_WRITE_LOCK
+	if err := syscall.FcntlFlock(shm.Fd(), syscall.F_SETLK, &syscall.Flock_t{Type: syscall.F_RDLCK, Start: 120,
+		Len: 1}); err != nil { // WAL_WRITE_LOCK
 		t.Fatal(err)
 	}
 	req, err := http.NewRequest(http.MethodDelete, "http://"+s.host+"/v2/app/manifests/v1", nil) // one transaction
@@ -80,7 +84,8 @@ func TestAnIndexThatIsHeldIsToldAsBusy(t *testing.T) {
 		t.Errorf("a delete is answered by %s, want 503", resp.Status)
 	}
 	s.await(func() bool { // the log is written beside the answer
-		return strings.Contains(s.log.String(), "another process has held the index") && strings.Contains(s.log.String(), "fuser")
+		return strings.Contains(s.log.String(), "another process has held the index") &&
+			strings.Contains(s.log.String(), "fuser")
 	}, "the log says what to look for")
 	if err := shm.Close(); err != nil { // which gives the lock back
 		t.Fatal(err)

@@ -124,7 +124,8 @@ func TestALogSaysHowManyLinesNobodyRead(t *testing.T) {
 		t.Errorf("exit %d", code)
 	}
 	if text := <-read; !strings.Contains(text, "lines are missing") || !strings.Contains(text, "stopped") {
-		t.Errorf("the log says nothing of what was lost, or has no end: %d bytes, %q", len(text), text[max(0, len(text)-300):])
+		t.Errorf("the log says nothing of what was lost, or has no end: %d bytes, %q", len(text),
+			text[max(0, len(text)-300):])
 	}
 }
 
@@ -132,7 +133,8 @@ func TestALogSaysHowManyLinesNobodyRead(t *testing.T) {
 func TestACommandWhoseReaderLeavesEndsQuietly(t *testing.T) {
 	t.Parallel()
 	dir, flags := staleStore(t)
-	for _, args := range [][]string{append([]string{"gc", "--dry-run"}, flags...), {"inspect", "--storage.directory", dir}, {"help"}} {
+	for _, args := range [][]string{append([]string{"gc", "--dry-run"}, flags...),
+		{"inspect", "--storage.directory", dir}, {"help"}} {
 		r, w := pipe(t)
 		r.Close()
 		cmd := command(args...)
@@ -187,10 +189,12 @@ func TestAHangUpReadsTheSettingsAgain(t *testing.T) {
 	}
 
 	write(t, file, "cache: {ttl: 1s, grace: 2h, cleanup_interval: 100ms}\nlimits: {stall_timeout: 1m}\n")
-	s.hangUp("level=info", `taken="cache.ttl, cache.cleanup_interval, log.level"`, `need_restart="cache.grace, limits.stall_timeout"`)
+	s.hangUp("level=info", `taken="cache.ttl, cache.cleanup_interval, log.level"`,
+		`need_restart="cache.grace, limits.stall_timeout"`)
 	s.await(func() bool { return gone("first") }, "the image expires by the new ttl")
 	s.await(func() bool { return strings.Contains(s.log.String(), "removed image") }, "the log tells more than errors")
-	if code, stdout, stderr := dcs(t, "gc", "--storage.directory", s.dir, "--format", "json"); code != 0 || strings.Contains(stdout, `"cutoff":null`) {
+	if code, stdout, stderr := dcs(t, "gc", "--storage.directory", s.dir, "--format", "json"); code != 0 ||
+		strings.Contains(stdout, `"cutoff":null`) {
 		t.Errorf("a gc by the policy of the server: exit %d, %s%s", code, stdout, stderr)
 	}
 

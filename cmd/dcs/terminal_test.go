@@ -65,7 +65,8 @@ func TestAPasswordIsAskedForTwice(t *testing.T) {
 				t.Error("the terminal is left without an echo")
 			}
 			hash := hashOf(t, dir, "ci")
-			if (hash != "") != tt.added || tt.added && bcrypt.CompareHashAndPassword([]byte(hash), []byte(secret)) != nil {
+			if (hash != "") != tt.added || tt.added && bcrypt.CompareHashAndPassword([]byte(hash),
+				[]byte(secret)) != nil {
 				t.Errorf("the file has %q", hash)
 			}
 		})
@@ -101,7 +102,8 @@ func TestWhatATerminalShows(t *testing.T) {
 		{"TERM=dumb", 80, []string{"TERM=dumb"}, false},
 	} {
 		for _, list := range [][]string{{"--images"}, {"--tags"}, {}, {"--histogram"}, {"app:v1"}} {
-			s := onScreen(t, tt.columns, tt.variables, append([]string{"inspect", "--storage.directory", server.dir}, list...)...)
+			s := onScreen(t, tt.columns, tt.variables, append([]string{"inspect", "--storage.directory", server.dir},
+				list...)...)
 			if code := s.end(); code != 0 {
 				t.Fatalf("%s: %v: exit code %d\n%s", tt.name, list, code, s.out.String())
 			}

@@ -54,7 +54,8 @@ func TestManyEditTheUsersAtOnce(t *testing.T) {
 	}
 	for i := range 5 {
 		all.Go(func() {
-			if code, _, stderr := dcs(t, "users", "remove", fmt.Sprint("old", i), "--storage.directory", dir); code != 0 {
+			if code, _, stderr := dcs(t, "users", "remove", fmt.Sprint("old", i), "--storage.directory",
+				dir); code != 0 {
 				t.Errorf("remove: exit code %d\n%s", code, stderr)
 			}
 		})
@@ -103,7 +104,8 @@ func TestAServerFollowsItsUsers(t *testing.T) {
 		edited := time.Now()
 		for login(name, password) != want {
 			if time.Since(edited) > time.Second {
-				t.Fatalf("%s: the server does not follow: login as %s is %d, want %d", what, name, login(name, password), want)
+				t.Fatalf("%s: the server does not follow: login as %s is %d, want %d", what, name,
+					login(name, password), want)
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
@@ -160,7 +162,8 @@ func TestAKilledEditLeavesAWholeFile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if string(after) != string(before) && !(strings.HasPrefix(string(after), string(before)) && strings.HasPrefix(string(after[len(before):]), fmt.Sprintf("user%d:$2y$10$", i)) &&
+		if string(after) != string(before) && !(strings.HasPrefix(string(after), string(before)) &&
+			strings.HasPrefix(string(after[len(before):]), fmt.Sprintf("user%d:$2y$10$", i)) &&
 			len(after)-len(before) == len(fmt.Sprintf("user%d:", i))+60+1) {
 			t.Fatalf("after kill %d the file is\n%s\nand it was\n%s", i, after, before)
 		}
@@ -190,7 +193,8 @@ func TestTheCostOfAPassword(t *testing.T) {
 		}
 	}
 	for _, cost := range []int{-1, 0, 4, 9, 17, 31} {
-		code, _, stderr := dcs(t, "users", "add", "ci", "--password-stdin", "--storage.directory", dir, "--cost", strconv.Itoa(cost))
+		code, _, stderr := dcs(t, "users", "add", "ci", "--password-stdin", "--storage.directory", dir, "--cost",
+			strconv.Itoa(cost))
 		if code != 2 || !strings.Contains(stderr, "is not between 10 and 16") {
 			t.Errorf("--cost %d: exit code %d\n%s", cost, code, stderr)
 		}

@@ -20,12 +20,16 @@ func TestVersionSaysWhatIsKnown(t *testing.T) {
 		info *debug.BuildInfo
 		want string
 	}{
-		{"a release from a repository", &debug.BuildInfo{Main: debug.Module{Version: "v1.2.3"}, Settings: vcs("vcs.revision", revision, "vcs.time", at, "vcs.modified", "false")},
+		{"a release from a repository", &debug.BuildInfo{Main: debug.Module{Version: "v1.2.3"},
+			Settings: vcs("vcs.revision", revision, "vcs.time", at, "vcs.modified", "false")},
 			"dcs v1.2.3 (commit 593c11c, 2026-11-24)" + on},
-		{"sources that were changed", &debug.BuildInfo{Main: debug.Module{Version: "(devel)"}, Settings: vcs("vcs.revision", revision, "vcs.time", at, "vcs.modified", "true")},
+		{"sources that were changed", &debug.BuildInfo{Main: debug.Module{Version: "(devel)"},
+			Settings: vcs("vcs.revision", revision, "vcs.time", at, "vcs.modified", "true")},
 			"dcs (devel) (commit 593c11c, 2026-11-24, modified)" + on},
-		{"go install of a version has no commit", &debug.BuildInfo{Main: debug.Module{Version: "v1.2.3"}}, "dcs v1.2.3" + on},
-		{"a short commit without a date", &debug.BuildInfo{Settings: vcs("vcs.revision", "abc")}, "dcs (devel) (commit abc)" + on},
+		{"go install of a version has no commit", &debug.BuildInfo{Main: debug.Module{Version: "v1.2.3"}},
+			"dcs v1.2.3" + on},
+		{"a short commit without a date", &debug.BuildInfo{Settings: vcs("vcs.revision", "abc")},
+			"dcs (devel) (commit abc)" + on},
 		{"nothing at all", nil, "dcs (devel)" + on},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

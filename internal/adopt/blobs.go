@@ -37,8 +37,8 @@ func On(dir tree.Dir) *Disk {
 	return &Disk{dir, read}
 }
 
-// Blob says whether a blob exists with all its bytes, and how many these are. said is how many they should be; 0 or less
-// if that is not known.
+// Blob says whether a blob exists with all its bytes, and how many these are. said is how many they should be; 0 or
+// less if that is not known.
 func (d *Disk) Blob(ctx context.Context, dgst digest.Digest, said int64) (size int64, whole bool, err error) {
 	fi, err := d.dir.Stat(layout.BlobKey(dgst))
 	if tree.Missing(err) {
@@ -84,8 +84,8 @@ func (d *Disk) verify(ctx context.Context, dgst digest.Digest) (blobVerdict, err
 	return v, nil
 }
 
-// LookAtBlob is Look for a blob that should have a number of bytes, as a row or a descriptor says. It reads the blob now
-// if it has to be read, so that no request waits for that under the write lock.
+// LookAtBlob is Look for a blob that should have a number of bytes, as a row or a descriptor says. It reads the blob
+// now if it has to be read, so that no request waits for that under the write lock.
 func (d *Disk) LookAtBlob(ctx context.Context, dgst digest.Digest, said int64, age Age) (index.Look, error) {
 	look := Look(d.dir, layout.BlobKey(dgst), age)
 	size, _, err := d.Blob(ctx, dgst, said)
@@ -117,8 +117,8 @@ func (d *Disk) LookAtBlob(ctx context.Context, dgst digest.Digest, said int64, a
 	}, nil
 }
 
-// LookAtManifest is Look for a manifest, with one more for each blob that has not the size in the manifest. It reads now
-// what has to be read.
+// LookAtManifest is Look for a manifest, with one more for each blob that has not the size in the manifest. It reads
+// now what has to be read.
 func (d *Disk) LookAtManifest(ctx context.Context, k layout.Key, age Age) (looks []index.Look, err error) {
 	a, there, err := lookManifest(d.dir, index.Adoption{Claim: index.Claim{Key: k}})
 	if err != nil {

@@ -24,8 +24,8 @@ type File struct {
 	st   Version  // when it was opened
 }
 
-// Open opens a regular file and nothing else: it never waits, as it would for the writer of a pipe. The errors are those
-// of package os, and ErrNotRegular.
+// Open opens a regular file and nothing else: it never waits, as it would for the writer of a pipe. The errors are
+// those of package os, and ErrNotRegular.
 func Open(path string) (*File, error) { return open(path, 0) }
 
 // OpenNoFollow is Open for a path whose last name must not be a symbolic link.

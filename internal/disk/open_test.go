@@ -16,7 +16,8 @@ import (
 func TestOnlyRegularFilesAreOpened(t *testing.T) {
 	dir := t.TempDir()
 	pipe, socket, folder := filepath.Join(dir, "pipe"), filepath.Join(dir, "socket"), filepath.Join(dir, "folder")
-	if err := errors.Join(syscall.Mkfifo(pipe, 0o600), os.Mkdir(folder, 0o700), os.Symlink(pipe, filepath.Join(dir, "link"))); err != nil {
+	if err := errors.Join(syscall.Mkfifo(pipe, 0o600), os.Mkdir(folder, 0o700),
+		os.Symlink(pipe, filepath.Join(dir, "link"))); err != nil {
 		t.Fatal(err)
 	}
 	l, err := net.Listen("unix", socket)
@@ -28,7 +29,8 @@ func TestOnlyRegularFilesAreOpened(t *testing.T) {
 		_, opened := Open(path)
 		_, read := ReadFile(path)
 		_, toRead := OpenFile(path, os.O_RDONLY, 0)
-		for how, err := range map[string]error{"Open": opened, "ReadFile": read, "OpenFile": toRead, "CheckRegular": CheckRegular(path)} {
+		for how, err := range map[string]error{"Open": opened, "ReadFile": read, "OpenFile": toRead,
+			"CheckRegular": CheckRegular(path)} {
 			if !errors.Is(err, ErrNotRegular) || !strings.Contains(err.Error(), path) {
 				t.Errorf("%s %s: %v", how, path, err)
 			}
@@ -88,7 +90,8 @@ func TestAVersionKnowsAnEditThatKeepsSizeAndTime(t *testing.T) {
 		t.Errorf("the same file has two versions: %v, %v, %v", before, again, err)
 	}
 	for after := before; after.changed == before.changed; { // the kernel's clock goes on in ticks
-		if err := errors.Join(os.WriteFile(path, []byte("two"), 0o600), os.Chtimes(path, fi.ModTime(), fi.ModTime())); err != nil {
+		if err := errors.Join(os.WriteFile(path, []byte("two"), 0o600),
+			os.Chtimes(path, fi.ModTime(), fi.ModTime())); err != nil {
 			t.Fatal(err)
 		}
 		if after, err = VersionOf(path); err != nil {

@@ -95,8 +95,8 @@ type execution struct {
 	files  Remover
 }
 
-// record has the index remember that a run is under way, so that the next one can tell that it did not end. An index that
-// cannot record it, since the disk is full, stops nothing.
+// record has the index remember that a run is under way, so that the next one can tell that it did not end. An index
+// that cannot record it, since the disk is full, stops nothing.
 func (x *execution) record(run func() error) error {
 	if x.plan.steps() == 0 {
 		return run()

@@ -47,7 +47,8 @@ func TestARunStoppedBetweenAnyTwoStepsIsFinishedByTheNext(t *testing.T) {
 			w := newWorld(t)
 			w.fill()
 			first, err := w.run(steps)
-			if stopped := steps < int(plan.steps()); errors.Is(err, context.Canceled) != stopped || (err != nil) != stopped {
+			if stopped := steps < int(plan.steps()); errors.Is(err, context.Canceled) != stopped ||
+				(err != nil) != stopped {
 				t.Fatalf("after %d of %d steps the run says %v", steps, plan.steps(), err)
 			}
 			if first.Planned != len(whole.Images) {
@@ -61,7 +62,8 @@ func TestARunStoppedBetweenAnyTwoStepsIsFinishedByTheNext(t *testing.T) {
 			sum := Counts{first.Removed.Tags + second.Removed.Tags, first.Removed.Manifests + second.Removed.Manifests,
 				first.Removed.Blobs + second.Removed.Blobs, first.Removed.Uploads + second.Removed.Uploads}
 			if sum != whole.Removed || first.FreedBytes+second.FreedBytes != whole.FreedBytes {
-				t.Errorf("in two runs %+v, %d and %d bytes; in one %+v, %d bytes", sum, first.FreedBytes, second.FreedBytes, whole.Removed, whole.FreedBytes)
+				t.Errorf("in two runs %+v, %d and %d bytes; in one %+v, %d bytes", sum, first.FreedBytes,
+					second.FreedBytes, whole.Removed, whole.FreedBytes)
 			}
 			got := names(first, second)
 			for _, image := range names(whole) {
@@ -95,7 +97,8 @@ func TestAStopBeforeThePlanRemovesNothing(t *testing.T) {
 	}
 }
 
-// Whatever else lies beside a link or a blob goes with it: stock registries kept signatures of schema 1 manifests there.
+// Whatever else lies beside a link or a blob goes with it: stock registries kept signatures of schema 1 manifests
+// there.
 func TestWhatLiesBesideALinkOrABlobGoesWithIt(t *testing.T) {
 	w := newWorld(t)
 	d := w.image("app", "v1", "l")
@@ -128,10 +131,12 @@ func TestProgressAddsUp(t *testing.T) {
 	rep, err := w.Run(t.Context(), rules, false)
 	w.must(err)
 	end := last[Removing]
-	if n := rep.Removed; end.Done != end.Total || end.Bytes != rep.FreedBytes || end.Total < n.Tags+n.Manifests+n.Blobs+n.Uploads {
+	if n := rep.Removed; end.Done != end.Total || end.Bytes != rep.FreedBytes ||
+		end.Total < n.Tags+n.Manifests+n.Blobs+n.Uploads {
 		t.Errorf("the last step is %+v after %+v", end, rep)
 	}
-	if phases[0] != Planning || phases[1] != Removing || phases[len(phases)-1] != Emptying || !slices.Contains(phases, Syncing) {
+	if phases[0] != Planning || phases[1] != Removing || phases[len(phases)-1] != Emptying ||
+		!slices.Contains(phases, Syncing) {
 		t.Errorf("phases %v", phases)
 	}
 }
@@ -162,7 +167,8 @@ func TestEachImageIsLoggedWhenItGoes(t *testing.T) {
 		}
 		w.must(json.Unmarshal(sc.Bytes(), &line))
 		if !slices.ContainsFunc(rep.Images, func(i ReportImage) bool {
-			return line.Msg == "removed image" && i.Repository == line.Repository && i.Tag == line.Tag && i.Digest == line.Digest && i.Reason == line.Reason &&
+			return line.Msg == "removed image" && i.Repository == line.Repository && i.Tag == line.Tag &&
+				i.Digest == line.Digest && i.Reason == line.Reason &&
 				time.Time(i.LastAccess).Equal(line.LastAccess) && i.UniqueBytes == line.Bytes
 		}) {
 			t.Errorf("no such image: %s", sc.Text())
@@ -171,7 +177,8 @@ func TestEachImageIsLoggedWhenItGoes(t *testing.T) {
 	if lines != len(rep.Images) || lines != 6 {
 		t.Errorf("%d lines for %d images", lines, len(rep.Images))
 	}
-	if !slices.Equal(dry.Images, rep.Images) || dry.Removed != rep.Removed || dry.FreedBytes != rep.FreedBytes || dry.Remaining != rep.Remaining {
+	if !slices.Equal(dry.Images, rep.Images) || dry.Removed != rep.Removed || dry.FreedBytes != rep.FreedBytes ||
+		dry.Remaining != rep.Remaining {
 		t.Errorf("planned %+v\nremoved %+v", dry, rep)
 	}
 }
@@ -208,7 +215,8 @@ func TestWhileTheGateIsShutADryRunPromisesOnlyWhatARunDoes(t *testing.T) {
 	if !errors.Is(err, index.ErrGateClosed) {
 		t.Errorf("the run says %v", err)
 	}
-	if want := (Counts{Uploads: 2}); dry.Removed != want || rep.Removed != want || len(dry.Images)+len(rep.Images) > 0 || dry.Remaining != rep.Remaining {
+	if want := (Counts{Uploads: 2}); dry.Removed != want || rep.Removed != want ||
+		len(dry.Images)+len(rep.Images) > 0 || dry.Remaining != rep.Remaining {
 		t.Errorf("planned %+v, removed %+v; want the two uploads", dry, rep)
 	}
 }
@@ -221,7 +229,8 @@ func TestTheBuiltInCleanerTellsOfEachImageToo(t *testing.T) {
 	s := Sweeper{Collector: w.Collector, OnRun: func(r Report, _ error) { rep = r }}
 	s.once(t.Context(), rules)
 	done := fmt.Sprintf("clean-up done: removed 6 images, %d blobs", rep.Removed.Blobs)
-	if n := strings.Count(out.String(), "removed image"); n != len(rep.Images) || n != 6 || strings.Count(out.String(), done) != 1 {
+	if n := strings.Count(out.String(), "removed image"); n != len(rep.Images) || n != 6 ||
+		strings.Count(out.String(), done) != 1 {
 		t.Errorf("%d lines for %d images:\n%s", n, len(rep.Images), out)
 	}
 }

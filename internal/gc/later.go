@@ -92,7 +92,8 @@ func (x *planner) laterBlob(d digest.Digest, links map[layout.Key]time.Time) err
 	if err != nil || b == nil || !b.Placed {
 		return err
 	}
-	holders, err := x.index.Holders(d, max(len(x.plan.Manifests), len(x.plan.Layers)+len(links))+1) // one more than can be dead or waiting
+	// one more than can be dead or waiting
+	holders, err := x.index.Holders(d, max(len(x.plan.Manifests), len(x.plan.Layers)+len(links))+1)
 	if err != nil {
 		return err
 	}

@@ -14,10 +14,11 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/store"
 )
 
-// TestATagWhoseLinkSaysNothingExpires writes links that a power cut leaves, or an editor. Nobody can pull such a tag, no
-// list has it, the check names it; and it goes with its directory when a tag to nowhere would.
+// TestATagWhoseLinkSaysNothingExpires writes links that a power cut leaves, or an editor. Nobody can pull such a tag,
+// no list has it, the check names it; and it goes with its directory when a tag to nowhere would.
 func TestATagWhoseLinkSaysNothingExpires(t *testing.T) {
-	for name, link := range map[string]string{"empty": "", "cut": "sha256:0123", "noise": "\x00\x00\x00\x00", "long": string(make([]byte, 5000))} {
+	for name, link := range map[string]string{"empty": "", "cut": "sha256:0123", "noise": "\x00\x00\x00\x00",
+		"long": string(make([]byte, 5000))} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			was := w.image("app", "good", "base")
@@ -48,17 +49,20 @@ func TestATagWhoseLinkSaysNothingExpires(t *testing.T) {
 			_, err = w.Index.Lease(t.Context(), layout.TagKey("app", "good"), layout.ManifestKey("app", was))
 			w.must(err)
 			w.must(w.Index.MoveTag(t.Context(), "app", "moved", was, func() error {
-				return os.WriteFile(w.Dir.File(layout.Path{Kind: layout.TagLink, Repository: "app", Tag: "moved"}), []byte(was), 0o644)
+				return os.WriteFile(w.Dir.File(layout.Path{Kind: layout.TagLink, Repository: "app", Tag: "moved"}),
+					[]byte(was), 0o644)
 			}))
 			w.pass(rules.TTL/2 + time.Hour)
 			dry, err := w.Run(t.Context(), rules, true)
 			w.must(err)
 			rep, err := w.Run(t.Context(), rules, false)
 			w.must(err)
-			if rep.Removed != (Counts{Tags: 2}) || dry.Removed != rep.Removed || len(rep.Images) != 2 || rep.Images[0].Digest != digest.Digest("") {
+			if rep.Removed != (Counts{Tags: 2}) || dry.Removed != rep.Removed || len(rep.Images) != 2 ||
+				rep.Images[0].Digest != digest.Digest("") {
 				t.Errorf("removed %+v, %+v; a dry run %+v", rep.Removed, rep.Images, dry.Removed)
 			}
-			for path, want := range map[string]bool{"repositories/app/_manifests/tags/bad": false, "repositories/only": false,
+			for path, want := range map[string]bool{"repositories/app/_manifests/tags/bad": false,
+				"repositories/only":                      false,
 				"repositories/app/_manifests/tags/moved": true, "repositories/app/_manifests/tags/good": true} {
 				if _, err := os.Stat(w.Dir.Native(filepath.Join(layout.Root, path))); (err == nil) != want {
 					t.Errorf("%s: %v", path, err)

@@ -104,7 +104,8 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 		return nil, fmt.Errorf("plan an expiry: %w", err)
 	}
 	x := planner{gc: c, ctx: ctx, unfinished: unfinished,
-		plan: &Plan{Cutoffs: c.cutoffs(p), files: c.Files, uploadCutoff: time.Now().Add(-p.Grace), lease: p.Grace + p.Resolution,
+		plan: &Plan{Cutoffs: c.cutoffs(p), files: c.Files, uploadCutoff: time.Now().Add(-p.Grace),
+			lease:     p.Grace + p.Resolution,
 			uploading: map[string]time.Time{}, depth: map[layout.Key]int{}},
 		planned: map[layout.Key]bool{}, candidates: map[layout.Key]*candidate{},
 		measured: map[layout.Key]measure{}, asked: map[string]bool{}}
@@ -211,7 +212,10 @@ func (x *planner) manifests() error {
 		}
 		queue = append(queue, parts...)
 	}
-	slices.SortStableFunc(x.plan.Manifests, func(a, b index.Row) int { return x.plan.depth[a.Key] - x.plan.depth[b.Key] })
+	slices.SortStableFunc(x.plan.Manifests, func(a,
+		b index.Row) int {
+		return x.plan.depth[a.Key] - x.plan.depth[b.Key]
+	})
 	return nil
 }
 

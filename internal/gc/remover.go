@@ -23,8 +23,8 @@ type Remover interface {
 	// Remove removes the file of a row, inside the transaction that removes the row: it must not wait. A claim whose
 	// file never came has none, which is no error.
 	Remove(row index.Row) (index.Removed, error)
-	// EndLevel makes durable what was removed since the last EndLevel, before what that referred to is removed. progress
-	// is called with how many of all steps are done.
+	// EndLevel makes durable what was removed since the last EndLevel, before what that referred to is removed.
+	// progress is called with how many of all steps are done.
 	EndLevel(progress func(done, all int)) error
 	// RemoveUpload removes an upload, unless a client went on with it since. False: it was not removed.
 	RemoveUpload(u layout.Upload, since time.Time) (bool, error)

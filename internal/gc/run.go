@@ -137,7 +137,8 @@ func (c *Collector) collect(ctx context.Context, policy index.Policy, rep *Repor
 	}
 	rep.Removed, rep.FreedBytes = result.Removed, result.FreedBytes
 	for _, i := range result.Images {
-		rep.Images = append(rep.Images, ReportImage{i.Repository, i.Tag, i.Digest, stamp.Time(i.LastAccess), i.Reason, i.UniqueBytes})
+		rep.Images = append(rep.Images, ReportImage{i.Repository, i.Tag, i.Digest, stamp.Time(i.LastAccess), i.Reason,
+			i.UniqueBytes})
 	}
 	return result.elsewhere, errors.Join(err, plan.failed, held)
 }

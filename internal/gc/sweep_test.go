@@ -104,8 +104,10 @@ func TestWhileEverythingIsHeldOnlyUploadsGo(t *testing.T) {
 	for _, dry := range []bool{true, false} {
 		rep, err := w.Run(t.Context(), rules, dry)
 		var held *index.HeldError
-		if !errors.As(err, &held) || rep.HeldBy != HeldByFileDates || !time.Time(rep.NothingBefore).Equal(want) || rep.Removed != (Counts{Uploads: 2}) || len(rep.Images) > 0 {
-			t.Errorf("dry %v: %v, held by %q until %v, removed %+v; want the two uploads and %v", dry, err, rep.HeldBy, rep.NothingBefore, rep.Removed, want)
+		if !errors.As(err, &held) || rep.HeldBy != HeldByFileDates || !time.Time(rep.NothingBefore).Equal(want) ||
+			rep.Removed != (Counts{Uploads: 2}) || len(rep.Images) > 0 {
+			t.Errorf("dry %v: %v, held by %q until %v, removed %+v; want the two uploads and %v", dry, err, rep.HeldBy,
+				rep.NothingBefore, rep.Removed, want)
 		}
 	}
 }
@@ -126,12 +128,15 @@ func TestARunSaysWhatIsFreedLater(t *testing.T) {
 	for _, dry := range []bool{true, false, false} {
 		rep, err := w.Run(ctx, rules, dry)
 		w.must(err)
-		if want := int64(len("base") + len("one")); rep.WaitingBytes != want || !time.Time(rep.WaitingUntil).Equal(due) {
-			t.Errorf("dry %v: removed %+v; %d bytes wait until %v; want %d until %v", dry, rep.Removed, rep.WaitingBytes, rep.WaitingUntil, want, due)
+		if want := int64(len("base") + len("one")); rep.WaitingBytes != want ||
+			!time.Time(rep.WaitingUntil).Equal(due) {
+			t.Errorf("dry %v: removed %+v; %d bytes wait until %v; want %d until %v", dry, rep.Removed,
+				rep.WaitingBytes, rep.WaitingUntil, want, due)
 		}
 	}
 	w.pass(rules.Grace + 2*rules.Resolution)
-	if rep, err := w.Run(ctx, rules, false); err != nil || rep.WaitingBytes != 0 || rep.FreedBytes != int64(len("base")+len("one")) {
+	if rep, err := w.Run(ctx, rules, false); err != nil || rep.WaitingBytes != 0 ||
+		rep.FreedBytes != int64(len("base")+len("one")) {
 		t.Errorf("after the grace: %+v, %v", rep, err)
 	}
 	w.empty()
@@ -166,7 +171,8 @@ func TestTheTrailOfARunIsBounded(t *testing.T) {
 		Count int
 	}
 	w.must(json.Unmarshal([]byte(lines[len(lines)-1]), &last))
-	if n := strings.Count(out.String(), `"removed image"`); n != trail || len(lines) != trail+1 || last.Count != 42 || last.Level != "info" || len(rep.Images) != trail+42 {
+	if n := strings.Count(out.String(), `"removed image"`); n != trail || len(lines) != trail+1 || last.Count != 42 ||
+		last.Level != "info" || len(rep.Images) != trail+42 {
 		t.Errorf("%d lines, %d of images, the last %+v; %d images went", len(lines), n, last, len(rep.Images))
 	}
 }
@@ -182,7 +188,8 @@ func TestTheRunAfterOneThatWasCutShortSaysWhoseRestItRemoves(t *testing.T) {
 		}
 	}
 	first, err := w.Run(ctx, rules, false)
-	if !errors.Is(err, context.Canceled) || first.Removed.Tags != 5 || first.Removed.Blobs != 0 || first.PlannedBytes <= first.FreedBytes {
+	if !errors.Is(err, context.Canceled) || first.Removed.Tags != 5 || first.Removed.Blobs != 0 ||
+		first.PlannedBytes <= first.FreedBytes {
 		t.Fatalf("%+v, %v; want only the tags to be gone", first, err)
 	}
 	w.OnProgress = nil
@@ -190,15 +197,18 @@ func TestTheRunAfterOneThatWasCutShortSaysWhoseRestItRemoves(t *testing.T) {
 	for _, dry := range []bool{true, false} {
 		rep, err := w.Run(t.Context(), rules, dry)
 		w.must(err)
-		if !time.Time(rep.Resumes).Equal(time.Time(first.StartedAt)) || len(rep.Images) == 0 || slices.ContainsFunc(rep.Images, func(i ReportImage) bool { return i.Tag != "" }) {
-			t.Errorf("dry %v: resumes %v, images %v; want the rest of the run of %v", dry, rep.Resumes, rep.Images, first.StartedAt)
+		if !time.Time(rep.Resumes).Equal(time.Time(first.StartedAt)) || len(rep.Images) == 0 ||
+			slices.ContainsFunc(rep.Images, func(i ReportImage) bool { return i.Tag != "" }) {
+			t.Errorf("dry %v: resumes %v, images %v; want the rest of the run of %v", dry, rep.Resumes, rep.Images,
+				first.StartedAt)
 		}
 	}
 	w.empty()
 	w.image("app", "", "nobody named it")
 	w.adopt(false)
 	w.pass(rules.TTL + 2*time.Hour)
-	if rep, err := w.Run(t.Context(), rules, false); err != nil || !time.Time(rep.Resumes).IsZero() || len(rep.Images) != 1 {
+	if rep, err := w.Run(t.Context(), rules, false); err != nil || !time.Time(rep.Resumes).IsZero() ||
+		len(rep.Images) != 1 {
 		t.Errorf("a run after one that came to its end: %+v, %v", rep, err)
 	}
 }

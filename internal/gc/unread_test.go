@@ -116,7 +116,8 @@ func TestARepositoryThatCannotBeReadHoldsUpNoOther(t *testing.T) {
 // TestAnUnreadableDirectoryOfAKnownStoreHoldsUpNothingElse hides a directory once the index knows everything. What
 // cannot be removed is told, and the rest goes.
 func TestAnUnreadableDirectoryOfAKnownStoreHoldsUpNothingElse(t *testing.T) {
-	for _, path := range []string{"repositories/app/_uploads", "repositories/app/_uploads/1", "repositories/app/_layers", "repositories/app", "repositories/multi"} {
+	for _, path := range []string{"repositories/app/_uploads", "repositories/app/_uploads/1",
+		"repositories/app/_layers", "repositories/app", "repositories/multi"} {
 		t.Run(strings.ReplaceAll(path, "/", "_"), func(t *testing.T) {
 			w := newWorld(t)
 			w.fill()

@@ -190,7 +190,8 @@ func (w *world) whole() {
 				return err
 			}
 			for _, child := range content.References {
-				if !w.has(layout.BlobKey(child)) || !w.has(layout.LayerKey(repo, child)) && !w.has(layout.ManifestKey(repo, child)) {
+				if !w.has(layout.BlobKey(child)) || !w.has(layout.LayerKey(repo, child)) &&
+					!w.has(layout.ManifestKey(repo, child)) {
 					w.t.Errorf("%s of %s has lost %s", d, repo, child)
 				}
 			}
@@ -219,7 +220,10 @@ func (w *world) empty() {
 	}
 	w.must(w.Index.View(w.t.Context(), func(r index.Reader) error {
 		for _, k := range []layout.Kind{layout.Blob, layout.Layer, layout.Manifest, layout.Tag} {
-			if err := r.Each(k, func(row index.Row) error { return fmt.Errorf("left in the index: %s", row.Key) }); err != nil {
+			if err := r.Each(k, func(row index.Row) error {
+				return fmt.Errorf("left in the index: %s",
+					row.Key)
+			}); err != nil {
 				return err
 			}
 		}

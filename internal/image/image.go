@@ -29,8 +29,9 @@ type Image struct {
 // Of collects the image of a manifest. It may be used as long as the reader.
 func Of(r index.Reader, manifest layout.Key) (*Image, error) {
 	top := manifest.Digest
-	i := &Image{r: r, repo: manifest.Repository, top: top, manifests: map[digest.Digest]bool{top: true}, blobs: map[digest.Digest]bool{top: true},
-		only: map[digest.Digest]bool{}}
+	i := &Image{r: r, repo: manifest.Repository, top: top, manifests: map[digest.Digest]bool{top: true},
+		blobs: map[digest.Digest]bool{top: true},
+		only:  map[digest.Digest]bool{}}
 	for queue := []digest.Digest{top}; len(queue) > 0; queue = queue[1:] {
 		below, err := i.below(queue[0])
 		if err != nil {
@@ -218,8 +219,8 @@ func (i *Image) namedOutside(d digest.Digest) (bool, error) {
 	return len(outside) > 0, err
 }
 
-// Outside returns manifests of the image's repository that name d and do not go with the image, at most
-// so many. That many more than go cannot all be among those that go, so nobody has to look at more.
+// Outside returns at most so many manifests of the image's repository that name d and are not part of the image. It
+// reads that many more than the image has manifests: they cannot all be parts of the image.
 func (i *Image) Outside(d digest.Digest, most int) ([]index.Row, error) {
 	parents, err := i.r.Parents(i.repo, d, len(i.manifests)+most)
 	parents = slices.DeleteFunc(parents, func(p index.Row) bool { return i.manifests[p.Key.Digest] })

@@ -92,13 +92,28 @@ func TestUniqueBytes(t *testing.T) {
 		{"two tags are one image", func(w world) { w.tag("a", "v1", "m"); w.tag("a", "v2", "m") }, 120},
 		{"a layer is in another image of the repository", func(w world) { w.manifest("a", "n", "l1") }, 110},
 		{"a layer was linked into another repository", func(w world) { w.layers("b", "l1") }, 110},
-		{"the whole image is in another repository", func(w world) { w.layers("b", "l1", "l2"); w.manifest("b", "m", "l1", "l2") }, 0},
-		{"a manifest of another repository names a layer it has no link of", func(w world) { w.manifest("b", "n", "l1") }, 120},
-		{"signed: the signature goes with it", func(w world) { w.layers("a", "s"); w.manifest("a", "sig", "^m", "s") }, 230},
-		{"signed, and the signature is signed", func(w world) { w.manifest("a", "sig", "^m"); w.manifest("a", "sig2", "^sig") }, 320},
-		{"the signature has a tag and stays", func(w world) { w.manifest("a", "sig", "^m", "l1"); w.tag("a", "s", "sig") }, 110},
+		{"the whole image is in another repository", func(w world) {
+			w.layers("b", "l1", "l2")
+			w.manifest("b", "m",
+				"l1", "l2")
+		}, 0},
+		{"a manifest of another repository names a layer it has no link of",
+			func(w world) { w.manifest("b", "n", "l1") }, 120},
+		{"signed: the signature goes with it", func(w world) { w.layers("a", "s"); w.manifest("a", "sig", "^m", "s") },
+			230},
+		{"signed, and the signature is signed", func(w world) {
+			w.manifest("a", "sig", "^m")
+			w.manifest("a", "sig2",
+				"^sig")
+		}, 320},
+		{"the signature has a tag and stays", func(w world) {
+			w.manifest("a", "sig", "^m", "l1")
+			w.tag("a", "s",
+				"sig")
+		}, 110},
 		{"a part of an index", func(w world) { w.manifest("a", "index", "m") }, 0},
-		{"a part of an index whose subject it is: the index is not kept by it", func(w world) { w.manifest("a", "list", "^m", "m") }, 0},
+		{"a part of an index whose subject it is: the index is not kept by it",
+			func(w world) { w.manifest("a", "list", "^m", "m") }, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)

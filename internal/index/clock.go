@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Gap is time that does not count: nobody watched the store, or a step of the clock made it up.
+// Gap is a stretch of time that is not counted: no server or gc watched the store, or the clock was set.
 type Gap struct {
 	End    time.Time     `json:"end"`
 	Length time.Duration `json:"length"`
@@ -116,7 +116,7 @@ func (c *Clock) Due(t time.Time, d time.Duration) time.Time {
 	for i := len(c.gaps) - 1; i >= 0 && c.gaps[i].End.After(t); i-- {
 		g := c.gaps[i]
 		if !t.Before(g.End.Add(-g.Length)) {
-			return g.End.Add(d).UTC() // used while nobody watched; later gaps are in d
+			return g.End.Add(d).UTC() // used while the store was not watched; later gaps are in d
 		}
 		d += g.Length
 	}

@@ -71,8 +71,8 @@ func (r Reference) String() string {
 	return r.Repository + ":" + r.Tag
 }
 
-// digestAlone returns the digest that somebody typed without a repository, as a listing shows it, or "". It reads like a
-// repository called sha256, or like one without a tag.
+// digestAlone returns the digest if the operator typed one without a repository, as a listing shows it, or "". Such a
+// reference parses like a repository called sha256, or like one without a tag.
 func (r Reference) digestAlone() string {
 	switch typed := r.Repository + ":" + r.Tag; {
 	case digestStart.MatchString(typed):

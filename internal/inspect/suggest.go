@@ -124,8 +124,8 @@ func (f finder) walked(walk func(w *tree.Walk, add func(string) error) error) (n
 	return names, err
 }
 
-// nearestOf returns the names that somebody may have meant, the nearest first: those a few edits away, and
-// of paths those that end alike.
+// nearestOf returns the names that the operator may have meant, the nearest first: those a few edits away, and of paths
+// those with the same end.
 func nearestOf(name string, names []string) (near []string) {
 	last := func(path string) string { return path[strings.LastIndex(path, "/")+1:] }
 	far := map[string]int{}

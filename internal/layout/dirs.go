@@ -62,7 +62,8 @@ func Known(path string) bool {
 		hex := strings.Repeat("00", alg.Size())
 		for _, below := range []string{"", "/link", "/data", "/0", "/a/data",
 			"/current/link", "/a/current/link", "/tags/a/current/link",
-			"/" + hex + "/link", "/" + alg.String() + "/" + hex + "/link", "/_layers/" + alg.String() + "/" + hex + "/link",
+			"/" + hex + "/link", "/" + alg.String() + "/" + hex + "/link", "/_layers/" + alg.String() + "/" + hex +
+				"/link",
 			"/a/_layers/" + alg.String() + "/" + hex + "/link", "/" + strings.Repeat(base, alg.Size()) + "/data",
 			"/00/" + hex + "/data", "/" + alg.String() + "/00/" + hex + "/data"} {
 			if _, ok := Parse(path + below); ok {

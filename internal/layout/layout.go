@@ -146,8 +146,8 @@ func ValidName(name string) bool {
 	return err == nil && n.Name() == name && !strings.Contains(name, ":")
 }
 
-// isPlain says so of nearly every name, without the regular expression of the rule, which takes longer than all else that
-// is done to a path. Plain is: lower case words, with one separator between any two.
+// isPlain says so of nearly every name, without the regular expression of the rule, which takes longer than all else
+// that is done to a path. Plain is: lower case words, with one separator between any two.
 func isPlain(name string) bool {
 	word := false
 	for i := range len(name) {

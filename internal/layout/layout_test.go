@@ -22,13 +22,20 @@ var everyKind = []struct {
 }{
 	{"/docker/registry/v2/blobs/sha256/e3/" + hex256 + "/data", Path{Kind: BlobData, Digest: dgst}},
 	{"/docker/registry/v2/blobs/sha512/e3/" + hex256 + hex256 + "/data", Path{Kind: BlobData, Digest: dgst5}},
-	{"/docker/registry/v2/repositories/app/_layers/sha256/" + hex256 + "/link", Path{Kind: LayerLink, Repository: "app", Digest: dgst}},
-	{"/docker/registry/v2/repositories/app/_manifests/revisions/sha256/" + hex256 + "/link", Path{Kind: RevisionLink, Repository: "app", Digest: dgst}},
-	{"/docker/registry/v2/repositories/app/_manifests/tags/v1/current/link", Path{Kind: TagLink, Repository: "app", Tag: "v1"}},
-	{"/docker/registry/v2/repositories/app/_manifests/tags/v1/index/sha256/" + hex256 + "/link", Path{Kind: TagIndexLink, Repository: "app", Tag: "v1", Digest: dgst}},
-	{"/docker/registry/v2/repositories/app/_uploads/1b4e/data", Path{Kind: UploadData, Repository: "app", Upload: "1b4e"}},
-	{"/docker/registry/v2/repositories/app/_uploads/1b4e/startedat", Path{Kind: UploadStartedAt, Repository: "app", Upload: "1b4e"}},
-	{"/docker/registry/v2/repositories/app/_uploads/1b4e/hashstates/sha256/1024", Path{Kind: UploadHashState, Repository: "app", Upload: "1b4e", Algorithm: "sha256", Offset: "1024"}},
+	{"/docker/registry/v2/repositories/app/_layers/sha256/" + hex256 + "/link",
+		Path{Kind: LayerLink, Repository: "app", Digest: dgst}},
+	{"/docker/registry/v2/repositories/app/_manifests/revisions/sha256/" + hex256 + "/link",
+		Path{Kind: RevisionLink, Repository: "app", Digest: dgst}},
+	{"/docker/registry/v2/repositories/app/_manifests/tags/v1/current/link",
+		Path{Kind: TagLink, Repository: "app", Tag: "v1"}},
+	{"/docker/registry/v2/repositories/app/_manifests/tags/v1/index/sha256/" + hex256 + "/link",
+		Path{Kind: TagIndexLink, Repository: "app", Tag: "v1", Digest: dgst}},
+	{"/docker/registry/v2/repositories/app/_uploads/1b4e/data", Path{Kind: UploadData, Repository: "app",
+		Upload: "1b4e"}},
+	{"/docker/registry/v2/repositories/app/_uploads/1b4e/startedat",
+		Path{Kind: UploadStartedAt, Repository: "app", Upload: "1b4e"}},
+	{"/docker/registry/v2/repositories/app/_uploads/1b4e/hashstates/sha256/1024",
+		Path{Kind: UploadHashState, Repository: "app", Upload: "1b4e", Algorithm: "sha256", Offset: "1024"}},
 }
 
 func TestParseAndStringAreInverse(t *testing.T) {
@@ -106,7 +113,8 @@ func TestEveryDirectoryOfTheTreeIsKnown(t *testing.T) {
 			t.Errorf("%s is not known", c.path)
 		}
 	}
-	for _, path := range []string{"/etc", "/docker/x", "/docker/registry/v2/x", "/docker/registry/v2/blobs/md5", "/docker/registry/v2/blobs/sha256/e34",
+	for _, path := range []string{"/etc", "/docker/x", "/docker/registry/v2/x", "/docker/registry/v2/blobs/md5",
+		"/docker/registry/v2/blobs/sha256/e34",
 		"/docker/registry/v2/repositories/-app", "/docker/registry/v2/repositories/app/_other", "/docker/registry/v2/repositories/app/_uploads/1b4e/x",
 		"/docker/registry/v2/repositories/app/_manifests/tags/v1/x"} {
 		if Known(path) {
@@ -201,8 +209,10 @@ func TestAPlainNameIsAValidName(t *testing.T) {
 
 func TestParseDigest(t *testing.T) {
 	for s, ok := range map[string]bool{
-		"sha256:" + strings.Repeat("a0", 32): true, "sha256:" + strings.Repeat("A0", 32): false, "sha256:" + strings.Repeat("a", 63): false,
-		"sha256:" + strings.Repeat("g", 64): false, "sha512:" + strings.Repeat("a0", 64): true, "md5:" + strings.Repeat("a", 32): false, "": false,
+		"sha256:" + strings.Repeat("a0", 32): true, "sha256:" + strings.Repeat("A0", 32): false, "sha256:" +
+			strings.Repeat("a", 63): false,
+		"sha256:" + strings.Repeat("g", 64): false, "sha512:" + strings.Repeat("a0", 64): true, "md5:" +
+			strings.Repeat("a", 32): false, "": false,
 	} {
 		if d, err := ParseDigest(s); (err == nil) != ok || ok && d.String() != s {
 			t.Errorf("%q: %q, %v", s, d, err)

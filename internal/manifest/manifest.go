@@ -195,7 +195,8 @@ var isManifest = map[string]bool{
 
 // IsIndex says whether a manifest lists others of which a client needs one.
 func (c *Manifest) IsIndex() bool {
-	return c.MediaType == impliedType(true) || c.MediaType == "application/vnd.docker.distribution.manifest.list.v2+json"
+	return c.MediaType == impliedType(true) ||
+		c.MediaType == "application/vnd.docker.distribution.manifest.list.v2+json"
 }
 
 // foreign are the types of layers that may live elsewhere, and come with URLs then.

@@ -69,10 +69,12 @@ func TestParse(t *testing.T) {
 		{"a referrer with an artifact type of its own",
 			`{"schemaVersion":2,"artifactType":"a","config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"<{}>"},
 			"layers":[{"digest":"<sig>"}],"subject":{"mediaType":"x","digest":"<image>","size":3}}`,
-			Manifest{MediaType: ociManifest, ArtifactType: "a", Config: dg("{}"), Subject: dg("image"), References: dgs("sig", "{}")}},
+			Manifest{MediaType: ociManifest, ArtifactType: "a", Config: dg("{}"), Subject: dg("image"),
+				References: dgs("sig", "{}")}},
 		{"a referrer whose config says its artifact type",
 			`{"schemaVersion":2,"config":{"mediaType":"application/vnd.cncf.helm.config","digest":"<c>"},"layers":[],"subject":{"digest":"<image>"}}`,
-			Manifest{MediaType: ociManifest, ArtifactType: "application/vnd.cncf.helm.config", Config: dg("c"), Subject: dg("image"), References: dgs("c")}},
+			Manifest{MediaType: ociManifest, ArtifactType: "application/vnd.cncf.helm.config", Config: dg("c"),
+				Subject: dg("image"), References: dgs("c")}},
 		{"an index with a subject that it also lists",
 			`{"schemaVersion":2,"artifactType":"a","manifests":[{"digest":"<r>"}],"subject":{"digest":"<r>"}}`,
 			Manifest{MediaType: ociIndex, ArtifactType: "a", References: dgs("r")}},
@@ -81,7 +83,8 @@ func TestParse(t *testing.T) {
 			Manifest{MediaType: ociManifest, Config: dg("c"), References: dgs("c")}},
 		{"an artifact manifest from before OCI 1.1",
 			`{"schemaVersion":2,"mediaType":"application/vnd.oci.artifact.manifest.v1+json","artifactType":"a","blobs":[{"digest":"<b>"}],"subject":{"digest":"<s>"}}`,
-			Manifest{MediaType: "application/vnd.oci.artifact.manifest.v1+json", ArtifactType: "a", Subject: dg("s"), References: dgs("b")}},
+			Manifest{MediaType: "application/vnd.oci.artifact.manifest.v1+json", ArtifactType: "a", Subject: dg("s"),
+				References: dgs("b")}},
 		{"schema 1, signed, which repeats its empty layer",
 			`{"schemaVersion":1,"mediaType":"application/vnd.docker.distribution.manifest.v1+prettyjws","name":"a","tag":"v1",
 			"fsLayers":[{"blobSum":"<empty>"},{"blobSum":"<l>"},{"blobSum":"<empty>"}],"history":[{"v1Compatibility":"{}"}],"signatures":[{}]}`,
@@ -94,7 +97,8 @@ func TestParse(t *testing.T) {
 			Manifest{MediaType: ociIndex, Config: dg("x"), References: dgs("x", "y")}},
 		{"a type that nobody knows", `{"schemaVersion":2,"mediaType":"x/y","layers":[{"mediaType":"?","digest":"<l>"}],"more":{"digest":"sha256:no"}}`,
 			Manifest{MediaType: "x/y", References: dgs("l")}},
-		{"a config of null", `{"schemaVersion":2,"config":null,"subject":null,"layers":null,"manifests":null}`, Manifest{MediaType: ociManifest}},
+		{"a config of null", `{"schemaVersion":2,"config":null,"subject":null,"layers":null,"manifests":null}`,
+			Manifest{MediaType: ociManifest}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := Parse(fill(tt.data))
@@ -131,16 +135,21 @@ func TestParseRefuses(t *testing.T) {
 		{"a digest that is a number", `{"schemaVersion":2,"layers":[{"digest":1}]}`, "not JSON"},
 		{"a layer without a digest", `{"schemaVersion":2,"layers":[{"size":1}]}`, "reference"},
 		{"a config without a digest", `{"schemaVersion":2,"config":{}}`, "reference"},
-		{"a digest without an algorithm", `{"schemaVersion":2,"layers":[{"digest":"` + dg("x").Encoded() + `"}]}`, "reference"},
+		{"a digest without an algorithm", `{"schemaVersion":2,"layers":[{"digest":"` + dg("x").Encoded() + `"}]}`,
+			"reference"},
 		{"a digest of an unknown algorithm", `{"schemaVersion":2,"layers":[{"digest":"md5:d41d8cd98f00b204e9800998ecf8427e"}]}`, "reference"},
 		{"a short digest", `{"schemaVersion":2,"manifests":[{"digest":"sha256:abcd"}]}`, "reference"},
 		{"a digest that is a path", `{"schemaVersion":2,"layers":[{"digest":"sha256:../../etc/passwd"}]}`, "reference"},
-		{"a digest in capitals", `{"schemaVersion":2,"blobs":[{"digest":"sha256:` + strings.ToUpper(dg("x").Encoded()) + `"}]}`, "reference"},
-		{"a bad digest of schema 1", `{"schemaVersion":1,"fsLayers":[{"blobSum":"tarsum+sha256:` + dg("x").Encoded() + `"}]}`, "reference"},
+		{"a digest in capitals", `{"schemaVersion":2,"blobs":[{"digest":"sha256:` + strings.ToUpper(dg("x").Encoded()) +
+			`"}]}`, "reference"},
+		{"a bad digest of schema 1", `{"schemaVersion":1,"fsLayers":[{"blobSum":"tarsum+sha256:` + dg("x").Encoded() +
+			`"}]}`, "reference"},
 		{"a subject without a digest", `{"schemaVersion":2,"subject":{}}`, "subject"},
 		{"a bad subject", `{"schemaVersion":2,"subject":{"digest":"sha256:no"}}`, "subject"},
-		{"deep nesting", `{"schemaVersion":2,"x":` + strings.Repeat("[", 1e6) + strings.Repeat("]", 1e6) + `}`, "not JSON"},
-		{"more than a manifest can have", `{"schemaVersion":2,"x":"` + strings.Repeat("x", MaxManifest) + `"}`, "more than"},
+		{"deep nesting", `{"schemaVersion":2,"x":` + strings.Repeat("[", 1e6) + strings.Repeat("]", 1e6) + `}`,
+			"not JSON"},
+		{"more than a manifest can have", `{"schemaVersion":2,"x":"` + strings.Repeat("x", MaxManifest) + `"}`,
+			"more than"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, err := Parse([]byte(tt.data))
@@ -216,17 +225,24 @@ func TestAPartIsWhatAllItsDescriptorsSay(t *testing.T) {
 		{"a layer of a size below nothing", `"layers":[{"digest":"<x>","size":-1}]`, blob(Contradictory)},
 		{"a layer whose size is a word", `"layers":[{"digest":"<x>","size":"7"}]`, blob(Contradictory)},
 		{"a blob of an artifact", `"blobs":[{"digest":"<x>","size":7}]`, blob(7)},
-		{"a child", `"manifests":[{"mediaType":"` + ociManifest + `","digest":"<x>","size":7}]`, Part{Digest: dg("x"), Size: 7, Manifest: true}},
+		{"a child", `"manifests":[{"mediaType":"` + ociManifest + `","digest":"<x>","size":7}]`,
+			Part{Digest: dg("x"), Size: 7, Manifest: true}},
 		{"a child without a type", `"manifests":[{"digest":"<x>","size":7}]`, Part{Digest: dg("x"), Size: 7}},
 		{"a layer of BuildKit's cache", `"manifests":[{` + layer + `,"digest":"<x>","size":7}]`, blob(7)},
-		{"a manifest among layers", `"layers":[{"mediaType":"` + ociManifest + `","digest":"<x>","size":7}]`, Part{Digest: dg("x"), Size: 7}},
-		{"a child that is a layer, too", `"layers":[{"digest":"<x>","size":7}],"manifests":[{"mediaType":"` + ociIndex + `","digest":"<x>","size":7}]`,
+		{"a manifest among layers", `"layers":[{"mediaType":"` + ociManifest + `","digest":"<x>","size":7}]`,
+			Part{Digest: dg("x"), Size: 7}},
+		{"a child that is a layer, too", `"layers":[{"digest":"<x>","size":7}],"manifests":[{"mediaType":"` + ociIndex +
+			`","digest":"<x>","size":7}]`,
 			Part{Digest: dg("x"), Size: 7, Blob: true, Manifest: true}},
-		{"a foreign layer", `"layers":[{` + foreign + `,` + urls + `,"digest":"<x>","size":7}]`, Part{Digest: dg("x"), Size: 7, Blob: true, Foreign: true}},
+		{"a foreign layer", `"layers":[{` + foreign + `,` + urls + `,"digest":"<x>","size":7}]`,
+			Part{Digest: dg("x"), Size: 7, Blob: true, Foreign: true}},
 		{"a foreign layer without a place", `"layers":[{` + foreign + `,"digest":"<x>","size":7}]`, blob(7)},
-		{"a foreign layer that is a plain one, too", `"layers":[{` + foreign + `,` + urls + `,"digest":"<x>","size":7},{` + layer + `,"digest":"<x>","size":7}]`, blob(7)},
-		{"a plain layer that is a foreign one, too", `"layers":[{` + layer + `,"digest":"<x>","size":7},{` + foreign + `,` + urls + `,"digest":"<x>","size":7}]`, blob(7)},
-		{"a config that calls itself foreign", `"config":{` + foreign + `,` + urls + `,"digest":"<x>","size":7}`, blob(7)},
+		{"a foreign layer that is a plain one, too", `"layers":[{` + foreign + `,` + urls +
+			`,"digest":"<x>","size":7},{` + layer + `,"digest":"<x>","size":7}]`, blob(7)},
+		{"a plain layer that is a foreign one, too", `"layers":[{` + layer + `,"digest":"<x>","size":7},{` + foreign +
+			`,` + urls + `,"digest":"<x>","size":7}]`, blob(7)},
+		{"a config that calls itself foreign", `"config":{` + foreign + `,` + urls + `,"digest":"<x>","size":7}`,
+			blob(7)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, err := Parse(fill(`{"schemaVersion":2,` + tt.members + `}`))
@@ -250,9 +266,11 @@ func TestCheckUnambiguous(t *testing.T) {
 	}
 	for _, bad := range []string{
 		`{"a":1,"a":2}`, `{"layers":[],"Layers":[]}`, `{"layers":[{"digest":"x","Digest":"y"}]}`, `{"a":{},"c":[1],"a":null}`, `{"a"`,
-		`{} {}`, `{"layers":[],"layerſ":[]}`, `{"layers":[],"layer` + "ſ" + `":[]}`, `{"blob` + "ſ" + `":[],"blobs":[]}`, `{"manife` + "ſ" + `ts":[],"manifestS":[]}`,
+		`{} {}`, `{"layers":[],"layerſ":[]}`, `{"layers":[],"layer` + "ſ" + `":[]}`, `{"blob` + "ſ" +
+			`":[],"blobs":[]}`, `{"manife` + "ſ" + `ts":[],"manifestS":[]}`,
 		`{"subject":{"digest":"x","DIGEST":"y"}}`, `{"config":{"mediaType":"a","mediatype":"b"}}`, `{"manifests":[{"size":1,"` + "ſ" + `ize":2}]}`,
-		`{"fsLayers":[{"blobSum":"x","blob` + "ſ" + `um":"y"}]}`, `{"Config":{"digest":"x","Digest":"y"}}`, `{"annotations":{"a":"1","a":"2"}}`,
+		`{"fsLayers":[{"blobSum":"x","blob` + "ſ" +
+			`um":"y"}]}`, `{"Config":{"digest":"x","Digest":"y"}}`, `{"annotations":{"a":"1","a":"2"}}`,
 		strings.Repeat("[", 1e6) + strings.Repeat("]", 1e6),
 	} {
 		if err := CheckUnambiguous([]byte(bad)); err == nil {
@@ -285,7 +303,8 @@ func TestNamesThatReadersTakeForOneAreRefused(t *testing.T) {
 // readAlike says whether encoding/json reads a name into the field of another.
 func readAlike(t *testing.T, member, name string) bool {
 	t.Helper()
-	field := reflect.StructOf([]reflect.StructField{{Name: "F", Type: reflect.TypeFor[string](), Tag: reflect.StructTag(fmt.Sprintf(`json:%q`, member))}})
+	field := reflect.StructOf([]reflect.StructField{{Name: "F", Type: reflect.TypeFor[string](),
+		Tag: reflect.StructTag(fmt.Sprintf(`json:%q`, member))}})
 	v := reflect.New(field)
 	if err := json.Unmarshal(fmt.Appendf(nil, `{%q:"read"}`, name), v.Interface()); err != nil {
 		t.Fatal(err)

@@ -122,7 +122,8 @@ func (m *Metrics) seriesOf(k kind) series {
 	m.mu.RUnlock()
 	if !ok {
 		s = series{m.requests.WithLabelValues(k.route, k.method, strconv.Itoa(k.status)),
-			m.received.WithLabelValues(k.route), m.sent.WithLabelValues(k.route), m.seconds.WithLabelValues(k.route, k.method)}
+			m.received.WithLabelValues(k.route), m.sent.WithLabelValues(k.route), m.seconds.WithLabelValues(k.route,
+				k.method)}
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.known[k] = s

@@ -9,7 +9,8 @@ import (
 )
 
 func TestResolution(t *testing.T) {
-	for grace, want := range map[time.Duration]time.Duration{time.Hour: time.Minute, 4 * time.Minute: time.Minute, time.Second: 250 * time.Millisecond} {
+	for grace, want := range map[time.Duration]time.Duration{time.Hour: time.Minute, 4 * time.Minute: time.Minute,
+		time.Second: 250 * time.Millisecond} {
 		if got := Resolution(grace); got != want {
 			t.Errorf("Resolution(%s) = %s; want %s", grace, got, want)
 		}
@@ -25,9 +26,11 @@ func TestCutoffs(t *testing.T) {
 		names, content time.Duration // ago; 0: never
 	}{
 		{"names live by the ttl, content by the grace, both leave room for the resolution",
-			index.Policy{TTL: 24 * time.Hour, Grace: time.Hour, Resolution: time.Minute}, 24*time.Hour + time.Minute, 61 * time.Minute},
+			index.Policy{TTL: 24 * time.Hour, Grace: time.Hour, Resolution: time.Minute}, 24*time.Hour +
+				time.Minute, 61 * time.Minute},
 		{"a ttl shorter than the grace does not break a promise",
-			index.Policy{TTL: time.Minute, Grace: time.Hour, Resolution: time.Minute}, 61 * time.Minute, 61 * time.Minute},
+			index.Policy{TTL: time.Minute, Grace: time.Hour,
+				Resolution: time.Minute}, 61 * time.Minute, 61 * time.Minute},
 		{"ttl 0 is never", index.Policy{Grace: time.Hour, Resolution: time.Minute}, 0, 61 * time.Minute},
 	} {
 		cut := NewCutoffs(c.policy, back)
@@ -73,7 +76,8 @@ func TestUnused(t *testing.T) {
 
 func TestNoCutoffIsLaterThanTheRun(t *testing.T) {
 	early, late, run := time.UnixMilli(1000), time.UnixMilli(9000), time.UnixMilli(5000)
-	if got, want := (Cutoffs{Images: early, Orphans: late}).NotAfter(run), (Cutoffs{Images: early, Orphans: run}); got != want {
+	if got, want := (Cutoffs{Images: early, Orphans: late}).NotAfter(run), (Cutoffs{Images: early,
+		Orphans: run}); got != want {
 		t.Errorf("%v; want %v", got, want)
 	}
 }
@@ -82,13 +86,15 @@ func TestRequest(t *testing.T) {
 	short, long := time.Minute, 100*time.Hour
 	last := index.Policy{TTL: 24 * time.Hour, Grace: time.Hour, Resolution: time.Minute}
 	owed := index.Policy{Grace: 2 * time.Hour, Resolution: time.Minute}
-	if p := (Request{Default: index.Policy{TTL: long, Grace: short}}).Resolve(index.Policy{}, index.Policy{}, false); p.TTL != long || p.Grace != short || p.Resolution != Resolution(short) {
+	if p := (Request{Default: index.Policy{TTL: long, Grace: short}}).Resolve(index.Policy{}, index.Policy{},
+		false); p.TTL != long || p.Grace != short || p.Resolution != Resolution(short) {
 		t.Errorf("without a server: %+v", p)
 	}
 	if p := (Request{}).Resolve(last, index.Policy{}, true); p != last {
 		t.Errorf("the server's: %+v", p)
 	}
-	if p := (Request{TTL: &long, Grace: &short}).Resolve(last, owed, true); p.TTL != long || p.Grace != owed.Grace || p.Resolution != owed.Resolution {
+	if p := (Request{TTL: &long, Grace: &short}).Resolve(last, owed, true); p.TTL != long || p.Grace != owed.Grace ||
+		p.Resolution != owed.Resolution {
 		t.Errorf("asked below what is owed: %+v", p)
 	}
 }

@@ -40,8 +40,8 @@ type Options struct {
 	// Hold is how long nothing is retired after a tag or manifest was adopted with a NameAge: an index that is lost may
 	// have promised it a moment ago, however old it looks.
 	Hold time.Duration
-	// Prune removes the directory of a key that has no file, and its parents, if they are empty: a crash left them. Nil:
-	// they stay.
+	// Prune removes the directory of a key that has no file, and its parents, if they are empty: a crash left them.
+	// Nil: they stay.
 	Prune func(layout.Key)
 	// OnSeen is called for each object with the number of objects seen so far. Nil: nothing is called.
 	OnSeen func(objects int)
@@ -164,7 +164,8 @@ func (r *rebuild) saw(k layout.Key) error {
 	}
 	if time.Since(r.logged) > progressEvery {
 		r.logged = time.Now()
-		r.Log.WithField("objects", r.res.Seen).WithField("adopted", r.res.Adopted).Info("rebuilding the index from disk")
+		r.Log.WithField("objects", r.res.Seen).WithField("adopted",
+			r.res.Adopted).Info("rebuilding the index from disk")
 	}
 	if len(r.keys) < batch {
 		return nil

@@ -20,7 +20,8 @@ import (
 // cheapest is the bcrypt cost of tests.
 const cheapest = 4
 
-func guarded(t *testing.T, change func(*config.Config, *Options), made ...func(*Server)) (url string, cfg *config.Config) {
+func guarded(t *testing.T, change func(*config.Config, *Options), made ...func(*Server)) (url string,
+	cfg *config.Config) {
 	t.Helper()
 	cfg = config.DefaultConfig()
 	cfg.Storage.Directory, cfg.Log.Access = t.TempDir(), false
@@ -91,7 +92,8 @@ func TestOnlyUsersGetIn(t *testing.T) {
 			t.Errorf("%s is not asked to log in: %q", c.who, resp.Header.Get("WWW-Authenticate"))
 		}
 	}
-	for _, target := range [][2]string{{"PUT", "/v2/app/manifests/v1"}, {"POST", "/v2/app/blobs/uploads/"}, {"DELETE", "/v2/app/manifests/v1"},
+	for _, target := range [][2]string{{"PUT", "/v2/app/manifests/v1"}, {"POST", "/v2/app/blobs/uploads/"},
+		{"DELETE", "/v2/app/manifests/v1"},
 		{"GET", "/v2/_catalog"}, {"GET", "/v2/app/tags/list"}, {"HEAD", "/v2/app/blobs/" + digestOf(nil)}} {
 		if resp := login(t, target[0], url+target[1], "", "", "{}"); resp.StatusCode != 401 {
 			t.Errorf("%s %s without login: %d", target[0], target[1], resp.StatusCode)

@@ -32,7 +32,8 @@ func TestARefusedRequestIsAnsweredBeforeItsBodyCame(t *testing.T) {
 		{"a login by somebody who sends a body with it", "GET /v2/", known, "200"},
 		{"an upload that begins with a form", "POST /v2/app/blobs/uploads/", known, "202"},
 	} {
-		for _, body := range []string{"Content-Length: 100\r\n", "Content-Length: 300000\r\n", "Content-Length: 99999999999\r\n", "Transfer-Encoding: chunked\r\n"} {
+		for _, body := range []string{"Content-Length: 100\r\n", "Content-Length: 300000\r\n",
+			"Content-Length: 99999999999\r\n", "Transfer-Encoding: chunked\r\n"} {
 			for _, expect := range []string{"", "Expect: 100-continue\r\n"} {
 				conn := w.dial()
 				fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: %s\r\n%s%s%s\r\n", c.request, w.host, c.fields, body, expect)
@@ -61,7 +62,8 @@ func TestAConnectionOutlivesARefusedBody(t *testing.T) {
 				t.Fatalf("%s of the body came before the answer: %d %v; want %d", name, resp.StatusCode, err, want)
 			}
 			if i == 0 {
-				fmt.Fprintf(conn, "%sGET /v2/ HTTP/1.1\r\nHost: %s\r\n\r\n", strings.Repeat("x", 1600-len(sent)), w.host)
+				fmt.Fprintf(conn, "%sGET /v2/ HTTP/1.1\r\nHost: %s\r\n\r\n", strings.Repeat("x", 1600-len(sent)),
+					w.host)
 			}
 		}
 	}

@@ -82,7 +82,8 @@ func TestAnObserverThatPanicsIsLoggedAndTheNextCallIsMade(t *testing.T) {
 	if err := e.finish(within(t, time.Minute)); err != nil || !slices.Equal(told, []int64{0, 2}) {
 		t.Errorf("told %v, %v; want all but the one that panicked", told, err)
 	}
-	if !strings.Contains(out.String(), "level=error") || !strings.Contains(out.String(), "observer is broken") || !strings.Contains(out.String(), "callbacks_test.go") {
+	if !strings.Contains(out.String(), "level=error") || !strings.Contains(out.String(), "observer is broken") ||
+		!strings.Contains(out.String(), "callbacks_test.go") {
 		t.Errorf("the log does not tell what panicked, and where:\n%s", &out)
 	}
 }

@@ -47,8 +47,8 @@ func TestAChildAskedForByDigestDoesNotKeepItsIndex(t *testing.T) {
 	w.pull("multi@" + used)
 }
 
-// TestAChildPulledWithItsLayersKeepsItsIndex since who reads a layer's bytes uses the last used image that holds it: here
-// that is the tag, with both platforms.
+// TestAChildPulledWithItsLayersKeepsItsIndex since who reads a layer's bytes uses the last used image that holds it:
+// here that is the tag, with both platforms.
 func TestAChildPulledWithItsLayersKeepsItsIndex(t *testing.T) {
 	w := newWorld(t)
 	used, other := w.pushTwoPlatforms("multi:v1")
@@ -88,7 +88,8 @@ func TestWhatTwoImagesShareStaysAsLongAsOneLives(t *testing.T) {
 	w.want(201, "POST", "/v2/b/blobs/uploads/?mount="+shared+"&from=a", nil, "")
 	image := func(repo, own string) string {
 		config, layer := w.upload(repo, []byte(`{"c":"`+own+`"}`)), w.upload(repo, []byte("only "+own))
-		return w.put(repo, "v1", map[string]any{"schemaVersion": 2, "mediaType": ociManifest, "config": descriptor(ociConfig, config, 9),
+		return w.put(repo, "v1", map[string]any{"schemaVersion": 2, "mediaType": ociManifest,
+			"config": descriptor(ociConfig, config, 9),
 			"layers": []any{descriptor(ociLayer, shared, 12), descriptor(ociLayer, layer, 6)}})
 	}
 	image("a", "a")
@@ -115,8 +116,10 @@ func TestAReferrerLivesAsLongAsItsSubject(t *testing.T) {
 	subject := hashOf(t, img)
 	empty := w.upload("app", []byte("{}"))
 	sbom := w.upload("app", []byte("bill of materials"))
-	referrer := w.put("app", "", map[string]any{"schemaVersion": 2, "mediaType": ociManifest, "artifactType": "application/spdx+json",
-		"config": descriptor("application/vnd.oci.empty.v1+json", empty, 2), "layers": []any{descriptor("application/spdx+json", sbom, 17)},
+	referrer := w.put("app", "", map[string]any{"schemaVersion": 2, "mediaType": ociManifest,
+		"artifactType": "application/spdx+json",
+		"config": descriptor("application/vnd.oci.empty.v1+json", empty,
+			2), "layers": []any{descriptor("application/spdx+json", sbom, 17)},
 		"subject": descriptor(ociManifest, subject, 1)})
 	w.keepUsing(3, func() { w.head("app:v1") })
 	w.pull("app@" + referrer)
@@ -130,7 +133,8 @@ func TestABuildKitCacheIndexHoldsItsLayers(t *testing.T) {
 	w := newWorld(t)
 	layer, cfg := w.upload("cache", []byte("cached layer")), w.upload("cache", []byte(`{"layers":[]}`))
 	w.put("cache", "main", map[string]any{"schemaVersion": 2, "mediaType": ociIndex, "manifests": []any{
-		descriptor(ociLayer, layer, 12), descriptor(ociLayer, layer, 12), descriptor("application/vnd.buildkit.cacheconfig.v0", cfg, 13)}})
+		descriptor(ociLayer, layer, 12), descriptor(ociLayer, layer,
+			12), descriptor("application/vnd.buildkit.cacheconfig.v0", cfg, 13)}})
 	w.keepUsing(3, func() { w.want(200, "GET", "/v2/cache/manifests/main", nil, "") })
 	w.want(200, "GET", "/v2/cache/blobs/"+layer, nil, "")
 	w.want(200, "GET", "/v2/cache/blobs/"+cfg, nil, "")
@@ -142,7 +146,8 @@ func TestABuildKitCacheIndexHoldsItsLayers(t *testing.T) {
 func TestAnIndexWithAMissingChildIsRefused(t *testing.T) {
 	w := newWorld(t)
 	absent := digestOf([]byte("absent"))
-	body, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": ociIndex, "manifests": []any{descriptor(ociManifest, absent, 6)}})
+	body, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": ociIndex,
+		"manifests": []any{descriptor(ociManifest, absent, 6)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +224,8 @@ func TestAMovedTagLeavesWhatItPointedToUntilItsOwnTTL(t *testing.T) {
 
 func indexEntries(t *testing.T, w *world, repo, tag string) (names []string) {
 	t.Helper()
-	entries, err := os.ReadDir(w.dir + "/docker/registry/v2/repositories/" + repo + "/_manifests/tags/" + tag + "/index/sha256")
+	entries, err := os.ReadDir(w.dir + "/docker/registry/v2/repositories/" + repo + "/_manifests/tags/" + tag +
+		"/index/sha256")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -272,7 +278,8 @@ func TestAnUploadUnderWayKeepsTheRestOfItsPush(t *testing.T) {
 	w.want(201, "PUT", strings.TrimPrefix(loc, w.http.URL)+"&digest="+second, []byte("layer"), "")
 	w.expire() // between the last layer and the manifest
 	cfg := w.upload("app", []byte("{}"))
-	w.put("app", "v1", map[string]any{"schemaVersion": 2, "mediaType": ociManifest, "config": descriptor(ociConfig, cfg, 2),
+	w.put("app", "v1", map[string]any{"schemaVersion": 2, "mediaType": ociManifest,
+		"config": descriptor(ociConfig, cfg, 2),
 		"layers": []any{descriptor(ociLayer, first, 11), descriptor(ociLayer, second, 12)}})
 	w.pull("app:v1")
 }
@@ -359,8 +366,10 @@ func TestFileTimesVoidNoPromise(t *testing.T) {
 		c := gc.Collector{Files: gc.LocalFiles(w.s.store.Dir, w.s.store.Tree), Index: w.s.store.Index, Log: w.s.log}
 		rep, err := c.Run(t.Context(), w.s.policy(), false)
 		var held *index.HeldError
-		if !errors.As(err, &held) || !held.Until.Equal(promised) || rep.Removed.Any() || !time.Time(rep.NothingBefore).Equal(promised) || rep.HeldBy != gc.HeldByFileDates {
-			t.Errorf("after %v: removed %+v, nothing before %v, %v; want nothing to go before %v", passed, rep.Removed, time.Time(rep.NothingBefore), err, promised)
+		if !errors.As(err, &held) || !held.Until.Equal(promised) || rep.Removed.Any() ||
+			!time.Time(rep.NothingBefore).Equal(promised) || rep.HeldBy != gc.HeldByFileDates {
+			t.Errorf("after %v: removed %+v, nothing before %v, %v; want nothing to go before %v", passed, rep.Removed,
+				time.Time(rep.NothingBefore), err, promised)
 		}
 	}
 	w.pass(short)
@@ -370,7 +379,10 @@ func TestFileTimesVoidNoPromise(t *testing.T) {
 
 func TestADamagedIndexIsPutAsideAndRebuilt(t *testing.T) {
 	damages := map[string]func(path string) error{
-		"noise":       func(path string) error { return os.WriteFile(path, []byte(strings.Repeat("noise", 5000)), 0o644) },
+		"noise": func(path string) error {
+			return os.WriteFile(path, []byte(strings.Repeat("noise", 5000)),
+				0o644)
+		},
 		"truncated":   func(path string) error { return os.Truncate(path, 5000) },
 		"empty":       func(path string) error { return os.Truncate(path, 0) },
 		"a directory": func(path string) error { return firstError(os.Remove(path), os.Mkdir(path, 0o755)) },
@@ -438,7 +450,8 @@ func TestWhatWentMissingFromDiskLeavesTheCountsAtTheNextStart(t *testing.T) {
 	w.push("gone:v1", w.image(1))
 	w.push("app:v1", w.image(1))
 	w.stop()
-	if err := os.RemoveAll(w.dir + "/docker/registry/v2/repositories/gone"); err != nil { // by a stock registry, or by hand
+	// by a stock registry, or by hand
+	if err := os.RemoveAll(w.dir + "/docker/registry/v2/repositories/gone"); err != nil {
 		t.Fatal(err)
 	}
 	w.start()
@@ -460,7 +473,10 @@ func TestAnIndexReplacedWhileServingIsRebuilt(t *testing.T) {
 		"replaced by noise": func(path string) error {
 			return firstError(os.Remove(path), os.WriteFile(path, []byte(strings.Repeat("noise", 5000)), 0o644))
 		},
-		"replaced by a directory": func(path string) error { return firstError(os.Remove(path), os.Mkdir(path, 0o755)) },
+		"replaced by a directory": func(path string) error {
+			return firstError(os.Remove(path),
+				os.Mkdir(path, 0o755))
+		},
 	}
 	for how, replace := range replacements {
 		t.Run(how, func(t *testing.T) {
@@ -477,7 +493,8 @@ func TestAnIndexReplacedWhileServingIsRebuilt(t *testing.T) {
 			if w.s.store.Index.ID() == id {
 				t.Error("the server goes on with an index that nobody will find again")
 			}
-			if holder, err := w.s.store.Dir.Live(); err != nil || holder == nil || holder.Index != w.s.store.Index.ID() {
+			if holder, err := w.s.store.Dir.Live(); err != nil || holder == nil ||
+				holder.Index != w.s.store.Index.ID() {
 				t.Errorf("the lock names %+v, %v; want index %s", holder, err, w.s.store.Index.ID())
 			}
 			if got := w.totals(); got.Tags != 2 {
@@ -496,7 +513,8 @@ func TestOneBadFileHoldsUpNothingElse(t *testing.T) {
 	bad := w.image(1)
 	w.push("bad:v1", bad)
 	w.push("good:v1", w.image(1))
-	link := w.dir + "/docker/registry/v2/repositories/bad/_layers/" + strings.Replace(layerOf(t, bad), ":", "/", 1) + "/link"
+	link := w.dir + "/docker/registry/v2/repositories/bad/_layers/" + strings.Replace(layerOf(t, bad), ":", "/", 1) +
+		"/link"
 	if err := firstError(os.Remove(link), os.MkdirAll(link+"/in/the/way", 0o755)); err != nil {
 		t.Fatal(err)
 	}
@@ -527,7 +545,8 @@ func TestAPushMendsABlobThatWasCutShort(t *testing.T) {
 
 func TestALocationBehindTwoProxiesIsOne(t *testing.T) {
 	w := newWorld(t)
-	for forwarded, want := range map[string]string{"https, http": "https://", "javascript": "http://", "HTTPS": "https://"} {
+	for forwarded, want := range map[string]string{"https, http": "https://", "javascript": "http://",
+		"HTTPS": "https://"} {
 		req, err := http.NewRequest("POST", w.http.URL+"/v2/app/blobs/uploads/", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -589,7 +608,8 @@ func TestADamagedPageIsHealedWhileServing(t *testing.T) {
 func TestDirectoriesThatACrashLeftEmptyGoAtTheNextStart(t *testing.T) {
 	w := newWorld(t)
 	hex := strings.TrimPrefix(digestOf([]byte("x")), "sha256:")
-	for _, dir := range []string{"blobs/sha256/" + hex[:2] + "/" + hex, "repositories/a/b/_layers/sha256/" + hex, "repositories/a/b/_manifests/tags/v1/current"} {
+	for _, dir := range []string{"blobs/sha256/" + hex[:2] + "/" + hex, "repositories/a/b/_layers/sha256/" + hex,
+		"repositories/a/b/_manifests/tags/v1/current"} {
 		if err := os.MkdirAll(w.dir+"/docker/registry/v2/"+dir, 0o755); err != nil {
 			t.Fatal(err)
 		}

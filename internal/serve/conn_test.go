@@ -131,12 +131,13 @@ func TestTheDoorLetsInAsManyAsThereIsRoomFor(t *testing.T) {
 	const room = 3
 	busy, done := make(chan struct{}), make(chan struct{})
 	d := newDoor(room)
-	srv := &http.Server{ConnState: d.state, ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/busy" {
-			busy <- struct{}{}
-			<-done
-		}
-	})}
+	srv := &http.Server{ConnState: d.state, ReadHeaderTimeout: time.Minute,
+		Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/busy" {
+				busy <- struct{}{}
+				<-done
+			}
+		})}
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(listener{inner, d}) }()
 	ask := func(path string) net.Conn {
@@ -214,12 +215,13 @@ func (l tellingListener) Accept() (net.Conn, error) {
 func TestEachListenerSeesThatThereIsRoom(t *testing.T) {
 	d := newDoor(1)
 	busy, done := make(chan struct{}), make(chan struct{})
-	srv := &http.Server{ConnState: d.state, ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/busy" {
-			busy <- struct{}{}
-			<-done
-		}
-	})}
+	srv := &http.Server{ConnState: d.state, ReadHeaderTimeout: time.Minute,
+		Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/busy" {
+				busy <- struct{}{}
+				<-done
+			}
+		})}
 	srv.SetKeepAlivesEnabled(false)
 	var addresses []string
 	inside := make(chan struct{}, 100)

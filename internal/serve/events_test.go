@@ -24,8 +24,9 @@ func TestEachRequestIsOneEvent(t *testing.T) {
 	var all []event.Event
 	st := o.s.store
 	o.http.Config.Handler = registry.New(registry.Options{
-		Content: files.New(files.Options{Tree: st.Tree, Index: st.Index, Log: o.s.log, Met: tree.NewMet(st.Dir), Resolution: time.Minute}),
-		Log:     o.s.log, Secret: st.Secret,
+		Content: files.New(files.Options{Tree: st.Tree, Index: st.Index, Log: o.s.log, Met: tree.NewMet(st.Dir),
+			Resolution: time.Minute}),
+		Log: o.s.log, Secret: st.Secret,
 		Limits: registry.Limits{Manifest: 1 << 20},
 		Authenticate: func(_ *http.Request, _, user, _ string) event.Login {
 			if user == "eve" {
@@ -67,25 +68,36 @@ func TestEachRequestIsOneEvent(t *testing.T) {
 		route              string
 		status             int
 	}{
-		{"a layer is stored", "POST", "/v2/app/blobs/uploads/?digest=" + l, layer, nil, event.Event{Kind: event.Push, Digest: digest.Digest(l), Size: 1000}, "upload", 201},
+		{"a layer is stored", "POST", "/v2/app/blobs/uploads/?digest=" + l, layer, nil,
+			event.Event{Kind: event.Push, Digest: digest.Digest(l), Size: 1000}, "upload", 201},
 		{"a config is stored", "POST", "/v2/app/blobs/uploads/?digest=" + digestOf(conf), conf, nil,
 			event.Event{Kind: event.Push, Digest: digest.Digest(digestOf(conf)), Size: 2}, "upload", 201},
-		{"an upload begins", "POST", "/v2/app/blobs/uploads/", nil, nil, event.Event{Kind: event.Answered}, "upload", 202},
+		{"an upload begins", "POST", "/v2/app/blobs/uploads/", nil, nil, event.Event{Kind: event.Answered}, "upload",
+			202},
 		{"an image is stored", "PUT", "/v2/app/manifests/v1", manifest, []string{"Content-Type", ociManifest},
-			event.Event{Kind: event.Push, Tag: "v1", Digest: digest.Digest(m), Size: int64(len(manifest))}, "manifest", 201},
-		{"a manifest that is refused", "PUT", "/v2/app/manifests/v1", []byte("{"), []string{"Content-Type", ociManifest}, event.Event{Kind: event.Answered}, "manifest", 400},
+			event.Event{Kind: event.Push, Tag: "v1", Digest: digest.Digest(m),
+				Size: int64(len(manifest))}, "manifest", 201},
+		{"a manifest that is refused", "PUT", "/v2/app/manifests/v1", []byte("{"),
+			[]string{"Content-Type", ociManifest}, event.Event{Kind: event.Answered}, "manifest", 400},
 		{"a tag is pulled", "GET", "/v2/app/manifests/v1", nil, nil,
-			event.Event{Kind: event.Pull, Hit: true, Tag: "v1", Digest: digest.Digest(m), Size: int64(len(manifest))}, "manifest", 200},
+			event.Event{Kind: event.Pull, Hit: true, Tag: "v1", Digest: digest.Digest(m),
+				Size: int64(len(manifest))}, "manifest", 200},
 		{"a digest is asked for", "HEAD", "/v2/app/manifests/" + m, nil, nil,
-			event.Event{Kind: event.Pull, Hit: true, Digest: digest.Digest(m), Size: int64(len(manifest))}, "manifest", 200},
-		{"a tag that does not exist", "GET", "/v2/app/manifests/v2", nil, nil, event.Event{Kind: event.Pull, Tag: "v2"}, "manifest", 404},
+			event.Event{Kind: event.Pull, Hit: true, Digest: digest.Digest(m),
+				Size: int64(len(manifest))}, "manifest", 200},
+		{"a tag that does not exist", "GET", "/v2/app/manifests/v2", nil, nil, event.Event{Kind: event.Pull, Tag: "v2"},
+			"manifest", 404},
 		{"a part of a layer is pulled", "GET", "/v2/app/blobs/" + l, nil, []string{"Range", "bytes=0-9"},
 			event.Event{Kind: event.Pull, Hit: true, Digest: digest.Digest(l), Size: 1000}, "blob", 206},
-		{"a part that there is not", "GET", "/v2/app/blobs/" + l, nil, []string{"Range", "bytes=5000-"}, event.Event{Kind: event.Answered}, "blob", 416},
-		{"a layer that is nowhere", "GET", "/v2/app/blobs/" + none, nil, nil, event.Event{Kind: event.Pull, Digest: digest.Digest(none)}, "blob", 404},
-		{"a layer is mounted", "POST", "/v2/fork/blobs/uploads/?from=app&mount=" + l, nil, nil, event.Event{Kind: event.Push, Digest: digest.Digest(l), Size: 1000}, "upload", 201},
+		{"a part that there is not", "GET", "/v2/app/blobs/" + l, nil, []string{"Range", "bytes=5000-"},
+			event.Event{Kind: event.Answered}, "blob", 416},
+		{"a layer that is nowhere", "GET", "/v2/app/blobs/" + none, nil, nil,
+			event.Event{Kind: event.Pull, Digest: digest.Digest(none)}, "blob", 404},
+		{"a layer is mounted", "POST", "/v2/fork/blobs/uploads/?from=app&mount=" + l, nil, nil,
+			event.Event{Kind: event.Push, Digest: digest.Digest(l), Size: 1000}, "upload", 201},
 		{"a list", "GET", "/v2/app/tags/list", nil, nil, event.Event{Kind: event.Answered}, "tags", 200},
-		{"a tag is deleted", "DELETE", "/v2/app/manifests/v1", nil, nil, event.Event{Kind: event.Answered}, "manifest", 202},
+		{"a tag is deleted", "DELETE", "/v2/app/manifests/v1", nil, nil, event.Event{Kind: event.Answered}, "manifest",
+			202},
 	} {
 		resp := ci(c.method, c.path, c.body, c.header...)
 		got := next()
@@ -96,13 +108,16 @@ func TestEachRequestIsOneEvent(t *testing.T) {
 			t.Errorf("%s: %+v\nwant %+v", c.what, got, c.want)
 		}
 		path, _, _ := strings.Cut(c.path, "?")
-		if r.Route != c.route || r.Status != c.status || resp.StatusCode != c.status || r.Method != c.method || r.Path != path ||
-			r.User != "ci" || r.Login != event.LoggedIn || r.Client.String() != "127.0.0.1" || r.Received != int64(len(c.body)) {
+		if r.Route != c.route || r.Status != c.status || resp.StatusCode != c.status || r.Method != c.method ||
+			r.Path != path ||
+			r.User != "ci" || r.Login != event.LoggedIn || r.Client.String() != "127.0.0.1" ||
+			r.Received != int64(len(c.body)) {
 			t.Errorf("%s: %+v", c.what, r)
 		}
 	}
 	o.send("GET", "/v2/app/manifests/v1", nil, "Authorization", as("eve"))
-	if e := next(); e.Kind != event.Answered || e.Request.Login != event.UnknownUser || e.Request.Tried != "eve" || e.Request.User != "" || e.Request.Status != 401 {
+	if e := next(); e.Kind != event.Answered || e.Request.Login != event.UnknownUser || e.Request.Tried != "eve" ||
+		e.Request.User != "" || e.Request.Status != 401 {
 		t.Errorf("a login that failed: %+v", e)
 	}
 	if taken != len(all) || len(all) != 15 {

@@ -58,15 +58,20 @@ func places(img v1.Image, t *testing.T) []string {
 	const tree = "docker/registry/v2"
 	slashed := func(d string) string { return strings.Replace(d, ":", "/", 1) }
 	m, l := hashOf(t, img), layerOf(t, img)
-	repo, blob := tree+"/repositories/team/app", func(d string) string { return tree + "/blobs/sha256/" + d[7:9] + "/" + d[7:] }
+	repo, blob := tree+"/repositories/team/app", func(d string) string {
+		return tree + "/blobs/sha256/" + d[7:9] + "/" +
+			d[7:]
+	}
 	return []string{
 		"docker", "docker/registry", tree,
 		tree + "/blobs", tree + "/blobs/sha256", filepath.Dir(blob(m)), filepath.Dir(blob(l)), blob(m), blob(l), blob(m) + "/data", blob(l) + "/data",
 		tree + "/repositories", tree + "/repositories/team", repo, repo + "/_uploads",
-		repo + "/_layers", repo + "/_layers/sha256", repo + "/_layers/" + slashed(l), repo + "/_layers/" + slashed(l) + "/link",
+		repo + "/_layers", repo + "/_layers/sha256", repo + "/_layers/" + slashed(l), repo + "/_layers/" + slashed(l) +
+			"/link",
 		repo + "/_manifests", repo + "/_manifests/revisions", repo + "/_manifests/revisions/sha256",
 		repo + "/_manifests/revisions/" + slashed(m), repo + "/_manifests/revisions/" + slashed(m) + "/link",
-		repo + "/_manifests/tags", repo + "/_manifests/tags/v1", repo + "/_manifests/tags/v1/current", repo + "/_manifests/tags/v1/current/link",
+		repo + "/_manifests/tags", repo + "/_manifests/tags/v1", repo + "/_manifests/tags/v1/current", repo +
+			"/_manifests/tags/v1/current/link",
 	}
 }
 
@@ -83,7 +88,8 @@ func TestWhatIsServedThroughALinkIsSeenByAll(t *testing.T) {
 			w.push("team/app:v1", img)
 			w.push("other:v1", w.image(1))
 			w.stop()
-			if err := os.MkdirAll(filepath.Join(w.dir, "docker/registry/v2/repositories/team/app/_uploads"), 0o755); err != nil {
+			if err := os.MkdirAll(filepath.Join(w.dir, "docker/registry/v2/repositories/team/app/_uploads"),
+				0o755); err != nil {
 				t.Fatal(err)
 			}
 			w.outside(path)
@@ -164,7 +170,8 @@ func TestALinkThatAppearsIsJudgedBeforeAnythingIsRemoved(t *testing.T) {
 			}
 			w.pull("alias/app:v1")
 			w.s.keeper.rebuild(t.Context())
-			if bar, err := w.s.store.Index.Barred(t.Context()); err != nil || bar == nil || !strings.Contains(bar.Why, link) {
+			if bar, err := w.s.store.Index.Barred(t.Context()); err != nil || bar == nil ||
+				!strings.Contains(bar.Why, link) {
 				t.Fatalf("the gate is barred by %+v, %v; want %s", bar, err, link)
 			}
 			w.pull("alias/app:v1")

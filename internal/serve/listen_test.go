@@ -169,7 +169,8 @@ func TestAServerThatCannotListenDoesNothingElse(t *testing.T) {
 	cfg.Storage.Directory, cfg.Auth.Enabled = t.TempDir(), false
 	cfg.Server.Address, cfg.Server.Port = "127.0.0.1", taken.Addr().(*net.TCPAddr).Port
 	cfg.Debug.Address = "127.0.0.1:0"
-	opts := Options{Config: cfg, Listen: true, Debug: true, OnGate: func(bool) { t.Error("the index is compared with the disk") }}
+	opts := Options{Config: cfg, Listen: true, Debug: true,
+		OnGate: func(bool) { t.Error("the index is compared with the disk") }}
 	log := newJournal(&opts)
 	var failed *ListenError
 	if _, err := New(opts); !errors.As(err, &failed) || !errors.Is(err, syscall.EADDRINUSE) {

@@ -22,8 +22,9 @@ func TestAListIsFullOrAnError(t *testing.T) {
 	subject := hashOf(t, img)
 	var referrers []string
 	for i := range 3 {
-		referrers = append(referrers, w.put("app", "", map[string]any{"schemaVersion": 2, "mediaType": ociIndex, "manifests": []any{},
-			"subject": descriptor(ociManifest, subject, 1), "annotations": map[string]string{"n": fmt.Sprint(i)}}))
+		referrers = append(referrers, w.put("app", "", map[string]any{"schemaVersion": 2, "mediaType": ociIndex,
+			"manifests": []any{},
+			"subject":   descriptor(ociManifest, subject, 1), "annotations": map[string]string{"n": fmt.Sprint(i)}}))
 	}
 	dir := tree.Dir(w.dir)
 	tag := filepath.Dir(dir.File(layout.Path{Kind: layout.TagLink, Repository: "app", Tag: "v1"}))

@@ -119,11 +119,15 @@ func TestALoginThatFailsIsTold(t *testing.T) {
 		{"a wrong password", "ci", "passw0rd-1", nil, "ci", "127.0.0.1", "wrong_password"},
 		{"a name that there is not", "eve", "passw0rd-2", nil, "eve", "127.0.0.1", "unknown_user"},
 		{"an empty name", "", "passw0rd-3", nil, "", "127.0.0.1", "unknown_user"},
-		{"a name that is a line of its own", "eve\nlevel=info msg=\"login ok\"\x1b[2J\u202e", "passw0rd-4", nil, `eve?level=info msg="login ok"?[2J?`, "127.0.0.1", "unknown_user"},
-		{"a name that is too long", strings.Repeat("ü", 5000), "passw0rd-5", nil, strings.Repeat("ü", 63) + "…", "127.0.0.1", "unknown_user"},
-		{"a login of another kind", "", "", []string{"Authorization", "Bearer passw0rd-6"}, "", "127.0.0.1", "malformed"},
+		{"a name that is a line of its own", "eve\nlevel=info msg=\"login ok\"\x1b[2J\u202e", "passw0rd-4", nil,
+			`eve?level=info msg="login ok"?[2J?`, "127.0.0.1", "unknown_user"},
+		{"a name that is too long", strings.Repeat("ü", 5000), "passw0rd-5", nil, strings.Repeat("ü", 63) + "…",
+			"127.0.0.1", "unknown_user"},
+		{"a login of another kind", "", "", []string{"Authorization", "Bearer passw0rd-6"}, "", "127.0.0.1",
+			"malformed"},
 		{"a login that is cut", "", "", []string{"Authorization", "Basic !"}, "", "127.0.0.1", "malformed"},
-		{"a client behind a proxy", "ci", "passw0rd-7", []string{"X-Forwarded-For", "198.51.100.1, 203.0.113.7"}, "ci", "203.0.113.7", "wrong_password"},
+		{"a client behind a proxy", "ci", "passw0rd-7", []string{"X-Forwarded-For", "198.51.100.1, 203.0.113.7"}, "ci",
+			"203.0.113.7", "wrong_password"},
 	} {
 		before := len(log.said("login failed"))
 		resp := sendAs(t, "GET", url+"/v2/", c.user, c.password, nil, c.header...)
@@ -134,7 +138,8 @@ func TestALoginThatFailsIsTold(t *testing.T) {
 			continue
 		}
 		line := log.await(t, "login failed", before+1)[before]
-		if line["user"] != c.name || line["remote"] != c.remote || line["reason"] != c.reason || line["level"] != "warning" {
+		if line["user"] != c.name || line["remote"] != c.remote || line["reason"] != c.reason ||
+			line["level"] != "warning" {
 			t.Errorf("%s: told %v", c.what, line)
 		}
 	}
@@ -159,8 +164,10 @@ func TestWhoGuessesDoesNotFillTheLog(t *testing.T) {
 	}
 	sendAs(t, "GET", url+"/v2/", "other", "x", nil, "X-Forwarded-For", "203.0.113.7")
 	lines := log.await(t, "login failed", failuresOfOne+1)
-	if last := lines[len(lines)-1]; len(lines) != failuresOfOne+1 || last["user"] != "other" || last["reason"] != "rejected" {
-		t.Errorf("%d lines, the last is %v; want %d of the one network and one of the other client", len(lines), last, failuresOfOne)
+	if last := lines[len(lines)-1]; len(lines) != failuresOfOne+1 || last["user"] != "other" ||
+		last["reason"] != "rejected" {
+		t.Errorf("%d lines, the last is %v; want %d of the one network and one of the other client", len(lines), last,
+			failuresOfOne)
 	}
 	s.requestLog.summarize(time.Now())
 	if n := len(log.said(failureSummary)); n != 0 {
@@ -221,7 +228,8 @@ func TestAChangedHtpasswdFileIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	look()
-	if lines := log.said("the htpasswd file has changed"); len(lines) != 1 || lines[0]["users"] != 2.0 || lines[0]["file"] != cfg.Auth.Htpasswd {
+	if lines := log.said("the htpasswd file has changed"); len(lines) != 1 || lines[0]["users"] != 2.0 ||
+		lines[0]["file"] != cfg.Auth.Htpasswd {
 		t.Errorf("a user more: %v", lines)
 	}
 	if _, err := file.Add("ci", "another", cheapest); err != nil {
@@ -235,7 +243,8 @@ func TestAChangedHtpasswdFileIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	look()
-	if lines := log.said("the htpasswd file has no user who could log in"); len(lines) != 1 || lines[0]["level"] != "warning" {
+	if lines := log.said("the htpasswd file has no user who could log in"); len(lines) != 1 ||
+		lines[0]["level"] != "warning" {
 		t.Errorf("an empty file: %v", lines)
 	}
 	if err := os.Remove(cfg.Auth.Htpasswd); err != nil {
@@ -245,7 +254,8 @@ func TestAChangedHtpasswdFileIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	look()
-	if lines := log.said("the htpasswd file cannot be read: its users cannot log in"); len(lines) != 1 || lines[0]["error"] == nil {
+	if lines := log.said("the htpasswd file cannot be read: its users cannot log in"); len(lines) != 1 ||
+		lines[0]["error"] == nil {
 		t.Errorf("no file at all: %v", lines)
 	}
 }
@@ -261,13 +271,16 @@ func TestTheLineOfARequestHasNumbers(t *testing.T) {
 	sendAs(t, "GET", url+"/v2/", "", "", nil, "User-Agent", "")
 	data := randomBytes(1, 100_000)
 	begun := sendAs(t, "POST", url+"/v2/app/blobs/uploads/", "ci", "s3cret", nil)
-	sendAs(t, "PUT", begun.Header.Get("Location")+"&digest="+digestOf(data), "ci", "s3cret", data, "User-Agent", "test/1", "X-Forwarded-For", "203.0.113.7")
+	sendAs(t, "PUT", begun.Header.Get("Location")+"&digest="+digestOf(data), "ci", "s3cret", data, "User-Agent",
+		"test/1", "X-Forwarded-For", "203.0.113.7")
 	sendAs(t, "GET", url+"/v2/app/blobs/"+digestOf(data), "ci", "s3cret", nil)
 	lines := log.await(t, "request", 4)
 	for i, want := range []map[string]any{
-		{"method": "GET", "path": "/v2/", "status": 401.0, "remote": "127.0.0.1", "user": nil, "agent": nil, "bytes_in": 0.0},
+		{"method": "GET", "path": "/v2/", "status": 401.0, "remote": "127.0.0.1", "user": nil, "agent": nil,
+			"bytes_in": 0.0},
 		{"method": "POST", "status": 202.0, "user": "ci", "bytes_in": 0.0, "bytes_out": 0.0},
-		{"method": "PUT", "status": 201.0, "user": "ci", "bytes_in": 100_000.0, "bytes_out": 0.0, "agent": "test/1", "remote": "203.0.113.7"},
+		{"method": "PUT", "status": 201.0, "user": "ci", "bytes_in": 100_000.0, "bytes_out": 0.0, "agent": "test/1",
+			"remote": "203.0.113.7"},
 		{"method": "GET", "status": 200.0, "user": "ci", "bytes_in": 0.0, "bytes_out": 100_000.0},
 	} {
 		for field, value := range want {

@@ -20,7 +20,8 @@ import (
 
 // large is a manifest of nearly so many bytes, of which no two are alike.
 func large(n, size int) []byte {
-	return fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[],"annotations":{"n":"%d","a":%q}}`, ociIndex, n, strings.Repeat("a", size-300))
+	return fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[],"annotations":{"n":"%d","a":%q}}`,
+		ociIndex, n, strings.Repeat("a", size-300))
 }
 
 // peak calls f, and says how much more memory was in use meanwhile than before, at most.
@@ -81,7 +82,8 @@ func TestManifestsThatLackOneByteKeepNobodyOut(t *testing.T) {
 				all.Wait()
 				for i, honest := range []struct{ n, size int }{{1, 1000}, {2, 100_000}, {3, size}, {4, 1000}} {
 					data := large(honest.n, honest.size)
-					req, err := http.NewRequest("PUT", w.http.URL+fmt.Sprint("/v2/app/manifests/honest", i), bytes.NewReader(data))
+					req, err := http.NewRequest("PUT", w.http.URL+fmt.Sprint("/v2/app/manifests/honest", i),
+						bytes.NewReader(data))
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -101,7 +103,8 @@ func TestManifestsThatLackOneByteKeepNobodyOut(t *testing.T) {
 			}
 			for _, conn := range open[:100] {
 				_ = conn.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
-				if line := firstLine(t, conn); strings.HasPrefix(line, "HTTP/1.1 429") || strings.HasPrefix(line, "HTTP/1.1 503") {
+				if line := firstLine(t, conn); strings.HasPrefix(line, "HTTP/1.1 429") ||
+					strings.HasPrefix(line, "HTTP/1.1 503") {
 					told.Add(1)
 				}
 				conn.Close()
@@ -128,7 +131,8 @@ func TestManyLargeManifestsAtOnceTakeBoundedMemory(t *testing.T) {
 			all.Go(func() {
 				resp := w.do("PUT", fmt.Sprint("/v2/app/manifests/v", i), manifests[i], ociIndex)
 				stored[i] = resp.StatusCode == 201
-				if !stored[i] && (resp.StatusCode != 429 && resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "") {
+				if !stored[i] && (resp.StatusCode != 429 && resp.StatusCode != 503 ||
+					resp.Header.Get("Retry-After") == "") {
 					t.Errorf("a manifest beside others: %d", resp.StatusCode)
 				}
 			})
@@ -169,15 +173,18 @@ func TestWhoTakesNothingOfLargeAnswersHoldsBoundedMemory(t *testing.T) {
 	w.want(201, "PUT", "/v2/app/manifests/small", large(1, 1000), ociIndex)
 	subject := digestOf([]byte("nobody pushed it"))
 	for i := range 52 {
-		w.want(201, "PUT", fmt.Sprint("/v2/app/manifests/r", i), fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[],"subject":%s,"annotations":{"n":"%d","a":%q}}`,
+		w.want(201, "PUT", fmt.Sprint("/v2/app/manifests/r", i), fmt.Appendf(nil,
+			`{"schemaVersion":2,"mediaType":%q,"manifests":[],"subject":%s,"annotations":{"n":"%d","a":%q}}`,
 			ociIndex, subjectOf(subject), i, strings.Repeat("a", 60_000)), ociIndex)
 	}
 	tagged := large(2, 1000)
 	w.want(201, "PUT", "/v2/tags/manifests/first", tagged, ociIndex)
 	w.stop()
 	for i := range 6_000 {
-		dir := filepath.Join(w.dir, "docker/registry/v2/repositories/tags/_manifests/tags", fmt.Sprintf("%06d%s", i, strings.Repeat("t", 120)), "current")
-		if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, "link"), []byte(digestOf(tagged)), 0o600)); err != nil {
+		dir := filepath.Join(w.dir, "docker/registry/v2/repositories/tags/_manifests/tags",
+			fmt.Sprintf("%06d%s", i, strings.Repeat("t", 120)), "current")
+		if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, "link"),
+			[]byte(digestOf(tagged)), 0o600)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -195,7 +202,8 @@ func TestWhoTakesNothingOfLargeAnswersHoldsBoundedMemory(t *testing.T) {
 			used := peak(func() {
 				for range c.takers {
 					conn := w.dial()
-					if err := errors.Join(conn.(*net.TCPConn).SetReadBuffer(4<<10), conn.SetDeadline(time.Now().Add(5*time.Minute))); err != nil {
+					if err := errors.Join(conn.(*net.TCPConn).SetReadBuffer(4<<10),
+						conn.SetDeadline(time.Now().Add(5*time.Minute))); err != nil {
 						t.Fatal(err)
 					}
 					fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", c.path, w.host)

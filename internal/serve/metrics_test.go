@@ -72,7 +72,8 @@ func TestAllThatCanBeCountedIsThereFromTheFirstScrape(t *testing.T) {
 		want[fmt.Sprintf("dcs_store_objects{kind=%q}", kind)] = 0
 		want[fmt.Sprintf("dcs_gc_removed_total{kind=%q}", kind)] = 0
 	}
-	for _, result := range []string{"ok", "challenged", "malformed", "unknown_user", "wrong_password", "rejected", "abandoned"} {
+	for _, result := range []string{"ok", "challenged", "malformed", "unknown_user", "wrong_password", "rejected",
+		"abandoned"} {
 		want[fmt.Sprintf("dcs_auth_total{result=%q}", result)] = 0
 	}
 	wantSamples(t, got, want)
@@ -102,11 +103,13 @@ func TestMetricsCountWhatIsStoredOnce(t *testing.T) {
 	w.push("app:v2", img)
 	w.push("fork:v1", img)
 	_, got := scrape(t, w.s)
-	wantSamples(t, got, map[string]float64{`dcs_store_objects{kind="tag"}`: 3, `dcs_store_objects{kind="manifest"}`: 1, `dcs_store_objects{kind="blob"}`: 3,
-		"dcs_store_bytes": float64(w.totals().Bytes), `dcs_store_due_bytes{within="1d"}`: float64(w.totals().Bytes)})
+	wantSamples(t, got, map[string]float64{`dcs_store_objects{kind="tag"}`: 3, `dcs_store_objects{kind="manifest"}`: 1,
+		`dcs_store_objects{kind="blob"}`: 3,
+		"dcs_store_bytes":                float64(w.totals().Bytes), `dcs_store_due_bytes{within="1d"}`: float64(w.totals().Bytes)})
 	w.push("other:v1", w.image(1)) // since the look, and no other comes so soon
 	_, got = scrape(t, w.s)
-	wantSamples(t, got, map[string]float64{`dcs_store_objects{kind="tag"}`: 4, `dcs_store_objects{kind="manifest"}`: 2, `dcs_store_objects{kind="blob"}`: 5})
+	wantSamples(t, got, map[string]float64{`dcs_store_objects{kind="tag"}`: 4, `dcs_store_objects{kind="manifest"}`: 2,
+		`dcs_store_objects{kind="blob"}`: 5})
 }
 
 // TestMetricsCostNoLookAtTheWholeStoreEach: one is made at most once a minute, whoever scrapes how often.
@@ -201,7 +204,8 @@ func TestARunIsCounted(t *testing.T) {
 	before := float64(time.Now().Unix())
 	o.awaitRun("a run", func() bool { return true })
 	_, got := scrape(t, o.s)
-	if n, at := got[`dcs_gc_runs_total{result="ok"}`], got["dcs_gc_last_success_timestamp_seconds"]; n < 1 || at < before {
+	if n, at := got[`dcs_gc_runs_total{result="ok"}`], got["dcs_gc_last_success_timestamp_seconds"]; n < 1 ||
+		at < before {
 		t.Errorf("%v runs ended well, the last at %v; it is after %v", n, at, before)
 	}
 	wantSamples(t, got, map[string]float64{`dcs_gc_runs_total{result="error"}`: 0})

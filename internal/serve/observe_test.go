@@ -37,7 +37,8 @@ func removal(digest string) string          { return "delete " + digest }
 
 func newObserved(t *testing.T, change func(*config.Config, *Options)) *observed {
 	t.Helper()
-	o := &observed{world: &world{T: t, clock: &clock{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}, dir: t.TempDir()}}
+	o := &observed{world: &world{T: t, clock: &clock{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)},
+		dir: t.TempDir()}}
 	note := func(s string) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
@@ -138,7 +139,8 @@ func (o *observed) get(path string, header ...string) *http.Response {
 // send is do with headers, as pairs.
 func (o *observed) send(method, path string, body []byte, header ...string) *http.Response {
 	o.Helper()
-	req, err := http.NewRequestWithContext(o.Context(), method, o.http.URL+strings.TrimPrefix(path, o.http.URL), bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(o.Context(), method, o.http.URL+strings.TrimPrefix(path, o.http.URL),
+		bytes.NewReader(body))
 	if err != nil {
 		o.Fatal(err)
 	}
@@ -205,49 +207,88 @@ func TestObserversHearOfEachRequestOnce(t *testing.T) {
 	}{
 		{"GET of a blob", 200, func() *http.Response { return o.get(blob) }, []string{access(s, 1000)}},
 		{"HEAD of a blob", 200, func() *http.Response { return o.send("HEAD", blob, nil) }, []string{access(s, 1000)}},
-		{"GET of a part", 206, func() *http.Response { return o.get(blob, "Range", "bytes=10-19") }, []string{access(s, 1000)}},
-		{"GET of the rest", 206, func() *http.Response { return o.get(blob, "Range", "bytes=500-") }, []string{access(s, 1000)}},
-		{"GET of several parts", 206, func() *http.Response { return o.get(blob, "Range", "bytes=0-9,20-29,-5") }, []string{access(s, 1000)}},
-		{"GET of a part that is not there", 416, func() *http.Response { return o.get(blob, "Range", "bytes=5000-") }, none},
-		{"GET of what the client has", 304, func() *http.Response { return o.get(blob, "If-None-Match", `"`+s+`"`) }, []string{access(s, 1000)}},
-		{"GET of what the client has in another form", 200, func() *http.Response { return o.get(blob, "If-None-Match", `"x"`) }, []string{access(s, 1000)}},
-		{"GET that is hung up on", 0, func() *http.Response { return o.hangUp("/v2/app/blobs/" + l) }, []string{access(l, len(large))}},
-		{"GET of a blob of another repository", 404, func() *http.Response { return o.get("/v2/else/blobs/" + s) }, none},
-		{"GET of a blob that is nowhere", 404, func() *http.Response { return o.get("/v2/app/blobs/" + digestOf(nil)) }, none},
+		{"GET of a part", 206, func() *http.Response { return o.get(blob, "Range", "bytes=10-19") },
+			[]string{access(s, 1000)}},
+		{"GET of the rest", 206, func() *http.Response { return o.get(blob, "Range", "bytes=500-") },
+			[]string{access(s, 1000)}},
+		{"GET of several parts", 206, func() *http.Response { return o.get(blob, "Range", "bytes=0-9,20-29,-5") },
+			[]string{access(s, 1000)}},
+		{"GET of a part that is not there", 416, func() *http.Response { return o.get(blob, "Range", "bytes=5000-") },
+			none},
+		{"GET of what the client has", 304, func() *http.Response { return o.get(blob, "If-None-Match", `"`+s+`"`) },
+			[]string{access(s, 1000)}},
+		{"GET of what the client has in another form", 200, func() *http.Response {
+			return o.get(blob, "If-None-Match",
+				`"x"`)
+		}, []string{access(s, 1000)}},
+		{"GET that is hung up on", 0, func() *http.Response { return o.hangUp("/v2/app/blobs/" + l) },
+			[]string{access(l, len(large))}},
+		{"GET of a blob of another repository", 404, func() *http.Response { return o.get("/v2/else/blobs/" + s) },
+			none},
+		{"GET of a blob that is nowhere", 404, func() *http.Response { return o.get("/v2/app/blobs/" + digestOf(nil)) },
+			none},
 		{"GET by tag", 200, func() *http.Response { return o.get(tag) }, []string{access(m, len(manifest))}},
-		{"HEAD by tag", 200, func() *http.Response { return o.send("HEAD", tag, nil) }, []string{access(m, len(manifest))}},
+		{"HEAD by tag", 200, func() *http.Response { return o.send("HEAD", tag, nil) },
+			[]string{access(m, len(manifest))}},
 		{"GET by digest", 200, func() *http.Response { return o.get(byDigest) }, []string{access(m, len(manifest))}},
-		{"HEAD by digest", 200, func() *http.Response { return o.send("HEAD", byDigest, nil) }, []string{access(m, len(manifest))}},
+		{"HEAD by digest", 200, func() *http.Response { return o.send("HEAD", byDigest, nil) },
+			[]string{access(m, len(manifest))}},
 		{"GET of a tag that there is not", 404, func() *http.Response { return o.get("/v2/app/manifests/v2") }, none},
 		{"GET of the list of tags", 200, func() *http.Response { return o.get("/v2/app/tags/list") }, none},
 		{"GET of the catalog", 200, func() *http.Response { return o.get("/v2/_catalog") }, none},
 		{"ping", 200, func() *http.Response { return o.get("/v2/") }, none},
-		{"upload that begins", 202, func() *http.Response { return o.send("POST", "/v2/app/blobs/uploads/", nil) }, none},
-		{"upload in one piece", 201, func() *http.Response { return o.send("PUT", start()+"&digest="+digestOf(other), other) }, []string{access(digestOf(other), 500)}},
-		{"upload of what is there", 201, func() *http.Response { return o.send("PUT", start()+"&digest="+s, small) }, []string{access(s, 1000)}},
-		{"upload of nothing", 201, func() *http.Response { return o.send("PUT", start()+"&digest="+digestOf(nil), nil) }, []string{access(digestOf(nil), 0)}},
+		{"upload that begins", 202, func() *http.Response { return o.send("POST", "/v2/app/blobs/uploads/", nil) },
+			none},
+		{"upload in one piece", 201, func() *http.Response {
+			return o.send("PUT", start()+"&digest="+digestOf(other),
+				other)
+		}, []string{access(digestOf(other), 500)}},
+		{"upload of what is there", 201, func() *http.Response { return o.send("PUT", start()+"&digest="+s, small) },
+			[]string{access(s, 1000)}},
+		{"upload of nothing", 201, func() *http.Response {
+			return o.send("PUT", start()+"&digest="+digestOf(nil),
+				nil)
+		}, []string{access(digestOf(nil), 0)}},
 		{"upload in pieces", 201, func() *http.Response {
 			piece := randomBytes(4, 300)
 			loc := o.send("PATCH", start(), piece[:100], "Content-Range", "0-99").Header.Get("Location")
 			loc = o.send("PATCH", loc, piece[100:200], "Content-Range", "100-199").Header.Get("Location")
 			return o.send("PUT", loc+"&digest="+digestOf(piece), piece[200:])
 		}, []string{access(digestOf(randomBytes(4, 300)), 300)}},
-		{"upload of other content than announced", 400, func() *http.Response { return o.send("PUT", start()+"&digest="+l, other) }, none},
+		{"upload of other content than announced", 400, func() *http.Response {
+			return o.send("PUT",
+				start()+"&digest="+l, other)
+		}, none},
 		{"upload that is given up", 204, func() *http.Response { return o.send("DELETE", start(), nil) }, none},
-		{"mount", 201, func() *http.Response { return o.send("POST", "/v2/fork/blobs/uploads/?from=app&mount="+s, nil) }, []string{access(s, 1000)}},
-		{"mount once more", 201, func() *http.Response { return o.send("POST", "/v2/fork/blobs/uploads/?from=app&mount="+s, nil) }, []string{access(s, 1000)}},
+		{"mount", 201, func() *http.Response {
+			return o.send("POST", "/v2/fork/blobs/uploads/?from=app&mount="+s,
+				nil)
+		}, []string{access(s, 1000)}},
+		{"mount once more", 201, func() *http.Response {
+			return o.send("POST",
+				"/v2/fork/blobs/uploads/?from=app&mount="+s, nil)
+		}, []string{access(s, 1000)}},
 		{"mount of what is not there", 202, func() *http.Response {
 			return o.send("POST", "/v2/fork/blobs/uploads/?from=nowhere&mount="+l, nil)
 		}, none},
 		{"PUT of a new manifest", 201, func() *http.Response {
 			return o.send("PUT", "/v2/app/manifests/v2", append(manifest, '\n'), "Content-Type", ociManifest)
 		}, []string{access(digestOf(append(manifest, '\n')), len(manifest)+1)}},
-		{"PUT of a manifest that is there", 201, func() *http.Response { return o.send("PUT", tag, manifest, "Content-Type", ociManifest) }, []string{access(m, len(manifest))}},
-		{"PUT by digest", 201, func() *http.Response { return o.send("PUT", byDigest, manifest, "Content-Type", ociManifest) }, []string{access(m, len(manifest))}},
+		{"PUT of a manifest that is there", 201, func() *http.Response {
+			return o.send("PUT", tag, manifest,
+				"Content-Type", ociManifest)
+		}, []string{access(m, len(manifest))}},
+		{"PUT by digest", 201, func() *http.Response {
+			return o.send("PUT", byDigest, manifest, "Content-Type",
+				ociManifest)
+		}, []string{access(m, len(manifest))}},
 		{"PUT of a manifest whose layers are elsewhere", 400, func() *http.Response {
 			return o.send("PUT", "/v2/empty/manifests/v1", manifest, "Content-Type", ociManifest)
 		}, none},
-		{"PUT of no manifest", 400, func() *http.Response { return o.send("PUT", tag, []byte("{"), "Content-Type", ociManifest) }, none},
+		{"PUT of no manifest", 400, func() *http.Response {
+			return o.send("PUT", tag, []byte("{"), "Content-Type",
+				ociManifest)
+		}, none},
 		{"DELETE of a layer that is needed", 405, func() *http.Response { return o.send("DELETE", blob, nil) }, none},
 		{"DELETE of a tag", 202, func() *http.Response { return o.send("DELETE", "/v2/app/manifests/v2", nil) }, none},
 		{"DELETE of a manifest", 202, func() *http.Response { return o.send("DELETE", byDigest, nil) }, none},
@@ -318,7 +359,10 @@ func TestAPushTellsWhatItDid(t *testing.T) {
 
 func TestObserversHearNothingOfWhoIsTurnedAway(t *testing.T) {
 	o := newObserved(t, func(_ *config.Config, opts *Options) {
-		opts.Authenticate = func(_ *http.Request, user, password string) bool { return user == "ci" && password == "pass" }
+		opts.Authenticate = func(_ *http.Request, user, password string) bool {
+			return user == "ci" &&
+				password == "pass"
+		}
 	})
 	data := []byte("a layer")
 	loc := o.send("POST", "/v2/app/blobs/uploads/", nil, "Authorization", "Basic Y2k6cGFzcw==").Header.Get("Location")
@@ -326,7 +370,8 @@ func TestObserversHearNothingOfWhoIsTurnedAway(t *testing.T) {
 	o.wantEvents(access(digestOf(data), len(data)))
 	for _, method := range []string{"GET", "HEAD"} {
 		for _, authorization := range []string{"", "Basic Y2k6d3Jvbmc="} {
-			if status := o.send(method, "/v2/app/blobs/"+digestOf(data), nil, "Authorization", authorization).StatusCode; status != 401 {
+			if status := o.send(method, "/v2/app/blobs/"+digestOf(data), nil, "Authorization",
+				authorization).StatusCode; status != 401 {
 				t.Errorf("%s with %q: %d", method, authorization, status)
 			}
 		}
@@ -343,7 +388,8 @@ func TestObserversHearOfEachFileThatGoesOnce(t *testing.T) {
 	o.want(201, "PUT", "/v2/app/manifests/v1", deleted, ociManifest)
 	o.want(201, "PUT", "/v2/idle/manifests/v1", idle, ociManifest)
 	// The row and the file of a blob may part company: by a crash between the two, or by hand.
-	half, lost, empty := o.fileOf("half placed"), o.upload("app", []byte("removed by hand")), layout.BlobKey(digest.FromString("never came"))
+	half, lost, empty := o.fileOf("half placed"), o.upload("app",
+		[]byte("removed by hand")), layout.BlobKey(digest.FromString("never came"))
 	for _, k := range []layout.Key{layout.BlobKey(half), empty} {
 		if err := o.s.store.Index.Claim(t.Context(), index.Claim{Key: k, Size: 1}); err != nil {
 			t.Fatal(err)
@@ -355,7 +401,10 @@ func TestObserversHearOfEachFileThatGoesOnce(t *testing.T) {
 	o.want(202, "DELETE", "/v2/app/manifests/"+digestOf(deleted), nil, "")
 	o.events()
 	o.pass(grace + time.Minute + time.Second)
-	o.awaitRun("the deleted manifest goes", func() bool { return o.totals().Blobs == 3 && !o.known(empty) && !o.known(layout.BlobKey(half)) })
+	o.awaitRun("the deleted manifest goes", func() bool {
+		return o.totals().Blobs == 3 && !o.known(empty) &&
+			!o.known(layout.BlobKey(half))
+	})
 	o.wantEvents(removal(digestOf(deleted)), removal(half.String()))
 	o.pass(ttl)
 	o.await("the idle image goes", func() bool { return o.totals().Tags == 0 })

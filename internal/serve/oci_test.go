@@ -26,8 +26,10 @@ const emptyConfig = "application/vnd.oci.empty.v1+json"
 func (w *world) artifact(repo, reference, kind, subject string) string {
 	w.Helper()
 	config, layer := w.upload(repo, []byte("{}")), w.upload(repo, []byte(kind+subject))
-	m := map[string]any{"schemaVersion": 2, "mediaType": ociManifest, "artifactType": kind, "config": descriptor(emptyConfig, config, 2),
-		"layers": []any{descriptor("text/plain", layer, len(kind+subject))}, "annotations": map[string]string{"kind": kind}}
+	m := map[string]any{"schemaVersion": 2, "mediaType": ociManifest, "artifactType": kind,
+		"config": descriptor(emptyConfig, config, 2),
+		"layers": []any{descriptor("text/plain", layer,
+			len(kind+subject))}, "annotations": map[string]string{"kind": kind}}
 	if subject != "" {
 		m["subject"] = descriptor(ociManifest, subject, 1)
 	}
@@ -50,7 +52,8 @@ func (w *world) referrers(repo, subject, query string) (digests []string, pages 
 	for next := "/v2/" + repo + "/referrers/" + subject + query; next != ""; pages++ {
 		resp := w.want(200, "GET", next, nil, "")
 		var list referrers
-		if err := json.Unmarshal(w.read(resp), &list); err != nil || list.SchemaVersion != 2 || list.MediaType != ociIndex || list.Manifests == nil || resp.Header.Get("Content-Type") != ociIndex {
+		if err := json.Unmarshal(w.read(resp), &list); err != nil || list.SchemaVersion != 2 ||
+			list.MediaType != ociIndex || list.Manifests == nil || resp.Header.Get("Content-Type") != ociIndex {
 			w.Fatalf("%s: %+v, %v", next, list, err)
 		}
 		for _, m := range list.Manifests {
@@ -132,7 +135,8 @@ func TestAListThatMayBeIncompleteSaysSo(t *testing.T) {
 	if _, err := w.s.store.Index.CloseGate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if warning := w.want(200, "GET", "/v2/app/referrers/"+digestOf(nil), nil, "").Header.Get("Warning"); !strings.HasPrefix(warning, "299 - ") {
+	if warning := w.want(200, "GET", "/v2/app/referrers/"+digestOf(nil), nil,
+		"").Header.Get("Warning"); !strings.HasPrefix(warning, "299 - ") {
 		t.Errorf("warning %q", warning)
 	}
 	for path, want := range map[string]string{"/v2/app/tags/list": "v1", "/v2/_catalog": "app"} {
@@ -154,7 +158,8 @@ func TestASignatureLivesAndGoesWithItsImage(t *testing.T) {
 	sbom := w.artifact("app", "", "application/sbom", subject)
 	w.artifact("app", fallback+".sig", "application/signature", "")
 	size := len(w.read(w.want(200, "GET", "/v2/app/manifests/"+sbom, nil, "")))
-	w.put("app", fallback, map[string]any{"schemaVersion": 2, "mediaType": ociIndex, "manifests": []any{descriptor(ociManifest, sbom, size)}})
+	w.put("app", fallback, map[string]any{"schemaVersion": 2, "mediaType": ociIndex,
+		"manifests": []any{descriptor(ociManifest, sbom, size)}})
 	w.keepUsing(4, func() { w.head("app:v1") })
 	w.pull("app:v1")
 	w.pull("app:" + fallback + ".sig")
@@ -178,7 +183,8 @@ func TestDigestsOfEveryAlgorithm(t *testing.T) {
 			ld, cd := alg.FromBytes(layer), alg.FromBytes(config)
 			w.want(201, "PUT", session("")+"&digest="+ld.String(), layer, "")
 			w.want(201, "POST", "/v2/app/blobs/uploads/?digest="+cd.String(), config, "")
-			for what, query := range map[string]string{"hinted": "?digest-algorithm=" + alg.String(), "not hinted": "", "hinted wrongly": "?digest-algorithm=md5"} {
+			for what, query := range map[string]string{"hinted": "?digest-algorithm=" + alg.String(), "not hinted": "",
+				"hinted wrongly": "?digest-algorithm=md5"} {
 				data := []byte("in pieces, " + what)
 				loc := w.want(202, "PATCH", session(query), data[:5], "").Header.Get("Location")
 				loc = w.want(202, "PATCH", loc, data[5:], "").Header.Get("Location")
@@ -191,11 +197,13 @@ func TestDigestsOfEveryAlgorithm(t *testing.T) {
 			w.want(201, "POST", "/v2/third/blobs/uploads/?mount="+ld.String(), nil, "")
 			w.want(400, "PUT", session("")+"&digest="+alg.FromString("other").String(), layer, "")
 			resp := w.want(200, "GET", "/v2/other/blobs/"+ld.String(), nil, "")
-			if got := w.read(resp); !bytes.Equal(got, layer) || resp.Header.Get("Docker-Content-Digest") != ld.String() {
+			if got := w.read(resp); !bytes.Equal(got, layer) ||
+				resp.Header.Get("Docker-Content-Digest") != ld.String() {
 				t.Errorf("%q under %s", got, resp.Header.Get("Docker-Content-Digest"))
 			}
 
-			data, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": ociManifest, "config": descriptor(ociConfig, cd.String(), len(config)),
+			data, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": ociManifest,
+				"config": descriptor(ociConfig, cd.String(), len(config)),
 				"layers": []any{descriptor(ociLayer, ld.String(), len(layer))}})
 			if err != nil {
 				t.Fatal(err)
@@ -207,7 +215,8 @@ func TestDigestsOfEveryAlgorithm(t *testing.T) {
 			if got := w.read(resp); !bytes.Equal(got, data) || resp.Header.Get("Docker-Content-Digest") != md.String() {
 				t.Errorf("%q under %s", got, resp.Header.Get("Docker-Content-Digest"))
 			}
-			file := filepath.Join(w.dir, "docker/registry/v2/blobs", alg.String(), md.Encoded()[:2], md.Encoded(), "data")
+			file := filepath.Join(w.dir, "docker/registry/v2/blobs", alg.String(), md.Encoded()[:2], md.Encoded(),
+				"data")
 			if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, data) {
 				t.Errorf("on disk: %q, %v", got, err)
 			}
@@ -242,7 +251,8 @@ func TestATagParameterMovesSeveralTags(t *testing.T) {
 	}
 	w.pull("app:a")
 	w.pull("app:b")
-	if errs := errorsOf(t, w.want(400, "PUT", "/v2/app/manifests/"+d+"?tag=c&tag=..", data, ociIndex)); errs[0].Code != "TAG_INVALID" {
+	if errs := errorsOf(t, w.want(400, "PUT", "/v2/app/manifests/"+d+"?tag=c&tag=..", data,
+		ociIndex)); errs[0].Code != "TAG_INVALID" {
 		t.Errorf("%+v", errs)
 	}
 	w.gone("app:c")
@@ -347,12 +357,21 @@ func TestUploadsThatEndLeaveNothing(t *testing.T) {
 			w.want(202, "PATCH", loc, []byte("data"), "")
 			w.want(204, "DELETE", loc, nil, "")
 		},
-		"of a wrong digest": func(loc string) { w.want(400, "PUT", loc+"&digest="+digestOf([]byte("x")), []byte("y"), "") },
+		"of a wrong digest": func(loc string) {
+			w.want(400, "PUT", loc+"&digest="+digestOf([]byte("x")), []byte("y"),
+				"")
+		},
 		"in one request, and wrong": func(string) {
 			w.want(400, "POST", "/v2/one/blobs/uploads/?digest="+digestOf([]byte("x")), []byte("y"), "")
 		},
-		"in one request by no digest":    func(string) { w.want(400, "POST", "/v2/one/blobs/uploads/?digest=x", []byte("y"), "") },
-		"in one request that breaks off": func(string) { w.breakOff("POST /v2/one/blobs/uploads/?digest=" + digestOf([]byte("x"))) },
+		"in one request by no digest": func(string) {
+			w.want(400, "POST", "/v2/one/blobs/uploads/?digest=x",
+				[]byte("y"), "")
+		},
+		"in one request that breaks off": func(string) {
+			w.breakOff("POST /v2/one/blobs/uploads/?digest=" +
+				digestOf([]byte("x")))
+		},
 	} {
 		loc := w.want(202, "POST", "/v2/app/blobs/uploads/", nil, "").Header.Get("Location")
 		ends(loc)
@@ -409,7 +428,8 @@ func TestAManifestThatAClientHasIsNotSent(t *testing.T) {
 		}
 		return resp.StatusCode
 	}
-	for etag, want := range map[string]int{`"` + d + `"`: 304, d: 304, `W/"` + d + `"`: 304, "*": 304, `"x", "` + d + `"`: 304, `"` + digestOf(nil) + `"`: 200} {
+	for etag, want := range map[string]int{`"` + d + `"`: 304, d: 304, `W/"` + d + `"`: 304, "*": 304,
+		`"x", "` + d + `"`: 304, `"` + digestOf(nil) + `"`: 200} {
 		for _, reference := range []string{"v1", d} {
 			if got := ask(reference, etag); got != want {
 				t.Errorf("%s with %s: %d; want %d", reference, etag, got, want)
@@ -456,7 +476,8 @@ func TestACatalogInPages(t *testing.T) {
 	for query, n := range map[string]int{"?n=0": 0, "?last=team-23/app": 1, "?last=zzz": 0} {
 		var list struct{ Repositories []string }
 		resp := w.want(200, "GET", "/v2/_catalog"+query, nil, "")
-		if err := json.Unmarshal(w.read(resp), &list); err != nil || len(list.Repositories) != n || list.Repositories == nil || resp.Header.Get("Link") != "" {
+		if err := json.Unmarshal(w.read(resp), &list); err != nil || len(list.Repositories) != n ||
+			list.Repositories == nil || resp.Header.Get("Link") != "" {
 			t.Errorf("%s: %v %v, Link %q", query, list.Repositories, err, resp.Header.Get("Link"))
 		}
 	}
@@ -491,7 +512,8 @@ func TestListsAreTheSameWhileTheGateIsShut(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, before := range map[string][]func(){"open": {open, open}, "shut": {shut, shut}, "opens": {shut, open}, "shuts": {open, shut}} {
+	for name, before := range map[string][]func(){"open": {open, open}, "shut": {shut, shut}, "opens": {shut, open},
+		"shuts": {open, shut}} {
 		for path, want := range map[string][]string{"/v2/_catalog": repos, "/v2/tagged/tags/list": tags} {
 			var got []string
 			for next, page := path+"?n=2", 0; next != ""; page++ {
@@ -521,7 +543,8 @@ func TestListsAreTheSameWhileTheGateIsShut(t *testing.T) {
 func TestEveryErrorIsInTheProtocolsForm(t *testing.T) {
 	w := newWorld(t)
 	w.push("app:v1", w.image(1))
-	for _, path := range []string{"/", "/v1/_ping", "/v2/app", "/v2/app/nothing", "/v2/_catalog", "/v2/", "/v2/app/tags/list", "/v2/app/manifests/v1", "/v2/app/blobs/" + digestOf(nil),
+	for _, path := range []string{"/", "/v1/_ping", "/v2/app", "/v2/app/nothing", "/v2/_catalog", "/v2/",
+		"/v2/app/tags/list", "/v2/app/manifests/v1", "/v2/app/blobs/" + digestOf(nil),
 		"/v2/app/blobs/uploads/", "/v2/app/blobs/uploads/x", "/v2/app/referrers/" + digestOf(nil)} {
 		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"} {
 			resp := w.do(method, path, nil, "")

@@ -73,11 +73,13 @@ func TestARangeCountsForTheBytesOfABlobOnly(t *testing.T) {
 		{"the last no bytes and others", "GET", header{"Range": "bytes=-0,2-4"}, 206, "234"},
 		{"a range of lines", "GET", header{"Range": "lines=2-4"}, 200, "0123456789"},
 		{"a range without a unit", "GET", header{"Range": "2-4"}, 200, "0123456789"},
-		{"a range of lines, if it is not that blob", "GET", header{"Range": "lines=2-4", "If-None-Match": `"x"`}, 200, "0123456789"},
+		{"a range of lines, if it is not that blob", "GET", header{"Range": "lines=2-4", "If-None-Match": `"x"`}, 200,
+			"0123456789"},
 		{"news of a range", "HEAD", header{"Range": "bytes=2-4"}, 200, ""},
 		{"news of a range behind the end", "HEAD", header{"Range": "bytes=10-"}, 200, ""},
 		{"news of a range of lines", "HEAD", header{"Range": "lines=2-4"}, 200, ""},
-		{"news of a range, if it is not that blob", "HEAD", header{"Range": "bytes=2-4", "If-None-Match": `"x"`}, 200, ""},
+		{"news of a range, if it is not that blob", "HEAD", header{"Range": "bytes=2-4", "If-None-Match": `"x"`}, 200,
+			""},
 		{"news of a range, if it is still that blob", "HEAD", header{"Range": "bytes=2-4", "If-Range": `"x"`}, 200, ""},
 	} {
 		resp := send(t, c.method, url, c.fields, "")
@@ -89,7 +91,8 @@ func TestARangeCountsForTheBytesOfABlobOnly(t *testing.T) {
 			t.Errorf("%s: Content-Range %q", c.what, length)
 		}
 		if c.status == 200 && (resp.ContentLength != int64(len(data)) || resp.Header.Get("Content-Range") != "") {
-			t.Errorf("%s: length %d, range %q; want the whole", c.what, resp.ContentLength, resp.Header.Get("Content-Range"))
+			t.Errorf("%s: length %d, range %q; want the whole", c.what, resp.ContentLength,
+				resp.Header.Get("Content-Range"))
 		}
 	}
 }
@@ -117,11 +120,13 @@ func TestWhoLooksAtTheRootNeedsNoLogin(t *testing.T) {
 func TestEveryAnswerSaysOnceWhichAPIItIs(t *testing.T) {
 	w := newWorld(t)
 	w.push("app:v1", w.image(1))
-	paths := []string{"/v2/", "/v2/_catalog", "/v2/app/tags/list", "/v2/app/manifests/v1", "/v2/none", "/v2/none/tags/list"}
+	paths := []string{"/v2/", "/v2/_catalog", "/v2/app/tags/list", "/v2/app/manifests/v1", "/v2/none",
+		"/v2/none/tags/list"}
 	look := func(when string) {
 		t.Helper()
 		for _, path := range paths {
-			if said := w.do("GET", path, nil, "").Header["Docker-Distribution-Api-Version"]; len(said) != 1 || said[0] != "registry/2.0" {
+			if said := w.do("GET", path, nil, "").Header["Docker-Distribution-Api-Version"]; len(said) != 1 ||
+				said[0] != "registry/2.0" {
 				t.Errorf("%s %s: %q", path, when, said)
 			}
 		}
@@ -145,11 +150,15 @@ func TestAPageOfAnotherSiteChangesNothing(t *testing.T) {
 		{"our own page", header{"Sec-Fetch-Site": "same-origin", "Origin": own}, true},
 		{"the user himself", header{"Sec-Fetch-Site": "none"}, true},
 		{"our own page in an old browser", header{"Origin": own}, true},
-		{"our own page behind a proxy, in an old browser", header{"Origin": "https://r.example", "X-Forwarded-Host": "r.example"}, true},
-		{"our own page behind a proxy that spells the port", header{"Origin": "http://r.example", "X-Forwarded-Host": "r.example:80"}, true},
-		{"our own page behind a proxy with TLS that spells the port", header{"Origin": "https://r.example", "X-Forwarded-Host": "r.example:443"}, true},
+		{"our own page behind a proxy, in an old browser", header{"Origin": "https://r.example",
+			"X-Forwarded-Host": "r.example"}, true},
+		{"our own page behind a proxy that spells the port", header{"Origin": "http://r.example",
+			"X-Forwarded-Host": "r.example:80"}, true},
+		{"our own page behind a proxy with TLS that spells the port",
+			header{"Origin": "https://r.example", "X-Forwarded-Host": "r.example:443"}, true},
 		{"our own page at an IPv6 address", header{"Origin": "http://[::1]", "X-Forwarded-Host": "[::1]:80"}, true},
-		{"the port of the other scheme", header{"Origin": "http://r.example", "X-Forwarded-Host": "r.example:443"}, false},
+		{"the port of the other scheme", header{"Origin": "http://r.example", "X-Forwarded-Host": "r.example:443"},
+			false},
 		{"another site", header{"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}, false},
 		{"another site that claims our origin", header{"Sec-Fetch-Site": "cross-site", "Origin": own}, false},
 		{"another port of the same host", header{"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:1"}, false},
@@ -158,13 +167,15 @@ func TestAPageOfAnotherSiteChangesNothing(t *testing.T) {
 		{"a page without origin in an old browser", header{"Origin": "null"}, false},
 		{"what no browser says", header{"Sec-Fetch-Site": "anywhere"}, false},
 	} {
-		for method, path := range map[string]string{"POST": "/v2/app/blobs/uploads/", "PUT": "/v2/app/manifests/v1", "DELETE": "/v2/app/manifests/v1", "PATCH": "/v2/app/blobs/uploads/x"} {
+		for method, path := range map[string]string{"POST": "/v2/app/blobs/uploads/", "PUT": "/v2/app/manifests/v1",
+			"DELETE": "/v2/app/manifests/v1", "PATCH": "/v2/app/blobs/uploads/x"} {
 			resp := send(t, method, own+path, c.fields, "")
 			if (resp.StatusCode != 403) != c.in {
 				t.Errorf("%s of %s: %d", method, c.what, resp.StatusCode)
 			}
 			if resp.StatusCode == 403 {
-				if errs := errorsOf(t, resp); errs[0].Code != "DENIED" || !strings.Contains(errs[0].Message, "another site") {
+				if errs := errorsOf(t, resp); errs[0].Code != "DENIED" ||
+					!strings.Contains(errs[0].Message, "another site") {
 					t.Errorf("%s of %s: %+v", method, c.what, errs[0])
 				}
 			}
@@ -194,7 +205,8 @@ func TestNobodyGoesOnWithAnUploadOfAnother(t *testing.T) {
 		} {
 			resp := send(t, method, c.url, c.fields, "")
 			if resp.StatusCode != c.status || (resp.Header.Get("Location") != "") != (c.status == 204) {
-				t.Errorf("%s by %s: %d, location %q; want %d", method, c.who, resp.StatusCode, resp.Header.Get("Location"), c.status)
+				t.Errorf("%s by %s: %d, location %q; want %d", method, c.who, resp.StatusCode,
+					resp.Header.Get("Location"), c.status)
 			}
 		}
 	}
@@ -216,7 +228,8 @@ func TestUploadsOfEveryFormAreCounted(t *testing.T) {
 	var running []net.Conn
 	for range limit {
 		conn := w.dial()
-		fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", whole, w.host, len(data))
+		fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", whole,
+			w.host, len(data))
 		if line := firstLine(t, conn); !strings.HasPrefix(line, "HTTP/1.1 100") { // it is being received
 			t.Fatal(line)
 		}
@@ -224,11 +237,13 @@ func TestUploadsOfEveryFormAreCounted(t *testing.T) {
 	}
 	for _, c := range []struct{ what, path, body string }{
 		{"an upload in one request", whole, data},
-		{"an upload of one digest in one request", "/v2/app/blobs/uploads/?digest-algorithm=sha512&digest=" + digestOf([]byte(data)), data},
+		{"an upload of one digest in one request", "/v2/app/blobs/uploads/?digest-algorithm=sha512&digest=" +
+			digestOf([]byte(data)), data},
 		{"an upload that is to begin", "/v2/app/blobs/uploads/", ""},
 		{"a mount of what is not there", "/v2/app/blobs/uploads/?from=other&mount=" + digestOf([]byte("absent")), ""},
 	} {
-		if resp := w.do("POST", c.path, []byte(c.body), ""); resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" {
+		if resp := w.do("POST", c.path, []byte(c.body), ""); resp.StatusCode != 429 ||
+			resp.Header.Get("Retry-After") == "" {
 			t.Errorf("%s beside %d others: %d; want 429", c.what, limit, resp.StatusCode)
 		}
 	}

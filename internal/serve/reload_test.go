@@ -36,13 +36,15 @@ func TestAServerTakesTheKeysThatItCan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	taken := []string{"server.drain_timeout", "cache.ttl", "cache.cleanup_interval", "cache.adopt_age", "log.level", "log.access"}
+	taken := []string{"server.drain_timeout", "cache.ttl", "cache.cleanup_interval", "cache.adopt_age", "log.level",
+		"log.access"}
 	restart := []string{"server.port", "server.tls.certificate", "server.tls.key", "cache.grace"}
 	if !slices.Equal(r.Taken, taken) || !slices.Equal(r.Restart, restart) {
 		t.Errorf("taken %v, restart %v;\nwant  %v, restart %v", r.Taken, r.Restart, taken, restart)
 	}
 	now := w.s.Config()
-	if now.Cache.TTL != 48*time.Hour || now.Cache.Grace != grace || !now.Log.Access || now.Server.Port == 7 || now.Server.TLS.Certificate != "" {
+	if now.Cache.TTL != 48*time.Hour || now.Cache.Grace != grace || !now.Log.Access || now.Server.Port == 7 ||
+		now.Server.TLS.Certificate != "" {
 		t.Errorf("the configuration is %+v", now)
 	}
 	if last, _, _, err := w.s.store.Index.Promised(t.Context()); err != nil || last != store.PolicyOf(now) {
@@ -81,8 +83,10 @@ func TestAfterAMistakeEverythingIsAsItWas(t *testing.T) {
 			t.Fatal(derr)
 		}
 		resp.Body.Close()
-		if c := w.s.Config(); err == nil || c.Cache.TTL != ttl || len(c.Auth.Users) != 1 || serial() != 1 || resp.StatusCode != 200 {
-			t.Errorf("%s: %v; ttl %v, users %v, certificate %d, login %d", change, err, c.Cache.TTL, c.Auth.Users, serial(), resp.StatusCode)
+		if c := w.s.Config(); err == nil || c.Cache.TTL != ttl || len(c.Auth.Users) != 1 || serial() != 1 ||
+			resp.StatusCode != 200 {
+			t.Errorf("%s: %v; ttl %v, users %v, certificate %d, login %d", change, err, c.Cache.TTL, c.Auth.Users,
+				serial(), resp.StatusCode)
 		}
 	}
 	changed := func(change func(*config.Config)) error {
@@ -110,7 +114,8 @@ func TestAfterAMistakeEverythingIsAsItWas(t *testing.T) {
 
 	other := config.TLS{Certificate: filepath.Join(dir, "other.pem"), Key: filepath.Join(dir, "other.key")}
 	writeCertificate(t, other, 2)
-	if err := changed(func(c *config.Config) { c.Server.TLS = other }); err != nil || serial() != 2 || w.s.Config().Cache.TTL != time.Minute {
+	if err := changed(func(c *config.Config) { c.Server.TLS = other }); err != nil || serial() != 2 ||
+		w.s.Config().Cache.TTL != time.Minute {
 		t.Errorf("without a mistake: %v, certificate %d, ttl %v", err, serial(), w.s.Config().Cache.TTL)
 	}
 }

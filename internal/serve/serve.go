@@ -154,7 +154,8 @@ func (s *Server) wire(certificate *certificate) {
 	}, buildOf())
 	events := event.Stream{s.metrics.Observe, s.requestLog.observe, s.callbacks.subscriber(s.opts)}
 	s.keeper = &keeper{store: s.store, met: met, log: s.log, config: s.Config, tasks: s.tasks, onGate: s.opts.OnGate}
-	s.cleaner = newCleaner(gc.Collector{Files: gc.LocalFiles(s.store.Dir, s.store.Tree), Index: s.store.Index, Log: s.log}, events)
+	s.cleaner = newCleaner(gc.Collector{Files: gc.LocalFiles(s.store.Dir, s.store.Tree), Index: s.store.Index,
+		Log: s.log}, events)
 	s.registry = registry.New(registry.Options{
 		Content: files.New(files.Options{
 			Tree: s.store.Tree, Index: s.store.Index, Log: s.log, Met: met, Resolution: s.policy().Resolution,

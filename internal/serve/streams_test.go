@@ -74,7 +74,8 @@ type streams struct {
 
 func newStreams(t *testing.T, address string, settings ...http2.Setting) *streams {
 	t.Helper()
-	conn, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}) //nolint:gosec // it is ours
+	conn, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true,
+		NextProtos: []string{"h2"}}) //nolint:gosec // it is ours
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +105,8 @@ func (s *streams) ask(method, path string, whole bool, fields ...hpack.HeaderFie
 		s.must(s.hpack.WriteField(f))
 	}
 	s.last = max(1, s.last+2) | 1
-	s.must(s.WriteHeaders(http2.HeadersFrameParam{StreamID: s.last, BlockFragment: s.block.Bytes(), EndHeaders: true, EndStream: whole}))
+	s.must(s.WriteHeaders(http2.HeadersFrameParam{StreamID: s.last, BlockFragment: s.block.Bytes(), EndHeaders: true,
+		EndStream: whole}))
 	return s.last
 }
 
@@ -142,7 +144,8 @@ func TestNothingStaysOfAResetStream(t *testing.T) {
 		fields             []hpack.HeaderField
 	}{
 		{"of requests without a body", "GET", "/v2/", true, nil},
-		{"of requests whose body is to come", "PUT", "/v2/app/manifests/v1", false, []hpack.HeaderField{{Name: "content-length", Value: "1000"}}},
+		{"of requests whose body is to come", "PUT", "/v2/app/manifests/v1", false,
+			[]hpack.HeaderField{{Name: "content-length", Value: "1000"}}},
 	} {
 		s := newStreams(t, address)
 		reset := func(n int) {
@@ -159,7 +162,8 @@ func TestNothingStaysOfAResetStream(t *testing.T) {
 		reset(resets)
 		var grown int64
 		w := &world{T: t}
-		w.await("handlers of streams that were reset end", func() bool { return runtime.NumGoroutine() <= goroutines+5 })
+		w.await("handlers of streams that were reset end",
+			func() bool { return runtime.NumGoroutine() <= goroutines+5 })
 		if grown = live() - before; grown > resets*100 {
 			t.Errorf("%d resets %s: %d bytes stay of each", resets, c.what, grown/resets)
 		}
@@ -192,7 +196,8 @@ func TestAConnectionOfStreamsThatTakesNothingIsCut(t *testing.T) {
 	})
 	data := make([]byte, 32<<20)
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // it is ours
-	resp, err := client.Post("https://"+address+"/v2/app/blobs/uploads/?digest="+digestOf(data), "", bytes.NewReader(data))
+	resp, err := client.Post("https://"+address+"/v2/app/blobs/uploads/?digest="+digestOf(data), "",
+		bytes.NewReader(data))
 	if err != nil || resp.StatusCode != 201 {
 		t.Fatal(resp, err)
 	}
@@ -209,7 +214,8 @@ func TestWhoTakesABlobByBytesHoldsLittleMemory(t *testing.T) {
 	address := encrypted(t, func(cfg *config.Config) { cfg.Auth.Enabled = false })
 	blob := bytes.Repeat([]byte("b"), 1<<20)
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // it is ours
-	resp, err := client.Post("https://"+address+"/v2/app/blobs/uploads/?digest="+digestOf(blob), "application/octet-stream", bytes.NewReader(blob))
+	resp, err := client.Post("https://"+address+"/v2/app/blobs/uploads/?digest="+digestOf(blob),
+		"application/octet-stream", bytes.NewReader(blob))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,11 +248,13 @@ func TestWhoSendsALayerByBytesHoldsLittleMemory(t *testing.T) {
 	w := newWorldWith(t, func(cfg *config.Config) { cfg.Limits.UploadsPerClient = 0 })
 	var paths []string
 	for range uploads {
-		paths = append(paths, strings.TrimPrefix(w.want(202, "POST", "/v2/app/blobs/uploads/", nil, "").Header.Get("Location"), w.http.URL))
+		paths = append(paths, strings.TrimPrefix(w.want(202, "POST", "/v2/app/blobs/uploads/", nil,
+			"").Header.Get("Location"), w.http.URL))
 	}
 	before := live()
 	for i, path := range paths {
-		fmt.Fprintf(w.dial(), "PATCH %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\nb", path, w.host, []int{1 << 10, 1 << 20}[i%2])
+		fmt.Fprintf(w.dial(), "PATCH %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\nb", path, w.host,
+			[]int{1 << 10, 1 << 20}[i%2])
 	}
 	w.await("all are in the hands of a request", func() bool {
 		active := w.s.registry.Stats(time.Now().Add(-time.Hour)).Active

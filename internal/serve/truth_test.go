@@ -74,7 +74,8 @@ func (w *world) remove(p layout.Path) {
 func (w *world) imageOf(repo, reference string, layers ...string) (d string, body []byte) {
 	w.Helper()
 	config := fmt.Sprintf(`{"of":%q}`, layers)
-	m := map[string]any{"schemaVersion": 2, "mediaType": ociManifest, "config": descriptor(ociConfig, w.upload(repo, []byte(config)), len(config))}
+	m := map[string]any{"schemaVersion": 2, "mediaType": ociManifest,
+		"config": descriptor(ociConfig, w.upload(repo, []byte(config)), len(config))}
 	var list []any
 	for _, l := range layers {
 		list = append(list, descriptor(ociLayer, w.upload(repo, []byte(l)), len(l)))
@@ -105,7 +106,8 @@ func TestAnImageThatWasCopiedInLivesWhenOthersWithItsLayersGo(t *testing.T) {
 		"an index of indexes": {
 			func(w *world) {
 				d, size := w.indexOf("team/app", "", base)
-				w.put("team/app", "v1", map[string]any{"schemaVersion": 2, "mediaType": ociIndex, "manifests": []any{descriptor(ociIndex, d, size)}})
+				w.put("team/app", "v1", map[string]any{"schemaVersion": 2, "mediaType": ociIndex,
+					"manifests": []any{descriptor(ociIndex, d, size)}})
 			},
 			func(w *world) { w.want(200, "HEAD", "/v2/team/app/manifests/v1", nil, "") }, "team/app:v1"},
 		"BuildKit's cache": {
@@ -127,7 +129,8 @@ func TestAnImageThatWasCopiedInLivesWhenOthersWithItsLayersGo(t *testing.T) {
 					w.Fatal(err)
 				}
 				size := int(must(os.Stat(w.blobFile(string(d)))).Size())
-				w.put("team/app", "v1", map[string]any{"schemaVersion": 2, "mediaType": ociIndex, "manifests": []any{descriptor(ociManifest, string(d), size)}})
+				w.put("team/app", "v1", map[string]any{"schemaVersion": 2, "mediaType": ociIndex,
+					"manifests": []any{descriptor(ociManifest, string(d), size)}})
 			}, "team/app:v1"},
 		"a layer that an image names which is pushed here": {
 			func(w *world) { w.upload("team/app", []byte(base)) },
@@ -136,7 +139,8 @@ func TestAnImageThatWasCopiedInLivesWhenOthersWithItsLayersGo(t *testing.T) {
 					return
 				}
 				config := w.upload("team/app", []byte("{}"))
-				w.put("team/app", "v1", map[string]any{"schemaVersion": 2, "mediaType": ociManifest, "config": descriptor(ociConfig, config, 2),
+				w.put("team/app", "v1", map[string]any{"schemaVersion": 2, "mediaType": ociManifest,
+					"config": descriptor(ociConfig, config, 2),
 					"layers": []any{descriptor(ociLayer, digestOf([]byte(base)), len(base))}})
 			}, "team/app:v1"},
 	} {
@@ -183,7 +187,8 @@ func TestWhatWasCopiedInIsListedAfterARepair(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]string{"team/app/tags/list": `["all","v1"]`, "_catalog": `["other","team/app"]`} {
+	for path, want := range map[string]string{"team/app/tags/list": `["all","v1"]`,
+		"_catalog": `["other","team/app"]`} {
 		if list := w.read(w.want(200, "GET", "/v2/"+path, nil, "")); !strings.Contains(string(list), want) {
 			t.Errorf("%s is %s, want %s", path, list, want)
 		}
@@ -278,7 +283,8 @@ func TestADamagedBlobIsNotThereAndAPushMendsIt(t *testing.T) {
 				}
 				w.want(202, "POST", "/v2/b/blobs/uploads/?mount="+d+"&from=app", nil, "")
 				w.want(202, "POST", "/v2/b/blobs/uploads/?mount="+d, nil, "")
-				if errs := errorsOf(t, w.want(400, "PUT", "/v2/app/manifests/v2", body, ociManifest)); errs[0].Code != "MANIFEST_BLOB_UNKNOWN" {
+				if errs := errorsOf(t, w.want(400, "PUT", "/v2/app/manifests/v2", body,
+					ociManifest)); errs[0].Code != "MANIFEST_BLOB_UNKNOWN" {
 					t.Errorf("a manifest of a damaged layer is refused with %+v", errs)
 				}
 				if found := w.flaws(); !slices.Contains(found, "wrong digest "+d) {
@@ -318,7 +324,8 @@ func TestADamagedBlobOfWhichOnlyAManifestKnowsTheSize(t *testing.T) {
 	w.start()
 	w.want(200, "HEAD", "/v2/app/blobs/"+d, nil, "") // nobody can know
 	config := w.upload("app", []byte("{}"))
-	body := must(json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": ociManifest, "config": descriptor(ociConfig, config, 2),
+	body := must(json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": ociManifest,
+		"config": descriptor(ociConfig, config, 2),
 		"layers": []any{descriptor(ociLayer, d, len(layer))}}))
 	w.want(400, "PUT", "/v2/app/manifests/v1", body, ociManifest)
 	w.want(404, "HEAD", "/v2/app/blobs/"+d, nil, "")
@@ -338,8 +345,10 @@ func TestADamagedManifestIsNotThereAndAPushMendsIt(t *testing.T) {
 			}
 			w.want(404, "HEAD", "/v2/app/manifests/v1", nil, "")
 			w.want(404, "GET", "/v2/app/manifests/"+d, nil, "")
-			idx := must(json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": ociIndex, "manifests": []any{descriptor(ociManifest, d, len(body))}}))
-			if errs := errorsOf(t, w.want(400, "PUT", "/v2/app/manifests/all", idx, ociIndex)); errs[0].Code != "MANIFEST_BLOB_UNKNOWN" {
+			idx := must(json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": ociIndex,
+				"manifests": []any{descriptor(ociManifest, d, len(body))}}))
+			if errs := errorsOf(t, w.want(400, "PUT", "/v2/app/manifests/all", idx,
+				ociIndex)); errs[0].Code != "MANIFEST_BLOB_UNKNOWN" {
 				t.Errorf("an index of a damaged image is refused with %+v", errs)
 			}
 			w.want(201, "PUT", "/v2/app/manifests/v1", body, ociManifest)
@@ -354,7 +363,8 @@ func TestADamagedManifestIsNotThereAndAPushMendsIt(t *testing.T) {
 func TestALinkWithoutItsBlobIsNothing(t *testing.T) {
 	w := newWorld(t)
 	child, body := w.imageOf("app", "v1", "layer")
-	idx := must(json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": ociIndex, "manifests": []any{descriptor(ociManifest, child, len(body))}}))
+	idx := must(json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": ociIndex,
+		"manifests": []any{descriptor(ociManifest, child, len(body))}}))
 	w.stop()
 	w.remove(layout.Path{Kind: layout.BlobData, Digest: digest.FromString("layer")})
 	w.start()
@@ -384,7 +394,8 @@ func TestAPartMustBeThereAsWhatItIsNamed(t *testing.T) {
 	m, body := w.imageOf("app", "v1", "layer")
 	asBlob := w.upload("app", []byte(`{"schemaVersion":2,"mediaType":"`+ociManifest+`","layers":[]}`))
 	blobSize := int(must(os.Stat(w.blobFile(asBlob))).Size())
-	config, layer := descriptor(ociConfig, w.upload("app", []byte("{}")), 2), descriptor(ociLayer, w.upload("app", []byte("layer")), 5)
+	config, layer := descriptor(ociConfig, w.upload("app", []byte("{}")), 2), descriptor(ociLayer,
+		w.upload("app", []byte("layer")), 5)
 	elsewhere := func(mediaType, content string) map[string]any {
 		d := descriptor(mediaType, digestOf([]byte(content)), len(content))
 		d["urls"] = []string{"https://example.com/" + content}
@@ -400,19 +411,24 @@ func TestAPartMustBeThereAsWhatItIsNamed(t *testing.T) {
 		m      map[string]any
 		status int
 	}{
-		"an index of a blob that it calls a manifest":       {list(descriptor(ociManifest, asBlob, blobSize)), 400},
-		"an index of a blob that it calls an index":         {list(descriptor(ociIndex, asBlob, blobSize)), 400},
-		"an index of a manifest that it calls a layer":      {list(descriptor(ociLayer, m, len(body))), 400},
-		"an image of a manifest that it calls a layer":      {image(config, descriptor(ociLayer, m, len(body))), 400},
-		"an image of a manifest that it calls its config":   {image(descriptor(ociConfig, m, len(body)), layer), 400},
-		"a layer both foreign and plain":                    {image(config, elsewhere(foreign, "absent"), descriptor(ociLayer, digestOf([]byte("absent")), 6)), 400},
-		"a layer both plain and foreign":                    {image(config, descriptor(ociLayer, digestOf([]byte("absent")), 6), elsewhere(foreign, "absent")), 400},
-		"a foreign config":                                  {image(elsewhere(foreign, "absent"), layer), 400},
-		"a config that is a foreign layer, too":             {image(elsewhere(foreign, "absent"), elsewhere(foreign, "absent")), 400},
-		"an index of a manifest":                            {list(descriptor(ociManifest, m, len(body))), 201},
-		"an index of a manifest and a layer of its own":     {list(descriptor(ociManifest, m, len(body)), layer), 201},
-		"BuildKit's cache":                                  {list(layer, layer, descriptor("application/vnd.buildkit.cacheconfig.v0", config["digest"].(string), 2)), 201},
-		"a foreign layer":                                   {image(config, elsewhere(foreign, "absent"), elsewhere(foreign, "absent"), layer), 201},
+		"an index of a blob that it calls a manifest":     {list(descriptor(ociManifest, asBlob, blobSize)), 400},
+		"an index of a blob that it calls an index":       {list(descriptor(ociIndex, asBlob, blobSize)), 400},
+		"an index of a manifest that it calls a layer":    {list(descriptor(ociLayer, m, len(body))), 400},
+		"an image of a manifest that it calls a layer":    {image(config, descriptor(ociLayer, m, len(body))), 400},
+		"an image of a manifest that it calls its config": {image(descriptor(ociConfig, m, len(body)), layer), 400},
+		"a layer both foreign and plain": {image(config, elsewhere(foreign, "absent"),
+			descriptor(ociLayer, digestOf([]byte("absent")), 6)), 400},
+		"a layer both plain and foreign": {image(config,
+			descriptor(ociLayer, digestOf([]byte("absent")), 6), elsewhere(foreign, "absent")), 400},
+		"a foreign config": {image(elsewhere(foreign, "absent"), layer), 400},
+		"a config that is a foreign layer, too": {image(elsewhere(foreign, "absent"),
+			elsewhere(foreign, "absent")), 400},
+		"an index of a manifest":                        {list(descriptor(ociManifest, m, len(body))), 201},
+		"an index of a manifest and a layer of its own": {list(descriptor(ociManifest, m, len(body)), layer), 201},
+		"BuildKit's cache": {list(layer, layer,
+			descriptor("application/vnd.buildkit.cacheconfig.v0", config["digest"].(string), 2)), 201},
+		"a foreign layer": {image(config, elsewhere(foreign, "absent"),
+			elsewhere(foreign, "absent"), layer), 201},
 		"a foreign layer that is there as a plain one, too": {image(config, elsewhere(foreign, "layer"), layer), 201},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -438,7 +454,8 @@ func TestASizeThatIsNotTheBlobsIsRefused(t *testing.T) {
 		return fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":2},"layers":[{"mediaType":%q,"digest":%q%s}]}`,
 			ociManifest, ociConfig, config, ociLayer, layer, size)
 	}
-	for size, want := range map[string]int{`,"size":5`: 201, ``: 201, `,"size":4`: 400, `,"size":0`: 400, `,"size":-1`: 400, `,"size":500000000000`: 400} {
+	for size, want := range map[string]int{`,"size":5`: 201, ``: 201, `,"size":4`: 400, `,"size":0`: 400,
+		`,"size":-1`: 400, `,"size":500000000000`: 400} {
 		resp := w.do("PUT", "/v2/app/manifests/v2", []byte(withSize(size)), ociManifest)
 		if resp.StatusCode != want {
 			t.Errorf("a layer of 5 bytes with %q: %d %s; want %d", size, resp.StatusCode, w.read(resp), want)
@@ -446,16 +463,19 @@ func TestASizeThatIsNotTheBlobsIsRefused(t *testing.T) {
 		}
 		if want == 400 {
 			errs := errorsOf(t, resp)
-			if errs[0].Code != "SIZE_INVALID" || !strings.Contains(errs[0].Message, layer) || !strings.Contains(errs[0].Message, "5 bytes") {
+			if errs[0].Code != "SIZE_INVALID" || !strings.Contains(errs[0].Message, layer) ||
+				!strings.Contains(errs[0].Message, "5 bytes") {
 				t.Errorf("refused with %+v", errs)
 			}
 		}
 	}
 	for size, want := range map[int]int{len(body): 201, len(body) + 1: 400} {
-		idx := must(json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": ociIndex, "manifests": []any{descriptor(ociManifest, child, size)}}))
+		idx := must(json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": ociIndex,
+			"manifests": []any{descriptor(ociManifest, child, size)}}))
 		w.want(want, "PUT", "/v2/app/manifests/all", idx, ociIndex)
 	}
-	w.artifact("app", "", "application/sbom", digestOf([]byte("a subject of one byte, they say"))) // a subject may be absent
+	// a subject may be absent
+	w.artifact("app", "", "application/sbom", digestOf([]byte("a subject of one byte, they say")))
 	w.pull("app:v2")
 	w.clean()
 }
@@ -470,7 +490,8 @@ func TestAStockTreesWrongSizesStayServable(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			w := newWorld(t)
 			ld, cd := digest.FromString(layer), digest.FromString("{}")
-			body := string(must(json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": ociManifest, "config": descriptor(ociConfig, cd.String(), 2),
+			body := string(must(json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": ociManifest,
+				"config": descriptor(ociConfig, cd.String(), 2),
 				"layers": []any{descriptor(ociLayer, ld.String(), len(layer)*2)}})))
 			m := digest.FromString(body)
 			with(w, func() {
@@ -492,7 +513,8 @@ func TestAStockTreesWrongSizesStayServable(t *testing.T) {
 			if found := w.flaws(); !slices.Equal(found, []string{"wrong size app@" + m.String()}) {
 				t.Errorf("a check finds %q", found)
 			}
-			if done, err := fsck.Repair(t.Context(), &w.s.store.Store, fsck.RepairOptions{}); err != nil || len(done) != 1 || done[0].Mended {
+			if done, err := fsck.Repair(t.Context(), &w.s.store.Store, fsck.RepairOptions{}); err != nil ||
+				len(done) != 1 || done[0].Mended {
 				t.Errorf("a repair does %+v, %v; want nothing", done, err)
 			}
 			w.restart()
@@ -529,13 +551,16 @@ func TestAManifestsTypeIsItsOwnWhereAClientSaysNone(t *testing.T) {
 	config := w.upload("app", []byte("{}"))
 	const docker = "application/vnd.docker.distribution.manifest.v2+json"
 	manifests := map[string]string{
-		ociManifest: fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":%q,"digest":%q,"size":2},"layers":[]}`, ociConfig, config),
-		ociIndex:    fmt.Sprintf(`{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`, ociManifest, child, len(body)),
+		ociManifest: fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":%q,"digest":%q,"size":2},"layers":[]}`,
+			ociConfig, config),
+		ociIndex: fmt.Sprintf(`{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
+			ociManifest, child, len(body)),
 		docker: fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/vnd.docker.container.image.v1+json","digest":%q,"size":2},"layers":[]}`,
 			docker, config),
 	}
 	for want, data := range manifests {
-		for _, said := range []string{"", "application/x-www-form-urlencoded", "Application/X-WWW-Form-Urlencoded; charset=utf-8"} {
+		for _, said := range []string{"", "application/x-www-form-urlencoded",
+			"Application/X-WWW-Form-Urlencoded; charset=utf-8"} {
 			w.want(201, "PUT", "/v2/app/manifests/v2", []byte(data), said)
 			if got := w.want(200, "GET", "/v2/app/manifests/v2", nil, "").Header.Get("Content-Type"); got != want {
 				t.Errorf("%q as %q is %q", data, said, got)
@@ -543,7 +568,8 @@ func TestAManifestsTypeIsItsOwnWhereAClientSaysNone(t *testing.T) {
 		}
 		for _, wrong := range []string{"application/json", "text/html", "application/octet-stream"} {
 			errs := errorsOf(t, w.want(400, "PUT", "/v2/app/manifests/v3", []byte(data), wrong))
-			if errs[0].Code != "MANIFEST_INVALID" || !strings.Contains(string(errs[0].Detail), wrong) || !strings.Contains(string(errs[0].Detail), want) {
+			if errs[0].Code != "MANIFEST_INVALID" || !strings.Contains(string(errs[0].Detail), wrong) ||
+				!strings.Contains(string(errs[0].Detail), want) {
 				t.Errorf("as %q it is refused with %+v %s", wrong, errs[0], errs[0].Detail)
 			}
 		}
@@ -568,7 +594,8 @@ func TestTheIndexLearnsFromAMiss(t *testing.T) {
 			w.remove(p)
 			w.want(404, "HEAD", path, nil, "")
 			if !want() {
-				t.Errorf("%s went %s after its use, and the index counts %+v; before: %+v", what, later, w.totals(), start)
+				t.Errorf("%s went %s after its use, and the index counts %+v; before: %+v", what, later, w.totals(),
+					start)
 			}
 			if err := os.WriteFile(file, data, 0o644); err != nil {
 				t.Fatal(err)
@@ -582,9 +609,11 @@ func TestTheIndexLearnsFromAMiss(t *testing.T) {
 			func() bool {
 				return w.totals().Bytes == start.Bytes-int64(len(layer)) && w.totals().Blobs == start.Blobs-1
 			})
-		missing("a manifest's blob", layout.Path{Kind: layout.BlobData, Digest: digest.Digest(d)}, "/v2/app/manifests/"+d,
+		missing("a manifest's blob", layout.Path{Kind: layout.BlobData, Digest: digest.Digest(d)},
+			"/v2/app/manifests/"+d,
 			func() bool { return w.totals().Bytes == start.Bytes-int64(len(body)) && w.totals().Manifests == 0 })
-		missing("a manifest's link", layout.Path{Kind: layout.RevisionLink, Repository: "app", Digest: digest.Digest(d)}, "/v2/app/manifests/v1",
+		missing("a manifest's link", layout.Path{Kind: layout.RevisionLink, Repository: "app",
+			Digest: digest.Digest(d)}, "/v2/app/manifests/v1",
 			func() bool { return w.totals().Manifests == 0 })
 		missing("a tag", layout.Path{Kind: layout.TagLink, Repository: "app", Tag: "v1"}, "/v2/app/manifests/v1",
 			func() bool { return w.totals().Tags == 0 })
@@ -598,7 +627,8 @@ func TestALayerIsWhatItsNameSaysWhateverItsLinkHolds(t *testing.T) {
 		w := newWorld(t)
 		d, _ := w.imageOf("app", "v1", "layer")
 		l := digest.FromString("layer")
-		for _, p := range []layout.Path{{Kind: layout.LayerLink, Repository: "app", Digest: l}, {Kind: layout.RevisionLink, Repository: "app", Digest: digest.Digest(d)}} {
+		for _, p := range []layout.Path{{Kind: layout.LayerLink, Repository: "app", Digest: l},
+			{Kind: layout.RevisionLink, Repository: "app", Digest: digest.Digest(d)}} {
 			w.write(p, damage(p.Digest.String()))
 		}
 		w.pull("app:v1")

@@ -38,7 +38,10 @@ func TestWhatIsUsedStaysAndWhatIsNotGoes(t *testing.T) {
 		"delete of its layer": func(w *world, layer string) {
 			w.want(405, "DELETE", "/v2/app/blobs/"+layer, nil, "")
 		},
-		"delete of another tag of it": func(w *world, _ string) { w.want(202, "DELETE", "/v2/app/manifests/v2", nil, "") },
+		"delete of another tag of it": func(w *world, _ string) {
+			w.want(202, "DELETE", "/v2/app/manifests/v2", nil,
+				"")
+		},
 	}
 	for use, f := range notUses {
 		t.Run(use+" is no use", func(t *testing.T) {

@@ -69,7 +69,8 @@ type world struct {
 func newWorld(t *testing.T) *world { return newWorldWith(t, nil) }
 
 func newWorldWith(t *testing.T, configure func(*config.Config)) *world {
-	w := &world{T: t, clock: &clock{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}, dir: t.TempDir(), configure: configure}
+	w := &world{T: t, clock: &clock{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}, dir: t.TempDir(),
+		configure: configure}
 	w.start()
 	t.Cleanup(w.stop)
 	return w
@@ -135,7 +136,8 @@ func (w *world) expire() gc.Report {
 	if err != nil {
 		w.Fatal(err)
 	}
-	if rep.Removed != planned.Removed || rep.FreedBytes != planned.FreedBytes || len(rep.Images) != len(planned.Images) {
+	if rep.Removed != planned.Removed || rep.FreedBytes != planned.FreedBytes ||
+		len(rep.Images) != len(planned.Images) {
 		w.Errorf("a dry run promised %+v, %d bytes, %d images; the run did %+v, %d bytes, %d images",
 			planned.Removed, planned.FreedBytes, len(planned.Images), rep.Removed, rep.FreedBytes, len(rep.Images))
 	}
@@ -253,7 +255,8 @@ func (w *world) gone(refs ...string) {
 // do sends a request and returns the answer, read to its end.
 func (w *world) do(method, path string, body []byte, contentType string) *http.Response {
 	w.Helper()
-	req, err := http.NewRequestWithContext(w.Context(), method, w.http.URL+strings.TrimPrefix(path, w.http.URL), bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(w.Context(), method, w.http.URL+strings.TrimPrefix(path, w.http.URL),
+		bytes.NewReader(body))
 	if err != nil {
 		w.Fatal(err)
 	}

@@ -87,7 +87,8 @@ func TestAServerClosesTheGate(t *testing.T) {
 	again, err := o.Serve(t.Context(), promised)
 	must(t, err)
 	if open, err := again.Index.GateOpen(t.Context()); open || err != nil || again.Secret != secret {
-		t.Errorf("the next server: the gate is open %v, %v; the secret is the same: %v", open, err, again.Secret == secret)
+		t.Errorf("the next server: the gate is open %v, %v; the secret is the same: %v", open, err,
+			again.Secret == secret)
 	}
 	must(t, again.Close())
 }
@@ -144,7 +145,8 @@ func TestARunBesideAServerUsesItsIndex(t *testing.T) {
 	}
 	s := open(t, o.Collect)
 	if waited != 2 || s.Server == nil || s.Index.ID() != server.Index.ID() {
-		t.Errorf("waited %d times; beside %+v with index %s, want %s", waited, s.Server, s.Index.ID(), server.Index.ID())
+		t.Errorf("waited %d times; beside %+v with index %s, want %s", waited, s.Server, s.Index.ID(),
+			server.Index.ID())
 	}
 	must(t, server.lock.Announce(tree.Holder{PID: os.Getpid(), Index: "another"}))
 	var wrong *WrongIndexError

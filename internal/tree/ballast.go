@@ -12,9 +12,9 @@ import (
 // maxBallast is more than any expiry run writes to its index before the first byte is free again.
 const maxBallast = 16 << 20
 
-// KeepBallast makes a file that reserves a hundredth of the disk, at most 16 MiB. On a disk that is full to the last byte
-// nothing can be removed, since the index cannot record it; DropBallast makes room for that. If little is free there is
-// no ballast, and no error.
+// KeepBallast makes a file that reserves a hundredth of the disk, at most 16 MiB. On a disk that is full to the last
+// byte nothing can be removed, since the index cannot record it; DropBallast makes room for that. If little is free
+// there is no ballast, and no error.
 func (t *Tree) KeepBallast() error {
 	path := t.Ballast()
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {

@@ -167,8 +167,8 @@ func (c *Change) removeBlob(k layout.Key) (freed int64, err error) {
 	return freed, c.removeFile(k, c.tree.throw)
 }
 
-// removeFile removes a link or a blob with its directory, which rarely holds anything else. So one sync of the directory
-// above it makes many removals durable.
+// removeFile removes a link or a blob with its directory, which rarely holds anything else. So one sync of the
+// directory above it makes many removals durable.
 func (c *Change) removeFile(k layout.Key, how func(path string) (bool, error)) error {
 	file := c.tree.File(k.Path())
 	dir := filepath.Dir(file)

@@ -30,7 +30,8 @@ func put(t *testing.T, tree *Tree, k layout.Key, data string) {
 // TestWhatAChangePlacedIsDurableAndWhatItRemovedLeavesNothing for each kind of key.
 func TestWhatAChangePlacedIsDurableAndWhatItRemovedLeavesNothing(t *testing.T) {
 	d := digest.FromString("x")
-	for _, k := range []layout.Key{layout.BlobKey(d), layout.LayerKey("a/b", d), layout.ManifestKey("a/b", d), layout.TagKey("a/b", "v1")} {
+	for _, k := range []layout.Key{layout.BlobKey(d), layout.LayerKey("a/b", d), layout.ManifestKey("a/b", d),
+		layout.TagKey("a/b", "v1")} {
 		tree, root := newTree(t)
 		put(t, tree, k, "x")
 		for dir := filepath.Dir(tree.File(k.Path())); dir != root; dir = filepath.Dir(dir) {
@@ -81,7 +82,8 @@ func TestALinkIsRemovedWithWhatElseIsInItsDirectory(t *testing.T) {
 	}
 }
 
-// TestOnlyFilesAreRemovedAsBlobs: a directory in the place of a blob is an operator's own, and what a link leads to, too.
+// TestOnlyFilesAreRemovedAsBlobs: a directory in the place of a blob is an operator's own, and what a link leads to,
+// too.
 func TestOnlyFilesAreRemovedAsBlobs(t *testing.T) {
 	tree, root := newTree(t)
 	k := layout.BlobKey(digest.FromString("x"))

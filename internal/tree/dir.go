@@ -2,10 +2,11 @@
 //
 // A Dir is a data directory that is read, a Tree one that is changed. Files are asked for by key. Files are placed and
 // removed through a Change: inside a transaction of the index it only renames and unlinks, so that a row and its file
-// change as one, and Commit makes all of it durable afterwards. What root creates belongs to the owner of the directory.
+// change as one, and Commit makes all of it durable afterwards. What root creates belongs to the owner of the
+// directory.
 //
-// A Walk lists what is on disk as a server serves it: through symbolic links, but each directory under one name only. Of
-// the servers and runs on a directory, a lock says which lives.
+// A Walk lists what is on disk as a server serves it: through symbolic links, but each directory under one name only.
+// Of the servers and runs on a directory, a lock says which lives.
 package tree
 
 import (

@@ -74,8 +74,8 @@ func newLinks(d Dir) (*links, error) {
 	return l, nil
 }
 
-// crossed says whether there is a link on the way to a path below the data directory. What that leads to becomes a part of
-// the tree when it is found.
+// crossed says whether there is a link on the way to a path below the data directory. What that leads to becomes a part
+// of the tree when it is found.
 func (l *links) crossed(path string) bool {
 	for ; len(path) > len(l.dir); path = filepath.Dir(path) {
 		if fi, err := os.Lstat(path); err == nil && fi.Mode()&fs.ModeSymlink != 0 {
@@ -189,7 +189,8 @@ func (l *links) refuseMounts() error {
 			continue
 		}
 		of := &FileSystemError{Directory: point, Trash: l.dir.Trash()}
-		l.judged[point] = verdict{refused: &LinkError{Link: point, Why: of.Error(), Remedy: oneFileSystem, mounted: true}}
+		l.judged[point] = verdict{refused: &LinkError{Link: point, Why: of.Error(), Remedy: oneFileSystem,
+			mounted: true}}
 		l.order = append(l.order, point)
 	}
 	return err

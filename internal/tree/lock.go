@@ -18,8 +18,8 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 )
 
-// Holder is what the holder of the root lock says about itself. Only the lock tells whether it runs: its pid may be that
-// of another process in another container.
+// Holder is what the holder of the root lock says about itself. Only the lock tells whether it runs: its pid may be
+// that of another process in another container.
 type Holder struct {
 	PID   int    `json:"pid"`
 	Index string `json:"index,omitempty"` // id of the index that it uses

@@ -69,7 +69,8 @@ func TestALockThatIsAHardLinkNamesTheDirectoryOfItsServer(t *testing.T) {
 	_, taken := copied.Lock(t.Context())
 	for _, err := range []error{live, taken} {
 		var elsewhere *ElsewhereError
-		if !errors.As(err, &elsewhere) || elsewhere.Directory != string(copied) || elsewhere.Holder.Directory != string(dir) || elsewhere.Holder.PID != 812 {
+		if !errors.As(err, &elsewhere) || elsewhere.Directory != string(copied) ||
+			elsewhere.Holder.Directory != string(dir) || elsewhere.Holder.PID != 812 {
 			t.Errorf("%v; want an ElsewhereError with %s and pid 812", err, dir)
 		}
 		if !errors.Is(err, ErrLocked) {

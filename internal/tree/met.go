@@ -35,7 +35,8 @@ func (m *Met) Compare() {
 	clear(m.unjudged) // the comparison judges what is there
 }
 
-// Judge takes the links that a comparison followed. False: other links were met since it began, and it must be repeated.
+// Judge takes the links that a comparison followed. False: other links were met since it began, and it must be
+// repeated.
 func (m *Met) Judge(followed map[string]string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

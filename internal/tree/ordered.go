@@ -9,8 +9,8 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// NamesAfter calls f with each name of a directory that a repository could have, after one, in the order of bytes. It does
-// not look whether the repository has anything. Of the names before, it reads only the directories on the way.
+// NamesAfter calls f with each name of a directory that a repository could have, after one, in the order of bytes. It
+// does not look whether the repository has anything. Of the names before, it reads only the directories on the way.
 func (w *Walk) NamesAfter(ctx context.Context, after string, f func(name string) error) error {
 	return w.namesAfter(ctx, "", after, f)
 }

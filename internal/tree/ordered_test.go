@@ -11,12 +11,14 @@ import (
 
 func TestNamesComeInTheOrderOfBytesFromAnyOneOn(t *testing.T) {
 	dir := Dir(t.TempDir())
-	for _, name := range []string{"math/x/y", "math-voila", "math", "math.z/a", "math0", "a/b-c", "a/b/c", "zoo/_uploads"} {
+	for _, name := range []string{"math/x/y", "math-voila", "math", "math.z/a", "math0", "a/b-c", "a/b/c",
+		"zoo/_uploads"} {
 		if err := os.MkdirAll(dir.Native(layout.Repositories+"/"+name), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	all := []string{"a", "a/b", "a/b-c", "a/b/c", "math", "math-voila", "math.z", "math.z/a", "math/x", "math/x/y", "math0", "zoo"}
+	all := []string{"a", "a/b", "a/b-c", "a/b/c", "math", "math-voila", "math.z", "math.z/a", "math/x", "math/x/y",
+		"math0", "zoo"}
 	if !slices.IsSorted(all) {
 		t.Fatal("the test's own list is not in order")
 	}

@@ -99,7 +99,8 @@ func (d Dir) ReadManifest(of digest.Digest) ([]byte, error) {
 
 // Verify reads a blob to its end. right says whether its bytes have its digest, and file is the version that was read.
 // read is called with the number of bytes of each piece.
-func (d Dir) Verify(ctx context.Context, of digest.Digest, read func(n int)) (right bool, file disk.Version, err error) {
+func (d Dir) Verify(ctx context.Context, of digest.Digest, read func(n int)) (right bool, file disk.Version,
+	err error) {
 	f, err := d.Open(layout.BlobKey(of))
 	if err != nil {
 		return false, disk.Version{}, err

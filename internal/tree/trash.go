@@ -29,8 +29,8 @@ func (t *Tree) throw(path string) (bool, error) {
 	return err == nil, err
 }
 
-// undecided begins the name of a path in the trash that may be moved back. The time of the move follows in the name: the
-// times of a directory do not say it, since a rename leaves them as they are.
+// undecided begins the name of a path in the trash that may be moved back. The time of the move follows in the name:
+// the times of a directory do not say it, since a rename leaves them as they are.
 const undecided = "undecided-"
 
 // decideTime is how long EmptyTrash spares such a path. Deciding takes microseconds; older ones were left by a process
@@ -114,8 +114,8 @@ func removeEntries(dir string, keep func(name string) bool) error {
 // A directory of a lower layer of an overlay file system cannot be renamed (EXDEV), but its files can. So it is moved
 // piece by piece, and a crash may leave pieces in both places.
 //
-// Pieces are moved in the reverse order of their names. So `current` of a tag is moved last: until then the tag is as it
-// was, and the next run continues. `startedat` of an upload is moved first: without it no client can go on with the
+// Pieces are moved in the reverse order of their names. So `current` of a tag is moved last: until then the tag is as
+// it was, and the next run continues. `startedat` of an upload is moved first: without it no client can go on with the
 // upload, and an expiry removes the rest.
 
 // movePieces moves what is in a directory, and then removes it. fresh, if there is one, is asked after each

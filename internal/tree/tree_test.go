@@ -95,8 +95,8 @@ func TestTrashAndEmptyTrashDoNotDisturbEachOther(t *testing.T) {
 	emptier.Wait()
 }
 
-// TestWhatMayBeMovedBackStaysInTheTrash, however long ago its directory was made: another process that empties the trash
-// must not remove an upload to which its client has just gone on.
+// TestWhatMayBeMovedBackStaysInTheTrash, however long ago its directory was made: another process that empties the
+// trash must not remove an upload to which its client has just gone on.
 func TestWhatMayBeMovedBackStaysInTheTrash(t *testing.T) {
 	tree, root := newTree(t)
 	upload := filepath.Join(root, "upload")

@@ -101,8 +101,8 @@ func (d Dir) CheckLinks() error {
 	return w.Refused()
 }
 
-// Repositories calls f with each repository that has anything, in the order of the directories. This walk and the others
-// pass over a directory that is removed before they come to it.
+// Repositories calls f with each repository that has anything, in the order of the directories. This walk and the
+// others pass over a directory that is removed before they come to it.
 func (w *Walk) Repositories(ctx context.Context, f func(name string) error) error {
 	if err := w.repositories(ctx, "", f); err != nil {
 		return err
@@ -181,13 +181,14 @@ func (w *Walk) BlobsLike(ctx context.Context, start string, f func(digest.Digest
 // its manifests.
 func (w *Walk) Links(ctx context.Context, kind layout.Kind, repo string, f func(digest.Digest) error) error {
 	rules := []func(string) bool{isAlgorithm, layout.IsHex}
-	return w.below(ctx, w.dir.Native(layout.LinksDir(kind, repo)), repo, rules, func(path string, parts []string) error {
-		dgst, ok := layout.NewDigest(parts[0], parts[1])
-		if !ok {
-			return nil
-		}
-		return w.leaf(path+"/link", repo, func() error { return f(dgst) })
-	})
+	return w.below(ctx, w.dir.Native(layout.LinksDir(kind, repo)), repo, rules,
+		func(path string, parts []string) error {
+			dgst, ok := layout.NewDigest(parts[0], parts[1])
+			if !ok {
+				return nil
+			}
+			return w.leaf(path+"/link", repo, func() error { return f(dgst) })
+		})
 }
 
 // Tags calls f with each tag that has a directory in a repository.
@@ -215,8 +216,8 @@ func (w *Walk) Uploads(ctx context.Context, repo string, f func(layout.Upload) e
 	})
 }
 
-// Files calls f with each file of the tree, also if a link leads to it. What is neither a directory nor a file counts as
-// an irregular file, and so does a link where a registry has nothing.
+// Files calls f with each file of the tree, also if a link leads to it. What is neither a directory nor a file counts
+// as an irregular file, and so does a link where a registry has nothing.
 func (w *Walk) Files(ctx context.Context, f func(path string, regular bool) error) error {
 	top := w.dir.Native(layout.Root)
 	if in, err := w.enters(top, ""); !in || err != nil {
@@ -317,8 +318,8 @@ func (w *Walk) read(dir, repo string) ([]fs.DirEntry, error) {
 	return entries, err
 }
 
-// enters says whether the way to a directory of the tree may be followed. It looks up to the first directory that a walk
-// has found in another one: those above it were looked at then.
+// enters says whether the way to a directory of the tree may be followed. It looks up to the first directory that a
+// walk has found in another one: those above it were looked at then.
 func (w *Walk) enters(path, repo string) (bool, error) {
 	for up := path; len(up) > len(w.dir); up = filepath.Dir(up) {
 		fi, err := os.Lstat(up)

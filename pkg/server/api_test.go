@@ -50,7 +50,10 @@ func TestShutdownContextWaitsUntilItsContextEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- srv.ShutdownContext(ctx) }()
-	await(t, "new requests are turned away", func() bool { return status(t, client, "GET", front.URL+"/v2/", "", "") == 503 })
+	await(t, "new requests are turned away", func() bool {
+		return status(t, client, "GET", front.URL+"/v2/", "",
+			"") == 503
+	})
 	select {
 	case err := <-ended:
 		t.Errorf("ShutdownContext = %v, while an upload is in flight", err)
@@ -70,7 +73,10 @@ func TestShutdownContextWithoutAnEndWaitsForAll(t *testing.T) {
 	srv, front, body, answer := uploading(t, client)
 	ended := make(chan error, 1)
 	go func() { ended <- srv.ShutdownContext(context.Background()) }()
-	await(t, "new requests are turned away", func() bool { return status(t, client, "GET", front.URL+"/v2/", "", "") == 503 })
+	await(t, "new requests are turned away", func() bool {
+		return status(t, client, "GET", front.URL+"/v2/", "",
+			"") == 503
+	})
 	body.Close()
 	if got := <-answer; got != 202 {
 		t.Errorf("the upload in flight: %d", got)
@@ -88,7 +94,8 @@ func TestAuthorizeRequestSeesWhatIsAskedFor(t *testing.T) {
 			panic("check is broken")
 		}
 		reads := r.Method == http.MethodGet || r.Method == http.MethodHead
-		return password == "pass" && (user == "ci" || user == "reader" && reads && !strings.HasPrefix(r.URL.Path, "/v2/secret/"))
+		return password == "pass" && (user == "ci" || user == "reader" && reads &&
+			!strings.HasPrefix(r.URL.Path, "/v2/secret/"))
 	}
 	srv := newServer(t, opts)
 	front, client := httptest.NewServer(srv), newClient(t)
@@ -148,26 +155,33 @@ func TestInspectReturnsWhatIsStored(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, o := range []server.InspectOptions{{Sort: server.ByName}, {Sort: server.ByName, Limit: 2}, {Kind: server.Images, Sort: server.ByName, Repository: "**"}} {
+	for _, o := range []server.InspectOptions{{Sort: server.ByName}, {Sort: server.ByName, Limit: 2},
+		{Kind: server.Images, Sort: server.ByName, Repository: "**"}} {
 		found := inspect(o)
 		if len(found.Images) < 2 || len(found.Tags)+len(found.Blobs) > 0 || found.Summary != stats {
 			t.Fatalf("%+v: %+v; want images, and the sum %+v", o, found, stats)
 		}
 		i := found.Images[0]
-		if i.Repository != "other" || !slices.Equal(i.Tags, []string{"v1"}) || i.Digest != digest.String() || i.Size <= 1024 || i.UniqueBytes != 0 ||
-			i.LastAccess.Before(before) || i.LastAccess.Location() != time.UTC || !i.ExpiresAt.After(i.LastAccess.Add(29*24*time.Hour)) || i.KeptBy != "tag" {
+		if i.Repository != "other" || !slices.Equal(i.Tags, []string{"v1"}) || i.Digest != digest.String() ||
+			i.Size <= 1024 || i.UniqueBytes != 0 ||
+			i.LastAccess.Before(before) || i.LastAccess.Location() != time.UTC ||
+			!i.ExpiresAt.After(i.LastAccess.Add(29*24*time.Hour)) || i.KeptBy != "tag" {
 			t.Errorf("%+v: %+v", o, i)
 		}
 	}
 	found := inspect(server.InspectOptions{Repository: "team/*"})
-	if len(found.Images) != 1 || !slices.Equal(found.Images[0].Tags, []string{"v1", "v2"}) || found.Summary.Tags != 2 || found.Summary.Blobs != 4 {
+	if len(found.Images) != 1 || !slices.Equal(found.Images[0].Tags, []string{"v1", "v2"}) || found.Summary.Tags != 2 ||
+		found.Summary.Blobs != 4 {
 		t.Errorf("of one repository: %+v", found)
 	}
-	if found = inspect(server.InspectOptions{Kind: server.Tags, Sort: server.ByName, Reverse: true}); len(found.Tags) != 4 || found.Tags[0].Repository != "team/app" || found.Tags[0].Tags[0] != "v2" {
+	if found = inspect(server.InspectOptions{Kind: server.Tags, Sort: server.ByName,
+		Reverse: true}); len(found.Tags) != 4 || found.Tags[0].Repository != "team/app" ||
+		found.Tags[0].Tags[0] != "v2" {
 		t.Errorf("tags: %+v", found)
 	}
 	found = inspect(server.InspectOptions{Kind: server.Blobs, Sort: server.BySize})
-	if int64(len(found.Blobs)) != stats.Blobs || found.Blobs[0].Size < found.Blobs[len(found.Blobs)-1].Size || len(found.Blobs[0].Repositories) == 0 || found.Blobs[0].CreatedAt.Before(before) {
+	if int64(len(found.Blobs)) != stats.Blobs || found.Blobs[0].Size < found.Blobs[len(found.Blobs)-1].Size ||
+		len(found.Blobs[0].Repositories) == 0 || found.Blobs[0].CreatedAt.Before(before) {
 		t.Errorf("blobs: %+v", found)
 	}
 	front.Close()
@@ -176,7 +190,8 @@ func TestInspectReturnsWhatIsStored(t *testing.T) {
 
 func TestInspectRefusesWhatMakesNoSense(t *testing.T) {
 	srv := newServer(t, options(t))
-	for what, o := range map[string]server.InspectOptions{"a kind": {Kind: "layers"}, "an order": {Sort: "colour"}, "a limit": {Limit: -1}, "a pattern": {Repository: "[a"}} {
+	for what, o := range map[string]server.InspectOptions{"a kind": {Kind: "layers"}, "an order": {Sort: "colour"},
+		"a limit": {Limit: -1}, "a pattern": {Repository: "[a"}} {
 		if found, err := srv.Inspect(t.Context(), o); err == nil || found != nil {
 			t.Errorf("%s that there is not: %v, %v", what, found, err)
 		}
@@ -207,7 +222,8 @@ func TestExpireRemovesNow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if done, err := srv.Expire(t.Context(), server.ExpireOptions{}); err != nil || done.Removed != (server.Removed{}) || done.Remaining.Tags != 1 || done.Cutoff.IsZero() {
+	if done, err := srv.Expire(t.Context(), server.ExpireOptions{}); err != nil || done.Removed != (server.Removed{}) ||
+		done.Remaining.Tags != 1 || done.Cutoff.IsZero() {
 		t.Errorf("by the ttl of the configuration: %+v, %v", done, err)
 	}
 	var planned *server.Expiry
@@ -221,7 +237,8 @@ func TestExpireRemovesNow(t *testing.T) {
 		done, err = srv.Expire(t.Context(), server.ExpireOptions{TTL: time.Millisecond})
 		return err == nil && done.Removed.Tags == 1
 	})
-	if i := done.Images; len(i) != 1 || i[0].Repository != "app" || i[0].Tag != "v1" || i[0].Digest != digest.String() || i[0].Reason != "ttl" || i[0].UniqueBytes != planned.FreedBytes {
+	if i := done.Images; len(i) != 1 || i[0].Repository != "app" || i[0].Tag != "v1" ||
+		i[0].Digest != digest.String() || i[0].Reason != "ttl" || i[0].UniqueBytes != planned.FreedBytes {
 		t.Errorf("removed %+v; planned %+v", done, planned)
 	}
 	await(t, "nothing is left", func() bool {
@@ -288,7 +305,8 @@ func TestCollectorsOfTwoServersInOneRegistry(t *testing.T) {
 	for _, name := range []string{"a", "b"} {
 		srv := newServer(t, options(t))
 		servers = append(servers, srv)
-		if err := prometheus.WrapRegistererWith(prometheus.Labels{"store": name}, registry).Register(srv.Collector()); err != nil {
+		if err := prometheus.WrapRegistererWith(prometheus.Labels{"store": name},
+			registry).Register(srv.Collector()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -311,7 +329,8 @@ func TestCollectorsOfTwoServersInOneRegistry(t *testing.T) {
 			}
 		}
 	}
-	for name, want := range map[string]float64{"tag a ": 1, "manifest a ": 1, "blob a ": 2, "tag b ": 0, "manifest b ": 0, "blob b ": 0} {
+	for name, want := range map[string]float64{"tag a ": 1, "manifest a ": 1, "blob a ": 2, "tag b ": 0,
+		"manifest b ": 0, "blob b ": 0} {
 		if is, ok := got[name]; !ok || is != want {
 			t.Errorf("%s: %v, %t; want %v", name, is, ok, want)
 		}

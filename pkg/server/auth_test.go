@@ -29,7 +29,8 @@ func TestAnAuthValidatorReplacesAllUsers(t *testing.T) {
 			opts.AuthValidator = func(user, password string) bool { return user == "custom" && password == "pass" }
 			srv := newServer(t, opts)
 			front, client := httptest.NewServer(srv), newClient(t)
-			for login, want := range map[[2]string]int{{"custom", "pass"}: 200, {"custom", "wrong"}: 401, {"admin", "admin123"}: 401, {}: 401} {
+			for login, want := range map[[2]string]int{{"custom", "pass"}: 200, {"custom", "wrong"}: 401,
+				{"admin", "admin123"}: 401, {}: 401} {
 				if got := status(t, client, "GET", front.URL+"/v2/", login[0], login[1]); got != want {
 					t.Errorf("login %v: %d; want %d", login, got, want)
 				}
@@ -51,7 +52,8 @@ func TestAnAuthValidatorIsAskedByEachRequest(t *testing.T) {
 	opts.AuthValidator = func(string, string) bool { asked.Add(1); return !locked.Load() }
 	srv := newServer(t, opts)
 	front, client := httptest.NewServer(srv), newClient(t)
-	for i, request := range [][2]string{{"GET", "/v2/"}, {"GET", "/v2/"}, {"HEAD", "/v2/app/manifests/v1"}, {"GET", "/v2/app/tags/list"}, {"POST", "/v2/app/blobs/uploads/"}} {
+	for i, request := range [][2]string{{"GET", "/v2/"}, {"GET", "/v2/"}, {"HEAD", "/v2/app/manifests/v1"},
+		{"GET", "/v2/app/tags/list"}, {"POST", "/v2/app/blobs/uploads/"}} {
 		if got := status(t, client, request[0], front.URL+request[1], "ci", "pass"); got == 401 {
 			t.Errorf("%v: %d", request, got)
 		}

@@ -125,7 +125,8 @@ func run(t *testing.T, program string) *running {
 		"\tcfg.Storage.Directory, cfg.Server.Address, cfg.Server.Port = %q, \"127.0.0.1\", %d\n%s", t.TempDir(), port, before), 1))
 	goTool(t, dir, "build", "-o", "program", ".")
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{Cmd: exec.CommandContext(ctx, filepath.Join(dir, "program")), url: fmt.Sprintf("http://127.0.0.1:%d", port)}
+	r := &running{Cmd: exec.CommandContext(ctx, filepath.Join(dir, "program")),
+		url: fmt.Sprintf("http://127.0.0.1:%d", port)}
 	r.Stdout, r.Stderr = r, r
 	if err := r.Start(); err != nil {
 		t.Fatal(err)

@@ -155,7 +155,8 @@ func pushed(cfg *config.Config, logger *logrus.Logger) (srv *server.Server, web 
 		panic(err)
 	}
 	for { // until the index was compared with the disk
-		if found, err := srv.Inspect(context.Background(), server.InspectOptions{Limit: 1}); err != nil || found.Complete {
+		if found, err := srv.Inspect(context.Background(), server.InspectOptions{Limit: 1}); err != nil ||
+			found.Complete {
 			return srv, web
 		}
 		time.Sleep(time.Millisecond)
@@ -168,7 +169,8 @@ func ExampleServer_Inspect() {
 	defer remove()
 	srv, web := pushed(cfg, logger)
 
-	found, err := srv.Inspect(context.Background(), server.InspectOptions{Sort: server.BySize, Repository: "team/**", Limit: 10})
+	found, err := srv.Inspect(context.Background(), server.InspectOptions{Sort: server.BySize, Repository: "team/**",
+		Limit: 10})
 	if err != nil {
 		panic(err)
 	}

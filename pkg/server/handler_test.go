@@ -57,7 +57,8 @@ func TestAServerInAnothersMux(t *testing.T) {
 }
 
 // uploading is a server behind somebody else's listener, with an upload in flight whose body comes from a pipe.
-func uploading(t *testing.T, client *http.Client) (srv *server.Server, front *httptest.Server, body *io.PipeWriter, answer chan int) {
+func uploading(t *testing.T, client *http.Client) (srv *server.Server, front *httptest.Server, body *io.PipeWriter,
+	answer chan int) {
 	t.Helper()
 	opts := options(t)
 	in := make(chan bool, 100)
@@ -98,7 +99,8 @@ func uploading(t *testing.T, client *http.Client) (srv *server.Server, front *ht
 	return srv, front, body, answer
 }
 
-func beginShutdown(t *testing.T, srv *server.Server, client *http.Client, url string, timeout time.Duration) chan error {
+func beginShutdown(t *testing.T, srv *server.Server, client *http.Client, url string,
+	timeout time.Duration) chan error {
 	t.Helper()
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Shutdown(timeout) }()
@@ -111,7 +113,8 @@ func TestShutdownWaitsForRequestsOfAnothersListener(t *testing.T) {
 	client := newClient(t)
 	srv, front, body, answer := uploading(t, client)
 	ended := beginShutdown(t, srv, client, front.URL, time.Minute)
-	if _, err := server.New(&server.Options{Config: srv.Config(), AuthValidator: func(string, string) bool { return false }}); !errors.Is(err, server.ErrLocked) {
+	if _, err := server.New(&server.Options{Config: srv.Config(),
+		AuthValidator: func(string, string) bool { return false }}); !errors.Is(err, server.ErrLocked) {
 		t.Errorf("another server on the directory while an upload is in flight = %v", err)
 	}
 	if _, err := body.Write([]byte(" and the last")); err != nil {
@@ -132,7 +135,8 @@ func TestShutdownGivesUpOnARequestThatItCannotCut(t *testing.T) {
 	if err := <-ended; err == nil || !strings.Contains(err.Error(), "1 left") {
 		t.Errorf("Shutdown = %v; want to hear of the request", err)
 	}
-	shutdown(t, newServer(t, &server.Options{Config: srv.Config(), Logger: options(t).Logger, AuthValidator: func(string, string) bool { return false }})) // the directory is free
+	shutdown(t, newServer(t, &server.Options{Config: srv.Config(), Logger: options(t).Logger,
+		AuthValidator: func(string, string) bool { return false }})) // the directory is free
 	body.Close()
 	<-answer
 	front.Close()

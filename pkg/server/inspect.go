@@ -89,11 +89,13 @@ type Blob struct {
 // Inspect lists what is stored. It does not count as use, and delays no request. It may be called at any time. When ctx
 // ends it returns the error of ctx. An invalid option is an error, and so is a server that was shut down (ErrClosed).
 func (s *Server) Inspect(ctx context.Context, o InspectOptions) (*Inspection, error) {
-	kind := map[Kind]inspect.Kind{"": inspect.Images, Images: inspect.Images, Tags: inspect.Tags, Blobs: inspect.Blobs}[o.Kind]
+	kind := map[Kind]inspect.Kind{"": inspect.Images, Images: inspect.Images, Tags: inspect.Tags,
+		Blobs: inspect.Blobs}[o.Kind]
 	if kind == "" {
 		return nil, fmt.Errorf("server.Inspect: there is no kind %q; list images, tags or blobs", o.Kind)
 	}
-	list, err := s.s.Inspect(ctx, inspect.Options{Kind: kind, Sort: inspect.Sort(o.Sort), Reverse: o.Reverse, Limit: o.Limit, Repository: o.Repository})
+	list, err := s.s.Inspect(ctx, inspect.Options{Kind: kind, Sort: inspect.Sort(o.Sort), Reverse: o.Reverse,
+		Limit: o.Limit, Repository: o.Repository})
 	if err != nil {
 		return nil, fmt.Errorf("server.Inspect: %w", err)
 	}
@@ -114,13 +116,15 @@ func (s *Server) Inspect(ctx context.Context, o InspectOptions) (*Inspection, er
 }
 
 func newImage(i inspect.Image) Image {
-	return Image{Repository: i.Repository, Tags: strings.Fields(i.Tag), Digest: i.Digest.String(), MediaType: i.MediaType, Size: i.Size,
+	return Image{Repository: i.Repository, Tags: strings.Fields(i.Tag), Digest: i.Digest.String(),
+		MediaType: i.MediaType, Size: i.Size,
 		UniqueBytes: i.UniqueBytes, LastAccess: utc(i.LastAccess), ExpiresAt: utc(i.ExpiresAt), KeptBy: i.KeptBy}
 }
 
 func newBlob(b inspect.Blob) Blob {
-	return Blob{Digest: b.Digest.String(), Size: b.Size, Kind: b.Kind, CreatedAt: utc(b.CreatedAt), LastAccess: utc(b.LastAccess),
-		ExpiresAt: utc(b.ExpiresAt), Repositories: b.Repositories, Manifests: b.Manifests}
+	return Blob{Digest: b.Digest.String(), Size: b.Size, Kind: b.Kind, CreatedAt: utc(b.CreatedAt),
+		LastAccess: utc(b.LastAccess),
+		ExpiresAt:  utc(b.ExpiresAt), Repositories: b.Repositories, Manifests: b.Manifests}
 }
 
 func utc(t stamp.Time) time.Time {

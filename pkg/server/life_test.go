@@ -156,7 +156,10 @@ func TestNewFailsCleanly(t *testing.T) {
 			func(err error) bool { return errors.As(err, new(*config.Error)) }},
 		{"nobody who could log in", func(c *config.Config) { c.Auth.Enabled = true },
 			func(err error) bool { return errors.Is(err, server.ErrNoUsers) && !errors.Is(err, server.ErrLocked) }},
-		{"a certificate that is not there", func(c *config.Config) { c.Server.TLS.Certificate, c.Server.TLS.Key = "none.pem", "none.key" },
+		{"a certificate that is not there", func(c *config.Config) {
+			c.Server.TLS.Certificate,
+				c.Server.TLS.Key = "none.pem", "none.key"
+		},
 			func(err error) bool { return errors.Is(err, os.ErrNotExist) }},
 	} {
 		opts := options(t)
@@ -187,7 +190,8 @@ func TestADirectoryHasOneServerAtATime(t *testing.T) {
 	front := httptest.NewServer(first)
 	client := newClient(t)
 	push(t, client, front.URL, "app:v1", newImage(t, 1))
-	if _, err := server.New(opts); !errors.Is(err, server.ErrLocked) || !strings.Contains(err.Error(), opts.Config.Storage.Directory) ||
+	if _, err := server.New(opts); !errors.Is(err, server.ErrLocked) ||
+		!strings.Contains(err.Error(), opts.Config.Storage.Directory) ||
 		!strings.Contains(err.Error(), "another server of this process") || strings.Contains(err.Error(), "pid") {
 		t.Errorf("a second server = %v; want ErrLocked that names the directory, and says who holds it", err)
 	}

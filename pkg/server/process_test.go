@@ -35,7 +35,8 @@ func process(t *testing.T) map[string]string {
 	flag.VisitAll(func(f *flag.Flag) { flags = append(flags, f.Name+"="+f.Value.String()) })
 	std := logrus.StandardLogger()
 	p := map[string]string{
-		"logrus":                fmt.Sprintf("%p %T %p %v %v %v", std.Out, std.Formatter, std.Formatter, std.Level, std.Hooks, std.ReportCaller),
+		"logrus": fmt.Sprintf("%p %T %p %v %v %v", std.Out, std.Formatter, std.Formatter, std.Level,
+			std.Hooks, std.ReportCaller),
 		"log":                   fmt.Sprintf("%p %s %d", log.Default().Writer(), log.Prefix(), log.Flags()),
 		"default mux":           fmt.Sprintf("%v", http.DefaultServeMux),
 		"default transport":     fmt.Sprintf("%p", http.DefaultTransport),

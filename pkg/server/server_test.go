@@ -101,7 +101,8 @@ func newImage(t *testing.T, layers int64) v1.Image {
 
 func push(t *testing.T, client *http.Client, url, image string, img v1.Image, opts ...remote.Option) {
 	t.Helper()
-	if err := remote.Write(reference(t, url, image), img, append(opts, remote.WithTransport(client.Transport))...); err != nil {
+	if err := remote.Write(reference(t, url, image), img, append(opts,
+		remote.WithTransport(client.Transport))...); err != nil {
 		t.Errorf("push %s: %v", image, err)
 	}
 }

@@ -103,7 +103,7 @@ func (s *scene) sweepAll() {
 	}
 }
 
-// circles: a subject edge that would close a circle is none, so that what nobody uses is always found.
+// circles: a subject edge that would close a circle is none, so that an unused manifest is always found.
 var circles = []test{
 	{"what would keep itself goes when nobody uses it, and something of it is unreferenced", func(s *scene) {
 		s.eachCircle(func(what string, members []layout.Key) {

@@ -192,7 +192,7 @@ func (c *client) onlyHeads(repo string) {
 	}
 }
 
-// onlyPulls is an image of which nobody asks for the layers until it is deleted.
+// onlyPulls is an image whose layers no client asks for before it is deleted.
 func (c *client) onlyPulls(repo string) {
 	if !c.pull(repo, "short") {
 		c.pushManifest(repo, "short")

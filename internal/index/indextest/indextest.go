@@ -26,7 +26,7 @@ import (
 type Mode int
 
 const (
-	// Serve is a server: nobody else watches the store. It creates the index.
+	// Serve is a server, the only process that watches the store. It creates the index.
 	Serve Mode = iota
 	// Beside is another process on the index of a server.
 	Beside
@@ -274,7 +274,7 @@ func (c cutoffs) victim(r index.Row) index.Victim {
 	return index.Victim{Key: r.Key, UnusedSince: c.content, Claim: !r.Placed}
 }
 
-// idle are cutoffs for what nobody used for so long.
+// idle are cutoffs for what was not used for so long.
 func (s *scene) idle(d time.Duration) cutoffs {
 	return cutoffs{names: s.Back(d), content: s.Back(d)}
 }

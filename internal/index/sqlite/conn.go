@@ -64,7 +64,7 @@ const (
 	// maxReaders is how many read at once; others wait. Each has memory and open files, and SQLite closes no
 	// file before the last connection to it: the most that were ever open stay.
 	maxReaders = 16
-	// maxIdle is how many connections that nobody uses stay open.
+	// maxIdle is how many unused connections stay open.
 	maxIdle = 4
 )
 

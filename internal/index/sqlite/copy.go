@@ -13,8 +13,8 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 )
 
-// OpenCopy opens a copy of the index at path, made in dir, for changes that nobody else sees. Without an
-// index it is a new one. No process may be writing to the index meanwhile.
+// OpenCopy copies the index at path into dir and opens the copy, whose changes no other process sees. Without an index
+// it makes a new one. No process may write to the index while it is copied.
 func OpenCopy(ctx context.Context, path, dir string, wall func() time.Time) (*Store, error) {
 	copied := filepath.Join(dir, filepath.Base(path))
 	for _, suffix := range []string{"", "-wal"} {

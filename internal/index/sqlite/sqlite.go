@@ -38,9 +38,9 @@ const version = 5
 // busyTimeout is how long a writer waits for another process. Transactions take milliseconds.
 const busyTimeout = 10 * time.Second
 
-// How long the WAL grows, in pages of 4 KiB, before it goes into the file. It keeps that length, so it is
-// SQLite's 4 MB as a rule: a small disk has other use for it. A rebuild changes pages at random, and with
-// 16 MB writes each of them to the file that much less often.
+// How long the WAL grows, in pages of 4 KiB, before SQLite copies it into the file. The WAL keeps that length, so it is
+// SQLite's default of 4 MB: a small disk has other use for more. A rebuild changes pages at random; with 16 MB it writes
+// each page to the file a quarter as often.
 const (
 	checkpointPages = 1000
 	rebuildPages    = 4000
@@ -50,7 +50,7 @@ const (
 type Mode int
 
 const (
-	// Serve creates a missing index. The caller holds the root lock: nobody else watches the store.
+	// Serve creates a missing index. The caller holds the root lock, so no other process watches the store.
 	Serve Mode = iota
 	// Alone is for a gc without a server. It creates a missing index too.
 	Alone
@@ -70,7 +70,7 @@ type Store struct {
 
 	server int64 // this process's row among the servers, 0: none; read and written by the holder of write
 
-	write   chan *conn    // holds the only connection that writes while nobody uses it
+	write   chan *conn    // holds the only connection that writes, while it is unused
 	closed  chan struct{} // closed with the store, or at once when it is opened for looking
 	leasing leasing
 	once    sync.Once // closes
@@ -113,8 +113,8 @@ func Open(ctx context.Context, path string, mode Mode, wall func() time.Time) (*
 // Damaged says that the file was found to be damaged while it was used.
 func (s *Store) Damaged() bool { return s.damaged.Load() }
 
-// Lost says whether the file is damaged, or is not the one at its path any more: somebody deleted or
-// replaced it, and what is written to it will not be found again.
+// Lost says whether the file is damaged, or is not the one at its path any more: it was deleted or replaced, so what is
+// written to it cannot be found again.
 func (s *Store) Lost() bool {
 	if s.damaged.Load() {
 		return true
@@ -223,8 +223,8 @@ func (s *Store) openWriter(mode Mode) (*conn, error) {
 
 func checkpointing(pages int) string { return fmt.Sprintf("wal_autocheckpoint = %d", pages) }
 
-// lookURI is for a database that this process may not be able to write beside. Without a WAL there is
-// nobody to share with, and SQLite may do without its lock and its shared memory file.
+// lookURI is for a database that this process may not be able to write beside. Without a WAL no
+// other process has it open, and SQLite may do without its lock and its shared memory file.
 func (s *Store) lookURI() string {
 	if fi, err := os.Stat(s.path + "-wal"); err != nil || fi.Size() == 0 {
 		return uri(s.path, url.Values{"immutable": {"1"}})
@@ -263,7 +263,7 @@ func checkVersion(q querier) error {
 	v, err := readVersion(q)
 	switch {
 	case err == nil && v == 0:
-		err = fmt.Errorf("%w: it is empty", index.ErrCorrupt) // somebody died who was about to create it
+		err = fmt.Errorf("%w: it is empty", index.ErrCorrupt) // the process that created it was killed
 	case err == nil && v < version:
 		err = fmt.Errorf("%w (schema %d, this one has %d)", index.ErrOlder, v, version)
 	}
