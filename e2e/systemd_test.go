@@ -133,7 +133,8 @@ func boot(t *testing.T) *machine {
 	t.Cleanup(func() { removeCgroup(t, cgroup) })
 
 	cmd := exec.Command("testdata/systemd/boot.sh", m.root, cgroup)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC}
 	pid1 := start(t, cmd)
 	m.pid = cmd.Process.Pid
 	t.Cleanup(func() {

@@ -64,11 +64,14 @@ func TestCSV(t *testing.T) {
 		if k == inspect.Images && !slices.Contains(records[1], "latest v1") || len(records) != map[inspect.Kind]int{inspect.Blobs: 15, inspect.Images: 4, inspect.Tags: 4, inspect.Repositories: 5}[k] {
 			t.Errorf("%s: %q", k, records)
 		}
-		typ := map[inspect.Kind]reflect.Type{inspect.Blobs: reflect.TypeFor[inspect.Blob](), inspect.Images: reflect.TypeFor[inspect.Image](),
-			inspect.Tags: reflect.TypeFor[inspect.Image](), inspect.Repositories: reflect.TypeFor[inspect.Repository]()}[k]
+		typ := map[inspect.Kind]reflect.Type{inspect.Blobs: reflect.TypeFor[inspect.Blob](),
+			inspect.Images:       reflect.TypeFor[inspect.Image](),
+			inspect.Tags:         reflect.TypeFor[inspect.Image](),
+			inspect.Repositories: reflect.TypeFor[inspect.Repository]()}[k]
 		var keys []string
 		for i := range typ.NumField() {
-			if key, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ","); key != "" && key != "-" && (key != "tags" || k == inspect.Images) {
+			if key, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ","); key != "" && key != "-" &&
+				(key != "tags" || k == inspect.Images) {
 				keys = append(keys, key)
 			}
 		}
@@ -89,7 +92,8 @@ func TestTables(t *testing.T) {
 			out := shown(w, view{Options: inspect.Options{Kind: k}, width: width})
 			golden(t, fmt.Sprintf("inspect/%s-%d.txt", k, width), out)
 			for _, line := range strings.Split(out, "\n") {
-				if width > 0 && utf8.RuneCountInString(line) > width || strings.TrimRight(line, " ") != line || strings.Contains(line, "\x1b") {
+				if width > 0 && utf8.RuneCountInString(line) > width || strings.TrimRight(line, " ") != line ||
+					strings.Contains(line, "\x1b") {
 					t.Errorf("%s at %d: %q", k, width, line)
 				}
 			}
@@ -112,7 +116,8 @@ func TestHistogram(t *testing.T) {
 	// All of multi was used on day 3, and it is day 6.
 	const bytes = 300 + 1<<30 + 20
 	last := fmt.Sprintf(`{"from_seconds":172800,"until_seconds":345600,"blobs":5,"bytes":%d}]}`+"\n", bytes)
-	if got := j; !strings.HasSuffix(got, last) || !strings.HasPrefix(got, `{"summary":{"tags":1,"manifests":3,"blobs":5,"bytes":`) {
+	if got := j; !strings.HasSuffix(got, last) || !strings.HasPrefix(got,
+		`{"summary":{"tags":1,"manifests":3,"blobs":5,"bytes":`) {
 		t.Errorf("got %s want it to end with %s", got, last)
 	}
 	records, err := csv.NewReader(strings.NewReader(c)).ReadAll()
@@ -122,7 +127,8 @@ func TestHistogram(t *testing.T) {
 	}
 	w.At(2 * 365 * day)
 	j = shown(w, view{Options: inspect.Options{Repository: "multi"}, histogram: true, format: formatJSON})
-	if want := fmt.Sprintf(`{"from_seconds":31536000,"until_seconds":null,"blobs":5,"bytes":%d}]}`, bytes); !strings.Contains(j, want) {
+	if want := fmt.Sprintf(`{"from_seconds":31536000,"until_seconds":null,"blobs":5,"bytes":%d}]}`,
+		bytes); !strings.Contains(j, want) {
 		t.Errorf("after two years: got %s want %s in it", j, want)
 	}
 }
@@ -147,9 +153,11 @@ func TestFigures(t *testing.T) {
 	}
 	const untagged = 200 + 2000 + 10 + 7 // of lib/core, but for the layer that app has too; and scratch
 	for _, o := range []view{{}, {Options: inspect.Options{Limit: 2}}, {Options: inspect.Options{Kind: inspect.Images}},
-		{Options: inspect.Options{Kind: inspect.Images, Limit: 1}}, {Options: inspect.Options{Kind: inspect.Repositories}}, {histogram: true}} {
+		{Options: inspect.Options{Kind: inspect.Images,
+			Limit: 1}}, {Options: inspect.Options{Kind: inspect.Repositories}}, {histogram: true}} {
 		out := shown(w, o)
-		want := fmt.Sprintf("due for removal within 1 day: %s, within 7 days: %s; untagged: %s\n", ui.Bytes(within[day]), ui.Bytes(within[week]), ui.Bytes(untagged))
+		want := fmt.Sprintf("due for removal within 1 day: %s, within 7 days: %s; untagged: %s\n",
+			ui.Bytes(within[day]), ui.Bytes(within[week]), ui.Bytes(untagged))
 		if !strings.HasSuffix(out, want) || within[day] == 0 || within[week] <= within[day] {
 			t.Errorf("%+v: got\n%s\nwant it to end with %s", o, out, want)
 		}
@@ -182,7 +190,8 @@ func TestEveryNameComesBack(t *testing.T) {
 	var told struct {
 		Tags []struct{ Repository, Tag string }
 	}
-	w.Must(json.Unmarshal([]byte(shown(w, view{Options: inspect.Options{Kind: inspect.Tags}, format: formatJSON})), &told))
+	w.Must(json.Unmarshal([]byte(shown(w, view{Options: inspect.Options{Kind: inspect.Tags}, format: formatJSON})),
+		&told))
 	for _, row := range told.Tags {
 		got[row.Repository+" "+row.Tag] = true
 	}
@@ -215,7 +224,8 @@ func TestWhatIsDueGoesWithTheNextCleanUp(t *testing.T) {
 		t.Errorf("got\n%s", out)
 	}
 	d := 3 * day
-	if out := shown(w, view{Options: inspect.Options{Kind: inspect.Images, Expiring: &d}}); !strings.Contains(out, "due for removal within 3 days") {
+	if out := shown(w, view{Options: inspect.Options{Kind: inspect.Images, Expiring: &d}}); !strings.Contains(out,
+		"due for removal within 3 days") {
 		t.Errorf("got\n%s", out)
 	}
 }
@@ -226,7 +236,8 @@ func TestTheSummaryOfJSONHasWhatTheTextHas(t *testing.T) {
 	w.Team()
 	w.At(7 * day)
 	text := shown(w, view{})
-	for _, o := range []inspect.Options{{}, {Limit: 1}, {Kind: inspect.Images}, {Kind: inspect.Tags, Limit: 2}, {Kind: inspect.Repositories}} {
+	for _, o := range []inspect.Options{{}, {Limit: 1}, {Kind: inspect.Images}, {Kind: inspect.Tags, Limit: 2},
+		{Kind: inspect.Repositories}} {
 		var told struct {
 			Summary struct {
 				Day      *int64 `json:"expiring_1d_bytes"`
@@ -236,7 +247,8 @@ func TestTheSummaryOfJSONHasWhatTheTextHas(t *testing.T) {
 		}
 		w.Must(json.Unmarshal([]byte(shown(w, view{Options: o, format: formatJSON})), &told))
 		s := told.Summary
-		for what, bytes := range map[string]*int64{"within 1 day: %d B": s.Day, "within 7 days: %d B": s.Week, "untagged: 2.2 KiB": s.Untagged} {
+		for what, bytes := range map[string]*int64{"within 1 day: %d B": s.Day, "within 7 days: %d B": s.Week,
+			"untagged: 2.2 KiB": s.Untagged} {
 			if bytes == nil {
 				t.Fatalf("%+v: the summary lacks %s", o, what)
 			}
@@ -261,8 +273,10 @@ func TestAReasonIsNoPromise(t *testing.T) {
 		want string
 	}{
 		{inspect.Image{KeptBy: inspect.KeptByTag}, "tagged"},
-		{inspect.Image{KeptBy: inspect.KeptByGrace, LastAccess: stamp.Time(time.UnixMilli(1000)), CreatedAt: pushed}, "just pushed"},
-		{inspect.Image{KeptBy: inspect.KeptByGrace, LastAccess: stamp.Time(time.UnixMilli(0).Add(time.Hour)), CreatedAt: pushed}, "just used"},
+		{inspect.Image{KeptBy: inspect.KeptByGrace, LastAccess: stamp.Time(time.UnixMilli(1000)), CreatedAt: pushed},
+			"just pushed"},
+		{inspect.Image{KeptBy: inspect.KeptByGrace, LastAccess: stamp.Time(time.UnixMilli(0).Add(time.Hour)),
+			CreatedAt: pushed}, "just used"},
 		{inspect.Image{KeptBy: inspect.KeptByParent}, "part of an index"},
 		{inspect.Image{KeptBy: inspect.KeptBySubject}, "attached to an image"},
 		{inspect.Image{KeptBy: inspect.KeptByTTL}, "used within the ttl"},
@@ -277,7 +291,8 @@ func TestAReasonIsNoPromise(t *testing.T) {
 func TestAPatternThatMatchesNothingSaysSo(t *testing.T) {
 	w := inspecttest.New(t)
 	w.Team()
-	for _, o := range []view{{}, {Options: inspect.Options{Kind: inspect.Images}}, {Options: inspect.Options{Kind: inspect.Tags, Limit: 3}},
+	for _, o := range []view{{}, {Options: inspect.Options{Kind: inspect.Images}},
+		{Options: inspect.Options{Kind: inspect.Tags, Limit: 3}},
 		{Options: inspect.Options{Kind: inspect.Repositories}}, {histogram: true}} {
 		o.Repository = "nosuch*"
 		if got, want := shown(w, o), "no repository matches \"nosuch*\"\n"; got != want {
@@ -298,7 +313,8 @@ func TestEightyColumnsKeepNamesReadable(t *testing.T) {
 	}
 	out := shown(w, view{Options: inspect.Options{Kind: inspect.Images}, width: 80})
 	lines := strings.Split(out, "\n")
-	if got := strings.Fields(lines[0]); !reflect.DeepEqual(got, strings.Fields("REPOSITORY TAG DIGEST SIZE LAST ACCESS EXPIRES")) {
+	if got := strings.Fields(lines[0]); !reflect.DeepEqual(got,
+		strings.Fields("REPOSITORY TAG DIGEST SIZE LAST ACCESS EXPIRES")) {
 		t.Errorf("columns %q", got)
 	}
 	_, sum, _ := strings.Cut(string(inspecttest.Dgst("m")), ":")
@@ -316,7 +332,8 @@ func TestWhileTheIndexIsRebuiltEveryFormSaysSoFirst(t *testing.T) {
 	forms := map[string]func(format string) string{
 		"blobs": func(format string) string { return shown(s.World, view{format: format}) },
 		"images": func(format string) string {
-			return shown(s.World, view{Options: inspect.Options{Kind: inspect.Images, Sort: inspect.ByName}, format: format})
+			return shown(s.World, view{Options: inspect.Options{Kind: inspect.Images, Sort: inspect.ByName},
+				format: format})
 		},
 		"histogram": func(format string) string { return shown(s.World, view{histogram: true, format: format}) },
 		"image": func(format string) string {
@@ -337,7 +354,8 @@ func TestWhileTheIndexIsRebuiltEveryFormSaysSoFirst(t *testing.T) {
 			if strings.Contains(first, "incomplete") == whole {
 				t.Errorf("%s, whole %v: the first line is %q", form, whole, first)
 			}
-			if key := map[bool]string{true: `"complete":true`, false: `"complete":false`}[whole]; strings.Count(machine, key) != 1 {
+			if key := map[bool]string{true: `"complete":true`, false: `"complete":false`}[whole]; strings.Count(machine,
+				key) != 1 {
 				t.Errorf("%s, whole %v: %s", form, whole, machine)
 			}
 		}

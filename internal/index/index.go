@@ -325,15 +325,16 @@ type Reader interface {
 	// Holders returns the layer links and manifests of all repositories that refer to a blob, at most so many of each;
 	// 0 for all.
 	Holders(d digest.Digest, most int) ([]Row, error)
-	// ListImages, ListTags, ListBlobs and ListRepositories call f with each image, tag, blob and repository. With latest
-	// they call it only with those that were used last: so many, and all that were used at the same time as the last.
+	// ListImages, ListTags, ListBlobs and ListRepositories call f with each image, tag, blob and repository. With
+	// latest they call it only with those that were used last: so many, and all that were used at the same time as the
+	// last.
 	ListImages(latest int, f func(Image) error) error
 	ListTags(latest int, f func(Image) error) error
 	ListBlobs(latest int, f func(Blob) error) error
 	ListRepositories(f func(Repository) error) error
-	// Names returns the tags of a repository after one, in the order of bytes, at most so many, without those that point
-	// to nothing. Repositories returns the repositories that have a manifest likewise. HasRepository says whether a
-	// repository has a manifest or a link.
+	// Names returns the tags of a repository after one, in the order of bytes, at most so many, without those that
+	// point to nothing. Repositories returns the repositories that have a manifest likewise. HasRepository says whether
+	// a repository has a manifest or a link.
 	Names(repo, after string, most int) ([]string, error)
 	Repositories(after string, most int) ([]string, error)
 	HasRepository(repo string) (bool, error)

@@ -32,7 +32,8 @@ func TestWhatGoesNextCanBeAskedFor(t *testing.T) {
 					want = append(want, e)
 				}
 			}
-			if got := w.list(inspecttest.Rules, Options{Kind: kind, Expiring: &d}).expiries(); !slices.Equal(got, want) {
+			if got := w.list(inspecttest.Rules, Options{Kind: kind, Expiring: &d}).expiries(); !slices.Equal(got,
+				want) {
 				t.Errorf("%s within %s: got %q, want %q", kind, d, got, want)
 			}
 			first := w.list(inspecttest.Rules, Options{Kind: kind, Expiring: &d, Limit: 2}).expiries()

@@ -35,7 +35,8 @@ func TestBlobs(t *testing.T) {
 		if b.ExpiresAt != nil {
 			expires = *b.ExpiresAt
 		}
-		got = append(got, fmt.Sprintf("%s %s %d %s %s %s %v %d", nameOf(b.Digest), b.Kind, *b.Size, b.CreatedAt, b.LastAccess, expires, b.Repositories, *b.Manifests))
+		got = append(got, fmt.Sprintf("%s %s %d %s %s %s %v %d", nameOf(b.Digest), b.Kind, *b.Size, b.CreatedAt,
+			b.LastAccess, expires, b.Repositories, *b.Manifests))
 	}
 	// app was pulled by tag on day 6: all of it was used then, wherever else it is.
 	want := []string{
@@ -55,14 +56,18 @@ func TestBlobs(t *testing.T) {
 		blobLine("loose", "layer", 7, 5*day, 5*day, 5*day+inspecttest.Lease, "[scratch]", 0),
 	}
 	slices.Sort(want)
-	inOrder := slices.IsSortedFunc(l.Blobs, func(a, b blobJSON) int { return strings.Compare(b.LastAccess, a.LastAccess) })
+	inOrder := slices.IsSortedFunc(l.Blobs, func(a, b blobJSON) int {
+		return strings.Compare(b.LastAccess,
+			a.LastAccess)
+	})
 	if slices.Sort(got); !inOrder || !slices.Equal(got, want) {
 		t.Errorf("sorted: %t; got\n%s\nwant\n%s", inOrder, strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 
 func blobLine(name, kind string, size int64, created, used, expires time.Duration, repos string, manifests int) string {
-	return fmt.Sprintf("%s %s %d %s %s %s %s %d", name, kind, size, inspecttest.Stamped(created), inspecttest.Stamped(used), inspecttest.Stamped(expires), repos, manifests)
+	return fmt.Sprintf("%s %s %d %s %s %s %s %d", name, kind, size, inspecttest.Stamped(created),
+		inspecttest.Stamped(used), inspecttest.Stamped(expires), repos, manifests)
 }
 
 // nameOf is the inverse of dgst for the things of the team.
@@ -78,23 +83,29 @@ func nameOf(d digest.Digest) string {
 func TestImagesAndTags(t *testing.T) {
 	w := newWorld(t)
 	w.Team()
-	images, tags := w.list(inspecttest.Rules, Options{Kind: Images, Sort: ByName}), w.list(inspecttest.Rules, Options{Kind: Tags, Sort: ByName})
+	images, tags := w.list(inspecttest.Rules, Options{Kind: Images, Sort: ByName}), w.list(inspecttest.Rules,
+		Options{Kind: Tags, Sort: ByName})
 	check := func(what string, rows []imageJSON, want ...string) {
 		var got []string
 		for _, i := range rows {
-			got = append(got, fmt.Sprintf("%s:%s %s %d %d %s %s %s", i.Repository, *i.Tag, nameOf(i.Digest), i.Size, i.UniqueBytes, i.LastAccess, *i.ExpiresAt, *i.KeptBy))
+			got = append(got, fmt.Sprintf("%s:%s %s %d %d %s %s %s", i.Repository, *i.Tag, nameOf(i.Digest), i.Size,
+				i.UniqueBytes, i.LastAccess, *i.ExpiresAt, *i.KeptBy))
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: got\n%s\nwant\n%s", what, strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 	}
 	line := func(name, manifest string, size, unique int64, used time.Duration, keptBy string) string {
-		return fmt.Sprintf("%s %s %d %d %s %s %s", name, manifest, size, unique, inspecttest.Stamped(used), inspecttest.Stamped(used+inspecttest.Life), keptBy)
+		return fmt.Sprintf("%s %s %d %d %s %s %s", name, manifest, size, unique, inspecttest.Stamped(used),
+			inspecttest.Stamped(used+inspecttest.Life), keptBy)
 	}
 	const app, appOnly, multi = 100 + 1000 + 3<<20 + 5<<20, 100 + 1000 + 5<<20, 300 + 1<<30 + 20
-	core := line("lib/core:", "core-manifest", 100+3<<20+2000, 100+2000+110, day, "ttl") // with its signature, which is no row
-	check("images", images.Images, line("app:latest v1", "app-manifest", app, appOnly, 6*day, "tag"), core, line("multi:all", "all-index", multi, multi, 3*day, "tag"))
-	check("tags", tags.Tags, line("app:latest", "app-manifest", app, appOnly, 6*day, "tag"), line("app:v1", "app-manifest", app, appOnly, 6*day, "tag"),
+	// with its signature, which is no row
+	core := line("lib/core:", "core-manifest", 100+3<<20+2000, 100+2000+110, day, "ttl")
+	check("images", images.Images, line("app:latest v1", "app-manifest", app, appOnly, 6*day, "tag"), core,
+		line("multi:all", "all-index", multi, multi, 3*day, "tag"))
+	check("tags", tags.Tags, line("app:latest", "app-manifest", app, appOnly, 6*day, "tag"),
+		line("app:v1", "app-manifest", app, appOnly, 6*day, "tag"),
 		line("multi:all", "all-index", multi, multi, 3*day, "tag"))
 	if mt := images.Images[len(images.Images)-1].MediaType; mt != inspecttest.OCIIndex {
 		t.Errorf("media type %q", mt)
@@ -113,10 +124,14 @@ func TestKeptBy(t *testing.T) {
 		image string
 		want  string
 	}{
-		{"a tag keeps, however old", func(w *world) { w.Manifest("a", "m", manifest.Manifest{}); w.Tag("a", "v", "m") }, 99 * day, "m", KeptByTag},
-		{"an untagged image was just pushed", func(w *world) { w.Manifest("a", "m", manifest.Manifest{}) }, inspecttest.Lease, "m", KeptByGrace},
-		{"an untagged image is older than the grace", func(w *world) { w.Manifest("a", "m", manifest.Manifest{}) }, inspecttest.Lease + 1e6, "m", KeptByTTL},
-		{"an untagged image is older than the ttl", func(w *world) { w.Manifest("a", "m", manifest.Manifest{}) }, inspecttest.Life + 1e6, "m", ""},
+		{"a tag keeps, however old", func(w *world) { w.Manifest("a", "m", manifest.Manifest{}); w.Tag("a", "v", "m") },
+			99 * day, "m", KeptByTag},
+		{"an untagged image was just pushed", func(w *world) { w.Manifest("a", "m", manifest.Manifest{}) },
+			inspecttest.Lease, "m", KeptByGrace},
+		{"an untagged image is older than the grace", func(w *world) { w.Manifest("a", "m", manifest.Manifest{}) },
+			inspecttest.Lease + 1e6, "m", KeptByTTL},
+		{"an untagged image is older than the ttl", func(w *world) { w.Manifest("a", "m", manifest.Manifest{}) },
+			inspecttest.Life + 1e6, "m", ""},
 		{"a referrer of a living image is a part of it", func(w *world) {
 			w.Manifest("a", "m", manifest.Manifest{})
 			w.Manifest("a", "r", manifest.Manifest{Subject: inspecttest.Dgst("m")})
@@ -127,7 +142,8 @@ func TestKeptBy(t *testing.T) {
 			w.Tag("a", "sig", "r")
 		}, 2 * day, "r", KeptByTag},
 		{"a referrer whose subject is on its way", func(w *world) {
-			w.Must(w.Claim(context.Background(), index.Claim{Key: layout.ManifestKey("a", inspecttest.Dgst("m")), Content: &manifest.Manifest{}}))
+			w.Must(w.Claim(context.Background(), index.Claim{Key: layout.ManifestKey("a", inspecttest.Dgst("m")),
+				Content: &manifest.Manifest{}}))
 			w.Manifest("a", "r", manifest.Manifest{Subject: inspecttest.Dgst("m")})
 		}, 0, "r", KeptBySubject},
 		{"a referrer whose subject is in another repository", func(w *world) {
@@ -136,7 +152,8 @@ func TestKeptBy(t *testing.T) {
 		}, 2 * day, "r", KeptByTTL},
 		{"a child whose index is on its way", func(w *world) {
 			w.Manifest("a", "m", manifest.Manifest{})
-			c := index.Claim{Key: layout.ManifestKey("a", inspecttest.Dgst("i")), Content: &manifest.Manifest{References: []digest.Digest{inspecttest.Dgst("m")}}}
+			c := index.Claim{Key: layout.ManifestKey("a", inspecttest.Dgst("i")),
+				Content: &manifest.Manifest{References: []digest.Digest{inspecttest.Dgst("m")}}}
 			w.Must(w.Claim(context.Background(), c))
 		}, 0, "m", KeptByParent},
 	} {
@@ -207,7 +224,8 @@ func TestNeverExpires(t *testing.T) {
 			t.Errorf("%s expires at %v", nameOf(b.Digest), b.ExpiresAt)
 		}
 	}
-	for _, i := range append(w.list(forever, Options{Kind: Images}).Images, w.list(forever, Options{Kind: Tags}).Tags...) {
+	for _, i := range append(w.list(forever, Options{Kind: Images}).Images,
+		w.list(forever, Options{Kind: Tags}).Tags...) {
 		if i.ExpiresAt != nil {
 			t.Errorf("%s expires at %v", nameOf(i.Digest), *i.ExpiresAt)
 		}
@@ -218,7 +236,8 @@ func TestABlobThatNothingHoldsIsListed(t *testing.T) {
 	w := newWorld(t)
 	w.Put(index.Claim{Key: layout.BlobKey(inspecttest.Dgst("x")), Size: 3})
 	b := w.list(inspecttest.Rules, Options{}).Blobs
-	if len(b) != 1 || b[0].Kind != "other" || b[0].Repositories == nil || len(b[0].Repositories) != 0 || *b[0].ExpiresAt != inspecttest.Stamped(inspecttest.Lease) {
+	if len(b) != 1 || b[0].Kind != "other" || b[0].Repositories == nil || len(b[0].Repositories) != 0 ||
+		*b[0].ExpiresAt != inspecttest.Stamped(inspecttest.Lease) {
 		t.Errorf("%+v", b)
 	}
 }
@@ -241,7 +260,8 @@ func TestOrderAndSelection(t *testing.T) {
 		{"the largest", Options{Sort: BySize, Limit: 3}, "data app-1 base"},
 		{"the smallest", Options{Sort: BySize, Limit: 2, Reverse: true}, "loose signature"},
 		{"the newest", Options{Sort: ByCreated, Limit: 1}, "loose"},
-		{"the longest unused", Options{Limit: 2, Reverse: true, Repository: "lib/*", Sort: BySize}, "signature core-signature"},
+		{"the longest unused", Options{Limit: 2, Reverse: true, Repository: "lib/*", Sort: BySize},
+			"signature core-signature"},
 		{"of one repository", Options{Repository: "scratch"}, "loose"},
 		{"of no repository", Options{Repository: "lib"}, ""},
 	} {
@@ -249,7 +269,8 @@ func TestOrderAndSelection(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
 		}
 	}
-	if s := w.list(inspecttest.Rules, Options{Repository: "l*/*", Limit: 1}).Summary; *s.Tags != 0 || *s.Manifests != 2 || *s.Blobs != 5 || *s.Bytes != 200+3<<20+2000+10 {
+	if s := w.list(inspecttest.Rules, Options{Repository: "l*/*", Limit: 1}).Summary; *s.Tags != 0 ||
+		*s.Manifests != 2 || *s.Blobs != 5 || *s.Bytes != 200+3<<20+2000+10 {
 		t.Errorf("summary of a selection: %d %d %d %d", *s.Tags, *s.Manifests, *s.Blobs, *s.Bytes)
 	}
 	whole := strings.Fields(names(Options{Sort: ByName}))
@@ -259,7 +280,8 @@ func TestOrderAndSelection(t *testing.T) {
 		t.Errorf("by name: %v", whole)
 	}
 	for n := range 16 { // the limit cuts the list, and nothing else
-		if got := strings.Fields(names(Options{Sort: ByName, Limit: n})); n > 0 && !slices.Equal(got, whole[:min(n, 14)]) {
+		if got := strings.Fields(names(Options{Sort: ByName, Limit: n})); n > 0 &&
+			!slices.Equal(got, whole[:min(n, 14)]) {
 			t.Errorf("limit %d: %v", n, got)
 		}
 	}
@@ -277,10 +299,12 @@ func TestGlob(t *testing.T) {
 		want          bool
 	}{
 		{"app", "app", true}, {"app", "app2", false}, {"app", "app/x", false},
-		{"*", "app", true}, {"*", "team/app", false}, {"team/*", "team/app", true}, {"team/*", "team/a/b", false}, {"team/*", "team", false},
+		{"*", "app", true}, {"*", "team/app", false}, {"team/*", "team/app", true}, {"team/*", "team/a/b",
+			false}, {"team/*", "team", false},
 		{"team/**", "team/a/b", true}, {"team/**", "team", true}, {"team/**", "teams/a", false},
 		{"**", "a/b/c", true}, {"**/app", "app", true}, {"**/app", "a/b/app", true}, {"**/app", "a/b/app2", false},
-		{"a/**/z", "a/z", true}, {"a/**/z", "a/b/c/z", true}, {"a/**/z", "a/b/c", false}, {"a?p", "app", true}, {"[a-c]pp", "bpp", true},
+		{"a/**/z", "a/z", true}, {"a/**/z", "a/b/c/z", true}, {"a/**/z", "a/b/c", false}, {"a?p", "app",
+			true}, {"[a-c]pp", "bpp", true},
 	} {
 		g, err := compileGlob(tt.pattern)
 		if got := g.match(tt.name); got != tt.want || err != nil {
@@ -295,7 +319,8 @@ func TestExpiresWhenItSays(t *testing.T) {
 	for seed := range uint64(40) {
 		w := newWorld(t)
 		rnd := rand.New(rand.NewPCG(seed, 1))
-		p := index.Policy{TTL: time.Duration(rnd.IntN(4)) * 5 * day, Grace: time.Duration(1+rnd.IntN(6)) * day, Resolution: time.Minute}
+		p := index.Policy{TTL: time.Duration(rnd.IntN(4)) * 5 * day, Grace: time.Duration(1+rnd.IntN(6)) * day,
+			Resolution: time.Minute}
 		end := w.live(rnd)
 		said := w.list(p, Options{})
 		for at := end; at < end+30*day; at += time.Duration(rnd.Int64N(int64(4 * day))) {
@@ -307,7 +332,8 @@ func TestExpiresWhenItSays(t *testing.T) {
 			}
 			for _, b := range said.Blobs {
 				if want := b.ExpiresAt == nil || inspecttest.Stamped(at) <= *b.ExpiresAt; left[b.Digest] != want {
-					t.Fatalf("seed %d, %s: there %t; it was to go at %v; %+v", seed, inspecttest.Stamped(at), left[b.Digest], b.ExpiresAt, b)
+					t.Fatalf("seed %d, %s: there %t; it was to go at %v; %+v", seed, inspecttest.Stamped(at),
+						left[b.Digest], b.ExpiresAt, b)
 				}
 			}
 		}
@@ -352,7 +378,9 @@ func (w *world) live(rnd *rand.Rand) (at time.Duration) {
 				w.Tag(repo, one([]string{"t", "u"}), m)
 			}
 		case 4:
-			_, err := w.Lease(ctx, []layout.Key{layout.TagKey(repo, "t"), layout.ManifestKey(repo, inspecttest.Dgst(one(manifests))), layout.LayerKey(repo, inspecttest.Dgst(one(layers)))}[rnd.IntN(3)])
+			_, err := w.Lease(ctx, []layout.Key{layout.TagKey(repo, "t"),
+				layout.ManifestKey(repo, inspecttest.Dgst(one(manifests))), layout.LayerKey(repo,
+					inspecttest.Dgst(one(layers)))}[rnd.IntN(3)])
 			w.Must(err)
 		case 5:
 			w.Must(w.DeleteTag(ctx, repo, "u", inspecttest.Nop))
@@ -366,7 +394,8 @@ func (w *world) live(rnd *rand.Rand) (at time.Duration) {
 			if c.Config != "" {
 				c.References = append(c.References, c.Config)
 			}
-			w.Must(w.Claim(ctx, index.Claim{Key: layout.ManifestKey(repo, inspecttest.Dgst(name)), Size: 100, Content: &c}))
+			w.Must(w.Claim(ctx, index.Claim{Key: layout.ManifestKey(repo, inspecttest.Dgst(name)), Size: 100,
+				Content: &c}))
 		}
 	}
 	return at
@@ -388,7 +417,8 @@ func TestRepositories(t *testing.T) {
 	lines := func(o Options) (all []string) {
 		o.Kind = Repositories
 		for _, r := range w.list(inspecttest.Rules, o).Repositories {
-			all = append(all, fmt.Sprintf("%s %d %d %d %s", r.Repository, r.Images, r.Size, r.UniqueBytes, r.LastAccess))
+			all = append(all, fmt.Sprintf("%s %d %d %d %s", r.Repository, r.Images, r.Size, r.UniqueBytes,
+				r.LastAccess))
 		}
 		return all
 	}

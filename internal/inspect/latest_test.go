@@ -25,7 +25,8 @@ func TestWhatWasUsedLastIsTheBeginningOfTheList(t *testing.T) {
 	for seed := range uint64(60) {
 		w := newWorld(t)
 		rnd := rand.New(rand.NewPCG(seed, 2))
-		p := index.Policy{TTL: time.Duration(rnd.IntN(3)) * 5 * day, Grace: time.Duration(1+rnd.IntN(48)) * time.Hour, Resolution: time.Minute}
+		p := index.Policy{TTL: time.Duration(rnd.IntN(3)) * 5 * day, Grace: time.Duration(1+rnd.IntN(48)) * time.Hour,
+			Resolution: time.Minute}
 		w.live(rnd)
 		w.entangle(rnd)
 		for _, kind := range []Kind{Blobs, Images, Tags} {
@@ -33,9 +34,11 @@ func TestWhatWasUsedLastIsTheBeginningOfTheList(t *testing.T) {
 			for limit := 1; limit <= len(all.Blobs)+len(all.Images)+len(all.Tags)+1; limit++ {
 				first := w.list(p, Options{Kind: kind, Limit: limit})
 				want := all
-				want.Blobs, want.Images, want.Tags = begin(all.Blobs, limit), begin(all.Images, limit), begin(all.Tags, limit)
+				want.Blobs, want.Images, want.Tags = begin(all.Blobs, limit), begin(all.Images, limit), begin(all.Tags,
+					limit)
 				if !reflect.DeepEqual(first, want) {
-					t.Fatalf("seed %d, inspecttest.Rules %v, the first %d %s: got\n%s\nwant\n%s", seed, p, limit, kind, text(first), text(want))
+					t.Fatalf("seed %d, inspecttest.Rules %v, the first %d %s: got\n%s\nwant\n%s", seed, p, limit, kind,
+						text(first), text(want))
 				}
 			}
 		}
@@ -62,9 +65,11 @@ func (w *world) entangle(rnd *rand.Rand) {
 			name := one("i1", "i2")
 			c := manifest.Manifest{References: []digest.Digest{inspecttest.Dgst("m1"), inspecttest.Dgst("m4")}}
 			if name == "i2" {
-				c = manifest.Manifest{Subject: inspecttest.Dgst("m2"), References: []digest.Digest{inspecttest.Dgst("l1"), inspecttest.Dgst("l3")}}
+				c = manifest.Manifest{Subject: inspecttest.Dgst("m2"),
+					References: []digest.Digest{inspecttest.Dgst("l1"), inspecttest.Dgst("l3")}}
 			}
-			w.Must(w.Claim(ctx, index.Claim{Key: layout.ManifestKey(repo, inspecttest.Dgst(name)), Size: 100, Content: &c}))
+			w.Must(w.Claim(ctx, index.Claim{Key: layout.ManifestKey(repo, inspecttest.Dgst(name)), Size: 100,
+				Content: &c}))
 		case 1:
 			w.Tag(repo, one("t", "v"), one("i1", "i2", "nothing"))
 		case 2:
@@ -95,7 +100,8 @@ func TestAPassMeasuresAnImageAsGCDoes(t *testing.T) {
 				unique, err := image.UniqueBytes(r, k)
 				w.Must(err)
 				if i.Size != size || i.UniqueBytes != unique {
-					t.Errorf("seed %d: %d bytes, of which %d are unique; want %d and %d; %+v", seed, i.Size, i.UniqueBytes, size, unique, i)
+					t.Errorf("seed %d: %d bytes, of which %d are unique; want %d and %d; %+v", seed, i.Size,
+						i.UniqueBytes, size, unique, i)
 				}
 			}
 			return nil
@@ -122,7 +128,8 @@ func TestALinkThatWasUsedAloneExpiresWithItsImage(t *testing.T) {
 			blobs := w.list(inspecttest.Rules, Options{Limit: limit}).Blobs
 			last := blobs[len(blobs)-2:]
 			i := slices.IndexFunc(last, func(b blobJSON) bool { return b.Digest == inspecttest.Dgst("l") })
-			if i < 0 || last[i].LastAccess != inspecttest.Stamped(0) || *last[i].ExpiresAt != inspecttest.Stamped(tt.expires) {
+			if i < 0 || last[i].LastAccess != inspecttest.Stamped(0) ||
+				*last[i].ExpiresAt != inspecttest.Stamped(tt.expires) {
 				t.Errorf("limit %d, used at %s: %+v", limit, tt.used, last)
 			}
 		}
@@ -140,8 +147,10 @@ func TestADeepPileOfIndexes(t *testing.T) {
 	for i := deep; i >= 0; i-- {
 		w.At(time.Duration(deep-i) * time.Second).Use(layout.ManifestKey("a", inspecttest.Dgst(fmt.Sprint(i))))
 	}
-	first, all := w.list(inspecttest.Rules, Options{Kind: Images, Limit: 5}), w.list(inspecttest.Rules, Options{Kind: Images})
-	if !reflect.DeepEqual(first, all) || len(all.Images) != 1 || all.Images[0].Digest != inspecttest.Dgst(fmt.Sprint(deep)) || all.Images[0].Size != 100*(deep+1) {
+	first, all := w.list(inspecttest.Rules, Options{Kind: Images, Limit: 5}), w.list(inspecttest.Rules,
+		Options{Kind: Images})
+	if !reflect.DeepEqual(first, all) || len(all.Images) != 1 ||
+		all.Images[0].Digest != inspecttest.Dgst(fmt.Sprint(deep)) || all.Images[0].Size != 100*(deep+1) {
 		t.Errorf("got\n%s\nwant\n%s", text(first), text(all))
 	}
 }
@@ -172,7 +181,8 @@ func TestAnImageIsMeasuredOnceForAllItsTags(t *testing.T) {
 		a := &asking{Reader: r}
 		measured := sizes{a, map[layout.Key][2]int64{}}
 		for range 100 {
-			if size, _, err := measured.of(layout.ManifestKey("app", inspecttest.Dgst("top"))); err != nil || size != 4100 {
+			if size, _, err := measured.of(layout.ManifestKey("app", inspecttest.Dgst("top"))); err != nil ||
+				size != 4100 {
 				t.Errorf("%d bytes, %v", size, err)
 			}
 		}

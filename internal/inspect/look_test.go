@@ -61,20 +61,24 @@ func TestADirectoryThatWasNeverIndexed(t *testing.T) {
 	dir := tree.Dir(t.TempDir())
 	write := func(p layout.Path, data string) {
 		file := dir.File(p)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(data), 0o644)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755),
+			os.WriteFile(file, []byte(data), 0o644)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	layer := digest.FromString("layer")
-	manifest := `{"schemaVersion":2,"mediaType":"` + inspecttest.OCIManifest + `","layers":[{"digest":"` + layer.String() + `","size":5}]}`
+	manifest := `{"schemaVersion":2,"mediaType":"` + inspecttest.OCIManifest + `","layers":[{"digest":"` +
+		layer.String() + `","size":5}]}`
 	d := digest.FromString(manifest)
 	write(layout.Path{Kind: layout.BlobData, Digest: layer}, "layer")
 	write(layout.Path{Kind: layout.BlobData, Digest: d}, manifest)
 	write(layout.Path{Kind: layout.LayerLink, Repository: "app", Digest: layer}, layer.String())
 	write(layout.Path{Kind: layout.RevisionLink, Repository: "app", Digest: d}, d.String())
 	write(layout.Path{Kind: layout.TagLink, Repository: "app", Tag: "v1"}, d.String())
-	out := listed(t, store.Opener{Dir: dir, Log: quiet(), Asked: policy.Request{Default: inspecttest.Rules}}, Options{Kind: Tags})
-	if i, ok := out[0].(Image); !ok || i.Repository != "app" || i.Tag != "v1" || i.Digest != d || i.MediaType != inspecttest.OCIManifest {
+	out := listed(t, store.Opener{Dir: dir, Log: quiet(), Asked: policy.Request{Default: inspecttest.Rules}},
+		Options{Kind: Tags})
+	if i, ok := out[0].(Image); !ok || i.Repository != "app" || i.Tag != "v1" || i.Digest != d ||
+		i.MediaType != inspecttest.OCIManifest {
 		t.Errorf("%+v", out)
 	}
 	if _, err := os.Stat(dir.Metadata()); !errors.Is(err, os.ErrNotExist) {
@@ -115,7 +119,8 @@ func TestPolicyAndQuietness(t *testing.T) {
 			{"the server's", store.Opener{}, 10*day + time.Minute},
 			{"another ttl", store.Opener{Asked: policy.Request{TTL: &ttl}}, 3*day + time.Minute},
 			{"a grace longer than the ttl", store.Opener{Asked: policy.Request{Grace: &long}}, 20*day + time.Minute},
-			{"no less than what is owed", store.Opener{Asked: policy.Request{TTL: &short, Grace: &short}}, 2*time.Hour + time.Minute},
+			{"no less than what is owed", store.Opener{Asked: policy.Request{TTL: &short, Grace: &short}},
+				2*time.Hour + time.Minute},
 		} {
 			if got := expires(tt.s); got != tt.want {
 				t.Errorf("%s: %s, want %s", tt.name, got, tt.want)

@@ -27,7 +27,8 @@ func TestParseReference(t *testing.T) {
 			t.Errorf("%s: %+v, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"", ":", "@", "App", "app:", "app:a b", "app:.x", "a//b", "/app", "app/", "../app/x:1", "app@", "app@1a2b", "app@xyz",
+	for _, text := range []string{"", ":", "@", "App", "app:", "app:a b", "app:.x", "a//b", "/app", "app/",
+		"../app/x:1", "app@", "app@1a2b", "app@xyz",
 		"app@sha256:", "app@sha256:XY", "app@md5:1a", "app@sha256:1a@sha256:1a", "*", "team/*", "127.0.0.1:5000"} {
 		ref, err := ParseReference(text)
 		var wrong *ReferenceError
@@ -45,7 +46,8 @@ func TestParseReference(t *testing.T) {
 
 func TestNearest(t *testing.T) {
 	names := strings.Fields("team/app team/api lib/core app-store v1 v2")
-	for name, want := range map[string]string{"team/ap": "team/api team/app", "app": "team/app", "x/core": "lib/core", "v9": "v1 v2", "something": ""} {
+	for name, want := range map[string]string{"team/ap": "team/api team/app", "app": "team/app", "x/core": "lib/core",
+		"v9": "v1 v2", "something": ""} {
 		if got := strings.Join(nearestOf(name, names), " "); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}

@@ -24,7 +24,10 @@ func (w *world) retire(p index.Policy) {
 				})
 			}))
 			for _, k := range keys {
-				row, err := indextest.Retire(ctx, w, k, cutoffs.Victim, func(index.Row) (index.Removed, error) { return index.Removed{}, nil })
+				row, err := indextest.Retire(ctx, w, k, cutoffs.Victim, func(index.Row) (index.Removed,
+					error) {
+					return index.Removed{}, nil
+				})
 				w.Must(err)
 				again = again || row != nil
 			}

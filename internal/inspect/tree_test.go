@@ -134,14 +134,18 @@ func TestTreeForMachines(t *testing.T) {
 	if got := toldAll(tree.Children, names); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if tree.Digest != top || *tree.Tag != "1.1 1.1.0" || tree.Kind != "index" || tree.CreatedAt != inspecttest.Stamped(2*day) || *tree.KeptBy != KeptByTag ||
-		tree.LastAccess != inspecttest.Stamped(2*day) || *tree.ExpiresAt != inspecttest.Stamped(2*day+inspecttest.Life) {
+	if tree.Digest != top || *tree.Tag != "1.1 1.1.0" || tree.Kind != "index" ||
+		tree.CreatedAt != inspecttest.Stamped(2*day) || *tree.KeptBy != KeptByTag ||
+		tree.LastAccess != inspecttest.Stamped(2*day) ||
+		*tree.ExpiresAt != inspecttest.Stamped(2*day+inspecttest.Life) {
 		t.Errorf("%+v", tree.imageJSON)
 	}
-	if n := tree.Children[3]; *n.ArtifactType != "application/vnd.dev.cosign.artifact.sig.v1+json" || *n.MediaType != inspecttest.OCIManifest {
+	if n := tree.Children[3]; *n.ArtifactType != "application/vnd.dev.cosign.artifact.sig.v1+json" ||
+		*n.MediaType != inspecttest.OCIManifest {
 		t.Errorf("referrer: %+v", n)
 	}
-	if n := tree.Children[0].Children; *n[1].MediaType != inspecttest.OCILayer || *n[1].Size != 30<<20 || *n[3].Size != 7 {
+	if n := tree.Children[0].Children; *n[1].MediaType != inspecttest.OCILayer || *n[1].Size != 30<<20 ||
+		*n[3].Size != 7 {
 		t.Errorf("layers: %+v", n)
 	}
 }
@@ -154,7 +158,8 @@ func TestTreeFromTheIndexAlone(t *testing.T) {
 	if inspecttest.Dgst("base") < inspecttest.Dgst("app-1") {
 		slices.Reverse(want)
 	}
-	if got, want := toldAll(s.treeJSON(inspecttest.Rules, "app").Children, namesOf("base", "app-1", "app-config")), "config app-config, "+strings.Join(want, ", "); got != want {
+	if got, want := toldAll(s.treeJSON(inspecttest.Rules, "app").Children,
+		namesOf("base", "app-1", "app-config")), "config app-config, "+strings.Join(want, ", "); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
@@ -183,9 +188,12 @@ func (s shop) trade(rnd *rand.Rand) {
 		names []string
 	}
 	of := map[string]says{
-		"m1": {manifest.Manifest{Config: inspecttest.Dgst("l1")}, []string{"l2"}}, "m2": {manifest.Manifest{}, []string{"l2", "l3"}},
-		"m3": {manifest.Manifest{MediaType: inspecttest.OCIIndex}, []string{"m1", "m2"}}, "m4": {manifest.Manifest{MediaType: inspecttest.OCIIndex}, []string{"m3", "m2"}},
-		"s1": {manifest.Manifest{Subject: inspecttest.Dgst("m3")}, []string{"l4"}}, "s2": {manifest.Manifest{Subject: inspecttest.Dgst("s1")}, []string{"l1", "l4"}},
+		"m1": {manifest.Manifest{Config: inspecttest.Dgst("l1")}, []string{"l2"}}, "m2": {manifest.Manifest{},
+			[]string{"l2", "l3"}},
+		"m3": {manifest.Manifest{MediaType: inspecttest.OCIIndex}, []string{"m1",
+			"m2"}}, "m4": {manifest.Manifest{MediaType: inspecttest.OCIIndex}, []string{"m3", "m2"}},
+		"s1": {manifest.Manifest{Subject: inspecttest.Dgst("m3")},
+			[]string{"l4"}}, "s2": {manifest.Manifest{Subject: inspecttest.Dgst("s1")}, []string{"l1", "l4"}},
 	}
 	one := func(of string) string { all := strings.Fields(of); return all[rnd.IntN(len(all))] }
 	for at := 6 * day; at < 20*day; at += time.Duration(rnd.Int64N(int64(day))).Truncate(time.Second) {
@@ -221,7 +229,8 @@ func TestCirclesOfManifestsEnd(t *testing.T) {
 	s.Blob("a", "l", 5)
 	s.Manifest("a", "m1", manifest.Manifest{}, "m2", "l")
 	s.Manifest("a", "m2", manifest.Manifest{Subject: inspecttest.Dgst("m1")}, "m1")
-	got := toldAll(s.treeJSON(inspecttest.Rules, "a@"+inspecttest.Dgst("m1").String()).Children, namesOf("m1", "m2", "l"))
+	got := toldAll(s.treeJSON(inspecttest.Rules, "a@"+inspecttest.Dgst("m1").String()).Children,
+		namesOf("m1", "m2", "l"))
 	m2 := "manifest m2 (manifest m1 above)"
 	if got != m2+", layer l, referrer m2 above" && got != "layer l, "+m2+", referrer m2 above" {
 		t.Error(got)
@@ -245,7 +254,8 @@ func TestAReferrerSaysWhatItIsAttachedTo(t *testing.T) {
 		if err != nil || tree.KeptBy != KeptBySubject || tree.Keeper != want {
 			t.Errorf("%+v, %v; want it to be attached to %s", tree, err, want)
 		}
-		if tree, err = s.tree("a@" + inspecttest.Dgst("of-sig").String()); tag != "" && (err != nil || tree.Keeper != want) {
+		if tree, err = s.tree("a@" + inspecttest.Dgst("of-sig").String()); tag != "" &&
+			(err != nil || tree.Keeper != want) {
 			t.Errorf("%+v, %v; want it to be attached to %s", tree, err, want)
 		}
 	}
@@ -262,11 +272,13 @@ func TestSharedChildren(t *testing.T) {
 	s.Tag("a", "two", "i2")
 	s.Tag("a", "m", "m")
 	names := namesOf("m", "l")
-	if got := toldAll(s.treeJSON(inspecttest.Rules, "a:one").Children, names); got != "manifest m [a:two a:m] (layer l [a:m])" {
+	if got := toldAll(s.treeJSON(inspecttest.Rules, "a:one").Children,
+		names); got != "manifest m [a:two a:m] (layer l [a:m])" {
 		t.Error(got)
 	}
 	tree := s.treeJSON(inspecttest.Rules, "a:m")
-	if got := toldAll(tree.Children, names); (got != "layer l [a:one a:two]" && got != "layer l [a:two a:one]") || tree.UniqueBytes != 0 {
+	if got := toldAll(tree.Children, names); (got != "layer l [a:one a:two]" && got != "layer l [a:two a:one]") ||
+		tree.UniqueBytes != 0 {
 		t.Error(got, tree.UniqueBytes)
 	}
 }
@@ -352,7 +364,8 @@ func TestHints(t *testing.T) {
 		{"nothing", "repository nothing is unknown", "dcs inspect --images lists"},
 		{"team/ap:1.1", "repository team/ap is unknown", "did you mean team/app?"},
 		{"app", "repository app is unknown", "did you mean team/app?"},
-		{"127.0.0.1:5000/team/app:1.1", "repository 127.0.0.1:5000/team/app is unknown", "carry no host: dcs inspect team/app:1.1"},
+		{"127.0.0.1:5000/team/app:1.1", "repository 127.0.0.1:5000/team/app is unknown",
+			"carry no host: dcs inspect team/app:1.1"},
 		{"localhost/team/app@sha256:1a", "is unknown", "carry no host: dcs inspect team/app@sha256:1a"},
 		{"127.0.0.1:5000/team/ap", "is unknown", "did you mean team/app?"},
 		{"sha256:1a2b3c", "no blob has a digest that begins with sha256:1a2b3c", "dcs inspect --images"},
@@ -360,20 +373,25 @@ func TestHints(t *testing.T) {
 		{"1a2b3c4d5e6f", "no blob has a digest that begins with sha256:1a2b3c4d5e6f", "dcs inspect --images"},
 		{short("base"), "is a layer or a config, not an image", "it is a part of "},
 		{short("base")[7:], short("base") + " is a layer or a config, not an image", "it is a part of "},
-		{short("alone"), "is a layer or a config, not an image", "no image uses it yet; dcs inspect --repository fresh"},
+		{short("alone"), "is a layer or a config, not an image",
+			"no image uses it yet; dcs inspect --repository fresh"},
 		{"team", "repository team is unknown", "dcs inspect --images --repository 'team/**'"},
 		{"team/app", "repository team/app has no tag latest", "it has 1.2, 1.1, 1.1.0, 1.0: dcs inspect team/app:1.2"},
 		{"team/app:1.3", "repository team/app has no tag 1.3", "it has 1.0, 1.1, 1.2"},
-		{"fresh", "repository fresh has no tag latest", "it has none: dcs inspect --images --repository fresh lists images without a tag, if there are any"},
-		{"team/app@" + inspecttest.Dgst("x").String(), "repository team/app has no manifest " + inspecttest.Dgst("x").String(), "dcs inspect --images --repository team/app"},
-		{"team/app@" + amd.String(), "is unknown", "repository lib/core has it: dcs inspect lib/core@" + amd.String()[:19]},
+		{"fresh", "repository fresh has no tag latest",
+			"it has none: dcs inspect --images --repository fresh lists images without a tag, if there are any"},
+		{"team/app@" + inspecttest.Dgst("x").String(), "repository team/app has no manifest " +
+			inspecttest.Dgst("x").String(), "dcs inspect --images --repository team/app"},
+		{"team/app@" + amd.String(), "is unknown", "repository lib/core has it: dcs inspect lib/core@" +
+			amd.String()[:19]},
 		{"team/app@" + short("base"), "is a layer or a config, not an image", "it is a part of team/app:1."},
 		{"team/app@" + inspecttest.Dgst("sig").String(), "is a layer or a config", ": dcs inspect team/app:1.1"},
 		{"fresh@" + short("alone"), "is a layer or a config", "no image uses it yet"},
 	} {
 		var unknown *NotFoundError
 		_, err := s.tree(tt.ref)
-		if !errors.As(err, &unknown) || !strings.Contains(err.Error(), tt.what) || !strings.Contains(unknown.Try, tt.hint) {
+		if !errors.As(err, &unknown) || !strings.Contains(err.Error(), tt.what) ||
+			!strings.Contains(unknown.Try, tt.hint) {
 			t.Errorf("%s: %v; hint %+v", tt.ref, err, unknown)
 		}
 	}
@@ -385,7 +403,8 @@ func TestADigestAlone(t *testing.T) {
 	top := s.files().Fill()
 	for _, typed := range []string{top.String(), top.String()[:19], top.Encoded()[:12]} {
 		tree, err := s.tree(typed)
-		if err != nil || tree.Digest != top || tree.Repository != "team/app" || tree.Asked.String() != "team/app@"+top.String()[:19] {
+		if err != nil || tree.Digest != top || tree.Repository != "team/app" ||
+			tree.Asked.String() != "team/app@"+top.String()[:19] {
 			t.Errorf("%s: %+v, %v", typed, tree, err)
 		}
 	}
@@ -403,7 +422,8 @@ func TestADigestAlone(t *testing.T) {
 			t.Errorf("the hint %s: %v", name, err)
 		}
 	}
-	s.files().Push(top.Encoded()[:12], "latest", inspecttest.ManifestOf("", "old-config", "old")) // a repository may be called like that
+	// a repository may be called like that
+	s.files().Push(top.Encoded()[:12], "latest", inspecttest.ManifestOf("", "old-config", "old"))
 	if tree, err := s.tree(top.Encoded()[:12]); err != nil || tree.Repository != top.Encoded()[:12] {
 		t.Errorf("%+v, %v", tree, err)
 	}
@@ -461,7 +481,8 @@ func TestATagWithoutItsManifest(t *testing.T) {
 	gone := digest.FromString("gone")
 	s.files().Write(layout.TagKey("app", "v"), gone.String())
 	s.Must(s.Adopt(t.Context(), adopt.Look(s.dir, layout.TagKey("app", "v"), adopt.Now)))
-	if _, err := s.tree("app:v"); err == nil || !strings.Contains(err.Error(), "points at manifest "+gone.String()+", which is missing") {
+	if _, err := s.tree("app:v"); err == nil || !strings.Contains(err.Error(),
+		"points at manifest "+gone.String()+", which is missing") {
 		t.Error(err)
 	}
 	s.files().Write(layout.TagKey("app", "empty"), "")

@@ -22,9 +22,10 @@ import (
 )
 
 var (
-	duration = flag.Duration("duration", 3*time.Second, "how long the model test looks for a sequence that breaks something")
-	seed     = flag.Uint64("seed", 0, "where the model test begins; 0: from the clock")
-	steps    = flag.Int("steps", 60, "operations in a sequence of the model test")
+	duration = flag.Duration("duration", 3*time.Second,
+		"how long the model test looks for a sequence that breaks something")
+	seed  = flag.Uint64("seed", 0, "where the model test begins; 0: from the clock")
+	steps = flag.Int("steps", 60, "operations in a sequence of the model test")
 )
 
 // resolution is that of the policy of the stories.
@@ -79,8 +80,10 @@ type model struct {
 }
 
 func newModel(w *world, seed uint64) *model {
-	m := &model{world: w, random: rand.New(rand.NewPCG(seed, 0)), tags: map[thing]string{}, used: map[thing]time.Time{}, recent: map[thing]time.Time{},
-		promised: map[thing]time.Time{}, manifests: map[string]known{}, linked: map[thing]bool{}, doubtful: map[thing]bool{}}
+	m := &model{world: w, random: rand.New(rand.NewPCG(seed, 0)), tags: map[thing]string{}, used: map[thing]time.Time{},
+		recent:   map[thing]time.Time{},
+		promised: map[thing]time.Time{}, manifests: map[string]known{},
+		linked: map[thing]bool{}, doubtful: map[thing]bool{}}
 	for i := range 8 {
 		m.pool = append(m.pool, []byte(fmt.Sprintf("layer %d of %d", i, seed)))
 	}
@@ -240,7 +243,8 @@ func (m *model) imageOf(repo string, subject map[string]any) (names []string, ma
 		names = append(names, d)
 		layers = append(layers, descriptor(ociLayer, d, len(data)))
 	}
-	manifest = map[string]any{"schemaVersion": 2, "mediaType": ociManifest, "config": descriptor(ociConfig, config, 20), "layers": layers}
+	manifest = map[string]any{"schemaVersion": 2, "mediaType": ociManifest, "config": descriptor(ociConfig, config, 20),
+		"layers": layers}
 	if subject != nil {
 		manifest["subject"] = subject
 	}
@@ -270,7 +274,8 @@ func (m *model) existing(repo string, most int) (found []string) {
 	all := slices.Sorted(maps.Keys(m.manifests))
 	m.random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	for _, d := range all {
-		if len(found) < most && m.linked[named(repo, d)] && m.do("HEAD", "/v2/"+repo+"/manifests/"+d, nil, "").StatusCode == 200 {
+		if len(found) < most && m.linked[named(repo, d)] && m.do("HEAD", "/v2/"+repo+"/manifests/"+d, nil,
+			"").StatusCode == 200 {
 			m.touch(named(repo, d))
 			m.promise(named(repo, d))
 			found = append(found, d)
@@ -604,11 +609,13 @@ func (m *model) checkForgotten() {
 			continue
 		}
 		for _, kind := range []layout.PathKind{layout.LayerLink, layout.RevisionLink} {
-			if _, err := os.Stat(dir.File(layout.Path{Kind: kind, Repository: repo, Digest: digestFrom(d)})); err == nil {
+			if _, err := os.Stat(dir.File(layout.Path{Kind: kind, Repository: repo,
+				Digest: digestFrom(d)})); err == nil {
 				m.Errorf("%s is still linked, %v after its last use", th, m.Now().Sub(m.recent[th]))
 			}
 		}
-		if _, err := os.Stat(dir.File(layout.Path{Kind: layout.BlobData, Digest: digestFrom(d)})); err == nil && !there[d] {
+		if _, err := os.Stat(dir.File(layout.Path{Kind: layout.BlobData, Digest: digestFrom(d)})); err == nil &&
+			!there[d] {
 			m.Errorf("the bytes of %s are still there, %v after its last use", th, m.Now().Sub(m.recent[th]))
 		}
 		delete(m.linked, th)
@@ -634,7 +641,8 @@ func sequence(t *testing.T, name string, seed uint64, without map[int]bool, tota
 		defer func() {
 			w.http.CloseClientConnections()
 			w.stop()
-			total.expiries, total.crashes, total.losses = total.expiries+m.expiries, total.crashes+m.crashes, total.losses+m.losses
+			total.expiries, total.crashes = total.expiries+m.expiries, total.crashes+m.crashes
+			total.losses += m.losses
 			if t.Failed() {
 				t.Logf("seed %d, %d operations:\n%s", seed, len(m.log), strings.Join(m.log, "\n"))
 			}
@@ -651,7 +659,8 @@ func sequence(t *testing.T, name string, seed uint64, without map[int]bool, tota
 		m.expireHere("")
 		m.log = append(m.log, "everything is old")
 		for _, f := range m.files() {
-			if !strings.Contains(f, "_uploads") && strings.HasSuffix(f, "/link") || strings.HasSuffix(f, "/data") && strings.Contains(f, "/blobs/") {
+			if !strings.Contains(f, "_uploads") && strings.HasSuffix(f, "/link") || strings.HasSuffix(f, "/data") &&
+				strings.Contains(f, "/blobs/") {
 				t.Errorf("left: %s", f)
 			}
 		}

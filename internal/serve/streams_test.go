@@ -195,7 +195,8 @@ func TestAConnectionOfStreamsThatTakesNothingIsCut(t *testing.T) {
 		cfg.Auth.Enabled, cfg.Limits.StallTimeout = false, 500*time.Millisecond
 	})
 	data := make([]byte, 32<<20)
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // it is ours
+	ours := &tls.Config{InsecureSkipVerify: true} //nolint:gosec // it is ours
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: ours}}
 	resp, err := client.Post("https://"+address+"/v2/app/blobs/uploads/?digest="+digestOf(data), "",
 		bytes.NewReader(data))
 	if err != nil || resp.StatusCode != 201 {
@@ -213,7 +214,8 @@ func TestWhoTakesABlobByBytesHoldsLittleMemory(t *testing.T) {
 	const connections, each = 5, 200
 	address := encrypted(t, func(cfg *config.Config) { cfg.Auth.Enabled = false })
 	blob := bytes.Repeat([]byte("b"), 1<<20)
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // it is ours
+	ours := &tls.Config{InsecureSkipVerify: true} //nolint:gosec // it is ours
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: ours}}
 	resp, err := client.Post("https://"+address+"/v2/app/blobs/uploads/?digest="+digestOf(blob),
 		"application/octet-stream", bytes.NewReader(blob))
 	if err != nil {

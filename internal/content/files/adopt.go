@@ -29,8 +29,8 @@ func (s *Store) adopt(ctx context.Context, k layout.Key) (there bool, err error)
 	return there && err == nil, err
 }
 
-// looksAt returns the looks at a key and at what it refers to, its own first. Images below it are adopted on the way, each
-// in a transaction of its own: an image may be below thousands of others.
+// looksAt returns the looks at a key and at what it refers to, its own first. Images below it are adopted on the way,
+// each in a transaction of its own: an image may be below thousands of others.
 func (s *Store) looksAt(ctx context.Context, k layout.Key, seen map[layout.Key]bool) (looks []index.Look, err error) {
 	switch k.Kind {
 	case layout.Layer:

@@ -12,9 +12,9 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
-// Lists come from the index, and are compared with the disk. As long as the index is not whole they come from the disk, in
-// the same order and by the same rules. Listing is no use. A list leaves out what is missing or damaged; what cannot be
-// looked at is an error, since a short list looks like a complete one.
+// Lists come from the index, and are compared with the disk. As long as the index is not whole they come from the disk,
+// in the same order and by the same rules. Listing is no use. A list leaves out what is missing or damaged; what cannot
+// be looked at is an error, since a short list looks like a complete one.
 
 // Tags lists the tags of a repository after one, in the order of bytes: at most so many, all for -1.
 // More is the tag after which the next page begins; empty: there is none. content.ErrUnknown.

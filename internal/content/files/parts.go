@@ -58,8 +58,8 @@ func (s *Store) readChildren(repo string, c *manifest.Manifest) error {
 	return nil
 }
 
-// noteDamaged records which of the missing blobs have a file whose bytes do not have their digest: a client that asks for
-// one is told to push it.
+// noteDamaged records which of the missing blobs have a file whose bytes do not have their digest: a client that asks
+// for one is told to push it.
 func (s *Store) noteDamaged(ctx context.Context, repo string, c *manifest.Manifest, missing []digest.Digest) error {
 	var looks []index.Look
 	for _, p := range c.Parts {

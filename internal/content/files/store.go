@@ -26,7 +26,8 @@ type Options struct {
 	Index index.Store
 	Log   logrus.FieldLogger
 
-	// Met learns of the symbolic links on the ways to files that are used. Nil: the index is never compared with the tree.
+	// Met learns of the symbolic links on the ways to files that are used. Nil: the index is never compared with the
+	// tree.
 	Met *tree.Met
 
 	// Resolution is for how long leases stay in memory: a row may be this much older than the last use. Cutoffs of an

@@ -122,7 +122,8 @@ func (u *upload) open(now time.Time) error {
 		return errors.Join(err, u.file.Close())
 	}
 	if u.session != nil && u.session.hashed != u.size {
-		u.session = nil // other bytes than those that were hashed: an end that failed half-way, or an operator changed them
+		// other bytes than those that were hashed: an end that failed half-way, or an operator changed them
+		u.session = nil
 	}
 	return nil
 }

@@ -146,7 +146,8 @@ func (m *model) breakCircles(k layout.Key) {
 	for _, own := range []bool{true, false} {
 		above, below := reached(k, m.owners), reached(k, m.parts)
 		for o := range above {
-			if s := m.contents[o.Digest].Subject; (o == k || !own) && s != "" && below[layout.ManifestKey(o.Repository, s)] {
+			if s := m.contents[o.Digest].Subject; (o == k || !own) && s != "" &&
+				below[layout.ManifestKey(o.Repository, s)] {
 				r := m.rows[o]
 				r.Detached = true
 				m.rows[o] = r
@@ -187,8 +188,8 @@ func (m *model) moveTag(k layout.Key, to digest.Digest, at time.Time) {
 	}
 }
 
-// young says whether no manifest and no tag is older than what keeps it, and each tag as old as its manifest: the law of
-// the effective last use.
+// young says whether no manifest and no tag is older than what keeps it, and each tag as old as its manifest: the law
+// of the effective last use.
 func (m *model) young() (layout.Key, bool) {
 	for k, r := range m.rows {
 		for _, o := range m.livesWith(k) {
@@ -451,7 +452,8 @@ func (p *player) compare() {
 	var want index.Totals
 	for k, w := range p.m.rows {
 		g, ok := rows[k]
-		if !ok || g.Digest != w.Digest || g.Placed != w.Placed || g.Detached != w.Detached || !g.AccessedAt.Equal(w.AccessedAt) || k.Kind != layout.Layer && g.Size != w.Size {
+		if !ok || g.Digest != w.Digest || g.Placed != w.Placed || g.Detached != w.Detached ||
+			!g.AccessedAt.Equal(w.AccessedAt) || k.Kind != layout.Layer && g.Size != w.Size {
 			p.fail("%v is\n%+v, want\n%+v", k, g, w)
 		}
 		switch {
@@ -511,11 +513,20 @@ func (p *player) compareLists() {
 			each func(index.Reader, func(index.Row) error) error
 			want func(layout.Key, index.Row) bool
 		}{
-			"idle tags":              {idleTags(before), func(k layout.Key, _ index.Row) bool { return k.Kind == layout.Tag }},
-			"claims":                 {claimed(before), func(k layout.Key, r index.Row) bool { return k.Kind == layout.Manifest && !r.Placed }},
-			"unreferenced manifests": {unreferenced(layout.Manifest, before), func(k layout.Key, r index.Row) bool { return k.Kind == layout.Manifest && r.Placed }},
-			"unreferenced layers":    {unreferenced(layout.Layer, before), func(k layout.Key, _ index.Row) bool { return k.Kind == layout.Layer }},
-			"unreferenced blobs":     {unreferenced(layout.Blob, before), func(k layout.Key, _ index.Row) bool { return k.Kind == layout.Blob }},
+			"idle tags": {idleTags(before), func(k layout.Key,
+				_ index.Row) bool {
+				return k.Kind == layout.Tag
+			}},
+			"claims": {claimed(before), func(k layout.Key,
+				r index.Row) bool {
+				return k.Kind == layout.Manifest && !r.Placed
+			}},
+			"unreferenced manifests": {unreferenced(layout.Manifest, before),
+				func(k layout.Key, r index.Row) bool { return k.Kind == layout.Manifest && r.Placed }},
+			"unreferenced layers": {unreferenced(layout.Layer, before),
+				func(k layout.Key, _ index.Row) bool { return k.Kind == layout.Layer }},
+			"unreferenced blobs": {unreferenced(layout.Blob, before),
+				func(k layout.Key, _ index.Row) bool { return k.Kind == layout.Blob }},
 		} {
 			rows, err := list(func(f func(index.Row) error) error { return l.each(r, f) })
 			p.ok(err)
@@ -564,7 +575,8 @@ func (p *player) compareRelations(r index.Reader) {
 		})
 		rows, err = r.Parents(repo, d, 0)
 		relation("parents", d, rows, err, func(k layout.Key, _ index.Row) bool {
-			return k.Kind == layout.Manifest && k.Repository == repo && slices.Contains(p.m.contents[k.Digest].References, d)
+			return k.Kind == layout.Manifest && k.Repository == repo &&
+				slices.Contains(p.m.contents[k.Digest].References, d)
 		})
 		rows, err = r.Referrers(repo, d)
 		relation("referrers", d, rows, err, func(k layout.Key, _ index.Row) bool {
@@ -595,7 +607,8 @@ func (p *player) compareListings(r index.Reader) {
 	p.Helper()
 	var blobs []string
 	p.ok(r.ListBlobs(0, func(b index.Blob) error {
-		blobs = append(blobs, fmt.Sprint(b.Digest, b.LastUse.UnixMilli(), b.OwnUse.UnixMilli(), b.Held, b.Manifests, b.Repositories, len(b.Images) > 0))
+		blobs = append(blobs, fmt.Sprint(b.Digest, b.LastUse.UnixMilli(), b.OwnUse.UnixMilli(), b.Held, b.Manifests,
+			b.Repositories, len(b.Images) > 0))
 		return nil
 	}))
 	p.compareText("blobs", blobs, p.listedBlobs())
@@ -634,7 +647,8 @@ func (p *player) compareLatest(r index.Reader) {
 	for what, list := range map[string]func(latest int, f func(string, time.Time)) error{
 		"blobs": func(latest int, f func(string, time.Time)) error {
 			return r.ListBlobs(latest, func(b index.Blob) error {
-				f(fmt.Sprint(b.Digest, b.OwnUse, b.NamedUse, b.Repositories, b.Manifests, b.Config, b.MediaType), b.LastUse)
+				f(fmt.Sprint(b.Digest, b.OwnUse, b.NamedUse, b.Repositories, b.Manifests, b.Config, b.MediaType),
+					b.LastUse)
 				return nil
 			})
 		},
@@ -687,7 +701,8 @@ func (p *player) listedBlobs() (all []string) {
 			}
 			named := false
 			for _, m := range p.mans {
-				if namer, ok := p.m.rows[layout.ManifestKey(repo, m)]; ok && slices.Contains(p.m.contents[m].References, k.Digest) {
+				if namer, ok := p.m.rows[layout.ManifestKey(repo, m)]; ok &&
+					slices.Contains(p.m.contents[m].References, k.Digest) {
 					held, named = true, true
 					if linked || known {
 						holders = append(holders, namer)
@@ -715,7 +730,8 @@ func (p *player) listedBlobs() (all []string) {
 		if used.IsZero() {
 			used = own
 		}
-		all = append(all, fmt.Sprint(k.Digest, used.UnixMilli(), own.UnixMilli(), held, len(p.namedBy(k.Digest)), pulled, partOf))
+		all = append(all, fmt.Sprint(k.Digest, used.UnixMilli(), own.UnixMilli(), held, len(p.namedBy(k.Digest)),
+			pulled, partOf))
 	}
 	return all
 }

@@ -160,66 +160,69 @@ var gate = []test{
 		k := s.layer("a", "l")
 		s.unchanged(func() {
 			s.must(s.Adopt(s.Context(), func() (index.Adoption, bool, error) {
-				return index.Adoption{Claim: index.Claim{Key: k}}, false, fmt.Errorf("cannot be read: %w", index.ErrSkip)
+				return index.Adoption{Claim: index.Claim{Key: k}}, false, fmt.Errorf("cannot be read: %w",
+					index.ErrSkip)
 			}))
 		})
 	}},
-	{"an index is whole but from a closed gate until it opens, and a server that leaves changes nothing about that", func(s *scene) {
-		whole := func(want bool) {
-			s.Helper()
-			got, err := s.second().Whole(s.Context())
-			s.must(err)
-			s.check(got == want, "whole: %v", got)
-		}
-		whole(true)
-		s.must(s.LeaveGate(s.Context()))
-		open, err := s.GateOpen(s.Context())
-		s.must(err)
-		s.check(!open, "the gate is open though nobody watches")
-		whole(true)
-		s.must(s.LeaveGate(s.Context()))
-		whole(true)
-		_, err = s.CloseGate(s.Context())
-		s.must(err)
-		whole(false)
-		s.must(s.LeaveGate(s.Context())) // in the middle of a rebuild
-		whole(false)
-		s.openGate()
-		whole(true)
-	}},
-	{"while everything is held nothing is retired, by nobody and not after a restart, until the time was watched", func(s *scene) {
-		k := s.layer("a", "l")
-		s.later(24 * time.Hour)
-		s.beat()
-		began := s.Now()
-		s.must(s.second().Hold(s.Context(), time.Hour))
-		s.must(s.Hold(s.Context(), time.Minute)) // which shortens nothing
-		held := func(until time.Duration) {
-			s.Helper()
-			for _, st := range []index.Store{s, s.second()} {
-				got, err := st.Held(s.Context())
+	{"an index is whole but from a closed gate until it opens, and a server that leaves changes nothing about that",
+		func(s *scene) {
+			whole := func(want bool) {
+				s.Helper()
+				got, err := s.second().Whole(s.Context())
 				s.must(err)
-				s.check(got.Equal(began.Add(until)), "held until %v; want %v", got, began.Add(until))
-				gone, err := s.tryRetire(st, k, s.idle(time.Minute), noFile)
-				var why *index.HeldError
-				s.check(errors.As(err, &why) && why.Until.Equal(got) && gone == nil, "retiring: %v, %v", gone, err)
+				s.check(got == want, "whole: %v", got)
 			}
-		}
-		held(time.Hour)
-		s.must(s.DeleteTag(s.Context(), "a", "v1", nothing)) // names are the clients'
-		s.later(59 * time.Minute)
-		held(time.Hour)
-		s.beat()
-		s.reopen(48 * time.Hour)
-		s.beat()
-		held(time.Hour + 48*time.Hour)
-		s.later(2 * time.Minute)
-		until, err := s.Held(s.Context())
-		s.must(err)
-		s.check(until.IsZero(), "held until %v", until)
-		s.openGate()
-		s.dies(k)
-	}},
+			whole(true)
+			s.must(s.LeaveGate(s.Context()))
+			open, err := s.GateOpen(s.Context())
+			s.must(err)
+			s.check(!open, "the gate is open though nobody watches")
+			whole(true)
+			s.must(s.LeaveGate(s.Context()))
+			whole(true)
+			_, err = s.CloseGate(s.Context())
+			s.must(err)
+			whole(false)
+			s.must(s.LeaveGate(s.Context())) // in the middle of a rebuild
+			whole(false)
+			s.openGate()
+			whole(true)
+		}},
+	{"while everything is held nothing is retired, by nobody and not after a restart, until the time was watched",
+		func(s *scene) {
+			k := s.layer("a", "l")
+			s.later(24 * time.Hour)
+			s.beat()
+			began := s.Now()
+			s.must(s.second().Hold(s.Context(), time.Hour))
+			s.must(s.Hold(s.Context(), time.Minute)) // which shortens nothing
+			held := func(until time.Duration) {
+				s.Helper()
+				for _, st := range []index.Store{s, s.second()} {
+					got, err := st.Held(s.Context())
+					s.must(err)
+					s.check(got.Equal(began.Add(until)), "held until %v; want %v", got, began.Add(until))
+					gone, err := s.tryRetire(st, k, s.idle(time.Minute), noFile)
+					var why *index.HeldError
+					s.check(errors.As(err, &why) && why.Until.Equal(got) && gone == nil, "retiring: %v, %v", gone, err)
+				}
+			}
+			held(time.Hour)
+			s.must(s.DeleteTag(s.Context(), "a", "v1", nothing)) // names are the clients'
+			s.later(59 * time.Minute)
+			held(time.Hour)
+			s.beat()
+			s.reopen(48 * time.Hour)
+			s.beat()
+			held(time.Hour + 48*time.Hour)
+			s.later(2 * time.Minute)
+			until, err := s.Held(s.Context())
+			s.must(err)
+			s.check(until.IsZero(), "held until %v", until)
+			s.openGate()
+			s.dies(k)
+		}},
 	{"what is known of runs outlives a restart", func(s *scene) {
 		none, err := s.LastRun(s.Context())
 		s.must(err)
@@ -243,7 +246,8 @@ var gate = []test{
 		s.must(err)
 		got, err := s.LastRun(s.Context())
 		s.must(err)
-		s.check(unfinished.Equal(began) && got.Equal(last), "an unfinished run of %v, the last of %v; want %v and %v", unfinished, got, began, last)
+		s.check(unfinished.Equal(began) && got.Equal(last), "an unfinished run of %v, the last of %v; want %v and %v",
+			unfinished, got, began, last)
 		next, err = s.NextRun(s.Context())
 		s.must(err)
 		s.check(next.Equal(planned), "the next run is planned at %v; want %v", next, planned)
@@ -264,7 +268,8 @@ var gate = []test{
 		s.check(open, "the gate is closed")
 	}},
 	{"the index keeps its identity, and another one has another", func(s *scene) {
-		s.check(s.ID() != "" && s.second().ID() == s.ID(), "two stores on one place have the identities %q and %q", s.ID(), s.second().ID())
+		s.check(s.ID() != "" && s.second().ID() == s.ID(), "two stores on one place have the identities %q and %q",
+			s.ID(), s.second().ID())
 		s.check(newUnopened(s).ID() != s.ID(), "two places have one identity")
 	}},
 }
@@ -398,7 +403,10 @@ var retirement = []test{
 	}},
 	{"remove is not called for what is wanted", func(s *scene) {
 		k := s.layer("a", "l")
-		_, err := s.tryRetire(s, k, s.idle(time.Minute), func(index.Row) (index.Removed, error) { return index.Removed{}, errFailed })
+		_, err := s.tryRetire(s, k, s.idle(time.Minute), func(index.Row) (index.Removed,
+			error) {
+			return index.Removed{}, errFailed
+		})
 		s.must(err)
 	}},
 	{"a removal that is skipped leaves everything", func(s *scene) {
@@ -419,7 +427,10 @@ var retirement = []test{
 		m := s.image("a", "m", "l")
 		s.later(time.Hour)
 		s.unchanged(func() {
-			gone, err := s.tryRetire(s, m, s.idle(time.Minute), func(index.Row) (index.Removed, error) { return index.Removed{}, errFailed })
+			gone, err := s.tryRetire(s, m, s.idle(time.Minute), func(index.Row) (index.Removed,
+				error) {
+				return index.Removed{}, errFailed
+			})
 			s.check(gone == nil && errors.Is(err, errFailed), "retiring: %v, %v", gone, err)
 		})
 		s.lives(link("a", "l"))

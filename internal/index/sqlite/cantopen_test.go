@@ -29,7 +29,8 @@ func TestWhatCannotBeOpenedIsNamed(t *testing.T) {
 	} {
 		for _, mode := range []Mode{Serve, Alone} {
 			_, err := Open(t.Context(), tt.path, mode, time.Now)
-			if !errors.Is(err, tt.want) || errors.Is(err, ErrNoSharedMemory) || !strings.Contains(err.Error(), tt.path) {
+			if !errors.Is(err, tt.want) || errors.Is(err, ErrNoSharedMemory) ||
+				!strings.Contains(err.Error(), tt.path) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}

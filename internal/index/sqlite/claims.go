@@ -111,7 +111,8 @@ func (t *tx) put(c index.Claim, placed bool, at int64) error {
 var (
 	putBlob = `INSERT INTO blobs (digest, size, placed, referenced, created_at, accessed_at)
 		VALUES (?1, ?2, ?3, ` + blobReferenced("?1") + `, ?4, ?4)
-		ON CONFLICT (digest) DO UPDATE SET accessed_at = max(accessed_at, excluded.accessed_at), referenced = excluded.referenced,
+		ON CONFLICT (digest) DO UPDATE SET accessed_at = max(accessed_at,
+			excluded.accessed_at), referenced = excluded.referenced,
 			placed = max(placed, excluded.placed), size = CASE WHEN excluded.placed THEN excluded.size ELSE size END`
 
 	putLayer = `INSERT INTO layers (digest, repo, placed, referenced, created_at, accessed_at)

@@ -296,7 +296,8 @@ func (q querier) set(key string, value any) error {
 	if err != nil {
 		return err
 	}
-	return q.exec("INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", key, string(data))
+	return q.exec("INSERT INTO settings (key, value) VALUES (?, ?) "+
+		"ON CONFLICT (key) DO UPDATE SET value = excluded.value", key, string(data))
 }
 
 func (q querier) bind(st *sqlite.Stmt, i int, value any) error {
@@ -406,7 +407,8 @@ func (q querier) enter(name string) error {
 // leave takes the number of a repository back that has nothing any more.
 func (q querier) leave(name string) error {
 	gone, err := q.changed(`DELETE FROM repositories WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM tags WHERE repo = ?1)
-		AND NOT EXISTS (SELECT 1 FROM manifests WHERE repo = ?1) AND NOT EXISTS (SELECT 1 FROM layers WHERE repo = ?1)`, repository(name))
+		AND NOT EXISTS (SELECT 1 FROM manifests WHERE repo = ?1) AND NOT EXISTS (SELECT 1 FROM layers
+		WHERE repo = ?1)`, repository(name))
 	if gone {
 		delete(q.c.names, q.c.numbers[name])
 		delete(q.c.numbers, name)
@@ -424,7 +426,8 @@ func wrap(err error) error {
 	case sqlite.ResultCorrupt, sqlite.ResultNotADB:
 		return fmt.Errorf("%w: %w", index.ErrCorrupt, err)
 	case sqlite.ResultBusy, sqlite.ResultProtocol: // which is that a lock of the shared memory could not be had
-		return fmt.Errorf("%w for %s (fuser names who has index.db or the files beside it open): %w", index.ErrBusy, busyTimeout, err)
+		return fmt.Errorf("%w for %s (fuser names who has index.db or the files beside it open): %w", index.ErrBusy,
+			busyTimeout, err)
 	}
 	return err
 }

@@ -35,7 +35,8 @@ func (t *tx) drop(r index.Row) error {
 
 // inheritBlob gives the last use of a link or a manifest that is removed to its blob.
 func (t *tx) inheritBlob(r index.Row) error {
-	err := t.exec("UPDATE blobs SET accessed_at = max(accessed_at, ?) WHERE digest = ?", r.AccessedAt.UnixMilli(), packed(r.Key.Digest))
+	err := t.exec("UPDATE blobs SET accessed_at = max(accessed_at, ?) WHERE digest = ?", r.AccessedAt.UnixMilli(),
+		packed(r.Key.Digest))
 	if err != nil {
 		return err
 	}
@@ -68,7 +69,8 @@ func (t *tx) dropReferences(r index.Row) error {
 	return t.inheritBlob(r)
 }
 
-var inheritLayer = "UPDATE layers SET accessed_at = max(accessed_at, ?1), referenced = " + layerReferenced("layers.digest", "layers.repo") +
+var inheritLayer = "UPDATE layers SET accessed_at = max(accessed_at, ?1), referenced = " +
+	layerReferenced("layers.digest", "layers.repo") +
 	" WHERE digest = ?3 AND repo = ?2"
 
 // DeleteTag implements index.Store.
@@ -88,7 +90,8 @@ func (s *Store) DeleteTag(ctx context.Context, repo, tag string, remove func() e
 }
 
 // DeleteManifest implements index.Store.
-func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest, remove func(tags []string) error) error {
+func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest,
+	remove func(tags []string) error) error {
 	return s.begin(ctx, func(t *tx) error {
 		k := layout.ManifestKey(repo, d)
 		if err := t.mayDelete(k); err != nil {

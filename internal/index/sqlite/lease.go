@@ -145,7 +145,8 @@ func (s *Store) useImage(t *tx, link layout.Key) error {
 // The statements that record a use. They return the row's last use, whether its file and its blob's are placed, and the
 // size of the blob. The blob is looked up in the same statement: a second one would cost as much again.
 const (
-	leaseBlob = `UPDATE blobs SET accessed_at = max(accessed_at, ?1) WHERE digest = ?2 RETURNING accessed_at, placed, size`
+	leaseBlob = `UPDATE blobs SET accessed_at = max(accessed_at, ?1) WHERE digest = ?2
+		RETURNING accessed_at, placed, size`
 
 	leaseLayer = `UPDATE layers SET accessed_at = max(accessed_at, ?1), own_at = NULL WHERE digest = ?2 AND repo = ?3
 		RETURNING accessed_at, placed AND coalesce((SELECT placed FROM blobs b WHERE b.digest = layers.digest), 0),
@@ -155,7 +156,8 @@ const (
 		RETURNING accessed_at, placed AND coalesce((SELECT placed FROM blobs b WHERE b.digest = manifests.digest), 0),
 			(SELECT size FROM blobs b WHERE b.digest = manifests.digest), family`
 
-	leaseTag = `UPDATE tags SET accessed_at = max(accessed_at, ?1) WHERE repo = ?2 AND name = ?3 RETURNING accessed_at, digest`
+	leaseTag = `UPDATE tags SET accessed_at = max(accessed_at, ?1) WHERE repo = ?2 AND name = ?3
+		RETURNING accessed_at, digest`
 )
 
 func (t *tx) lease(k layout.Key) (index.Leased, error) {
@@ -188,7 +190,8 @@ func (t *tx) leaseManifest(k layout.Key) (l index.Leased, err error) {
 	}
 	var at int64
 	m := family{digest: k.Digest}
-	found, err := t.one([]any{&at, &l.Placed, &l.Size, &m.more}, leaseManifest, t.now, packed(k.Digest), repository(k.Repository))
+	found, err := t.one([]any{&at, &l.Placed, &l.Size, &m.more}, leaseManifest, t.now, packed(k.Digest),
+		repository(k.Repository))
 	if err != nil || !found {
 		return index.Leased{}, err
 	}

@@ -10,9 +10,11 @@ import (
 )
 
 const putManifest = `INSERT INTO manifests
-		(digest, repo, media_type, artifact_type, config, subject, size, placed, referenced, detached, family, created_at, accessed_at)
+		(digest, repo, media_type, artifact_type, config, subject, size, placed, referenced, detached, family,
+			created_at, accessed_at)
 	VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, 0, ?9, ?9)
-	ON CONFLICT (digest, repo) DO UPDATE SET accessed_at = max(accessed_at, excluded.accessed_at), placed = max(placed, excluded.placed)
+	ON CONFLICT (digest, repo) DO UPDATE SET accessed_at = max(accessed_at, excluded.accessed_at), placed = max(placed,
+		excluded.placed)
 	RETURNING family`
 
 func (t *tx) putManifest(c index.Claim, placed bool, at int64) error {
@@ -28,12 +30,14 @@ func (t *tx) putManifest(c index.Claim, placed bool, at int64) error {
 		return err
 	}
 	used := family{digest: c.Key.Digest}
-	_, err = t.one([]any{&used.more}, putManifest, d, repo, m.MediaType, m.ArtifactType, packed(m.Config), packed(m.Subject), c.Size, placed, at)
+	_, err = t.one([]any{&used.more}, putManifest, d, repo, m.MediaType, m.ArtifactType, packed(m.Config),
+		packed(m.Subject), c.Size, placed, at)
 	if err != nil {
 		return err
 	}
 	for _, child := range m.References {
-		added, err := t.changed("INSERT INTO refs (parent, repo, child) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", d, repo, packed(child))
+		added, err := t.changed("INSERT INTO refs (parent, repo, child) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", d,
+			repo, packed(child))
 		if err != nil {
 			return err
 		}
@@ -88,7 +92,8 @@ const (
 	relations = `SELECT EXISTS (SELECT 1 FROM refs WHERE child = ?1 AND repo = ?2)
 			OR EXISTS (SELECT 1 FROM tags WHERE digest = ?1 AND repo = ?2)
 			OR EXISTS (SELECT 1 FROM manifests WHERE digest = ?3 AND repo = ?2),
-		EXISTS (SELECT 1 FROM refs f CROSS JOIN manifests m ON m.digest = f.child AND m.repo = ?2 WHERE f.parent = ?1 AND f.repo = ?2)
+		EXISTS (SELECT 1 FROM refs f CROSS JOIN manifests m ON m.digest = f.child AND m.repo = ?2
+		WHERE f.parent = ?1 AND f.repo = ?2)
 			OR EXISTS (SELECT 1 FROM manifests WHERE subject = ?1 AND repo = ?2)
 			OR EXISTS (SELECT 1 FROM tags WHERE subject = substr(?1, 1, 33))`
 
@@ -99,16 +104,19 @@ const (
 
 	// takeUse raises the last use of a manifest to the latest of what keeps it.
 	takeUse = `UPDATE manifests SET accessed_at = max(accessed_at, ?3,
-			coalesce((SELECT max(p.accessed_at) FROM refs f CROSS JOIN manifests p ON p.digest = f.parent AND p.repo = f.repo
+			coalesce((SELECT max(p.accessed_at) FROM refs f CROSS JOIN manifests p ON p.digest = f.parent
+			AND p.repo = f.repo
 				WHERE f.child = ?1 AND f.repo = ?2), 0),
-			coalesce((SELECT max(g.accessed_at) FROM tags g INDEXED BY tags_digest WHERE g.digest = ?1 AND g.repo = ?2), 0),
-			coalesce((SELECT s.accessed_at FROM manifests s WHERE s.digest = manifests.subject AND s.repo = ?2 AND manifests.detached = 0), 0))
+			coalesce((SELECT max(g.accessed_at) FROM tags g INDEXED BY tags_digest WHERE g.digest = ?1 AND g.repo = ?2),
+				0),
+			coalesce((SELECT s.accessed_at FROM manifests s WHERE s.digest = manifests.subject
+			AND s.repo = ?2 AND manifests.detached = 0), 0))
 		WHERE digest = ?1 AND repo = ?2 RETURNING accessed_at`
 )
 
 // breakCircles detaches a manifest whose row was added, if it would keep itself through its subject, and then the
-// referrers on a circle that it closes otherwise. Digests allow no circle without a subject in it, so the manifests of a
-// repository never keep each other in one.
+// referrers on a circle that it closes otherwise. Digests allow no circle without a subject in it, so the manifests of
+// a repository never keep each other in one.
 func (t *tx) breakCircles(k layout.Key) error {
 	for _, own := range []bool{true, false} {
 		detached, err := t.children(circle, packed(k.Digest), repository(k.Repository), own)
@@ -142,5 +150,6 @@ const circle = `WITH RECURSIVE above (d) AS (
 		UNION
 		SELECT m.digest FROM below CROSS JOIN manifests m ON m.subject = below.d AND m.repo = ?2 AND m.detached = 0
 	) UPDATE manifests SET detached = 1
-		WHERE repo = ?2 AND detached = 0 AND digest IN (SELECT d FROM above) AND subject IN (SELECT d FROM below) AND (digest = ?1 OR NOT ?3)
+		WHERE repo = ?2 AND detached = 0 AND digest IN (SELECT d FROM above) AND subject IN (SELECT d
+		FROM below) AND (digest = ?1 OR NOT ?3)
 		RETURNING digest`

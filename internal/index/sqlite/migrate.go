@@ -46,37 +46,50 @@ var migrations = []string{`
 	ALTER TABLE layers ADD COLUMN own_at INTEGER;
 	ALTER TABLE tags ADD COLUMN subject BLOB;
 	CREATE INDEX tags_subject ON tags (repo, subject) WHERE subject IS NOT NULL;
-	UPDATE tags SET subject = unhex((CASE substr(name, 1, 7) WHEN 'sha256-' THEN '01' WHEN 'sha384-' THEN '02' ELSE '03' END) || substr(name, 8, 64))
+	UPDATE tags SET subject = unhex((CASE substr(name, 1, 7)
+		WHEN 'sha256-' THEN '01' WHEN 'sha384-' THEN '02' ELSE '03' END) || substr(name, 8, 64))
 		WHERE substr(name, 1, 7) IN ('sha256-', 'sha384-', 'sha512-') AND length(unhex(substr(name, 8, 64))) = 32
 			AND lower(substr(name, 8, 64)) = substr(name, 8, 64) AND substr(name, 72, 1) IN ('', '.');`,
 }
 
 // aside moves the tables of a schema out of the way.
-var aside = map[int]string{3: dropped + "DROP INDEX layers_latest;", 4: dropped + "ALTER TABLE repositories RENAME TO old_repositories;"}
+var aside = map[int]string{3: dropped + "DROP INDEX layers_latest;",
+	4: dropped + "ALTER TABLE repositories RENAME TO old_repositories;"}
 
 const (
 	dropped = `
-	DROP TRIGGER tags_in; DROP TRIGGER tags_out; DROP TRIGGER manifests_in; DROP TRIGGER manifests_out; DROP TRIGGER manifests_place;
+	DROP TRIGGER tags_in; DROP TRIGGER tags_out; DROP TRIGGER manifests_in; DROP TRIGGER manifests_out;
+	DROP TRIGGER manifests_place;
 	DROP TRIGGER blobs_in; DROP TRIGGER blobs_out; DROP TRIGGER blobs_place;
 	DROP INDEX blobs_loose; DROP INDEX layers_loose; DROP INDEX layers_accessed;
-	DROP INDEX manifests_loose; DROP INDEX manifests_latest; DROP INDEX manifests_repo; DROP INDEX manifests_subject; DROP INDEX manifests_loop;
+	DROP INDEX manifests_loose; DROP INDEX manifests_latest; DROP INDEX manifests_repo;
+	DROP INDEX manifests_subject; DROP INDEX manifests_loop;
 	DROP INDEX refs_child; DROP INDEX tags_subject; DROP INDEX tags_digest; DROP INDEX tags_accessed;
-	ALTER TABLE settings RENAME TO old_settings; ALTER TABLE blobs RENAME TO old_blobs; ALTER TABLE layers RENAME TO old_layers;
-	ALTER TABLE manifests RENAME TO old_manifests; ALTER TABLE refs RENAME TO old_refs; ALTER TABLE tags RENAME TO old_tags;
+	ALTER TABLE settings RENAME TO old_settings; ALTER TABLE blobs RENAME TO old_blobs;
+	ALTER TABLE layers RENAME TO old_layers;
+	ALTER TABLE manifests RENAME TO old_manifests; ALTER TABLE refs RENAME TO old_refs;
+	ALTER TABLE tags RENAME TO old_tags;
 	DROP TABLE totals;
 	`
 	copyFrom3 = `
-	INSERT INTO repositories (name) SELECT repo FROM old_tags UNION SELECT repo FROM old_manifests UNION SELECT repo FROM old_layers;
-	INSERT INTO layers SELECT digest, id, placed, held, created_at, accessed_at, own_at FROM old_layers CROSS JOIN repositories ON name = repo;
-	INSERT INTO manifests SELECT digest, id, media_type, artifact_type, config, subject, size, placed, held, loop, 0, created_at, accessed_at
+	INSERT INTO repositories (name) SELECT repo FROM old_tags
+		UNION SELECT repo FROM old_manifests UNION SELECT repo FROM old_layers;
+	INSERT INTO layers SELECT digest, id, placed, held, created_at, accessed_at, own_at
+	FROM old_layers CROSS JOIN repositories ON name = repo;
+	INSERT INTO manifests
+	SELECT digest, id, media_type, artifact_type, config, subject, size, placed, held, loop, 0,
+		created_at, accessed_at
 		FROM old_manifests CROSS JOIN repositories ON name = repo;
 	INSERT INTO refs SELECT parent, id, child FROM old_refs CROSS JOIN repositories ON name = repo;
-	INSERT INTO tags SELECT id, old_tags.name, digest, created_at, accessed_at, subject FROM old_tags CROSS JOIN repositories ON repositories.name = repo;
+	INSERT INTO tags SELECT id, old_tags.name, digest, created_at, accessed_at, subject
+	FROM old_tags CROSS JOIN repositories ON repositories.name = repo;
 	`
 	copyFrom4 = `
 	INSERT INTO repositories SELECT * FROM old_repositories;
 	INSERT INTO layers SELECT * FROM old_layers;
-	INSERT INTO manifests SELECT digest, repo, media_type, artifact_type, config, subject, size, placed, held, loop, 0, created_at, accessed_at
+	INSERT INTO manifests
+	SELECT digest, repo, media_type, artifact_type, config, subject, size, placed, held, loop, 0,
+		created_at, accessed_at
 		FROM old_manifests;
 	INSERT INTO refs SELECT * FROM old_refs;
 	INSERT INTO tags SELECT * FROM old_tags;
@@ -86,8 +99,10 @@ const (
 	settled = `
 	INSERT INTO settings SELECT * FROM old_settings;
 	INSERT INTO blobs SELECT * FROM old_blobs;
-	DROP TABLE old_settings; DROP TABLE old_blobs; DROP TABLE old_layers; DROP TABLE old_manifests; DROP TABLE old_refs; DROP TABLE old_tags;
-	UPDATE manifests SET family = 1 WHERE EXISTS (SELECT 1 FROM manifests r WHERE r.subject = manifests.digest AND r.repo = manifests.repo)
+	DROP TABLE old_settings; DROP TABLE old_blobs; DROP TABLE old_layers; DROP TABLE old_manifests;
+	DROP TABLE old_refs; DROP TABLE old_tags;
+	UPDATE manifests SET family = 1 WHERE EXISTS (SELECT 1 FROM manifests r
+	WHERE r.subject = manifests.digest AND r.repo = manifests.repo)
 		OR EXISTS (SELECT 1 FROM tags g WHERE g.subject = substr(manifests.digest, 1, 33))
 		OR EXISTS (SELECT 1 FROM refs f CROSS JOIN manifests c ON c.digest = f.child AND c.repo = f.repo
 			WHERE f.parent = manifests.digest AND f.repo = manifests.repo);
@@ -118,7 +133,8 @@ func (t *tx) migrateServers() error {
 	return t.script("DELETE FROM settings WHERE key = 'promise'")
 }
 
-// migrateCircles detaches the referrers of circles. Older schemas marked, in the same column, the manifest that closed one.
+// migrateCircles detaches the referrers of circles. Older schemas marked, in the same column, the manifest that closed
+// one.
 func (t *tx) migrateCircles() error {
 	closers, err := t.list(layout.Manifest, "FROM manifests m WHERE m.detached = 1")
 	if err != nil {
@@ -156,14 +172,17 @@ func (t *tx) migrateRecency() error {
 
 // recency gives the last use of each row to what lives with it.
 const recency = `
-	UPDATE manifests SET accessed_at = at FROM (SELECT repo AS r, digest AS d, max(accessed_at) AS at FROM tags GROUP BY 1, 2)
+	UPDATE manifests SET accessed_at = at FROM (
+		SELECT repo AS r, digest AS d, max(accessed_at) AS at FROM tags GROUP BY 1, 2)
 		WHERE digest = d AND repo = r AND accessed_at < at;
 	UPDATE manifests SET accessed_at = at FROM (
-			SELECT f.repo AS r, f.child AS d, max(p.accessed_at) AS at FROM manifests p CROSS JOIN refs f ON f.parent = p.digest AND f.repo = p.repo
+			SELECT f.repo AS r, f.child AS d, max(p.accessed_at) AS at FROM manifests p
+			CROSS JOIN refs f ON f.parent = p.digest AND f.repo = p.repo
 			WHERE p.family = 1 GROUP BY 1, 2)
 		WHERE digest = d AND repo = r AND accessed_at < at;
 	UPDATE manifests SET accessed_at = s.accessed_at FROM manifests s
-		WHERE s.digest = manifests.subject AND s.repo = manifests.repo AND manifests.detached = 0 AND manifests.accessed_at < s.accessed_at;
+		WHERE s.digest = manifests.subject AND s.repo = manifests.repo AND manifests.detached = 0
+		AND manifests.accessed_at < s.accessed_at;
 	UPDATE tags SET accessed_at = m.accessed_at FROM manifests m
 		WHERE m.digest = tags.digest AND m.repo = tags.repo AND tags.accessed_at < m.accessed_at;
 	UPDATE tags SET accessed_at = at FROM (

@@ -33,26 +33,36 @@ var flatEnough = []struct{ function, step, why string }{
 	{"(*tx).renewPush", `SEARCH layers USING INDEX layers_accessed \(repo=\? AND accessed_at>\? AND accessed_at<\?\)`,
 		"the links that were in lease when an upload began, once a resolution"},
 	{"(*reader).IdleTags", `SEARCH m USING INDEX tags_accessed \(accessed_at<\?\)`, "what it lists may go"},
-	{"(*reader).Unreferenced", `SEARCH m USING INDEX (layers|blobs)_unreferenced \(accessed_at<\?\)`, "what it lists may go"},
-	{"(*reader).Unreferenced", `SEARCH m USING INDEX manifests_unreferenced \(placed=\? AND accessed_at<\?\)`, "what it lists may go"},
-	{"(*reader).Claims", `SEARCH m USING INDEX manifests_unreferenced \(placed=\? AND accessed_at<\?\)`, "what it lists may go"},
+	{"(*reader).Unreferenced", `SEARCH m USING INDEX (layers|blobs)_unreferenced \(accessed_at<\?\)`,
+		"what it lists may go"},
+	{"(*reader).Unreferenced", `SEARCH m USING INDEX manifests_unreferenced \(placed=\? AND accessed_at<\?\)`,
+		"what it lists may go"},
+	{"(*reader).Claims", `SEARCH m USING INDEX manifests_unreferenced \(placed=\? AND accessed_at<\?\)`,
+		"what it lists may go"},
 	{"querier.servers", `SCAN servers`, "one row for each server that owes something"},
 	{"(*tx).migrateCircles", `SCAN m`, "once, when a schema is migrated"},
-	{"(*reader).ReferrersAfter", `SEARCH m USING INDEX manifests_subject \(subject=\? AND repo=\? AND digest>\?\)`, "a page, in the order of the tree"},
+	{"(*reader).ReferrersAfter", `SEARCH m USING INDEX manifests_subject \(subject=\? AND repo=\? AND digest>\?\)`,
+		"a page, in the order of the tree"},
 	{"(*reader).Names", `SEARCH tags USING PRIMARY KEY \(repo=\? AND name>\?\)`, "a page, in the order of the tree"},
-	{"(*reader).Repositories", `SEARCH r USING COVERING INDEX sqlite_autoindex_repositories_1 \(name>\?\)`, "a page, in the order of the tree"},
-	{"(*reader).Repositories", `SEARCH manifests( EXISTS)? USING COVERING INDEX manifests_repo \(repo=\?\)`, "EXISTS ends at the first row"},
+	{"(*reader).Repositories", `SEARCH r USING COVERING INDEX sqlite_autoindex_repositories_1 \(name>\?\)`,
+		"a page, in the order of the tree"},
+	{"(*reader).Repositories", `SEARCH manifests( EXISTS)? USING COVERING INDEX manifests_repo \(repo=\?\)`,
+		"EXISTS ends at the first row"},
 	{"(*reader).Totals", `SCAN totals`, "it has one row"},
 	{"(*reader).Each", `SCAN m( USING INDEX tags_digest)?`, "it lists all"},
 	{"(*reader).ListImages", `SCAN m`, "it lists all"},
 	{"(*reader).ListTags", `SCAN m`, "it lists all"},
 	{"querier.allBlobs", `SCAN (m|layers|manifests|f USING COVERING INDEX refs_child)`, "it lists all"},
-	{"querier.nested", `SEARCH m USING INDEX manifests_subject \(subject>\?\)`, "all that have a subject, for a list of all"},
+	{"querier.nested", `SEARCH m USING INDEX manifests_subject \(subject>\?\)`,
+		"all that have a subject, for a list of all"},
 	{"(*reader).ListRepositories", `SCAN r`, "it lists all"},
 	{"(*reader).ListRepositories", `SEARCH (m USING INDEX manifests_repo|tags USING PRIMARY KEY) \(repo=\?\)( LEFT-JOIN)?`, "it lists all"},
-	{"(*reader).ListRepositories", `SEARCH layers USING COVERING INDEX layers_accessed \(repo=\?\)`, "max is the last row"},
-	{"(*reader).ListImages", `SCAN m USING INDEX manifests_latest`, "read as far as rows are wanted, in the order of the tree"},
-	{"(*reader).ListTags", `SCAN m USING INDEX tags_accessed`, "read as far as rows are wanted, in the order of the tree"},
+	{"(*reader).ListRepositories", `SEARCH layers USING COVERING INDEX layers_accessed \(repo=\?\)`,
+		"max is the last row"},
+	{"(*reader).ListImages", `SCAN m USING INDEX manifests_latest`,
+		"read as far as rows are wanted, in the order of the tree"},
+	{"(*reader).ListTags", `SCAN m USING INDEX tags_accessed`,
+		"read as far as rows are wanted, in the order of the tree"},
 	{"querier.latestBlobs", `SCAN m USING INDEX (manifests_latest|layers_unreferenced|blobs_unreferenced)`,
 		"read as far as rows are wanted, in the order of the tree"},
 }
@@ -110,7 +120,8 @@ func flat(step string) bool {
 		return !strings.Contains(step, "AUTOMATIC") && by[1] != "repo=?" && !strings.ContainsAny(by[1], "<>")
 	}
 	scan, ok := strings.CutPrefix(step, "SCAN ")
-	return !ok || slices.Contains([]string{"CONSTANT ROW", "above", "below", "naming"}, scan) || strings.HasPrefix(scan, "(subquery")
+	return !ok || slices.Contains([]string{"CONSTANT ROW", "above", "below", "naming"}, scan) ||
+		strings.HasPrefix(scan, "(subquery")
 }
 
 // steps is how SQLite would answer a statement. It has no statistics, so the rows do not matter.
@@ -198,7 +209,8 @@ func runs(t *testing.T) (all []place) {
 	}
 	set := token.NewFileSet()
 	for _, name := range files {
-		if strings.HasSuffix(name, "_test.go") || name == "sorter.go" { // a sorter has a file of its own, and reads all of it
+		// a sorter has a file of its own, and reads all of it
+		if strings.HasSuffix(name, "_test.go") || name == "sorter.go" {
 			continue
 		}
 		f, err := parser.ParseFile(set, name, nil, 0)
@@ -275,17 +287,21 @@ func readAll(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "index.db"), Serve, time.Now)
 	defer s.Close()
 	d, nothing := digest.FromString, func() error { return nil }
-	m := index.Claim{Key: layout.ManifestKey("app", d("m")), Content: &manifest.Manifest{Subject: d("s"), References: []digest.Digest{d("l")}}, Blob: true}
-	untagged := index.Claim{Key: layout.ManifestKey("app", d("untagged")), Content: &manifest.Manifest{Subject: d("host")}, Blob: true}
+	m := index.Claim{Key: layout.ManifestKey("app", d("m")), Content: &manifest.Manifest{Subject: d("s"),
+		References: []digest.Digest{d("l")}}, Blob: true}
+	untagged := index.Claim{Key: layout.ManifestKey("app", d("untagged")),
+		Content: &manifest.Manifest{Subject: d("host")}, Blob: true}
 	host := index.Claim{Key: layout.ManifestKey("app", d("host")), Content: &manifest.Manifest{}}
-	parent := index.Claim{Key: layout.ManifestKey("app", d("parent")), Content: &manifest.Manifest{References: []digest.Digest{d("untagged")}}}
+	parent := index.Claim{Key: layout.ManifestKey("app", d("parent")),
+		Content: &manifest.Manifest{References: []digest.Digest{d("untagged")}}}
 	var links []index.Look
 	for i := range 32 {
 		a := index.Adoption{Claim: index.Claim{Key: layout.LayerKey("app", d(fmt.Sprint(i))), Blob: true}}
 		links = append(links, func() (index.Adoption, bool, error) { return a, true, nil })
 	}
 	err := errors.Join(s.Place(ctx, m, nothing), s.MoveTag(ctx, "app", "v1", d("m"), nothing), s.Adopt(ctx, links...),
-		s.Place(ctx, untagged, nothing), s.Claim(ctx, host), s.Claim(ctx, parent), s.MoveTag(ctx, "app", "v2", d("parent"), nothing))
+		s.Place(ctx, untagged, nothing), s.Claim(ctx, host), s.Claim(ctx, parent), s.MoveTag(ctx, "app", "v2",
+			d("parent"), nothing))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -301,7 +317,8 @@ func readAll(t *testing.T) {
 		_, e8 := r.HasRepository("app")
 		for _, latest := range []int{0, 100} {
 			err := errors.Join(r.ListImages(latest, func(index.Image) error { return nil }),
-				r.ListTags(latest, func(index.Image) error { return nil }), r.ListBlobs(latest, func(index.Blob) error { return nil }))
+				r.ListTags(latest, func(index.Image) error { return nil }), r.ListBlobs(latest,
+					func(index.Blob) error { return nil }))
 			if err != nil {
 				return err
 			}

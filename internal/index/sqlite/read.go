@@ -21,7 +21,8 @@ type reader struct{ q querier }
 
 // Totals implements index.Reader.
 func (r *reader) Totals() (t index.Totals, err error) {
-	_, err = r.q.one([]any{&t.Tags, &t.Manifests, &t.Blobs, &t.Bytes}, "SELECT tags, manifests, blobs, bytes FROM totals")
+	_, err = r.q.one([]any{&t.Tags, &t.Manifests, &t.Blobs, &t.Bytes},
+		"SELECT tags, manifests, blobs, bytes FROM totals")
 	return t, err
 }
 
@@ -65,16 +66,19 @@ func millis(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 const (
 	blobColumns     = "m.digest, m.size, m.placed, m.created_at, m.accessed_at"
 	layerColumns    = "m.digest, m.repo, m.placed, m.created_at, m.accessed_at"
-	manifestColumns = "m.digest, m.repo, m.media_type, m.artifact_type, m.config, m.subject, m.size, m.placed, m.detached, m.created_at, m.accessed_at"
-	tagColumns      = "m.digest, m.repo, m.name, m.created_at, m.accessed_at"
+	manifestColumns = "m.digest, m.repo, m.media_type, m.artifact_type, m.config, m.subject, m.size, m.placed, " +
+		"m.detached, m.created_at, m.accessed_at"
+	tagColumns = "m.digest, m.repo, m.name, m.created_at, m.accessed_at"
 )
 
 func columns(k layout.Kind) string {
-	return [...]string{layout.Blob: blobColumns, layout.Layer: layerColumns, layout.Manifest: manifestColumns, layout.Tag: tagColumns}[k]
+	return [...]string{layout.Blob: blobColumns, layout.Layer: layerColumns, layout.Manifest: manifestColumns,
+		layout.Tag: tagColumns}[k]
 }
 
 func scanKind(k layout.Kind) func(*answer) (index.Row, error) {
-	return [...]func(*answer) (index.Row, error){layout.Blob: scanBlob, layout.Layer: scanLayer, layout.Manifest: scanManifest, layout.Tag: scanTag}[k]
+	return [...]func(*answer) (index.Row, error){layout.Blob: scanBlob, layout.Layer: scanLayer,
+		layout.Manifest: scanManifest, layout.Tag: scanTag}[k]
 }
 
 func scanBlob(a *answer) (r index.Row, err error) {
@@ -95,7 +99,8 @@ func scanLayer(a *answer) (r index.Row, err error) {
 func scanManifest(a *answer) (r index.Row, err error) {
 	var created, accessed int64
 	var repo string
-	err = a.scan((*packed)(&r.Digest), (*repository)(&repo), &r.MediaType, &r.Artifact, (*packed)(&r.Config), (*packed)(&r.Subject),
+	err = a.scan((*packed)(&r.Digest), (*repository)(&repo), &r.MediaType, &r.Artifact, (*packed)(&r.Config),
+		(*packed)(&r.Subject),
 		&r.Size, &r.Placed, &r.Detached, &created, &accessed)
 	r.Key, r.CreatedAt, r.AccessedAt = layout.ManifestKey(repo, r.Digest), millis(created), millis(accessed)
 	return r, err
@@ -121,12 +126,14 @@ func (r *reader) Unreferenced(kind layout.Kind, before time.Time, f func(index.R
 	if kind == layout.Manifest {
 		placed = " AND m.placed = 1"
 	}
-	return r.q.rows(kind, f, "FROM "+table+" m WHERE m.referenced = 0"+placed+" AND m.accessed_at < ? ORDER BY m.accessed_at", cutoff(before))
+	return r.q.rows(kind, f, "FROM "+table+" m WHERE m.referenced = 0"+placed+" AND m.accessed_at < ? "+
+		"ORDER BY m.accessed_at", cutoff(before))
 }
 
 // Claims implements index.Reader.
 func (r *reader) Claims(before time.Time, f func(index.Row) error) error {
-	return r.q.rows(layout.Manifest, f, "FROM manifests m WHERE m.referenced = 0 AND m.placed = 0 AND m.accessed_at < ? ORDER BY m.accessed_at", cutoff(before))
+	return r.q.rows(layout.Manifest, f, "FROM manifests m WHERE m.referenced = 0 AND m.placed = 0 "+
+		"AND m.accessed_at < ? ORDER BY m.accessed_at", cutoff(before))
 }
 
 func (q querier) rows(kind layout.Kind, f func(index.Row) error, from string, args ...any) error {
@@ -150,7 +157,8 @@ func (q querier) list(kind layout.Kind, from string, args ...any) (all []index.R
 
 // References implements index.Reader. They are the same in all repositories.
 func (r *reader) References(d digest.Digest) ([]digest.Digest, error) {
-	return r.q.children("SELECT child FROM refs WHERE parent = ?1 AND repo = (SELECT repo FROM refs WHERE parent = ?1 LIMIT 1)", packed(d))
+	return r.q.children("SELECT child FROM refs WHERE parent = ?1 AND repo = (SELECT repo FROM refs "+
+		"WHERE parent = ?1 LIMIT 1)", packed(d))
 }
 
 func (q querier) children(query string, args ...any) (all []digest.Digest, err error) {
@@ -167,8 +175,10 @@ func (q querier) children(query string, args ...any) (all []digest.Digest, err e
 func (r *reader) Tags(repo string, d digest.Digest) ([]index.Row, error) { return r.q.tags(repo, d) }
 
 func (q querier) tags(repo string, d digest.Digest) ([]index.Row, error) {
-	rows, err := q.list(layout.Tag, "FROM tags m INDEXED BY tags_digest WHERE m.digest = ? AND m.repo = ?", packed(d), repository(repo))
-	slices.SortFunc(rows, func(a, b index.Row) int { return cmp.Compare(a.Key.Tag, b.Key.Tag) }) // SQLite takes ten times as long to sort nothing
+	rows, err := q.list(layout.Tag, "FROM tags m INDEXED BY tags_digest WHERE m.digest = ? AND m.repo = ?", packed(d),
+		repository(repo))
+	// SQLite takes ten times as long to sort nothing.
+	slices.SortFunc(rows, func(a, b index.Row) int { return cmp.Compare(a.Key.Tag, b.Key.Tag) })
 	return rows, err
 }
 
@@ -179,7 +189,8 @@ func (r *reader) Parents(repo string, d digest.Digest, most int) ([]index.Row, e
 
 // parents: a join takes five times as long to find nothing.
 func (q querier) parents(repo string, d digest.Digest, most int) ([]index.Row, error) {
-	return q.list(layout.Manifest, "FROM manifests m WHERE m.repo = ?1 AND m.digest IN (SELECT parent FROM refs WHERE repo = ?1 AND child = ?2 LIMIT ?3 + 0)",
+	return q.list(layout.Manifest, "FROM manifests m WHERE m.repo = ?1 AND m.digest IN (SELECT parent "+
+		"FROM refs WHERE repo = ?1 AND child = ?2 LIMIT ?3 + 0)",
 		repository(repo), packed(d), limit(most))
 }
 
@@ -198,7 +209,8 @@ func (r *reader) Referrers(repo string, d digest.Digest) ([]index.Row, error) {
 }
 
 // ReferrersAfter implements index.Reader.
-func (r *reader) ReferrersAfter(repo string, d, after digest.Digest, artifactType string, most int) ([]index.Row, error) {
+func (r *reader) ReferrersAfter(repo string, d, after digest.Digest, artifactType string, most int) (
+	[]index.Row, error) {
 	from, err := packed(after).pack()
 	if err != nil {
 		return nil, err
@@ -206,8 +218,10 @@ func (r *reader) ReferrersAfter(repo string, d, after digest.Digest, artifactTyp
 	if from == nil {
 		from = []byte{} // before all, which NULL is not
 	}
-	return r.q.list(layout.Manifest, `FROM manifests m WHERE m.subject = ?1 AND m.repo = ?2 AND m.digest > ?3 AND m.placed = 1
-		AND (?4 = '' OR m.artifact_type = ?4) ORDER BY m.digest LIMIT ?5 + 0`, packed(d), repository(repo), from, artifactType, limit(most))
+	return r.q.list(layout.Manifest, `FROM manifests m WHERE m.subject = ?1 AND m.repo = ?2
+		AND m.digest > ?3 AND m.placed = 1
+		AND (?4 = '' OR m.artifact_type = ?4) ORDER BY m.digest LIMIT ?5 +
+			0`, packed(d), repository(repo), from, artifactType, limit(most))
 }
 
 // Holders implements index.Reader.
@@ -216,14 +230,16 @@ func (r *reader) Holders(d digest.Digest, most int) ([]index.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	manifests, err := r.q.list(layout.Manifest, "FROM manifests m WHERE m.digest = ? LIMIT ? + 0", packed(d), limit(most))
+	manifests, err := r.q.list(layout.Manifest, "FROM manifests m WHERE m.digest = ? LIMIT ? + 0", packed(d),
+		limit(most))
 	return append(links, manifests...), err
 }
 
 // Each implements index.Reader. CROSS JOIN: the rows come in the order of digests, so only those of one are sorted.
 func (r *reader) Each(kind layout.Kind, f func(index.Row) error) error {
 	table, _, _ := where(layout.Key{Kind: kind})
-	order := [...]string{layout.Blob: "", layout.Layer: ", r.name", layout.Manifest: ", r.name", layout.Tag: ", r.name, m.name"}[kind]
+	order := [...]string{layout.Blob: "", layout.Layer: ", r.name", layout.Manifest: ", r.name",
+		layout.Tag: ", r.name, m.name"}[kind]
 	if order != "" {
 		table += " m CROSS JOIN repositories r ON r.id = m.repo"
 	} else {
@@ -234,18 +250,21 @@ func (r *reader) Each(kind layout.Kind, f func(index.Row) error) error {
 
 // Names implements index.Reader.
 func (r *reader) Names(repo, after string, most int) ([]string, error) {
-	return r.q.names("SELECT name FROM tags WHERE repo = ? AND name > ? AND digest <> x'' ORDER BY name LIMIT ? + 0", repository(repo), after, limit(most))
+	return r.q.names("SELECT name FROM tags WHERE repo = ? AND name > ? AND digest <> x'' ORDER BY name LIMIT ? + 0",
+		repository(repo), after, limit(most))
 }
 
 // Repositories implements index.Reader.
 func (r *reader) Repositories(after string, most int) ([]string, error) {
-	return r.q.names(`SELECT name FROM repositories r WHERE name > ? AND EXISTS (SELECT 1 FROM manifests WHERE repo = r.id)
+	return r.q.names(`SELECT name FROM repositories r WHERE name > ? AND EXISTS (SELECT 1 FROM manifests
+		WHERE repo = r.id)
 		ORDER BY name LIMIT ? + 0`, after, limit(most))
 }
 
 // HasRepository implements index.Reader.
 func (r *reader) HasRepository(repo string) (bool, error) {
-	return r.q.exists("SELECT 1 WHERE EXISTS (SELECT 1 FROM manifests WHERE repo = ?1) OR EXISTS (SELECT 1 FROM layers WHERE repo = ?1)", repository(repo))
+	return r.q.exists("SELECT 1 WHERE EXISTS (SELECT 1 FROM manifests WHERE repo = ?1) OR EXISTS (SELECT 1 "+
+		"FROM layers WHERE repo = ?1)", repository(repo))
 }
 
 // Unread implements index.Reader.

@@ -78,7 +78,8 @@ func filesOpen(t *testing.T, path string) (n int) {
 		t.Fatal(err)
 	}
 	for _, fd := range fds {
-		if name, err := os.Readlink(filepath.Join("/proc/self/fd", fd.Name())); err == nil && strings.HasPrefix(name, path) {
+		if name, err := os.Readlink(filepath.Join("/proc/self/fd", fd.Name())); err == nil &&
+			strings.HasPrefix(name, path) {
 			n++
 		}
 	}

@@ -21,7 +21,8 @@ type family struct {
 // use records the use of a manifest at a time, if it has a row that is older.
 func (t *tx) use(repo string, d digest.Digest, at int64) error {
 	m := family{digest: d}
-	raised, err := t.one([]any{&m.more}, `UPDATE manifests SET accessed_at = ?3 WHERE digest = ?1 AND repo = ?2 AND accessed_at < ?3
+	raised, err := t.one([]any{&m.more}, `UPDATE manifests SET accessed_at = ?3 WHERE digest = ?1
+		AND repo = ?2 AND accessed_at < ?3
 		RETURNING family`, packed(d), repository(repo), at)
 	if err != nil || !raised {
 		return err
@@ -41,7 +42,8 @@ func (t *tx) spread(repo string, m family, at int64) error {
 // spreadIn does so in one repository. It returns the manifests that may have signatures.
 func (t *tx) spreadIn(repo string, m family, at int64) (reached []family, err error) {
 	for queue := []family{m}; len(queue) > 0; queue = queue[1:] {
-		err := t.exec("UPDATE tags INDEXED BY tags_digest SET accessed_at = ?3 WHERE digest = ?1 AND repo = ?2 AND accessed_at < ?3",
+		err := t.exec("UPDATE tags INDEXED BY tags_digest SET accessed_at = ?3 WHERE digest = ?1 "+
+			"AND repo = ?2 AND accessed_at < ?3",
 			packed(queue[0].digest), repository(repo), at)
 		if err != nil {
 			return nil, err
@@ -82,7 +84,8 @@ func (t *tx) spreadElsewhere(repo string, reached []family, at int64) error {
 	left := maxElsewhere
 	for _, m := range reached {
 		tags, err := t.list(layout.Tag, `FROM tags m INDEXED BY tags_subject
-			WHERE m.subject = substr(?1, 1, 33) AND m.repo <> ?2 AND m.accessed_at < ?3 LIMIT ?4 + 0`, packed(m.digest), repository(repo), at, left)
+			WHERE m.subject = substr(?1, 1, 33) AND m.repo <> ?2 AND m.accessed_at < ?3 LIMIT ?4 +
+				0`, packed(m.digest), repository(repo), at, left)
 		if err != nil {
 			return err
 		}
@@ -100,7 +103,8 @@ func (t *tx) spreadElsewhere(repo string, reached []family, at int64) error {
 
 // useTag records a use of a tag, and of what it points to in its repository.
 func (t *tx) useTag(g index.Row, at int64) error {
-	err := t.exec("UPDATE tags SET accessed_at = max(accessed_at, ?3) WHERE repo = ?1 AND name = ?2", repository(g.Key.Repository), g.Key.Tag, at)
+	err := t.exec("UPDATE tags SET accessed_at = max(accessed_at, ?3) WHERE repo = ?1 AND name = ?2",
+		repository(g.Key.Repository), g.Key.Tag, at)
 	if err != nil {
 		return err
 	}
@@ -114,9 +118,11 @@ func (t *tx) useTag(g index.Row, at int64) error {
 
 // Each statement raises what lives with manifest ?1 of repository ?2 to ?3.
 const (
-	raiseOne      = `UPDATE manifests SET accessed_at = ?3 WHERE digest = ?1 AND repo = ?2 AND accessed_at < ?3 RETURNING digest, family`
+	raiseOne = `UPDATE manifests SET accessed_at = ?3 WHERE digest = ?1 AND repo = ?2
+		AND accessed_at < ?3 RETURNING digest, family`
 	raiseChildren = `UPDATE manifests SET accessed_at = ?3
-		WHERE digest IN (SELECT child FROM refs WHERE parent = ?1 AND repo = ?2) AND repo = ?2 AND accessed_at < ?3 RETURNING digest, family`
+		WHERE digest IN (SELECT child FROM refs WHERE parent = ?1 AND repo = ?2) AND repo = ?2
+		AND accessed_at < ?3 RETURNING digest, family`
 	raiseReferrers = `UPDATE manifests SET accessed_at = ?3
 		WHERE subject = ?1 AND repo = ?2 AND detached = 0 AND accessed_at < ?3 RETURNING digest, family`
 	raiseSignatures = `UPDATE tags INDEXED BY tags_subject SET accessed_at = ?3
@@ -135,6 +141,7 @@ func (t *tx) raise(statement, repo string, d digest.Digest, at int64) (raised []
 
 // latest returns the last use of a manifest, 0 if it has no row.
 func (t *tx) latest(repo string, d digest.Digest) (at int64, err error) {
-	_, err = t.one([]any{&at}, "SELECT accessed_at FROM manifests WHERE digest = ? AND repo = ?", packed(d), repository(repo))
+	_, err = t.one([]any{&at}, "SELECT accessed_at FROM manifests WHERE digest = ? AND repo = ?", packed(d),
+		repository(repo))
 	return at, err
 }

@@ -33,10 +33,12 @@ func manifestReferenced(row string) string {
 // The statements that bring the column "referenced" up to date. A manifest is ?1 in repository ?2.
 var (
 	noteBlob     = "UPDATE blobs SET referenced = " + blobReferenced("blobs.digest") + " WHERE digest = ?"
-	noteManifest = "UPDATE manifests SET referenced = " + manifestReferenced("manifests") + " WHERE digest = ?1 AND repo = ?2"
+	noteManifest = "UPDATE manifests SET referenced = " + manifestReferenced("manifests") +
+		" WHERE digest = ?1 AND repo = ?2"
 
-	noteReferrers = "UPDATE manifests SET referenced = " + manifestReferenced("manifests") + " WHERE subject = ?1 AND repo = ?2"
-	noteChildren  = "UPDATE manifests SET referenced = " + manifestReferenced("manifests") + `
+	noteReferrers = "UPDATE manifests SET referenced = " + manifestReferenced("manifests") +
+		" WHERE subject = ?1 AND repo = ?2"
+	noteChildren = "UPDATE manifests SET referenced = " + manifestReferenced("manifests") + `
 		WHERE digest IN (SELECT child FROM refs WHERE parent = ?1 AND repo = ?2) AND repo = ?2`
 	noteLayers = "UPDATE layers SET referenced = " + layerReferenced("layers.digest", "layers.repo") + `
 		WHERE digest IN (SELECT child FROM refs WHERE parent = ?1 AND repo = ?2) AND repo = ?2`

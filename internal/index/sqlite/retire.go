@@ -13,7 +13,8 @@ import (
 const retireTime = time.Millisecond
 
 // RetireAll implements index.Store. What fails for one victim is undone by itself.
-func (s *Store) RetireAll(ctx context.Context, vs []index.Victim, remove index.Remove) (all []index.Retired, err error) {
+func (s *Store) RetireAll(ctx context.Context, vs []index.Victim, remove index.Remove) (all []index.Retired,
+	err error) {
 	err = s.begin(ctx, func(t *tx) error {
 		unread, err := t.gate()
 		if err != nil {

@@ -8,7 +8,8 @@ import (
 // BeginRun implements index.Store.
 func (s *Store) BeginRun(ctx context.Context) error {
 	return s.begin(ctx, func(t *tx) error {
-		return t.exec("INSERT INTO settings (key, value) VALUES ('run', ?) ON CONFLICT DO NOTHING", millis(t.now).Format(jsonTime))
+		return t.exec("INSERT INTO settings (key, value) VALUES ('run', ?) ON CONFLICT DO NOTHING",
+			millis(t.now).Format(jsonTime))
 	})
 }
 

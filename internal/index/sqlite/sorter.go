@@ -17,14 +17,16 @@ const sorterCache = "8192"
 
 // NewSorter makes an empty sorter. Work ends when ctx does, with an error.
 func NewSorter(ctx context.Context) (*Sorter, error) {
-	c, err := connect("", sqlite.OpenReadWrite|sqlite.OpenCreate, "journal_mode = OFF", "synchronous = OFF", "cache_size = -"+sorterCache)
+	c, err := connect("", sqlite.OpenReadWrite|sqlite.OpenCreate, "journal_mode = OFF", "synchronous = OFF",
+		"cache_size = -"+sorterCache)
 	if err != nil {
 		return nil, err
 	}
 	c.SetInterrupt(ctx.Done())
 	s := &Sorter{querier{c}}
 	// A text is stored as a BLOB: it may have any bytes.
-	if err := errors.Join(s.q.exec("CREATE TABLE rows (rank INTEGER, name BLOB, text BLOB)"), s.q.exec("BEGIN")); err != nil {
+	if err := errors.Join(s.q.exec("CREATE TABLE rows (rank INTEGER, name BLOB, text BLOB)"),
+		s.q.exec("BEGIN")); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return s, nil

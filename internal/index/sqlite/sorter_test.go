@@ -43,7 +43,10 @@ func TestASorterPutsTextsInOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	slices.SortFunc(want, func(a, b row) int { return cmp.Or(cmp.Compare(b.rank, a.rank), strings.Compare(a.name, b.name)) })
+	slices.SortFunc(want, func(a, b row) int {
+		return cmp.Or(cmp.Compare(b.rank, a.rank),
+			strings.Compare(a.name, b.name))
+	})
 	for _, reverse := range []bool{false, true, false} {
 		var got, texts []string
 		for _, r := range want {

@@ -39,8 +39,8 @@ const version = 5
 const busyTimeout = 10 * time.Second
 
 // How long the WAL grows, in pages of 4 KiB, before SQLite copies it into the file. The WAL keeps that length, so it is
-// SQLite's default of 4 MB: a small disk has other use for more. A rebuild changes pages at random; with 16 MB it writes
-// each page to the file a quarter as often.
+// SQLite's default of 4 MB: a small disk has other use for more. A rebuild changes pages at random; with 16 MB it
+// writes each page to the file a quarter as often.
 const (
 	checkpointPages = 1000
 	rebuildPages    = 4000

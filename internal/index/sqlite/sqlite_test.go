@@ -128,7 +128,10 @@ func sweep(t *testing.T, s *Store) {
 		}
 		took = false
 		for len(vs) > 0 {
-			all, err := s.RetireAll(t.Context(), vs, func(index.Row) (index.Removed, error) { return index.Removed{}, nil })
+			all, err := s.RetireAll(t.Context(), vs, func(index.Row) (index.Removed, error) {
+				return index.Removed{},
+					nil
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -171,7 +174,8 @@ func TestAnUploadCostsTheSameHoweverManyCameBefore(t *testing.T) {
 	before := written()
 	for i := range uploads {
 		now = now.Add(100 * time.Millisecond) // all within a resolution
-		c := index.Claim{Key: layout.LayerKey("cache", digest.FromString(fmt.Sprint(i))), Blob: true, UploadStarted: now.Add(-time.Second)}
+		c := index.Claim{Key: layout.LayerKey("cache", digest.FromString(fmt.Sprint(i))), Blob: true,
+			UploadStarted: now.Add(-time.Second)}
 		if err := errors.Join(s.Claim(ctx, c), s.Place(ctx, c, func() error { return nil })); err != nil {
 			t.Fatal(err)
 		}
@@ -233,15 +237,20 @@ func TestAnOlderSchemaIsMigrated(t *testing.T) {
 				t.Errorf("its id is %s", s.ID())
 			}
 			blob := func(name string, size int64) index.Row {
-				return index.Row{Key: layout.BlobKey(digest.FromString(name)), Digest: digest.FromString(name), Size: size, Placed: true, CreatedAt: now, AccessedAt: now}
+				return index.Row{Key: layout.BlobKey(digest.FromString(name)), Digest: digest.FromString(name),
+					Size: size, Placed: true, CreatedAt: now, AccessedAt: now}
 			}
 			tag := func(name string) index.Row { // which was used when its manifest was
-				return index.Row{Key: layout.TagKey("web", name), Digest: digest.FromString("m"), Placed: true, CreatedAt: now, AccessedAt: now.Add(3 * time.Millisecond)}
+				return index.Row{Key: layout.TagKey("web", name), Digest: digest.FromString("m"), Placed: true,
+					CreatedAt: now, AccessedAt: now.Add(3 * time.Millisecond)}
 			}
 			want := []index.Row{blob("l", 5), blob("m", 7),
-				{Key: layout.LayerKey("app", digest.FromString("l")), Digest: digest.FromString("l"), Placed: true, CreatedAt: now, AccessedAt: now.Add(1 * time.Millisecond)},
-				{Key: layout.LayerKey("web", digest.FromString("l")), Digest: digest.FromString("l"), CreatedAt: now, AccessedAt: now.Add(2 * time.Millisecond)},
-				{Key: layout.ManifestKey("web", digest.FromString("m")), Digest: digest.FromString("m"), Size: 7, Placed: true, MediaType: "x", Artifact: "y",
+				{Key: layout.LayerKey("app", digest.FromString("l")), Digest: digest.FromString("l"), Placed: true,
+					CreatedAt: now, AccessedAt: now.Add(1 * time.Millisecond)},
+				{Key: layout.LayerKey("web", digest.FromString("l")), Digest: digest.FromString("l"), CreatedAt: now,
+					AccessedAt: now.Add(2 * time.Millisecond)},
+				{Key: layout.ManifestKey("web", digest.FromString("m")), Digest: digest.FromString("m"), Size: 7,
+					Placed: true, MediaType: "x", Artifact: "y",
 					Config: digest.FromString("l"), Subject: digest.FromString("s"), CreatedAt: now, AccessedAt: now.Add(3 * time.Millisecond)},
 				tag(sig), tag("v1")}
 			err = s.View(t.Context(), func(r index.Reader) error {
@@ -254,7 +263,10 @@ func TestAnOlderSchemaIsMigrated(t *testing.T) {
 						return err
 					}
 				}
-				slices.SortFunc(want[:2], func(a, b index.Row) int { return strings.Compare(a.Digest.String(), b.Digest.String()) })
+				slices.SortFunc(want[:2], func(a, b index.Row) int {
+					return strings.Compare(a.Digest.String(),
+						b.Digest.String())
+				})
 				if !reflect.DeepEqual(got, want) {
 					t.Errorf("it has\n%v\nwant\n%v", got, want)
 				}
@@ -263,7 +275,8 @@ func TestAnOlderSchemaIsMigrated(t *testing.T) {
 					t.Errorf("totals %v, want %v", totals, want)
 				}
 				failed := r.ListBlobs(0, func(b index.Blob) error {
-					if b.Digest == digest.FromString("l") && (b.Manifests != 1 || len(b.Images) != 1 || b.Images[0].Repository != "web") {
+					if b.Digest == digest.FromString("l") && (b.Manifests != 1 || len(b.Images) != 1 ||
+						b.Images[0].Repository != "web") {
 						t.Errorf("its layer is %+v", b)
 					}
 					return nil
@@ -274,7 +287,8 @@ func TestAnOlderSchemaIsMigrated(t *testing.T) {
 				t.Fatal(err)
 			}
 			var about string
-			ask(t, s, []any{&about}, "SELECT group_concat(name) FROM tags WHERE subject = ?", packed(digest.FromString("m")))
+			ask(t, s, []any{&about}, "SELECT group_concat(name) FROM tags WHERE subject = ?",
+				packed(digest.FromString("m")))
 			if about != sig {
 				t.Errorf("tags about the manifest: %q", about)
 			}
@@ -327,7 +341,8 @@ func makeOld(t *testing.T, path string, schema int, now time.Time, sig string) {
 	insert(`INSERT INTO settings VALUES ('id', '"0123"'), ('gate', '"open"'), ('promise', '{}')`)
 	insert(`INSERT INTO blobs VALUES (?1, 5, 1, 1, ?3, ?3), (?2, 7, 1, 1, ?3, ?3)`, l, m, at)
 	insert(`INSERT INTO layers (digest, repo, placed, held, created_at, accessed_at) VALUES (?1, ?3, 1, 0, ?2, ?2 + 1), (?1, ?4, 0, 1, ?2, ?2 + 2)`, l, at, app, web)
-	insert(`INSERT INTO manifests VALUES (?1, ?5, 'x', 'y', ?2, ?3, 7, 1, 1, 0, ?4, ?4 + 3)`, m, l, packed(digest.FromString("s")), at, web)
+	insert(`INSERT INTO manifests VALUES (?1, ?5, 'x', 'y', ?2, ?3, 7, 1, 1, 0, ?4, ?4 + 3)`, m, l,
+		packed(digest.FromString("s")), at, web)
 	insert(`INSERT INTO refs VALUES (?, ?, ?)`, m, web, l)
 	insert(`INSERT INTO tags (repo, name, digest, created_at, accessed_at) VALUES (?5, ?1, ?3, ?4, ?4), (?5, ?2, ?3, ?4, ?4)`, sig, "v1", m, at, web)
 	if schema > 2 {
@@ -363,11 +378,13 @@ func TestAMigrationWritesEffectiveLastUses(t *testing.T) {
 	insert(`INSERT INTO refs VALUES (?, 2, ?)`, d("top"), d("m"))
 	manifest("sbom", "m", 5, false)
 	manifest("of sbom", "sbom", 6, false)
-	insert(`INSERT INTO tags VALUES (2, 'of-sbom', ?1, ?2, ?2 + 2000, NULL)`, d("of sbom"), at) // a use of the tag is one of what it points to
+	// a use of the tag is one of what it points to
+	insert(`INSERT INTO tags VALUES (2, 'of-sbom', ?1, ?2, ?2 + 2000, NULL)`, d("of sbom"), at)
 	manifest("r", "", 7, true)
 	manifest("i", "r", 8, false)
 	insert(`INSERT INTO refs VALUES (?, 2, ?)`, d("i"), d("r"))
-	insert(`UPDATE settings SET value = ? WHERE key = 'promise'`, `{"policy":{"TTL":86400000000000,"Grace":3600000000000,"Resolution":60000000000},"beat":"2026-01-01T00:00:00Z",
+	insert(`UPDATE settings SET value = ? WHERE key = 'promise'`,
+		`{"policy":{"TTL":86400000000000,"Grace":3600000000000,"Resolution":60000000000},"beat":"2026-01-01T00:00:00Z",
 		"debts":[{"TTL":0,"Grace":7200000000000,"Resolution":1000000000,"beat":"2025-12-31T23:59:00Z"}]}`)
 	if err := errors.Join(err, c.Close()); err != nil {
 		t.Fatal(err)
@@ -377,14 +394,17 @@ func TestAMigrationWritesEffectiveLastUses(t *testing.T) {
 	err = s.View(ctx, func(r index.Reader) error {
 		used := func(k layout.Key, want int64) {
 			row, err := r.Row(k)
-			if err != nil || row == nil || row.AccessedAt.UnixMilli() != at+want || row.Detached != (k.Digest == digest.FromString("i")) {
+			if err != nil || row == nil || row.AccessedAt.UnixMilli() != at+want ||
+				row.Detached != (k.Digest == digest.FromString("i")) {
 				t.Errorf("%v: %+v, %v; want it used %d ms later", k, row, err, want)
 			}
 		}
-		for name, want := range map[string]int64{"top": 1000, "m": 1000, "sbom": 1000, "of sbom": 2000, "i": 8, "r": 8} {
+		for name, want := range map[string]int64{"top": 1000, "m": 1000, "sbom": 1000, "of sbom": 2000, "i": 8,
+			"r": 8} {
 			used(layout.ManifestKey("web", digest.FromString(name)), want)
 		}
-		for name, want := range map[string]int64{"v1": 1000, "sha256-" + digest.FromString("m").Encoded() + ".sig": 1000, "of-sbom": 2000} {
+		for name, want := range map[string]int64{"v1": 1000, "sha256-" + digest.FromString("m").Encoded() +
+			".sig": 1000, "of-sbom": 2000} {
 			used(layout.TagKey("web", name), want)
 		}
 		return nil
@@ -393,7 +413,8 @@ func TestAMigrationWritesEffectiveLastUses(t *testing.T) {
 		t.Fatal(err)
 	}
 	last, owed, ok, err := s.Promised(ctx)
-	if want := (index.Policy{TTL: 24 * time.Hour, Grace: time.Hour, Resolution: time.Minute}); err != nil || !ok || last != want {
+	if want := (index.Policy{TTL: 24 * time.Hour, Grace: time.Hour, Resolution: time.Minute}); err != nil || !ok ||
+		last != want {
 		t.Errorf("promised last: %v, %v, %v; want %v", last, ok, err, want)
 	}
 	if want := (index.Policy{Grace: 2 * time.Hour, Resolution: time.Minute}); owed != want {
@@ -421,7 +442,8 @@ func TestAPromiseEndsWithoutItsServer(t *testing.T) {
 	path, now := filepath.Join(t.TempDir(), "index.db"), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	wall := func() time.Time { return now }
 	s := open(t, path, Serve, wall)
-	err := errors.Join(s.Promise(t.Context(), index.Policy{Grace: 2 * time.Hour, Resolution: time.Minute}), s.Beat(t.Context()), s.Close())
+	err := errors.Join(s.Promise(t.Context(), index.Policy{Grace: 2 * time.Hour, Resolution: time.Minute}),
+		s.Beat(t.Context()), s.Close())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,8 +44,10 @@ func (t *tx) moveTag(repo, tag string, to digest.Digest, at int64) error {
 			return err
 		}
 	}
-	_, err = t.one([]any{&at}, `INSERT INTO tags (repo, name, digest, created_at, accessed_at, subject) VALUES (?, ?, coalesce(?, x''), ?, ?, ?)
-		ON CONFLICT (repo, name) DO UPDATE SET accessed_at = max(accessed_at, excluded.accessed_at), digest = excluded.digest,
+	_, err = t.one([]any{&at}, `INSERT INTO tags (repo, name, digest, created_at, accessed_at, subject)
+		VALUES (?, ?, coalesce(?, x''), ?, ?, ?)
+		ON CONFLICT (repo, name) DO UPDATE SET accessed_at = max(accessed_at,
+			excluded.accessed_at), digest = excluded.digest,
 			created_at = CASE WHEN digest = excluded.digest THEN created_at ELSE excluded.created_at END
 		RETURNING accessed_at`, repository(repo), tag, packed(to), at, at, subject)
 	if err != nil {
@@ -65,11 +67,14 @@ func (t *tx) moveTag(repo, tag string, to digest.Digest, at int64) error {
 // noteSignature marks the manifests, of all repositories, that a tag is about by its name. It returns the latest of a
 // time and of the last use of that manifest in the tag's own repository.
 func (t *tx) noteSignature(repo string, subject []byte, at int64) (int64, error) {
-	last := append(slices.Clone(subject), bytes.Repeat([]byte{0xff}, sha512.Size-sha256.Size)...) // of the digests that begin so
-	if err := t.exec("UPDATE manifests SET family = 1 WHERE digest BETWEEN ?1 AND ?2 AND family = 0", subject, last); err != nil {
+	// of the digests that begin so
+	last := append(slices.Clone(subject), bytes.Repeat([]byte{0xff}, sha512.Size-sha256.Size)...)
+	if err := t.exec("UPDATE manifests SET family = 1 WHERE digest BETWEEN ?1 AND ?2 AND family = 0", subject,
+		last); err != nil {
 		return at, err
 	}
-	_, err := t.one([]any{&at}, "SELECT max(?4, coalesce(max(accessed_at), 0)) FROM manifests WHERE digest BETWEEN ?1 AND ?2 AND repo = ?3",
+	_, err := t.one([]any{&at}, "SELECT max(?4, coalesce(max(accessed_at), 0)) FROM manifests "+
+		"WHERE digest BETWEEN ?1 AND ?2 AND repo = ?3",
 		subject, last, repository(repo), at)
 	return at, err
 }

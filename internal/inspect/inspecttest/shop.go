@@ -99,23 +99,28 @@ func (s Shop) Fill() (top digest.Digest) {
 	s.Layer("team/app", "old-config", 900)
 	s.Push("team/app", "1.0", ManifestOf("", "old-config", "base", "old"))
 	s.At(2 * Day)
-	for name, size := range map[string]int64{"app-amd": 20 << 20, "gone": 5, "base-arm": 28 << 20, "amd-config": 1536, "arm-config": 1540, "provenance": 8000, "no-config": 2} {
+	for name, size := range map[string]int64{"app-amd": 20 << 20, "gone": 5, "base-arm": 28 << 20, "amd-config": 1536,
+		"arm-config": 1540, "provenance": 8000, "no-config": 2} {
 		s.Layer("team/app", name, size)
 	}
 	amd := s.Push("team/app", "", ManifestOf("", "amd-config", "base", "app-amd", "gone"))
-	arm := s.Push("team/app", "", strings.Replace(ManifestOf("", "arm-config", "base-arm", "windows"), Descriptor(OCILayer, Dgst("windows"), ""),
-		Descriptor("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", Dgst("windows"), `,"urls":["https://example.com/windows"]`), 1))
+	arm := s.Push("team/app", "", strings.Replace(ManifestOf("", "arm-config", "base-arm", "windows"),
+		Descriptor(OCILayer, Dgst("windows"), ""),
+		Descriptor("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", Dgst("windows"),
+			`,"urls":["https://example.com/windows"]`), 1))
 	attested := s.Push("team/app", "", ManifestOf("", "no-config", "provenance"))
 	top = s.Push("team/app", "1.1", IndexOf(
 		Descriptor(OCIManifest, amd, `,"platform":{"os":"linux","architecture":"amd64"}`),
 		Descriptor(OCIManifest, arm, `,"platform":{"os":"linux","architecture":"arm","variant":"v7"}`),
-		Descriptor(OCIManifest, attested, `,"platform":{"os":"unknown","architecture":"unknown"},"annotations":{"vnd.docker.reference.type":"attestation-manifest"}`)))
+		Descriptor(OCIManifest, attested, `,"platform":{"os":"unknown","architecture":"unknown"},`+
+			`"annotations":{"vnd.docker.reference.type":"attestation-manifest"}`)))
 	s.Must(s.MoveTag(context.Background(), "team/app", "1.1.0", top, Nop))
 	s.Write(layout.TagKey("team/app", "1.1.0"), top.String())
 	s.Must(os.Remove(s.Dir.File(layout.BlobKey(Dgst("gone")).Path())))
 	s.At(3 * Day)
 	s.Layer("team/app", "sig", 200)
-	s.Push("team/app", "", ManifestOf(`,"artifactType":"application/vnd.dev.cosign.artifact.sig.v1+json","subject":`+Descriptor(OCIIndex, top, ""), "no-config", "sig"))
+	s.Push("team/app", "", ManifestOf(`,"artifactType":"application/vnd.dev.cosign.artifact.sig.v1+json",`+
+		`"subject":`+Descriptor(OCIIndex, top, ""), "no-config", "sig"))
 	s.At(20 * Day)
 	return top
 }

@@ -47,7 +47,8 @@ type World struct {
 func New(t testing.TB) *World {
 	w := &World{T: t, Clock: Start}
 	var err error
-	w.Store, err = sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "index.db"), sqlite.Serve, func() time.Time { return w.Clock })
+	w.Store, err = sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "index.db"), sqlite.Serve,
+		func() time.Time { return w.Clock })
 	w.Must(err)
 	t.Cleanup(func() { w.Must(w.Store.Close()) })
 	token, err := w.CloseGate(t.Context())
