@@ -68,7 +68,7 @@ func TestATreeInPiecesIsRefused(t *testing.T) {
 					if !late.Stop() {
 						t.Fatalf("dcs %s takes it", command[0])
 					}
-					if command[0] == "gc" && strings.Contains(said, "no data directory") {
+					if command[0] == "gc" && strings.Contains(said, "not a registry data directory") {
 						continue
 					}
 					if code != 1 || !strings.Contains(said, "is on another file system than") ||

@@ -57,6 +57,21 @@ var images = []test{
 		s.lives(k, top, m)
 		s.dies(old)
 	}},
+	{"a read of a layer's bytes keeps the tag that was used, and not an older index over it", func(s *scene) {
+		s.layer("a", "l")
+		m, top := s.image("a", "m", "l"), s.image("a", "top", "m")
+		v1, old := s.tag("a", "v1", "m"), s.tag("a", "old", "top")
+		for range 5 {
+			s.later(time.Hour)
+			s.lease(v1)
+			s.later(time.Minute)
+			_, err := s.LeaseBytes(s.Context(), "a", dg("l"))
+			s.must(err)
+		}
+		s.lives(v1, m)
+		s.dies(old)
+		s.dies(top)
+	}},
 	{"a read of the bytes of what no image holds is a use of that alone", func(s *scene) {
 		l, m := s.layer("a", "l"), s.image("a", "m")
 		s.later(time.Hour)
