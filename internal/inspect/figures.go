@@ -33,9 +33,10 @@ type Age struct {
 	Bytes int64  `json:"bytes"`
 }
 
-// ages are where one bar of the histogram ends and the next begins: by hours at first, where a grace ends, then by days,
-// and by months where only a long ttl keeps blobs.
-var ages = [...]time.Duration{time.Hour, 6 * time.Hour, day, 2 * day, 4 * day, week, 2 * week, 30 * day, 60 * day, 90 * day, 180 * day, 365 * day}
+// ages are where one bar of the histogram ends and the next begins: by hours at first, where a grace ends, then by
+// days, and by months where only a long ttl keeps blobs.
+var ages = [...]time.Duration{time.Hour, 6 * time.Hour, day, 2 * day, 4 * day, week, 2 * week, 30 * day, 60 * day,
+	90 * day, 180 * day, 365 * day}
 
 func ageOf(since time.Duration) int {
 	for i, end := range ages {

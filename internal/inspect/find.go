@@ -46,11 +46,13 @@ func (f finder) find(ref Reference) (*index.Row, error) {
 		return f.anywhere(ref)
 	}
 	if tag.Digest == "" {
-		return nil, &NotFoundError{fmt.Sprintf("tag %s points at nothing: its link on disk says no digest", ref), "push the image again, or remove the tag"}
+		return nil, &NotFoundError{fmt.Sprintf("tag %s points at nothing: its link on disk says no digest", ref),
+			"push the image again, or remove the tag"}
 	}
 	m, err := f.manifest(ref.Repository, tag.Digest)
 	if err == nil && m == nil {
-		err = &NotFoundError{fmt.Sprintf("tag %s points at manifest %s, which is missing", ref, tag.Digest), "push the image again, or remove the tag"}
+		err = &NotFoundError{fmt.Sprintf("tag %s points at manifest %s, which is missing", ref, tag.Digest),
+			"push the image again, or remove the tag"}
 	}
 	return m, err
 }
@@ -69,7 +71,8 @@ func (f finder) anywhere(ref Reference) (*index.Row, error) {
 	}
 	switch {
 	case len(found) == 0:
-		return nil, &NotFoundError{"no blob has a digest that begins with " + short, "dcs inspect lists all blobs, dcs inspect --images the images"}
+		return nil, &NotFoundError{"no blob has a digest that begins with " + short,
+			"dcs inspect lists all blobs, dcs inspect --images the images"}
 	case len(found) > 1:
 		var candidates []string
 		for _, d := range found[:min(len(found), suggestions)] {
@@ -118,7 +121,8 @@ func (f finder) holder(d digest.Digest) (*index.Row, error) {
 	case len(layers) > 0:
 		return nil, f.isLayer(short, layers, d)
 	}
-	return nil, &NotFoundError{"no repository holds " + short, "nothing can be pulled that uses it; dcs gc removes it once its grace is over"}
+	return nil, &NotFoundError{"no repository holds " + short,
+		"nothing can be pulled that uses it; dcs gc removes it once its grace is over"}
 }
 
 // manifest returns the row of a manifest that is there, or nil.
@@ -155,7 +159,8 @@ func (f finder) byDigest(ref Reference) (*index.Row, error) {
 	for _, m := range manifests[:min(len(manifests), suggestions)] {
 		candidates = append(candidates, ref.Repository+"@"+m.Digest.String())
 	}
-	return nil, &NotFoundError{fmt.Sprintf("image %s: %d manifests of the repository start like this", ref, len(manifests)),
+	what := fmt.Sprintf("image %s: %d manifests of the repository start like this", ref, len(manifests))
+	return nil, &NotFoundError{what,
 		"name one of them: " + list(candidates, len(manifests) > suggestions)}
 }
 
@@ -204,7 +209,8 @@ func (f finder) noManifest(ref Reference) error {
 	}
 	for _, h := range holders {
 		if h.Key.Kind == layout.Manifest && h.Placed {
-			return &NotFoundError{fmt.Sprintf("image %s is unknown", ref), fmt.Sprintf("repository %s has it: dcs inspect %s", h.Key.Repository, ref.in(h.Key.Repository))}
+			return &NotFoundError{fmt.Sprintf("image %s is unknown", ref),
+				fmt.Sprintf("repository %s has it: dcs inspect %s", h.Key.Repository, ref.in(h.Key.Repository))}
 		}
 	}
 	return f.unknown(ref)
@@ -229,7 +235,8 @@ func (f finder) isLayer(what string, repos []string, d digest.Digest) error {
 		return &NotFoundError{what, "no image uses it yet; dcs inspect --repository " + repos[0] + " lists it"}
 	}
 	more := len(names) > suggestions || len(users) >= 4*suggestions
-	return &NotFoundError{what, "it is a part of " + list(names[:min(len(names), suggestions)], more) + ": dcs inspect " + names[0]}
+	first := list(names[:min(len(names), suggestions)], more)
+	return &NotFoundError{what, "it is a part of " + first + ": dcs inspect " + names[0]}
 }
 
 // unknown explains a reference that names nothing.
@@ -239,7 +246,8 @@ func (f finder) unknown(ref Reference) error {
 	case err != nil:
 		return err
 	case known && ref.Digest != "":
-		return &NotFoundError{fmt.Sprintf("repository %s has no manifest %s", ref.Repository, ref.Digest), "dcs inspect --images --repository " + ref.Repository + " lists what it has"}
+		return &NotFoundError{fmt.Sprintf("repository %s has no manifest %s", ref.Repository, ref.Digest),
+			"dcs inspect --images --repository " + ref.Repository + " lists what it has"}
 	case known:
 		return f.unknownTag(ref)
 	}

@@ -7,7 +7,8 @@
 // expiry is the time from which a run of gc would remove it if it were not used any more.
 //
 // List finds rows: blobs, images, tags or repositories. The images, tags or blobs that were used last are found
-// directly, and cost what is listed. Everything else is one pass over the store. ReadTree reads one image, Sum only the figures.
+// directly, and cost what is listed. Everything else is one pass over the store. ReadTree reads one image, Sum only the
+// figures.
 package inspect
 
 import (
@@ -96,7 +97,8 @@ func (o Options) Check() error {
 		return &OptionError{"sort", string(o.Sort), "is no order of repositories"}
 	}
 	if o.Expiring != nil && *o.Expiring < 0 {
-		return &OptionError{"expiring", o.Expiring.String(), "is in the past; 0 lists what is removed at the next clean-up"}
+		return &OptionError{"expiring", o.Expiring.String(),
+			"is in the past; 0 lists what is removed at the next clean-up"}
 	}
 	if o.Limit < 0 {
 		return &OptionError{"limit", fmt.Sprint(o.Limit), "is negative; 0 lists all"}
@@ -148,7 +150,8 @@ func List(ctx context.Context, store index.Store, p index.Policy, o Options) (*L
 	if err != nil {
 		return nil, err
 	}
-	l := &Listing{Kind: o.Kind, Complete: x.whole, Now: time.UnixMilli(x.now), options: o, expiry: x, rows: sorted{Options: o}}
+	l := &Listing{Kind: o.Kind, Complete: x.whole, Now: time.UnixMilli(x.now), options: o, expiry: x,
+		rows: sorted{Options: o}}
 	if o.isLatest() {
 		err = l.findLatest(ctx)
 	} else {

@@ -9,8 +9,8 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// mostLatest is how many rows are found without a pass over the store: each takes several small queries, and a pass less
-// than one for each row.
+// mostLatest is how many rows are found without a pass over the store: each takes several small queries, and a pass
+// less than one for each row.
 const mostLatest = 1000
 
 // isLatest says whether the rows are those that were used last, and few enough to be found directly.

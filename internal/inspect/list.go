@@ -35,8 +35,8 @@ func (l *Listing) All(ctx context.Context) (rows []Row, err error) {
 	return rows, nil
 }
 
-// Figures sums up the store, or the repositories that were asked for. After a listing of what was used last this takes a
-// pass over the store, which sees its state of now.
+// Figures sums up the store, or the repositories that were asked for. After a listing of what was used last this takes
+// a pass over the store, which sees its state of now.
 func (l *Listing) Figures(ctx context.Context) (Figures, error) {
 	if l.figures != nil {
 		return *l.figures, nil

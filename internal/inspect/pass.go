@@ -12,8 +12,8 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
 )
 
-// pass is one pass over everything that a store holds. In memory it has a few figures of each image, if images were asked
-// for, and no blobs.
+// pass is one pass over everything that a store holds. In memory it has a few figures of each image, if images were
+// asked for, and no blobs.
 type pass struct {
 	expiry
 	options Options

@@ -23,7 +23,8 @@ const defaultTag = "latest"
 var (
 	bareSum     = regexp.MustCompile(`^[0-9a-f]{6,64}$`) // of sha256, as a narrow table shows it
 	digestStart = regexp.MustCompile(`^(sha256|sha512):[0-9a-f]{1,128}$`)
-	host        = regexp.MustCompile(`^(localhost|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+|[A-Za-z0-9.-]+:[0-9]+|\[[0-9A-Fa-f:]+\](:[0-9]+)?)$`)
+	host        = regexp.MustCompile(
+		`^(localhost|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+|[A-Za-z0-9.-]+:[0-9]+|\[[0-9A-Fa-f:]+\](:[0-9]+)?)$`)
 )
 
 // ReferenceError says that a text cannot name an image.
@@ -43,11 +44,13 @@ func ParseReference(text string) (Reference, error) {
 	if colon := strings.LastIndex(named, ":"); colon > strings.LastIndex(named, "/") {
 		ref.Repository, ref.Tag = named[:colon], named[colon+1:]
 		if !layout.ValidTag(ref.Tag) {
-			return fail(fmt.Sprintf("%q is no tag", ref.Tag), "a tag has letters, digits, dots, dashes and underscores: NAME:TAG")
+			return fail(fmt.Sprintf("%q is no tag", ref.Tag),
+				"a tag has letters, digits, dots, dashes and underscores: NAME:TAG")
 		}
 	}
 	if !layout.ValidName(ref.Repository) && !layout.ValidName(withoutHost(ref.Repository)) {
-		return fail(fmt.Sprintf("%q is no name of a repository", ref.Repository), "names are lower case, such as team/app: dcs inspect NAME[:TAG|@DIGEST]")
+		return fail(fmt.Sprintf("%q is no name of a repository", ref.Repository),
+			"names are lower case, such as team/app: dcs inspect NAME[:TAG|@DIGEST]")
 	}
 	if bareSum.MatchString(dgst) {
 		ref.Digest = "sha256:" + dgst
