@@ -159,8 +159,8 @@ func (f finder) byDigest(ref Reference) (*index.Row, error) {
 	for _, m := range manifests[:min(len(manifests), suggestions)] {
 		candidates = append(candidates, ref.Repository+"@"+m.Digest.String())
 	}
-	return nil, &NotFoundError{fmt.Sprintf("image %s: %d manifests of the repository start like this", ref,
-		len(manifests)),
+	what := fmt.Sprintf("image %s: %d manifests of the repository start like this", ref, len(manifests))
+	return nil, &NotFoundError{what,
 		"name one of them: " + list(candidates, len(manifests) > suggestions)}
 }
 
@@ -235,8 +235,8 @@ func (f finder) isLayer(what string, repos []string, d digest.Digest) error {
 		return &NotFoundError{what, "no image uses it yet; dcs inspect --repository " + repos[0] + " lists it"}
 	}
 	more := len(names) > suggestions || len(users) >= 4*suggestions
-	return &NotFoundError{what, "it is a part of " + list(names[:min(len(names), suggestions)], more) +
-		": dcs inspect " + names[0]}
+	first := list(names[:min(len(names), suggestions)], more)
+	return &NotFoundError{what, "it is a part of " + first + ": dcs inspect " + names[0]}
 }
 
 // unknown explains a reference that names nothing.

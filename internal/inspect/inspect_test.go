@@ -3,7 +3,6 @@ package inspect
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -18,8 +17,6 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/manifest"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 func TestBlobs(t *testing.T) {
 	w := newWorld(t)

@@ -17,8 +17,7 @@ const separator = "\n"
 
 func (b Blob) pack() string {
 	return strings.Join([]string{string(b.Digest), decimal(b.Size), b.Kind, millis(b.CreatedAt), millis(b.LastAccess),
-		millis(b.ExpiresAt),
-		strings.Join(b.Repositories, " "), strconv.Itoa(b.Manifests)}, separator)
+		millis(b.ExpiresAt), strings.Join(b.Repositories, " "), strconv.Itoa(b.Manifests)}, separator)
 }
 
 func (i Image) pack() string {
@@ -27,8 +26,7 @@ func (i Image) pack() string {
 		tags = "all"
 	}
 	return strings.Join([]string{i.Repository, i.Tag, string(i.Digest), decimal(i.Size), decimal(i.UniqueBytes),
-		millis(i.LastAccess),
-		millis(i.ExpiresAt), millis(i.CreatedAt), i.KeptBy, tags, i.MediaType}, separator)
+		millis(i.LastAccess), millis(i.ExpiresAt), millis(i.CreatedAt), i.KeptBy, tags, i.MediaType}, separator)
 }
 
 func (r Repository) pack() string {
@@ -44,8 +42,7 @@ func unpack(kind Kind, text string) (Row, error) {
 	case Blobs:
 		f.rest = strings.SplitN(text, separator, 8)
 		row = Blob{Digest: digest.Digest(f.next()), Size: f.number(), Kind: f.next(), CreatedAt: f.time(),
-			LastAccess: f.time(), ExpiresAt: f.time(),
-			Repositories: splitNames(f.next()), Manifests: int(f.number())}
+			LastAccess: f.time(), ExpiresAt: f.time(), Repositories: splitNames(f.next()), Manifests: int(f.number())}
 	case Repositories:
 		f.rest = strings.SplitN(text, separator, 5)
 		row = Repository{Repository: f.next(), Images: f.number(), Size: f.number(), UniqueBytes: f.number(),
@@ -53,8 +50,7 @@ func unpack(kind Kind, text string) (Row, error) {
 	default:
 		f.rest = strings.SplitN(text, separator, 11)
 		i := Image{Repository: f.next(), Tag: f.next(), Digest: digest.Digest(f.next()), Size: f.number(),
-			UniqueBytes: f.number(),
-			LastAccess:  f.time(), ExpiresAt: f.time(), CreatedAt: f.time(), KeptBy: f.next()}
+			UniqueBytes: f.number(), LastAccess: f.time(), ExpiresAt: f.time(), CreatedAt: f.time(), KeptBy: f.next()}
 		if f.next() != "" {
 			i.Tags = splitNames(i.Tag)
 		}

@@ -39,8 +39,8 @@ func (p platform) String() string {
 
 // foreign says whether a part may live elsewhere: a layer of such a type that comes with URLs.
 func (p part) foreign() bool {
-	return len(p.URLs) > 0 && (strings.Contains(p.MediaType, ".foreign.") ||
-		strings.Contains(p.MediaType, ".nondistributable."))
+	return len(p.URLs) > 0 &&
+		(strings.Contains(p.MediaType, ".foreign.") || strings.Contains(p.MediaType, ".nondistributable."))
 }
 
 // referenceType is how BuildKit marks what it lists beside the platforms.

@@ -23,8 +23,8 @@ const defaultTag = "latest"
 var (
 	bareSum     = regexp.MustCompile(`^[0-9a-f]{6,64}$`) // of sha256, as a narrow table shows it
 	digestStart = regexp.MustCompile(`^(sha256|sha512):[0-9a-f]{1,128}$`)
-	host        = regexp.MustCompile(`^(localhost|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+|[A-Za-z0-9.-]+:[0-9]+|` +
-		`\[[0-9A-Fa-f:]+\](:[0-9]+)?)$`)
+	host        = regexp.MustCompile(
+		`^(localhost|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+|[A-Za-z0-9.-]+:[0-9]+|\[[0-9A-Fa-f:]+\](:[0-9]+)?)$`)
 )
 
 // ReferenceError says that a text cannot name an image.

@@ -25,8 +25,8 @@ type sorted struct {
 
 func (s *sorted) add(ctx context.Context, row Row) (err error) {
 	if s.Limit > 0 {
-		// twice the limit, so that sorting costs little a row
-		if s.first = append(s.first, row); len(s.first) >= 2*s.Limit {
+		s.first = append(s.first, row)
+		if len(s.first) >= 2*s.Limit { // twice the limit, so that sorting costs little a row
 			s.cut()
 		}
 		return nil

@@ -36,8 +36,7 @@ func list(names []string, more bool) string {
 
 func (f finder) unknownTag(ref Reference) error {
 	tags, err := f.walked(func(w *tree.Walk, add func(string) error) error {
-		return w.Tags(f.ctx, ref.Repository,
-			add)
+		return w.Tags(f.ctx, ref.Repository, add)
 	})
 	if err != nil {
 		return err
@@ -54,8 +53,9 @@ func (f finder) unknownTag(ref Reference) error {
 		}
 	}
 	if len(shown) == 0 {
-		return &NotFoundError{what, "it has none: dcs inspect --images --repository " + ref.Repository +
-			" lists images without a tag, if there are any"}
+		return &NotFoundError{what,
+			"it has none: dcs inspect --images --repository " + ref.Repository +
+				" lists images without a tag, if there are any"}
 	}
 	return &NotFoundError{what, fmt.Sprintf("it has %s: dcs inspect %s:%s", list(shown, len(tags) > len(shown)),
 		ref.Repository, shown[0])}
@@ -95,8 +95,8 @@ func (f finder) unknownRepository(ref Reference) error {
 		return err
 	}
 	if slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, ref.Repository+"/") }) {
-		return &NotFoundError{what, "there are repositories below it: dcs inspect --images --repository '" +
-			ref.Repository + "/**'"}
+		return &NotFoundError{what,
+			"there are repositories below it: dcs inspect --images --repository '" + ref.Repository + "/**'"}
 	}
 	near := nearestOf(ref.Repository, names)
 	if len(near) == 0 && rest != "" {

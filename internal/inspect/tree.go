@@ -54,8 +54,9 @@ const KindReferrer = "referrer"
 
 // ReadTree looks up one image as it would live under a policy. Only that image is read, by point queries
 // and from the manifests in a data directory, which say in what order it is built.
-func ReadTree(ctx context.Context, store index.Store, p index.Policy, dir tree.Dir, ref Reference) (t *Tree,
-	err error) {
+func ReadTree(ctx context.Context, store index.Store, p index.Policy, dir tree.Dir, ref Reference) (
+	t *Tree, err error,
+) {
 	x, err := newExpiry(ctx, store, p)
 	if err != nil {
 		return nil, err
@@ -69,8 +70,8 @@ func ReadTree(ctx context.Context, store index.Store, p index.Policy, dir tree.D
 		if err != nil {
 			return err
 		}
-		// it was named by its digest alone
-		if t.Asked, t.Now, t.Complete = ref, store.Now(), x.whole; top.Key.Repository != ref.Repository {
+		t.Asked, t.Now, t.Complete = ref, store.Now(), x.whole
+		if top.Key.Repository != ref.Repository { // it was named by its digest alone
 			t.Asked = Reference{Repository: top.Key.Repository, Digest: top.Digest.String()}
 		}
 		return t.addUse(r, *top, x)

@@ -287,11 +287,11 @@ func (q querier) keptUse(claim holder) (used int64, err error) {
 			SELECT m.subject FROM above CROSS JOIN manifests m ON m.digest = above.d AND m.repo = ?2 AND m.placed = 0
 				AND m.subject IS NOT NULL AND m.detached = 0
 		) SELECT coalesce(max(used), 0) FROM (
-			SELECT m.accessed_at AS used FROM above CROSS JOIN manifests m ON m.digest = above.d
-			AND m.repo = ?2 AND m.placed = 1
+			SELECT m.accessed_at AS used FROM above
+				CROSS JOIN manifests m ON m.digest = above.d AND m.repo = ?2 AND m.placed = 1
 			UNION ALL
-			SELECT t.accessed_at FROM above CROSS JOIN tags t INDEXED BY tags_digest ON t.digest = above.d
-			AND t.repo = ?2
+			SELECT t.accessed_at FROM above
+				CROSS JOIN tags t INDEXED BY tags_digest ON t.digest = above.d AND t.repo = ?2
 		)`, claim.digest, claim.repo)
 	return used, err
 }
@@ -387,8 +387,8 @@ func (q querier) nested() (nesting, error) {
 		CROSS JOIN manifests p ON p.digest = f.parent AND p.repo = f.repo WHERE m.referenced = 1`)
 	if err == nil {
 		err = q.each(n.add, "SELECT m.repo, m.digest, "+tagged+`, s.digest, 0, s.placed, s.referenced FROM manifests m
-			CROSS JOIN manifests s ON s.digest = m.subject AND s.repo = m.repo WHERE m.subject IS NOT NULL
-			AND m.detached = 0`)
+			CROSS JOIN manifests s ON s.digest = m.subject AND s.repo = m.repo
+			WHERE m.subject IS NOT NULL AND m.detached = 0`)
 	}
 	return n, err
 }
@@ -596,8 +596,9 @@ func (q querier) blob(row index.Row) (b index.Blob, err error) {
 	return h.blob(q, row)
 }
 
-func take[T any](q querier, read func(*answer) (digest.Digest, T, error), query string, d digest.Digest) (all []T,
-	err error) {
+func take[T any](q querier, read func(*answer) (digest.Digest, T, error), query string, d digest.Digest) (
+	all []T, err error,
+) {
 	err = q.each(func(a *answer) error {
 		_, one, err := read(a)
 		all = append(all, one)
