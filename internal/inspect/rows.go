@@ -81,7 +81,8 @@ func (x expiry) imageRow(i index.Image) Image {
 func (x expiry) tagRow(t index.Image) Image {
 	used := t.AccessedAt.UnixMilli()
 	return Image{Repository: t.Key.Repository, Tag: t.Key.Tag, Digest: t.Digest, MediaType: t.MediaType,
-		LastAccess: stampOf(used), ExpiresAt: stampOf(x.imageDue(used)), KeptBy: KeptByTag, CreatedAt: stamp.Time(t.CreatedAt)}
+		LastAccess: stampOf(used), ExpiresAt: stampOf(x.imageDue(used)), KeptBy: KeptByTag,
+		CreatedAt: stamp.Time(t.CreatedAt)}
 }
 
 // blobRow makes a row of a blob. It expires with the image that expires last, and not before its own grace is over.
@@ -91,7 +92,8 @@ func (x expiry) blobRow(b index.Blob) Blob {
 		expires = max(expires, x.imageDue(b.NamedUse.UnixMilli()))
 	}
 	return Blob{Digest: b.Digest, Size: b.Size, Kind: kindOf(b), CreatedAt: stamp.Time(b.CreatedAt),
-		LastAccess: stamp.Time(b.LastUse), ExpiresAt: stampOf(expires), Repositories: b.Repositories, Manifests: b.Manifests}
+		LastAccess: stamp.Time(b.LastUse), ExpiresAt: stampOf(expires), Repositories: b.Repositories,
+		Manifests: b.Manifests}
 }
 
 // The kinds of blobs in Blob.Kind, and of nodes.
