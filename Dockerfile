@@ -11,8 +11,8 @@ LABEL org.opencontainers.image.title="dcs" \
       org.opencontainers.image.source="https://github.com/jc-lab/docker-cache-server" \
       org.opencontainers.image.documentation="https://github.com/jc-lab/docker-cache-server/blob/main/docs/operations.md" \
       org.opencontainers.image.licenses="Apache-2.0"
-# A new volume takes its owner from here. When no server runs, dcs inspect and dcs gc --dry-run make an index of their own
-# in /tmp, and remove it when they end.
+# A new volume takes its owner from here. When no server runs, dcs inspect and dcs gc --dry-run make an index of their
+# own in /tmp, and remove it when they end.
 COPY --from=empty --chown=65532:65532 /empty /var/cache/docker-cache-server
 COPY --from=empty --chown=65532:65532 /empty /tmp
 COPY bin/dcs /dcs

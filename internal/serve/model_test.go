@@ -108,6 +108,7 @@ var operations = []struct {
 	{"pull", 10, (*model).pullTag},
 	{"pull by digest", 7, (*model).pullDigest},
 	{"pull a blob", 4, (*model).pullBlob},
+	{"ask for a blob", 2, (*model).headBlob},
 	{"delete a tag", 4, (*model).deleteTag},
 	{"delete a manifest", 5, (*model).deleteManifest},
 	{"delete a blob", 4, (*model).deleteBlob},
@@ -369,12 +370,66 @@ func (m *model) pullDigest(repo string) {
 }
 
 func (m *model) pullBlob(repo string) {
-	th := named(repo, digestOf(m.blob()))
-	_, d := th.split()
+	d := digestOf(m.blob())
+	th := named(repo, d)
+	alive := m.alive() // as it was before the answer
 	if m.do("GET", "/v2/"+repo+"/blobs/"+d, nil, "").StatusCode == 200 {
 		m.spread(th, m.Now(), map[thing]bool{})
 		m.promise(th)
+		m.readBytes(repo, d, alive)
 	}
+}
+
+// headBlob asks for a blob, which is no use of an image.
+func (m *model) headBlob(repo string) {
+	d := digestOf(m.blob())
+	if th := named(repo, d); m.do("HEAD", "/v2/"+repo+"/blobs/"+d, nil, "").StatusCode == 200 {
+		m.spread(th, m.Now(), map[thing]bool{})
+		m.promise(th)
+	}
+}
+
+// readBytes is a read of a blob's bytes, which uses the last used image of the repository that holds it. Which one that
+// is the model knows for certain only if there is one: then the image has to stay. All that may be the one may be as
+// recent as this use; of any other the expiry has to take no notice.
+func (m *model) readBytes(repo, d string, alive map[thing]bool) {
+	owners := m.owners(repo, d)
+	if len(owners) == 1 && alive[named(repo, owners[0])] && len(m.owners(repo, owners[0])) == 0 {
+		m.touch(named(repo, owners[0]))
+	}
+	seen := map[string]bool{}
+	for len(owners) > 0 {
+		at := m.recentEnough(repo, owners)
+		var above []string
+		for _, o := range owners {
+			if th := named(repo, o); !seen[o] && !m.recent[th].Before(at) {
+				seen[o] = true
+				m.spread(th, m.Now(), map[thing]bool{})
+				above = append(above, m.owners(repo, o)...)
+			}
+		}
+		owners = above
+	}
+}
+
+// owners are the manifests of a repository that name a digest.
+func (m *model) owners(repo, d string) (owners []string) {
+	for o, k := range m.manifests {
+		if m.linked[named(repo, o)] && slices.Contains(k.names, d) {
+			owners = append(owners, o)
+		}
+	}
+	return owners
+}
+
+// recentEnough is the earliest time at which one of these manifests may have been used, and still be the last used one.
+func (m *model) recentEnough(repo string, manifests []string) (at time.Time) {
+	for _, d := range manifests {
+		if used := m.used[named(repo, d)]; used.After(at) {
+			at = used
+		}
+	}
+	return at.Add(-time.Minute) // the server's resolution is no longer
 }
 
 // left is for a name that a client deleted: what it referred to keeps its grace, the name does not.
