@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs what the end-to-end tests run dcs against: dockerd, the docker command, nginx, systemd, htpasswd, strace, an old
-# registry, ext4, and the clients that Debian has; the others are built by the Makefile. Changes nothing when all are there.
+# Installs what the end-to-end tests run dcs against: dockerd, the docker command, nginx, systemd, htpasswd, strace, an
+# old registry, ext4, and the clients that Debian has; the others are built by the Makefile. Changes nothing when
+# all are there.
 set -eu
 
 PATH=$PATH:/usr/sbin:/sbin # where dockerd and nginx are, and a plain user's PATH is not

@@ -33,7 +33,8 @@ pid nginx.pid;
 events {}
 http {
   access_log off;
-  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+  client_body_temp_path body; proxy_temp_path proxy;
+  fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
   SERVER
 }
 `
@@ -66,9 +67,10 @@ func nginxServer(t *testing.T, front, back, hostHeader string) string {
 // nginx ends TLS, dcs behind it speaks plain HTTP and must still send clients to the right place.
 func TestBehindNginx(t *testing.T) {
 	for sent, header := range map[string]string{
-		"the Host of the client":               "proxy_set_header Host $http_host;",
-		"its own Host, and X-Forwarded-Host":   "proxy_set_header X-Forwarded-Host $http_host;",
-		"both, as most examples on the web do": "proxy_set_header Host $http_host; proxy_set_header X-Forwarded-Host $http_host;",
+		"the Host of the client":             "proxy_set_header Host $http_host;",
+		"its own Host, and X-Forwarded-Host": "proxy_set_header X-Forwarded-Host $http_host;",
+		"both, as most examples on the web do": "proxy_set_header Host $http_host; " +
+			"proxy_set_header X-Forwarded-Host $http_host;",
 	} {
 		t.Run(sent, func(t *testing.T) {
 			_, back := open(t)

@@ -133,7 +133,10 @@ func boot(t *testing.T) *machine {
 	t.Cleanup(func() { removeCgroup(t, cgroup) })
 
 	cmd := exec.Command("testdata/systemd/boot.sh", m.root, cgroup)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS |
+			syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
+	}
 	pid1 := start(t, cmd)
 	m.pid = cmd.Process.Pid
 	t.Cleanup(func() {
@@ -389,7 +392,8 @@ func TestSystemdOnThePortOfHTTPS(t *testing.T) {
 	m := boot(t)
 	certificate := selfSigned(t, filepath.Join(m.root, "etc/ssl"))
 	m.run("chmod", "600", "/etc/ssl/key.pem")
-	m.unit("dcs.service.d/tls.conf", "[Service]\nLoadCredential=key.pem:/etc/ssl/key.pem\nEnvironment=DCS_SERVER_TLS_KEY=%d/key.pem\n")
+	m.unit("dcs.service.d/tls.conf", "[Service]\nLoadCredential=key.pem:/etc/ssl/key.pem\n"+
+		"Environment=DCS_SERVER_TLS_KEY=%d/key.pem\n")
 	m.unit("dcs.service.d/port.conf", "[Service]\nPrivateUsers=no\n"+
 		"CapabilityBoundingSet=CAP_NET_BIND_SERVICE\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n")
 	writeFile(t, filepath.Join(m.root, "etc/default/dcs"),
@@ -439,7 +443,8 @@ func (m *machine) confined(unit string) {
 // not be root.
 func (m *machine) owned() {
 	m.t.Helper()
-	foreign := m.run("sh", "-c", `cd /var/cache/private/docker-cache-server && find . ! -user "$(stat -c %u .)" -o -user 0`)
+	foreign := m.run("sh", "-c", `cd /var/cache/private/docker-cache-server && `+
+		`find . ! -user "$(stat -c %u .)" -o -user 0`)
 	if foreign != "" {
 		m.t.Errorf("files of somebody else in the data directory:\n%s", foreign)
 	}
