@@ -143,7 +143,8 @@ func TestBesideAServer(t *testing.T) {
 		{"a wall clock that was set back since waits at the heartbeat", -time.Hour, 0, 0},
 		{"a wall clock that was set forward since waits at the heartbeat", time.Hour, 0, 0},
 		{"two beats are the longest that a heartbeat is recent", 2 * BeatInterval, 0, 2 * BeatInterval},
-		{"a clock that is further ahead waits at the heartbeat: it may have been set", 2*BeatInterval + time.Second, 0, 0},
+		{"a clock that is further ahead waits at the heartbeat: it may have been set",
+			2*BeatInterval + time.Second, 0, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			m, _ := newRunning()
@@ -198,7 +199,8 @@ func TestDueIsTheInverseOfBack(t *testing.T) {
 		{"used after the gaps", time.Hour, 4 * time.Hour, 4 * time.Hour},
 		{"used before a gap", 4 * time.Hour, 8 * time.Hour, 9 * time.Hour},
 		{"used before both", 20 * time.Hour, 40 * time.Hour, 46 * time.Hour},
-		{"used while nobody watched, which counts from the end of that", 2*time.Hour + 30*time.Minute, 4 * time.Hour, 4*time.Hour + 30*time.Minute},
+		{"used while nobody watched, which counts from the end of that",
+			2*time.Hour + 30*time.Minute, 4 * time.Hour, 4*time.Hour + 30*time.Minute},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			due := c.Due(ago(tt.used), tt.keep)
@@ -311,7 +313,8 @@ func liveRandomly(t *testing.T, r *rand.Rand) {
 		// A little to each side, since an event at a gap is as far away as both of its ends.
 		ago := watched - eventAt
 		if older, younger := c.Back(ago+step), c.Back(ago-step); older.After(event) || younger.Before(event) {
-			t.Fatalf("an event at %v, %v of watched time ago, is not between %v and %v\n%q", event, ago, older, younger, log)
+			t.Fatalf("an event at %v, %v of watched time ago, is not between %v and %v\n%q",
+				event, ago, older, younger, log)
 		}
 		last = now
 		if r.IntN(4) == 0 {

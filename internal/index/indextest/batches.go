@@ -39,7 +39,8 @@ var batches = []test{
 		s.lease(man("a", "m"))
 		got := s.all(noFile, link("a", "l1"), link("a", "l2"), link("a", "never"), man("a", "m"), blob("l1"))
 		for i, want := range []bool{true, false, false, false, true} {
-			s.check((got[i].Row != nil) == want && got[i].Err == nil, "key %d went: %v, %v; want %v", i, got[i].Row, got[i].Err, want)
+			s.check((got[i].Row != nil) == want && got[i].Err == nil,
+				"key %d went: %v, %v; want %v", i, got[i].Row, got[i].Err, want)
 		}
 		s.gone(link("a", "l1"), blob("l1"))
 		s.lives(link("a", "l2"), man("a", "m"))
@@ -57,10 +58,12 @@ var batches = []test{
 			}
 			return index.Removed{File: true, Bytes: 7}, nil
 		}, link("a", "l1"), link("a", "l2"), link("a", "l3"))
-		s.check(got[0].Err == nil && errors.Is(got[1].Err, bad) && got[1].Row == nil && got[2].Err == nil, "got %+v", got)
+		s.check(got[0].Err == nil && errors.Is(got[1].Err, bad) && got[1].Row == nil && got[2].Err == nil,
+			"got %+v", got)
 		s.check(got[0].Removed == index.Removed{File: true, Bytes: 7}, "removed %+v", got[0].Removed)
 		s.gone(link("a", "l1"), link("a", "l3"))
-		s.check(s.row(link("a", "l2")) == before, "the row of what stays is %+v, was %+v", s.row(link("a", "l2")), before)
+		s.check(s.row(link("a", "l2")) == before, "the row of what stays is %+v, was %+v",
+			s.row(link("a", "l2")), before)
 	}},
 	{"what is skipped stays without an error", func(s *scene) {
 		l := s.layer("a", "l")

@@ -21,9 +21,12 @@ var circleShapes = []struct {
 	members []member
 }{
 	{"an index whose subject it lists", []member{{"r", "", nil}, {"i", "r", []string{"r"}}}},
-	{"an index whose subject is the child of its child", []member{{"r", "", nil}, {"mid", "", []string{"r"}}, {"i", "r", []string{"mid"}}}},
-	{"an index whose subject is a referrer of its child", []member{{"r", "", nil}, {"sig", "r", nil}, {"i", "sig", []string{"r"}}}},
-	{"two indexes, each listing the other's subject", []member{{"x", "", nil}, {"y", "", nil}, {"i", "y", []string{"x"}}, {"j", "x", []string{"y"}}}},
+	{"an index whose subject is the child of its child",
+		[]member{{"r", "", nil}, {"mid", "", []string{"r"}}, {"i", "r", []string{"mid"}}}},
+	{"an index whose subject is a referrer of its child",
+		[]member{{"r", "", nil}, {"sig", "r", nil}, {"i", "sig", []string{"r"}}}},
+	{"two indexes, each listing the other's subject",
+		[]member{{"x", "", nil}, {"y", "", nil}, {"i", "y", []string{"x"}}, {"j", "x", []string{"y"}}}},
 }
 
 func orders(n int) (all [][]int) {
@@ -92,7 +95,10 @@ func (s *scene) sweepAll() {
 				rows = append(rows, row)
 				return nil
 			}
-			return errors.Join(r.Unreferenced(layout.Manifest, s.Back(time.Minute), add), r.Claims(s.Back(time.Minute), add))
+			return errors.Join(
+				r.Unreferenced(layout.Manifest, s.Back(time.Minute), add),
+				r.Claims(s.Back(time.Minute), add),
+			)
 		})
 		if len(rows) == 0 {
 			return

@@ -17,8 +17,10 @@ import (
 var (
 	raceRepos  = []string{"a", "b"}
 	raceLayers = []string{"l0", "l1", "l2", "l3", "alone", "last"}
-	raceImages = map[string][]string{"m0": {"l0", "l1"}, "m1": {"l1", "l2"}, "m2": {"l3", "l0"}, "i0": {"m0", "l2"}, "s0": {"l3"}, "short": {"last"}}
-	raceTags   = []string{"v1", "v2"}
+	raceImages = map[string][]string{"m0": {"l0", "l1"}, "m1": {"l1", "l2"}, "m2": {"l3", "l0"},
+		"i0": {"m0", "l2"}, "s0": {"l3"}, "short": {"last"},
+	}
+	raceTags = []string{"v1", "v2"}
 )
 
 func raceContent(name string) *manifest.Manifest {

@@ -149,7 +149,10 @@ var images = []test{
 		s.image("a", "mid", "child")
 		s.image("a", "top", "mid")
 		k := s.tag("a", "v1", "top")
-		all := []layout.Key{man("a", "top"), man("a", "mid"), man("a", "child"), man("a", "sig"), man("a", "sigsig"), link("a", "l"), blob("l")}
+		all := []layout.Key{
+			man("a", "top"), man("a", "mid"), man("a", "child"), man("a", "sig"), man("a", "sigsig"),
+			link("a", "l"), blob("l"),
+		}
 		s.later(time.Hour)
 		s.lease(k)
 		s.lives(all...)

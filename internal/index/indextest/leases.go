@@ -26,7 +26,10 @@ var leases = []test{
 	{"a lease of what has no row finds nothing and makes no row", func(s *scene) {
 		s.every()
 		s.unchanged(func() {
-			for _, k := range []layout.Key{blob("x"), link("b", "l"), man("b", "m"), tagged("a", "v2"), tagged("b", "v1"), link("a", "m"), man("a", "l")} {
+			for _, k := range []layout.Key{
+				blob("x"), link("b", "l"), man("b", "m"), tagged("a", "v2"), tagged("b", "v1"),
+				link("a", "m"), man("a", "l"),
+			} {
 				s.check(!s.lease(k), "%v was found", k)
 			}
 		})
@@ -54,7 +57,10 @@ var leases = []test{
 		slow.move(-time.Hour)
 		other := s.open(Beside, slow)
 		s.unchanged(func() {
-			for _, c := range []index.Claim{blobClaim("l"), {Key: link("a", "l")}, manClaim("a", "m", content("", "l"))} {
+			for _, c := range []index.Claim{
+				blobClaim("l"), {Key: link("a", "l")},
+				manClaim("a", "m", content("", "l")),
+			} {
 				s.must(other.Claim(s.Context(), c))
 				s.must(other.Place(s.Context(), c, nothing))
 			}
@@ -119,7 +125,8 @@ var adoption = []test{
 		old := func(c index.Claim) index.Adoption { return index.Adoption{Claim: c, At: past} }
 		s.image("a", "top", "child")
 		s.tag("a", "v1", "tagged")
-		s.adopt(old(manClaim("a", "child", content(""))), old(manClaim("a", "tagged", content(""))), old(manClaim("a", "sig", content("child"))))
+		s.adopt(old(manClaim("a", "child", content(""))), old(manClaim("a", "tagged", content(""))),
+			old(manClaim("a", "sig", content("child"))))
 		for _, name := range []string{"child", "tagged", "sig"} {
 			s.used(man("a", name), s.Now())
 		}
@@ -150,7 +157,8 @@ var adoption = []test{
 		for range 2 {
 			s.adopt(found(short))
 			s.check(!s.row(blob("l")).Placed, "a damaged blob is placed")
-			s.check(s.row(blob("l")).Size == size("l"), "a damaged blob has %d bytes, want %d", s.row(blob("l")).Size, size("l"))
+			s.check(s.row(blob("l")).Size == size("l"),
+				"a damaged blob has %d bytes, want %d", s.row(blob("l")).Size, size("l"))
 			s.check(s.totals() == index.Totals{}, "totals %+v", s.totals())
 		}
 		s.adopt(found(blobClaim("l")))
@@ -251,7 +259,8 @@ var adoption = []test{
 	}},
 	{"a look that fails leaves the index unchanged", func(s *scene) {
 		s.unchanged(func() {
-			err := s.Adopt(s.Context(), func() (index.Adoption, bool, error) { return found(blobClaim("b")), true, nil },
+			err := s.Adopt(s.Context(),
+				func() (index.Adoption, bool, error) { return found(blobClaim("b")), true, nil },
 				func() (index.Adoption, bool, error) { return index.Adoption{}, false, errFailed })
 			s.check(errors.Is(err, errFailed), "adopting: %v", err)
 		})

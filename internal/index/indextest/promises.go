@@ -157,7 +157,8 @@ var promises = []test{
 		s.beat()
 		s.reopen(30 * day) // or a clock that was wrong for a moment
 		s.promise(time.Hour)
-		s.check(s.retire(l, s.idle(2*time.Hour-time.Millisecond)) == nil, "the layer went two hours after it was promised for a day")
+		s.check(s.retire(l, s.idle(2*time.Hour-time.Millisecond)) == nil,
+			"the layer went two hours after it was promised for a day")
 	}},
 	{"an upload renews the links of its push", func(s *scene) {
 		s.promise(time.Hour)
@@ -184,7 +185,8 @@ var promises = []test{
 		s.used(edge, s.Now())
 		s.used(old, wasUsed)
 	}},
-	{"an upload renews no link of another repository, but one that a manifest holds and may lose before the push is done", func(s *scene) {
+	{"an upload renews no link of another repository, " +
+		"but one that a manifest holds and may lose before the push is done", func(s *scene) {
 		s.promise(time.Hour)
 		s.layer("b", "l")
 		s.layer("a", "held")
@@ -226,7 +228,9 @@ var promises = []test{
 				s.used(first, s.Now())
 			}
 		}
-		s.check(s.row(first).AccessedAt.Before(used.Add(14*time.Hour)), "a layer that no manifest named was kept until %v, from %v on", s.row(first).AccessedAt, used)
+		s.check(s.row(first).AccessedAt.Before(used.Add(14*time.Hour)),
+			"a layer that no manifest named was kept until %v, from %v on",
+			s.row(first).AccessedAt, used)
 	}},
 	{"uploads that end within a resolution leave each link of their push its grace", func(s *scene) {
 		s.promise(time.Hour)
@@ -235,10 +239,14 @@ var promises = []test{
 		for i := range 200 {
 			s.later(2 * time.Second)
 			l := link("a", fmt.Sprint("l", i))
-			s.must(s.Claim(s.Context(), index.Claim{Key: l, UploadStarted: s.Now().Add(-time.Duration(i%7) * 30 * time.Second)}))
+			s.must(s.Claim(s.Context(), index.Claim{
+				Key:           l,
+				UploadStarted: s.Now().Add(-time.Duration(i%7) * 30 * time.Second),
+			}))
 			links = append(links, l)
 			for _, l := range links {
-				s.check(s.row(l).AccessedAt.After(s.Now().Add(-time.Minute)), "%s is of %v, at %v", l, s.row(l).AccessedAt, s.Now())
+				s.check(s.row(l).AccessedAt.After(s.Now().Add(-time.Minute)),
+					"%s is of %v, at %v", l, s.row(l).AccessedAt, s.Now())
 			}
 		}
 		s.check(s.Now().After(began.Add(6*time.Minute)), "it took a moment")
@@ -315,7 +323,8 @@ var promises = []test{
 		s.beat()
 		s.reopen(365 * day)
 		s.check(s.retire(m, s.idle(30*day)) == nil, "the manifest went")
-		s.check(s.Back(2*time.Hour).Before(s.row(m).AccessedAt), "an hour of watched time before the downtime is more than two hours")
+		s.check(s.Back(2*time.Hour).Before(s.row(m).AccessedAt),
+			"an hour of watched time before the downtime is more than two hours")
 		s.beat()
 		s.reopen(time.Second)
 		s.check(s.retire(m, s.idle(30*day)) == nil, "the manifest went after another restart")
@@ -327,6 +336,7 @@ var promises = []test{
 		s.reopen(365 * day)
 		s.beat()
 		s.later(time.Second)
-		s.check(s.second().Back(day).Equal(s.Back(day)), "a day ago was %v for one process and %v for another", s.second().Back(day), s.Back(day))
+		s.check(s.second().Back(day).Equal(s.Back(day)),
+			"a day ago was %v for one process and %v for another", s.second().Back(day), s.Back(day))
 	}},
 }

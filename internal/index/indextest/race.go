@@ -25,7 +25,11 @@ const (
 )
 
 // A tiny policy: three seconds hold many lives of everything. Time here is the machine's.
-var racePolicy = index.Policy{TTL: 50 * time.Millisecond, Grace: 50 * time.Millisecond, Resolution: 10 * time.Millisecond}
+var racePolicy = index.Policy{
+	TTL:        50 * time.Millisecond,
+	Grace:      50 * time.Millisecond,
+	Resolution: 10 * time.Millisecond,
+}
 
 const raceLease = 60 * time.Millisecond // grace and resolution
 
@@ -35,18 +39,19 @@ func sweepForOthers(t *testing.T, open Open, place string) {
 	st, d := open(t, place, Beside, time.Now), disk{filepath.Join(place, "disk")}
 	defer st.Close()
 	if os.Getenv(sweepOnce) != "" {
-		_, err := Retire(t.Context(), st, link("a", "l0"), cutoffs{content: st.Now()}.victim, func(r index.Row) (index.Removed, error) {
-			removed, err := d.remove(r)
-			if err != nil {
-				return removed, err
-			}
-			me, err := os.FindProcess(os.Getpid())
-			if err != nil {
-				return removed, err
-			}
-			_ = me.Kill()
-			select {}
-		})
+		_, err := Retire(t.Context(), st, link("a", "l0"), cutoffs{content: st.Now()}.victim,
+			func(r index.Row) (index.Removed, error) {
+				removed, err := d.remove(r)
+				if err != nil {
+					return removed, err
+				}
+				me, err := os.FindProcess(os.Getpid())
+				if err != nil {
+					return removed, err
+				}
+				_ = me.Kill()
+				select {}
+			})
 		t.Fatalf("not killed: %v", err)
 	}
 	ended := make(chan struct{})

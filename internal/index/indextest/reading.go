@@ -44,7 +44,8 @@ var reading = []test{
 		s.must(s.Place(s.Context(), manClaim("team/app", "m", c), nothing))
 		s.later(time.Second)
 		s.lease(man("team/app", "m"))
-		want := index.Row{Key: man("team/app", "m"), Digest: dg("m"), Size: size("m"), Placed: true, CreatedAt: at, AccessedAt: s.Now(),
+		want := index.Row{Key: man("team/app", "m"), Digest: dg("m"), Size: size("m"),
+			Placed: true, CreatedAt: at, AccessedAt: s.Now(),
 			MediaType: c.MediaType, Artifact: c.ArtifactType, Config: dg("config"), Subject: dg("subject")}
 		got := s.row(man("team/app", "m"))
 		s.check(got == want, "the row is\n%+v, want\n%+v", got, want)
@@ -53,7 +54,10 @@ var reading = []test{
 		for _, a := range []digest.Algorithm{digest.SHA256, digest.SHA384, digest.SHA512} {
 			d := a.FromString("x")
 			s.put(index.Claim{Key: layout.BlobKey(d), Size: 1})
-			s.put(index.Claim{Key: layout.ManifestKey("a", d), Content: &manifest.Manifest{Config: d, Subject: d, References: []digest.Digest{d}}})
+			s.put(index.Claim{
+				Key:     layout.ManifestKey("a", d),
+				Content: &manifest.Manifest{Config: d, Subject: d, References: []digest.Digest{d}},
+			})
 			r := s.row(layout.ManifestKey("a", d))
 			s.check(r.Digest == d && r.Config == d && r.Subject == d, "the row is %+v, want the digest %v", r, d)
 		}
@@ -90,7 +94,8 @@ var reading = []test{
 		s.referrer("a", "sig", "m")
 		orphan := s.referrer("b", "sig", "m")
 		before := s.Now().Add(time.Millisecond)
-		s.lists("unreferenced layers", unreferenced(layout.Layer, before), link("a", "l3"), link("b", "l2"), link("a", "l1"))
+		s.lists("unreferenced layers", unreferenced(layout.Layer, before),
+			link("a", "l3"), link("b", "l2"), link("a", "l1"))
 		s.lists("unreferenced blobs", unreferenced(layout.Blob, before), blob("free"))
 		s.must(s.Claim(s.Context(), manClaim("a", "claim", content(""))))
 		s.image("a", "over", "claim too")
@@ -103,7 +108,8 @@ var reading = []test{
 		})
 		s.lists("claims", claimed(before), man("a", "claim"))
 		s.lists("unreferenced layers of never", unreferenced(layout.Layer, time.Time{}))
-		s.lists("unreferenced layers used before now", unreferenced(layout.Layer, s.Now().Add(-time.Minute)), link("a", "l3"), link("b", "l2"))
+		s.lists("unreferenced layers used before now", unreferenced(layout.Layer, s.Now().Add(-time.Minute)),
+			link("a", "l3"), link("b", "l2"))
 	}},
 	{"an error of the function that reads ends the reading", func(s *scene) {
 		s.every()

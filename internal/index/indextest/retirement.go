@@ -160,11 +160,13 @@ var gate = []test{
 		k := s.layer("a", "l")
 		s.unchanged(func() {
 			s.must(s.Adopt(s.Context(), func() (index.Adoption, bool, error) {
-				return index.Adoption{Claim: index.Claim{Key: k}}, false, fmt.Errorf("cannot be read: %w", index.ErrSkip)
+				return index.Adoption{Claim: index.Claim{Key: k}}, false,
+					fmt.Errorf("cannot be read: %w", index.ErrSkip)
 			}))
 		})
 	}},
-	{"an index is whole but from a closed gate until it opens, and a server that leaves changes nothing about that", func(s *scene) {
+	{"an index is whole but from a closed gate until it opens, " +
+		"and a server that leaves changes nothing about that", func(s *scene) {
 		whole := func(want bool) {
 			s.Helper()
 			got, err := s.second().Whole(s.Context())
@@ -187,7 +189,8 @@ var gate = []test{
 		s.openGate()
 		whole(true)
 	}},
-	{"while everything is held nothing is retired, by nobody and not after a restart, until the time was watched", func(s *scene) {
+	{"while everything is held nothing is retired, by nobody and not after a restart, " +
+		"until the time was watched", func(s *scene) {
 		k := s.layer("a", "l")
 		s.later(24 * time.Hour)
 		s.beat()
@@ -243,7 +246,9 @@ var gate = []test{
 		s.must(err)
 		got, err := s.LastRun(s.Context())
 		s.must(err)
-		s.check(unfinished.Equal(began) && got.Equal(last), "an unfinished run of %v, the last of %v; want %v and %v", unfinished, got, began, last)
+		s.check(unfinished.Equal(began) && got.Equal(last),
+			"an unfinished run of %v, the last of %v; want %v and %v",
+			unfinished, got, began, last)
 		next, err = s.NextRun(s.Context())
 		s.must(err)
 		s.check(next.Equal(planned), "the next run is planned at %v; want %v", next, planned)
@@ -264,7 +269,8 @@ var gate = []test{
 		s.check(open, "the gate is closed")
 	}},
 	{"the index keeps its identity, and another one has another", func(s *scene) {
-		s.check(s.ID() != "" && s.second().ID() == s.ID(), "two stores on one place have the identities %q and %q", s.ID(), s.second().ID())
+		s.check(s.ID() != "" && s.second().ID() == s.ID(),
+			"two stores on one place have the identities %q and %q", s.ID(), s.second().ID())
 		s.check(newUnopened(s).ID() != s.ID(), "two places have one identity")
 	}},
 }
@@ -398,7 +404,9 @@ var retirement = []test{
 	}},
 	{"remove is not called for what is wanted", func(s *scene) {
 		k := s.layer("a", "l")
-		_, err := s.tryRetire(s, k, s.idle(time.Minute), func(index.Row) (index.Removed, error) { return index.Removed{}, errFailed })
+		_, err := s.tryRetire(s, k, s.idle(time.Minute), func(index.Row) (index.Removed, error) {
+			return index.Removed{}, errFailed
+		})
 		s.must(err)
 	}},
 	{"a removal that is skipped leaves everything", func(s *scene) {
@@ -419,7 +427,9 @@ var retirement = []test{
 		m := s.image("a", "m", "l")
 		s.later(time.Hour)
 		s.unchanged(func() {
-			gone, err := s.tryRetire(s, m, s.idle(time.Minute), func(index.Row) (index.Removed, error) { return index.Removed{}, errFailed })
+			gone, err := s.tryRetire(s, m, s.idle(time.Minute), func(index.Row) (index.Removed, error) {
+				return index.Removed{}, errFailed
+			})
 			s.check(gone == nil && errors.Is(err, errFailed), "retiring: %v, %v", gone, err)
 		})
 		s.lives(link("a", "l"))

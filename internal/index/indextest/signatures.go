@@ -162,7 +162,10 @@ var signatures = []test{
 		s.image("a", "other")
 		hex := dg("m").Encoded()
 		var others []layout.Key
-		for _, name := range []string{hex, "sha256-" + hex[:63], "sha256-" + hex + "0", "sha256-" + strings.ToUpper(hex), "sha256_" + hex, "v-sha256-" + hex} {
+		for _, name := range []string{
+			hex, "sha256-" + hex[:63], "sha256-" + hex + "0",
+			"sha256-" + strings.ToUpper(hex), "sha256_" + hex, "v-sha256-" + hex,
+		} {
 			others = append(others, s.tag("a", name, "other"))
 		}
 		made := s.Now()

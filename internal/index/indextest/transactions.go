@@ -47,7 +47,10 @@ var transactions = []test{
 		k := s.layer("a", "l")
 		s.later(time.Hour)
 		s.during(k, func(inside func()) {
-			_, err := s.tryRetire(s, k, s.idle(time.Minute), func(index.Row) (index.Removed, error) { inside(); return index.Removed{}, nil })
+			_, err := s.tryRetire(s, k, s.idle(time.Minute), func(index.Row) (index.Removed, error) {
+				inside()
+				return index.Removed{}, nil
+			})
 			s.must(err)
 		})
 		s.gone(k)
@@ -83,7 +86,10 @@ var transactions = []test{
 	}},
 	{"what is found is looked at inside the transaction that adopts it", func(s *scene) {
 		s.during(blob("b"), func(inside func()) {
-			s.must(s.Adopt(s.Context(), func() (index.Adoption, bool, error) { inside(); return found(blobClaim("b")), true, nil }))
+			s.must(s.Adopt(s.Context(), func() (index.Adoption, bool, error) {
+				inside()
+				return found(blobClaim("b")), true, nil
+			}))
 		})
 	}},
 	{"time is read while the write lock is held", func(s *scene) {
@@ -127,7 +133,10 @@ var transactions = []test{
 		s.check(s.row(blob("b")).Placed, "the blob is not placed")
 		s.later(time.Hour)
 		ctx, cancel = context.WithCancel(s.Context())
-		_, err := s.RetireAll(ctx, s.victims(blob("b")), func(index.Row) (index.Removed, error) { cancel(); return index.Removed{}, nil })
+		_, err := s.RetireAll(ctx, s.victims(blob("b")), func(index.Row) (index.Removed, error) {
+			cancel()
+			return index.Removed{}, nil
+		})
 		s.must(err)
 		s.gone(blob("b"))
 	}},
@@ -175,7 +184,9 @@ var transactions = []test{
 				var errs []error
 				for _, name := range []string{"x", "y", "z"} {
 					st := stores[i%2]
-					errs = append(errs, st.Claim(s.Context(), blobClaim(name)), st.Place(s.Context(), blobClaim(name), nothing),
+					errs = append(errs,
+						st.Claim(s.Context(), blobClaim(name)),
+						st.Place(s.Context(), blobClaim(name), nothing),
 						st.Place(s.Context(), manClaim("a", name, content("")), nothing))
 				}
 				ended <- errors.Join(errs...)
