@@ -118,7 +118,8 @@ func (c *Collector) collect(ctx context.Context, policy index.Policy, rep *Repor
 	if err != nil {
 		return 0, err
 	}
-	rep.Cutoff, rep.Planned, rep.PlannedBytes = stamp.Time(plan.Cutoffs.Images), len(plan.Images), plan.Result().FreedBytes
+	rep.Cutoff, rep.Planned = stamp.Time(plan.Cutoffs.Images), len(plan.Images)
+	rep.PlannedBytes = plan.Result().FreedBytes
 	if slices.ContainsFunc(plan.Images, func(i Image) bool { return i.Tag == "" }) {
 		resumes, err := c.Index.UnfinishedRun(ctx)
 		if err != nil {

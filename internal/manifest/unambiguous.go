@@ -16,7 +16,8 @@ var (
 	descriptorObject = object{"mediaType": nil, "digest": nil, "size": nil, "urls": nil}
 	manifestObject   = object{
 		"schemaVersion": nil, "mediaType": nil, "artifactType": nil,
-		"config": descriptorObject, "layers": descriptorObject, "blobs": descriptorObject, "manifests": descriptorObject,
+		"config": descriptorObject, "layers": descriptorObject,
+		"blobs": descriptorObject, "manifests": descriptorObject,
 		"subject": descriptorObject, "fsLayers": object{"blobSum": nil},
 	}
 )

@@ -66,7 +66,8 @@ func (s *Server) Expire(ctx context.Context, o ExpireOptions) (*Expiry, error) {
 
 func newExpiry(rep gc.Report) *Expiry {
 	e := &Expiry{StartedAt: utc(rep.StartedAt), Duration: time.Duration(rep.DurationMS) * time.Millisecond,
-		Cutoff: utc(rep.Cutoff), Removed: Removed(rep.Removed), FreedBytes: rep.FreedBytes, Remaining: Stats(rep.Remaining)}
+		Cutoff: utc(rep.Cutoff), Removed: Removed(rep.Removed), FreedBytes: rep.FreedBytes,
+		Remaining: Stats(rep.Remaining)}
 	for _, i := range rep.Images {
 		e.Images = append(e.Images, ExpiredImage{Repository: i.Repository, Tag: i.Tag, Digest: i.Digest.String(),
 			LastAccess: utc(i.LastAccess), Reason: i.Reason, UniqueBytes: i.UniqueBytes})
