@@ -7,7 +7,10 @@ import (
 )
 
 func TestTheClientIsTheLastHopThatNoTrustedProxyIs(t *testing.T) {
-	proxies := Proxies{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("10.0.0.0/8")}
+	proxies := Proxies{
+		netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"),
+		netip.MustParsePrefix("10.0.0.0/8"),
+	}
 	type header [][2]string
 	xff := func(values ...string) (h header) {
 		for _, v := range values {
@@ -34,9 +37,11 @@ func TestTheClientIsTheLastHopThatNoTrustedProxyIs(t *testing.T) {
 		{"a trusted proxy", "127.0.0.1:1234", xff("203.0.113.7"), "203.0.113.7"},
 		{"a trusted proxy on an IPv6 socket", "[::ffff:127.0.0.1]:1", xff("203.0.113.7"), "203.0.113.7"},
 		{"a trusted proxy that says nothing", "127.0.0.1:1234", nil, "127.0.0.1"},
-		{"a client that names another, through a proxy", "127.0.0.1:1234", xff("198.51.100.1, 203.0.113.7"), "203.0.113.7"},
+		{"a client that names another, through a proxy",
+			"127.0.0.1:1234", xff("198.51.100.1, 203.0.113.7"), "203.0.113.7"},
 		{"a client that names a trusted proxy", "127.0.0.1:1234", xff("10.1.1.1, 203.0.113.7"), "203.0.113.7"},
-		{"a chain of trusted proxies", "127.0.0.1:1234", xff("198.51.100.1, 203.0.113.7, 10.1.1.1,10.1.1.2"), "203.0.113.7"},
+		{"a chain of trusted proxies",
+			"127.0.0.1:1234", xff("198.51.100.1, 203.0.113.7, 10.1.1.1,10.1.1.2"), "203.0.113.7"},
 		{"a header of several lines", "127.0.0.1:1234", xff("198.51.100.1", "203.0.113.7", "10.1.1.1"), "203.0.113.7"},
 		{"a client of the proxies' own network", "127.0.0.1:1234", xff("10.1.1.1"), "10.1.1.1"},
 		{"a proxy that says unknown", "127.0.0.1:1234", xff("198.51.100.1, unknown"), "127.0.0.1"},
@@ -49,11 +54,14 @@ func TestTheClientIsTheLastHopThatNoTrustedProxyIs(t *testing.T) {
 		{"IPv6 in brackets", "127.0.0.1:1234", xff("[2001:db8::7]"), "2001:db8::7"},
 		{"IPv6 with a port", "127.0.0.1:1234", xff("[2001:db8::7]:80"), "2001:db8::7"},
 		{"RFC 7239", "127.0.0.1:1234", rfc("for=203.0.113.7"), "203.0.113.7"},
-		{"RFC 7239 with all it can say", "127.0.0.1:1234", rfc(`proto=https;For="[2001:db8::7]:80";by=10.1.1.1`), "2001:db8::7"},
-		{"RFC 7239 with a chain", "127.0.0.1:1234", rfc(`for=198.51.100.1, for=203.0.113.7;host="a,b"`, "for=10.1.1.1"), "203.0.113.7"},
+		{"RFC 7239 with all it can say",
+			"127.0.0.1:1234", rfc(`proto=https;For="[2001:db8::7]:80";by=10.1.1.1`), "2001:db8::7"},
+		{"RFC 7239 with a chain",
+			"127.0.0.1:1234", rfc(`for=198.51.100.1, for=203.0.113.7;host="a,b"`, "for=10.1.1.1"), "203.0.113.7"},
 		{"RFC 7239 with a hidden client", "127.0.0.1:1234", rfc("for=198.51.100.1, for=_hidden"), "127.0.0.1"},
 		{"RFC 7239 about something else", "127.0.0.1:1234", rfc("for=198.51.100.1, proto=https"), "127.0.0.1"},
-		{"RFC 7239 with a quote that the client left open", "127.0.0.1:1234", rfc(`for=198.51.100.1;x=", for=203.0.113.7`), "203.0.113.7"},
+		{"RFC 7239 with a quote that the client left open",
+			"127.0.0.1:1234", rfc(`for=198.51.100.1;x=", for=203.0.113.7`), "203.0.113.7"},
 		{"a client's Forwarded through a proxy that writes X-Forwarded-For", "127.0.0.1:1234",
 			append(rfc("for=198.51.100.1"), xff("203.0.113.7")...), "203.0.113.7"},
 		{"a Unix socket", "@", xff("203.0.113.7"), "invalid IP"},

@@ -28,7 +28,8 @@ func encrypted(t *testing.T, change func(*config.Config)) (address string) {
 	dir := t.TempDir()
 	cfg := config.DefaultConfig()
 	cfg.Server.TLS = config.TLS{Certificate: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
-	cfg.Storage.Directory, cfg.Server.Address, cfg.Server.Port, cfg.Log.Access = t.TempDir(), "127.0.0.1", freePort(t), false
+	cfg.Storage.Directory, cfg.Log.Access = t.TempDir(), false
+	cfg.Server.Address, cfg.Server.Port = "127.0.0.1", freePort(t)
 	cfg.Auth.Htpasswd = filepath.Join(dir, "htpasswd")
 	if _, err := users.Open(cfg.Auth.Htpasswd).Add("alice", password, cheapest); err != nil {
 		t.Fatal(err)
@@ -195,7 +196,9 @@ func TestAConnectionOfStreamsThatTakesNothingIsCut(t *testing.T) {
 		cfg.Auth.Enabled, cfg.Limits.StallTimeout = false, 500*time.Millisecond
 	})
 	data := make([]byte, 32<<20)
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // it is ours
+	client := &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // it is ours
+	}}
 	resp, err := client.Post("https://"+address+"/v2/app/blobs/uploads/?digest="+digestOf(data), "",
 		bytes.NewReader(data))
 	if err != nil || resp.StatusCode != 201 {
@@ -213,7 +216,9 @@ func TestWhoTakesABlobByBytesHoldsLittleMemory(t *testing.T) {
 	const connections, each = 5, 200
 	address := encrypted(t, func(cfg *config.Config) { cfg.Auth.Enabled = false })
 	blob := bytes.Repeat([]byte("b"), 1<<20)
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // it is ours
+	client := &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // it is ours
+	}}
 	resp, err := client.Post("https://"+address+"/v2/app/blobs/uploads/?digest="+digestOf(blob),
 		"application/octet-stream", bytes.NewReader(blob))
 	if err != nil {

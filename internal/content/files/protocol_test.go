@@ -79,9 +79,10 @@ func (b *bench) sweep(keys ...layout.Key) {
 	cutoffs := policy.NewCutoffs(rules, b.index.Back)
 	for range keys {
 		for _, k := range keys {
-			_, err := indextest.Retire(b.Context(), b.index, k, cutoffs.Victim, func(r index.Row) (index.Removed, error) {
-				return index.Removed{File: true}, os.RemoveAll(b.tree.File(r.Key.Path()))
-			})
+			_, err := indextest.Retire(b.Context(), b.index, k, cutoffs.Victim,
+				func(r index.Row) (index.Removed, error) {
+					return index.Removed{File: true}, os.RemoveAll(b.tree.File(r.Key.Path()))
+				})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -156,7 +157,8 @@ func manifestOver(layers ...digest.Digest) content.Manifest {
 	for _, l := range layers {
 		descriptors = append(descriptors, `{"digest":"`+l.String()+`"}`)
 	}
-	body := `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","layers":[` + strings.Join(descriptors, ",") + `]}`
+	body := `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",` +
+		`"layers":[` + strings.Join(descriptors, ",") + `]}`
 	c, err := manifest.Parse([]byte(body))
 	if err != nil {
 		panic(err)
@@ -306,7 +308,8 @@ func TestAManifestThatStallsBetweenClaimAndPlaceIsLookedAtAgain(t *testing.T) {
 				b.missing("manifest without its layer", b.PutManifest(t.Context(), "a", m))
 			})
 			b.wantFile(layout.ManifestKey("a", m.Digest), false)
-			if known, err := b.index.Lease(t.Context(), layout.ManifestKey("a", m.Digest)); err != nil || known[0].Found {
+			known, err := b.index.Lease(t.Context(), layout.ManifestKey("a", m.Digest))
+			if err != nil || known[0].Found {
 				t.Errorf("the claim of a refused manifest stays (%v), and holds what it names", err)
 			}
 		})
@@ -487,7 +490,10 @@ func TestAReaderOfLayersKeepsItsImage(t *testing.T) {
 		images = append(images, manifestOver(base, b.layer(fmt.Sprint("own ", i), "a")))
 	}
 	for i, m := range append(images, asked) {
-		if err := errors.Join(b.PutManifest(t.Context(), "a", m), b.PutTag(t.Context(), "a", fmt.Sprint("v", i), m.Digest)); err != nil {
+		if err := errors.Join(
+			b.PutManifest(t.Context(), "a", m),
+			b.PutTag(t.Context(), "a", fmt.Sprint("v", i), m.Digest),
+		); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -626,15 +632,23 @@ func TestReferrersOfAnotherTypeAreNotRead(t *testing.T) {
 	b := newBench(t)
 	subject := digest.FromString("subject")
 	for i := range 3 * referrersAtOnce / 2 {
-		data, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "artifactType": "a/signature",
-			"annotations": map[string]string{"number": fmt.Sprint(i)},
-			"subject":     map[string]any{"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": subject, "size": 1}})
+		data, err := json.Marshal(map[string]any{
+			"schemaVersion": 2,
+			"mediaType":     "application/vnd.oci.image.manifest.v1+json",
+			"artifactType":  "a/signature",
+			"annotations":   map[string]string{"number": fmt.Sprint(i)},
+			"subject": map[string]any{
+				"mediaType": "application/vnd.oci.image.manifest.v1+json",
+				"digest":    subject, "size": 1},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		c, err := manifest.Parse(data)
 		if err == nil {
-			err = b.PutManifest(t.Context(), "a", content.Manifest{Digest: digest.FromBytes(data), Data: data, Manifest: c})
+			err = b.PutManifest(t.Context(), "a", content.Manifest{
+				Digest: digest.FromBytes(data), Data: data, Manifest: c,
+			})
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -642,19 +656,23 @@ func TestReferrersOfAnotherTypeAreNotRead(t *testing.T) {
 	}
 	read := func(ctx context.Context, artifactType string, f func() bool) (files int, err error) {
 		b.manifests.Purge()
-		_, err = b.Referrers(ctx, "a", subject, "", artifactType, func(int64) error { return nil }, func(*content.Manifest) bool { return f() })
+		_, err = b.Referrers(ctx, "a", subject, "", artifactType,
+			func(int64) error { return nil },
+			func(*content.Manifest) bool { return f() })
 		return b.manifests.Len(), err
 	}
 	listed := 0
 	all := func() bool { listed++; return true }
-	if files, err := read(t.Context(), "a/signature", all); err != nil || listed != 3*referrersAtOnce/2 || files != listed {
+	files, err := read(t.Context(), "a/signature", all)
+	if err != nil || listed != 3*referrersAtOnce/2 || files != listed {
 		t.Errorf("%d of the type, %d read, %v", listed, files, err)
 	}
 	if files, err := read(t.Context(), "an/sbom", all); err != nil || files != 0 {
 		t.Errorf("%d of another type were read, %v", files, err)
 	}
 	ctx, leave := context.WithCancel(t.Context())
-	if files, err := read(ctx, "", func() bool { leave(); return true }); !errors.Is(err, context.Canceled) || files != 1 {
+	files, err = read(ctx, "", func() bool { leave(); return true })
+	if !errors.Is(err, context.Canceled) || files != 1 {
 		t.Errorf("%d were read for a client that left, %v", files, err)
 	}
 }
@@ -682,7 +700,10 @@ func TestALinkOfAStockRegistryToAnotherDigest(t *testing.T) {
 // TestAManifestIsNotReadForWhomItIsTooLong: what it needs is known before any of it is in memory.
 func TestAManifestIsNotReadForWhomItIsTooLong(t *testing.T) {
 	b := newBench(t)
-	data := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[],"annotations":{"a":%q}}`, strings.Repeat("a", content.MaxCached))
+	data := fmt.Appendf(nil,
+		`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json",`+
+			`"manifests":[],"annotations":{"a":%q}}`,
+		strings.Repeat("a", content.MaxCached))
 	c, err := manifest.Parse(data)
 	if err != nil {
 		t.Fatal(err)
@@ -692,10 +713,12 @@ func TestAManifestIsNotReadForWhomItIsTooLong(t *testing.T) {
 		t.Fatal(err)
 	}
 	var large *content.LargeError
-	if m, err := b.Manifest(t.Context(), "a", d.String(), content.Read, content.MaxCached); m != nil || !errors.As(err, &large) || large.Size != int64(len(data)) {
+	m, err := b.Manifest(t.Context(), "a", d.String(), content.Read, content.MaxCached)
+	if m != nil || !errors.As(err, &large) || large.Size != int64(len(data)) {
 		t.Fatalf("%v, %v; want to hear that it has %d bytes", m, err, len(data))
 	}
-	if m, err := b.Manifest(t.Context(), "a", d.String(), content.Read, large.Size); err != nil || !bytes.Equal(m.Data, data) {
+	m, err = b.Manifest(t.Context(), "a", d.String(), content.Read, large.Size)
+	if err != nil || !bytes.Equal(m.Data, data) {
 		t.Errorf("with room for it: %v", err)
 	}
 }

@@ -123,14 +123,18 @@ func TestWhatCameBeforeAFailureStays(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := u.Receive(io.MultiReader(bytes.NewReader([]byte("half")), iotest.ErrReader(broken)), announced); !errors.Is(err, broken) {
+		half := io.MultiReader(bytes.NewReader([]byte("half")), iotest.ErrReader(broken))
+		if err := u.Receive(half, announced); !errors.Is(err, broken) {
 			t.Errorf("%v", err)
 		}
 		u.Close()
 		if u, err = b.Resume("a", u.ID()); err != nil || u.Size() != 4 {
 			t.Fatalf("%+v, %v", u, err)
 		}
-		if err := errors.Join(u.Receive(bytes.NewReader([]byte("done")), 4), u.Finish(t.Context(), digest.FromString("halfdone"))); err != nil {
+		if err := errors.Join(
+			u.Receive(bytes.NewReader([]byte("done")), 4),
+			u.Finish(t.Context(), digest.FromString("halfdone")),
+		); err != nil {
 			t.Error(err)
 		}
 		u.Close()
@@ -276,10 +280,12 @@ func TestAStatusThatCannotBeReadIsNoMiss(t *testing.T) {
 	u := b.upload("a", "data")
 	u.Close()
 	b.remove(b.tree.File(u.(*upload).name.Data()))
-	if err := os.Symlink(b.tree.File(u.(*upload).name.Data()), b.tree.File(u.(*upload).name.Data())); err != nil { // which leads nowhere, for ever
+	data := b.tree.File(u.(*upload).name.Data())
+	if err := os.Symlink(data, data); err != nil { // which leads nowhere, for ever
 		t.Fatal(err)
 	}
-	if _, err := b.UploadSize("a", u.ID()); err == nil || errors.Is(err, content.ErrUnknown) || !b.HasUpload("a", u.ID()) {
+	_, err := b.UploadSize("a", u.ID())
+	if err == nil || errors.Is(err, content.ErrUnknown) || !b.HasUpload("a", u.ID()) {
 		t.Errorf("%v, %v", err, b.HasUpload("a", u.ID()))
 	}
 }
