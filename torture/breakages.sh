@@ -29,7 +29,8 @@ for patch in "$root"/torture/breakages/*.patch; do
         tags=(-tags e2e)
         (cd "$copy" && go build -trimpath -o bin/dcs ./cmd/dcs)
     fi
-    if out=$(cd "$copy" && DCS_BIN=$copy/bin/dcs go test "${tags[@]}" -count=1 -timeout 120s -run "^${test//\//\$/^}\$" "$package" 2>&1); then
+    if out=$(cd "$copy" && DCS_BIN=$copy/bin/dcs go test "${tags[@]}" -count=1 -timeout 120s \
+        -run "^${test//\//\$/^}\$" "$package" 2>&1); then
         echo "$name: $test passes though the law is broken"
         bad=1
     elif ! grep -q -e '--- FAIL: ' <<<"$out"; then

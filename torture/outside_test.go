@@ -31,7 +31,8 @@ const tree = "docker/registry/v2"
 // clients push through.
 func (st *storm) linked(elsewhere string) {
 	st.t.Helper()
-	for i, path := range []string{"repositories/team", "repositories/base/_layers", "repositories/app/_manifests", "repositories/app/_uploads",
+	for i, path := range []string{"repositories/team", "repositories/base/_layers", "repositories/app/_manifests",
+		"repositories/app/_uploads",
 		"blobs/sha256/00", "blobs/sha256/7f", "blobs/sha256/a0", "blobs/sha256/ff"} {
 		to := filepath.Join(elsewhere, fmt.Sprint("part-", i))
 		link := filepath.Join(st.dir, tree, path)
@@ -109,8 +110,8 @@ func (o *outside) copyIn(repo string, c content, blobs map[digest.Digest]blob) {
 	o.t.Fatalf("the directory of %s keeps vanishing", place)
 }
 
-// use brings an image in and uses it for several times the ttl, by its tag alone: its client has the layers. Others push
-// the blobs that it shares and let them go. In the end all of it is there.
+// use brings an image in and uses it for several times the ttl, by its tag alone: its client has the layers. Others
+// push the blobs that it shares and let them go. In the end all of it is there.
 func (o *outside) use(repo string) {
 	o.t.Helper()
 	c, blobs := o.image(nil, o.blobs)
@@ -158,7 +159,8 @@ func (o *outside) use(repo string) {
 // linked into it that no client pushed. What is used is whole at any time, by whatever way it came; a restart finds
 // everything; and what nobody uses goes to the last file, also behind the links, which stay.
 func TestStormFromOutside(t *testing.T) {
-	s := newStore(t, "--cache.ttl", stormTTL.String(), "--cache.grace", stormGrace.String(), "--cache.cleanup_interval", "100ms")
+	s := newStore(t, "--cache.ttl", stormTTL.String(), "--cache.grace", stormGrace.String(),
+		"--cache.cleanup_interval", "100ms")
 	st := newStorm(t, s, stormGrace)
 	elsewhere := t.TempDir()
 	st.linked(elsewhere)
@@ -170,7 +172,10 @@ func TestStormFromOutside(t *testing.T) {
 	others.Go(func() { st.expire(ctx) })
 	o := &outside{elsewhere: elsewhere}
 	for id := range 4 {
-		w := &outside{worker: &worker{storm: st, id: 100 + id, random: rand.New(rand.NewPCG(*seed, uint64(5000+id)))}, elsewhere: elsewhere}
+		w := &outside{
+			worker:    &worker{storm: st, id: 100 + id, random: rand.New(rand.NewPCG(*seed, uint64(5000+id)))},
+			elsewhere: elsewhere,
+		}
 		others.Go(func() {
 			for n := 0; n == 0 || ctx.Err() == nil; n++ {
 				w.use(fmt.Sprintf("outside/%d-%d", id, n))

@@ -68,13 +68,17 @@ func everyStepOfAPush(t *testing.T) {
 	less := func(part string) []string {
 		return slices.DeleteFunc(slices.Clone(with), func(f string) bool { return strings.Contains(f, part) })
 	}
-	untagged, unlisted := less("/app/_manifests/tags/"), less("/app/_manifests/tags/v1/index/") // the index of a tag means nothing to a pull
+	// The index of a tag means nothing to a pull.
+	untagged, unlisted := less("/app/_manifests/tags/"), less("/app/_manifests/tags/v1/index/")
 
 	steps(t, func(n int) (killed bool) {
 		s.dir, s.binary, s.env, s.args = clone(t, base), mortalBinary, []string{fmt.Sprint("DCS_FAILPOINT=", n)}, still
 		acknowledged := false
 		if _, up := s.tryStart(); up {
-			acknowledged = remote.Write(s.ref("app:v1"), pushed, remote.WithJobs(1), remote.WithRetryBackoff(remote.Backoff{Steps: 1})) == nil
+			acknowledged = remote.Write(
+				s.ref("app:v1"), pushed, remote.WithJobs(1),
+				remote.WithRetryBackoff(remote.Backoff{Steps: 1}),
+			) == nil
 			s.terminate()
 		}
 		killed = s.cmd.ProcessState.ExitCode() != 0
@@ -134,13 +138,15 @@ func everyStepOfAnExpiry(t *testing.T) {
 		_, out, err = s.dcs(context.Background(), "inspect", "--check", "--deep")
 		s.must(err)
 		for line := range strings.Lines(out) {
-			if !slices.ContainsFunc([]string{"stale row: ", "no problems", "dcs: ", "time="}, func(prefix string) bool { return strings.HasPrefix(line, prefix) }) {
+			expected := []string{"stale row: ", "no problems", "dcs: ", "time="}
+			if !slices.ContainsFunc(expected, func(prefix string) bool { return strings.HasPrefix(line, prefix) }) {
 				t.Errorf("step %d: %s", n, line)
 			}
 		}
 		run(n)
 		if got := s.list(); !slices.Equal(got, left) {
-			t.Errorf("step %d: after the next run there are\n%s\nwant\n%s", n, strings.Join(got, "\n"), strings.Join(left, "\n"))
+			t.Errorf("step %d: after the next run there are\n%s\nwant\n%s", n, strings.Join(got, "\n"),
+				strings.Join(left, "\n"))
 		}
 		s.sound(n)
 		s.start()
@@ -191,7 +197,9 @@ func (s *store) aged() (dir string) {
 			s.t.Fatal(err)
 		}
 	}
-	if code, out, err := s.dcs(context.Background(), "gc", "--cache.adopt_age", "mtime", "--ttl", "24h", "--grace", "200ms"); err != nil || code != 0 {
+	code, out, err := s.dcs(context.Background(), "gc",
+		"--cache.adopt_age", "mtime", "--ttl", "24h", "--grace", "200ms")
+	if err != nil || code != 0 {
 		s.t.Fatalf("adopt: exit %d, %v\n%s", code, err, out)
 	}
 	time.Sleep(500 * time.Millisecond) // longer than what was adopted is safe from
@@ -274,7 +282,8 @@ func (s *store) awaitFiles(step int, sets ...[]string) {
 			return
 		}
 	}
-	s.t.Errorf("step %d: after the grace there are\n%s\nwant\n%s", step, strings.Join(got, "\n"), strings.Join(sets[0], "\n"))
+	s.t.Errorf("step %d: after the grace there are\n%s\nwant\n%s", step, strings.Join(got, "\n"),
+		strings.Join(sets[0], "\n"))
 }
 
 // terminate ends a server that may have ended already.

@@ -292,7 +292,9 @@ func (w *worker) put(repo, reference string, c content, since map[string]time.Ti
 			return false // something was promised too long ago, or deleted by somebody
 		}
 	}
-	w.violation("PUT of %s to %s:%s was refused with %d %s, though all of it was promised within the last %v", d, repo, reference, a.code, a.body, w.grace)
+	w.violation("PUT of %s to %s:%s was refused with %d %s,"+
+		" though all of it was promised within the last %v",
+		d, repo, reference, a.code, a.body, w.grace)
 	return false
 }
 
@@ -370,7 +372,11 @@ func (w *worker) pushIndex(repo string) {
 		w.mu.Lock()
 		child := w.manifests[d]
 		w.mu.Unlock()
-		idx.Manifests = append(idx.Manifests, v1.Descriptor{MediaType: child.mediaType, Digest: d, Size: int64(len(child.data))})
+		idx.Manifests = append(idx.Manifests, v1.Descriptor{
+			MediaType: child.mediaType,
+			Digest:    d,
+			Size:      int64(len(child.data)),
+		})
 		c.children = append(c.children, d)
 		since[inRepo(repo, d)] = a.sent
 	}
@@ -424,7 +430,8 @@ func (w *worker) readManifest(repo, reference string, a answer) {
 			return
 		}
 		if a.code == 404 && w.within(a, since, append(names, inRepo(repo, child))...) {
-			w.violation("child %s of %s:%s is not there %v after its index was served", child, repo, reference, a.received.Sub(since))
+			w.violation("child %s of %s:%s is not there %v after its index was served",
+				child, repo, reference, a.received.Sub(since))
 		}
 		if a.code != 404 {
 			w.readManifest(repo, child.String(), a)
@@ -441,7 +448,8 @@ func (w *worker) readManifest(repo, reference string, a answer) {
 		case a.code == 200 && digest.FromBytes(a.body) != b:
 			w.violation("GET of blob %s of %s: other bytes", b, repo)
 		case a.code == 404 && w.within(a, since, append(names, inRepo(repo, b))...):
-			w.violation("blob %s of %s:%s is not there %v after its manifest was served", b, repo, reference, a.received.Sub(since))
+			w.violation("blob %s of %s:%s is not there %v after its manifest was served",
+				b, repo, reference, a.received.Sub(since))
 		case a.code != 200 && a.code != 404:
 			w.violation("GET of blob %s of %s: %d", b, repo, a.code)
 		}
@@ -581,14 +589,17 @@ func (st *storm) end() {
 	for _, line := range st.log.complaints() {
 		st.violation("the server said: %s", line)
 	}
-	st.t.Logf("seed %d: %d operations (%d PUTs refused, %d without an answer), %d runs of dcs gc, %d kills, %d violations",
-		*seed, st.operations.Load(), st.refused.Load(), st.lost.Load(), st.expiries.Load(), st.kills.Load(), st.violations.Load())
+	st.t.Logf("seed %d: %d operations (%d PUTs refused, %d without an answer), "+
+		"%d runs of dcs gc, %d kills, %d violations",
+		*seed, st.operations.Load(), st.refused.Load(), st.lost.Load(),
+		st.expiries.Load(), st.kills.Load(), st.violations.Load())
 }
 
 // TestStorm lets clients loose on a server whose content lives for two seconds, while its own sweeper and
 // dcs gc processes expire without a pause.
 func TestStorm(t *testing.T) {
-	s := newStore(t, "--cache.ttl", stormTTL.String(), "--cache.grace", stormGrace.String(), "--cache.cleanup_interval", "100ms")
+	s := newStore(t, "--cache.ttl", stormTTL.String(), "--cache.grace", stormGrace.String(),
+		"--cache.cleanup_interval", "100ms")
 	s.start()
 	st := newStorm(t, s, stormGrace)
 	st.awaitGate() // until then a DELETE is told to come again
