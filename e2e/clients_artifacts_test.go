@@ -14,7 +14,8 @@ func playOras(s *stage) {
 	s.write("report.txt", "all is well\n")
 	s.write("more/data", string(ballast(1<<20)))
 	s.write("sbom.json", "{}")
-	const push = "oras push registry.example.com/team/report:v1 --artifact-type application/vnd.example.report report.txt:text/plain more"
+	const push = "oras push registry.example.com/team/report:v1 " +
+		"--artifact-type application/vnd.example.report report.txt:text/plain more"
 	const attach = "oras attach registry.example.com/team/report:v1 --artifact-type application/spdx+json sbom.json"
 	const discover = "oras discover registry.example.com/team/report:v1"
 	s.sh(push)
@@ -29,7 +30,8 @@ func playOras(s *stage) {
 	s.sh(strings.ReplaceAll(push, "team/report", "team/deleted"))
 	s.sh("oras manifest delete -f registry.example.com/team/deleted:v1")
 	s.refused(regexp.MustCompile("not found"), "oras manifest fetch registry.example.com/team/deleted:v1")
-	dgst := strings.TrimSpace(s.sh("oras blob push registry.example.com/loose/blob more/data >/dev/null && sha256sum more/data | sed 's/ .*//'"))
+	dgst := strings.TrimSpace(s.sh("oras blob push registry.example.com/loose/blob more/data >/dev/null && " +
+		"sha256sum more/data | sed 's/ .*//'"))
 	s.sh("oras blob delete -f registry.example.com/loose/blob@sha256:" + dgst)
 	s.expires(func() { // what is attached lives with it, although nobody asks
 		s.t.Helper()
@@ -60,7 +62,8 @@ func playHelm(s *stage) {
 	s.expires(func() {
 		s.t.Helper()
 		s.sh("helm pull oci://registry.example.com/charts/demo --version 0.1.0")
-		s.sh("helm pull oci://registry.example.com/charts/demo --version 0.2.0 -d pulled && cmp demo-0.2.0.tgz pulled/demo-0.2.0.tgz")
+		s.sh("helm pull oci://registry.example.com/charts/demo --version 0.2.0 -d pulled && " +
+			"cmp demo-0.2.0.tgz pulled/demo-0.2.0.tgz")
 	}, "old/demo")
 }
 
@@ -92,7 +95,10 @@ func playCosignTag(s *stage) {
 		s.sh(s.ofDigest(sign, repository))
 	}
 	s.write("predicate.json", `{"builder": "e2e"}`)
-	s.sh(s.ofDigest("cosign attest --key cosign.key --tlog-upload=false --predicate predicate.json registry.example.com/team/app@DIGEST", "team/app"))
+	s.sh(s.ofDigest(
+		"cosign attest --key cosign.key --tlog-upload=false --predicate predicate.json "+
+			"registry.example.com/team/app@DIGEST",
+		"team/app"))
 	s.refused(regexp.MustCompile("no signatures found"),
 		"cosign verify --key cosign.pub --insecure-ignore-tlog=true registry.example.com/source/app:v1")
 	s.shows(verify, verified)
@@ -100,14 +106,18 @@ func playCosignTag(s *stage) {
 	// what is said about an image lives with it, although nobody asks
 	s.expires(func() { s.pulls("team/app:v1", image) }, "old/app")
 	s.shows(verify, verified)
-	s.shows("cosign verify-attestation --key cosign.pub --insecure-ignore-tlog=true --type custom registry.example.com/team/app:v1", verified)
+	s.shows("cosign verify-attestation --key cosign.pub --insecure-ignore-tlog=true "+
+		"--type custom registry.example.com/team/app:v1",
+		verified)
 	s.shows("cosign tree registry.example.com/team/app:v1", "Signatures for an image tag",
 		"Attestations for an image tag")
 }
 
 func playCosignReferrer(s *stage) {
-	const sign = "COSIGN_EXPERIMENTAL=1 cosign sign --registry-referrers-mode=oci-1-1 --key cosign.key --tlog-upload=false registry.example.com/team/app@DIGEST"
-	const verify = "COSIGN_EXPERIMENTAL=1 cosign verify --experimental-oci11 --key cosign.pub --insecure-ignore-tlog=true registry.example.com/team/app:v1"
+	const sign = "COSIGN_EXPERIMENTAL=1 cosign sign --registry-referrers-mode=oci-1-1 " +
+		"--key cosign.key --tlog-upload=false registry.example.com/team/app@DIGEST"
+	const verify = "COSIGN_EXPERIMENTAL=1 cosign verify --experimental-oci11 --key cosign.pub " +
+		"--insecure-ignore-tlog=true registry.example.com/team/app:v1"
 	s.startSigning()
 	for _, repository := range []string{"team/app", "old/app"} {
 		s.played.add(sign)

@@ -18,7 +18,8 @@ func (s *stage) containers() {
 	store := s.write("storage.conf", fmt.Sprintf("[storage]\ndriver = \"vfs\"\ngraphroot = %q\nrunroot = %q\n",
 		filepath.Join(s.home, "root"), filepath.Join(s.home, "run")))
 	engine := s.write("containers.conf", fmt.Sprintf(
-		"[engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\ntmp_dir = %q\n", filepath.Join(s.home, "libpod")))
+		"[engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\ntmp_dir = %q\n",
+		filepath.Join(s.home, "libpod")))
 	s.env = append(s.env, "CONTAINERS_STORAGE_CONF="+store, "CONTAINERS_CONF="+engine, "BUILDAH_ISOLATION=chroot",
 		"DOCKER_CONFIG=") // they would insist on docker's login
 }
@@ -153,7 +154,8 @@ func playCrane(s *stage) {
 		s.sh("crane append --oci-empty-base -f " + arch + ".tar -t " + ref)
 		s.sh("crane mutate " + ref + " --cmd /hello --set-platform linux/" + arch + " -t " + ref)
 	}
-	s.sh("crane index append --docker-empty-base=false -m registry.example.com/team/app:amd64 -m registry.example.com/team/app:arm64 " +
+	s.sh("crane index append --docker-empty-base=false -m registry.example.com/team/app:amd64 " +
+		"-m registry.example.com/team/app:arm64 " +
 		"-t registry.example.com/team/app:v1")
 	s.sh("crane copy registry.example.com/team/app:v1 registry.example.com/mirror/app:v1") // mounted
 	s.sh("crane copy registry.example.com/team/app:arm64 registry.example.com/old/app:v1")
@@ -202,8 +204,10 @@ func playRegctl(s *stage) {
 	s.sh("regctl image copy registry.example.com/team/app:v1 ocidir://app:v1")
 	s.sh("regctl image copy ocidir://app:v1 registry.example.com/old/app:v1")
 	s.write("sbom.json", "{}")
-	s.sh("regctl artifact put --artifact-type application/spdx+json --subject registry.example.com/team/app:v1 -m application/json <sbom.json")
-	s.sh("regctl artifact put --artifact-type application/spdx+json --subject registry.example.com/old/app:v1 -m application/json <sbom.json")
+	s.sh("regctl artifact put --artifact-type application/spdx+json " +
+		"--subject registry.example.com/team/app:v1 -m application/json <sbom.json")
+	s.sh("regctl artifact put --artifact-type application/spdx+json " +
+		"--subject registry.example.com/old/app:v1 -m application/json <sbom.json")
 	s.shows("regctl artifact tree registry.example.com/team/app:v1", "application/spdx+json")
 	s.sh("regctl image copy --referrers registry.example.com/team/app:v1 registry.example.com/mirror/app:v1")
 	s.sh("regctl image copy registry.example.com/team/app:v1 registry.example.com/team/app:v2")
@@ -211,14 +215,16 @@ func playRegctl(s *stage) {
 	s.shows("regctl tag ls registry.example.com/team/app", "v1")
 	s.shows("regctl repo ls registry.example.com", "team/app", "mirror/app")
 
-	s.sh("regctl image mod registry.example.com/team/app:v1 --digest-algo sha512 --create registry.example.com/team/app:sha512")
+	s.sh("regctl image mod registry.example.com/team/app:v1 --digest-algo sha512 " +
+		"--create registry.example.com/team/app:sha512")
 	s.shows("regctl image digest registry.example.com/team/app:sha512", "sha512:")
 
 	s.sh("regctl registry set --blob-chunk 1048576 --blob-max 2097152 registry.example.com")
 	s.write("large", string(ballast(5<<20+1)))
 	dgst := strings.TrimSpace(s.sh("regctl blob put registry.example.com/chunked/blob <large"))
 	s.sh("regctl blob get registry.example.com/chunked/blob " + dgst + " >got && cmp large got")
-	s.sh("regctl artifact put --artifact-type application/x -m application/octet-stream registry.example.com/team/large:v1 <large")
+	s.sh("regctl artifact put --artifact-type application/x -m application/octet-stream " +
+		"registry.example.com/team/large:v1 <large")
 	s.expires(func() {
 		s.t.Helper()
 		s.sh("rm -rf app && regctl image copy --referrers registry.example.com/team/app:v1 ocidir://app:v1")

@@ -61,7 +61,8 @@ func playBuildx(s *stage) {
 		s.sh("docker rmi registry.example.com/team/app:v1")
 		s.sh("docker buildx prune --all --force")
 		s.shows("docker buildx build --progress plain --platform linux/amd64,linux/arm64 "+
-			"--cache-from type=registry,ref=registry.example.com/team/cache:main --output type=tar,dest=built.tar app", "CACHED")
+			"--cache-from type=registry,ref=registry.example.com/team/cache:main "+
+			"--output type=tar,dest=built.tar app", "CACHED")
 	}, append(former, "old/app", "old/cache")...)
 }
 

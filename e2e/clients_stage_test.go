@@ -290,7 +290,9 @@ var plainHTTP = []struct {
 		"--tls-verify=false"},
 	{regexp.MustCompile(`\bctr images (push|pull)\b`), "--plain-http"},
 	{regexp.MustCompile(`\boras cp\b`), "--from-plain-http --to-plain-http"},
-	{regexp.MustCompile(`\boras (login|push|pull|attach|discover|repo tags|manifest delete|manifest fetch|blob push|blob delete|tag)\b`), "--plain-http"},
+	{regexp.MustCompile(
+		`\boras (login|push|pull|attach|discover|repo tags|manifest delete|` +
+			`manifest fetch|blob push|blob delete|tag)\b`), "--plain-http"},
 	{regexp.MustCompile(`\bhelm (push|pull|show chart|registry login)\b`), "--plain-http"},
 	{regexp.MustCompile(`\bcosign (sign|verify-attestation|verify|attest|tree)\b`), "--allow-http-registry"},
 }

@@ -27,7 +27,9 @@ func TestFewDescriptorsAreEnough(t *testing.T) {
 	port := freePort(t)
 	addr := "127.0.0.1:" + port
 	p := startServer(t, addr, 10*time.Second, exec.Command("/bin/sh", "-c", fmt.Sprintf(
-		"ulimit -n %d; exec %s serve --storage.directory %s --auth.enabled=false --server.address 127.0.0.1 --server.port %s --debug.address '' --limits.stall_timeout 3s",
+		"ulimit -n %d; exec %s serve --storage.directory %s --auth.enabled=false "+
+			"--server.address 127.0.0.1 --server.port %s "+
+			"--debug.address '' --limits.stall_timeout 3s",
 		limit, dcsBin, t.TempDir(), port)))
 	img := newImage(t, 8<<20)
 	dgst := pushImage(t, addr+"/app:v0", img)

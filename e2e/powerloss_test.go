@@ -28,7 +28,8 @@ func TestPowerLoss(t *testing.T) {
 	dir, record := t.TempDir(), filepath.Join(t.TempDir(), "strace")
 	addr, serve := openCommand(t, dir)
 	traced := append([]string{"-D", "-f", "-qq", "-y", "-s", "16", "-o", record,
-		"-e", "trace=openat,mkdirat,renameat,renameat2,unlinkat,write,pwrite64,ftruncate,fsync,fdatasync"}, serve.Args...)
+		"-e", "trace=openat,mkdirat,renameat,renameat2,unlinkat,write," +
+			"pwrite64,ftruncate,fsync,fdatasync"}, serve.Args...)
 	server := startServer(t, addr, 20*time.Second, exec.Command("strace", traced...))
 	one := remote.WithJobs(1) // request at a time: what another one has not answered yet need not be sure
 	stored := map[string]v1.Hash{}

@@ -13,6 +13,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
+// newConfigCommand makes dcs config. It opens no store: it only reads the configuration and prints it.
 func newConfigCommand(env *environment) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
@@ -75,6 +76,7 @@ func printConfig(env *environment, cfg *config.Config, origins config.Origins) e
 	return t.Write(env.stdout, ui.Width(env.stdout, env.get), ui.Colour(env.stdout, env.get))
 }
 
+// maskedUsers returns the users of auth.users as text, each with a masked password.
 func maskedUsers(cfg *config.Config) string {
 	var all []string
 	for _, u := range cfg.Auth.Users {

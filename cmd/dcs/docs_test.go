@@ -118,7 +118,8 @@ func commandLine(t *testing.T) string {
 	for _, cmd := range all {
 		b.WriteString("\n" + section(t, cmd, keys))
 	}
-	fmt.Fprintf(&b, "\n## Configuration flags\n\nEvery key is a flag, a variable and a line of the file: see [configuration](configuration.md).\n\n"+
+	fmt.Fprintf(&b, "\n## Configuration flags\n\n"+
+		"Every key is a flag, a variable and a line of the file: see [configuration](configuration.md).\n\n"+
 		"```\n%s```\n", strings.TrimPrefix(list(keys), "\n"))
 	return b.String()
 }

@@ -89,7 +89,9 @@ func TestWhatACheckFindsIsNotTornByItsBar(t *testing.T) {
 		time.Sleep(time.Second) // whoever waits that long wants to see something
 		s.thaw()
 		code := s.end()
-		problem := regexp.MustCompile(`^(missing blob|dangling link|orphan file|tag to nowhere|stale row|unparsable manifest): .*: .*`)
+		problem := regexp.MustCompile(
+			`^(missing blob|dangling link|orphan file|` +
+				`tag to nowhere|stale row|unparsable manifest): .*: .*`)
 		found := 0
 		for _, line := range s.lines() {
 			switch {

@@ -23,6 +23,7 @@ type gcFlags struct {
 	limited        bool // --limit was given
 }
 
+// newGCCommand makes dcs gc, which does one run on a store: with a server beside it, or without.
 func newGCCommand(env *environment) *cobra.Command {
 	var f gcFlags
 	cmd := &cobra.Command{

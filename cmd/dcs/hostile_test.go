@@ -65,19 +65,34 @@ func TestWhatIsHardlyHTTP(t *testing.T) {
 		{"a header without a colon", "GET /v2/ HTTP/1.1\r\nHost: x\r\nnonsense\r\n\r\n", "HTTP/1.1 400"},
 		{"a NUL in a header", "GET /v2/ HTTP/1.1\r\nHost: x\r\nA: \x00\r\n\r\n", "HTTP/1.1 400"},
 		{"a space before a colon", "GET /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length : 5\r\n\r\nhello", "HTTP/1.1 400"},
-		{"two lengths", "PUT /v2/app/manifests/v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", "HTTP/1.1 400"},
+		{"two lengths",
+			"PUT /v2/app/manifests/v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+			"HTTP/1.1 400"},
 		{"a negative length", "PUT /v2/app/manifests/v2 HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
 			"HTTP/1.1 400"},
-		{"a length beyond 64 bits", "PUT /v2/app/manifests/v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n", "HTTP/1.1 400"},
+		{"a length beyond 64 bits",
+			"PUT /v2/app/manifests/v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n",
+			"HTTP/1.1 400"},
 		{"an unknown coding", "PUT /v2/app/manifests/v2 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: cow\r\n\r\n",
 			"HTTP/1.1 501"},
-		{"a chunk that is none", "PUT /v2/app/manifests/v2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "HTTP/1.1 400"},
-		{"a chunk of 2^63", "PUT /v2/app/manifests/v2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n", "HTTP/1.1 400"},
-		{"chunks that end early", "PUT /v2/app/manifests/v2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", "HTTP/1.1 400"},
+		{"a chunk that is none",
+			"PUT /v2/app/manifests/v2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" +
+				"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+			"HTTP/1.1 400"},
+		{"a chunk of 2^63",
+			"PUT /v2/app/manifests/v2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" +
+				"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
+			"HTTP/1.1 400"},
+		{"chunks that end early",
+			"PUT /v2/app/manifests/v2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" +
+				"Transfer-Encoding: chunked\r\n\r\n5\r\nab",
+			"HTTP/1.1 400"},
 		{"an expectation", get + "Expect: miracles\r\n\r\n", "HTTP/1.1 417"},
 		{"a path outside", "GET /../../../../etc/passwd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
 			"HTTP/1.1 404"},
-		{"a path inside out", "GET /v2/app/manifests/../../../../etc/passwd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "HTTP/1.1 4"},
+		{"a path inside out",
+			"GET /v2/app/manifests/../../../../etc/passwd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+			"HTTP/1.1 4"},
 		{"slashes", "GET //v2//app//manifests//v1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "HTTP/1.1 404"},
 		{"a path that is none", "GET %zz HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 400"},
 		{"another site", "GET http://example.org/v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "HTTP/1.1 200"},
@@ -87,7 +102,11 @@ func TestWhatIsHardlyHTTP(t *testing.T) {
 		{"one huge header", get + "A: " + strings.Repeat("a", 64<<10) + "\r\n\r\n", "HTTP/1.1 431"},
 		{"a flood of headers", get + strings.Repeat("A: a\r\n", 20_000) + "\r\n", "HTTP/1.1 431"},
 		{"a huge address", "GET /v2/" + strings.Repeat("a", 64<<10) + " HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 431"},
-		{"a hidden second request", "PUT /v2/app/manifests/v2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 50\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nDELETE /v2/app/manifests/v1 HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 4"},
+		{"a hidden second request",
+			"PUT /v2/app/manifests/v2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" +
+				"Content-Length: 50\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" +
+				"DELETE /v2/app/manifests/v1 HTTP/1.1\r\nHost: x\r\n\r\n",
+			"HTTP/1.1 4"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			half := c.want != "HTTP/1.1 200" // a server may take it for a client that left
@@ -132,10 +151,12 @@ func TestSlowClients(t *testing.T) {
 		}
 	}
 	for what, request := range map[string]string{
-		"a body that stalls":                       patch(100) + "half",
-		"a body that never begins":                 patch(100),
-		"a manifest that stalls":                   "PUT /v2/app/manifests/v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
-		"a stalled body that nobody wants to read": "PUT /v2/App/manifests/v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
+		"a body that stalls":       patch(100) + "half",
+		"a body that never begins": patch(100),
+		"a manifest that stalls": "PUT /v2/app/manifests/v2 HTTP/1.1\r\nHost: x\r\n" +
+			"Content-Length: 100\r\n\r\n{",
+		"a stalled body that nobody wants to read": "PUT /v2/App/manifests/v2 HTTP/1.1\r\nHost: x\r\n" +
+			"Content-Length: 100\r\n\r\n{",
 	} {
 		got, took := s.raw(request, false)
 		want := "HTTP/1.1 408"

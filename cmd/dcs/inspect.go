@@ -17,6 +17,7 @@ import (
 const screenful = 50
 
 // inspectFlags are the flags of dcs inspect, without those of the configuration.
+// inspectFlags are the flags of dcs inspect as they were given. Which of them may be combined is checked afterwards.
 type inspectFlags struct {
 	images, tags             bool
 	repositories, histogram  bool
@@ -27,6 +28,8 @@ type inspectFlags struct {
 	limit                    int
 }
 
+// newInspectCommand makes dcs inspect. It lists rows, checks the store, or shows one image: its flags and its argument
+// select one of these.
 func newInspectCommand(env *environment) *cobra.Command {
 	var f inspectFlags
 	cmd := &cobra.Command{
@@ -256,6 +259,7 @@ func openerOf(env *environment, cmd *cobra.Command) (store.Opener, error) {
 	return newOpener(cfg, origins, log)
 }
 
+// newDisplay finds out what standard output can show: its width, colours, and the characters for branches.
 func newDisplay(env *environment) display {
 	return display{env.stdout, ui.Width(env.stdout, env.get), ui.Colour(env.stdout, env.get), ui.BranchesFor(env.get)}
 }

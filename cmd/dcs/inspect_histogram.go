@@ -38,6 +38,7 @@ func (l listed) writeHistogram(ctx context.Context, format string, to display) e
 	return l.writeFigures(ctx, to.to, s.Rows)
 }
 
+// histogramCSV writes a line for each age. The oldest age has no end, so that cell is empty.
 func histogramCSV(to io.Writer, ages []inspect.Age) error {
 	records := [][]string{{"from_seconds", "until_seconds", "blobs", "bytes"}}
 	for _, a := range ages {

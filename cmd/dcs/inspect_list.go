@@ -28,7 +28,7 @@ const (
 
 var formats = []string{formatTable, formatJSON, formatCSV}
 
-// display is where results for people go, and what it can show.
+// display is the output for people, and what it can show.
 type display struct {
 	to       io.Writer
 	width    int // columns; 0: unlimited
@@ -36,13 +36,14 @@ type display struct {
 	branches ui.Branches
 }
 
-// listed is a listing on its way to the output.
+// listed is a listing with all that its output needs.
 type listed struct {
 	*inspect.Listing
 	options inspect.Options
 	next    time.Time // of the next clean-up; zero: not known
 }
 
+// write writes the listing in a format: its rows, or the histogram in their place.
 func (l listed) write(ctx context.Context, histogram bool, format string, to display) error {
 	switch {
 	case histogram:
@@ -62,6 +63,7 @@ type listSummary struct {
 	Complete bool       `json:"complete"` // the index knows all that is on disk
 }
 
+// summary computes the figures of the store, which may take seconds.
 func (l listed) summary(ctx context.Context) (listSummary, error) {
 	f, err := l.Figures(ctx)
 	return listSummary{f, stamp.Time(l.next), l.Complete}, err
@@ -125,6 +127,7 @@ func (l listed) writeCSV(ctx context.Context, to io.Writer) error {
 	return w.Error()
 }
 
+// record returns the cells of a row in the order of csvColumns.
 func record(row inspect.Row) []string {
 	switch r := row.(type) {
 	case inspect.Blob:
@@ -144,6 +147,7 @@ func record(row inspect.Row) []string {
 	return nil
 }
 
+// decimal formats a number for programs: no separators, no unit.
 func decimal(n int64) string { return strconv.FormatInt(n, 10) }
 
 // incomplete is the first thing that people read while a server scans the disk.

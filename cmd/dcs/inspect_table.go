@@ -16,7 +16,7 @@ import (
 // shortDigest is how many characters of a digest people see, as with docker.
 const shortDigest = 12
 
-// digestColumn is the first to become narrower: it leaves out the algorithm then.
+// digestColumn is the first column that becomes narrower. It then leaves out the algorithm.
 var digestColumn = ui.Column{Title: "DIGEST", Flexible: true, Min: shortDigest, Cut: ui.CutDigest, First: true}
 
 var (
@@ -63,6 +63,7 @@ func (l listed) writeTable(ctx context.Context, to display) error {
 	return l.writeFigures(ctx, to.to, int64(len(t.Rows)))
 }
 
+// cells returns the cells of a row in the order of tableColumns.
 func cells(row inspect.Row, now time.Time) []ui.Cell {
 	switch r := row.(type) {
 	case inspect.Blob:
@@ -114,9 +115,10 @@ func writeIncomplete(w io.Writer, complete bool) error {
 	return err
 }
 
-// nothing says whether no repository was found that was asked for.
+// nothing says whether --repository was given and no repository matches it.
 func (l listed) nothing() bool { return l.options.Repository != "" && l.Totals == index.Totals{} }
 
+// writeNothing says that no repository matches, in place of an empty table.
 func (l listed) writeNothing(w io.Writer) error {
 	_, err := fmt.Fprintf(w, "no repository matches %q\n", l.options.Repository)
 	return err
@@ -160,6 +162,7 @@ func count(n int64, kind inspect.Kind) string {
 	return ui.Number(n) + " repositories"
 }
 
+// dueWithin puts the value of --expiring into words. Zero means what the next run removes.
 func dueWithin(d time.Duration) string {
 	if d == 0 {
 		return nextCleanUp
@@ -167,8 +170,10 @@ func dueWithin(d time.Duration) string {
 	return "within " + ui.Span(d)
 }
 
+// digestCell shortens a digest to shortDigest characters, without its algorithm.
 func digestCell(d string) ui.Cell { return ui.Cell{Text: ui.ShortDigest(d, shortDigest)} }
 
+// orDash replaces an empty text by a dash, so that each cell of a table has a text.
 func orDash(text string) ui.Cell {
 	if text == "" {
 		return ui.Cell{Text: "-", Tone: ui.Faint}
@@ -176,9 +181,10 @@ func orDash(text string) ui.Cell {
 	return ui.Cell{Text: text}
 }
 
+// ago says how long ago something happened.
 func ago(t stamp.Time, now time.Time) ui.Cell { return ui.Cell{Text: ui.Ago(time.Time(t), now)} }
 
-// nextCleanUp is when what is due is removed.
+// nextCleanUp says when a row that has expired is removed.
 const nextCleanUp = "at next clean-up"
 
 const (

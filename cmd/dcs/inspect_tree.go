@@ -78,7 +78,7 @@ const referrersShown = 20
 var treeColumns = []ui.Column{{Title: "DIGEST"}, {Title: "KIND", Flexible: true, Min: 10}, sizeColumn,
 	{Title: "SHARED WITH", Flexible: true, Min: 12}}
 
-// writeTree writes what is known of the image as a whole, and below it the tree.
+// writeTree writes the facts about the image, and below them the tree of its parts.
 func writeTree(to display, t *inspect.Tree) error {
 	if err := writeIncomplete(to.to, t.Complete); err != nil {
 		return err
@@ -104,7 +104,7 @@ func writeTree(to display, t *inspect.Tree) error {
 	return ui.Table{Columns: treeColumns, Rows: top.Rows(to.branches)}.Write(to.to, to.width, to.colour)
 }
 
-// digestIn is the whole digest where it fits, since people copy it.
+// digestIn returns the full digest if it fits into the width, since people copy it, and a short one otherwise.
 func digestIn(width int, d string) string {
 	const label = len("last access  ")
 	if width == 0 || label+len(d) <= width {
@@ -124,6 +124,7 @@ func treeReason(t *inspect.Tree) string {
 	return reason(t.Image)
 }
 
+// branches returns the nodes below a node, with at most referrersShown referrers and a line that counts the others.
 func branches(nodes []*inspect.Node) (trees []ui.Tree) {
 	referrers := 0
 	for _, n := range nodes {

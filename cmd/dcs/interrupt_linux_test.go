@@ -73,7 +73,8 @@ func TestAGCStopsBetweenTwoStepsAndTheNextGoesOn(t *testing.T) {
 	if code != 130 || !strings.HasSuffix(stderr, "dcs: interrupted\n") {
 		t.Errorf("after SIGTERM: exit %d, %s", code, stderr)
 	}
-	summary := regexp.MustCompile(`(?s)^IMAGE .*\n\ninterrupted: removed (\d+) of (\d+) images, freed [^\n]* of [^\n]*\. ` +
+	summary := regexp.MustCompile(`(?s)^IMAGE .*\n\ninterrupted: removed (\d+) of (\d+) images, ` +
+		`freed [^\n]* of [^\n]*\. ` +
 		`Run dcs gc again to continue\n`).FindStringSubmatch(stdout)
 	if summary == nil || strings.Count(stdout, "\nstale/") == 0 ||
 		fmt.Sprint(strings.Count(stdout, "\nstale/")) != summary[1] {

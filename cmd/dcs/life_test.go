@@ -239,7 +239,10 @@ func (s *server) slowPush(repo string, round int, grace time.Duration) {
 	for time.Since(told) < grace*8/10 {
 		time.Sleep(50 * time.Millisecond) // the rest of the push takes long
 	}
-	manifest := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":2},"layers":[{"digest":%q,"size":%d},{"digest":%q,"size":%d}]}`,
+	manifest := fmt.Sprintf(
+		`{"schemaVersion":2,"mediaType":%q,`+
+			`"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":2},`+
+			`"layers":[{"digest":%q,"size":%d},{"digest":%q,"size":%d}]}`,
 		ociManifest, digestOf([]byte("{}")), digestOf(layer), len(layer), digestOf(shared), len(shared))
 	if status, body := s.request("PUT", "/v2/"+repo+"/manifests/v1", []byte(manifest), ociManifest); status != 201 {
 		s.t.Errorf("PUT manifest %s after promises within the grace: %d %s", repo, status, body)

@@ -40,6 +40,7 @@ type environment struct {
 	environ        []string
 }
 
+// main runs the command line of the process. The first SIGINT or SIGTERM ends its context.
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
@@ -96,6 +97,7 @@ type remembering struct {
 	err error
 }
 
+// Write implements io.Writer.
 func (r *remembering) Write(p []byte) (int, error) {
 	n, err := r.to.Write(p)
 	r.err = firstOf(r.err, err)
@@ -145,6 +147,7 @@ type problemsError struct {
 
 func (e *problemsError) Error() string { return e.err.Error() }
 
+// newRootCommand makes dcs with all its commands. A new one has no state of an earlier command line, so tests run many.
 func newRootCommand(env *environment) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "dcs COMMAND",

@@ -22,6 +22,7 @@ type serviceManager struct {
 	compared  bool // the index matches the disk
 }
 
+// newServiceManager returns one that logs to log what it cannot send.
 func newServiceManager(log *logrus.Logger) *serviceManager { return &serviceManager{log: log} }
 
 // opening says that the store is being opened, which may take a while.
@@ -69,7 +70,7 @@ func (m *serviceManager) statusLocked() string {
 	return "STATUS=serving; scanning the disk, nothing is removed until that is done"
 }
 
-// tellLocked sends lines in one datagram. A server goes on without a service manager, so it only logs an error.
+// tellLocked sends lines in one datagram. The server works without a service manager too, so an error is only logged.
 func (m *serviceManager) tellLocked(lines ...string) {
 	if _, err := daemon.SdNotify(false, strings.Join(lines, "\n")); err != nil {
 		m.log.WithError(err).Warn("cannot tell the service manager about the state of the server")

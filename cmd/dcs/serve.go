@@ -16,6 +16,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
+// newServeCommand makes dcs serve, which runs a server until a signal stops it.
 func newServeCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:        "serve",

@@ -87,7 +87,9 @@ func (s *screen) echoes() bool {
 func TestWhatATerminalShows(t *testing.T) {
 	t.Parallel()
 	server := startServer(t, t.TempDir(), "--cache.cleanup_interval", "0", "--cache.ttl", "2h", "--cache.grace", "1h")
-	server.push("team/a-repository-with-a-name-that-is-longer-than-some/and-goes-on:a-tag-that-is-as-long-as-that-of-a-nightly-build")
+	server.push(
+		"team/a-repository-with-a-name-that-is-longer-than-some/and-goes-on" +
+			":a-tag-that-is-as-long-as-that-of-a-nightly-build")
 	server.push("app:v1")
 	for _, tt := range []struct {
 		name      string

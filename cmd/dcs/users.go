@@ -21,6 +21,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
+// newUsersCommand makes dcs users. Its verbs edit the htpasswd file; none of them needs a running server.
 func newUsersCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "users COMMAND",
@@ -37,6 +38,7 @@ within a second.` + usersStatus,
 	return cmd
 }
 
+// usersStatus ends the help of dcs users and of each verb.
 const usersStatus = `
 
 EXIT STATUS
@@ -45,6 +47,7 @@ EXIT STATUS
   2    bad command line or configuration
   130  interrupted`
 
+// newUsersAddCommand makes dcs users add. It refuses a user of auth.users: the server would ignore the new password.
 func newUsersAddCommand(env *environment) *cobra.Command {
 	var fromStdin bool
 	var cost int
@@ -121,6 +124,7 @@ func missingDirectory(err error) error {
 		"or make it for the user that runs dcs serve: install -d -o USER DIR"}
 }
 
+// newUsersRemoveCommand makes dcs users remove. It warns if auth.users has the user too, who can then still log in.
 func newUsersRemoveCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:        "remove NAME",
@@ -169,6 +173,7 @@ func hintForUser(name string, file *users.File, configured []string) string {
 	return "dcs users list lists the users of the file"
 }
 
+// newUsersListCommand makes dcs users list.
 func newUsersListCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:        "list",

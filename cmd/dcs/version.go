@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// newVersionCommand makes dcs version. It works without a configuration and without a store.
 func newVersionCommand(env *environment) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{

@@ -3,9 +3,9 @@
 // It is the only package that removes stored content; a repair moves damaged blobs aside. A tag, manifest, link or blob
 // is removed only if one conditional transaction finds it unused since its cutoff, unreferenced, and the gate open; its
 // file is removed in that same transaction. So a run is safe beside a server and beside other runs, whatever is in the
-// plan: the plan only tells where to look. Every step may be repeated, and the next run finishes what a crash left.
+// plan: the plan only says where to look. Every step may be repeated, and the next run finishes what a crash left.
 //
-// A run goes level by level: tags, manifests (owners before parts), layer links, blobs. The removals of a level are
+// A run removes level by level: tags, manifests (owners before parts), layer links, blobs. The removals of a level are
 // durable before the next begins, so that a power loss cannot bring back a manifest without its blobs. A run costs what
 // it removes. Files says what it needs of a store's files; LocalFiles are those of a tree.
 package gc

@@ -5,7 +5,7 @@ import "github.com/jc-lab/docker-cache-server/internal/index"
 // Phase is what a run is busy with.
 type Phase uint8
 
-// The phases, in the order in which a run comes to them. Removing and Syncing know their end.
+// The phases, in the order in which a run reaches them. Removing and Syncing know their end.
 const (
 	Queueing  Phase = iota + 1 // behind another gc
 	Scanning                   // the server does: it starts, or compares its index with the disk

@@ -34,7 +34,8 @@ type Remover interface {
 	MakeRoom() bool
 }
 
-// Uploads are the unfinished uploads of a store. What cannot be read is left out, and told of by Hidden and Unread.
+// Uploads are the unfinished uploads of a store. Those that cannot be read are left out, and
+// Hidden and Unread name them.
 type Uploads interface {
 	// Abandoned lists those to which nothing was written since a time, by the wall clock.
 	Abandoned(ctx context.Context, since time.Time) ([]layout.Upload, error)

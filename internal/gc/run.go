@@ -71,7 +71,7 @@ type ReportImage struct {
 }
 
 // Run does one expiry run under a policy; a dry run changes nothing. An error comes with the report of
-// what was done before it. index.ErrGateClosed, *index.HeldError: nothing can go yet, and the report says why.
+// what was done before it. index.ErrGateClosed, *index.HeldError: nothing may be removed yet, and the report says why.
 func (c *Collector) Run(ctx context.Context, policy index.Policy, dryRun bool) (Report, error) {
 	start, began := time.Now(), c.Began
 	if began.IsZero() {
@@ -111,7 +111,7 @@ func isHeld(err error) bool {
 	return errors.Is(err, index.ErrGateClosed) || errors.As(err, &held)
 }
 
-// collect plans, and unless it is a dry run does what was planned.
+// collect makes a plan and, unless this is a dry run, executes it.
 func (c *Collector) collect(ctx context.Context, policy index.Policy, rep *Report) (elsewhere int64, err error) {
 	c.tell(Progress{Phase: Planning})
 	plan, err := c.NewPlan(ctx, policy)
@@ -160,7 +160,7 @@ func (c *Collector) heldUp(ctx context.Context) error {
 	return err
 }
 
-// onlyUploads is what a plan removes that needs no index.
+// onlyUploads is a plan that removes unfinished uploads only, for which no index is needed.
 func (p *Plan) onlyUploads() *Plan {
 	return &Plan{Cutoffs: p.Cutoffs, Uploads: p.Uploads, files: p.files, uploadCutoff: p.uploadCutoff, failed: p.failed}
 }

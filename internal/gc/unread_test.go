@@ -68,8 +68,10 @@ func (w *world) compare() reconcile.Result {
 // it is whole, and goes by its own time.
 func TestARepositoryThatCannotBeReadHoldsUpNoOther(t *testing.T) {
 	for _, path := range []string{"repositories/hidden", "repositories/hidden/app", "repositories/hidden/app/_layers",
-		"repositories/hidden/app/_layers/sha256", "repositories/hidden/app/_manifests", "repositories/hidden/app/_manifests/revisions/sha256",
-		"repositories/hidden/app/_manifests/tags", "repositories/hidden/app/_manifests/tags/v1", "repositories/hidden/app/_manifests/tags/v1/current"} {
+		"repositories/hidden/app/_layers/sha256",
+		"repositories/hidden/app/_manifests", "repositories/hidden/app/_manifests/revisions/sha256",
+		"repositories/hidden/app/_manifests/tags", "repositories/hidden/app/_manifests/tags/v1",
+		"repositories/hidden/app/_manifests/tags/v1/current"} {
 		t.Run(strings.ReplaceAll(path, "/", "_"), func(t *testing.T) {
 			w := newWorld(t)
 			w.image("hidden/app", "v1", "base", "hidden")

@@ -8,7 +8,7 @@ import (
 )
 
 // An unfinished upload is removed once nothing was written to it for the grace. Before that, it keeps the layer links
-// of its repository that may be part of the same push: the manifest, which refers to them, comes last.
+// of its repository that may be part of the same push: the client pushes the manifest, which refers to them, last.
 
 // uploads finds those to which nothing was written for the grace.
 func (x *planner) uploads() (err error) {

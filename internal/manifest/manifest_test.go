@@ -48,7 +48,8 @@ func TestParse(t *testing.T) {
 			"config":{"mediaType":"application/vnd.docker.container.image.v1+json","digest":"<config>","size":7},
 			"layers":[{"mediaType":"l","digest":"<l1>","size":1},{"mediaType":"l","digest":"<l2>","size":2}]}`,
 			Manifest{MediaType: "application/vnd.docker.distribution.manifest.v2+json",
-				ArtifactType: "application/vnd.docker.container.image.v1+json", Config: dg("config"), References: dgs("l1", "l2", "config")}},
+				ArtifactType: "application/vnd.docker.container.image.v1+json",
+				Config:       dg("config"), References: dgs("l1", "l2", "config")}},
 		{"an OCI image that does not say its media type",
 			`{"schemaVersion":2,"config":{"mediaType":"c","digest":"<config>"},"layers":[]}`,
 			Manifest{MediaType: ociManifest, ArtifactType: "c", Config: dg("config"), References: dgs("config")}},
@@ -58,21 +59,25 @@ func TestParse(t *testing.T) {
 		{"an empty index", `{"schemaVersion":2,"manifests":[]}`, Manifest{MediaType: ociIndex}},
 		{"BuildKit's cache, an index that lists layers and a config under manifests",
 			`{"schemaVersion":2,"mediaType":"` + ociIndex + `","manifests":[
-			{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"<l1>","size":1,"annotations":{"buildkit/createdat":"x"}},
+			{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip",` +
+				`"digest":"<l1>","size":1,"annotations":{"buildkit/createdat":"x"}},
 			{"mediaType":"application/vnd.buildkit.cacheconfig.v0","digest":"<cache>","size":2}]}`,
 			Manifest{MediaType: ociIndex, References: dgs("l1", "cache")}},
 		{"layers that may live elsewhere",
 			`{"schemaVersion":2,"config":{"digest":"<c>"},"layers":[
-			{"mediaType":"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip","digest":"<f>","urls":["https://example.com/f"]},
+			{"mediaType":"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",` +
+				`"digest":"<f>","urls":["https://example.com/f"]},
 			{"digest":"<l>","urls":[]}]}`,
 			Manifest{MediaType: ociManifest, Config: dg("c"), References: dgs("f", "l", "c")}},
 		{"a referrer with an artifact type of its own",
-			`{"schemaVersion":2,"artifactType":"a","config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"<{}>"},
+			`{"schemaVersion":2,"artifactType":"a",` +
+				`"config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"<{}>"},
 			"layers":[{"digest":"<sig>"}],"subject":{"mediaType":"x","digest":"<image>","size":3}}`,
 			Manifest{MediaType: ociManifest, ArtifactType: "a", Config: dg("{}"), Subject: dg("image"),
 				References: dgs("sig", "{}")}},
 		{"a referrer whose config says its artifact type",
-			`{"schemaVersion":2,"config":{"mediaType":"application/vnd.cncf.helm.config","digest":"<c>"},"layers":[],"subject":{"digest":"<image>"}}`,
+			`{"schemaVersion":2,"config":{"mediaType":"application/vnd.cncf.helm.config","digest":"<c>"},` +
+				`"layers":[],"subject":{"digest":"<image>"}}`,
 			Manifest{MediaType: ociManifest, ArtifactType: "application/vnd.cncf.helm.config", Config: dg("c"),
 				Subject: dg("image"), References: dgs("c")}},
 		{"an index with a subject that it also lists",
@@ -82,20 +87,27 @@ func TestParse(t *testing.T) {
 			`{"schemaVersion":2,"config":{"digest":"<c>"},"config":null}`,
 			Manifest{MediaType: ociManifest, Config: dg("c"), References: dgs("c")}},
 		{"an artifact manifest from before OCI 1.1",
-			`{"schemaVersion":2,"mediaType":"application/vnd.oci.artifact.manifest.v1+json","artifactType":"a","blobs":[{"digest":"<b>"}],"subject":{"digest":"<s>"}}`,
+			`{"schemaVersion":2,"mediaType":"application/vnd.oci.artifact.manifest.v1+json",` +
+				`"artifactType":"a","blobs":[{"digest":"<b>"}],"subject":{"digest":"<s>"}}`,
 			Manifest{MediaType: "application/vnd.oci.artifact.manifest.v1+json", ArtifactType: "a", Subject: dg("s"),
 				References: dgs("b")}},
 		{"schema 1, signed, which repeats its empty layer",
-			`{"schemaVersion":1,"mediaType":"application/vnd.docker.distribution.manifest.v1+prettyjws","name":"a","tag":"v1",
-			"fsLayers":[{"blobSum":"<empty>"},{"blobSum":"<l>"},{"blobSum":"<empty>"}],"history":[{"v1Compatibility":"{}"}],"signatures":[{}]}`,
+			`{"schemaVersion":1,"mediaType":"application/vnd.docker.distribution.manifest.v1+prettyjws",` +
+				`"name":"a","tag":"v1",
+			"fsLayers":[{"blobSum":"<empty>"},{"blobSum":"<l>"},{"blobSum":"<empty>"}],` +
+				`"history":[{"v1Compatibility":"{}"}],"signatures":[{}]}`,
 			Manifest{MediaType: SchemaOne, References: dgs("empty", "l")}},
 		{"schema 1 that says to be an image",
 			`{"schemaVersion":1,"mediaType":"` + ociManifest + `","fsLayers":[{"blobSum":"<l>"}]}`,
 			Manifest{MediaType: SchemaOne, References: dgs("l")}},
 		{"each reference once, the config among the layers too",
-			`{"schemaVersion":2,"config":{"digest":"<x>"},"layers":[{"digest":"<x>"},{"digest":"<y>"},{"digest":"<y>"}],"manifests":[{"digest":"<y>"}]}`,
+			`{"schemaVersion":2,"config":{"digest":"<x>"},` +
+				`"layers":[{"digest":"<x>"},{"digest":"<y>"},{"digest":"<y>"}],` +
+				`"manifests":[{"digest":"<y>"}]}`,
 			Manifest{MediaType: ociIndex, Config: dg("x"), References: dgs("x", "y")}},
-		{"a type that nobody knows", `{"schemaVersion":2,"mediaType":"x/y","layers":[{"mediaType":"?","digest":"<l>"}],"more":{"digest":"sha256:no"}}`,
+		{"a type that nobody knows",
+			`{"schemaVersion":2,"mediaType":"x/y",` +
+				`"layers":[{"mediaType":"?","digest":"<l>"}],"more":{"digest":"sha256:no"}}`,
 			Manifest{MediaType: "x/y", References: dgs("l")}},
 		{"a config of null", `{"schemaVersion":2,"config":null,"subject":null,"layers":null,"manifests":null}`,
 			Manifest{MediaType: ociManifest}},
@@ -137,7 +149,9 @@ func TestParseRefuses(t *testing.T) {
 		{"a config without a digest", `{"schemaVersion":2,"config":{}}`, "reference"},
 		{"a digest without an algorithm", `{"schemaVersion":2,"layers":[{"digest":"` + dg("x").Encoded() + `"}]}`,
 			"reference"},
-		{"a digest of an unknown algorithm", `{"schemaVersion":2,"layers":[{"digest":"md5:d41d8cd98f00b204e9800998ecf8427e"}]}`, "reference"},
+		{"a digest of an unknown algorithm",
+			`{"schemaVersion":2,"layers":[{"digest":"md5:d41d8cd98f00b204e9800998ecf8427e"}]}`,
+			"reference"},
 		{"a short digest", `{"schemaVersion":2,"manifests":[{"digest":"sha256:abcd"}]}`, "reference"},
 		{"a digest that is a path", `{"schemaVersion":2,"layers":[{"digest":"sha256:../../etc/passwd"}]}`, "reference"},
 		{"a digest in capitals", `{"schemaVersion":2,"blobs":[{"digest":"sha256:` + strings.ToUpper(dg("x").Encoded()) +
@@ -171,7 +185,8 @@ func TestParseTakesTheLargestManifest(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, `null`, `{"schemaVersion":2}`, `{"schemaVersion":2,"manifests":[{"digest":"<m>"},{"digest":"<m>"}]}`,
-		`{"schemaVersion":2,"config":{"digest":"<c>"},"layers":[{"digest":"<l>","urls":["u"]},{"digest":"<c>"}],"subject":{"digest":"<s>"}}`,
+		`{"schemaVersion":2,"config":{"digest":"<c>"},"layers":[{"digest":"<l>","urls":["u"]},{"digest":"<c>"}],` +
+			`"subject":{"digest":"<s>"}}`,
 		`{"schemaVersion":1,"fsLayers":[{"blobSum":"<l>"}]}`, `{"schemaVersion":2,"layers":[{"digest":"sha256:"}]}`,
 		`{"schemaVersion":2,"blobs":[null,{"digest":"sha512:00"}]}`,
 	} {
@@ -221,7 +236,9 @@ func TestAPartIsWhatAllItsDescriptorsSay(t *testing.T) {
 		{"a layer twice", `"layers":[{` + layer + `,"digest":"<x>","size":7},{"digest":"<x>","size":7}]`, blob(7)},
 		{"a layer of no size", `"layers":[{"digest":"<x>"},{"digest":"<x>","size":null}]`, blob(Unsaid)},
 		{"a layer whose size is said once", `"layers":[{"digest":"<x>"},{"digest":"<x>","size":8}]`, blob(8)},
-		{"a layer of two sizes", `"layers":[{"digest":"<x>","size":7},{"digest":"<x>","size":8},{"digest":"<x>","size":7}]`, blob(Contradictory)},
+		{"a layer of two sizes",
+			`"layers":[{"digest":"<x>","size":7},{"digest":"<x>","size":8},{"digest":"<x>","size":7}]`,
+			blob(Contradictory)},
 		{"a layer of a size below nothing", `"layers":[{"digest":"<x>","size":-1}]`, blob(Contradictory)},
 		{"a layer whose size is a word", `"layers":[{"digest":"<x>","size":"7"}]`, blob(Contradictory)},
 		{"a blob of an artifact", `"blobs":[{"digest":"<x>","size":7}]`, blob(7)},
@@ -265,10 +282,12 @@ func TestCheckUnambiguous(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{
-		`{"a":1,"a":2}`, `{"layers":[],"Layers":[]}`, `{"layers":[{"digest":"x","Digest":"y"}]}`, `{"a":{},"c":[1],"a":null}`, `{"a"`,
+		`{"a":1,"a":2}`, `{"layers":[],"Layers":[]}`, `{"layers":[{"digest":"x","Digest":"y"}]}`,
+		`{"a":{},"c":[1],"a":null}`, `{"a"`,
 		`{} {}`, `{"layers":[],"layerſ":[]}`, `{"layers":[],"layer` + "ſ" + `":[]}`, `{"blob` + "ſ" +
 			`":[],"blobs":[]}`, `{"manife` + "ſ" + `ts":[],"manifestS":[]}`,
-		`{"subject":{"digest":"x","DIGEST":"y"}}`, `{"config":{"mediaType":"a","mediatype":"b"}}`, `{"manifests":[{"size":1,"` + "ſ" + `ize":2}]}`,
+		`{"subject":{"digest":"x","DIGEST":"y"}}`, `{"config":{"mediaType":"a","mediatype":"b"}}`,
+		`{"manifests":[{"size":1,"` + "ſ" + `ize":2}]}`,
 		`{"fsLayers":[{"blobSum":"x","blob` + "ſ" +
 			`um":"y"}]}`, `{"Config":{"digest":"x","Digest":"y"}}`, `{"annotations":{"a":"1","a":"2"}}`,
 		strings.Repeat("[", 1e6) + strings.Repeat("]", 1e6),

@@ -13,7 +13,7 @@ import (
 )
 
 // maxCalls is how many calls observers may be behind: some minutes of a busy registry, in about 150 MB. An observer
-// that hangs must not take the memory of the whole program.
+// that hangs must not use up the memory of the program.
 const maxCalls = 1 << 20
 
 // call is one call of OnBlobAccess or, with deleted, of OnBlobDelete.

@@ -57,7 +57,9 @@ func TestEachRequestIsOneEvent(t *testing.T) {
 		return e
 	}
 	layer, conf := randomBytes(1, 1000), []byte(`{}`)
-	manifest := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":2},"layers":[{"mediaType":%q,"digest":%q,"size":1000}]}`,
+	manifest := fmt.Appendf(nil,
+		`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":2},`+
+			`"layers":[{"mediaType":%q,"digest":%q,"size":1000}]}`,
 		ociManifest, ociConfig, digestOf(conf), ociLayer, digestOf(layer))
 	l, m, none := digestOf(layer), digestOf(manifest), digestOf([]byte("none"))
 	for _, c := range []struct {

@@ -177,8 +177,19 @@ func TestAClientsFaultIsToldAsOne(t *testing.T) {
 		{"a manifest that hides its config behind a second one", "PUT", "/v2/app/manifests/v2",
 			`{"schemaVersion":2,"mediaType":"` + ociManifest + `","config":{"digest":"` + absent +
 				`"},"config":null,"layers":[]}`, header{"Content-Type": ociManifest}, 400, "MANIFEST_INVALID"},
-		{"a manifest with a layer at a file URL", "PUT", "/v2/app/manifests/v2", fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":1},"layers":[{"mediaType":"application/vnd.oci.image.layer.nondistributable.v1.tar","digest":%q,"size":1,"urls":["file:///etc/passwd"]}]}`, ociManifest, ociConfig, layer, absent), header{"Content-Type": ociManifest}, 400, "MANIFEST_INVALID"},
-		{"an index whose child is elsewhere", "PUT", "/v2/app/manifests/v2", fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":%q,"digest":%q,"size":1,"urls":["http://x/"]}]}`, ociIndex, ociManifest, absent), header{"Content-Type": ociIndex}, 400, "MANIFEST_BLOB_UNKNOWN"},
+		{"a manifest with a layer at a file URL", "PUT", "/v2/app/manifests/v2",
+			fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,`+
+				`"config":{"mediaType":%q,"digest":%q,"size":1},`+
+				`"layers":[{"mediaType":"application/vnd.oci.image.layer.nondistributable.v1.tar",`+
+				`"digest":%q,"size":1,"urls":["file:///etc/passwd"]}]}`,
+				ociManifest, ociConfig, layer, absent),
+			header{"Content-Type": ociManifest},
+			400, "MANIFEST_INVALID"},
+		{"an index whose child is elsewhere", "PUT", "/v2/app/manifests/v2",
+			fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,`+
+				`"manifests":[{"mediaType":%q,"digest":%q,"size":1,"urls":["http://x/"]}]}`,
+				ociIndex, ociManifest, absent),
+			header{"Content-Type": ociIndex}, 400, "MANIFEST_BLOB_UNKNOWN"},
 		{"a manifest compressed to almost nothing", "PUT", "/v2/app/manifests/v2", string(bomb),
 			header{"Content-Type": ociManifest, "Content-Encoding": "gzip"}, 400, "MANIFEST_INVALID"},
 		{"a deeply nested array", "PUT", "/v2/app/manifests/v2", strings.Repeat("[", 1<<20),
@@ -208,7 +219,11 @@ func TestAClientsFaultIsToldAsOne(t *testing.T) {
 		{"a subject that is no digest", "PUT", "/v2/app/manifests/v2",
 			`{"schemaVersion":2,"mediaType":"` + ociIndex + `","manifests":[],"subject":{"digest":"../x"}}`,
 			header{"Content-Type": ociIndex}, 400, "MANIFEST_INVALID"},
-		{"a negative size of a layer that is not there", "PUT", "/v2/app/manifests/v2", fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":-1},"layers":[]}`, ociManifest, ociConfig, absent), header{"Content-Type": ociManifest}, 400, "MANIFEST_BLOB_UNKNOWN"},
+		{"a negative size of a layer that is not there", "PUT", "/v2/app/manifests/v2",
+			fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,`+
+				`"config":{"mediaType":%q,"digest":%q,"size":-1},"layers":[]}`,
+				ociManifest, ociConfig, absent),
+			header{"Content-Type": ociManifest}, 400, "MANIFEST_BLOB_UNKNOWN"},
 		{"a referrers list of what is no digest", "GET", "/v2/app/referrers/..%2fx", "", nil, 404, "NOT_FOUND"},
 		{"tags with n beyond 64 bits", "GET", "/v2/app/tags/list?n=99999999999999999999", "", nil, 400,
 			"PAGINATION_NUMBER_INVALID"},

@@ -62,7 +62,7 @@ func (s *Server) Start() error {
 	return s.serve(listeners)
 }
 
-// serve answers what comes to the listeners until Shutdown is done or a listener fails.
+// serve answers the requests of all listeners until Shutdown is done or a listener fails.
 func (s *Server) serve(listeners []bound) error {
 	failed := make(chan error, len(listeners))
 	var serving sync.WaitGroup

@@ -64,7 +64,8 @@ func places(img v1.Image, t *testing.T) []string {
 	}
 	return []string{
 		"docker", "docker/registry", tree,
-		tree + "/blobs", tree + "/blobs/sha256", filepath.Dir(blob(m)), filepath.Dir(blob(l)), blob(m), blob(l), blob(m) + "/data", blob(l) + "/data",
+		tree + "/blobs", tree + "/blobs/sha256", filepath.Dir(blob(m)), filepath.Dir(blob(l)), blob(m), blob(l),
+		blob(m) + "/data", blob(l) + "/data",
 		tree + "/repositories", tree + "/repositories/team", repo, repo + "/_uploads",
 		repo + "/_layers", repo + "/_layers/sha256", repo + "/_layers/" + slashed(l), repo + "/_layers/" + slashed(l) +
 			"/link",

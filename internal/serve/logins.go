@@ -35,8 +35,8 @@ func (e *NoUsersError) Error() string {
 // Is makes every NoUsersError an ErrNoUsers.
 func (e *NoUsersError) Is(target error) bool { return target == ErrNoUsers }
 
-// logins say who may use the registry: whom the program around it lets in, the configured users together with those
-// of the htpasswd file, or everybody.
+// logins decide whether a client may use the registry. The program around the server decides, or a user must be in the
+// configuration or in the htpasswd file, or no login is needed.
 type logins struct {
 	log   logrus.FieldLogger
 	reach reach
@@ -132,7 +132,7 @@ func (l *logins) take(v *users.Verifier) {
 	}
 }
 
-// watch looks whether the htpasswd file has changed, so that the operator is told before the next login.
+// watch looks whether the htpasswd file has changed, so that the log reports the change before the next login.
 func (l *logins) watch() {
 	if v := l.users.Load(); v != nil {
 		_ = v.Err() // it reads a changed file, and calls changed

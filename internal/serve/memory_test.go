@@ -75,7 +75,10 @@ func TestManifestsThatLackOneByteKeepNobodyOut(t *testing.T) {
 					t.Cleanup(func() { conn.Close() })
 					open = append(open, conn)
 					all.Go(func() {
-						fmt.Fprintf(conn, "PUT /v2/app/manifests/v%d HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", i, w.host, ociIndex, len(body)+1)
+						fmt.Fprintf(conn,
+							"PUT /v2/app/manifests/v%d HTTP/1.1\r\nHost: %s\r\n"+
+								"Content-Type: %s\r\nContent-Length: %d\r\n\r\n",
+							i, w.host, ociIndex, len(body)+1)
 						_, _ = conn.Write(body) // who gives way takes no more
 					})
 				}

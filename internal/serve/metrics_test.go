@@ -62,8 +62,9 @@ func TestAllThatCanBeCountedIsThereFromTheFirstScrape(t *testing.T) {
 	w := newWorld(t)
 	text, got := scrape(t, w.s)
 	want := map[string]float64{
-		`dcs_gc_runs_total{result="ok"}`: 0, `dcs_gc_runs_total{result="error"}`: 0, "dcs_gc_last_success_timestamp_seconds": 0,
-		"dcs_gc_freed_bytes_total": 0, "dcs_gc_run_duration_seconds_count": 0,
+		`dcs_gc_runs_total{result="ok"}`: 0, `dcs_gc_runs_total{result="error"}`: 0,
+		"dcs_gc_last_success_timestamp_seconds": 0,
+		"dcs_gc_freed_bytes_total":              0, "dcs_gc_run_duration_seconds_count": 0,
 		"dcs_store_bytes": 0, `dcs_store_due_bytes{within="1d"}`: 0, `dcs_store_due_bytes{within="7d"}`: 0,
 		`dcs_uploads{state="active"}`: 0, `dcs_uploads{state="waiting"}`: 0,
 		"dcs_cache_ttl_seconds": ttl.Seconds(), "dcs_cache_grace_seconds": grace.Seconds(),
@@ -81,7 +82,8 @@ func TestAllThatCanBeCountedIsThereFromTheFirstScrape(t *testing.T) {
 	if free <= 0 || size < free {
 		t.Errorf("%v bytes of %v are free", free, size)
 	}
-	if !regexp.MustCompile(`(?m)^dcs_build_info\{goversion="go1[^"]+",revision="[^"]*",version="[^"]+"\} 1$`).MatchString(text) {
+	build := regexp.MustCompile(`(?m)^dcs_build_info\{goversion="go1[^"]+",revision="[^"]*",version="[^"]+"\} 1$`)
+	if !build.MatchString(text) {
 		t.Error("nothing says which dcs this is")
 	}
 	problems, err := promlint.New(strings.NewReader(text)).Lint()
@@ -104,8 +106,9 @@ func TestMetricsCountWhatIsStoredOnce(t *testing.T) {
 	w.push("fork:v1", img)
 	_, got := scrape(t, w.s)
 	wantSamples(t, got, map[string]float64{`dcs_store_objects{kind="tag"}`: 3, `dcs_store_objects{kind="manifest"}`: 1,
-		`dcs_store_objects{kind="blob"}`: 3,
-		"dcs_store_bytes":                float64(w.totals().Bytes), `dcs_store_due_bytes{within="1d"}`: float64(w.totals().Bytes)})
+		`dcs_store_objects{kind="blob"}`:   3,
+		"dcs_store_bytes":                  float64(w.totals().Bytes),
+		`dcs_store_due_bytes{within="1d"}`: float64(w.totals().Bytes)})
 	w.push("other:v1", w.image(1)) // since the look, and no other comes so soon
 	_, got = scrape(t, w.s)
 	wantSamples(t, got, map[string]float64{`dcs_store_objects{kind="tag"}`: 4, `dcs_store_objects{kind="manifest"}`: 2,
@@ -173,8 +176,10 @@ func TestMetricsCountBytesAndLogins(t *testing.T) {
 	await(t, s, map[string]float64{`dcs_uploads{state="waiting"}`: 1, `dcs_uploads{state="active"}`: 0})
 	sendAs(t, "PUT", begun.Header.Get("Location")+"&digest="+digestOf(data), "ci", "s3cret", data)
 	await(t, s, map[string]float64{
-		`dcs_auth_total{result="challenged"}`: 1, `dcs_auth_total{result="unknown_user"}`: 1, `dcs_auth_total{result="wrong_password"}`: 1,
-		`dcs_auth_total{result="ok"}`: 2, `registry_http_request_bytes_total{handler="upload"}`: 50_000, `dcs_uploads{state="waiting"}`: 0,
+		`dcs_auth_total{result="challenged"}`: 1, `dcs_auth_total{result="unknown_user"}`: 1,
+		`dcs_auth_total{result="wrong_password"}`: 1,
+		`dcs_auth_total{result="ok"}`:             2, `registry_http_request_bytes_total{handler="upload"}`: 50_000,
+		`dcs_uploads{state="waiting"}`: 0,
 	})
 }
 

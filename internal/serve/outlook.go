@@ -8,7 +8,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/inspect"
 )
 
-// outlook keeps the figures that need a pass over the whole store: how many bytes are due when. A scrape gets the last
+// outlook keeps the figures that need a pass over all of the store: how many bytes are due when. A scrape gets the last
 // figures, and begins a new pass when they are old.
 type outlook struct {
 	look  func(context.Context) (figures inspect.Figures, whole bool, err error)

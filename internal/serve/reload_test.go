@@ -29,7 +29,8 @@ func (w *world) reloaded(change func(*config.Config)) (Reloaded, error) {
 func TestAServerTakesTheKeysThatItCan(t *testing.T) {
 	w := newWorld(t)
 	r, err := w.reloaded(func(c *config.Config) {
-		c.Cache.TTL, c.Cache.Grace, c.Cache.AdoptAge, c.Cache.CleanupInterval = 48*time.Hour, 2*time.Hour, "mtime", 7*time.Hour
+		c.Cache.TTL, c.Cache.Grace = 48*time.Hour, 2*time.Hour
+		c.Cache.AdoptAge, c.Cache.CleanupInterval = "mtime", 7*time.Hour
 		c.Log.Access, c.Log.Level, c.Server.DrainTimeout, c.Server.Port = true, "debug", time.Minute, 7
 		c.Server.TLS = config.TLS{Certificate: "c", Key: "k"}
 	})

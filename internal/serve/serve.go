@@ -184,7 +184,7 @@ func (s *Server) begin() {
 	s.tasks.begin(func(ctx context.Context) { s.cleaner.sweep(ctx, first) })
 }
 
-// beat does what has to be done again and again as long as the server lives.
+// beat does the checks that are repeated while the server runs.
 func (s *Server) beat(ctx context.Context) {
 	s.keeper.watch(ctx)
 	s.logins.watch()

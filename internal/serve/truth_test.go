@@ -451,7 +451,9 @@ func TestASizeThatIsNotTheBlobsIsRefused(t *testing.T) {
 	child, body := w.imageOf("app", "v1", "layer")
 	config, layer := w.upload("app", []byte("{}")), w.upload("app", []byte("layer"))
 	withSize := func(size string) string {
-		return fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":2},"layers":[{"mediaType":%q,"digest":%q%s}]}`,
+		return fmt.Sprintf(
+			`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":2},`+
+				`"layers":[{"mediaType":%q,"digest":%q%s}]}`,
 			ociManifest, ociConfig, config, ociLayer, layer, size)
 	}
 	for size, want := range map[string]int{`,"size":5`: 201, ``: 201, `,"size":4`: 400, `,"size":0`: 400,
@@ -528,7 +530,8 @@ func TestANameThatIsReadInTwoWaysIsRefusedWhereItMatters(t *testing.T) {
 	w := newWorld(t)
 	w.imageOf("app", "v1", "layer")
 	config, layer := w.upload("app", []byte("{}")), w.upload("app", []byte("layer"))
-	head := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":2},"layers":[{"mediaType":%q,"digest":%q,"size":5}]`,
+	head := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":2},`+
+		`"layers":[{"mediaType":%q,"digest":%q,"size":5}]`,
 		ociManifest, ociConfig, config, ociLayer, layer)
 	for more, want := range map[string]int{
 		`,"layer` + "\u017f" + `":[]}`: 400,
@@ -555,7 +558,10 @@ func TestAManifestsTypeIsItsOwnWhereAClientSaysNone(t *testing.T) {
 			ociConfig, config),
 		ociIndex: fmt.Sprintf(`{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
 			ociManifest, child, len(body)),
-		docker: fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/vnd.docker.container.image.v1+json","digest":%q,"size":2},"layers":[]}`,
+		docker: fmt.Sprintf(
+			`{"schemaVersion":2,"mediaType":%q,`+
+				`"config":{"mediaType":"application/vnd.docker.container.image.v1+json","digest":%q,"size":2},`+
+				`"layers":[]}`,
 			docker, config),
 	}
 	for want, data := range manifests {

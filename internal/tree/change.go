@@ -202,7 +202,7 @@ func notThere(path string) error {
 }
 
 // owe records that a name was removed from dir. A blob that a power loss brings back is adopted and removed again, so
-// only names of a repository are synced. The empty list of uploads of that repository goes with the last of them.
+// only names of a repository are synced. The empty list of uploads of that repository is removed with the last of them.
 func (c *Change) owe(dir string, k layout.Key) {
 	c.removed[dir] = c.removed[dir] || k.Kind != layout.Blob
 	if k.Repository != "" {

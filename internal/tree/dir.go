@@ -6,7 +6,7 @@
 // directory.
 //
 // A Walk lists what is on disk as a server serves it: through symbolic links, but each directory under one name only.
-// Of the servers and runs on a directory, a lock says which lives.
+// A lock on the directory says which of its servers and runs still exist.
 package tree
 
 import (

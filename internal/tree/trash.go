@@ -178,7 +178,7 @@ func (t *Tree) moveBack(from, to string, names []string) error {
 	return errors.Join(append(errs, os.Remove(from))...)
 }
 
-// pieces names what is in a directory, in the order in which it is moved.
+// pieces names the entries of a directory, in the order in which they are moved.
 func pieces(dir string) (names []string, fi fs.FileInfo, err error) {
 	fi, err = os.Lstat(dir)
 	if err != nil {

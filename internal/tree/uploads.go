@@ -14,7 +14,7 @@ import (
 )
 
 // The files of an unfinished upload promise nothing, and are not synced. The time of the last write, by the wall clock,
-// says whether a client still goes on with it.
+// says whether a client still continues it.
 
 // BeginUpload makes an upload that begins at a time.
 func (t *Tree) BeginUpload(u layout.Upload, at time.Time) error {
@@ -31,7 +31,7 @@ func (d Dir) UploadBegan(u layout.Upload) (at time.Time, ok bool, err error) {
 	return at, bad == nil, nil
 }
 
-// TouchUpload says that a client goes on with an upload.
+// TouchUpload records that a client continues an upload.
 func (t *Tree) TouchUpload(u layout.Upload, at time.Time) error {
 	return os.Chtimes(t.File(u.StartedAt()), at, at)
 }

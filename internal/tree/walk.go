@@ -17,7 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Walk goes through a tree as a server does: through symbolic links. It passes over links that it may not follow and
+// Walk visits a tree as a server does: through symbolic links. It passes over links that it may not follow and
 // files that it cannot read; Refused and Unread name them. Its methods may be called one after another, in any order.
 type Walk struct {
 	dir    Dir

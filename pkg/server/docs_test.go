@@ -122,7 +122,8 @@ func run(t *testing.T, program string) *running {
 		t.Fatalf("the program makes no server, or more than one:\n%s", program)
 	}
 	dir := module(t, strings.Replace(program, before, fmt.Sprintf(
-		"\tcfg.Storage.Directory, cfg.Server.Address, cfg.Server.Port = %q, \"127.0.0.1\", %d\n%s", t.TempDir(), port, before), 1))
+		"\tcfg.Storage.Directory, cfg.Server.Address, cfg.Server.Port = %q, \"127.0.0.1\", %d\n%s",
+		t.TempDir(), port, before), 1))
 	goTool(t, dir, "build", "-o", "program", ".")
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{Cmd: exec.CommandContext(ctx, filepath.Join(dir, "program")),
