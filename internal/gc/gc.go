@@ -1,4 +1,4 @@
-// Package gc removes images that the policy gave up on, and the content only they used.
+// Package gc removes images whose last use is before their cutoff, and content that nothing refers to.
 //
 // It is the only package that removes stored content; a repair moves damaged blobs aside. A tag, manifest, link or blob
 // is removed only if one conditional transaction finds it unused since its cutoff, unreferenced, and the gate open; its

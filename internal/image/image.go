@@ -1,9 +1,8 @@
 // Package image knows what an image consists of, and what only it holds.
 //
-// An image is a manifest of one repository with the children and referrers that would go if it went,
-// and the blobs that all of these name. Tags do not matter: two tags of one manifest are one image.
-// Everything is found by point queries on one state of the index, so that the cost follows the image
-// and neither the store nor the number of others that share its layers.
+// Here an image is a manifest of one repository with the children and referrers that are removed with it, and the
+// blobs that all of these name. Two tags of one manifest are the same image. Everything is found by point queries on
+// one state of the index, so the cost follows the image, not the store, nor the images that share its layers.
 package image
 
 import (

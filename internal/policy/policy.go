@@ -1,8 +1,8 @@
 // Package policy decides how old is too old. It is pure: no file, no clock, no log.
 //
-// An image, that is a tag or a manifest, is kept for the ttl after its last use. An orphan, that is a layer link, a
-// blob, or a manifest whose file was never placed, is kept while something refers to it, and for the grace. A lease in
-// memory may be younger than its row by the resolution, so both wait for that too.
+// Tags and placed manifests are kept for the ttl after their last use. Layer links, blobs, and manifests whose file was
+// never placed are kept while something refers to them, and for the grace after their last use. A lease in memory may
+// be younger than its row by the resolution, so both wait for that too.
 package policy
 
 import (

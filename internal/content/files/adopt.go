@@ -93,7 +93,7 @@ func (s *Store) looksAtLayer(ctx context.Context, k layout.Key) ([]index.Look, e
 	if err != nil {
 		return nil, err
 	}
-	if to != "" && to != k.Digest { // see layer
+	if to != "" && to != k.Digest { // as in linked, in lookup.go
 		looks = append(looks, adopt.Look(s.tree.Dir, layout.LayerKey(k.Repository, to), adopt.Now))
 	} else {
 		to = k.Digest
