@@ -113,7 +113,7 @@ func (w *world) restart() {
 // awaitGate waits until the index was compared with the disk.
 func (w *world) awaitGate() {
 	w.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if open, err := w.s.store.Index.GateOpen(w.Context()); err != nil {
 			w.Fatal(err)
 		} else if open {
