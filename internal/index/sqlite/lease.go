@@ -130,7 +130,7 @@ func (s *Store) useImage(t *tx, link layout.Key) error {
 		above, err := t.one([]any{&owner, &used, &named}, `SELECT m.digest, m.accessed_at,
 				EXISTS (SELECT 1 FROM tags g WHERE g.digest = m.digest AND g.repo = m.repo)
 			FROM refs f CROSS JOIN manifests m ON m.digest = f.parent AND m.repo = f.repo
-			WHERE f.child = ?1 AND f.repo = ?2 AND f.parent <> ?1 AND m.placed = 1 ORDER BY m.accessed_at DESC LIMIT 1`,
+			WHERE f.child = +?1 AND f.repo = +?2 AND f.parent <> +?1 AND m.placed = 1 ORDER BY m.accessed_at DESC LIMIT 1`,
 			top, repository(link.Repository))
 		if err != nil {
 			return err

@@ -281,17 +281,17 @@ func (q querier) keptUse(claim holder) (used int64, err error) {
 	_, err = q.one([]any{&used}, `WITH RECURSIVE above (d) AS (
 			SELECT ?1
 			UNION
-			SELECT f.parent FROM above CROSS JOIN manifests m ON m.digest = above.d AND m.repo = ?2 AND m.placed = 0
-				CROSS JOIN refs f ON f.child = above.d AND f.repo = ?2
+			SELECT f.parent FROM above CROSS JOIN manifests m ON m.digest = above.d AND m.repo = +?2 AND m.placed = 0
+				CROSS JOIN refs f ON f.child = above.d AND f.repo = +?2
 			UNION
-			SELECT m.subject FROM above CROSS JOIN manifests m ON m.digest = above.d AND m.repo = ?2 AND m.placed = 0
+			SELECT m.subject FROM above CROSS JOIN manifests m ON m.digest = above.d AND m.repo = +?2 AND m.placed = 0
 				AND m.subject IS NOT NULL AND m.detached = 0
 		) SELECT coalesce(max(used), 0) FROM (
 			SELECT m.accessed_at AS used FROM above
-				CROSS JOIN manifests m ON m.digest = above.d AND m.repo = ?2 AND m.placed = 1
+				CROSS JOIN manifests m ON m.digest = above.d AND m.repo = +?2 AND m.placed = 1
 			UNION ALL
 			SELECT t.accessed_at FROM above
-				CROSS JOIN tags t INDEXED BY tags_digest ON t.digest = above.d AND t.repo = ?2
+				CROSS JOIN tags t INDEXED BY tags_digest ON t.digest = above.d AND t.repo = +?2
 		)`, claim.digest, claim.repo)
 	return used, err
 }
@@ -590,7 +590,7 @@ func (q querier) blob(row index.Row) (b index.Blob, err error) {
 	if h.files, err = take(q, scanHolder, filesOf+" WHERE digest = ?", row.Digest); err != nil {
 		return b, err
 	}
-	if h.namers, err = take(q, scanHolder, namersOf+" WHERE f.child = ?", row.Digest); err != nil {
+	if h.namers, err = take(q, scanHolder, namersOf+" WHERE f.child = +?", row.Digest); err != nil {
 		return b, err
 	}
 	return h.blob(q, row)

@@ -92,8 +92,8 @@ const (
 	relations = `SELECT EXISTS (SELECT 1 FROM refs WHERE child = ?1 AND repo = ?2)
 			OR EXISTS (SELECT 1 FROM tags WHERE digest = ?1 AND repo = ?2)
 			OR EXISTS (SELECT 1 FROM manifests WHERE digest = ?3 AND repo = ?2),
-		EXISTS (SELECT 1 FROM refs f CROSS JOIN manifests m ON m.digest = f.child AND m.repo = ?2
-		WHERE f.parent = ?1 AND f.repo = ?2)
+		EXISTS (SELECT 1 FROM refs f CROSS JOIN manifests m ON m.digest = f.child AND m.repo = +?2
+		WHERE f.parent = +?1 AND f.repo = +?2)
 			OR EXISTS (SELECT 1 FROM manifests WHERE subject = ?1 AND repo = ?2)
 			OR EXISTS (SELECT 1 FROM tags WHERE subject = substr(?1, 1, 33))`
 
@@ -106,12 +106,12 @@ const (
 	takeUse = `UPDATE manifests SET accessed_at = max(accessed_at, ?3,
 			coalesce((SELECT max(p.accessed_at) FROM refs f CROSS JOIN manifests p ON p.digest = f.parent
 			AND p.repo = f.repo
-				WHERE f.child = ?1 AND f.repo = ?2), 0),
-			coalesce((SELECT max(g.accessed_at) FROM tags g INDEXED BY tags_digest WHERE g.digest = ?1 AND g.repo = ?2),
+				WHERE f.child = +?1 AND f.repo = +?2), 0),
+			coalesce((SELECT max(g.accessed_at) FROM tags g INDEXED BY tags_digest WHERE g.digest = +?1 AND g.repo = +?2),
 				0),
 			coalesce((SELECT s.accessed_at FROM manifests s WHERE s.digest = manifests.subject
-			AND s.repo = ?2 AND manifests.detached = 0), 0))
-		WHERE digest = ?1 AND repo = ?2 RETURNING accessed_at`
+			AND s.repo = +?2 AND manifests.detached = 0), 0))
+		WHERE digest = ?1 AND repo = +?2 RETURNING accessed_at`
 )
 
 // breakCircles detaches a manifest whose row was added, if it would keep itself through its subject, and then the
@@ -138,18 +138,18 @@ func (t *tx) breakCircles(k layout.Key) error {
 const circle = `WITH RECURSIVE above (d) AS (
 		SELECT ?1
 		UNION
-		SELECT f.parent FROM above CROSS JOIN refs f ON f.child = above.d AND f.repo = ?2
+		SELECT f.parent FROM above CROSS JOIN refs f ON f.child = above.d AND f.repo = +?2
 		UNION
-		SELECT s.digest FROM above CROSS JOIN manifests m ON m.digest = above.d AND m.repo = ?2 AND m.detached = 0
-			CROSS JOIN manifests s ON s.digest = m.subject AND s.repo = ?2
+		SELECT s.digest FROM above CROSS JOIN manifests m ON m.digest = above.d AND m.repo = +?2 AND m.detached = 0
+			CROSS JOIN manifests s ON s.digest = m.subject AND s.repo = +?2
 	), below (d) AS (
 		SELECT ?1
 		UNION
-		SELECT m.digest FROM below CROSS JOIN refs f ON f.parent = below.d AND f.repo = ?2
-			CROSS JOIN manifests m ON m.digest = f.child AND m.repo = ?2
+		SELECT m.digest FROM below CROSS JOIN refs f ON f.parent = below.d AND f.repo = +?2
+			CROSS JOIN manifests m ON m.digest = f.child AND m.repo = +?2
 		UNION
-		SELECT m.digest FROM below CROSS JOIN manifests m ON m.subject = below.d AND m.repo = ?2 AND m.detached = 0
+		SELECT m.digest FROM below CROSS JOIN manifests m ON m.subject = below.d AND m.repo = +?2 AND m.detached = 0
 	) UPDATE manifests SET detached = 1
-		WHERE repo = ?2 AND detached = 0 AND digest IN (SELECT d FROM above) AND subject IN (SELECT d
+		WHERE repo = +?2 AND detached = 0 AND digest IN (SELECT d FROM above) AND subject IN (SELECT d
 		FROM below) AND (digest = ?1 OR NOT ?3)
 		RETURNING digest`

@@ -218,9 +218,9 @@ func (r *reader) ReferrersAfter(repo string, d, after digest.Digest, artifactTyp
 	if from == nil {
 		from = []byte{} // before all, which NULL is not
 	}
-	return r.q.list(layout.Manifest, `FROM manifests m WHERE m.subject = ?1 AND m.repo = ?2
-		AND m.digest > ?3 AND m.placed = 1
-		AND (?4 = '' OR m.artifact_type = ?4) ORDER BY m.digest LIMIT ?5 +
+	return r.q.list(layout.Manifest, `FROM manifests m WHERE m.subject = +?1 AND m.repo = +?2
+		AND m.digest > +?3 AND m.placed = 1
+		AND (+?4 = '' OR m.artifact_type = +?4) ORDER BY m.digest LIMIT ?5 +
 			0`, packed(d), repository(repo), from, artifactType, limit(most))
 }
 
@@ -250,7 +250,7 @@ func (r *reader) Each(kind layout.Kind, f func(index.Row) error) error {
 
 // Names implements index.Reader.
 func (r *reader) Names(repo, after string, most int) ([]string, error) {
-	return r.q.names("SELECT name FROM tags WHERE repo = ? AND name > ? AND digest <> x'' ORDER BY name LIMIT ? + 0",
+	return r.q.names("SELECT name FROM tags WHERE repo = +? AND name > ? AND digest <> x'' ORDER BY name LIMIT ? + 0",
 		repository(repo), after, limit(most))
 }
 

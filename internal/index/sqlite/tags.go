@@ -74,7 +74,7 @@ func (t *tx) noteSignature(repo string, subject []byte, at int64) (int64, error)
 		return at, err
 	}
 	_, err := t.one([]any{&at}, "SELECT max(?4, coalesce(max(accessed_at), 0)) FROM manifests "+
-		"WHERE digest BETWEEN ?1 AND ?2 AND repo = ?3",
+		"WHERE digest BETWEEN ?1 AND ?2 AND repo = +?3",
 		subject, last, repository(repo), at)
 	return at, err
 }
