@@ -26,9 +26,9 @@ type keeper struct {
 	tasks  *tasks
 	onGate func(open bool) // nil: the caller of New did not ask
 
-	rebuilding sync.Mutex    // held during a rebuild, so that there is one at a time
-	unread     []tree.Unread // what the last rebuild could not read; guarded by rebuilding
-	retried    time.Time     // when watchGate began its last rebuild; only watchGate uses it
+	rebuilding sync.Mutex    // held during a rebuild, so that there is one at a time; guards the rest
+	unread     []tree.Unread // what the last rebuild could not read
+	again      time.Time     // when watchGate may begin the next rebuild
 }
 
 // rebuild compares the index with the tree and then opens the gate.
@@ -39,11 +39,17 @@ func (k *keeper) rebuild(ctx context.Context) {
 	k.tellGate(false)
 	res, opened, err := k.compare(ctx)
 	k.unread = res.Unread
-	if err != nil {
-		if ctx.Err() == nil {
-			k.log.WithError(err).Error(
-				"cannot compare the index with the disk; nothing is removed before that; trying again in a minute")
-		}
+	k.again = time.Now().Add(min(10*time.Since(start), retryPause))
+	switch {
+	case ctx.Err() != nil:
+		return
+	case errors.Is(err, errLinksChanged):
+		k.log.WithError(err).Info("nothing is removed until the index was compared with the disk once more")
+		return
+	case err != nil:
+		k.again = time.Now().Add(retryPause)
+		k.log.WithError(err).Error(
+			"cannot compare the index with the disk; nothing is removed before that; trying again in a minute")
 		return
 	}
 	for _, u := range res.Unread {
@@ -120,21 +126,20 @@ func (k *keeper) reopen(ctx context.Context) {
 	k.tasks.begin(k.rebuild)
 }
 
-// retryPause is the least time between two rebuilds of watchGate: a failed one is not repeated at every heartbeat.
+// retryPause is how long watchGate waits after a rebuild that failed. After others it waits ten times as long as they
+// took, and no longer than this: links that appear all the time leave most of the server to the clients.
 const retryPause = time.Minute
 
 // watchGate begins a rebuild when none runs and either the gate is closed, because a rebuild failed or a gc that began
 // one was interrupted, or something that could not be read now can be.
 func (k *keeper) watchGate(ctx context.Context) {
 	open, err := k.store.Index.GateOpen(ctx)
-	if err != nil || time.Since(k.retried) < retryPause || !k.rebuilding.TryLock() {
+	if err != nil || !k.rebuilding.TryLock() {
 		return
 	}
-	readable := slices.ContainsFunc(k.unread, tree.Unread.Readable)
+	due := time.Now().After(k.again) && (!open || slices.ContainsFunc(k.unread, tree.Unread.Readable))
 	k.rebuilding.Unlock()
-	if open && !readable {
-		return
+	if due {
+		k.tasks.begin(k.rebuild)
 	}
-	k.retried = time.Now()
-	k.tasks.begin(k.rebuild)
 }

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/sirupsen/logrus"
+	logtest "github.com/sirupsen/logrus/hooks/test"
 
 	"github.com/jc-lab/docker-cache-server/internal/fsck"
 	"github.com/jc-lab/docker-cache-server/internal/index"
@@ -215,5 +218,71 @@ func TestALinkThatIsFollowedHoldsUpNothing(t *testing.T) {
 		if !open() {
 			t.Fatal("a link that was followed shut the gate")
 		}
+	}
+}
+
+// before is an index on which something happens whenever a comparison begins.
+type before struct {
+	index.Store
+	comparison func()
+}
+
+func (b before) CloseGate(ctx context.Context) (string, error) {
+	b.comparison()
+	return b.Store.CloseGate(ctx)
+}
+
+// TestALinkThatChangesDuringAComparisonIsNoFault uses an image through a link that the walk of a comparison does not
+// meet any more. The gate stays closed until the next comparison, of which an operator need not be told as of an error.
+func TestALinkThatChangesDuringAComparisonIsNoFault(t *testing.T) {
+	w := newWorld(t)
+	w.push("team/app:v1", w.image(2))
+	logged := logtest.NewLocal(w.s.log)
+	alias := filepath.Join(w.dir, "docker/registry/v2/repositories/alias")
+	whole := w.s.store.Index
+	w.s.store.Index = before{whole, func() {
+		w.link("team", alias)
+		w.pull("alias/app:v1")
+		if err := os.Remove(alias); err != nil {
+			t.Fatal(err)
+		}
+	}}
+	w.s.keeper.rebuild(t.Context())
+	w.s.store.Index = whole
+	if open, err := whole.GateOpen(t.Context()); open || err != nil {
+		t.Errorf("a link was used that was not compared, and the gate is open: %v, %v", open, err)
+	}
+	if w.s.keeper.again.After(time.Now().Add(retryPause / 2)) {
+		t.Error("the next comparison waits as after a failure")
+	}
+	w.s.keeper.rebuild(t.Context())
+	if open, err := whole.GateOpen(t.Context()); !open || err != nil {
+		t.Errorf("after the next comparison the gate is open: %v, %v", open, err)
+	}
+	for _, e := range logged.AllEntries() {
+		if e.Level <= logrus.WarnLevel {
+			t.Errorf("the log says as a %v: %s", e.Level, e.Message)
+		}
+	}
+}
+
+// TestALinkThatAppearsIsLoggedOnce asks again and again for what is behind a link that was not compared yet.
+func TestALinkThatAppearsIsLoggedOnce(t *testing.T) {
+	w := newWorld(t)
+	w.push("team/app:v1", w.image(2))
+	logged := logtest.NewLocal(w.s.log)
+	w.link("team", filepath.Join(w.dir, "docker/registry/v2/repositories/alias"))
+	for range 3 {
+		w.pass(ttl / 2)
+		w.pull("alias/app:v1")
+	}
+	lines := 0
+	for _, e := range logged.AllEntries() {
+		if strings.Contains(e.Message, "a symbolic link is new") {
+			lines++
+		}
+	}
+	if lines != 1 {
+		t.Errorf("%d lines for one link", lines)
 	}
 }

@@ -51,8 +51,9 @@ func (m *Met) Judge(followed map[string]string) bool {
 }
 
 // Meet looks for symbolic links on the ways to the files of some keys, at each directory once. It returns one that the
-// last comparison did not judge; none as long as a comparison is under way, which Judge ends.
-func (m *Met) Meet(ks ...layout.Key) (link string) {
+// last comparison did not judge, and whether it was met for the first time since then. It returns none as long as a
+// comparison is under way, which Judge ends.
+func (m *Met) Meet(ks ...layout.Key) (link string, first bool) {
 	files := make([]string, 0, 2)
 	for _, k := range ks {
 		file := m.dir.File(k.Path())
@@ -61,13 +62,17 @@ func (m *Met) Meet(ks ...layout.Key) (link string) {
 			if err != nil || fi.Mode()&fs.ModeSymlink == 0 {
 				continue
 			}
-			if real, err := filepath.EvalSymlinks(up); err == nil && m.strange(up, real) {
-				link = up
+			real, err := filepath.EvalSymlinks(up)
+			if err != nil {
+				continue
+			}
+			if strange, never := m.strange(up, real); strange {
+				link, first = up, first || never
 			}
 		}
 		files = append(files, file)
 	}
-	return link
+	return link, first
 }
 
 // leadsTo says whether a directory is on the way to one of the files.
@@ -77,14 +82,16 @@ func leadsTo(dir string, files []string) bool {
 	})
 }
 
-func (m *Met) strange(link, real string) bool {
+// strange says whether a link was not judged, and whether it was not met before.
+func (m *Met) strange(link, real string) (strange, never bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.judged[link] == real {
-		return false
+		return false, false
 	}
+	never = m.unjudged[link] != real
 	m.unjudged[link] = real
-	return !m.comparing
+	return !m.comparing, never
 }
 
 // Followed are the links that were followed, with where they lead.

@@ -90,12 +90,14 @@ func (s *Store) meet(ctx context.Context, ks ...layout.Key) error {
 	if s.met == nil {
 		return nil
 	}
-	link := s.met.Meet(ks...)
+	link, first := s.met.Meet(ks...)
 	if link == "" {
 		return nil
 	}
-	s.log.WithField("link", link).Warn("a symbolic link is new, or leads elsewhere: " +
-		"nothing is removed until the index was compared with the disk again")
+	if first {
+		s.log.WithField("link", link).Warn("a symbolic link is new, or leads elsewhere: " +
+			"nothing is removed until the index was compared with the disk again")
+	}
 	_, err := s.index.CloseGate(ctx)
 	return err
 }
