@@ -26,7 +26,9 @@ func TestEveryErrorHasItsHint(t *testing.T) {
 		return &serve.ListenError{Key: key, Address: "127.0.0.1:80", Err: fmt.Errorf("bind: %w", err)}
 	}
 	directory := func(err error) error { return &store.DirectoryError{Directory: "/srv", Err: err} }
-	link := &tree.LinksError{Links: []*tree.LinkError{{Link: "/srv/x", Why: "it leads away", Remedy: "remove it"}}}
+	symlink := &tree.SymlinksError{Refused: []*tree.SymlinkError{
+		{Path: "/srv/x", Why: "it leads away", Remedy: "remove it"},
+	}}
 	for _, tt := range []struct {
 		name string
 		err  error
@@ -47,7 +49,7 @@ func TestEveryErrorHasItsHint(t *testing.T) {
 		{"a directory in use", &locked, "stop that server"},
 		{"a lock that is a hard link", &tree.ElsewhereError{LockedError: locked},
 			"name /srv/b; or give the copy an index of its own"},
-		{"a link out of the tree", link, "remove it"},
+		{"a link out of the tree", symlink, "remove it"},
 		{"users without a password", &serve.NoUsersError{Htpasswd: "/srv/users"},
 			"dcs users add NAME --auth.htpasswd /srv/users"},
 		{"a certificate without its key", &serve.CertificateError{Err: fs.ErrNotExist}, "PEM files"},

@@ -13,14 +13,14 @@ import (
 )
 
 // Met remembers the symbolic links on the ways to files that are served. A comparison of the index with the tree judges
-// all links of a tree. A link that appears afterwards, or leads elsewhere since, may be a second name for a file, and
-// what is removed under one name would be missing under the other. Its methods may be called concurrently.
+// all symbolic links of a tree. One that appears afterwards, or leads elsewhere since, may be a second name for a file,
+// and what is removed under one name would be missing under the other. Its methods may be called concurrently.
 type Met struct {
 	dir Dir
 
 	mu        sync.Mutex        // guards the rest; held over no I/O
 	comparing bool              // or a comparison failed: nothing is removed
-	judged    map[string]string // link -> where it led in the last comparison
+	judged    map[string]string // symbolic link -> where it led in the last comparison
 	unjudged  map[string]string // those that were met since that began, and were not judged
 }
 
@@ -35,14 +35,14 @@ func (m *Met) Compare() {
 	clear(m.unjudged) // the comparison judges what is there
 }
 
-// Judge takes the links that a comparison followed. False: other links were met since it began, and it must be
+// Judge takes the symbolic links that a comparison followed. False: others were met since it began, and it must be
 // repeated.
 func (m *Met) Judge(followed map[string]string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.judged = followed
-	for link, real := range m.unjudged {
-		if followed[link] != real {
+	for path, real := range m.unjudged {
+		if followed[path] != real {
 			return false
 		}
 	}
@@ -52,7 +52,7 @@ func (m *Met) Judge(followed map[string]string) bool {
 
 // Meet looks for symbolic links on the ways to the files of some keys, at each directory once. It returns one that the
 // last comparison did not judge; none as long as a comparison is under way, which Judge ends.
-func (m *Met) Meet(ks ...layout.Key) (link string) {
+func (m *Met) Meet(ks ...layout.Key) (symlink string) {
 	files := make([]string, 0, 2)
 	for _, k := range ks {
 		file := m.dir.File(k.Path())
@@ -62,12 +62,12 @@ func (m *Met) Meet(ks ...layout.Key) (link string) {
 				continue
 			}
 			if real, err := filepath.EvalSymlinks(up); err == nil && m.strange(up, real) {
-				link = up
+				symlink = up
 			}
 		}
 		files = append(files, file)
 	}
-	return link
+	return symlink
 }
 
 // leadsTo says whether a directory is on the way to one of the files.
@@ -77,21 +77,21 @@ func leadsTo(dir string, files []string) bool {
 	})
 }
 
-func (m *Met) strange(link, real string) bool {
+func (m *Met) strange(path, real string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.judged[link] == real {
+	if m.judged[path] == real {
 		return false
 	}
-	m.unjudged[link] = real
+	m.unjudged[path] = real
 	return !m.comparing
 }
 
-// Followed are the links that were followed, with where they lead.
+// Followed are the symbolic links that were followed, with where they lead.
 func (w *Walk) Followed() map[string]string {
-	followed := maps.Clone(w.links.files)
-	for real, by := range w.links.places {
-		if w.links.judged[by].directory {
+	followed := maps.Clone(w.symlinks.files)
+	for real, by := range w.symlinks.places {
+		if w.symlinks.judged[by].directory {
 			followed[by] = real
 		}
 	}

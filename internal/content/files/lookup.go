@@ -90,11 +90,11 @@ func (s *Store) meet(ctx context.Context, ks ...layout.Key) error {
 	if s.met == nil {
 		return nil
 	}
-	link := s.met.Meet(ks...)
-	if link == "" {
+	symlink := s.met.Meet(ks...)
+	if symlink == "" {
 		return nil
 	}
-	s.log.WithField("link", link).Warn("a symbolic link is new, or leads elsewhere: " +
+	s.log.WithField("link", symlink).Warn("a symbolic link is new, or leads elsewhere: " +
 		"nothing is removed until the index was compared with the disk again")
 	_, err := s.index.CloseGate(ctx)
 	return err
