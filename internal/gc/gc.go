@@ -39,7 +39,7 @@ type Collector struct {
 	OnProgress func(Progress)
 	// Yield is how long a run waits between two steps at least, so that writers of another process get their turn.
 	Yield time.Duration
-	// Batch is how many rows one transaction retires at most. 0: 64, which take a few milliseconds.
+	// Batch is how many victims one call of RetireAll gets at most; it may come to fewer. 0: 64.
 	Batch int
 	// Began is when the run began, by the index's clock, if that was before Run: what was used or
 	// adopted since then stays, however short the ttl. Zero: Run is the beginning.

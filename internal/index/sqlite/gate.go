@@ -52,18 +52,14 @@ func (s *Store) CloseGate(ctx context.Context) (string, error) {
 }
 
 // OpenGate implements index.Store.
-func (s *Store) OpenGate(ctx context.Context, token string, unread ...string) (opened bool, err error) {
+func (s *Store) OpenGate(ctx context.Context, token string, unread ...string) (bool, error) {
 	s.checkpointEvery(checkpointPages)
-	err = s.begin(ctx, func(t *tx) error {
-		if opened, err = t.closedBy(token); err != nil || !opened {
-			return err
+	return committed(ctx, s, func(t *tx) (bool, error) {
+		if mine, err := t.closedBy(token); err != nil || !mine {
+			return false, err
 		}
-		if err := t.set("unread", unread); err != nil {
-			return err
-		}
-		return t.set("gate", gateOpen)
+		return true, errors.Join(t.set("unread", unread), t.set("gate", gateOpen))
 	})
-	return opened && err == nil, err
 }
 
 // closedBy says whether the last CloseGate returned this token, and the gate is still shut.
