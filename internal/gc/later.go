@@ -109,7 +109,7 @@ func (x *planner) laterBlob(d digest.Digest, links map[layout.Key]time.Time) err
 		return nil
 	}
 	x.plan.Later += b.Size
-	if due := x.gc.Index.Due(last, x.plan.lease); due.After(x.plan.Due) {
+	if due := x.gc.Index.Due(last, x.plan.pushes.lease); due.After(x.plan.Due) {
 		x.plan.Due = due
 	}
 	return nil
