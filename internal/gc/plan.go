@@ -214,7 +214,7 @@ func (x *planner) manifests() error {
 // candidate is a manifest that is unused and has no tag that stays.
 type candidate struct {
 	row    index.Row
-	owners []layout.Key // the manifests that keep it
+	owners []layout.Key // the manifests that own it
 	next   int          // of the owners, the first that may not be in the plan
 }
 
@@ -257,7 +257,7 @@ func (x *planner) candidate(k layout.Key) (*candidate, error) {
 	return &candidate{row: *m, owners: owners}, err
 }
 
-// ownersOf returns the manifests that keep a manifest: those that name it, and its subject.
+// ownersOf returns the manifests that own a manifest: those that name it, and its subject.
 func (x *planner) ownersOf(m index.Row) ([]layout.Key, error) {
 	parents, err := x.index.Parents(m.Key.Repository, m.Key.Digest, 0)
 	if err != nil {
@@ -379,11 +379,11 @@ func (x *planner) blobs() error {
 			continue
 		}
 		most := max(len(x.plan.Manifests), len(x.plan.Layers)) + 1 // one more than can be in the plan
-		holders, err := x.index.Holders(k.Digest, most)
+		owners, err := x.index.Holders(k.Digest, most)
 		if err != nil {
 			return err
 		}
-		if !x.anyStays(holders) {
+		if !x.anyStays(owners) {
 			x.remove(*r, &x.plan.Blobs)
 		}
 	}
