@@ -5,7 +5,7 @@
 // until then. A claim is written before its file, so no file is without a row. A lease is a recorded use; what was
 // leased stays for the grace. A server keeps leases in memory for the resolution, so a lease may be that much younger
 // than its row. The last use of a manifest or tag is the effective one: it is written to all that lives with an image,
-// so no row is older than what keeps it. To adopt is to record what was found on disk. A victim is a key and the time
+// so no row is older than its owners. To adopt is to record what was found on disk. A victim is a key and the time
 // since which it must be unused; to retire it is to remove its row and its file in one conditional transaction. The
 // gate is open while the index knows all that is on disk: only then are rows retired. A hold keeps every row until a
 // time. Each server owes the grace that it promised, also after it ended; only watched time pays.

@@ -7,7 +7,7 @@
 // A rebuild closes the gate, so that no process retires anything: a manifest that was not read yet cannot protect its
 // blobs. The caller opens the gate afterwards. Three things keep the gate from opening as before:
 //
-//   - A symbolic link that cannot be followed bars it, until an operator mends the link.
+//   - A symbolic link that cannot be followed bars it, until an operator mends it.
 //   - Repositories with files that cannot be read are named in the Result. The gate opens without them: nothing of
 //     theirs is retired, nor any blob, since their manifests may need it.
 //   - More unreadable files than that fail the rebuild, and the gate stays closed.
