@@ -56,7 +56,7 @@ func TestEveryErrorHasItsHint(t *testing.T) {
 		{"a grace too short", &store.GraceError{Owed: 2 * time.Hour}, "at least 2h"},
 		{"another index", &store.WrongIndexError{LockedError: locked}, "try again in a few seconds"},
 		{"a gate that is barred", &store.BarredError{Bar: index.Bar{Hint: "remove the link"}}, "remove the link"},
-		{"a repository that cannot be read", &gc.UnreadError{Repositories: index.Unseen{"a/"}},
+		{"a repository that cannot be read", &gc.UnreadError{Repositories: index.Unread{"a/"}},
 			"dcs inspect --check names what"},
 		{"an image that is unknown", &inspect.NotFoundError{Try: "did you mean a?"}, "did you mean a?"},
 		{"a name that is none", &inspect.ReferenceError{Try: "names are lower case"}, "names are lower case"},

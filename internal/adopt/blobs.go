@@ -139,7 +139,7 @@ func (d *Disk) LookAtManifest(ctx context.Context, k layout.Key, age Age) (looks
 		}
 		return found, err == nil, err
 	})
-	for _, p := range a.Content.Parts {
+	for _, p := range a.Manifest.Parts {
 		fi, err := d.dir.Stat(layout.BlobKey(p.Digest))
 		if err != nil || p.Fits(fi.Size()) {
 			continue // a blob that is missing or cannot be read is found by a walk

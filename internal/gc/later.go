@@ -93,7 +93,7 @@ func (x *planner) laterBlob(d digest.Digest, links map[layout.Key]time.Time) err
 		return err
 	}
 	// one more than can be dead or waiting
-	owners, err := x.index.Holders(d, max(len(x.plan.Manifests), len(x.plan.Layers)+len(links))+1)
+	owners, err := x.index.Owners(d, max(len(x.plan.Manifests), len(x.plan.Layers)+len(links))+1)
 	if err != nil {
 		return err
 	}

@@ -130,7 +130,7 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 }
 
 // UnreadError names the repositories that could not be read as a whole when the index was compared with the disk.
-type UnreadError struct{ Repositories index.Unseen }
+type UnreadError struct{ Repositories index.Unread }
 
 func (e *UnreadError) Error() string {
 	s := "repository " + strings.TrimSuffix(e.Repositories[0], "/")
@@ -155,7 +155,7 @@ type planner struct {
 	ctx        context.Context
 	unfinished Uploads
 	index      index.Reader
-	unread     index.Unseen // repositories of which nothing is removed, nor any blob
+	unread     index.Unread // repositories of which nothing is removed, nor any blob
 	plan       *Plan
 
 	planned    map[layout.Key]bool       // the rows in the lists of the plan
@@ -379,7 +379,7 @@ func (x *planner) blobs() error {
 			continue
 		}
 		most := max(len(x.plan.Manifests), len(x.plan.Layers)) + 1 // one more than can be in the plan
-		owners, err := x.index.Holders(k.Digest, most)
+		owners, err := x.index.Owners(k.Digest, most)
 		if err != nil {
 			return err
 		}

@@ -153,7 +153,7 @@ func (i *Image) Only(d digest.Digest) (bool, error) {
 
 // alone says whether all owners of a blob are removed with the image.
 func (i *Image) alone(d digest.Digest) (bool, error) {
-	owners, err := i.r.Holders(d, 2) // in this repository there is one of each sort
+	owners, err := i.r.Owners(d, 2) // in this repository there is one of each sort
 	if err != nil {
 		return false, err
 	}

@@ -42,11 +42,11 @@ import (
 
 // Claim announces a blob, a link or a manifest that is about to be placed.
 type Claim struct {
-	Key     layout.Key
-	Size    int64              // of the blob or the manifest, in bytes
-	Content *manifest.Manifest // manifests only, and required there
-	// Blob says that the blob of a link or a manifest is placed with it: its row is written too, with Size.
-	Blob bool
+	Key      layout.Key
+	Size     int64              // of the blob or the manifest, in bytes
+	Manifest *manifest.Manifest // manifests only, and required there
+	// WithBlob says that the blob of a link or a manifest is placed with it: its row is written too, with Size.
+	WithBlob bool
 
 	// UploadStarted is when the upload of this layer began. Links of the repository that were in lease then are
 	// renewed: they may be the other layers of the same push, which sends its manifest last. Zero: no upload.
@@ -244,19 +244,19 @@ type Store interface {
 	Close() error
 }
 
-// Unseen are repositories that a rebuild could not read as a whole: each by its name, or with a slash at its end
+// Unread are repositories that a rebuild could not read as a whole: each by its name, or with a slash at its end
 // together with all repositories below it.
-type Unseen []string
+type Unread []string
 
 // Has says whether a repository is one of them.
-func (u Unseen) Has(repo string) bool {
+func (u Unread) Has(repo string) bool {
 	return slices.ContainsFunc(u, func(name string) bool {
 		return repo == name || strings.HasSuffix(name, "/") && strings.HasPrefix(repo+"/", name)
 	})
 }
 
 // Spares says whether a row stays because of them: a row of theirs, or any blob.
-func (u Unseen) Spares(k layout.Key) bool {
+func (u Unread) Spares(k layout.Key) bool {
 	return len(u) > 0 && (k.Kind == layout.Blob || u.Has(k.Repository))
 }
 
@@ -321,9 +321,9 @@ type Reader interface {
 	// ReferrersAfter returns the placed referrers after a digest, in the order of digests, at most so many; 0 for all.
 	// An artifact type that is not empty limits them to that type.
 	ReferrersAfter(repo string, d, after digest.Digest, artifactType string, most int) ([]Row, error)
-	// Holders returns the layer links and manifests of all repositories that refer to a blob, at most so many of each;
+	// Owners returns the layer links and manifests of all repositories that refer to a blob, at most so many of each;
 	// 0 for all.
-	Holders(d digest.Digest, most int) ([]Row, error)
+	Owners(d digest.Digest, most int) ([]Row, error)
 	// ListImages, ListTags, ListBlobs and ListRepositories call f with each image, tag, blob and repository. With
 	// latest they call it only with those that were used last: so many, and all that were used at the same time as the
 	// last.
@@ -338,7 +338,7 @@ type Reader interface {
 	Repositories(after string, most int) ([]string, error)
 	HasRepository(repo string) (bool, error)
 	// Unread returns the repositories that the last rebuild could not read as a whole.
-	Unread() (Unseen, error)
+	Unread() (Unread, error)
 	// Each calls f with every row of a kind: manifests in the order of digest and repository, tags in that of digest,
 	// repository and name.
 	Each(kind layout.Kind, f func(Row) error) error

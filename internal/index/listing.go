@@ -32,7 +32,7 @@ type Blob struct {
 	IsManifest   bool      // of a repository
 	MediaType    string    // of a manifest
 	Config       bool      // a manifest names it as its config
-	Held         bool      // it has an owner
+	Owned        bool      // it has an owner
 	Tagged       bool      // a tag owns it, perhaps by other manifests
 	Repositories []string  // in which it can be pulled, A to Z
 	Manifests    int       // how many name it, each digest once

@@ -95,7 +95,7 @@ func (f finder) blobsLike(start string) (found []digest.Digest, err error) {
 
 // ownManifest returns the manifest of that digest if one repository has it, or says which repositories own the blob.
 func (f finder) ownManifest(d digest.Digest) (*index.Row, error) {
-	owners, err := f.Holders(d, suggestions+1)
+	owners, err := f.Owners(d, suggestions+1)
 	if err != nil {
 		return nil, err
 	}
@@ -203,7 +203,7 @@ func (f finder) noManifest(ref Reference) error {
 	if !whole {
 		return f.unknown(ref)
 	}
-	owners, err := f.Holders(d, suggestions)
+	owners, err := f.Owners(d, suggestions)
 	if err != nil {
 		return err
 	}

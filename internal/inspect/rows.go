@@ -113,7 +113,7 @@ func kindOf(b index.Blob) string {
 		return kindManifest
 	case b.Config:
 		return kindConfig
-	case b.Held:
+	case b.Owned:
 		return kindLayer
 	}
 	return kindOther

@@ -73,7 +73,7 @@ func (b *builder) others(d digest.Digest, m *index.Row) (names []string, more bo
 			names = append(names, byDigest(b.repo, m.Subject))
 		}
 	}
-	owners, err := b.Holders(d, sharers)
+	owners, err := b.Owners(d, sharers)
 	if err != nil {
 		return nil, false, err
 	}

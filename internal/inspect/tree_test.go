@@ -310,8 +310,8 @@ func (r counted) Parents(repo string, d digest.Digest, most int) ([]index.Row, e
 	return rows, err
 }
 
-func (r counted) Holders(d digest.Digest, most int) ([]index.Row, error) {
-	rows, err := r.Reader.Holders(d, most)
+func (r counted) Owners(d digest.Digest, most int) ([]index.Row, error) {
+	rows, err := r.Reader.Owners(d, most)
 	r.c.n += 1 + len(rows)
 	return rows, err
 }

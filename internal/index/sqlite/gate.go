@@ -19,7 +19,7 @@ const (
 
 // gate refuses to go on while the gate is shut. It returns the repositories of which nothing may be removed all the
 // same.
-func (t *tx) gate() (index.Unseen, error) {
+func (t *tx) gate() (index.Unread, error) {
 	var g string
 	if _, err := t.setting("gate", &g); err != nil {
 		return nil, err
@@ -30,7 +30,7 @@ func (t *tx) gate() (index.Unseen, error) {
 	return t.unread()
 }
 
-func (q querier) unread() (u index.Unseen, err error) {
+func (q querier) unread() (u index.Unread, err error) {
 	_, err = q.setting("unread", &u)
 	return u, err
 }

@@ -221,7 +221,7 @@ type owners struct {
 // blob sums up the owners of a blob.
 func (o *owners) blob(q querier, row index.Row) (index.Blob, error) {
 	b := index.Blob{Digest: row.Digest, Size: row.Size, CreatedAt: row.CreatedAt, Manifests: countNamers(o.namers),
-		IsManifest: len(o.files) > 0, Held: len(o.links)+len(o.files)+len(o.namers) > 0,
+		IsManifest: len(o.files) > 0, Owned: len(o.links)+len(o.files)+len(o.namers) > 0,
 		Config: len(o.namers) > 0 && o.namers[0].config}
 	own := row.AccessedAt.UnixMilli()
 	var used, named int64
