@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -15,6 +16,9 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/jc-lab/docker-cache-server/bench/stores"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 const stockConfig = `
@@ -54,6 +58,35 @@ func TestStockRegistryServesTheSameDirectory(t *testing.T) {
 	server.stop(t)
 	if err := inspectLists(t, dir, stored); err != nil {
 		t.Errorf("without a server: %v", err)
+	}
+}
+
+// The stock registry serves a store that `make bench` measures on, every image by its digest and by its tag. So the
+// rows that measure both registries on one store measure the same work.
+func TestStockRegistryServesAStoreOfTheBench(t *testing.T) {
+	shape := stores.Shape{Images: 20, Repositories: 3, Layers: 2, Shared: 1, Sharers: 3, Size: 100, Untagged: 1}
+	dir := t.TempDir()
+	if err := stores.Disk(tree.Dir(dir), shape); err != nil {
+		t.Fatal(err)
+	}
+	addr, _ := serveStock(t, dir)
+	for i := range shape.Images {
+		image := shape.Image(i)
+		manifest, err := v1.ParseManifest(bytes.NewReader(image.Manifest.Data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := 1+len(manifest.Layers), 1+shape.Shared+shape.Layers; got != want {
+			t.Errorf("image %d refers to %d blobs, want %d", i, got, want)
+		}
+		dgst, err := v1.NewHash(image.Manifest.Digest.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustPull(t, addr+"/"+image.Repository+"@"+dgst.String(), dgst)
+		if image.Tag != "" {
+			mustPull(t, addr+"/"+image.Repository+":"+image.Tag, dgst)
+		}
 	}
 }
 

@@ -3,7 +3,9 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -45,19 +47,7 @@ func TestTheUsersFileIsApachesToo(t *testing.T) {
 		t.Errorf("%v\n%s", err, text)
 	}
 
-	port := freePort(t)
-	stock := "127.0.0.1:" + port
-	config := writeFile(t, filepath.Join(dir, "stock.yml"), fmt.Sprintf(`version: 0.1
-storage: {filesystem: {rootdirectory: %s}}
-http: {addr: %q}
-auth: {htpasswd: {realm: stock, path: %s}}
-`, filepath.Join(dir, "stock"), stock, file))
-	startServer(t, stock, 10*time.Second, exec.Command(stockRegistryBin, "serve", config))
-	own := "127.0.0.1:" + freePort(t)
-	startServer(t, own, 10*time.Second, exec.Command(dcsBin, "serve", "--storage.directory", filepath.Join(dir, "dcs"),
-		"--auth.htpasswd", file,
-		"--server.address", "127.0.0.1", "--server.port", own[strings.LastIndex(own, ":")+1:], "--debug.address", ""))
-	for _, addr := range []string{stock, own} {
+	for _, addr := range serveUsers(t, file) {
 		for name, password := range users {
 			if got := login(t, addr, name, password); got != http.StatusOK {
 				t.Errorf("%s as %s: %d", addr, name, got)
@@ -67,6 +57,65 @@ auth: {htpasswd: {realm: stock, path: %s}}
 			}
 		}
 	}
+}
+
+// TestStockRegistryAgreesOnLogins asks a stock registry and dcs for the logins of internal/users/testdata: both serve
+// one users file, that another program made and to which dcs added users.
+func TestStockRegistryAgreesOnLogins(t *testing.T) {
+	data, err := os.ReadFile("../internal/users/testdata/logins.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var shared struct {
+		File  string
+		Added []struct {
+			Name, Password string
+		}
+		Logins []struct {
+			Desc, Name, Password string
+			In                   bool
+		}
+	}
+	if err := json.Unmarshal(data, &shared); err != nil {
+		t.Fatal(err)
+	}
+	file := writeFile(t, filepath.Join(tempDir(t), "htpasswd"), shared.File)
+	for _, u := range shared.Added {
+		run(t, withStdin(u.Password+"\n", exec.Command(dcsBin, "users", "add", u.Name, "--password-stdin",
+			"--auth.htpasswd", file)))
+	}
+	for registry, addr := range serveUsers(t, file) {
+		for _, l := range shared.Logins {
+			want := http.StatusUnauthorized
+			if l.In {
+				want = http.StatusOK
+			}
+			if got := login(t, addr, l.Name, l.Password); got != want {
+				t.Errorf("%s: %s: got %d, want %d", registry, l.Desc, got, want)
+			}
+		}
+	}
+}
+
+// serveUsers starts a stock registry and a dcs that let in the users of one file. It returns their addresses by the
+// names "stock" and "dcs".
+func serveUsers(t *testing.T, file string) map[string]string {
+	t.Helper()
+	stock, own := "127.0.0.1:"+freePort(t), "127.0.0.1:"+freePort(t)
+	config := writeFile(t, filepath.Join(t.TempDir(), "stock.yml"), fmt.Sprintf(`version: 0.1
+storage: {filesystem: {rootdirectory: %s}}
+http: {addr: %q}
+auth: {htpasswd: {realm: stock, path: %s}}
+`, t.TempDir(), stock, file))
+	startServer(t, stock, 10*time.Second, exec.Command(stockRegistryBin, "serve", config))
+	_, port, err := net.SplitHostPort(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	startServer(t, own, 10*time.Second, exec.Command(dcsBin, "serve", "--storage.directory",
+		filepath.Join(tempDir(t), "dcs"), "--auth.htpasswd", file,
+		"--server.address", "127.0.0.1", "--server.port", port, "--debug.address", ""))
+	return map[string]string{"stock": stock, "dcs": own}
 }
 
 func login(t *testing.T, addr, name, password string) int {

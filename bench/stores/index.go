@@ -70,7 +70,7 @@ func (f *filler) image(im Image, at time.Time) error {
 		f.add(index.Adoption{Claim: index.Claim{Key: layout.BlobKey(b.Digest), Size: int64(len(b.Data))}, At: at})
 	}
 	f.add(index.Adoption{Claim: index.Claim{Key: layout.ManifestKey(im.Repository, m.Digest), Size: int64(len(m.Data)),
-		Content: &manifest.Manifest{MediaType: v1.MediaTypeImageManifest, Config: names[0],
+		Manifest: &manifest.Manifest{MediaType: v1.MediaTypeImageManifest, Config: names[0],
 			References: names}}, At: at})
 	if im.Tag != "" {
 		f.add(index.Adoption{Claim: index.Claim{Key: layout.TagKey(im.Repository, im.Tag)}, Digest: m.Digest, At: at})

@@ -6,12 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/distribution/distribution/v3"
-	_ "github.com/distribution/distribution/v3/manifest/ocischema" // knows OCI manifests
-	"github.com/distribution/distribution/v3/registry/storage"
-	"github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
-	"github.com/distribution/reference"
-
 	"github.com/jc-lab/docker-cache-server/internal/fsck"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
@@ -29,57 +23,6 @@ func TestAStoreIsAlwaysTheSame(t *testing.T) {
 	const want = "sha256:2182925d5d3b8df771d3108443f5ee6cc85ab23196d8a8ef78b5fed4ec1eb9be"
 	if got := shape.Image(7).Manifest.Digest.String(); got != want {
 		t.Errorf("image 7 is %s, and was %s: stores that were made before are others", got, want)
-	}
-}
-
-func TestTheStockRegistryServesAStore(t *testing.T) {
-	dir := tree.Dir(t.TempDir())
-	if err := Disk(dir, shape); err != nil {
-		t.Fatal(err)
-	}
-	ctx := t.Context()
-	reg, err := storage.NewRegistry(ctx, filesystem.New(filesystem.DriverParameters{RootDirectory: string(dir),
-		MaxThreads: 25}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range shape.Images {
-		im := shape.Image(i)
-		name, err := reference.WithName(im.Repository)
-		if err != nil {
-			t.Fatal(err)
-		}
-		repo, err := reg.Repository(ctx, name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if im.Tag != "" {
-			if desc, err := repo.Tags(ctx).Get(ctx, im.Tag); err != nil || desc.Digest != im.Manifest.Digest {
-				t.Errorf("%s:%s is %s, %v", im.Repository, im.Tag, desc.Digest, err)
-			}
-		}
-		manifests, err := repo.Manifests(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		m, err := manifests.Get(ctx, im.Manifest.Digest)
-		if err != nil {
-			t.Fatal(err)
-		}
-		pull(t, repo, m.References())
-	}
-}
-
-func pull(t *testing.T, repo distribution.Repository, blobs []distribution.Descriptor) {
-	t.Helper()
-	if len(blobs) != 1+shape.Shared+shape.Layers {
-		t.Errorf("%d references", len(blobs))
-	}
-	for _, b := range blobs {
-		data, err := repo.Blobs(t.Context()).Get(t.Context(), b.Digest)
-		if err != nil || b.Digest.Algorithm().FromBytes(data) != b.Digest || int64(len(data)) != b.Size {
-			t.Errorf("%s: %d bytes, want %d: %v", b.Digest, len(data), b.Size, err)
-		}
 	}
 }
 

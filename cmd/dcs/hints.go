@@ -83,8 +83,8 @@ func hintForType(err error) string {
 		return "stop that server, or give this one another --storage.directory"
 	case *tree.FileSystemError:
 		return "mount one file system for the whole data directory, or choose another one: --storage.directory DIR"
-	case *tree.LinksError:
-		return e.Links[0].Remedy
+	case *tree.SymlinksError:
+		return e.Refused[0].Remedy
 	case *store.GraceError:
 		return "leave --grace out, or give at least " + config.FormatDuration(e.Owed)
 	case *store.WrongIndexError:

@@ -26,7 +26,9 @@ func TestEveryErrorHasItsHint(t *testing.T) {
 		return &serve.ListenError{Key: key, Address: "127.0.0.1:80", Err: fmt.Errorf("bind: %w", err)}
 	}
 	directory := func(err error) error { return &store.DirectoryError{Directory: "/srv", Err: err} }
-	link := &tree.LinksError{Links: []*tree.LinkError{{Link: "/srv/x", Why: "it leads away", Remedy: "remove it"}}}
+	symlink := &tree.SymlinksError{Refused: []*tree.SymlinkError{
+		{Path: "/srv/x", Why: "it leads away", Remedy: "remove it"},
+	}}
 	for _, tt := range []struct {
 		name string
 		err  error
@@ -47,14 +49,14 @@ func TestEveryErrorHasItsHint(t *testing.T) {
 		{"a directory in use", &locked, "stop that server"},
 		{"a lock that is a hard link", &tree.ElsewhereError{LockedError: locked},
 			"name /srv/b; or give the copy an index of its own"},
-		{"a link out of the tree", link, "remove it"},
+		{"a link out of the tree", symlink, "remove it"},
 		{"users without a password", &serve.NoUsersError{Htpasswd: "/srv/users"},
 			"dcs users add NAME --auth.htpasswd /srv/users"},
 		{"a certificate without its key", &serve.CertificateError{Err: fs.ErrNotExist}, "PEM files"},
 		{"a grace too short", &store.GraceError{Owed: 2 * time.Hour}, "at least 2h"},
 		{"another index", &store.WrongIndexError{LockedError: locked}, "try again in a few seconds"},
 		{"a gate that is barred", &store.BarredError{Bar: index.Bar{Hint: "remove the link"}}, "remove the link"},
-		{"a repository that cannot be read", &gc.UnreadError{Repositories: index.Unseen{"a/"}},
+		{"a repository that cannot be read", &gc.UnreadError{Repositories: index.Unread{"a/"}},
 			"dcs inspect --check names what"},
 		{"an image that is unknown", &inspect.NotFoundError{Try: "did you mean a?"}, "did you mean a?"},
 		{"a name that is none", &inspect.ReferenceError{Try: "names are lower case"}, "names are lower case"},

@@ -117,9 +117,9 @@ func digestIn(width int, d string) string {
 func treeReason(t *inspect.Tree) string {
 	switch t.KeptBy {
 	case inspect.KeptByParent:
-		return "part of index " + t.Keeper
+		return "part of index " + t.Owner
 	case inspect.KeptBySubject:
-		return "attached to image " + t.Keeper
+		return "attached to image " + t.Owner
 	}
 	return reason(t.Image)
 }

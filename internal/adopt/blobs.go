@@ -128,17 +128,18 @@ func (d *Disk) LookAtManifest(ctx context.Context, k layout.Key, age Age) (looks
 		return []index.Look{Look(d.dir, k, age)}, nil
 	}
 	looks = append(looks, func() (index.Adoption, bool, error) {
+		found := a
 		link, err := d.dir.Stat(k)
 		if err == nil {
-			a.At = age(link.ModTime())
+			found.At = age(link.ModTime())
 			_, err = d.dir.Stat(layout.BlobKey(k.Digest))
 		}
 		if absent(err) {
-			return a, false, nil
+			return found, false, nil
 		}
-		return a, err == nil, err
+		return found, err == nil, err
 	})
-	for _, p := range a.Content.Parts {
+	for _, p := range a.Manifest.Parts {
 		fi, err := d.dir.Stat(layout.BlobKey(p.Digest))
 		if err != nil || p.Fits(fi.Size()) {
 			continue // a blob that is missing or cannot be read is found by a walk

@@ -68,9 +68,9 @@ func lookManifest(dir tree.Dir, a index.Adoption) (index.Adoption, bool, error) 
 		return a, false, err
 	}
 	a.Size = int64(len(data))
-	a.Claim.Content, err = manifest.Parse(data)
+	a.Claim.Manifest, err = manifest.Parse(data)
 	if err != nil {
-		a.Claim.Content = &manifest.Manifest{MediaType: Unreadable}
+		a.Claim.Manifest = &manifest.Manifest{MediaType: Unreadable}
 	}
 	return a, true, nil
 }

@@ -154,10 +154,10 @@ func (c *checker) walk() error {
 	for _, u := range w.Unread() {
 		c.found(Problem{Flaw: Unreadable, File: c.relative(u.Path), Detail: reason(u.Err)})
 	}
-	var refused *tree.LinksError
+	var refused *tree.SymlinksError
 	if errors.As(w.Refused(), &refused) {
-		for _, l := range refused.Links {
-			c.found(Problem{Flaw: Refused, File: c.relative(l.Link), Detail: l.Why + ": " + l.Remedy})
+		for _, s := range refused.Refused {
+			c.found(Problem{Flaw: Refused, File: c.relative(s.Path), Detail: s.Why + ": " + s.Remedy})
 		}
 	}
 	return nil

@@ -99,7 +99,7 @@ func (l localUploads) Oldest(ctx context.Context, repo string, since time.Time) 
 
 func (l localUploads) Hidden(repo string) bool {
 	return slices.ContainsFunc(l.walk.Unread(),
-		func(u tree.Unread) bool { return index.Unseen{u.Repositories}.Has(repo) })
+		func(u tree.Unread) bool { return index.Unread{u.Repositories}.Has(repo) })
 }
 
 func (l localUploads) Unread() error {

@@ -39,7 +39,7 @@ type Collector struct {
 	OnProgress func(Progress)
 	// Yield is how long a run waits between two steps at least, so that writers of another process get their turn.
 	Yield time.Duration
-	// Batch is how many rows one transaction retires at most. 0: 64, which take a few milliseconds.
+	// Batch is how many victims one call of RetireAll gets at most; it may come to fewer. 0: 64.
 	Batch int
 	// Began is when the run began, by the index's clock, if that was before Run: what was used or
 	// adopted since then stays, however short the ttl. Zero: Run is the beginning.
@@ -63,7 +63,7 @@ type Result struct {
 	FreedBytes int64 // sizes of the blob files removed
 	Images     []Image
 
-	elsewhere int64 // sizes of files to which only links are removed; of a plan
+	elsewhere int64 // sizes of blobs that are symbolic links, whose removal frees nothing; of a plan
 }
 
 // Execute removes what the plan lists, as far as it still may be removed. When ctx ends it stops between two steps; the
@@ -260,7 +260,7 @@ func (x *execution) log(fields logrus.Fields, line string) {
 
 // remove removes the file of a row, inside the transaction that removes the row.
 func (x *execution) remove(row index.Row) (index.Removed, error) {
-	if row.Key.Kind == layout.Layer && x.plan.waitsForUpload(row) {
+	if row.Key.Kind == layout.Layer && x.plan.pushes.waitsForUpload(row) {
 		return index.Removed{}, index.ErrSkip
 	}
 	return x.files.Remove(row)

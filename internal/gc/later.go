@@ -10,7 +10,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// later sums up what keeps its bytes only until its grace is over: blobs that nothing holds but links which no
+// later sums up what keeps its bytes only until its grace is over: blobs without an owner but links which no
 // living manifest names. What the plan removes itself is not in it.
 func (x *planner) later() error {
 	links, err := x.waitingLinks()
@@ -93,12 +93,12 @@ func (x *planner) laterBlob(d digest.Digest, links map[layout.Key]time.Time) err
 		return err
 	}
 	// one more than can be dead or waiting
-	holders, err := x.index.Holders(d, max(len(x.plan.Manifests), len(x.plan.Layers)+len(links))+1)
+	owners, err := x.index.Owners(d, max(len(x.plan.Manifests), len(x.plan.Layers)+len(links))+1)
 	if err != nil {
 		return err
 	}
 	last := b.AccessedAt
-	used := slices.ContainsFunc(holders, func(r index.Row) bool {
+	used := slices.ContainsFunc(owners, func(r index.Row) bool {
 		at, waits := links[r.Key]
 		if at.After(last) {
 			last = at
@@ -109,7 +109,7 @@ func (x *planner) laterBlob(d digest.Digest, links map[layout.Key]time.Time) err
 		return nil
 	}
 	x.plan.Later += b.Size
-	if due := x.gc.Index.Due(last, x.plan.lease); due.After(x.plan.Due) {
+	if due := x.gc.Index.Due(last, x.plan.pushes.lease); due.After(x.plan.Due) {
 		x.plan.Due = due
 	}
 	return nil

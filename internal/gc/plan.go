@@ -49,18 +49,16 @@ type Plan struct {
 	Later int64
 	Due   time.Time
 
-	files        Files
-	uploadCutoff time.Time // by the wall clock, as the times of files are
-	lease        time.Duration
-	uploading    map[string]time.Time // repository -> when its oldest upload under way began
-	depth        map[layout.Key]int   // of manifests: how many above it are removed, too
-	unread       index.Unseen         // repositories of which nothing is removed, nor any blob
-	failed       error                // what could not be looked at, and is left out
+	pushes    pushes
+	depth     map[layout.Key]int // of manifests: how many above it are removed, too
+	elsewhere int64              // sizes of Blobs that are symbolic links, whose removal frees nothing
+	failed    error              // what could not be looked at, and is left out
 }
 
 // Result is what Execute would return if no client used or pushed anything in between.
 func (p *Plan) Result() Result {
-	r := Result{Removed: Counts{Tags: int64(len(p.Tags)), Uploads: int64(len(p.Uploads))}, Images: p.Images}
+	r := Result{Removed: Counts{Tags: int64(len(p.Tags)), Uploads: int64(len(p.Uploads))}, Images: p.Images,
+		FreedBytes: -p.elsewhere, elsewhere: p.elsewhere}
 	for _, m := range p.Manifests {
 		if m.Placed {
 			r.Removed.Manifests++
@@ -70,12 +68,8 @@ func (p *Plan) Result() Result {
 		if b.Placed {
 			r.Removed.Blobs++
 			r.FreedBytes += b.Size
-			if p.files.Elsewhere(b.Key) {
-				r.elsewhere += b.Size
-			}
 		}
 	}
-	r.FreedBytes -= r.elsewhere
 	return r
 }
 
@@ -104,14 +98,12 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 		return nil, fmt.Errorf("plan an expiry: %w", err)
 	}
 	x := planner{gc: c, ctx: ctx, unfinished: unfinished,
-		plan: &Plan{Cutoffs: c.cutoffs(p), files: c.Files, uploadCutoff: time.Now().Add(-p.Grace),
-			lease:     p.Grace + p.Resolution,
-			uploading: map[string]time.Time{}, depth: map[layout.Key]int{}},
+		plan:    &Plan{Cutoffs: c.cutoffs(p), pushes: newPushes(p), depth: map[layout.Key]int{}},
 		planned: map[layout.Key]bool{}, candidates: map[layout.Key]*candidate{},
 		measured: map[layout.Key]measure{}, asked: map[string]bool{}}
 	err = c.Index.View(ctx, func(r index.Reader) (err error) {
 		x.index = r
-		if x.plan.unread, err = r.Unread(); err != nil {
+		if x.unread, err = r.Unread(); err != nil {
 			return err
 		}
 		for _, step := range []func() error{x.tags, x.manifests, x.layers, x.blobs, x.later} {
@@ -130,15 +122,15 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 	if err != nil {
 		return nil, fmt.Errorf("plan an expiry: %w", err)
 	}
-	if len(x.plan.unread) > 0 {
-		x.plan.failed = &UnreadError{x.plan.unread}
+	if len(x.unread) > 0 {
+		x.plan.failed = &UnreadError{x.unread}
 	}
 	x.plan.failed = errors.Join(x.plan.failed, unfinished.Unread())
 	return x.plan, nil
 }
 
 // UnreadError names the repositories that could not be read as a whole when the index was compared with the disk.
-type UnreadError struct{ Repositories index.Unseen }
+type UnreadError struct{ Repositories index.Unread }
 
 func (e *UnreadError) Error() string {
 	s := "repository " + strings.TrimSuffix(e.Repositories[0], "/")
@@ -163,6 +155,7 @@ type planner struct {
 	ctx        context.Context
 	unfinished Uploads
 	index      index.Reader
+	unread     index.Unread // repositories of which nothing is removed, nor any blob
 	plan       *Plan
 
 	planned    map[layout.Key]bool       // the rows in the lists of the plan
@@ -173,7 +166,7 @@ type planner struct {
 
 // remove puts a row into a list of the plan, unless it is in the plan or has to stay.
 func (x *planner) remove(r index.Row, list *[]index.Row) bool {
-	if x.planned[r.Key] || x.plan.unread.Spares(r.Key) {
+	if x.planned[r.Key] || x.unread.Spares(r.Key) {
 		return false
 	}
 	x.planned[r.Key] = true
@@ -183,7 +176,7 @@ func (x *planner) remove(r index.Row, list *[]index.Row) bool {
 }
 
 func (x *planner) tags() error {
-	return x.index.IdleTags(x.plan.Cutoffs.Images, func(r index.Row) error {
+	return x.index.IdleTags(x.plan.Cutoffs.Names, func(r index.Row) error {
 		x.remove(r, &x.plan.Tags)
 		return x.ctx.Err()
 	})
@@ -199,10 +192,10 @@ func (x *planner) manifests() error {
 		queue = append(queue, r.Key)
 		return x.ctx.Err()
 	}
-	if err := x.index.Unreferenced(layout.Manifest, x.plan.Cutoffs.Images, add); err != nil {
+	if err := x.index.Unreferenced(layout.Manifest, x.plan.Cutoffs.Names, add); err != nil {
 		return err
 	}
-	if err := x.index.Claims(x.plan.Cutoffs.Orphans, add); err != nil {
+	if err := x.index.Claims(x.plan.Cutoffs.Content, add); err != nil {
 		return err
 	}
 	for ; len(queue) > 0; queue = queue[1:] {
@@ -212,8 +205,7 @@ func (x *planner) manifests() error {
 		}
 		queue = append(queue, parts...)
 	}
-	slices.SortStableFunc(x.plan.Manifests, func(a,
-		b index.Row) int {
+	slices.SortStableFunc(x.plan.Manifests, func(a, b index.Row) int {
 		return x.plan.depth[a.Key] - x.plan.depth[b.Key]
 	})
 	return nil
@@ -222,7 +214,7 @@ func (x *planner) manifests() error {
 // candidate is a manifest that is unused and has no tag that stays.
 type candidate struct {
 	row    index.Row
-	owners []layout.Key // the manifests that keep it
+	owners []layout.Key // the manifests that own it
 	next   int          // of the owners, the first that may not be in the plan
 }
 
@@ -265,7 +257,7 @@ func (x *planner) candidate(k layout.Key) (*candidate, error) {
 	return &candidate{row: *m, owners: owners}, err
 }
 
-// ownersOf returns the manifests that keep a manifest: those that name it, and its subject.
+// ownersOf returns the manifests that own a manifest: those that name it, and its subject.
 func (x *planner) ownersOf(m index.Row) ([]layout.Key, error) {
 	parents, err := x.index.Parents(m.Key.Repository, m.Key.Digest, 0)
 	if err != nil {
@@ -312,7 +304,7 @@ func (x *planner) layers() error {
 			queue = append(queue, layout.LayerKey(m.Key.Repository, d))
 		}
 	}
-	err := x.index.Unreferenced(layout.Layer, x.plan.Cutoffs.Orphans, func(r index.Row) error {
+	err := x.index.Unreferenced(layout.Layer, x.plan.Cutoffs.Content, func(r index.Row) error {
 		queue = append(queue, r.Key)
 		return x.ctx.Err()
 	})
@@ -350,7 +342,7 @@ func (x *planner) layer(k layout.Key) error {
 	if err := x.findUploads(k.Repository); err != nil {
 		return err
 	}
-	if !x.plan.waitsForUpload(*r) && !x.unfinished.Hidden(k.Repository) {
+	if !x.plan.pushes.waitsForUpload(*r) && !x.unfinished.Hidden(k.Repository) {
 		x.remove(*r, &x.plan.Layers)
 	}
 	return nil
@@ -362,7 +354,7 @@ func (x *planner) anyStays(rows []index.Row) bool {
 }
 
 func (x *planner) blobs() error {
-	if len(x.plan.unread) > 0 {
+	if len(x.unread) > 0 {
 		return nil
 	}
 	var queue []layout.Key
@@ -371,7 +363,7 @@ func (x *planner) blobs() error {
 			queue = append(queue, layout.BlobKey(r.Key.Digest))
 		}
 	}
-	err := x.index.Unreferenced(layout.Blob, x.plan.Cutoffs.Orphans, func(r index.Row) error {
+	err := x.index.Unreferenced(layout.Blob, x.plan.Cutoffs.Content, func(r index.Row) error {
 		queue = append(queue, r.Key)
 		return x.ctx.Err()
 	})
@@ -387,15 +379,20 @@ func (x *planner) blobs() error {
 			continue
 		}
 		most := max(len(x.plan.Manifests), len(x.plan.Layers)) + 1 // one more than can be in the plan
-		holders, err := x.index.Holders(k.Digest, most)
+		owners, err := x.index.Owners(k.Digest, most)
 		if err != nil {
 			return err
 		}
-		if !x.anyStays(holders) {
+		if !x.anyStays(owners) {
 			x.remove(*r, &x.plan.Blobs)
 		}
 	}
 	x.plan.Blobs = byDigest(x.plan.Blobs)
+	for _, b := range x.plan.Blobs {
+		if b.Placed && x.gc.Files.Elsewhere(b.Key) {
+			x.plan.elsewhere += b.Size
+		}
+	}
 	return nil
 }
 

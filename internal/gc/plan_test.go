@@ -36,9 +36,9 @@ func (a *asking) Row(k layout.Key) (*index.Row, error) {
 	return a.Reader.Row(k)
 }
 
-func (a *asking) Holders(d digest.Digest, most int) ([]index.Row, error) {
+func (a *asking) Owners(d digest.Digest, most int) ([]index.Row, error) {
 	a.n++
-	return a.Reader.Holders(d, most)
+	return a.Reader.Owners(d, most)
 }
 
 func (a *asking) Tags(repo string, d digest.Digest) ([]index.Row, error) {

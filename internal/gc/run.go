@@ -77,8 +77,8 @@ func (c *Collector) Run(ctx context.Context, policy index.Policy, dryRun bool) (
 	if began.IsZero() {
 		began = c.Index.Now()
 	}
-	rep := Report{DryRun: dryRun, StartedAt: stamp.Time(began), Images: []ReportImage{}, Policy: policy}
-	elsewhere, err := c.collect(ctx, policy, &rep)
+	rep, elsewhere, err := c.collect(ctx, policy, dryRun)
+	rep.StartedAt = stamp.Time(began)
 	rep.hold(err)
 	verr := c.Index.View(context.WithoutCancel(ctx), func(r index.Reader) (err error) {
 		rep.Remaining, err = r.Totals()
@@ -111,19 +111,22 @@ func isHeld(err error) bool {
 	return errors.Is(err, index.ErrGateClosed) || errors.As(err, &held)
 }
 
-// collect makes a plan and, unless this is a dry run, executes it.
-func (c *Collector) collect(ctx context.Context, policy index.Policy, rep *Report) (elsewhere int64, err error) {
+// collect makes a plan and, unless this is a dry run, executes it. elsewhere are the bytes of blobs whose removal would
+// free nothing; 0 unless this is a dry run.
+func (c *Collector) collect(ctx context.Context, policy index.Policy, dryRun bool) (rep Report, elsewhere int64,
+	err error) {
+	rep = Report{DryRun: dryRun, Images: []ReportImage{}, Policy: policy}
 	c.tell(Progress{Phase: Planning})
 	plan, err := c.NewPlan(ctx, policy)
 	if err != nil {
-		return 0, err
+		return rep, 0, err
 	}
-	rep.Cutoff, rep.Planned = stamp.Time(plan.Cutoffs.Images), len(plan.Images)
+	rep.Cutoff, rep.Planned = stamp.Time(plan.Cutoffs.Names), len(plan.Images)
 	rep.PlannedBytes = plan.Result().FreedBytes
 	if slices.ContainsFunc(plan.Images, func(i Image) bool { return i.Tag == "" }) {
 		resumes, err := c.Index.UnfinishedRun(ctx)
 		if err != nil {
-			return 0, err
+			return rep, 0, err
 		}
 		rep.Resumes = stamp.Time(resumes)
 	}
@@ -133,7 +136,7 @@ func (c *Collector) collect(ctx context.Context, policy index.Policy, rep *Repor
 	}
 	rep.WaitingBytes, rep.WaitingUntil = plan.Later, stamp.Time(plan.Due)
 	result := plan.Result()
-	if !rep.DryRun {
+	if !dryRun {
 		result, err = c.Execute(ctx, plan)
 	}
 	rep.Removed, rep.FreedBytes = result.Removed, result.FreedBytes
@@ -141,7 +144,7 @@ func (c *Collector) collect(ctx context.Context, policy index.Policy, rep *Repor
 		rep.Images = append(rep.Images, ReportImage{i.Repository, i.Tag, i.Digest, stamp.Time(i.LastAccess), i.Reason,
 			i.UniqueBytes})
 	}
-	return result.elsewhere, errors.Join(err, plan.failed, held)
+	return rep, result.elsewhere, errors.Join(err, plan.failed, held)
 }
 
 // heldUp says why nothing may be retired now. Nil: it may, until Retire says otherwise.
@@ -162,5 +165,5 @@ func (c *Collector) heldUp(ctx context.Context) error {
 
 // onlyUploads is a plan that removes unfinished uploads only, for which no index is needed.
 func (p *Plan) onlyUploads() *Plan {
-	return &Plan{Cutoffs: p.Cutoffs, Uploads: p.Uploads, files: p.files, uploadCutoff: p.uploadCutoff, failed: p.failed}
+	return &Plan{Cutoffs: p.Cutoffs, Uploads: p.Uploads, pushes: p.pushes, failed: p.failed}
 }

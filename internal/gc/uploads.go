@@ -3,6 +3,7 @@ package gc
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 )
@@ -10,9 +11,27 @@ import (
 // An unfinished upload is removed once nothing was written to it for the grace. Before that, it keeps the layer links
 // of its repository that may be part of the same push: the client pushes the manifest, which refers to them, last.
 
+// pushes says which layer links may be part of a push under way.
+type pushes struct {
+	cutoff time.Time            // an upload last written before is abandoned; by the wall clock, as files are dated
+	lease  time.Duration        // after a use
+	oldest map[string]time.Time // repository -> when its oldest upload under way began
+}
+
+func newPushes(p index.Policy) pushes {
+	return pushes{cutoff: time.Now().Add(-p.Grace), lease: p.Grace + p.Resolution, oldest: map[string]time.Time{}}
+}
+
+// waitsForUpload says whether a layer link may be part of a push under way: an upload into its repository began while
+// the link was in lease, and is still being written to.
+func (p pushes) waitsForUpload(r index.Row) bool {
+	oldest, ok := p.oldest[r.Key.Repository]
+	return ok && !oldest.After(r.AccessedAt.Add(p.lease))
+}
+
 // uploads finds those to which nothing was written for the grace.
 func (x *planner) uploads() (err error) {
-	x.plan.Uploads, err = x.unfinished.Abandoned(x.ctx, x.plan.uploadCutoff)
+	x.plan.Uploads, err = x.unfinished.Abandoned(x.ctx, x.plan.pushes.cutoff)
 	return err
 }
 
@@ -23,18 +42,11 @@ func (x *planner) findUploads(repo string) error {
 		return nil
 	}
 	x.asked[repo] = true
-	oldest, err := x.unfinished.Oldest(x.ctx, repo, x.plan.uploadCutoff)
+	oldest, err := x.unfinished.Oldest(x.ctx, repo, x.plan.pushes.cutoff)
 	if !oldest.IsZero() {
-		x.plan.uploading[repo] = oldest
+		x.plan.pushes.oldest[repo] = oldest
 	}
 	return err
-}
-
-// waitsForUpload says whether a layer link may be part of a push under way: an upload into its repository began while
-// the link was in lease, and is still being written to.
-func (p *Plan) waitsForUpload(r index.Row) bool {
-	oldest, ok := p.uploading[r.Key.Repository]
-	return ok && !oldest.After(r.AccessedAt.Add(p.lease))
 }
 
 func (x *execution) removeUploads() error {
@@ -43,7 +55,7 @@ func (x *execution) removeUploads() error {
 		if err := x.ctx.Err(); err != nil {
 			return err
 		}
-		removed, err := x.files.RemoveUpload(u, x.plan.uploadCutoff)
+		removed, err := x.files.RemoveUpload(u, x.plan.pushes.cutoff)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("remove upload %s of %s: %w", u.ID, u.Repository, err))
 		}

@@ -1,4 +1,4 @@
-// Package image knows what an image consists of, and what only it holds.
+// Package image knows what an image consists of, and which of that only it refers to.
 //
 // Here an image is a manifest of one repository with the children and referrers that are removed with it, and the
 // blobs that all of these name. Two tags of one manifest are the same image. Everything is found by point queries on
@@ -22,7 +22,7 @@ type Image struct {
 	manifests map[digest.Digest]bool // that go when the image does, itself among them
 	blobs     map[digest.Digest]bool // all that these name, and themselves
 	only      map[digest.Digest]bool // what Only said
-	part      bool                   // a manifest outside names the image, and so holds all of it
+	part      bool                   // a manifest outside names the image, and so refers to all of it
 }
 
 // Of collects the image of a manifest. It may be used as long as the reader.
@@ -94,7 +94,7 @@ func Size(r index.Reader, manifest layout.Key) (bytes int64, err error) {
 	return bytes, nil
 }
 
-// UniqueBytes is the size of the blobs that only an image holds: what its removal frees.
+// UniqueBytes is the size of the blobs that only an image refers to: what its removal frees.
 func UniqueBytes(r index.Reader, manifest layout.Key) (bytes int64, err error) {
 	i, err := Of(r, manifest)
 	if err != nil {
@@ -103,7 +103,7 @@ func UniqueBytes(r index.Reader, manifest layout.Key) (bytes int64, err error) {
 	return i.UniqueBytes()
 }
 
-// UniqueBytes is the size of the blobs that only the image holds. Of an image that is a part of another
+// UniqueBytes is the size of the blobs that only the image refers to. Of an image that is a part of another
 // one it is nothing.
 func (i *Image) UniqueBytes() (bytes int64, err error) {
 	if i.part {
@@ -131,13 +131,13 @@ func (i *Image) UniqueBytes() (bytes int64, err error) {
 // Top is the manifest of the image.
 func (i *Image) Top() digest.Digest { return i.top }
 
-// Part says whether the image is a part of another one, which holds all that it holds.
+// Part says whether the image is a part of another one, which refers to all that it refers to.
 func (i *Image) Part() bool { return i.part }
 
 // Goes says whether a manifest of the image's repository goes with it.
 func (i *Image) Goes(d digest.Digest) bool { return i.manifests[d] }
 
-// Only says whether nothing outside the image holds a blob of it.
+// Only says whether a blob has no owner outside of the image.
 func (i *Image) Only(d digest.Digest) (bool, error) {
 	if i.part {
 		return false, nil
@@ -151,17 +151,17 @@ func (i *Image) Only(d digest.Digest) (bool, error) {
 	return only, err
 }
 
-// alone says whether all that holds a blob goes with the image.
+// alone says whether all owners of a blob are removed with the image.
 func (i *Image) alone(d digest.Digest) (bool, error) {
-	holders, err := i.r.Holders(d, 2) // in this repository there is one of each sort
+	owners, err := i.r.Owners(d, 2) // in this repository there is one of each sort
 	if err != nil {
 		return false, err
 	}
-	for _, h := range holders {
-		if h.Key.Repository != i.repo {
+	for _, o := range owners {
+		if o.Key.Repository != i.repo {
 			return false, nil
 		}
-		if h.Key.Kind == layout.Manifest {
+		if o.Key.Kind == layout.Manifest {
 			if !i.manifests[d] {
 				return false, nil
 			}

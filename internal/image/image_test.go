@@ -64,7 +64,7 @@ func (w world) manifest(repo, name string, names ...string) {
 		c.References = append(c.References, dgst(n))
 	}
 	w.place(index.Claim{Key: layout.BlobKey(dgst(name)), Size: 100})
-	w.place(index.Claim{Key: layout.ManifestKey(repo, dgst(name)), Size: 100, Content: &c})
+	w.place(index.Claim{Key: layout.ManifestKey(repo, dgst(name)), Size: 100, Manifest: &c})
 }
 
 func (w world) tag(repo, tag, name string) {
@@ -160,8 +160,8 @@ func (c counting) Parents(repo string, d digest.Digest, most int) ([]index.Row, 
 	return rows, err
 }
 
-func (c counting) Holders(d digest.Digest, most int) ([]index.Row, error) {
-	rows, err := c.Reader.Holders(d, most)
+func (c counting) Owners(d digest.Digest, most int) ([]index.Row, error) {
+	rows, err := c.Reader.Owners(d, most)
 	*c.n += 1 + len(rows)
 	return rows, err
 }

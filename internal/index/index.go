@@ -5,7 +5,7 @@
 // until then. A claim is written before its file, so no file is without a row. A lease is a recorded use; what was
 // leased stays for the grace. A server keeps leases in memory for the resolution, so a lease may be that much younger
 // than its row. The last use of a manifest or tag is the effective one: it is written to all that lives with an image,
-// so no row is older than what keeps it. To adopt is to record what was found on disk. A victim is a key and the time
+// so no row is older than its owners. To adopt is to record what was found on disk. A victim is a key and the time
 // since which it must be unused; to retire it is to remove its row and its file in one conditional transaction. The
 // gate is open while the index knows all that is on disk: only then are rows retired. A hold keeps every row until a
 // time. Each server owes the grace that it promised, also after it ended; only watched time pays.
@@ -42,11 +42,11 @@ import (
 
 // Claim announces a blob, a link or a manifest that is about to be placed.
 type Claim struct {
-	Key     layout.Key
-	Size    int64              // of the blob or the manifest, in bytes
-	Content *manifest.Manifest // manifests only, and required there
-	// Blob says that the blob of a link or a manifest is placed with it: its row is written too, with Size.
-	Blob bool
+	Key      layout.Key
+	Size     int64              // of the blob or the manifest, in bytes
+	Manifest *manifest.Manifest // manifests only, and required there
+	// WithBlob says that the blob of a link or a manifest is placed with it: its row is written too, with Size.
+	WithBlob bool
 
 	// UploadStarted is when the upload of this layer began. Links of the repository that were in lease then are
 	// renewed: they may be the other layers of the same push, which sends its manifest last. Zero: no upload.
@@ -173,10 +173,9 @@ type Store interface {
 	// nothing refers to it, and no server still owes it grace: UnusedSince counts as no later than that. Otherwise it
 	// stays. For each row that is removed, remove removes the file. What the row referred to takes its last use.
 	//
-	// The transaction ends after a few milliseconds, since other writers wait for it. RetireAll returns what became of
-	// the victims that it came to, at least of the first; the caller asks again with the rest. Nothing of that is true
-	// when it returns an error: callers count what was removed from the Retired of a call that succeeded.
-	// ErrGateClosed, *HeldError.
+	// Other writers wait for the transaction, so it is short, however many victims there are. RetireAll returns what
+	// became of those that it came to, at least of the first; the caller asks again with the rest. On an error no row
+	// is removed, though remove may have removed files: callers count by what is returned. ErrGateClosed, *HeldError.
 	RetireAll(ctx context.Context, vs []Victim, remove Remove) ([]Retired, error)
 
 	// DeleteTag, DeleteManifest and DeleteLayer remove a name at a client's request, and by remove its files. The tags
@@ -245,19 +244,19 @@ type Store interface {
 	Close() error
 }
 
-// Unseen are repositories that a rebuild could not read as a whole: each by its name, or with a slash at its end
+// Unread are repositories that a rebuild could not read as a whole: each by its name, or with a slash at its end
 // together with all repositories below it.
-type Unseen []string
+type Unread []string
 
 // Has says whether a repository is one of them.
-func (u Unseen) Has(repo string) bool {
+func (u Unread) Has(repo string) bool {
 	return slices.ContainsFunc(u, func(name string) bool {
 		return repo == name || strings.HasSuffix(name, "/") && strings.HasPrefix(repo+"/", name)
 	})
 }
 
 // Spares says whether a row stays because of them: a row of theirs, or any blob.
-func (u Unseen) Spares(k layout.Key) bool {
+func (u Unread) Spares(k layout.Key) bool {
 	return len(u) > 0 && (k.Kind == layout.Blob || u.Has(k.Repository))
 }
 
@@ -322,9 +321,9 @@ type Reader interface {
 	// ReferrersAfter returns the placed referrers after a digest, in the order of digests, at most so many; 0 for all.
 	// An artifact type that is not empty limits them to that type.
 	ReferrersAfter(repo string, d, after digest.Digest, artifactType string, most int) ([]Row, error)
-	// Holders returns the layer links and manifests of all repositories that refer to a blob, at most so many of each;
+	// Owners returns the layer links and manifests of all repositories that refer to a blob, at most so many of each;
 	// 0 for all.
-	Holders(d digest.Digest, most int) ([]Row, error)
+	Owners(d digest.Digest, most int) ([]Row, error)
 	// ListImages, ListTags, ListBlobs and ListRepositories call f with each image, tag, blob and repository. With
 	// latest they call it only with those that were used last: so many, and all that were used at the same time as the
 	// last.
@@ -339,7 +338,7 @@ type Reader interface {
 	Repositories(after string, most int) ([]string, error)
 	HasRepository(repo string) (bool, error)
 	// Unread returns the repositories that the last rebuild could not read as a whole.
-	Unread() (Unseen, error)
+	Unread() (Unread, error)
 	// Each calls f with every row of a kind: manifests in the order of digest and repository, tags in that of digest,
 	// repository and name.
 	Each(kind layout.Kind, f func(Row) error) error

@@ -18,26 +18,26 @@ type Image struct {
 	HasHost   bool     // the subject of the image is a claim
 }
 
-// Blob is a row of a listing of blobs: a blob whose file is on disk, and what holds it.
+// Blob is a row of a listing of blobs: a blob whose file is on disk, and its owners.
 //
-// A manifest holds its own blob, and what it names as far as its repository has a link or a manifest of it. A link that
-// no manifest of its repository names holds its blob, too.
+// A manifest owns its own blob, and what it names as far as its repository has a link or a manifest of it. A link that
+// no manifest of its repository names owns its blob, too.
 type Blob struct {
 	Digest       digest.Digest
 	Size         int64 // bytes
 	CreatedAt    time.Time
-	LastUse      time.Time // of what holds it and was used last; of a blob that nothing holds its own
-	NamedUse     time.Time // the last use of the images that hold it, perhaps by claims; zero: none does
-	OwnUse       time.Time // the last use of the blob, its links and the claims that hold it
+	LastUse      time.Time // of the owner that was used last; of a blob without an owner its own
+	NamedUse     time.Time // the last use of the images that own it, perhaps by claims; zero: none does
+	OwnUse       time.Time // the last use of the blob, its links and the claims that own it
 	IsManifest   bool      // of a repository
 	MediaType    string    // of a manifest
 	Config       bool      // a manifest names it as its config
-	Held         bool      // by a link or a manifest
-	Tagged       bool      // a tag holds it, perhaps by other manifests
+	Owned        bool      // it has an owner
+	Tagged       bool      // a tag owns it, perhaps by other manifests
 	Repositories []string  // in which it can be pulled, A to Z
 	Manifests    int       // how many name it, each digest once
 	Images       []Share   // that it is part of; set by Blobs only
-	Unnamed      bool      // a link holds it that no manifest of its repository names
+	Unnamed      bool      // a link owns it that no manifest of its repository names
 }
 
 // Share is an image, or a claim, of which a blob is a part.

@@ -81,7 +81,7 @@ func (f finder) anywhere(ref Reference) (*index.Row, error) {
 		return nil, &NotFoundError{fmt.Sprintf("%d blobs have a digest that begins with %s", len(found), short),
 			"name one of them: " + list(candidates, len(found) > suggestions)}
 	}
-	return f.holder(found[0])
+	return f.ownManifest(found[0])
 }
 
 func (f finder) blobsLike(start string) (found []digest.Digest, err error) {
@@ -93,22 +93,22 @@ func (f finder) blobsLike(start string) (found []digest.Digest, err error) {
 	return found, err
 }
 
-// holder returns the manifest of that digest if one repository has it, or says who holds the blob.
-func (f finder) holder(d digest.Digest) (*index.Row, error) {
-	holders, err := f.Holders(d, suggestions+1)
+// ownManifest returns the manifest of that digest if one repository has it, or says which repositories own the blob.
+func (f finder) ownManifest(d digest.Digest) (*index.Row, error) {
+	owners, err := f.Owners(d, suggestions+1)
 	if err != nil {
 		return nil, err
 	}
 	var manifests []*index.Row
 	var names, layers []string
-	for _, h := range holders {
+	for _, o := range owners {
 		switch {
-		case !h.Placed:
-		case h.Key.Kind == layout.Manifest:
-			manifests = append(manifests, &h)
-			names = append(names, byDigest(h.Key.Repository, d))
+		case !o.Placed:
+		case o.Key.Kind == layout.Manifest:
+			manifests = append(manifests, &o)
+			names = append(names, byDigest(o.Key.Repository, d))
 		default:
-			layers = append(layers, h.Key.Repository)
+			layers = append(layers, o.Key.Repository)
 		}
 	}
 	short := shortened(d.String())
@@ -203,14 +203,14 @@ func (f finder) noManifest(ref Reference) error {
 	if !whole {
 		return f.unknown(ref)
 	}
-	holders, err := f.Holders(d, suggestions)
+	owners, err := f.Owners(d, suggestions)
 	if err != nil {
 		return err
 	}
-	for _, h := range holders {
-		if h.Key.Kind == layout.Manifest && h.Placed {
+	for _, o := range owners {
+		if o.Key.Kind == layout.Manifest && o.Placed {
 			return &NotFoundError{fmt.Sprintf("image %s is unknown", ref),
-				fmt.Sprintf("repository %s has it: dcs inspect %s", h.Key.Repository, ref.in(h.Key.Repository))}
+				fmt.Sprintf("repository %s has it: dcs inspect %s", o.Key.Repository, ref.in(o.Key.Repository))}
 		}
 	}
 	return f.unknown(ref)

@@ -140,7 +140,7 @@ func TestKeptBy(t *testing.T) {
 		}, 2 * day, "r", KeptByTag},
 		{"a referrer whose subject is on its way", func(w *world) {
 			w.Must(w.Claim(context.Background(), index.Claim{Key: layout.ManifestKey("a", inspecttest.Dgst("m")),
-				Content: &manifest.Manifest{}}))
+				Manifest: &manifest.Manifest{}}))
 			w.Manifest("a", "r", manifest.Manifest{Subject: inspecttest.Dgst("m")})
 		}, 0, "r", KeptBySubject},
 		{"a referrer whose subject is in another repository", func(w *world) {
@@ -150,7 +150,7 @@ func TestKeptBy(t *testing.T) {
 		{"a child whose index is on its way", func(w *world) {
 			w.Manifest("a", "m", manifest.Manifest{})
 			c := index.Claim{Key: layout.ManifestKey("a", inspecttest.Dgst("i")),
-				Content: &manifest.Manifest{References: []digest.Digest{inspecttest.Dgst("m")}}}
+				Manifest: &manifest.Manifest{References: []digest.Digest{inspecttest.Dgst("m")}}}
 			w.Must(w.Claim(context.Background(), c))
 		}, 0, "m", KeptByParent},
 	} {
@@ -392,7 +392,7 @@ func (w *world) live(rnd *rand.Rand) (at time.Duration) {
 				c.References = append(c.References, c.Config)
 			}
 			w.Must(w.Claim(ctx, index.Claim{Key: layout.ManifestKey(repo, inspecttest.Dgst(name)), Size: 100,
-				Content: &c}))
+				Manifest: &c}))
 		}
 	}
 	return at

@@ -69,7 +69,7 @@ func (w *world) entangle(rnd *rand.Rand) {
 					References: []digest.Digest{inspecttest.Dgst("l1"), inspecttest.Dgst("l3")}}
 			}
 			w.Must(w.Claim(ctx, index.Claim{Key: layout.ManifestKey(repo, inspecttest.Dgst(name)), Size: 100,
-				Content: &c}))
+				Manifest: &c}))
 		case 1:
 			w.Tag(repo, one("t", "v"), one("i1", "i2", "nothing"))
 		case 2:

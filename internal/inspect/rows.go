@@ -73,7 +73,7 @@ func (x expiry) imageRow(i index.Image) Image {
 	row := Image{Repository: i.Key.Repository, Tag: strings.Join(i.Tags, " "), Tags: append([]string{}, i.Tags...),
 		Digest: i.Digest, MediaType: i.MediaType, LastAccess: stampOf(used), ExpiresAt: stampOf(expires),
 		CreatedAt: stamp.Time(i.CreatedAt)}
-	row.KeptBy = x.keptBy(used, expires, hold{tagged: len(i.Tags) > 0, parent: i.HasParent, subject: i.HasHost})
+	row.KeptBy = x.keptBy(used, expires, owners{tagged: len(i.Tags) > 0, parent: i.HasParent, subject: i.HasHost})
 	return row
 }
 
@@ -113,7 +113,7 @@ func kindOf(b index.Blob) string {
 		return kindManifest
 	case b.Config:
 		return kindConfig
-	case b.Held:
+	case b.Owned:
 		return kindLayer
 	}
 	return kindOther
@@ -124,17 +124,17 @@ var indexTypes = []string{
 	"application/vnd.docker.distribution.manifest.list.v2+json",
 }
 
-// hold says what there is that could keep an image.
-type hold struct{ tagged, parent, subject bool }
+// owners says which owners an image has.
+type owners struct{ tagged, parent, subject bool }
 
 // keptBy says what keeps an image.
-func (x expiry) keptBy(used, expires int64, h hold) string {
+func (x expiry) keptBy(used, expires int64, o owners) string {
 	switch {
-	case h.tagged:
+	case o.tagged:
 		return KeptByTag
-	case h.parent:
+	case o.parent:
 		return KeptByParent
-	case h.subject:
+	case o.subject:
 		return KeptBySubject
 	case x.now <= x.contentDue(used):
 		return KeptByGrace

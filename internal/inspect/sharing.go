@@ -15,7 +15,7 @@ const (
 	climb = 8
 )
 
-// imageName is a tag of a manifest, or of one that keeps it, or else its own digest.
+// imageName is a tag of a manifest, or of one that owns it, or else its own digest.
 func imageName(r index.Reader, m index.Row) (string, error) {
 	at := &m
 	for steps := 0; at != nil && steps < climb; steps++ {
@@ -26,7 +26,7 @@ func imageName(r index.Reader, m index.Row) (string, error) {
 		if len(tags) > 0 {
 			return m.Key.Repository + ":" + tags[0].Key.Tag, nil
 		}
-		if at, err = keeper(r, *at); err != nil {
+		if at, err = ownerOf(r, *at); err != nil {
 			return "", err
 		}
 	}
@@ -47,7 +47,7 @@ func imageNames(r index.Reader, manifests []index.Row) (names []string, err erro
 	return names, nil
 }
 
-// others names some of what holds a blob besides the image, and says whether there is more.
+// others names some owners that a blob has besides the image, and says whether there are more.
 func (b *builder) others(d digest.Digest, m *index.Row) (names []string, more bool, err error) {
 	outside, err := b.image.Outside(d, sharers)
 	if err != nil {
@@ -73,15 +73,15 @@ func (b *builder) others(d digest.Digest, m *index.Row) (names []string, more bo
 			names = append(names, byDigest(b.repo, m.Subject))
 		}
 	}
-	holders, err := b.Holders(d, sharers)
+	owners, err := b.Owners(d, sharers)
 	if err != nil {
 		return nil, false, err
 	}
-	for _, h := range holders {
-		if repo := h.Key.Repository; repo != b.repo && !slices.Contains(names, repo) {
+	for _, o := range owners {
+		if repo := o.Key.Repository; repo != b.repo && !slices.Contains(names, repo) {
 			names = append(names, repo)
 		}
 	}
-	more = len(names) > suggestions || len(outside) >= sharers || len(holders) >= sharers
+	more = len(names) > suggestions || len(outside) >= sharers || len(owners) >= sharers
 	return names[:min(len(names), suggestions)], more, nil
 }

@@ -25,9 +25,9 @@ type Tree struct {
 	Children []*Node    `json:"children"`
 	Complete bool       `json:"complete"` // the index knows all that is on disk
 
-	Asked  Reference `json:"-"` // the name it was asked for by
-	Keeper string    `json:"-"` // the name of the manifest that keeps it, if one does
-	Now    time.Time `json:"-"` // when the store was read
+	Asked Reference `json:"-"` // the name it was asked for by
+	Owner string    `json:"-"` // the name of the manifest that owns it, if one does
+	Now   time.Time `json:"-"` // when the store was read
 }
 
 // Node is a part of an image, or what refers to one.
@@ -38,7 +38,7 @@ type Node struct {
 	ArtifactType string        `json:"artifact_type"`
 	Platform     string        `json:"platform"`    // os/architecture, if the index that names it says so
 	Size         int64         `json:"size"`        // with its children but referrers, each blob once
-	Shared       bool          `json:"shared"`      // something else holds it too: it would not go with the image
+	Shared       bool          `json:"shared"`      // it has an owner outside of the image, and stays without it
 	SharedWith   []string      `json:"shared_with"` // some of that: images, and other repositories
 	Missing      bool          `json:"missing"`     // it should be there and is not; its size is what the image says
 	Foreign      bool          `json:"foreign"`     // not here, and need not be: it comes with URLs

@@ -251,11 +251,11 @@ func TestAReferrerSaysWhatItIsAttachedTo(t *testing.T) {
 			want = "a:" + tag
 		}
 		tree, err := s.tree("a@" + inspecttest.Dgst("sig").String())
-		if err != nil || tree.KeptBy != KeptBySubject || tree.Keeper != want {
+		if err != nil || tree.KeptBy != KeptBySubject || tree.Owner != want {
 			t.Errorf("%+v, %v; want it to be attached to %s", tree, err, want)
 		}
 		if tree, err = s.tree("a@" + inspecttest.Dgst("of-sig").String()); tag != "" &&
-			(err != nil || tree.Keeper != want) {
+			(err != nil || tree.Owner != want) {
 			t.Errorf("%+v, %v; want it to be attached to %s", tree, err, want)
 		}
 	}
@@ -310,8 +310,8 @@ func (r counted) Parents(repo string, d digest.Digest, most int) ([]index.Row, e
 	return rows, err
 }
 
-func (r counted) Holders(d digest.Digest, most int) ([]index.Row, error) {
-	rows, err := r.Reader.Holders(d, most)
+func (r counted) Owners(d digest.Digest, most int) ([]index.Row, error) {
+	rows, err := r.Reader.Owners(d, most)
 	r.c.n += 1 + len(rows)
 	return rows, err
 }

@@ -2,8 +2,8 @@
 //
 // What is always true once Become has changed the process:
 //
-//   - The process opens, makes, changes and removes files with the owner's rights. A link that the owner put into the
-//     directory leads to no place that the owner could not reach.
+//   - The process opens, makes, changes and removes files with the owner's rights. A symbolic link that the owner put
+//     into the directory leads to no place that the owner could not reach.
 //   - Only AsRoot gets root's rights back, on one thread, for one call. It is for files that root named outside of the
 //     directory, such as a TLS key, and for ports that only root may open.
 //   - The owner can neither send a signal to the process nor read its memory: the real and saved ids stay root's.

@@ -54,22 +54,22 @@ func Life(p index.Policy) (time.Duration, bool) {
 
 // Cutoffs are the times before which a row must have been used last to be removed.
 type Cutoffs struct {
-	Images  time.Time // tags and placed manifests; zero: they are kept for ever
-	Orphans time.Time // links, blobs, and manifests that are claims
+	Names   time.Time // tags and placed manifests; zero: they are kept for ever
+	Content time.Time // links, blobs, and manifests that are claims
 }
 
 // NewCutoffs returns the cutoffs of a policy. back returns the time that lies a duration of watched time ago.
 func NewCutoffs(p index.Policy, back func(time.Duration) time.Time) Cutoffs {
-	c := Cutoffs{Orphans: back(p.Grace + p.Resolution)}
+	c := Cutoffs{Content: back(p.Grace + p.Resolution)}
 	if life, expires := Life(p); expires {
-		c.Images = back(life)
+		c.Names = back(life)
 	}
 	return c
 }
 
 // NotAfter returns the cutoffs, none of them later than a time.
 func (c Cutoffs) NotAfter(t time.Time) Cutoffs {
-	for _, cutoff := range []*time.Time{&c.Images, &c.Orphans} {
+	for _, cutoff := range []*time.Time{&c.Names, &c.Content} {
 		if cutoff.After(t) {
 			*cutoff = t
 		}
@@ -80,9 +80,9 @@ func (c Cutoffs) NotAfter(t time.Time) Cutoffs {
 // Victim returns what gc asks the index to retire a row by.
 func (c Cutoffs) Victim(r index.Row) index.Victim {
 	if r.Key.Kind == layout.Tag || r.Key.Kind == layout.Manifest && r.Placed {
-		return index.Victim{Key: r.Key, UnusedSince: c.Images}
+		return index.Victim{Key: r.Key, UnusedSince: c.Names}
 	}
-	return index.Victim{Key: r.Key, UnusedSince: c.Orphans, Claim: !r.Placed}
+	return index.Victim{Key: r.Key, UnusedSince: c.Content, Claim: !r.Placed}
 }
 
 // Unused says whether a row was last used before its cutoff.

@@ -34,21 +34,21 @@ func TestCutoffs(t *testing.T) {
 		{"ttl 0 is never", index.Policy{Grace: time.Hour, Resolution: time.Minute}, 0, 61 * time.Minute},
 	} {
 		cut := NewCutoffs(c.policy, back)
-		if want := back(c.content); !cut.Orphans.Equal(want) {
-			t.Errorf("%s: content before %s; want %s", c.what, cut.Orphans, want)
+		if want := back(c.content); !cut.Content.Equal(want) {
+			t.Errorf("%s: content before %s; want %s", c.what, cut.Content, want)
 		}
 		want := time.Time{}
 		if c.names > 0 {
 			want = back(c.names)
 		}
-		if !cut.Images.Equal(want) {
-			t.Errorf("%s: names before %s; want %s", c.what, cut.Images, want)
+		if !cut.Names.Equal(want) {
+			t.Errorf("%s: names before %s; want %s", c.what, cut.Names, want)
 		}
 	}
 }
 
 func TestUnused(t *testing.T) {
-	cut := Cutoffs{Images: time.UnixMilli(1000), Orphans: time.UnixMilli(9000)}
+	cut := Cutoffs{Names: time.UnixMilli(1000), Content: time.UnixMilli(9000)}
 	at := func(k layout.Key, placed bool, ms int64) index.Row {
 		return index.Row{Key: k, Placed: placed, AccessedAt: time.UnixMilli(ms)}
 	}
@@ -76,8 +76,8 @@ func TestUnused(t *testing.T) {
 
 func TestNoCutoffIsLaterThanTheRun(t *testing.T) {
 	early, late, run := time.UnixMilli(1000), time.UnixMilli(9000), time.UnixMilli(5000)
-	if got, want := (Cutoffs{Images: early, Orphans: late}).NotAfter(run), (Cutoffs{Images: early,
-		Orphans: run}); got != want {
+	if got, want := (Cutoffs{Names: early, Content: late}).NotAfter(run), (Cutoffs{Names: early,
+		Content: run}); got != want {
 		t.Errorf("%v; want %v", got, want)
 	}
 }

@@ -7,7 +7,7 @@
 // A rebuild closes the gate, so that no process retires anything: a manifest that was not read yet cannot protect its
 // blobs. The caller opens the gate afterwards. Three things keep the gate from opening as before:
 //
-//   - A symbolic link that cannot be followed bars it, until an operator mends the link.
+//   - A symbolic link that cannot be followed bars it, until an operator mends it.
 //   - Repositories with files that cannot be read are named in the Result. The gate opens without them: nothing of
 //     theirs is retired, nor any blob, since their manifests may need it.
 //   - More unreadable files than that fail the rebuild, and the gate stays closed.
@@ -79,7 +79,7 @@ const (
 )
 
 // Rebuild closes the gate and brings the index in line with the tree. The caller opens the gate, with the token and
-// the unread repositories of the result. *tree.LinksError: the gate is barred.
+// the unread repositories of the result. *tree.SymlinksError: the gate is barred.
 func Rebuild(ctx context.Context, o Options) (Result, error) {
 	if o.NameAge == nil {
 		o.NameAge, o.Hold = adopt.Now, 0
@@ -184,10 +184,10 @@ func (r *rebuild) unread() error {
 
 // bar records in the index why the gate stays closed, where an operator has to mend that.
 func (r *rebuild) bar(err error) error {
-	var refused *tree.LinksError
+	var refused *tree.SymlinksError
 	if !errors.As(err, &refused) {
 		return err
 	}
-	bar := index.Bar{Why: refused.Error(), Hint: refused.Links[0].Remedy}
+	bar := index.Bar{Why: refused.Error(), Hint: refused.Refused[0].Remedy}
 	return errors.Join(err, r.Index.BarGate(r.ctx, r.res.Token, bar))
 }

@@ -53,13 +53,13 @@ type Registry struct {
 	content Content
 	uploads *uploads
 	shared  shared
-	parsing lane // large manifests that are being parsed
+	parsing slots // large manifests that are being parsed
 }
 
 // New makes a registry. It starts nothing.
 func New(opts Options) *Registry {
-	r := &Registry{opts: opts, content: opts.Content, parsing: make(lane, parsers),
-		shared: shared{files: newFiles(opts.Limits.Files), room: newRoom(manifestRoom), listing: make(lane, listers)}}
+	r := &Registry{opts: opts, content: opts.Content, parsing: make(slots, parsers),
+		shared: shared{files: newFiles(opts.Limits.Files), room: newRoom(manifestRoom), listing: make(slots, listers)}}
 	r.uploads = newUploads(opts.Limits.Uploads, func(u upload) bool { return r.content.HasUpload(u.repo, u.id) })
 	return r
 }

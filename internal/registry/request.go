@@ -24,10 +24,10 @@ type request struct {
 	log      logrus.FieldLogger
 }
 
-func newRequest(r *Registry, hr *http.Request) *request {
+func newRequest(r *Registry, hr *http.Request, p *pace) *request {
 	req := &request{route: parseRoute(hr.URL.Path), path: hr.URL.Path, method: hr.Method,
 		client: r.opts.Proxies.Client(hr), plain: hr.TLS == nil && hr.ProtoMajor == 1, log: r.opts.Log}
-	req.shares = shares{of: &r.shared, client: req.client, transfers: req.transfers()}
+	req.shares = shares{of: &r.shared, client: req.client, pace: p, transfers: req.transfers()}
 	return req
 }
 

@@ -44,7 +44,7 @@ func (w *response) ReadFrom(from io.Reader) (n int64, err error) {
 var (
 	largeBuffers = buffersOf(128 << 10)
 	smallBuffers = buffersOf(16 << 10)
-	largeInUse   = make(lane, 128)
+	largeInUse   = make(slots, 128)
 )
 
 func buffersOf(size int) *sync.Pool {

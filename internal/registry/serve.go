@@ -8,13 +8,12 @@ import (
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 )
 
-// ServeHTTP implements http.Handler. What is deferred runs from the last line up: an error is written, files are given
-// back, the event is published, the answer is sent to its end, and then its memory is given back.
+// ServeHTTP implements http.Handler. After the answer it publishes the event, sends the answer to its end, and then
+// gives back the memory of the answer: what is deferred runs from the last line up.
 func (r *Registry) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	start := time.Now()
-	req := newRequest(r, hr)
 	pace := &pace{conn: http.NewResponseController(w), patience: r.opts.Limits.Stall, stream: hr.ProtoMajor == 2}
-	req.shares.pace = pace
+	req := newRequest(r, hr, pace)
 	received := &body{ReadCloser: hr.Body, pace: pace, rest: hr.ContentLength}
 	a := &response{ResponseWriter: w, req: req, body: received, pace: pace, clientGone: hr.Context().Err}
 	if hr.ContentLength != 0 {
@@ -25,8 +24,13 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	defer req.shares.leaveRoom()
 	defer a.end()
 	defer func() { r.publish(hr, a, time.Since(start)) }()
-	defer req.shares.closeFiles()
-	defer req.shares.endTurn()
+	r.answer(a, hr, req)
+}
+
+// answer has the handler answer, or writes why it did not. It gives back what a request that only waits for its client
+// does not need.
+func (r *Registry) answer(a *response, hr *http.Request, req *request) {
+	defer req.shares.release()
 	defer a.endHandler()
 	if err := r.serve(a, hr, req); err != nil {
 		a.writeError(a.toProtocolError(err))

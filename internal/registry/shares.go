@@ -10,15 +10,15 @@ import (
 type shared struct {
 	files   files
 	room    *room // memory for manifests and lists
-	listing lane  // long lists that are being made
+	listing slots // long lists that are being made
 }
 
 // files bounds how many files the requests have open at a time. Requests that wait for a client, which may be slow,
 // take nothing from the others: manifests and lists are answered whatever is transferred.
-type files struct{ transfers, moments lane }
+type files struct{ transfers, moments slots }
 
-// lane holds one entry for each request that is in it; nil: it has no bound.
-type lane chan struct{}
+// slots bounds how many requests do something at a time: it holds one entry for each of them. Nil: there is no bound.
+type slots chan struct{}
 
 // What one request opens at most: a transfer one file, and another one at its end; a moment one file, and those of the
 // index.
@@ -33,13 +33,13 @@ func newFiles(descriptors int) files {
 	}
 	moments := max(1, descriptors/(3*filesOfMoment))
 	transfers := max(1, (descriptors-moments*filesOfMoment)/filesOfTransfer)
-	return files{transfers: make(lane, transfers), moments: make(lane, moments)}
+	return files{transfers: make(slots, transfers), moments: make(slots, moments)}
 }
 
-// enter waits until there is a place in the lane.
-func (l lane) enter(ctx context.Context) error {
+// enter waits for a slot.
+func (s slots) enter(ctx context.Context) error {
 	select {
-	case l <- struct{}{}:
+	case s <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return errClientLeft
@@ -53,8 +53,8 @@ type shares struct {
 	pace      *pace
 	transfers bool // the request has files open until its end; else until its answer begins
 
-	files lane     // in which it has files open; nil: it has none
-	turn  lane     // in which it makes a long list; nil: it makes none
+	files slots    // in which it has files open; nil: it has none
+	turn  slots    // in which it makes a long list; nil: it makes none
 	room  *holding // its memory; nil: none
 }
 
@@ -93,6 +93,12 @@ func (s *shares) takeTurn(ctx context.Context) error {
 	}
 	s.turn = s.of.listing
 	return s.openFiles(ctx)
+}
+
+// release gives back all but the memory: the handler is done.
+func (s *shares) release() {
+	s.endTurn()
+	s.closeFiles()
 }
 
 // endTurn is for a list that is made, or never will be.

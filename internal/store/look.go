@@ -53,7 +53,7 @@ func (o Opener) lookAtTree(ctx context.Context, s *Store) error {
 		return err
 	}
 	err := o.rebuild(ctx, s)
-	var refused *tree.LinksError
+	var refused *tree.SymlinksError
 	if errors.As(err, &refused) {
 		o.Log.WithError(refused).Warn("not everything is shown")
 		return nil

@@ -68,13 +68,13 @@ func (o Opener) Serve(ctx context.Context, p index.Policy) (_ *Served, err error
 	return s, errors.Join(s.Tree.EmptyTemp(), s.Tree.EmptyTrash(), s.Tree.KeepBallast())
 }
 
-// takeDirectory makes the data directory and takes its lock. *tree.LockedError, *tree.LinksError,
+// takeDirectory makes the data directory and takes its lock. *tree.LockedError, *tree.SymlinksError,
 // *tree.FileSystemError.
 func (s *Served) takeDirectory(ctx context.Context) (err error) {
 	if err := os.MkdirAll(string(s.Dir), 0o755); err != nil {
 		return err
 	}
-	if err := s.Dir.CheckLinks(); err != nil {
+	if err := s.Dir.CheckSymlinks(); err != nil {
 		return err
 	}
 	if s.Tree, err = tree.Open(s.Dir); err != nil {

@@ -13,14 +13,14 @@ import (
 )
 
 // Met remembers the symbolic links on the ways to files that are served. A comparison of the index with the tree judges
-// all links of a tree. A link that appears afterwards, or leads elsewhere since, may be a second name for a file, and
-// what is removed under one name would be missing under the other. Its methods may be called concurrently.
+// all symbolic links of a tree. One that appears afterwards, or leads elsewhere since, may be a second name for a file,
+// and what is removed under one name would be missing under the other. Its methods may be called concurrently.
 type Met struct {
 	dir Dir
 
 	mu        sync.Mutex        // guards the rest; held over no I/O
 	comparing bool              // or a comparison failed: nothing is removed
-	judged    map[string]string // link -> where it led in the last comparison
+	judged    map[string]string // symbolic link -> where it led in the last comparison
 	unjudged  map[string]string // those that were met since that began, and were not judged
 }
 
@@ -35,14 +35,14 @@ func (m *Met) Compare() {
 	clear(m.unjudged) // the comparison judges what is there
 }
 
-// Judge takes the links that a comparison followed. False: other links were met since it began, and it must be
+// Judge takes the symbolic links that a comparison followed. False: others were met since it began, and it must be
 // repeated.
 func (m *Met) Judge(followed map[string]string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.judged = followed
-	for link, real := range m.unjudged {
-		if followed[link] != real {
+	for path, real := range m.unjudged {
+		if followed[path] != real {
 			return false
 		}
 	}
@@ -53,7 +53,7 @@ func (m *Met) Judge(followed map[string]string) bool {
 // Meet looks for symbolic links on the ways to the files of some keys, at each directory once. It returns one that the
 // last comparison did not judge, and whether it was met for the first time since then. It returns none as long as a
 // comparison is under way, which Judge ends.
-func (m *Met) Meet(ks ...layout.Key) (link string, first bool) {
+func (m *Met) Meet(ks ...layout.Key) (symlink string, first bool) {
 	files := make([]string, 0, 2)
 	for _, k := range ks {
 		file := m.dir.File(k.Path())
@@ -67,12 +67,12 @@ func (m *Met) Meet(ks ...layout.Key) (link string, first bool) {
 				continue
 			}
 			if strange, never := m.strange(up, real); strange {
-				link, first = up, first || never
+				symlink, first = up, first || never
 			}
 		}
 		files = append(files, file)
 	}
-	return link, first
+	return symlink, first
 }
 
 // leadsTo says whether a directory is on the way to one of the files.
@@ -82,23 +82,23 @@ func leadsTo(dir string, files []string) bool {
 	})
 }
 
-// strange says whether a link was not judged, and whether it was not met before.
-func (m *Met) strange(link, real string) (strange, never bool) {
+// strange says whether a symbolic link was not judged, and whether it was not met before.
+func (m *Met) strange(path, real string) (strange, never bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.judged[link] == real {
+	if m.judged[path] == real {
 		return false, false
 	}
-	never = m.unjudged[link] != real
-	m.unjudged[link] = real
+	never = m.unjudged[path] != real
+	m.unjudged[path] = real
 	return !m.comparing, never
 }
 
-// Followed are the links that were followed, with where they lead.
+// Followed are the symbolic links that were followed, with where they lead.
 func (w *Walk) Followed() map[string]string {
-	followed := maps.Clone(w.links.files)
-	for real, by := range w.links.places {
-		if w.links.judged[by].directory {
+	followed := maps.Clone(w.symlinks.files)
+	for real, by := range w.symlinks.places {
+		if w.symlinks.judged[by].directory {
 			followed[by] = real
 		}
 	}

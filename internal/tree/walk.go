@@ -17,12 +17,12 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Walk visits a tree as a server does: through symbolic links. It passes over links that it may not follow and
+// Walk visits a tree as a server does: through symbolic links. It passes over those that it may not follow, and over
 // files that it cannot read; Refused and Unread name them. Its methods may be called one after another, in any order.
 type Walk struct {
-	dir    Dir
-	links  *links
-	unread map[string]Unread
+	dir      Dir
+	symlinks *symlinks
+	unread   map[string]Unread
 }
 
 // Unread is a file or directory that the system does not let us read.
@@ -51,12 +51,12 @@ func (u Unread) Readable() bool {
 
 // Walk begins a walk through the tree, of which there may be none.
 func (d Dir) Walk() (*Walk, error) {
-	l, err := newLinks(d)
-	return &Walk{d, l, map[string]Unread{}}, err
+	s, err := newSymlinks(d)
+	return &Walk{d, s, map[string]Unread{}}, err
 }
 
-// Refused is a *LinksError if a link was met that is not followed.
-func (w *Walk) Refused() error { return w.links.refusal() }
+// Refused is a *SymlinksError if a symbolic link was met that is not followed.
+func (w *Walk) Refused() error { return w.symlinks.refusal() }
 
 // Unread is what could not be read, in the order of paths.
 func (w *Walk) Unread() []Unread {
@@ -79,9 +79,9 @@ func OfOnePath(err error) bool {
 		!errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) && !errors.Is(err, syscall.ENOMEM)
 }
 
-// CheckLinks looks for links that cannot be followed in the upper levels of the tree, which takes little time: down to
-// the first part of a repository's name, and to the 256 directories of the blobs. *LinksError.
-func (d Dir) CheckLinks() error {
+// CheckSymlinks looks for symbolic links that cannot be followed in the upper levels of the tree, which takes little
+// time: down to the first part of a repository's name, and to the 256 directories of the blobs. *SymlinksError.
+func (d Dir) CheckSymlinks() error {
 	w, err := d.Walk()
 	if err != nil {
 		return err
@@ -216,8 +216,8 @@ func (w *Walk) Uploads(ctx context.Context, repo string, f func(layout.Upload) e
 	})
 }
 
-// Files calls f with each file of the tree, also if a link leads to it. What is neither a directory nor a file counts
-// as an irregular file, and so does a link where a registry has nothing.
+// Files calls f with each file of the tree, also if a symbolic link leads to it. What is neither a directory nor a file
+// counts as an irregular file, and so does a symbolic link where a registry has nothing.
 func (w *Walk) Files(ctx context.Context, f func(path string, regular bool) error) error {
 	top := w.dir.Native(layout.Root)
 	if in, err := w.enters(top, ""); !in || err != nil {
@@ -291,9 +291,9 @@ func (w *Walk) names(dir, repo string, rule func(string) bool) (names []string, 
 	}
 	for _, e := range entries {
 		in := e.IsDir()
-		if link := e.Type()&fs.ModeSymlink != 0; !in && !link || !rule(e.Name()) {
+		if symlink := e.Type()&fs.ModeSymlink != 0; !in && !symlink || !rule(e.Name()) {
 			continue
-		} else if link {
+		} else if symlink {
 			v, err := w.follow(filepath.Join(dir, e.Name()), within(repo, e.Name()))
 			if err != nil {
 				return nil, err
@@ -343,7 +343,7 @@ func (w *Walk) enters(path, repo string) (bool, error) {
 var only = map[string]bool{"docker": true, "registry": true, "v2": true, "repositories": true, "blobs": true,
 	"_layers": true, "_manifests": true, "revisions": true, "tags": true, "_uploads": true}
 
-// leaf calls f unless the symbolic link at path cannot be read. Refused names a link that may not be followed.
+// leaf calls f unless the symbolic link at path cannot be read. Refused names one that may not be followed.
 func (w *Walk) leaf(path, repo string, f func() error) error {
 	fi, err := os.Lstat(path)
 	if err != nil && !missing(err) {
@@ -357,8 +357,8 @@ func (w *Walk) leaf(path, repo string, f func() error) error {
 	return f()
 }
 
-func (w *Walk) follow(link, repo string) (verdict, error) {
-	v, err := w.links.judge(link)
+func (w *Walk) follow(path, repo string) (verdict, error) {
+	v, err := w.symlinks.judge(path)
 	if err != nil {
 		err = w.Pass(repo, err)
 	}

@@ -90,12 +90,12 @@ func (s *Store) meet(ctx context.Context, ks ...layout.Key) error {
 	if s.met == nil {
 		return nil
 	}
-	link, first := s.met.Meet(ks...)
-	if link == "" {
+	symlink, first := s.met.Meet(ks...)
+	if symlink == "" {
 		return nil
 	}
 	if first {
-		s.log.WithField("link", link).Warn("a symbolic link is new, or leads elsewhere: " +
+		s.log.WithField("link", symlink).Warn("a symbolic link is new, or leads elsewhere: " +
 			"nothing is removed until the index was compared with the disk again")
 	}
 	_, err := s.index.CloseGate(ctx)

@@ -106,7 +106,7 @@ func (s *Store) placePushed(ctx context.Context, l pushed, blob *tree.Staged) er
 		return err
 	}
 	defer link.Discard()
-	c := index.Claim{Key: layout.LayerKey(l.repo, l.digest), Size: l.size, Blob: true, UploadStarted: l.began}
+	c := index.Claim{Key: layout.LayerKey(l.repo, l.digest), Size: l.size, WithBlob: true, UploadStarted: l.began}
 	return s.place(ctx, c, blob, link, func() error {
 		whole, err := s.hasSize(l.digest, l.size)
 		if err == nil && !whole {
@@ -146,14 +146,14 @@ func (s *Store) linkMounted(ctx context.Context, repo string, d digest.Digest, s
 	})
 }
 
-// holders is how many repositories are asked for a blob that a client mounts without naming one.
-const holders = 10
+// maxOwners is how many repositories are asked for a blob that a client mounts without naming one.
+const maxOwners = 10
 
 // MountFromAny mounts a layer from any repository that has it. content.ErrUnknown, *content.LeaseError.
 func (s *Store) MountFromAny(ctx context.Context, repo string, d digest.Digest) (int64, error) {
 	var rows []index.Row
 	err := s.index.View(ctx, func(r index.Reader) (err error) {
-		rows, err = r.Holders(d, holders)
+		rows, err = r.Owners(d, maxOwners)
 		return err
 	})
 	if err != nil {
@@ -190,7 +190,8 @@ func (s *Store) putManifest(ctx context.Context, repo string, m content.Manifest
 		return err
 	}
 	defer link.Discard()
-	c := index.Claim{Key: layout.ManifestKey(repo, m.Digest), Size: int64(len(m.Data)), Blob: true, Content: m.Manifest}
+	c := index.Claim{Key: layout.ManifestKey(repo, m.Digest), Size: int64(len(m.Data)), Manifest: m.Manifest,
+		WithBlob: true}
 	return s.place(ctx, c, blob, link, func() error {
 		if whole, err := s.hasSize(m.Digest, c.Size); err != nil || !whole {
 			return errors.Join(err, errGone)

@@ -129,7 +129,7 @@ func (c *client) claimOf(k layout.Key) index.Claim {
 	claim := index.Claim{Key: k}
 	for m := range raceImages {
 		if k.Kind == layout.Manifest && dg(m) == k.Digest {
-			claim.Content = raceContent(m)
+			claim.Manifest = raceContent(m)
 		}
 	}
 	return claim

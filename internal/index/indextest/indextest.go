@@ -201,7 +201,7 @@ func size(name string) int64 { return int64(100 + len(name)) }
 func blobClaim(name string) index.Claim { return index.Claim{Key: blob(name), Size: size(name)} }
 
 func manClaim(repo, name string, c *manifest.Manifest) index.Claim {
-	return index.Claim{Key: man(repo, name), Size: size(name), Content: c}
+	return index.Claim{Key: man(repo, name), Size: size(name), Manifest: c}
 }
 
 // put places content as a writer does that has no trouble.

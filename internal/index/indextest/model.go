@@ -263,7 +263,7 @@ func (p *player) claim() index.Claim {
 	c := index.Claim{Key: p.key(pick(p.rand, kinds[:3]))}
 	switch c.Key.Kind {
 	case layout.Manifest:
-		c.Content, c.Size = p.m.contents[c.Key.Digest], 7
+		c.Manifest, c.Size = p.m.contents[c.Key.Digest], 7
 	case layout.Blob:
 		c.Size = int64(c.Key.Digest.Encoded()[0])
 	}
@@ -582,7 +582,7 @@ func (p *player) compareRelations(r index.Reader) {
 		relation("referrers", d, rows, err, func(k layout.Key, _ index.Row) bool {
 			return k.Kind == layout.Manifest && k.Repository == repo && p.m.contents[k.Digest].Subject == d
 		})
-		rows, err = r.Holders(d, 0)
+		rows, err = r.Owners(d, 0)
 		relation("holders", d, rows, err, func(k layout.Key, _ index.Row) bool {
 			return (k.Kind == layout.Layer || k.Kind == layout.Manifest) && k.Digest == d
 		})
@@ -607,7 +607,7 @@ func (p *player) compareListings(r index.Reader) {
 	p.Helper()
 	var blobs []string
 	p.ok(r.ListBlobs(0, func(b index.Blob) error {
-		blobs = append(blobs, fmt.Sprint(b.Digest, b.LastUse.UnixMilli(), b.OwnUse.UnixMilli(), b.Held, b.Manifests,
+		blobs = append(blobs, fmt.Sprint(b.Digest, b.LastUse.UnixMilli(), b.OwnUse.UnixMilli(), b.Owned, b.Manifests,
 			b.Repositories, len(b.Images) > 0))
 		return nil
 	}))

@@ -54,7 +54,7 @@ var reading = []test{
 		for _, a := range []digest.Algorithm{digest.SHA256, digest.SHA384, digest.SHA512} {
 			d := a.FromString("x")
 			s.put(index.Claim{Key: layout.BlobKey(d), Size: 1})
-			s.put(index.Claim{Key: layout.ManifestKey("a", d), Content: &manifest.Manifest{Config: d, Subject: d,
+			s.put(index.Claim{Key: layout.ManifestKey("a", d), Manifest: &manifest.Manifest{Config: d, Subject: d,
 				References: []digest.Digest{d}}})
 			r := s.row(layout.ManifestKey("a", d))
 			s.check(r.Digest == d && r.Config == d && r.Subject == d, "the row is %+v, want the digest %v", r, d)

@@ -150,7 +150,7 @@ var signatures = []test{
 	}},
 	{"the tag of a long digest has its first 64 digits", func(s *scene) {
 		d := digest.NewDigestFromEncoded(digest.SHA512, fmt.Sprintf("%x", sha512.Sum512([]byte("m"))))
-		k := s.put(index.Claim{Key: layout.ManifestKey("a", d), Content: content("")})
+		k := s.put(index.Claim{Key: layout.ManifestKey("a", d), Manifest: content("")})
 		s.image("a", "signature")
 		sig := s.tag("a", "sha512-"+d.Encoded()[:64], "signature")
 		s.later(time.Hour)

@@ -90,7 +90,7 @@ func (s *Store) Unclaim(ctx context.Context, k layout.Key) error {
 
 // put writes the row of a blob, a link or a manifest, with everything that follows from it. at is its last use.
 func (t *tx) put(c index.Claim, placed bool, at int64) error {
-	if c.Blob && c.Key.Kind != layout.Blob { // before the row that refers to it, which brings the blob's row up to date
+	if c.WithBlob && c.Key.Kind != layout.Blob { // first: the row that refers to it brings the blob's row up to date
 		if err := t.putBlob(index.Claim{Key: layout.BlobKey(c.Key.Digest), Size: c.Size}, placed, at); err != nil {
 			return err
 		}

@@ -19,7 +19,7 @@ const (
 
 // gate refuses to go on while the gate is shut. It returns the repositories of which nothing may be removed all the
 // same.
-func (t *tx) gate() (index.Unseen, error) {
+func (t *tx) gate() (index.Unread, error) {
 	var g string
 	if _, err := t.setting("gate", &g); err != nil {
 		return nil, err
@@ -30,7 +30,7 @@ func (t *tx) gate() (index.Unseen, error) {
 	return t.unread()
 }
 
-func (q querier) unread() (u index.Unseen, err error) {
+func (q querier) unread() (u index.Unread, err error) {
 	_, err = q.setting("unread", &u)
 	return u, err
 }
@@ -52,18 +52,14 @@ func (s *Store) CloseGate(ctx context.Context) (string, error) {
 }
 
 // OpenGate implements index.Store.
-func (s *Store) OpenGate(ctx context.Context, token string, unread ...string) (opened bool, err error) {
+func (s *Store) OpenGate(ctx context.Context, token string, unread ...string) (bool, error) {
 	s.checkpointEvery(checkpointPages)
-	err = s.begin(ctx, func(t *tx) error {
-		if opened, err = t.closedBy(token); err != nil || !opened {
-			return err
+	return committed(ctx, s, func(t *tx) (bool, error) {
+		if mine, err := t.closedBy(token); err != nil || !mine {
+			return false, err
 		}
-		if err := t.set("unread", unread); err != nil {
-			return err
-		}
-		return t.set("gate", gateOpen)
+		return true, errors.Join(t.set("unread", unread), t.set("gate", gateOpen))
 	})
-	return opened && err == nil, err
 }
 
 // closedBy says whether the last CloseGate returned this token, and the gate is still shut.

@@ -115,8 +115,8 @@ type link struct {
 	used   int64
 }
 
-// holder is a manifest: whose file a blob is, or which names it.
-type holder struct {
+// owner is a manifest: whose file a blob is, or which names it.
+type owner struct {
 	repo   int64
 	digest packed
 	used   int64
@@ -139,9 +139,9 @@ func scanLink(a *answer) (d digest.Digest, l link, err error) {
 	return d, l, err
 }
 
-func scanHolder(a *answer) (d digest.Digest, h holder, err error) {
-	err = a.scan((*packed)(&d), &h.repo, &h.digest, &h.used, &h.placed, &h.media, &h.config, &h.kept)
-	return d, h, err
+func scanOwner(a *answer) (d digest.Digest, o owner, err error) {
+	err = a.scan((*packed)(&d), &o.repo, &o.digest, &o.used, &o.placed, &o.media, &o.config, &o.kept)
+	return d, o, err
 }
 
 // ListRepositories implements index.Reader.
@@ -179,50 +179,50 @@ func (q querier) allBlobs(f func(index.Blob) error) error {
 		return err
 	}
 	defer links.close()
-	files, err := walk(q, scanHolder, filesOf+blobsOrder)
+	files, err := walk(q, scanOwner, filesOf+blobsOrder)
 	if err != nil {
 		return err
 	}
 	defer files.close()
-	namers, err := walk(q, scanHolder, namersOf+" ORDER BY f.child")
+	namers, err := walk(q, scanOwner, namersOf+" ORDER BY f.child")
 	if err != nil {
 		return err
 	}
 	defer namers.close()
-	var h holding
+	var o owners
 	return q.rows(layout.Blob, func(row index.Row) (err error) {
-		if h.links, err = links.take(row.Digest, h.links[:0]); err != nil {
+		if o.links, err = links.take(row.Digest, o.links[:0]); err != nil {
 			return err
 		}
-		if h.files, err = files.take(row.Digest, h.files[:0]); err != nil {
+		if o.files, err = files.take(row.Digest, o.files[:0]); err != nil {
 			return err
 		}
-		if h.namers, err = namers.take(row.Digest, h.namers[:0]); err != nil {
+		if o.namers, err = namers.take(row.Digest, o.namers[:0]); err != nil {
 			return err
 		}
-		b, err := h.blob(q, row)
+		b, err := o.blob(q, row)
 		if err != nil {
 			return err
 		}
-		if err := h.share(q, n, &b); err != nil {
+		if err := o.share(q, n, &b); err != nil {
 			return err
 		}
 		return f(b)
 	}, "FROM blobs m WHERE m.placed = 1 ORDER BY m.digest")
 }
 
-// holding is what holds one blob.
-type holding struct {
+// owners are those of one blob: its links, the manifests whose file it is, and those that name it.
+type owners struct {
 	links  []link
-	files  []holder
-	namers []holder
+	files  []owner
+	namers []owner
 }
 
-// blob sums up what holds a blob.
-func (h *holding) blob(q querier, row index.Row) (index.Blob, error) {
-	b := index.Blob{Digest: row.Digest, Size: row.Size, CreatedAt: row.CreatedAt, Manifests: countNamers(h.namers),
-		IsManifest: len(h.files) > 0, Held: len(h.links)+len(h.files)+len(h.namers) > 0,
-		Config: len(h.namers) > 0 && h.namers[0].config}
+// blob sums up the owners of a blob.
+func (o *owners) blob(q querier, row index.Row) (index.Blob, error) {
+	b := index.Blob{Digest: row.Digest, Size: row.Size, CreatedAt: row.CreatedAt, Manifests: countNamers(o.namers),
+		IsManifest: len(o.files) > 0, Owned: len(o.links)+len(o.files)+len(o.namers) > 0,
+		Config: len(o.namers) > 0 && o.namers[0].config}
 	own := row.AccessedAt.UnixMilli()
 	var used, named int64
 	var repos []string
@@ -231,9 +231,9 @@ func (h *holding) blob(q querier, row index.Row) (index.Blob, error) {
 		repos = append(repos, name)
 		return err
 	}
-	for _, l := range h.links {
+	for _, l := range o.links {
 		own = max(own, l.used)
-		if !h.named(l.repo) {
+		if !o.named(l.repo) {
 			b.Unnamed, used = true, max(used, l.used)
 		}
 		if l.placed {
@@ -242,14 +242,14 @@ func (h *holding) blob(q querier, row index.Row) (index.Blob, error) {
 			}
 		}
 	}
-	for _, m := range h.files {
+	for _, m := range o.files {
 		if b.MediaType = m.media; m.placed {
 			if err := add(m.repo); err != nil {
 				return b, err
 			}
 		}
 	}
-	for _, m := range h.holders() {
+	for _, m := range o.manifests() {
 		used = max(used, m.used)
 		keeps := m.used
 		if !m.placed { // of itself a claim stays no longer than content
@@ -274,7 +274,7 @@ func (h *holding) blob(q querier, row index.Row) (index.Blob, error) {
 }
 
 // keptUse is the last use of the tags and placed manifests that keep a claim, perhaps by other claims; 0 if none does.
-func (q querier) keptUse(claim holder) (used int64, err error) {
+func (q querier) keptUse(claim owner) (used int64, err error) {
 	if !claim.kept {
 		return 0, nil
 	}
@@ -296,13 +296,13 @@ func (q querier) keptUse(claim holder) (used int64, err error) {
 	return used, err
 }
 
-// holders are the manifests that hold the blob: those whose file it is, and those that name it where it is linked, or
-// where it is a manifest.
-func (h *holding) holders() []holder {
-	all := slices.Clone(h.files)
-	for _, m := range h.namers {
-		if slices.ContainsFunc(h.links, func(l link) bool { return l.repo == m.repo }) ||
-			slices.ContainsFunc(h.files, func(f holder) bool { return f.repo == m.repo }) {
+// manifests are the owners of the blob that are manifests: those whose file it is, and those that name it where it is
+// linked, or where it is a manifest.
+func (o *owners) manifests() []owner {
+	all := slices.Clone(o.files)
+	for _, m := range o.namers {
+		if slices.ContainsFunc(o.links, func(l link) bool { return l.repo == m.repo }) ||
+			slices.ContainsFunc(o.files, func(f owner) bool { return f.repo == m.repo }) {
 			all = append(all, m)
 		}
 	}
@@ -310,12 +310,12 @@ func (h *holding) holders() []holder {
 }
 
 // named says whether a manifest of a repository names the blob.
-func (h *holding) named(repo int64) bool {
-	return slices.ContainsFunc(h.namers, func(m holder) bool { return m.repo == repo })
+func (o *owners) named(repo int64) bool {
+	return slices.ContainsFunc(o.namers, func(m owner) bool { return m.repo == repo })
 }
 
 // countNamers counts each digest once, in however many repositories it is.
-func countNamers(namers []holder) int {
+func countNamers(namers []owner) int {
 	if len(namers) < 2 {
 		return len(namers)
 	}
@@ -327,9 +327,9 @@ func countNamers(namers []holder) int {
 }
 
 // share finds the images that the blob is a part of, each once.
-func (h *holding) share(q querier, n nesting, b *index.Blob) error {
+func (o *owners) share(q querier, n nesting, b *index.Blob) error {
 	shares := map[node]bool{} // whether it is not only by a referrer
-	for _, m := range h.holders() {
+	for _, m := range o.manifests() {
 		at := node{m.repo, m.digest}
 		within := n.within(at)
 		if within == nil {
@@ -559,7 +559,7 @@ func (l *latest) newest() (newest *cursor) {
 	return newest
 }
 
-// reached returns the blobs that a row holds and that were not reached yet.
+// reached returns the blobs that a row refers to and that were not reached yet.
 func (l *latest) reached(row index.Row) (digests []digest.Digest, err error) {
 	all := []digest.Digest{row.Digest}
 	if row.Key.Kind == layout.Manifest {
@@ -581,19 +581,19 @@ func (l *latest) reached(row index.Row) (digests []digest.Digest, err error) {
 	return digests, nil
 }
 
-// blob reads what holds one blob.
+// blob reads the owners of one blob.
 func (q querier) blob(row index.Row) (b index.Blob, err error) {
-	var h holding
-	if h.links, err = take(q, scanLink, linksOf+" WHERE digest = ?", row.Digest); err != nil {
+	var o owners
+	if o.links, err = take(q, scanLink, linksOf+" WHERE digest = ?", row.Digest); err != nil {
 		return b, err
 	}
-	if h.files, err = take(q, scanHolder, filesOf+" WHERE digest = ?", row.Digest); err != nil {
+	if o.files, err = take(q, scanOwner, filesOf+" WHERE digest = ?", row.Digest); err != nil {
 		return b, err
 	}
-	if h.namers, err = take(q, scanHolder, namersOf+" WHERE f.child = +?", row.Digest); err != nil {
+	if o.namers, err = take(q, scanOwner, namersOf+" WHERE f.child = +?", row.Digest); err != nil {
 		return b, err
 	}
-	return h.blob(q, row)
+	return o.blob(q, row)
 }
 
 func take[T any](q querier, read func(*answer) (digest.Digest, T, error), query string, d digest.Digest) (

@@ -18,7 +18,7 @@ const putManifest = `INSERT INTO manifests
 	RETURNING family`
 
 func (t *tx) putManifest(c index.Claim, placed bool, at int64) error {
-	d, repo, m := packed(c.Key.Digest), repository(c.Key.Repository), c.Content
+	d, repo, m := packed(c.Key.Digest), repository(c.Key.Repository), c.Manifest
 	if m == nil {
 		return fmt.Errorf("%s: claimed without its content", c.Key)
 	}

@@ -287,16 +287,16 @@ func readAll(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "index.db"), Serve, time.Now)
 	defer s.Close()
 	d, nothing := digest.FromString, func() error { return nil }
-	m := index.Claim{Key: layout.ManifestKey("app", d("m")), Content: &manifest.Manifest{Subject: d("s"),
-		References: []digest.Digest{d("l")}}, Blob: true}
+	m := index.Claim{Key: layout.ManifestKey("app", d("m")), Manifest: &manifest.Manifest{Subject: d("s"),
+		References: []digest.Digest{d("l")}}, WithBlob: true}
 	untagged := index.Claim{Key: layout.ManifestKey("app", d("untagged")),
-		Content: &manifest.Manifest{Subject: d("host")}, Blob: true}
-	host := index.Claim{Key: layout.ManifestKey("app", d("host")), Content: &manifest.Manifest{}}
+		Manifest: &manifest.Manifest{Subject: d("host")}, WithBlob: true}
+	host := index.Claim{Key: layout.ManifestKey("app", d("host")), Manifest: &manifest.Manifest{}}
 	parent := index.Claim{Key: layout.ManifestKey("app", d("parent")),
-		Content: &manifest.Manifest{References: []digest.Digest{d("untagged")}}}
+		Manifest: &manifest.Manifest{References: []digest.Digest{d("untagged")}}}
 	var links []index.Look
 	for i := range 32 {
-		a := index.Adoption{Claim: index.Claim{Key: layout.LayerKey("app", d(fmt.Sprint(i))), Blob: true}}
+		a := index.Adoption{Claim: index.Claim{Key: layout.LayerKey("app", d(fmt.Sprint(i))), WithBlob: true}}
 		links = append(links, func() (index.Adoption, bool, error) { return a, true, nil })
 	}
 	err := errors.Join(s.Place(ctx, m, nothing), s.MoveTag(ctx, "app", "v1", d("m"), nothing), s.Adopt(ctx, links...),
@@ -308,7 +308,7 @@ func readAll(t *testing.T) {
 	err = s.View(ctx, func(r index.Reader) error {
 		_, e1 := r.Totals()
 		_, e2 := r.References(d("m"))
-		_, e3 := r.Holders(d("l"), 1)
+		_, e3 := r.Owners(d("l"), 1)
 		_, e11 := r.Referrers("app", d("s"))
 		_, e13 := r.ReferrersAfter("app", d("s"), "", "", 1)
 		_, e12 := r.Parents("app", d("l"), 0)

@@ -224,8 +224,8 @@ func (r *reader) ReferrersAfter(repo string, d, after digest.Digest, artifactTyp
 			0`, packed(d), repository(repo), from, artifactType, limit(most))
 }
 
-// Holders implements index.Reader.
-func (r *reader) Holders(d digest.Digest, most int) ([]index.Row, error) {
+// Owners implements index.Reader.
+func (r *reader) Owners(d digest.Digest, most int) ([]index.Row, error) {
 	links, err := r.q.list(layout.Layer, "FROM layers m WHERE m.digest = ? LIMIT ? + 0", packed(d), limit(most))
 	if err != nil {
 		return nil, err
@@ -268,7 +268,7 @@ func (r *reader) HasRepository(repo string) (bool, error) {
 }
 
 // Unread implements index.Reader.
-func (r *reader) Unread() (index.Unseen, error) { return r.q.unread() }
+func (r *reader) Unread() (index.Unread, error) { return r.q.unread() }
 
 func (q querier) names(query string, args ...any) (all []string, err error) {
 	err = q.each(func(a *answer) error {

@@ -9,23 +9,23 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// retireTime is how long a transaction may retire one victim after another: other writers wait for it.
+// retireTime is after how long a transaction of RetireAll begins no other victim. 1ms: the writers that wait for it are
+// requests of clients.
 const retireTime = time.Millisecond
 
 // RetireAll implements index.Store. What fails for one victim is undone by itself.
-func (s *Store) RetireAll(ctx context.Context, vs []index.Victim, remove index.Remove) (all []index.Retired,
-	err error) {
-	err = s.begin(ctx, func(t *tx) error {
+func (s *Store) RetireAll(ctx context.Context, vs []index.Victim, remove index.Remove) ([]index.Retired, error) {
+	return committed(ctx, s, func(t *tx) (all []index.Retired, err error) {
 		unread, err := t.gate()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if err := s.checkHold(t); err != nil {
-			return err
+			return nil, err
 		}
 		grace, resolution, err := s.owed(t.querier)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		owedSince := s.clock.Back(grace + resolution)
 		for began := time.Now(); len(all) < len(vs) && (len(all) == 0 || time.Since(began) <= retireTime); {
@@ -35,17 +35,13 @@ func (s *Store) RetireAll(ctx context.Context, vs []index.Victim, remove index.R
 			}
 			if !unread.Spares(v.Key) {
 				if r, err = t.retire(v, remove); err != nil {
-					return err
+					return nil, err
 				}
 			}
 			all = append(all, r)
 		}
-		return nil
+		return all, nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return all, nil
 }
 
 // retire removes one row, or leaves everything as it was. The error is one of the index.

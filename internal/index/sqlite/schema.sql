@@ -27,7 +27,7 @@ CREATE TABLE layers (
 CREATE INDEX layers_unreferenced ON layers (accessed_at) WHERE referenced = 0;
 CREATE INDEX layers_accessed ON layers (repo, accessed_at);
 
--- accessed_at, here and of tags: the effective last use. No row is older than what keeps it.
+-- accessed_at, here and of tags: the effective last use. No row is older than its owners.
 -- detached: its subject does not keep it, since that would close a circle.
 -- family: children, referrers or tags that are about it may live with it. A stale 1 costs a look, a wrong 0 a use.
 CREATE TABLE manifests (

@@ -339,6 +339,19 @@ func (s *Store) begin(ctx context.Context, change func(*tx) error) error {
 	return s.note(s.change(w, change))
 }
 
+// committed is begin for a change that has a result: the zero value unless the change is committed.
+func committed[T any](ctx context.Context, s *Store, change func(*tx) (T, error)) (T, error) {
+	var result, none T
+	err := s.begin(ctx, func(t *tx) (err error) {
+		result, err = change(t)
+		return err
+	})
+	if err != nil {
+		return none, err
+	}
+	return result, nil
+}
+
 // checkpointEvery changes how long the WAL grows. It is a matter of speed: an error changes nothing.
 func (s *Store) checkpointEvery(pages int) {
 	select {

@@ -66,7 +66,7 @@ func TestNothingOfARemovedRepositoryRemains(t *testing.T) {
 		for _, r := range refs {
 			c.References = append(c.References, d(r))
 		}
-		return index.Claim{Key: layout.ManifestKey("app", d(name)), Size: 5, Content: c}
+		return index.Claim{Key: layout.ManifestKey("app", d(name)), Size: 5, Manifest: c}
 	}
 	claims := []index.Claim{manifest("m", "", "l", "absent"), manifest("top", "", "m"), manifest("sig", "m", "l"),
 		manifest("r", "", "l"), manifest("circle", "r", "r")}
@@ -174,7 +174,7 @@ func TestAnUploadCostsTheSameHoweverManyCameBefore(t *testing.T) {
 	before := written()
 	for i := range uploads {
 		now = now.Add(100 * time.Millisecond) // all within a resolution
-		c := index.Claim{Key: layout.LayerKey("cache", digest.FromString(fmt.Sprint(i))), Blob: true,
+		c := index.Claim{Key: layout.LayerKey("cache", digest.FromString(fmt.Sprint(i))), WithBlob: true,
 			UploadStarted: now.Add(-time.Second)}
 		if err := errors.Join(s.Claim(ctx, c), s.Place(ctx, c, func() error { return nil })); err != nil {
 			t.Fatal(err)

@@ -50,7 +50,7 @@ func (s Shop) Push(repo, tag, text string) digest.Digest {
 	c, err := manifest.Parse([]byte(text))
 	s.Must(err)
 	s.Put(index.Claim{Key: layout.BlobKey(d), Size: int64(len(text))})
-	s.Put(index.Claim{Key: layout.ManifestKey(repo, d), Size: int64(len(text)), Content: c})
+	s.Put(index.Claim{Key: layout.ManifestKey(repo, d), Size: int64(len(text)), Manifest: c})
 	s.Write(layout.BlobKey(d), text)
 	s.Write(layout.ManifestKey(repo, d), d.String())
 	if tag != "" {

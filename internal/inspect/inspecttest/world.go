@@ -105,7 +105,7 @@ func (w *World) Manifest(repo, name string, c manifest.Manifest, names ...string
 		c.MediaType = OCIManifest
 	}
 	w.Put(index.Claim{Key: layout.BlobKey(Dgst(name)), Size: 100})
-	w.Put(index.Claim{Key: layout.ManifestKey(repo, Dgst(name)), Size: 100, Content: &c})
+	w.Put(index.Claim{Key: layout.ManifestKey(repo, Dgst(name)), Size: 100, Manifest: &c})
 }
 
 // Tag points a tag at a manifest.

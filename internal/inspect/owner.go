@@ -5,7 +5,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// addUse says when the image was used, when it expires, and what keeps it.
+// addUse says when the image was used, when it expires, and what owns it.
 func (t *Tree) addUse(r index.Reader, m index.Row, x expiry) error {
 	tags, err := r.Tags(t.Repository, m.Digest)
 	if err != nil {
@@ -15,14 +15,14 @@ func (t *Tree) addUse(r index.Reader, m index.Row, x expiry) error {
 	for _, tag := range tags {
 		i.Tags = append(i.Tags, tag.Key.Tag)
 	}
-	above, err := keeper(r, m)
+	owner, err := ownerOf(r, m)
 	if err != nil {
 		return err
 	}
-	if above != nil {
-		i.HasHost = m.Subject == above.Digest
+	if owner != nil {
+		i.HasHost = m.Subject == owner.Digest
 		i.HasParent = !i.HasHost
-		if t.Keeper, err = imageName(r, *above); err != nil {
+		if t.Owner, err = imageName(r, *owner); err != nil {
 			return err
 		}
 	}
@@ -31,8 +31,8 @@ func (t *Tree) addUse(r index.Reader, m index.Row, x expiry) error {
 	return nil
 }
 
-// keeper returns a manifest that keeps another one: one that names it, or else its subject; nil if there is neither.
-func keeper(r index.Reader, m index.Row) (*index.Row, error) {
+// ownerOf returns a manifest that owns another one: one that names it, or else its subject; nil if there is neither.
+func ownerOf(r index.Reader, m index.Row) (*index.Row, error) {
 	parents, err := r.Parents(m.Key.Repository, m.Digest, 1)
 	if err != nil {
 		return nil, err
