@@ -39,6 +39,9 @@ var flatEnough = []struct{ function, step, why string }{
 		"what it lists may go"},
 	{"(*reader).Claims", `SEARCH m USING INDEX manifests_unreferenced \(placed=\? AND accessed_at<\?\)`,
 		"what it lists may go"},
+	{"(*tx).oldestAbout", `SEARCH m USING INDEX tags_about \(subject=\? AND accessed_at<\?\)`,
+		"the first, in the order of the tree"},
+	{"(*Store).useImage", `USE TEMP B-TREE FOR ORDER BY`, "the manifests that name a blob"},
 	{"querier.servers", `SCAN servers`, "one row for each server that owes something"},
 	{"(*tx).migrateCircles", `SCAN m`, "once, when a schema is migrated"},
 	{"(*reader).ReferrersAfter", `SEARCH m USING INDEX manifests_subject \(subject=\? AND repo=\? AND digest>\?\)`,
@@ -93,9 +96,11 @@ func TestEveryStatementFindsItsRowsByAKey(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "index.db"), Serve, time.Now)
 	defer s.Close()
 	used := map[int]bool{}
+	limited := regexp.MustCompile(`LIMIT ([0-9]+|\S+ \+\s+0)$`)
 	for statement, functions := range seen.statements {
 		for _, step := range steps(t, s, statement) {
-			if flat(step) {
+			sorts := strings.HasPrefix(step, "USE TEMP B-TREE FOR ") && strings.HasSuffix(step, "ORDER BY")
+			if flat(step) && !(sorts && limited.MatchString(statement)) { // which would read all to find the first
 				continue
 			}
 			i := slices.IndexFunc(flatEnough, func(e struct{ function, step, why string }) bool {
