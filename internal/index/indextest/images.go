@@ -44,6 +44,33 @@ var images = []test{
 		}
 		s.lives(last, l)
 	}},
+	{"so it does where hundreds of images hold it, however many others were used since", func(s *scene) {
+		s.layer("a", "base")
+		var found []index.Adoption
+		for i := range 300 {
+			found = append(found, index.Adoption{Claim: manClaim("a", fmt.Sprint("m", i), content("", "base"))},
+				index.Adoption{Claim: manClaim("b", fmt.Sprint("m", i), content("", "base"))})
+		}
+		s.adopt(found...)
+		for _, last := range []string{"m7", "m299"} {
+			s.later(time.Second)
+			s.lease(man("a", last))
+			s.later(time.Second)
+			for i := range 300 {
+				s.lease(man("b", fmt.Sprint("m", i)))
+			}
+			for range 2 { // the second time it is among the manifests that were used last
+				s.later(time.Hour)
+				_, err := s.LeaseBytes(s.Context(), "a", dg("base"))
+				s.must(err)
+				s.used(man("a", last), s.Now())
+			}
+		}
+		for i := range 300 {
+			at := s.row(man("a", fmt.Sprint("m", i))).AccessedAt
+			s.check(i == 7 || i == 299 || s.Now().Sub(at) > 4*time.Hour, "image %d was used, too", i)
+		}
+	}},
 	{"a read of a layer's bytes keeps the index over its image, with its tag", func(s *scene) {
 		s.layer("a", "l")
 		m, old := s.image("a", "m", "l"), s.image("a", "old", "m")

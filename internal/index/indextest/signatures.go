@@ -119,6 +119,66 @@ var signatures = []test{
 		s.lease(m)
 		s.check(used() == 100, "%d tags were used with it", used())
 	}},
+	{"what was used longest ago is written to first, so no number of tags of others hides a signature", func(s *scene) {
+		m := s.image("a", "m")
+		for i := range 150 {
+			s.tag("b", about(dg("m"), fmt.Sprintf(".%03d", i)), "of nothing")
+		}
+		s.later(time.Second)
+		s.image("c", "signature")
+		sig := s.tag("c", about(dg("m"), ".sig"), "signature")
+		s.later(time.Hour)
+		s.lease(m)
+		s.later(time.Hour)
+		s.lease(m)
+		s.used(sig, s.Now())
+		s.used(man("c", "signature"), s.Now())
+	}},
+	{"nor do those about an index hide the signature of its platform", func(s *scene) {
+		s.image("a", "m")
+		top := s.image("a", "top", "m")
+		for i := range 150 {
+			s.tag("b", about(dg("top"), fmt.Sprint(".", i)), "of nothing")
+		}
+		s.later(time.Second)
+		s.image("c", "signature")
+		sig := s.tag("c", about(dg("m"), ".sig"), "signature")
+		s.later(time.Hour)
+		s.lease(top)
+		s.later(time.Hour)
+		s.lease(top)
+		s.used(sig, s.Now())
+	}},
+	{"a use of an image is written to few rows of other repositories, and to the others next time", func(s *scene) {
+		const tags, children = 10, 100
+		var found []index.Adoption
+		for i := range tags {
+			var platforms []string
+			for j := range children {
+				platforms = append(platforms, fmt.Sprint("platform ", i, j))
+				found = append(found, index.Adoption{Claim: manClaim("b", platforms[j], content(""))})
+			}
+			top := fmt.Sprint("top ", i)
+			found = append(found, index.Adoption{Claim: manClaim("b", top, content("", platforms...))},
+				foundTag("b", about(dg("m"), fmt.Sprint(".", i)), top))
+		}
+		s.adopt(found...)
+		m := s.image("a", "m")
+		s.later(2 * time.Hour)
+		for _, want := range []int{tags / 2, tags} { // 500 rows, and what the last of the tags needs
+			s.later(time.Hour)
+			s.lease(m)
+			used := 0
+			for i := range tags {
+				if at := s.row(tagged("b", about(dg("m"), fmt.Sprint(".", i)))).AccessedAt; s.Now().Sub(at) < 2*time.Hour {
+					used++
+					s.used(man("b", fmt.Sprint("top ", i)), at)
+					s.used(man("b", fmt.Sprint("platform ", i, children-1)), at)
+				}
+			}
+			s.check(used == want, "%d tags were used with it, want %d", used, want)
+		}
+	}},
 	{"a signature goes in the same run as its image", func(s *scene) {
 		m := s.image("a", "m")
 		sig, _ := s.signed("a", "m")

@@ -115,33 +115,6 @@ func (s *Store) writeLeases(ctx context.Context) {
 // errLost is the error of leases whose transaction did not end.
 var errLost = errors.New("the use was not recorded")
 
-// useImage records a use of the last used image that holds a link. It climbs from the link to the last used manifest
-// that names it, and on from there to the last used one that names that. It ends at a manifest that nothing names, and
-// at a tagged one, which is an image by itself, unless what names that was used as lately: the server that leases from
-// memory cannot tell uses apart that are no further from each other than the resolution.
-func (s *Store) useImage(t *tx, link layout.Key) error {
-	_, resolution, err := s.owed(t.querier)
-	if err != nil {
-		return err
-	}
-	top, at, tagged := packed(link.Digest), int64(0), false
-	for {
-		owner, used, named := packed(""), int64(0), false
-		above, err := t.one([]any{&owner, &used, &named}, `SELECT m.digest, m.accessed_at,
-				EXISTS (SELECT 1 FROM tags g WHERE g.digest = m.digest AND g.repo = m.repo)
-			FROM refs f CROSS JOIN manifests m ON m.digest = f.parent AND m.repo = f.repo
-			WHERE f.child = +?1 AND f.repo = +?2 AND f.parent <> +?1 AND m.placed = 1 ORDER BY m.accessed_at DESC LIMIT 1`,
-			top, repository(link.Repository))
-		if err != nil {
-			return err
-		}
-		if !above || tagged && used < at-resolution.Milliseconds() {
-			return t.use(link.Repository, digest.Digest(top), t.now)
-		}
-		top, at, tagged = owner, used, named
-	}
-}
-
 // The statements that record a use. They return the row's last use, whether its file and its blob's are placed, and the
 // size of the blob. The blob is looked up in the same statement: a second one would cost as much again.
 const (

@@ -39,6 +39,9 @@ var flatEnough = []struct{ function, step, why string }{
 		"what it lists may go"},
 	{"(*reader).Claims", `SEARCH m USING INDEX manifests_unreferenced \(placed=\? AND accessed_at<\?\)`,
 		"what it lists may go"},
+	{"(*tx).oldestAbout", `SEARCH m USING INDEX tags_about \(subject=\? AND accessed_at<\?\)`,
+		"the first, in the order of the tree"},
+	{"(*tx).lastOwner", `SCAN manifests USING COVERING INDEX manifests_latest`, "manyOwners of them"},
 	{"querier.servers", `SCAN servers`, "one row for each server that owes something"},
 	{"(*tx).migrateCircles", `SCAN m`, "once, when a schema is migrated"},
 	{"(*reader).ReferrersAfter", `SEARCH m USING INDEX manifests_subject \(subject=\? AND repo=\? AND digest>\?\)`,
@@ -69,7 +72,7 @@ var flatEnough = []struct{ function, step, why string }{
 
 // runners pass a statement on to SQLite, which is this argument of theirs.
 var runners = map[string]int{"query": 0, "exec": 0, "exists": 0, "changed": 0, "names": 0, "children": 0, "begin": 0,
-	"raise": 0, "each": 1, "one": 1, "list": 1, "first": 1, "leaseContent": 1, "follow": 1, "rows": 2, "walk": 2,
+	"raise": 0, "readOwner": 0, "each": 1, "one": 1, "list": 1, "first": 1, "leaseContent": 1, "follow": 1, "rows": 2, "walk": 2,
 	"collect": 2, "take": 2}
 
 // The cost of a statement follows the rows that it is asked for, and never the size of a repository or of the
@@ -93,9 +96,11 @@ func TestEveryStatementFindsItsRowsByAKey(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "index.db"), Serve, time.Now)
 	defer s.Close()
 	used := map[int]bool{}
+	limited := regexp.MustCompile(`LIMIT ([0-9]+|\S+ \+\s+0)$`)
 	for statement, functions := range seen.statements {
 		for _, step := range steps(t, s, statement) {
-			if flat(step) {
+			sorts := strings.HasPrefix(step, "USE TEMP B-TREE FOR ") && strings.HasSuffix(step, "ORDER BY")
+			if flat(step) && !(sorts && limited.MatchString(statement)) { // which would read all to find the first
 				continue
 			}
 			i := slices.IndexFunc(flatEnough, func(e struct{ function, step, why string }) bool {
@@ -120,7 +125,7 @@ func flat(step string) bool {
 		return !strings.Contains(step, "AUTOMATIC") && by[1] != "repo=?" && !strings.ContainsAny(by[1], "<>")
 	}
 	scan, ok := strings.CutPrefix(step, "SCAN ")
-	return !ok || slices.Contains([]string{"CONSTANT ROW", "above", "below", "naming"}, scan) ||
+	return !ok || slices.Contains([]string{"CONSTANT ROW", "above", "below", "naming", "latest"}, scan) ||
 		strings.HasPrefix(scan, "(subquery")
 }
 

@@ -1,6 +1,8 @@
 package sqlite
 
 import (
+	"slices"
+
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
@@ -32,22 +34,24 @@ func (t *tx) use(repo string, d digest.Digest, at int64) error {
 
 // spread gives the last use of a manifest to all that lives with it.
 func (t *tx) spread(repo string, m family, at int64) error {
-	reached, err := t.spreadIn(repo, m, at)
+	reached, _, err := t.spreadIn(repo, m, at)
 	if err != nil {
 		return err
 	}
-	return t.spreadElsewhere(repo, reached, at)
+	return t.spreadElsewhere(reached, at)
 }
 
-// spreadIn does so in one repository. It returns the manifests that may have signatures.
-func (t *tx) spreadIn(repo string, m family, at int64) (reached []family, err error) {
+// spreadIn does so in one repository. It returns the manifests that may have signatures, and how many rows it wrote.
+func (t *tx) spreadIn(repo string, m family, at int64) (reached []family, rows int, err error) {
 	for queue := []family{m}; len(queue) > 0; queue = queue[1:] {
+		rows++
 		err := t.exec("UPDATE tags INDEXED BY tags_digest SET accessed_at = ?3 WHERE digest = ?1 "+
 			"AND repo = ?2 AND accessed_at < ?3",
 			packed(queue[0].digest), repository(repo), at)
 		if err != nil {
-			return nil, err
+			return nil, rows, err
 		}
+		rows += t.c.Changes()
 		if !queue[0].more {
 			continue
 		}
@@ -55,65 +59,93 @@ func (t *tx) spreadIn(repo string, m family, at int64) (reached []family, err er
 		for _, raise := range []string{raiseChildren, raiseReferrers} {
 			raised, err := t.raise(raise, repo, queue[0].digest, at)
 			if err != nil {
-				return nil, err
+				return nil, rows, err
 			}
 			queue = append(queue, raised...)
 		}
 		signatures, err := t.children(raiseSignatures, packed(queue[0].digest), repository(repo), at)
 		if err != nil {
-			return nil, err
+			return nil, rows, err
 		}
+		rows += len(signatures)
 		for _, d := range signatures {
 			raised, err := t.raise(raiseOne, repo, d, at)
 			if err != nil {
-				return nil, err
+				return nil, rows, err
 			}
 			queue = append(queue, raised...)
 		}
 	}
-	return reached, nil
+	return reached, rows, nil
 }
 
-// maxElsewhere is how many tags of other repositories one use is written to. Anybody may push tags that are about an
-// image, and each costs a write whenever it is used.
-const maxElsewhere = 100
+// What one use writes in other repositories. Any client may push tags that are about an image, and each costs writes
+// whenever the image is used. What is over these bounds waits for the next use.
+const (
+	maxTagsElsewhere = 100
+	maxRowsElsewhere = 500 // no tag follows after so many rows; the last may exceed it, as what it points to is one image
+)
 
 // spreadElsewhere gives the last use of manifests to the tags of other repositories that are about them by their names.
 // That is recency and no more: such a tag holds nothing, and what it points to is used in its own repository only.
-func (t *tx) spreadElsewhere(repo string, reached []family, at int64) error {
-	left := maxElsewhere
+// What was used longest ago is first, so that no number of such tags keeps the use from another one for ever. Those of
+// the manifests' own repository are as young already.
+func (t *tx) spreadElsewhere(reached []family, at int64) error {
+	var next []index.Row // of each manifest the tag that was used longest ago
+	var about []digest.Digest
 	for _, m := range reached {
-		tags, err := t.list(layout.Tag, `FROM tags m INDEXED BY tags_subject
-			WHERE m.subject = substr(?1, 1, 33) AND m.repo <> ?2 AND m.accessed_at < ?3 LIMIT ?4 +
-				0`, packed(m.digest), repository(repo), at, left)
+		g, err := t.oldestAbout(m.digest, at)
 		if err != nil {
 			return err
 		}
-		for _, g := range tags {
-			if err := t.useTag(g, at); err != nil {
-				return err
+		if g != nil {
+			next, about = append(next, *g), append(about, m.digest)
+		}
+	}
+	for tags, rows := 0, 0; len(next) > 0 && tags < maxTagsElsewhere && rows < maxRowsElsewhere; tags++ {
+		i := 0
+		for j := range next {
+			if next[j].AccessedAt.Before(next[i].AccessedAt) {
+				i = j
 			}
 		}
-		if left -= len(tags); left == 0 {
-			return nil
+		raised, err := t.useTag(next[i], at)
+		if err != nil {
+			return err
+		}
+		rows += raised
+		g, err := t.oldestAbout(about[i], at)
+		switch {
+		case err != nil:
+			return err
+		case g == nil:
+			next, about = slices.Delete(next, i, i+1), slices.Delete(about, i, i+1)
+		default:
+			next[i] = *g
 		}
 	}
 	return nil
 }
 
-// useTag records a use of a tag, and of what it points to in its repository.
-func (t *tx) useTag(g index.Row, at int64) error {
-	err := t.exec("UPDATE tags SET accessed_at = max(accessed_at, ?3) WHERE repo = ?1 AND name = ?2",
+// oldestAbout returns the tag about a manifest that was used longest ago, if that was before a time.
+func (t *tx) oldestAbout(d digest.Digest, at int64) (*index.Row, error) {
+	return t.first(layout.Tag, `FROM tags m INDEXED BY tags_about
+		WHERE m.subject = substr(?1, 1, 33) AND m.accessed_at < +?2 ORDER BY m.accessed_at LIMIT 1`, packed(d), at)
+}
+
+// useTag records a use of a tag, and of what it points to in its repository. It returns how many rows it wrote.
+func (t *tx) useTag(g index.Row, at int64) (rows int, err error) {
+	err = t.exec("UPDATE tags SET accessed_at = max(accessed_at, ?3) WHERE repo = ?1 AND name = ?2",
 		repository(g.Key.Repository), g.Key.Tag, at)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	raised, err := t.raise(raiseOne, g.Key.Repository, g.Digest, at)
 	if err != nil || len(raised) == 0 {
-		return err
+		return 1, err
 	}
-	_, err = t.spreadIn(g.Key.Repository, raised[0], at)
-	return err
+	_, rows, err = t.spreadIn(g.Key.Repository, raised[0], at)
+	return 1 + rows, err
 }
 
 // Each statement raises what lives with manifest ?1 of repository ?2 to ?3.

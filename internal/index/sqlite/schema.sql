@@ -44,12 +44,14 @@ CREATE INDEX manifests_subject ON manifests (subject, repo) WHERE subject IS NOT
 CREATE TABLE refs (parent BLOB NOT NULL, repo INTEGER NOT NULL, child BLOB NOT NULL, PRIMARY KEY (parent, repo, child)) WITHOUT ROWID;
 CREATE INDEX refs_child ON refs (child, repo);
 
+-- tags_about: in the order in which a use of what they are about is given to them.
 -- subject: what a tag is about that is called sha256-HEX or sha256-HEX.sig, as the first 33 bytes of a digest.
 CREATE TABLE tags (
   repo INTEGER NOT NULL, name TEXT NOT NULL, digest BLOB NOT NULL,
   created_at INTEGER NOT NULL, accessed_at INTEGER NOT NULL, subject BLOB, PRIMARY KEY (repo, name)
 ) WITHOUT ROWID;
 CREATE INDEX tags_subject ON tags (subject, repo) WHERE subject IS NOT NULL;
+CREATE INDEX tags_about ON tags (subject, accessed_at) WHERE subject IS NOT NULL;
 CREATE INDEX tags_digest ON tags (digest, repo);
 CREATE INDEX tags_accessed ON tags (accessed_at);
 
