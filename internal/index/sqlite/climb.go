@@ -15,7 +15,7 @@ func (s *Store) useImage(t *tx, link layout.Key) error {
 	if err != nil {
 		return err
 	}
-	top := owner{digest: link.Digest}
+	top := namer{digest: link.Digest}
 	for {
 		above, found, err := t.lastOwner(link.Repository, top.digest)
 		if err != nil {
@@ -28,8 +28,8 @@ func (s *Store) useImage(t *tx, link layout.Key) error {
 	}
 }
 
-// owner is a placed manifest that names another one or a blob.
-type owner struct {
+// namer is a placed manifest that names another one or a blob.
+type namer struct {
 	digest digest.Digest
 	at     int64 // its last use
 	tagged bool
@@ -43,7 +43,7 @@ const manyOwners = 256
 // were used last at one time. False: nothing names it. Where more name it than are read, it is looked for among the
 // manifests of the store that were used last. An image that was asked for lately is there; only if none of them names
 // it, all are read that do.
-func (t *tx) lastOwner(repo string, of digest.Digest) (last owner, found bool, err error) {
+func (t *tx) lastOwner(repo string, of digest.Digest) (last namer, found bool, err error) {
 	last, found, read, err := t.readOwner(lastOfFew, packed(of), repository(repo), manyOwners)
 	if err != nil || read <= manyOwners {
 		return last, found, err
@@ -57,7 +57,7 @@ func (t *tx) lastOwner(repo string, of digest.Digest) (last owner, found bool, e
 }
 
 // readOwner returns what a statement below finds, and how many manifests it has read.
-func (t *tx) readOwner(statement string, args ...any) (last owner, found bool, read int, err error) {
+func (t *tx) readOwner(statement string, args ...any) (last namer, found bool, read int, err error) {
 	_, err = t.one([]any{&found, &read, &last.at, (*packed)(&last.digest), &last.tagged}, statement, args...)
 	return last, found, read, err
 }

@@ -37,7 +37,7 @@ func TestTheLastOwnerIsTheLastOfAll(t *testing.T) {
 			at = at.Add(-time.Hour)
 		}
 		repo, d := []string{"a", "b"}[random.IntN(2)], digest.FromString(fmt.Sprint(i))
-		m := index.Adoption{At: at, Claim: index.Claim{Key: layout.ManifestKey(repo, d), Content: c, Blob: true}}
+		m := index.Adoption{At: at, Claim: index.Claim{Key: layout.ManifestKey(repo, d), Manifest: c, Blob: true}}
 		looks = append(looks, func() (index.Adoption, bool, error) { return m, true, nil })
 		if i%claims == claims-1 {
 			looks = append(looks, func() (index.Adoption, bool, error) { return m, false, nil })
@@ -67,7 +67,7 @@ func TestTheLastOwnerIsTheLastOfAll(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				want := owner{got.digest, last, false} // or another one that was used then
+				want := namer{got.digest, last, false} // or another one that was used then
 				row, err := tx.row(layout.ManifestKey(repo, got.digest))
 				if err != nil {
 					return err
