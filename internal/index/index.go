@@ -326,10 +326,10 @@ type Reader interface {
 	Owners(d digest.Digest, most int) ([]Row, error)
 	// ListImages, ListTags, ListBlobs and ListRepositories call f with each image, tag, blob and repository. With
 	// latest they call it only with those that were used last: so many, and all that were used at the same time as the
-	// last.
+	// last. 0: with all.
 	ListImages(latest int, f func(Image) error) error
 	ListTags(latest int, f func(Image) error) error
-	ListBlobs(latest int, f func(Blob) error) error
+	ListBlobs(o BlobListing, f func(Blob) error) error
 	ListRepositories(f func(Repository) error) error
 	// Names returns the tags of a repository after one, in the order of bytes, at most so many, without those that
 	// point to nothing. Repositories returns the repositories that have a manifest likewise. HasRepository says whether

@@ -36,8 +36,14 @@ type Blob struct {
 	Tagged       bool      // a tag owns it, perhaps by other manifests
 	Repositories []string  // in which it can be pulled, A to Z
 	Manifests    int       // how many name it, each digest once
-	Images       []Share   // that it is part of; set by Blobs only
+	Images       []Share   // that it is part of; see BlobListing
 	Unnamed      bool      // a link owns it that no manifest of its repository names
+}
+
+// BlobListing says which blobs are listed, and what is told of them.
+type BlobListing struct {
+	Latest int  // see Reader
+	Images bool // set Blob.Images, which takes longer; not with Latest
 }
 
 // Share is an image, or a claim, of which a blob is a part.

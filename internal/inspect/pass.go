@@ -52,7 +52,7 @@ func (p *pass) run(ctx context.Context) error {
 			return err
 		}
 		var done int64
-		err = r.ListBlobs(0, func(b index.Blob) error {
+		err = r.ListBlobs(index.BlobListing{Images: p.measured()}, func(b index.Blob) error {
 			if done++; done%progressEvery == 0 {
 				p.options.progress(done, all.Blobs)
 			}
@@ -102,6 +102,9 @@ func (p *pass) blob(b index.Blob) error {
 	p.count(b, row)
 	return p.list(Blobs, row)
 }
+
+// measured says whether rows have the sizes of images.
+func (p *pass) measured() bool { return p.options.Kind == Images || p.options.Kind == Tags }
 
 // measure adds a blob to the images that it is part of.
 func (p *pass) measure(b index.Blob) {

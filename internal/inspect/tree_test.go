@@ -321,7 +321,9 @@ func (r counted) Each(layout.Kind, func(index.Row) error) error {
 	return nil
 }
 
-func (r counted) ListBlobs(int, func(index.Blob) error) error { return r.Each(layout.Blob, nil) }
+func (r counted) ListBlobs(index.BlobListing, func(index.Blob) error) error {
+	return r.Each(layout.Blob, nil)
+}
 
 // TestALayerThatThousandsShareCostsNoMore compares the work beside a few others and beside thousands.
 func TestALayerThatThousandsShareCostsNoMore(t *testing.T) {

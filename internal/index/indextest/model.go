@@ -606,7 +606,7 @@ func (p *player) compareRelations(r index.Reader) {
 func (p *player) compareListings(r index.Reader) {
 	p.Helper()
 	var blobs []string
-	p.ok(r.ListBlobs(0, func(b index.Blob) error {
+	p.ok(r.ListBlobs(index.BlobListing{Images: true}, func(b index.Blob) error {
 		blobs = append(blobs, fmt.Sprint(b.Digest, b.LastUse.UnixMilli(), b.OwnUse.UnixMilli(), b.Owned, b.Manifests,
 			b.Repositories, len(b.Images) > 0))
 		return nil
@@ -646,7 +646,7 @@ func (p *player) compareLatest(r index.Reader) {
 	p.Helper()
 	for what, list := range map[string]func(latest int, f func(string, time.Time)) error{
 		"blobs": func(latest int, f func(string, time.Time)) error {
-			return r.ListBlobs(latest, func(b index.Blob) error {
+			return r.ListBlobs(index.BlobListing{Latest: latest}, func(b index.Blob) error {
 				f(fmt.Sprint(b.Digest, b.OwnUse, b.NamedUse, b.Repositories, b.Manifests, b.Config, b.MediaType),
 					b.LastUse)
 				return nil

@@ -37,7 +37,7 @@ func TestTheLastOwnerIsTheLastOfAll(t *testing.T) {
 			at = at.Add(-time.Hour)
 		}
 		repo, d := []string{"a", "b"}[random.IntN(2)], digest.FromString(fmt.Sprint(i))
-		m := index.Adoption{At: at, Claim: index.Claim{Key: layout.ManifestKey(repo, d), Manifest: c, Blob: true}}
+		m := index.Adoption{At: at, Claim: index.Claim{Key: layout.ManifestKey(repo, d), Manifest: c, WithBlob: true}}
 		looks = append(looks, func() (index.Adoption, bool, error) { return m, true, nil })
 		if i%claims == claims-1 {
 			looks = append(looks, func() (index.Adoption, bool, error) { return m, false, nil })
@@ -101,11 +101,11 @@ func TestALayerOfManyImagesFindsTheLastUsedOneAmongTheLatest(t *testing.T) {
 	defer s.Close()
 	link := layout.LayerKey("a", digest.FromString("base"))
 	looks := []index.Look{func() (index.Adoption, bool, error) {
-		return index.Adoption{Claim: index.Claim{Key: link, Blob: true}}, true, nil
+		return index.Adoption{Claim: index.Claim{Key: link, WithBlob: true}}, true, nil
 	}}
 	for i := range 2 * manyOwners {
-		a := index.Adoption{Claim: index.Claim{Key: layout.ManifestKey("a", digest.FromString(fmt.Sprint(i))), Blob: true,
-			Content: &manifest.Manifest{References: []digest.Digest{link.Digest}}}}
+		a := index.Adoption{Claim: index.Claim{Key: layout.ManifestKey("a", digest.FromString(fmt.Sprint(i))), WithBlob: true,
+			Manifest: &manifest.Manifest{References: []digest.Digest{link.Digest}}}}
 		looks = append(looks, func() (index.Adoption, bool, error) { return a, true, nil })
 	}
 	if err := s.Adopt(ctx, looks...); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"sync"
 
 	"zombiezen.com/go/sqlite"
@@ -332,7 +333,20 @@ func (q querier) bind(st *sqlite.Stmt, i int, value any) error {
 	return nil
 }
 
-// scan reads the columns of the row, the first into the first variable. A NULL is zero.
+// stored is a digest as it is stored.
+type stored string
+
+// stored reads a digest as it is stored, into memory that may be used for it.
+func (a *answer) stored(column int, into []byte) ([]byte, error) {
+	n := a.st.ColumnLen(column)
+	if n > 1+64 {
+		return nil, fmt.Errorf("%w: a digest of %d bytes", index.ErrCorrupt, n)
+	}
+	into = slices.Grow(into[:0], n)[:n]
+	return into[:a.st.ColumnBytes(column, into)], nil
+}
+
+// scan reads the columns of the row, the first into the first variable; nil skips one. A NULL is zero.
 func (a *answer) scan(into ...any) error {
 	for i, v := range into {
 		switch v := v.(type) {
@@ -346,13 +360,21 @@ func (a *answer) scan(into ...any) error {
 			*v = a.st.ColumnText(i)
 		case *packed:
 			var b [1 + 64]byte
-			n := a.st.ColumnLen(i)
-			if n > len(b) {
-				return fmt.Errorf("%w: a digest of %d bytes", index.ErrCorrupt, n)
+			d, err := a.stored(i, b[:0])
+			if err == nil {
+				err = v.unpack(d)
 			}
-			if err := v.unpack(b[:a.st.ColumnBytes(i, b[:n])]); err != nil {
+			if err != nil {
 				return err
 			}
+		case *stored:
+			var b [1 + 64]byte
+			d, err := a.stored(i, b[:0])
+			if err != nil {
+				return err
+			}
+			*v = stored(d)
+		case nil:
 		case *repository:
 			name, err := a.q.name(a.st.ColumnInt64(i))
 			if err != nil {

@@ -274,7 +274,7 @@ func TestAnOlderSchemaIsMigrated(t *testing.T) {
 				if want := (index.Totals{Tags: 2, Manifests: 1, Blobs: 2, Bytes: 12}); totals != want {
 					t.Errorf("totals %v, want %v", totals, want)
 				}
-				failed := r.ListBlobs(0, func(b index.Blob) error {
+				failed := r.ListBlobs(index.BlobListing{Images: true}, func(b index.Blob) error {
 					if b.Digest == digest.FromString("l") && (b.Manifests != 1 || len(b.Images) != 1 ||
 						b.Images[0].Repository != "web") {
 						t.Errorf("its layer is %+v", b)

@@ -1,17 +1,16 @@
 package sqlite
 
-import "github.com/opencontainers/go-digest"
+import "bytes"
 
-// walker reads rows that come in the order of a digest, one ahead. Packed digests are in the same order
-// as written ones.
+// walker reads rows that come in the order of a digest, their first column, one ahead.
 type walker[T any] struct {
 	*answer
-	read func(*answer) (digest.Digest, T, error)
-	at   digest.Digest // empty at the end
+	read func(*answer) (T, error) // the other columns
+	at   []byte                   // the digest of the next row as it is stored; empty at the end
 	head T
 }
 
-func walk[T any](q querier, read func(*answer) (digest.Digest, T, error), query string) (*walker[T], error) {
+func walk[T any](q querier, read func(*answer) (T, error), query string) (*walker[T], error) {
 	a, err := q.query(query)
 	if err != nil {
 		return nil, err
@@ -25,18 +24,25 @@ func walk[T any](q querier, read func(*answer) (digest.Digest, T, error), query 
 }
 
 func (w *walker[T]) step() error {
-	w.at = ""
+	w.at = w.at[:0]
 	more, err := w.next()
-	if err == nil && more {
-		w.at, w.head, err = w.read(w.answer)
+	if err != nil || !more {
+		return err
+	}
+	if w.at, err = w.stored(0, w.at); err == nil {
+		w.head, err = w.read(w.answer)
 	}
 	return err
 }
 
-// take appends the rows of d, and skips those before.
-func (w *walker[T]) take(d digest.Digest, into []T) ([]T, error) {
-	for w.at != "" && w.at <= d {
-		if w.at == d {
+// take appends the rows of a digest, and skips those before.
+func (w *walker[T]) take(stored []byte, into []T) ([]T, error) {
+	for len(w.at) > 0 {
+		order := bytes.Compare(w.at, stored)
+		if order > 0 {
+			break
+		}
+		if order == 0 {
 			into = append(into, w.head)
 		}
 		if err := w.step(); err != nil {
