@@ -12,6 +12,7 @@ import (
 // Adopt implements index.Store.
 func (s *Store) Adopt(ctx context.Context, looks ...index.Look) error {
 	return s.begin(ctx, func(t *tx) error {
+		used := map[layout.Key]int64{}
 		for _, look := range looks {
 			a, exists, err := look()
 			if errors.Is(err, index.ErrSkip) {
@@ -20,15 +21,23 @@ func (s *Store) Adopt(ctx context.Context, looks ...index.Look) error {
 			if err != nil {
 				return err
 			}
-			if err := t.adopt(a, exists); err != nil {
+			if err := t.adopt(a, exists, used); err != nil {
 				return fmt.Errorf("adopt %s: %w", a.Key, err)
+			}
+		}
+		for m, at := range used {
+			if err := t.use(m.Repository, m.Digest, at); err != nil {
+				return fmt.Errorf("adopt %s: %w", m, err)
 			}
 		}
 		return nil
 	})
 }
 
-func (t *tx) adopt(a index.Adoption, exists bool) error {
+// adopt records what was found, or not. It notes when the manifest of a tag was used last, for the end of the
+// transaction: thousands of tags may point to one, each used later than the one before, and each use of a manifest is
+// written to all its tags.
+func (t *tx) adopt(a index.Adoption, exists bool, used map[layout.Key]int64) error {
 	known, err := t.row(a.Key)
 	if err != nil {
 		return err
@@ -55,7 +64,10 @@ func (t *tx) adopt(a index.Adoption, exists bool) error {
 		if known != nil && known.Digest == a.Digest {
 			return nil
 		}
-		return t.moveTag(a.Key.Repository, a.Key.Tag, a.Digest, at)
+		at, err := t.putTag(a.Key.Repository, a.Key.Tag, a.Digest, at)
+		m := layout.ManifestKey(a.Key.Repository, a.Digest)
+		used[m] = max(used[m], at)
+		return err
 	}
 	if known != nil && known.Placed && known.Size == a.Size && a.Key.Kind != layout.Manifest {
 		return nil

@@ -17,51 +17,53 @@ import (
 // MoveTag implements index.Store.
 func (s *Store) MoveTag(ctx context.Context, repo, tag string, to digest.Digest, rename func() error) error {
 	return s.begin(ctx, func(t *tx) error {
-		if err := t.moveTag(repo, tag, to, t.now); err != nil {
+		at, err := t.putTag(repo, tag, to, t.now)
+		if err != nil {
+			return err
+		}
+		if err := t.use(repo, to, at); err != nil {
 			return err
 		}
 		return rename()
 	})
 }
 
-// moveTag writes the row of a tag. It takes the last use of its manifest, and of what it is about, if that is later.
-func (t *tx) moveTag(repo, tag string, to digest.Digest, at int64) error {
+// putTag writes the row of a tag. It takes the last use of its manifest, and of what it is about, if that is later, and
+// returns it: before the transaction ends, the caller uses the manifest at that time.
+func (t *tx) putTag(repo, tag string, to digest.Digest, at int64) (used int64, err error) {
 	old, err := t.row(layout.TagKey(repo, tag))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := t.enter(repo); err != nil {
-		return err
+		return 0, err
 	}
 	latest, err := t.latest(repo, to)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	at = max(at, latest)
 	subject := subjectOf(tag)
 	if subject != nil {
 		if at, err = t.noteSignature(repo, subject, at); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	_, err = t.one([]any{&at}, `INSERT INTO tags (repo, name, digest, created_at, accessed_at, subject)
+	_, err = t.one([]any{&used}, `INSERT INTO tags (repo, name, digest, created_at, accessed_at, subject)
 		VALUES (?, ?, coalesce(?, x''), ?, ?, ?)
 		ON CONFLICT (repo, name) DO UPDATE SET accessed_at = max(accessed_at,
 			excluded.accessed_at), digest = excluded.digest,
 			created_at = CASE WHEN digest = excluded.digest THEN created_at ELSE excluded.created_at END
 		RETURNING accessed_at`, repository(repo), tag, packed(to), at, at, subject)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if old != nil && old.Digest != to {
 		if err := t.noteManifest(repo, old.Digest); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	if err := t.use(repo, to, at); err != nil {
-		return err
-	}
-	return t.noteManifest(repo, to)
+	return used, t.noteManifest(repo, to)
 }
 
 // noteSignature marks the manifests, of all repositories, that a tag is about by its name. It returns the latest of a
