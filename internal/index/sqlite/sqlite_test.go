@@ -222,6 +222,28 @@ func TestTagsOfOneManifestAreAdoptedOnce(t *testing.T) {
 	}
 }
 
+// A push ends with its tag: of a manifest that was placed a moment ago, and that nothing else lives with.
+func TestATagIsPutInFewStatements(t *testing.T) {
+	ctx, now := t.Context(), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := open(t, filepath.Join(t.TempDir(), "index.db"), Serve, func() time.Time { return now })
+	defer s.Close()
+	d, nothing := digest.FromString("m"), func() error { return nil }
+	c := index.Claim{Key: layout.ManifestKey("app", d), Content: &manifest.Manifest{}, Blob: true}
+	if err := errors.Join(s.Claim(ctx, c), s.Place(ctx, c, nothing)); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(time.Second)
+	var statements []string
+	told = func(statement string) { statements = append(statements, statement) }
+	defer func() { told = nil }()
+	if err := s.MoveTag(ctx, "app", "v1", d, nothing); err != nil {
+		t.Fatal(err)
+	}
+	if len(statements) > 6 { // a beginning, the repository's number, the old row, the manifest, the new row, an end
+		t.Errorf("%d statements:\n%s", len(statements), strings.Join(statements, "\n"))
+	}
+}
+
 // list is the first column of all rows that the index answers to a query.
 func list(t *testing.T, s *Store, query string) (lines []string) {
 	t.Helper()
