@@ -12,6 +12,7 @@ import (
 // Adopt implements index.Store.
 func (s *Store) Adopt(ctx context.Context, looks ...index.Look) error {
 	return s.begin(ctx, func(t *tx) error {
+		used := map[layout.Key]tagged{}
 		for _, look := range looks {
 			a, exists, err := look()
 			if errors.Is(err, index.ErrSkip) {
@@ -20,15 +21,29 @@ func (s *Store) Adopt(ctx context.Context, looks ...index.Look) error {
 			if err != nil {
 				return err
 			}
-			if err := t.adopt(a, exists); err != nil {
+			if err := t.adopt(a, exists, used); err != nil {
 				return fmt.Errorf("adopt %s: %w", a.Key, err)
+			}
+		}
+		for k, m := range used {
+			if err := t.spread(k.Repository, m.family, m.at); err != nil {
+				return fmt.Errorf("adopt %s: %w", k, err)
 			}
 		}
 		return nil
 	})
 }
 
-func (t *tx) adopt(a index.Adoption, exists bool) error {
+// tagged is a manifest of which a tag was adopted, and its last use.
+type tagged struct {
+	family
+	at int64
+}
+
+// adopt records what was found, or not. It notes the manifests whose last use the end of the transaction gives to what
+// lives with them: thousands of tags may point to one, each used later than the one before, and each use of a manifest
+// is written to all its tags.
+func (t *tx) adopt(a index.Adoption, exists bool, used map[layout.Key]tagged) error {
 	known, err := t.row(a.Key)
 	if err != nil {
 		return err
@@ -55,7 +70,10 @@ func (t *tx) adopt(a index.Adoption, exists bool) error {
 		if known != nil && known.Digest == a.Digest {
 			return nil
 		}
-		return t.moveTag(a.Key.Repository, a.Key.Tag, a.Digest, at)
+		m, at, err := t.putTag(a.Key.Repository, a.Key.Tag, a.Digest, at)
+		k := layout.ManifestKey(a.Key.Repository, a.Digest)
+		used[k] = tagged{m, max(used[k].at, at)}
+		return err
 	}
 	if known != nil && known.Placed && known.Size == a.Size && a.Key.Kind != layout.Manifest {
 		return nil

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bytes"
 	"slices"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
@@ -71,7 +72,7 @@ func (q querier) allBlobs(images bool, f func(index.Blob) error) error {
 			return err
 		}
 		o.namers = slices.DeleteFunc(o.namers, func(i int32) bool { return i < 0 })
-		o.files, file = all.take(row.Digest, o.files[:0], file)
+		o.files, file = all.take(o.stored, o.files[:0], file)
 		b, err := o.blob(q, row)
 		if err != nil {
 			return err
@@ -101,7 +102,7 @@ type owners struct {
 func (o *owners) blob(q querier, row index.Row) (b index.Blob, err error) {
 	b = index.Blob{Digest: row.Digest, Size: row.Size, CreatedAt: row.CreatedAt, Manifests: o.countNamers(),
 		IsManifest: len(o.files) > 0, Owned: len(o.links)+len(o.files)+len(o.namers) > 0,
-		Config: len(o.namers) > 0 && o.all.rows[o.namers[0]].config == string(o.stored)}
+		Config: len(o.namers) > 0 && bytes.Equal(o.all.bytes(o.all.rows[o.namers[0]].config), o.stored)}
 	own := row.AccessedAt.UnixMilli()
 	var used, named int64
 	o.repos = o.repos[:0]
@@ -123,7 +124,7 @@ func (o *owners) blob(q querier, row index.Row) (b index.Blob, err error) {
 	}
 	for _, i := range o.files {
 		m := &o.all.rows[i]
-		if b.MediaType = m.media; m.placed {
+		if b.MediaType = o.all.media[m.media]; m.placed {
 			if err := add(m.repo); err != nil {
 				return b, err
 			}
@@ -135,7 +136,7 @@ func (o *owners) blob(q querier, row index.Row) (b index.Blob, err error) {
 		keeps := m.used
 		if !m.placed { // of itself a claim stays no longer than content
 			own = max(own, m.used)
-			if keeps, err = q.keptUse(m); err != nil {
+			if keeps, err = q.keptUse(o.all.bytes(m.digest), m); err != nil {
 				return err
 			}
 		}
@@ -155,7 +156,7 @@ func (o *owners) blob(q querier, row index.Row) (b index.Blob, err error) {
 }
 
 // keptUse is the last use of the tags and placed manifests that keep a claim, perhaps by other claims; 0 if none does.
-func (q querier) keptUse(claim *listedManifest) (used int64, err error) {
+func (q querier) keptUse(stored []byte, claim *listedManifest) (used int64, err error) {
 	if !claim.kept {
 		return 0, nil
 	}
@@ -173,7 +174,7 @@ func (q querier) keptUse(claim *listedManifest) (used int64, err error) {
 			UNION ALL
 			SELECT t.accessed_at FROM above
 				CROSS JOIN tags t INDEXED BY tags_digest ON t.digest = above.d AND t.repo = +?2
-		)`, packed(claim.digest), claim.repo)
+		)`, stored, claim.repo)
 	return used, err
 }
 
@@ -232,12 +233,15 @@ func (o *owners) share(q querier, n nesting, images bool, b *index.Blob) error {
 	o.tops = merged(o.tops)
 	b.Images = make([]index.Share, len(o.tops))
 	for i, t := range o.tops {
-		m := &o.all.rows[t.image]
-		name, err := q.name(m.repo)
+		name, err := q.name(o.all.rows[t.image].repo)
 		if err != nil {
 			return err
 		}
-		b.Images[i] = index.Share{Repository: name, Digest: m.digest, Own: t.own}
+		d, err := o.all.digest(t.image)
+		if err != nil {
+			return err
+		}
+		b.Images[i] = index.Share{Repository: name, Digest: d, Own: t.own}
 	}
 	return nil
 }

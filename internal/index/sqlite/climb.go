@@ -11,17 +11,20 @@ import (
 // at a tagged one, which is an image by itself, unless what names that was used as lately: the server that leases from
 // memory cannot tell uses apart that are no further from each other than the resolution.
 func (s *Store) useImage(t *tx, link layout.Key) error {
-	_, resolution, err := s.owed(t.querier)
-	if err != nil {
-		return err
-	}
 	top := namer{digest: link.Digest}
 	for {
 		above, found, err := t.lastOwner(link.Repository, top.digest)
 		if err != nil {
 			return err
 		}
-		if !found || top.tagged && above.at < top.at-resolution.Milliseconds() {
+		if found && top.tagged && above.at < top.at {
+			_, resolution, err := s.owed(t.querier)
+			if err != nil {
+				return err
+			}
+			found = above.at >= top.at-resolution.Milliseconds()
+		}
+		if !found {
 			return t.use(link.Repository, top.digest, t.now)
 		}
 		top = above

@@ -333,9 +333,6 @@ func (q querier) bind(st *sqlite.Stmt, i int, value any) error {
 	return nil
 }
 
-// stored is a digest as it is stored.
-type stored string
-
 // stored reads a digest as it is stored, into memory that may be used for it.
 func (a *answer) stored(column int, into []byte) ([]byte, error) {
 	n := a.st.ColumnLen(column)
@@ -367,13 +364,6 @@ func (a *answer) scan(into ...any) error {
 			if err != nil {
 				return err
 			}
-		case *stored:
-			var b [1 + 64]byte
-			d, err := a.stored(i, b[:0])
-			if err != nil {
-				return err
-			}
-			*v = stored(d)
 		case nil:
 		case *repository:
 			name, err := a.q.name(a.st.ColumnInt64(i))

@@ -83,7 +83,7 @@ func (t *tx) join(k layout.Key, subject digest.Digest, at int64) error {
 			return err
 		}
 	}
-	return t.spread(k.Repository, family{k.Digest, owns}, at)
+	return t.spread(k.Repository, family{digest: k.Digest, more: owns}, at)
 }
 
 const (

@@ -1,101 +1,132 @@
 package sqlite
 
 import (
+	"bytes"
 	"cmp"
-	"encoding/binary"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
 )
 
 // manifestList are manifests, as a listing of blobs wants to know them. They are read at once: a join would look each
-// of them up as often as it names a blob.
+// of them up as often as it names a blob. A store has hundreds of thousands, so they have no pointers.
 type manifestList struct {
-	rows []listedManifest // by digest, if all are read
-	at   map[string]int32 // where the manifest of a repository is, see key
-	key  []byte           // of the last look
+	rows    []listedManifest // by digest and repository, if all are read
+	digests []byte           // as they are stored, one after the other
+	media   []string         // the media types
+	types   map[string]int32 // their numbers
+	scratch []byte
 }
 
 // listedManifest is a manifest of a repository, perhaps a claim.
 type listedManifest struct {
 	repo   int64
-	digest digest.Digest
 	used   int64
+	digest span
+	config span
+	media  int32 // the number of its media type
 	placed bool
-	kept   bool   // a tag or another manifest refers to it
-	media  string // its media type
-	config string // the digest of its config, as it is stored
+	kept   bool // a tag or another manifest refers to it
 }
+
+// span is where a digest is in the digests of a list.
+type span struct {
+	at     uint32
+	length uint8
+}
+
+const listedColumns = "SELECT m.digest, m.config, m.media_type, m.repo, m.accessed_at, m.placed, m.referenced"
 
 // manifests reads all.
 func (q querier) manifests() (*manifestList, error) {
-	all := &manifestList{at: map[string]int32{}}
-	media := map[string]string{} // the same few again and again
-	err := q.each(func(a *answer) error {
-		m, err := scanListed(a)
-		if err != nil {
-			return err
-		}
-		key, err := all.keyOf(a, m.repo, 0)
-		if err != nil {
-			return err
-		}
-		if _, known := media[m.media]; !known {
-			media[m.media] = m.media
-		}
-		m.media = media[m.media]
-		all.at[string(key)] = int32(len(all.rows))
-		all.rows = append(all.rows, m)
-		return nil
-	}, filesOf+" ORDER BY m.digest")
+	all := &manifestList{}
+	err := q.each(all.add, filesOf+" ORDER BY m.digest, m.repo")
 	return all, err
 }
 
 // listed adds the manifests that a query finds, and returns their numbers.
 func (q querier) listed(l *manifestList, query string, args ...any) (numbers []int32, err error) {
-	err = q.each(func(a *answer) error {
-		m, err := scanListed(a)
-		numbers = append(numbers, int32(len(l.rows)))
-		l.rows = append(l.rows, m)
-		return err
-	}, query, args...)
+	first := len(l.rows)
+	err = q.each(l.add, query, args...)
+	for i := first; i < len(l.rows); i++ {
+		numbers = append(numbers, int32(i))
+	}
 	return numbers, err
 }
 
-const listedColumns = "SELECT m.digest, m.repo, m.accessed_at, m.placed, m.referenced, m.media_type, m.config"
+func (l *manifestList) add(a *answer) (err error) {
+	var m listedManifest
+	var media string
+	if m.digest, err = l.keep(a, 0); err != nil {
+		return err
+	}
+	if m.config, err = l.keep(a, 1); err != nil {
+		return err
+	}
+	if err := a.scan(nil, nil, &media, &m.repo, &m.used, &m.placed, &m.kept); err != nil {
+		return err
+	}
+	known := false
+	if m.media, known = l.types[media]; !known {
+		if l.types == nil {
+			l.types = map[string]int32{}
+		}
+		m.media = int32(len(l.media))
+		l.media, l.types[media] = append(l.media, media), m.media
+	}
+	l.rows = append(l.rows, m)
+	return nil
+}
 
-func scanListed(a *answer) (m listedManifest, err error) {
-	err = a.scan((*packed)(&m.digest), &m.repo, &m.used, &m.placed, &m.kept, &m.media, (*stored)(&m.config))
-	return m, err
+// keep copies the digest of a column.
+func (l *manifestList) keep(a *answer, column int) (span, error) {
+	d, err := a.stored(column, l.scratch)
+	if err != nil {
+		return span{}, err
+	}
+	l.scratch = d
+	at := len(l.digests)
+	l.digests = append(l.digests, d...)
+	return span{uint32(at), uint8(len(d))}, nil
+}
+
+// bytes is a digest as it is stored.
+func (l *manifestList) bytes(s span) []byte { return l.digests[s.at : s.at+uint32(s.length)] }
+
+// digest is that of a manifest.
+func (l *manifestList) digest(i int32) (d digest.Digest, err error) {
+	err = (*packed)(&d).unpack(l.bytes(l.rows[i].digest))
+	return d, err
+}
+
+// compare orders manifests by their digests.
+func (l *manifestList) compare(a, b int32) int {
+	return bytes.Compare(l.bytes(l.rows[a].digest), l.bytes(l.rows[b].digest))
 }
 
 // take appends the numbers of the manifests of a digest. Those before from have smaller ones; it returns the next from.
-func (l *manifestList) take(d digest.Digest, into []int32, from int) (numbers []int32, next int) {
-	for ; from < len(l.rows) && l.rows[from].digest <= d; from++ {
-		if l.rows[from].digest == d {
+func (l *manifestList) take(stored []byte, into []int32, from int) (numbers []int32, next int) {
+	for ; from < len(l.rows); from++ {
+		order := bytes.Compare(l.bytes(l.rows[from].digest), stored)
+		if order > 0 {
+			break
+		}
+		if order == 0 {
 			into = append(into, int32(from))
 		}
 	}
 	return into, from
 }
 
-// keyOf is the key of a manifest in at: its repository, and its digest as a column of a row has it. It is valid until
-// the next call.
-func (l *manifestList) keyOf(a *answer, repo int64, column int) (key []byte, err error) {
-	var digest [1 + 64]byte
-	stored, err := a.stored(column, digest[:0])
-	l.key = append(binary.BigEndian.AppendUint64(l.key[:0], uint64(repo)), stored...)
-	return l.key, err
-}
-
 // find returns the manifest that is named in a column. False: it has no row.
 func (l *manifestList) find(a *answer, repo int64, column int) (i int32, found bool, err error) {
-	key, err := l.keyOf(a, repo, column)
-	if err != nil {
+	if l.scratch, err = a.stored(column, l.scratch); err != nil {
 		return 0, false, err
 	}
-	i, found = l.at[string(key)]
-	return i, found, nil
+	n, found := slices.BinarySearchFunc(l.rows, repo, func(m listedManifest, repo int64) int {
+		return cmp.Or(bytes.Compare(l.bytes(m.digest), l.scratch), cmp.Compare(m.repo, repo))
+	})
+	return int32(n), found, nil
 }
 
 // scanNamer reads a row of namersOf. It returns -1 for a manifest that has no row.
@@ -109,11 +140,6 @@ func (l *manifestList) scanNamer(a *answer) (int32, error) {
 		i = -1
 	}
 	return i, err
-}
-
-// compare orders manifests by their digests.
-func (l *manifestList) compare(a, b int32) int {
-	return cmp.Compare(l.rows[a].digest, l.rows[b].digest)
 }
 
 // nested is a manifest that another one keeps.

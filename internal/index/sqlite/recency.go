@@ -14,10 +14,11 @@ import (
 // of these by their names (sha256-HEX.sig) and to what those point to, and so on. A row that is young enough already
 // ends the way: all that lives with it is as young.
 
-// family is a manifest whose last use was raised, and whether more may live with it than its tags.
+// family is a manifest whose last use was raised, and what may live with it.
 type family struct {
 	digest digest.Digest
-	more   bool
+	more   bool // than its tags
+	alone  bool // and no tag that is older
 }
 
 // use records the use of a manifest at a time, if it has a row that is older.
@@ -34,6 +35,9 @@ func (t *tx) use(repo string, d digest.Digest, at int64) error {
 
 // spread gives the last use of a manifest to all that lives with it.
 func (t *tx) spread(repo string, m family, at int64) error {
+	if m.alone {
+		return nil
+	}
 	reached, _, err := t.spreadIn(repo, m, at)
 	if err != nil {
 		return err
@@ -169,11 +173,4 @@ func (t *tx) raise(statement, repo string, d digest.Digest, at int64) (raised []
 		return err
 	}, statement, packed(d), repository(repo), at)
 	return raised, err
-}
-
-// latest returns the last use of a manifest, 0 if it has no row.
-func (t *tx) latest(repo string, d digest.Digest) (at int64, err error) {
-	_, err = t.one([]any{&at}, "SELECT accessed_at FROM manifests WHERE digest = ? AND repo = ?", packed(d),
-		repository(repo))
-	return at, err
 }

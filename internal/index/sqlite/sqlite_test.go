@@ -160,18 +160,8 @@ func TestAnUploadCostsTheSameHoweverManyCameBefore(t *testing.T) {
 	if err := s.Promise(ctx, index.Policy{Grace: time.Hour, Resolution: time.Minute}); err != nil {
 		t.Fatal(err)
 	}
-	written := func() (n int) {
-		err := s.begin(ctx, func(t *tx) error {
-			_, err := t.one([]any{&n}, "SELECT total_changes()")
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
 	const uploads = 600
-	before := written()
+	before := rowsWritten(t, s)
 	for i := range uploads {
 		now = now.Add(100 * time.Millisecond) // all within a resolution
 		c := index.Claim{Key: layout.LayerKey("cache", digest.FromString(fmt.Sprint(i))), WithBlob: true,
@@ -180,8 +170,77 @@ func TestAnUploadCostsTheSameHoweverManyCameBefore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := written() - before; n > 12*uploads { // 2 claims of 2 rows, what they hold, counters; and one renewal of all
+	if n := rowsWritten(t, s) - before; n > 12*uploads { // 2 claims of 2 rows, what they hold, counters; and one renewal of all
 		t.Errorf("%d uploads wrote %d rows", uploads, n)
+	}
+}
+
+// rowsWritten counts the rows that the store's connection has written.
+func rowsWritten(t *testing.T, s *Store) (n int64) {
+	t.Helper()
+	err := s.begin(t.Context(), func(t *tx) (err error) {
+		n, err = t.written()
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// What a rebuild writes for thousands of tags of one manifest follows how many they are, also when each was written
+// later than the one before.
+func TestTagsOfOneManifestAreAdoptedOnce(t *testing.T) {
+	ctx, now := t.Context(), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := open(t, filepath.Join(t.TempDir(), "index.db"), Serve, func() time.Time { return now })
+	defer s.Close()
+	d, first := digest.FromString("m"), now.Add(-time.Hour)
+	looks := []index.Look{func() (index.Adoption, bool, error) {
+		return index.Adoption{At: first, Claim: index.Claim{Key: layout.ManifestKey("app", d),
+			Manifest: &manifest.Manifest{}}}, true, nil
+	}}
+	const tags = 250
+	for i := range tags {
+		a := index.Adoption{At: first.Add(time.Duration(i) * time.Second), Digest: d,
+			Claim: index.Claim{Key: layout.TagKey("app", fmt.Sprint(i))}}
+		looks = append(looks, func() (index.Adoption, bool, error) { return a, true, nil })
+	}
+	before := rowsWritten(t, s)
+	if err := s.Adopt(ctx, looks...); err != nil {
+		t.Fatal(err)
+	}
+	if n := rowsWritten(t, s) - before; n > 5*tags { // each tag twice, the manifest that it points to, a counter
+		t.Errorf("%d tags wrote %d rows", tags, n)
+	}
+	var tagged, used int
+	ask(t, s, []any{&tagged, &used}, "SELECT count(*), count(DISTINCT accessed_at) FROM tags")
+	var last int64
+	ask(t, s, []any{&last}, "SELECT min(accessed_at) FROM (SELECT accessed_at FROM tags UNION SELECT accessed_at "+
+		"FROM manifests)")
+	if want := first.Add((tags - 1) * time.Second); tagged != tags || used != 1 || last != want.UnixMilli() {
+		t.Errorf("%d tags have %d last uses, the first of %v; want %v", tagged, used, millis(last), want)
+	}
+}
+
+// A push ends with its tag: of a manifest that was placed a moment ago, and that nothing else lives with.
+func TestATagIsPutInFewStatements(t *testing.T) {
+	ctx, now := t.Context(), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := open(t, filepath.Join(t.TempDir(), "index.db"), Serve, func() time.Time { return now })
+	defer s.Close()
+	d, nothing := digest.FromString("m"), func() error { return nil }
+	c := index.Claim{Key: layout.ManifestKey("app", d), Manifest: &manifest.Manifest{}, WithBlob: true}
+	if err := errors.Join(s.Claim(ctx, c), s.Place(ctx, c, nothing)); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(time.Second)
+	var statements []string
+	told = func(statement string) { statements = append(statements, statement) }
+	defer func() { told = nil }()
+	if err := s.MoveTag(ctx, "app", "v1", d, nothing); err != nil {
+		t.Fatal(err)
+	}
+	if len(statements) > 6 { // a beginning, the repository's number, the old row, the manifest, the new row, an end
+		t.Errorf("%d statements:\n%s", len(statements), strings.Join(statements, "\n"))
 	}
 }
 

@@ -17,51 +17,66 @@ import (
 // MoveTag implements index.Store.
 func (s *Store) MoveTag(ctx context.Context, repo, tag string, to digest.Digest, rename func() error) error {
 	return s.begin(ctx, func(t *tx) error {
-		if err := t.moveTag(repo, tag, to, t.now); err != nil {
+		m, at, err := t.putTag(repo, tag, to, t.now)
+		if err != nil {
+			return err
+		}
+		if err := t.spread(repo, m, at); err != nil {
 			return err
 		}
 		return rename()
 	})
 }
 
-// moveTag writes the row of a tag. It takes the last use of its manifest, and of what it is about, if that is later.
-func (t *tx) moveTag(repo, tag string, to digest.Digest, at int64) error {
+// putTag writes the row of a tag, and records the use of its manifest. Both have the latest of a time, of their last
+// uses, and of that of what the tag is about, which it returns. Before the transaction ends, the caller gives it to what
+// lives with the manifest.
+func (t *tx) putTag(repo, tag string, to digest.Digest, at int64) (m family, used int64, err error) {
 	old, err := t.row(layout.TagKey(repo, tag))
 	if err != nil {
-		return err
+		return m, 0, err
 	}
 	if err := t.enter(repo); err != nil {
-		return err
+		return m, 0, err
 	}
-	latest, err := t.latest(repo, to)
-	if err != nil {
-		return err
-	}
-	at = max(at, latest)
 	subject := subjectOf(tag)
 	if subject != nil {
 		if at, err = t.noteSignature(repo, subject, at); err != nil {
-			return err
+			return m, 0, err
 		}
 	}
-	_, err = t.one([]any{&at}, `INSERT INTO tags (repo, name, digest, created_at, accessed_at, subject)
-		VALUES (?, ?, coalesce(?, x''), ?, ?, ?)
-		ON CONFLICT (repo, name) DO UPDATE SET accessed_at = max(accessed_at,
-			excluded.accessed_at), digest = excluded.digest,
-			created_at = CASE WHEN digest = excluded.digest THEN created_at ELSE excluded.created_at END
-		RETURNING accessed_at`, repository(repo), tag, packed(to), at, at, subject)
+	if old != nil {
+		at = max(at, old.AccessedAt.UnixMilli())
+	}
+	m, at, err = t.useTagged(repo, to, at)
 	if err != nil {
-		return err
+		return m, 0, err
+	}
+	err = t.exec(`INSERT INTO tags (repo, name, digest, created_at, accessed_at, subject)
+		VALUES (?1, ?2, coalesce(?3, x''), ?4, ?4, ?5)
+		ON CONFLICT (repo, name) DO UPDATE SET accessed_at = excluded.accessed_at, digest = excluded.digest,
+			created_at = CASE WHEN digest = excluded.digest THEN created_at ELSE excluded.created_at END`,
+		repository(repo), tag, packed(to), at, subject)
+	if err != nil {
+		return m, 0, err
 	}
 	if old != nil && old.Digest != to {
-		if err := t.noteManifest(repo, old.Digest); err != nil {
-			return err
-		}
+		err = t.noteManifest(repo, old.Digest)
 	}
-	if err := t.use(repo, to, at); err != nil {
-		return err
-	}
-	return t.noteManifest(repo, to)
+	return m, at, err
+}
+
+// useTagged records a use of a manifest that a tag is about to point to. It returns what lives with it, and its last
+// use, which may be later than at. A manifest without a row has that of the tag when it is adopted.
+func (t *tx) useTagged(repo string, d digest.Digest, at int64) (m family, used int64, err error) {
+	m, used = family{digest: d}, at
+	var tagged bool
+	_, err = t.one([]any{&used, &m.more, &tagged}, `UPDATE manifests SET accessed_at = max(accessed_at, ?3), referenced = 1
+		WHERE digest = ?1 AND repo = ?2
+		RETURNING accessed_at, family, EXISTS (SELECT 1 FROM tags g INDEXED BY tags_digest
+			WHERE g.digest = manifests.digest AND g.repo = manifests.repo)`, packed(d), repository(repo), at)
+	m.alone = !tagged && !m.more
+	return m, used, err
 }
 
 // noteSignature marks the manifests, of all repositories, that a tag is about by its name. It returns the latest of a
