@@ -52,7 +52,9 @@ func (l *Listing) findLatest(ctx context.Context) error {
 				return add(row)
 			})
 		}
-		return r.ListBlobs(index.BlobListing{Latest: l.options.Limit}, func(b index.Blob) error { return add(l.expiry.blobRow(b)) })
+		return r.ListBlobs(index.BlobListing{Latest: l.options.Limit}, func(b index.Blob) error {
+			return add(l.expiry.blobRow(b))
+		})
 	})
 	if err != nil {
 		return fmt.Errorf("read the index: %w", err)

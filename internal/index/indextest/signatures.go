@@ -170,7 +170,8 @@ var signatures = []test{
 			s.lease(m)
 			used := 0
 			for i := range tags {
-				if at := s.row(tagged("b", about(dg("m"), fmt.Sprint(".", i)))).AccessedAt; s.Now().Sub(at) < 2*time.Hour {
+				at := s.row(tagged("b", about(dg("m"), fmt.Sprint(".", i)))).AccessedAt
+				if s.Now().Sub(at) < 2*time.Hour {
 					used++
 					s.used(man("b", fmt.Sprint("top ", i)), at)
 					s.used(man("b", fmt.Sprint("platform ", i, children-1)), at)

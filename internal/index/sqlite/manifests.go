@@ -107,8 +107,8 @@ const (
 			coalesce((SELECT max(p.accessed_at) FROM refs f CROSS JOIN manifests p ON p.digest = f.parent
 			AND p.repo = f.repo
 				WHERE f.child = +?1 AND f.repo = +?2), 0),
-			coalesce((SELECT max(g.accessed_at) FROM tags g INDEXED BY tags_digest WHERE g.digest = +?1 AND g.repo = +?2),
-				0),
+			coalesce((SELECT max(g.accessed_at) FROM tags g INDEXED BY tags_digest
+				WHERE g.digest = +?1 AND g.repo = +?2), 0),
 			coalesce((SELECT s.accessed_at FROM manifests s WHERE s.digest = manifests.subject
 			AND s.repo = +?2 AND manifests.detached = 0), 0))
 		WHERE digest = ?1 AND repo = +?2 RETURNING accessed_at`

@@ -87,7 +87,8 @@ func (t *tx) spreadIn(repo string, m family, at int64) (reached []family, rows i
 // whenever the image is used. What is over these bounds waits for the next use.
 const (
 	maxTagsElsewhere = 100
-	maxRowsElsewhere = 500 // no tag follows after so many rows; the last may exceed it, as what it points to is one image
+	// maxRowsElsewhere is after how many rows no tag follows. The last one may exceed it, by what lives with one image.
+	maxRowsElsewhere = 500
 )
 
 // spreadElsewhere gives the last use of manifests to the tags of other repositories that are about them by their names.

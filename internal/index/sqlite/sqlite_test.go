@@ -170,7 +170,8 @@ func TestAnUploadCostsTheSameHoweverManyCameBefore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := rowsWritten(t, s) - before; n > 12*uploads { // 2 claims of 2 rows, what they hold, counters; and one renewal of all
+	// 2 claims of 2 rows, what they hold, counters; and one renewal of all
+	if n := rowsWritten(t, s) - before; n > 12*uploads {
 		t.Errorf("%d uploads wrote %d rows", uploads, n)
 	}
 }

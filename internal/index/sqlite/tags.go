@@ -29,8 +29,8 @@ func (s *Store) MoveTag(ctx context.Context, repo, tag string, to digest.Digest,
 }
 
 // putTag writes the row of a tag, and records the use of its manifest. Both have the latest of a time, of their last
-// uses, and of that of what the tag is about, which it returns. Before the transaction ends, the caller gives it to what
-// lives with the manifest.
+// uses, and of that of what the tag is about, which it returns. Before the transaction ends, the caller gives it to
+// what lives with the manifest.
 func (t *tx) putTag(repo, tag string, to digest.Digest, at int64) (m family, used int64, err error) {
 	old, err := t.row(layout.TagKey(repo, tag))
 	if err != nil {
@@ -71,7 +71,8 @@ func (t *tx) putTag(repo, tag string, to digest.Digest, at int64) (m family, use
 func (t *tx) useTagged(repo string, d digest.Digest, at int64) (m family, used int64, err error) {
 	m, used = family{digest: d}, at
 	var tagged bool
-	_, err = t.one([]any{&used, &m.more, &tagged}, `UPDATE manifests SET accessed_at = max(accessed_at, ?3), referenced = 1
+	_, err = t.one([]any{&used, &m.more, &tagged}, `UPDATE manifests
+		SET accessed_at = max(accessed_at, ?3), referenced = 1
 		WHERE digest = ?1 AND repo = ?2
 		RETURNING accessed_at, family, EXISTS (SELECT 1 FROM tags g INDEXED BY tags_digest
 			WHERE g.digest = manifests.digest AND g.repo = manifests.repo)`, packed(d), repository(repo), at)
