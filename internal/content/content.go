@@ -48,6 +48,9 @@ const MaxCached = 32 << 10
 // AnyLength is the bound for a caller that has room for any manifest.
 const AnyLength = math.MaxInt64
 
+// Leases counts uses by clients since the store was opened. A use is fresh if one was written within the resolution.
+type Leases struct{ Fresh, Written, Failed int64 }
+
 // Body is a blob that is open for one reader. The caller closes it.
 type Body interface {
 	io.ReadSeekCloser

@@ -14,7 +14,7 @@ type Sources struct {
 	Policy func() index.Policy
 	// InFlight is how many requests are being answered.
 	InFlight func() int
-	// Registry counts unfinished uploads.
+	// Registry counts unfinished uploads and leases.
 	Registry func() registry.Stats
 	// Space is what the file system of the data directory has, in bytes.
 	Space func() (free, size int64, err error)
@@ -44,6 +44,9 @@ var (
 		"Bytes of the blobs that are removed within this time if they stay unused; some minutes old.", "within")
 	uploadsDesc = desc("dcs_uploads",
 		"Unfinished uploads: active while a request sends to them, waiting for their client otherwise.", "state")
+	leasesDesc = desc("dcs_leases_total",
+		"Uses by clients: fresh if one was written within the resolution, else written to the index, or failed.",
+		"result")
 	ttlDesc   = desc("dcs_cache_ttl_seconds", "The ttl of this server; 0: images are kept forever.")
 	graceDesc = desc("dcs_cache_grace_seconds", "The grace of this server.")
 )
@@ -51,7 +54,7 @@ var (
 // Describe implements prometheus.Collector.
 func (g gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{flyingDesc, bytesDesc, objectsDesc, freeDesc, diskDesc, dueDesc, uploadsDesc,
-		ttlDesc, graceDesc} {
+		leasesDesc, ttlDesc, graceDesc} {
 		ch <- d
 	}
 }
@@ -61,12 +64,16 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 	set := func(d *prometheus.Desc, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
-	policy, uploads := g.sources.Policy(), g.sources.Registry()
+	policy, clients := g.sources.Policy(), g.sources.Registry()
 	set(ttlDesc, policy.TTL.Seconds())
 	set(graceDesc, policy.Grace.Seconds())
 	set(flyingDesc, float64(g.sources.InFlight()))
-	set(uploadsDesc, float64(uploads.Active), "active")
-	set(uploadsDesc, float64(uploads.Waiting), "waiting")
+	set(uploadsDesc, float64(clients.Active), "active")
+	set(uploadsDesc, float64(clients.Waiting), "waiting")
+	for result, n := range map[string]int64{"fresh": clients.Leases.Fresh, "written": clients.Leases.Written,
+		"failed": clients.Leases.Failed} {
+		ch <- prometheus.MustNewConstMetric(leasesDesc, prometheus.CounterValue, float64(n), result)
+	}
 	if free, size, err := g.sources.Space(); err != nil {
 		ch <- prometheus.NewInvalidMetric(freeDesc, err)
 	} else {

@@ -33,6 +33,8 @@ type Content interface {
 	// Uploads counts the unfinished uploads that this process knows: those that a request writes to, and those to which
 	// one wrote after since.
 	Uploads(since time.Time) (active, waiting int)
+	// Leases counts the uses so far.
+	Leases() content.Leases
 
 	// Manifest finds a manifest of a repository by tag or digest. One of more than most bytes is not read.
 	// content.ErrUnknown, content.ErrUnreadable, *content.LargeError, *content.LeaseError.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/jc-lab/docker-cache-server/internal/content"
 	"github.com/jc-lab/docker-cache-server/internal/event"
 )
 
@@ -67,10 +68,12 @@ func New(opts Options) *Registry {
 // Stats are what a registry counts.
 type Stats struct {
 	Active, Waiting int // unfinished uploads: those to which a request sends, and those that wait for their client
+	Leases          content.Leases
 }
 
 // Stats counts now. An upload to which nothing was sent since then is not waited for.
 func (r *Registry) Stats(since time.Time) (s Stats) {
 	s.Active, s.Waiting = r.content.Uploads(since)
+	s.Leases = r.content.Leases()
 	return s
 }

@@ -73,6 +73,9 @@ func TestAllThatCanBeCountedIsThereFromTheFirstScrape(t *testing.T) {
 		want[fmt.Sprintf("dcs_store_objects{kind=%q}", kind)] = 0
 		want[fmt.Sprintf("dcs_gc_removed_total{kind=%q}", kind)] = 0
 	}
+	for _, result := range []string{"fresh", "written", "failed"} {
+		want[fmt.Sprintf("dcs_leases_total{result=%q}", result)] = 0
+	}
 	for _, result := range []string{"ok", "challenged", "malformed", "unknown_user", "wrong_password", "rejected",
 		"abandoned"} {
 		want[fmt.Sprintf("dcs_auth_total{result=%q}", result)] = 0
@@ -181,6 +184,32 @@ func TestMetricsCountBytesAndLogins(t *testing.T) {
 		`dcs_auth_total{result="ok"}`:             2, `registry_http_request_bytes_total{handler="upload"}`: 50_000,
 		`dcs_uploads{state="waiting"}`: 0,
 	})
+}
+
+// TestMetricsCountUses of a tag: the first is written, those that follow within the resolution are fresh.
+func TestMetricsCountUses(t *testing.T) {
+	w := newWorld(t)
+	w.push("app:v1", w.image(1))
+	w.pass(ttl / 2)
+	_, before := scrape(t, w.s)
+	used := func() {
+		w.Helper()
+		a, err := http.Head(w.http.URL + "/v2/app/manifests/v1")
+		if err != nil || a.Body.Close() != nil || a.StatusCode != http.StatusOK {
+			t.Fatal(a, err)
+		}
+	}
+	used()
+	_, after := scrape(t, w.s)
+	written, fresh := `dcs_leases_total{result="written"}`, `dcs_leases_total{result="fresh"}`
+	if n := after[written] - before[written]; n == 0 || after[fresh] != before[fresh]+2-n {
+		t.Errorf("the first use of a tag and its manifest: %v written, %v fresh", n, after[fresh]-before[fresh])
+	}
+	used()
+	_, last := scrape(t, w.s)
+	if last[written] != after[written] || last[fresh] != after[fresh]+2 {
+		t.Errorf("the second use: %v written, %v fresh", last[written]-after[written], last[fresh]-after[fresh])
+	}
 }
 
 // await scrapes until the samples are there: a request is counted after its answer.

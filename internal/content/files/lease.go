@@ -3,8 +3,10 @@ package files
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/jc-lab/docker-cache-server/internal/content"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
@@ -18,6 +20,14 @@ type leases struct {
 	mu     sync.Mutex          // guards the rest; held over no I/O
 	last   map[layout.Key]used // what was written last
 	pruned time.Time           // when outdated entries of last were dropped
+
+	count struct{ fresh, written, failed atomic.Int64 }
+}
+
+// Leases counts the uses so far.
+func (s *Store) Leases() content.Leases {
+	c := &s.leases.count
+	return content.Leases{Fresh: c.fresh.Load(), Written: c.written.Load(), Failed: c.failed.Load()}
 }
 
 // used is a row whose use was written down.

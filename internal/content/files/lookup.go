@@ -39,8 +39,12 @@ func (l *lookup) lease(k layout.Key) (leased, error) {
 	if read {
 		known, fresh = l.leases.freshBytes(k)
 	}
-	if fresh || l.use == content.Maintenance || l.failed {
+	if l.use == content.Maintenance || l.failed {
 		return leased{known, fresh}, nil
+	}
+	if fresh {
+		l.leases.count.fresh.Add(1)
+		return leased{known, true}, nil
 	}
 	keys, err := l.leaseKeys(k)
 	if err != nil {
@@ -60,6 +64,7 @@ func (l *lookup) lease(k layout.Key) (leased, error) {
 	if err != nil {
 		return leased{}, l.leaseFailed(k, err)
 	}
+	l.leases.count.written.Add(1)
 	return leased{known, true}, nil
 }
 
@@ -123,6 +128,7 @@ func (l *lookup) leaseFailed(k layout.Key, err error) error {
 	if l.ctx.Err() != nil {
 		return l.ctx.Err()
 	}
+	l.leases.count.failed.Add(1)
 	l.log.WithError(err).WithField("object", k.String()).Error("cannot record a use in the index")
 	if l.use == content.Promise {
 		return &content.LeaseError{Err: err}

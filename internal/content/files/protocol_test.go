@@ -374,6 +374,9 @@ func TestAPromiseThatCannotBeRecordedIsNotMade(t *testing.T) {
 	if _, err := b.Mount(t.Context(), "b", "a", d); !errors.As(err, new(*content.LeaseError)) {
 		t.Errorf("a mount was promised what nobody wrote down: %v", err)
 	}
+	if n := b.Leases(); n.Failed < 3 {
+		t.Errorf("uses that failed are not counted: %+v", n)
+	}
 }
 
 func TestReadingForADeleteIsNoUse(t *testing.T) {
