@@ -267,33 +267,7 @@ func (b *builder) size(top digest.Digest) (bytes int64, err error) {
 	if known, ok := b.sizes[top]; ok {
 		return known, nil
 	}
-	seen := map[digest.Digest]bool{top: true}
-	for queue := []part{{Digest: top}}; len(queue) > 0; queue = queue[1:] {
-		m, err := b.manifest(queue[0].Digest)
-		if err != nil {
-			return 0, err
-		}
-		n, err := b.node(queue[0], m)
-		if err != nil {
-			return 0, err
-		}
-		if !n.Missing && !n.Foreign {
-			bytes += n.Size
-		}
-		if m == nil {
-			continue
-		}
-		parts, err := b.partsOf(m.Digest)
-		if err != nil {
-			return 0, err
-		}
-		for _, p := range parts {
-			if !seen[p.Digest] {
-				seen[p.Digest] = true
-				queue = append(queue, p)
-			}
-		}
-	}
+	bytes, err = image.Size(b, layout.ManifestKey(b.repo, top))
 	b.sizes[top] = bytes
-	return bytes, nil
+	return bytes, err
 }
