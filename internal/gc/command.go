@@ -69,7 +69,7 @@ func (c Command) run(ctx context.Context, s *store.Store) (Report, error) {
 	}
 	rep, err := collector.Run(ctx, s.Policy, c.DryRun)
 	rep.Repairs = repairs
-	if isHeld(err) {
+	if isNotYet(err) {
 		err = nil // the report says so
 	}
 	return rep, err

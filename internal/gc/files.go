@@ -2,110 +2,47 @@ package gc
 
 import (
 	"context"
-	"errors"
-	"slices"
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
-	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
-// LocalFiles are those of a tree. A file is renamed or unlinked in the transaction that removes its row. t is nil where
-// nothing is removed: a plan only reads.
-func LocalFiles(dir tree.Dir, t *tree.Tree) Files { return localFiles{dir, t} }
-
-type localFiles struct {
-	dir  tree.Dir
-	tree *tree.Tree
+// Files are the files of a store, as a Collector needs them, wherever their bytes are.
+type Files interface {
+	// Uploads looks at the unfinished uploads, for one plan.
+	Uploads() (Uploads, error)
+	// Elsewhere says whether removing a blob frees no bytes, since they are not the store's own.
+	Elsewhere(blob layout.Key) bool
+	// Remover removes files, for one run.
+	Remover() Remover
 }
 
-func (f localFiles) Uploads() (Uploads, error) {
-	walk, err := f.dir.Walk()
-	return localUploads{f.dir, walk}, err
+// Remover removes what one run retires: level by level, and what refers to something before what it refers to.
+type Remover interface {
+	// Remove removes the file of a row, inside the transaction that removes the row: it must not wait. A claim whose
+	// file never came has none, which is no error.
+	Remove(row index.Row) (index.Removed, error)
+	// EndLevel makes durable what was removed since the last EndLevel, before what that referred to is removed.
+	// progress is called with how many of all steps are done.
+	EndLevel(progress func(done, all int)) error
+	// RemoveUpload removes an upload, unless a client went on with it since. False: it was not removed.
+	RemoveUpload(u layout.Upload, since time.Time) (bool, error)
+	// Empty gives the bytes of all removed files back to the disk. A later run tries again to remove what is left.
+	Empty() error
+	// MakeRoom gives back what was reserved for an index that cannot write. False: nothing was.
+	MakeRoom() bool
 }
 
-// Elsewhere is true of a symbolic link: what it leads to stays.
-func (f localFiles) Elsewhere(blob layout.Key) bool { return f.dir.Leads(blob) }
-
-func (f localFiles) Remover() Remover { return localRemover{f.tree, f.tree.Begin()} }
-
-type localRemover struct {
-	tree   *tree.Tree
-	change *tree.Change // of one level
-}
-
-func (r localRemover) Remove(row index.Row) (index.Removed, error) {
-	freed, err := r.change.Remove(row.Key)
-	if tree.Missing(err) {
-		return index.Removed{}, nil
-	}
-	return index.Removed{File: err == nil, Bytes: freed}, err
-}
-
-func (r localRemover) EndLevel(progress func(done, all int)) error {
-	return r.change.CommitTelling(progress)
-}
-
-func (r localRemover) RemoveUpload(u layout.Upload, since time.Time) (bool, error) {
-	return r.tree.RemoveAbandoned(u, since)
-}
-
-func (r localRemover) Empty() error { return r.tree.EmptyTrash() }
-
-func (r localRemover) MakeRoom() bool { return r.tree.DropBallast() }
-
-type localUploads struct {
-	dir  tree.Dir
-	walk *tree.Walk
-}
-
-func (l localUploads) Abandoned(ctx context.Context, since time.Time) (abandoned []layout.Upload, err error) {
-	err = l.walk.Repositories(ctx, func(repo string) error {
-		return l.walk.Uploads(ctx, repo, func(u layout.Upload) error {
-			over, err := l.dir.Abandoned(u, since)
-			if err != nil {
-				return l.walk.Pass(repo, err)
-			}
-			if over {
-				abandoned = append(abandoned, u)
-			}
-			return nil
-		})
-	})
-	if tree.OfOnePath(err) {
-		err = nil // Unread has it
-	}
-	return abandoned, err
-}
-
-func (l localUploads) Oldest(ctx context.Context, repo string, since time.Time) (oldest time.Time, err error) {
-	err = l.walk.Uploads(ctx, repo, func(u layout.Upload) error {
-		last, err := l.dir.LastWrite(u)
-		if err != nil {
-			return l.walk.Pass(repo, err)
-		}
-		if last.Before(since) {
-			return nil
-		}
-		// One that does not say when it began cannot be finished, and is part of no push.
-		if began, says, err := l.dir.UploadBegan(u); err == nil && says && (oldest.IsZero() || began.Before(oldest)) {
-			oldest = began
-		}
-		return nil
-	})
-	return oldest, err
-}
-
-func (l localUploads) Hidden(repo string) bool {
-	return slices.ContainsFunc(l.walk.Unread(),
-		func(u tree.Unread) bool { return index.Unread{u.Repositories}.Has(repo) })
-}
-
-func (l localUploads) Unread() error {
-	var errs []error
-	for _, u := range l.walk.Unread() {
-		errs = append(errs, u.Err)
-	}
-	return errors.Join(errs...)
+// Uploads are the unfinished uploads of a store. Those that cannot be read are left out, and
+// Hidden and Unread name them.
+type Uploads interface {
+	// Abandoned lists those to which nothing was written since a time, by the wall clock.
+	Abandoned(ctx context.Context, since time.Time) ([]layout.Upload, error)
+	// Oldest is when the first of the uploads began that are under way into a repository: those to which something was
+	// written since. Zero: there is none.
+	Oldest(ctx context.Context, repo string, since time.Time) (time.Time, error)
+	// Hidden says whether some uploads of a repository could not be read until now, and Unread why.
+	Hidden(repo string) bool
+	Unread() error
 }

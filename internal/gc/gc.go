@@ -15,7 +15,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -113,19 +112,11 @@ func (x *execution) record(run func() error) error {
 // nothing else: the index keeps what it refers to.
 func (x *execution) run() error {
 	errs := []error{x.removeUploads()}
-	for _, rows := range [][]index.Row{x.plan.Tags, x.plan.Manifests, x.plan.Layers, x.plan.Blobs} {
-		for len(rows) > 0 { // a manifest is removed after its owners: they are a level of their own
-			depth := x.plan.depth[rows[0].Key]
-			n := slices.IndexFunc(rows, func(r index.Row) bool { return x.plan.depth[r.Key] != depth })
-			if n < 0 {
-				n = len(rows)
-			}
-			err := x.retireLevel(rows[:n])
-			errs = append(errs, err, x.files.EndLevel(x.synced))
-			if isFatal(err) {
-				return errors.Join(errs...)
-			}
-			rows = rows[n:]
+	for _, rows := range x.plan.levels() {
+		err := x.retireLevel(rows)
+		errs = append(errs, err, x.files.EndLevel(x.synced))
+		if isFatal(err) {
+			break
 		}
 	}
 	return errors.Join(errs...)
@@ -176,7 +167,7 @@ func isFatal(err error) bool {
 			return true
 		}
 	}
-	return isHeld(err)
+	return isNotYet(err)
 }
 
 // retire retires the first of some victims, and says how many it came to.

@@ -226,7 +226,7 @@ func TestTheBuiltInCleanerTellsOfEachImageToo(t *testing.T) {
 	w.fill()
 	out := w.debug()
 	var rep Report
-	s := Sweeper{Collector: w.Collector, OnRun: func(r Report, _ error) { rep = r }}
+	s := Scheduler{Collector: w.Collector, OnRun: func(r Report, _ error) { rep = r }}
 	s.once(t.Context(), rules)
 	done := fmt.Sprintf("clean-up done: removed 6 images, %d blobs", rep.Removed.Blobs)
 	if n := strings.Count(out.String(), "removed image"); n != len(rep.Images) || n != 6 ||

@@ -44,10 +44,10 @@ type Plan struct {
 	Blobs     []index.Row
 	Uploads   []layout.Upload
 	Images    []Image // oldest first
-	// Later is how many bytes no image refers to any more, of blobs whose grace is not over, and Due when the last of
-	// them may be removed. A push may claim them until then.
-	Later int64
-	Due   time.Time
+	// WaitingBytes is how many bytes no image refers to any more, of blobs whose grace is not over, and WaitingUntil
+	// when the last of them may be removed. A push may claim them until then.
+	WaitingBytes int64
+	WaitingUntil time.Time
 
 	pushes    pushes
 	depth     map[layout.Key]int // of manifests: how many above it are removed, too
@@ -71,6 +71,22 @@ func (p *Plan) Result() Result {
 		}
 	}
 	return r
+}
+
+// levels are the lists of rows in the order of their removal. Manifests are cut by depth, since each is removed after
+// its owners. So no row of a level refers to another one of it.
+func (p *Plan) levels() (levels [][]index.Row) {
+	for _, rows := range [][]index.Row{p.Tags, p.Manifests, p.Layers, p.Blobs} {
+		for len(rows) > 0 {
+			depth := p.depth[rows[0].Key]
+			n := slices.IndexFunc(rows, func(r index.Row) bool { return p.depth[r.Key] != depth })
+			if n < 0 {
+				n = len(rows)
+			}
+			levels, rows = append(levels, rows[:n]), rows[n:]
+		}
+	}
+	return levels
 }
 
 // Victims returns what the index is asked to retire rows by.
@@ -106,7 +122,7 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 		if x.unread, err = r.Unread(); err != nil {
 			return err
 		}
-		for _, step := range []func() error{x.tags, x.manifests, x.layers, x.blobs, x.later} {
+		for _, step := range []func() error{x.tags, x.manifests, x.layers, x.blobs, x.waiting} {
 			if err := step(); err != nil {
 				return err
 			}

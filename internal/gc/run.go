@@ -79,7 +79,7 @@ func (c *Collector) Run(ctx context.Context, policy index.Policy, dryRun bool) (
 	}
 	rep, elsewhere, err := c.collect(ctx, policy, dryRun)
 	rep.StartedAt = stamp.Time(began)
-	rep.hold(err)
+	rep.noteWhyNot(err)
 	verr := c.Index.View(context.WithoutCancel(ctx), func(r index.Reader) (err error) {
 		rep.Remaining, err = r.Totals()
 		return err
@@ -94,8 +94,8 @@ func (c *Collector) Run(ctx context.Context, policy index.Policy, dryRun bool) (
 	return rep, errors.Join(err, verr)
 }
 
-// hold says why nothing may be removed, if that is what an error says.
-func (r *Report) hold(err error) {
+// noteWhyNot says why nothing may be removed, if that is what an error says.
+func (r *Report) noteWhyNot(err error) {
 	var held *index.HeldError
 	switch {
 	case errors.As(err, &held):
@@ -105,8 +105,8 @@ func (r *Report) hold(err error) {
 	}
 }
 
-// isHeld says whether an error is only that nothing may be removed yet.
-func isHeld(err error) bool {
+// isNotYet says whether an error is only that nothing may be removed yet: the gate is closed, or a hold is on.
+func isNotYet(err error) bool {
 	var held *index.HeldError
 	return errors.Is(err, index.ErrGateClosed) || errors.As(err, &held)
 }
@@ -130,11 +130,11 @@ func (c *Collector) collect(ctx context.Context, policy index.Policy, dryRun boo
 		}
 		rep.Resumes = stamp.Time(resumes)
 	}
-	held := c.heldUp(ctx)
+	held := c.whyNotYet(ctx)
 	if held != nil {
 		plan = plan.onlyUploads()
 	}
-	rep.WaitingBytes, rep.WaitingUntil = plan.Later, stamp.Time(plan.Due)
+	rep.WaitingBytes, rep.WaitingUntil = plan.WaitingBytes, stamp.Time(plan.WaitingUntil)
 	result := plan.Result()
 	if !dryRun {
 		result, err = c.Execute(ctx, plan)
@@ -147,8 +147,8 @@ func (c *Collector) collect(ctx context.Context, policy index.Policy, dryRun boo
 	return rep, result.elsewhere, errors.Join(err, plan.failed, held)
 }
 
-// heldUp says why nothing may be retired now. Nil: it may, until Retire says otherwise.
-func (c *Collector) heldUp(ctx context.Context) error {
+// whyNotYet says why nothing may be retired now. Nil: it may, until RetireAll says otherwise.
+func (c *Collector) whyNotYet(ctx context.Context) error {
 	open, err := c.Index.GateOpen(ctx)
 	switch {
 	case err != nil:

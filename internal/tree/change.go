@@ -248,7 +248,7 @@ func (c *Change) CommitTelling(synced func(done, all int)) error {
 		}
 		c.tree.prune(dir)
 	}
-	c.sweep()
+	c.reset()
 	return errors.Join(errs...)
 }
 
@@ -258,11 +258,11 @@ func (c *Change) Abandon() {
 	for dir := range c.removed {
 		c.tree.prune(dir)
 	}
-	c.sweep()
+	c.reset()
 }
 
-// sweep removes the directories that may be empty, and forgets all debts.
-func (c *Change) sweep() {
+// reset removes the directories that may be empty, and forgets all debts.
+func (c *Change) reset() {
 	for _, dir := range c.prepared {
 		c.tree.prune(dir)
 	}

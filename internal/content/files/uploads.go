@@ -274,13 +274,13 @@ func (u *upload) Finish(ctx context.Context, d digest.Digest) error {
 		return failed("store", k, err)
 	}
 	if got != d {
-		u.Cancel()
+		u.end()
 		return &content.DigestError{Want: d, Got: got}
 	}
 	if err := u.place(ctx, pushed{k.Repository, d, u.size, u.began}); err != nil {
 		return failed("store", k, err)
 	}
-	u.Cancel()
+	u.end()
 	return nil
 }
 
@@ -302,8 +302,11 @@ func (u *upload) place(ctx context.Context, l pushed) error {
 	return u.s.placePushed(ctx, l, blob)
 }
 
-// Cancel removes the upload. No request can go on with it.
-func (u *upload) Cancel() {
+// Cancel removes the upload, whose bytes are not wanted.
+func (u *upload) Cancel() { u.end() }
+
+// end removes the directory of the upload. No request can go on with it.
+func (u *upload) end() {
 	u.session, u.over = nil, true
 	u.s.remove(u.name)
 }

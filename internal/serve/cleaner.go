@@ -16,7 +16,7 @@ import (
 // cleaner runs gc: every cache.cleanup_interval, and when the program asks for it.
 type cleaner struct {
 	collector gc.Collector
-	schedules chan gc.Schedule // holds the newest schedule that the sweeper has not taken yet
+	schedules chan gc.Schedule // holds the newest schedule that the scheduler has not taken yet
 	events    event.Stream
 }
 
@@ -28,14 +28,14 @@ func newCleaner(c gc.Collector, events event.Stream) *cleaner {
 // sweep runs gc by a schedule until ctx ends.
 func (c *cleaner) sweep(ctx context.Context, first gc.Schedule) {
 	collector := c.collector
-	sweeper := gc.Sweeper{Collector: &collector, OnRun: c.ended}
-	sweeper.Sweep(ctx, first, c.schedules)
+	scheduler := gc.Scheduler{Collector: &collector, OnRun: c.ended}
+	scheduler.Schedule(ctx, first, c.schedules)
 }
 
-// follow gives the sweeper a new schedule. One Reload at a time calls it.
+// follow gives the scheduler a new schedule. One Reload at a time calls it.
 func (c *cleaner) follow(next gc.Schedule) {
 	select {
-	case <-c.schedules: // the sweeper has not taken the one before
+	case <-c.schedules: // the scheduler has not taken the one before
 	default:
 	}
 	c.schedules <- next

@@ -10,25 +10,25 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index"
 )
 
-// Sweeper runs a Collector at an interval.
-type Sweeper struct {
+// Scheduler runs a Collector at an interval.
+type Scheduler struct {
 	*Collector
 	// OnRun is called after each run that was allowed to remove something. Nil: it is not called.
 	OnRun func(Report, error)
 
 	unplanned bool      // the index knows that the time of the next run is not known
-	last      time.Time // when a run of this sweeper ended: the index may be unable to record it, or be lost
+	last      time.Time // when a run of this scheduler ended: the index may be unable to record it, or be lost
 }
 
-// Schedule says by which policy a Sweeper works, and how often.
+// Schedule says by which policy a Scheduler works, and how often.
 type Schedule struct {
 	Policy   index.Policy
 	Interval time.Duration // 0: not at all
 }
 
-// Sweep runs until ctx ends. A server that is restarted often has runs all the same: the first one begins an interval
+// Schedule runs until ctx ends. A server that is restarted often has runs all the same: the first one begins an interval
 // after the last one of any server, and not before the gate opens. A schedule from changes replaces the one before.
-func (s *Sweeper) Sweep(ctx context.Context, now Schedule, changes <-chan Schedule) {
+func (s *Scheduler) Schedule(ctx context.Context, now Schedule, changes <-chan Schedule) {
 	for {
 		wait, run := s.next(ctx, now.Interval)
 		s.announce(ctx, wait, run)
@@ -44,7 +44,7 @@ func (s *Sweeper) Sweep(ctx context.Context, now Schedule, changes <-chan Schedu
 	}
 }
 
-// gatePoll is how often a Sweeper looks whether the gate is open.
+// gatePoll is how often a Scheduler looks whether the gate is open.
 const gatePoll = 200 * time.Millisecond
 
 // idle is a wait without end.
@@ -58,7 +58,7 @@ func after(wait time.Duration) <-chan time.Time {
 }
 
 // next says how long to wait, and whether to run then or to ask again.
-func (s *Sweeper) next(ctx context.Context, interval time.Duration) (wait time.Duration, run bool) {
+func (s *Scheduler) next(ctx context.Context, interval time.Duration) (wait time.Duration, run bool) {
 	if interval == 0 {
 		return idle, false
 	}
@@ -76,7 +76,7 @@ func (s *Sweeper) next(ctx context.Context, interval time.Duration) (wait time.D
 }
 
 // announce tells other processes, through the index, when the next run is. Nothing but that depends on it.
-func (s *Sweeper) announce(ctx context.Context, wait time.Duration, run bool) {
+func (s *Scheduler) announce(ctx context.Context, wait time.Duration, run bool) {
 	if !run && s.unplanned {
 		return
 	}
@@ -92,7 +92,7 @@ func (s *Sweeper) announce(ctx context.Context, wait time.Duration, run bool) {
 }
 
 // lastRun is when a run ended last. An index that cannot be read is not waited for: the run will say what is wrong.
-func (s *Sweeper) lastRun(ctx context.Context) time.Time {
+func (s *Scheduler) lastRun(ctx context.Context) time.Time {
 	last, err := s.Index.LastRun(ctx)
 	if err != nil || s.last.After(last) {
 		return s.last
@@ -100,9 +100,9 @@ func (s *Sweeper) lastRun(ctx context.Context) time.Time {
 	return last
 }
 
-func (s *Sweeper) once(ctx context.Context, policy index.Policy) {
+func (s *Scheduler) once(ctx context.Context, policy index.Policy) {
 	rep, err := s.Run(ctx, policy, false)
-	if ctx.Err() != nil || isHeld(err) {
+	if ctx.Err() != nil || isNotYet(err) {
 		return // next sees to it
 	}
 	s.last = s.Index.Now()

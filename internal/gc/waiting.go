@@ -10,9 +10,9 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// later sums up what keeps its bytes only until its grace is over: blobs without an owner but links which no
+// waiting sums up what keeps its bytes only until its grace is over: blobs without an owner but links which no
 // living manifest names. What the plan removes itself is not in it.
-func (x *planner) later() error {
+func (x *planner) waiting() error {
 	links, err := x.waitingLinks()
 	if err != nil {
 		return err
@@ -108,9 +108,9 @@ func (x *planner) laterBlob(d digest.Digest, links map[layout.Key]time.Time) err
 	if used {
 		return nil
 	}
-	x.plan.Later += b.Size
-	if due := x.gc.Index.Due(last, x.plan.pushes.lease); due.After(x.plan.Due) {
-		x.plan.Due = due
+	x.plan.WaitingBytes += b.Size
+	if due := x.gc.Index.Due(last, x.plan.pushes.lease); due.After(x.plan.WaitingUntil) {
+		x.plan.WaitingUntil = due
 	}
 	return nil
 }

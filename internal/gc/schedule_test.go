@@ -19,7 +19,7 @@ import (
 // Every sweeper here is one of a server that was started just now.
 func TestARunComesAnIntervalAfterTheLastOneOfWhateverServer(t *testing.T) {
 	w := newWorld(t)
-	next := func() (time.Duration, bool) { return (&Sweeper{Collector: w.Collector}).next(t.Context(), time.Hour) }
+	next := func() (time.Duration, bool) { return (&Scheduler{Collector: w.Collector}).next(t.Context(), time.Hour) }
 	if wait, run := next(); run || wait > time.Second {
 		t.Errorf("before the gate opens: %v, %v; want it to look again soon", wait, run)
 	}
@@ -40,7 +40,7 @@ func TestARunComesAnIntervalAfterTheLastOneOfWhateverServer(t *testing.T) {
 	if wait, run := next(); !run || wait != 0 {
 		t.Errorf("five hours after a run: %v, %v; want one now", wait, run)
 	}
-	if wait, run := (&Sweeper{Collector: w.Collector}).next(t.Context(), 0); run || wait != idle {
+	if wait, run := (&Scheduler{Collector: w.Collector}).next(t.Context(), 0); run || wait != idle {
 		t.Errorf("with the interval 0: %v, %v; want none ever", wait, run)
 	}
 }
@@ -49,7 +49,7 @@ func TestOnlyARunThatMayRemoveCountsAsOne(t *testing.T) {
 	w := newWorld(t)
 	w.fill()
 	var runs int
-	s := Sweeper{Collector: w.Collector, OnRun: func(Report, error) { runs++ }}
+	s := Scheduler{Collector: w.Collector, OnRun: func(Report, error) { runs++ }}
 	last := func() time.Time {
 		at, err := w.Index.LastRun(t.Context())
 		w.must(err)
@@ -68,14 +68,14 @@ func TestOnlyARunThatMayRemoveCountsAsOne(t *testing.T) {
 }
 
 // A schedule that is taken over while the sweeper has nothing to do for a long time counts at once.
-func TestASweeperTakesItsNewSchedule(t *testing.T) {
+func TestASchedulerTakesItsNewSchedule(t *testing.T) {
 	w := newWorld(t)
 	w.fill()
 	ctx, stop := context.WithCancel(t.Context())
 	done, changes, ended := make(chan Report), make(chan Schedule), make(chan struct{})
-	s := Sweeper{Collector: w.Collector, OnRun: func(r Report, _ error) { done <- r }}
+	s := Scheduler{Collector: w.Collector, OnRun: func(r Report, _ error) { done <- r }}
 	go func() {
-		s.Sweep(ctx, Schedule{}, changes) // off
+		s.Schedule(ctx, Schedule{}, changes) // off
 		close(ended)
 	}()
 	changes <- Schedule{Policy: rules, Interval: time.Hour}
