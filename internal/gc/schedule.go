@@ -26,8 +26,9 @@ type Schedule struct {
 	Interval time.Duration // 0: not at all
 }
 
-// Schedule runs until ctx ends. A server that is restarted often has runs all the same: the first one begins an interval
-// after the last one of any server, and not before the gate opens. A schedule from changes replaces the one before.
+// Schedule runs until ctx ends. A server that is restarted often has runs all the same: the first one begins an
+// interval after the last one of any server, and not before the gate opens. A schedule from changes replaces the one
+// before.
 func (s *Scheduler) Schedule(ctx context.Context, now Schedule, changes <-chan Schedule) {
 	for {
 		wait, run := s.next(ctx, now.Interval)
