@@ -32,7 +32,7 @@ func (x *planner) waiting() error {
 	})
 	for d := range blobs {
 		if err == nil {
-			err = x.laterBlob(d, links)
+			err = x.waitingBlob(d, links)
 		}
 	}
 	return err
@@ -83,7 +83,7 @@ func (x *planner) waitingLinks() (map[layout.Key]time.Time, error) {
 	return waiting, nil
 }
 
-func (x *planner) laterBlob(d digest.Digest, links map[layout.Key]time.Time) error {
+func (x *planner) waitingBlob(d digest.Digest, links map[layout.Key]time.Time) error {
 	k := layout.BlobKey(d)
 	if x.planned[k] {
 		return nil

@@ -25,8 +25,8 @@ func newCleaner(c gc.Collector, events event.Stream) *cleaner {
 	return &cleaner{collector: c, schedules: make(chan gc.Schedule, 1), events: events}
 }
 
-// sweep runs gc by a schedule until ctx ends.
-func (c *cleaner) sweep(ctx context.Context, first gc.Schedule) {
+// clean runs gc by a schedule until ctx ends.
+func (c *cleaner) clean(ctx context.Context, first gc.Schedule) {
 	collector := c.collector
 	scheduler := gc.Scheduler{Collector: &collector, OnRun: c.ended}
 	scheduler.Schedule(ctx, first, c.schedules)

@@ -41,12 +41,13 @@ func (k *keeper) rebuild(ctx context.Context) {
 	k.unread = res.Unread
 	k.again = time.Now().Add(min(10*time.Since(start), retryPause))
 	switch {
+	case err == nil:
 	case ctx.Err() != nil:
 		return
 	case errors.Is(err, errLinksChanged):
 		k.log.WithError(err).Info("nothing is removed until the index was compared with the disk once more")
 		return
-	case err != nil:
+	default:
 		k.again = time.Now().Add(retryPause)
 		k.log.WithError(err).Error(
 			"cannot compare the index with the disk; nothing is removed before that; trying again in a minute")

@@ -181,7 +181,7 @@ func (s *Server) begin() {
 	s.tasks.begin(s.keeper.rebuild)
 	s.tasks.begin(func(ctx context.Context) { every(ctx, index.BeatInterval, s.beat) })
 	first := schedule(s.Config())
-	s.tasks.begin(func(ctx context.Context) { s.cleaner.sweep(ctx, first) })
+	s.tasks.begin(func(ctx context.Context) { s.cleaner.clean(ctx, first) })
 }
 
 // beat does the checks that are repeated while the server runs.

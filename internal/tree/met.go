@@ -50,10 +50,10 @@ func (m *Met) Judge(followed map[string]string) bool {
 	return true
 }
 
-// Meet looks for symbolic links on the ways to the files of some keys, at each directory once. It returns one that the
-// last comparison did not judge, and whether it was met for the first time since then. It returns none as long as a
-// comparison is under way, which Judge ends.
-func (m *Met) Meet(ks ...layout.Key) (symlink string, first bool) {
+// Meet looks for symbolic links on the ways to the files of some keys, at each directory once. It says whether there is
+// one that the last comparison did not judge, and returns those of them that are met for the first time since then. It
+// finds none as long as a comparison is under way, which Judge ends.
+func (m *Met) Meet(ks ...layout.Key) (first []string, found bool) {
 	files := make([]string, 0, 2)
 	for _, k := range ks {
 		file := m.dir.File(k.Path())
@@ -66,13 +66,14 @@ func (m *Met) Meet(ks ...layout.Key) (symlink string, first bool) {
 			if err != nil {
 				continue
 			}
-			if strange, never := m.strange(up, real); strange {
-				symlink, first = up, first || never
+			strange, never := m.strange(up, real)
+			if found = found || strange; strange && never {
+				first = append(first, up)
 			}
 		}
 		files = append(files, file)
 	}
-	return symlink, first
+	return first, found
 }
 
 // leadsTo says whether a directory is on the way to one of the files.

@@ -95,11 +95,11 @@ func (s *Store) meet(ctx context.Context, ks ...layout.Key) error {
 	if s.met == nil {
 		return nil
 	}
-	symlink, first := s.met.Meet(ks...)
-	if symlink == "" {
+	first, found := s.met.Meet(ks...)
+	if !found {
 		return nil
 	}
-	if first {
+	for _, symlink := range first {
 		s.log.WithField("link", symlink).Warn("a symbolic link is new, or leads elsewhere: " +
 			"nothing is removed until the index was compared with the disk again")
 	}

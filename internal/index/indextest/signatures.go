@@ -103,10 +103,7 @@ var signatures = []test{
 	}},
 	{"a use of an image is written to a hundred tags of other repositories at most", func(s *scene) {
 		m := s.image("a", "m")
-		var tags []layout.Key
-		for i := range 150 {
-			tags = append(tags, s.tag("b", about(dg("m"), fmt.Sprint(".", i)), "of nothing"))
-		}
+		tags := s.decoys("m")
 		s.later(time.Hour)
 		used := func() (n int) {
 			for _, k := range tags {
@@ -121,12 +118,7 @@ var signatures = []test{
 	}},
 	{"what was used longest ago is written to first, so no number of tags of others hides a signature", func(s *scene) {
 		m := s.image("a", "m")
-		for i := range 150 {
-			s.tag("b", about(dg("m"), fmt.Sprintf(".%03d", i)), "of nothing")
-		}
-		s.later(time.Second)
-		s.image("c", "signature")
-		sig := s.tag("c", about(dg("m"), ".sig"), "signature")
+		sig := s.signBehind("m")
 		s.later(time.Hour)
 		s.lease(m)
 		s.later(time.Hour)
@@ -137,12 +129,7 @@ var signatures = []test{
 	{"nor do those about an index hide the signature of its platform", func(s *scene) {
 		s.image("a", "m")
 		top := s.image("a", "top", "m")
-		for i := range 150 {
-			s.tag("b", about(dg("top"), fmt.Sprint(".", i)), "of nothing")
-		}
-		s.later(time.Second)
-		s.image("c", "signature")
-		sig := s.tag("c", about(dg("m"), ".sig"), "signature")
+		sig := s.signBehind("top")
 		s.later(time.Hour)
 		s.lease(top)
 		s.later(time.Hour)
@@ -234,4 +221,20 @@ var signatures = []test{
 			s.used(k, made)
 		}
 	}},
+}
+
+// decoys are 150 tags of repository b about a manifest, which point to nothing.
+func (s *scene) decoys(name string) (tags []layout.Key) {
+	for i := range 150 {
+		tags = append(tags, s.tag("b", about(dg(name), fmt.Sprintf(".%03d", i)), "of nothing"))
+	}
+	return tags
+}
+
+// signBehind signs m in repository c, after decoys were pushed, whose names are also before that of the signature.
+func (s *scene) signBehind(decoys string) (signature layout.Key) {
+	s.decoys(decoys)
+	s.later(time.Second)
+	s.image("c", "signature")
+	return s.tag("c", about(dg("m"), ".sig"), "signature")
 }

@@ -77,8 +77,11 @@ func (q querier) allBlobs(images bool, f func(index.Blob) error) error {
 		if err != nil {
 			return err
 		}
-		if err := o.share(q, n, images, &b); err != nil {
-			return err
+		b.Tagged = o.tagged(n)
+		if images {
+			if b.Images, err = o.images(q, n); err != nil {
+				return err
+			}
 		}
 		return f(b)
 	}, "SELECT "+blobColumns+" FROM blobs m WHERE m.placed = 1 ORDER BY m.digest")
@@ -93,9 +96,10 @@ type owners struct {
 	files  []int32
 	namers []int32
 
-	sorted []int32 // see countNamers; kept from one blob to the next, as all slices are
-	tops   []top   // see share
-	repos  []string
+	manifests []int32 // see findManifests; kept from one blob to the next, as all slices are
+	sorted    []int32 // see countNamers
+	tops      []top   // see images
+	repos     []string
 }
 
 // blob sums up the owners of a blob.
@@ -130,19 +134,19 @@ func (o *owners) blob(q querier, row index.Row) (b index.Blob, err error) {
 			}
 		}
 	}
-	err = o.manifests(func(i int32) error {
+	o.findManifests()
+	for _, i := range o.manifests {
 		m := &o.all.rows[i]
 		used = max(used, m.used)
 		keeps := m.used
 		if !m.placed { // of itself a claim stays no longer than content
 			own = max(own, m.used)
 			if keeps, err = q.keptUse(o.all.bytes(m.digest), m); err != nil {
-				return err
+				return b, err
 			}
 		}
 		named = max(named, keeps)
-		return nil
-	})
+	}
 	if used == 0 {
 		used = own
 	}
@@ -152,7 +156,7 @@ func (o *owners) blob(q querier, row index.Row) (b index.Blob, err error) {
 	if named > 0 {
 		b.NamedUse = millis(named)
 	}
-	return b, err
+	return b, nil
 }
 
 // keptUse is the last use of the tags and placed manifests that keep a claim, perhaps by other claims; 0 if none does.
@@ -178,24 +182,17 @@ func (q querier) keptUse(stored []byte, claim *listedManifest) (used int64, err 
 	return used, err
 }
 
-// manifests calls f with the owners of the blob that are manifests: those whose file it is, and those that name it
-// where it is linked, or where it is a manifest.
-func (o *owners) manifests(f func(int32) error) error {
-	for _, i := range o.files {
-		if err := f(i); err != nil {
-			return err
-		}
-	}
+// findManifests finds the owners of the blob that are manifests: those whose file it is, and those that name it where
+// it is linked, or where it is a manifest.
+func (o *owners) findManifests() {
+	o.manifests = append(o.manifests[:0], o.files...)
 	for _, i := range o.namers {
 		repo := o.all.rows[i].repo
 		if slices.ContainsFunc(o.links, func(l link) bool { return l.repo == repo }) ||
 			slices.ContainsFunc(o.files, func(f int32) bool { return o.all.rows[f].repo == repo }) {
-			if err := f(i); err != nil {
-				return err
-			}
+			o.manifests = append(o.manifests, i)
 		}
 	}
-	return nil
 }
 
 // named says whether a manifest of a repository names the blob.
@@ -213,37 +210,40 @@ func (o *owners) countNamers() (n int) {
 	return len(slices.CompactFunc(o.sorted, func(a, b int32) bool { return o.all.compare(a, b) == 0 }))
 }
 
-// share finds whether a tag keeps the blob, and, if they are asked for, the images that it is a part of, each once.
-func (o *owners) share(q querier, n nesting, images bool, b *index.Blob) error {
-	o.tops = o.tops[:0]
-	err := o.manifests(func(i int32) error {
-		within := n.within(i)
-		if within == nil {
-			b.Tagged = b.Tagged || o.all.rows[i].kept // by a tag, since no manifest keeps it
-			o.tops = append(o.tops, top{i, true})
-			return nil
+// tagged says whether a tag keeps the blob.
+func (o *owners) tagged(n nesting) bool {
+	return slices.ContainsFunc(o.manifests, func(i int32) bool {
+		if within := n.within(i); within != nil {
+			return within.tagged
 		}
-		b.Tagged = b.Tagged || within.tagged
-		o.tops = append(o.tops, within.tops...)
-		return nil
+		return o.all.rows[i].kept // by a tag, since no manifest keeps it
 	})
-	if err != nil || !images {
-		return err
+}
+
+// images are those that the blob is a part of, each once.
+func (o *owners) images(q querier, n nesting) ([]index.Share, error) {
+	o.tops = o.tops[:0]
+	for _, i := range o.manifests {
+		if within := n.within(i); within != nil {
+			o.tops = append(o.tops, within.tops...)
+		} else {
+			o.tops = append(o.tops, top{i, true})
+		}
 	}
 	o.tops = merged(o.tops)
-	b.Images = make([]index.Share, len(o.tops))
+	images := make([]index.Share, len(o.tops))
 	for i, t := range o.tops {
 		name, err := q.name(o.all.rows[t.image].repo)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		d, err := o.all.digest(t.image)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		b.Images[i] = index.Share{Repository: name, Digest: d, Own: t.own}
+		images[i] = index.Share{Repository: name, Digest: d, Own: t.own}
 	}
-	return nil
+	return images, nil
 }
 
 // blob reads the owners of one blob.

@@ -144,12 +144,11 @@ func (l *manifestList) scanNamer(a *answer) (int32, error) {
 
 // nested is a manifest that another one keeps.
 type nested struct {
-	tagged  bool // a tag points to it, or to a manifest that keeps it
-	above   []edge
-	self    bool  // a tag points to it
-	tops    []top // the images that it is part of, in order, each once
-	found   bool  // tops and tagged are known
-	finding bool
+	tagged bool // a tag points to it, or to a manifest that keeps it
+	above  []edge
+	self   bool  // a tag points to it
+	tops   []top // the images that it is part of, in order, each once
+	begun  bool  // tops and tagged are known, or are being found: a circle ends
 }
 
 // edge leads to a manifest that keeps another one.
@@ -227,10 +226,9 @@ func (n nesting) add(a *answer) error {
 // within returns what a manifest is part of, or nil if no other one keeps it.
 func (n nesting) within(m int32) *nested {
 	in := n.in[m]
-	if in != nil && !in.found && !in.finding {
-		in.finding = true // a circle ends
+	if in != nil && !in.begun {
+		in.begun = true
 		n.find(m, in)
-		in.found = true
 	}
 	return in
 }
