@@ -139,6 +139,18 @@ var promises = []test{
 			s.owes(day)
 		}
 	}},
+	{"servers that are killed and started again owe no more than the last of them, and what is larger", func(s *scene) {
+		for range 3 {
+			for _, grace := range []time.Duration{day, time.Hour} {
+				s.reopen(time.Second)
+				s.promise(grace)
+			}
+		}
+		s.owes(day)
+		s.later(day + time.Minute + index.BeatInterval)
+		s.beat()
+		s.owes(time.Hour)
+	}},
 	{"a larger promise replaces a smaller one", func(s *scene) {
 		s.promise(time.Hour)
 		s.promise(day)

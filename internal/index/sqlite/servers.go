@@ -10,7 +10,7 @@ import (
 // server is a row of those that owe grace.
 type server struct {
 	id   int64
-	beat time.Time // its last heartbeat, by the store's clock
+	beat time.Time // its last heartbeat when the row was read, by the store's clock
 	index.Policy
 }
 
@@ -43,31 +43,42 @@ func (s *Store) owed(q querier) (grace, resolution time.Duration, err error) {
 	return grace, resolution, err
 }
 
-// Promise implements index.Store. A server that promises anew joins anew, and owes what it promised before if that was
-// more.
+// Promise implements index.Store. A row that owes no more than the new one is replaced, also that of a server which was
+// killed: however often a server is started again, each policy has one row. A larger promise is owed beside the new one.
 func (s *Store) Promise(ctx context.Context, p index.Policy) error {
-	return s.begin(ctx, func(t *tx) error {
+	joined, err := committed(ctx, s, func(t *tx) (*server, error) {
 		all, err := t.servers()
 		if err != nil {
-			return err
+			return nil, err
 		}
+		joined := &server{id: 1, beat: millis(t.now), Policy: p}
 		for _, v := range all {
-			replaced := v.id == s.server && v.Grace <= p.Grace && v.Resolution <= p.Resolution
+			replaced := v.Grace <= p.Grace && v.Resolution <= p.Resolution
 			if s.owes(v) && !replaced {
+				joined.id = v.id + 1
 				continue
 			}
 			if err := t.exec("DELETE FROM servers WHERE id = ?", v.id); err != nil {
-				return err
+				return nil, err
 			}
 		}
-		_, err = t.one([]any{&s.server}, `INSERT INTO servers (id, ttl, grace, resolution, joined, beat)
-			VALUES ((SELECT coalesce(max(id), 0) + 1 FROM servers), ?1, ?2, ?3, ?4, ?4) RETURNING id`,
-			int64(p.TTL), int64(p.Grace), int64(p.Resolution), t.now)
-		if err != nil {
-			return err
+		if err := t.renew(joined, joined.beat); err != nil {
+			return nil, err
 		}
-		return s.beat(t)
+		_, err = s.watch(t)
+		return joined, err
 	})
+	if err == nil {
+		s.server.Store(joined)
+	}
+	return err
+}
+
+// renew records a heartbeat of a server. It writes the whole row: another start may have replaced that of a server that lives.
+func (t *tx) renew(v *server, at time.Time) error {
+	return t.exec(`INSERT INTO servers (id, ttl, grace, resolution, joined, beat) VALUES (?, ?, ?, ?, ?, ?)
+		ON CONFLICT (id) DO UPDATE SET beat = excluded.beat`, v.id, int64(v.TTL), int64(v.Grace), int64(v.Resolution),
+		v.beat.UnixMilli(), at.UnixMilli())
 }
 
 // Promised implements index.Store.
@@ -84,18 +95,23 @@ func (s *Store) Promised(ctx context.Context) (last, owed index.Policy, ok bool,
 	return last, owed, ok, s.note(err)
 }
 
-// Beat implements index.Store.
-func (s *Store) Beat(ctx context.Context) error { return s.begin(ctx, s.beat) }
+// Beat implements index.Store. A process that promised nothing renews no promise.
+func (s *Store) Beat(ctx context.Context) error {
+	return s.begin(ctx, func(t *tx) error {
+		at, err := s.watch(t)
+		if v := s.server.Load(); err == nil && v != nil {
+			err = t.renew(v, at)
+		}
+		return err
+	})
+}
 
-// beat records that the store is watched. A process that promised nothing renews no promise.
-func (s *Store) beat(t *tx) error {
-	hb, gaps := s.clock.Beat()
-	s.noteBeat(hb.Time)
-	if err := t.set("heartbeat", hb); err != nil {
-		return err
+// watch records that the store is watched, and returns until when.
+func (s *Store) watch(t *tx) (time.Time, error) {
+	heartbeat, gaps := s.clock.Beat()
+	s.noteBeat(heartbeat.Time)
+	if err := t.set("heartbeat", heartbeat); err != nil {
+		return time.Time{}, err
 	}
-	if err := t.set("gaps", gaps); err != nil {
-		return err
-	}
-	return t.exec("UPDATE servers SET beat = ? WHERE id = ?", hb.Time.UnixMilli(), s.server)
+	return heartbeat.Time, t.set("gaps", gaps)
 }

@@ -68,7 +68,7 @@ type Store struct {
 	file    atomic.Pointer[file]
 	damaged atomic.Bool // a page of the file could not be read
 
-	server int64 // this process's row among the servers, 0: none; read and written by the holder of write
+	server atomic.Pointer[server] // what this process promised, nil: nothing
 
 	write   chan *conn    // holds the only connection that writes, while it is unused
 	closed  chan struct{} // closed with the store, or at once when it is opened for looking
@@ -140,7 +140,7 @@ func (s *Store) Reopen(ctx context.Context) error {
 		return fmt.Errorf("open index %s again: %w", s.path, s.explain(Serve, err))
 	}
 	lost := s.file.Swap(f)
-	s.server = 0 // the file that has its row is lost
+	s.server.Store(nil) // the file that has its row is lost
 	s.damaged.Store(false)
 	s.write <- w
 	return errors.Join(old.Close(), lost.read.close())

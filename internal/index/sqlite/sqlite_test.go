@@ -518,6 +518,53 @@ func TestAPromiseEndsWithoutItsServer(t *testing.T) {
 	}
 }
 
+// A server that is killed and started again, as often as its supervisor likes, leaves one row for each policy.
+func TestRestartsLeaveNoRowsOfServers(t *testing.T) {
+	path, now := filepath.Join(t.TempDir(), "index.db"), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for i := range 20 {
+		now = now.Add(time.Second)
+		s := open(t, path, Serve, func() time.Time { return now })
+		grace := time.Duration(1+i%2) * time.Hour
+		if err := s.Promise(t.Context(), index.Policy{Grace: grace, Resolution: time.Minute}); err != nil {
+			t.Fatal(err)
+		}
+		var rows int
+		ask(t, s, []any{&rows}, "SELECT count(*) FROM servers")
+		if err := s.Close(); err != nil || rows > 2 {
+			t.Fatalf("%d rows after %d starts, %v", rows, i+1, err)
+		}
+	}
+}
+
+// A server whose new promise could not be recorded goes on with the earlier one, and renews it.
+func TestAServerRenewsWhatItPromisedWhereMoreFails(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := open(t, filepath.Join(t.TempDir(), "index.db"), Serve, func() time.Time { return now })
+	defer s.Close()
+	ctx, long := t.Context(), index.Policy{Grace: time.Hour, Resolution: time.Minute}
+	script := func(script string) {
+		t.Helper()
+		if err := s.begin(ctx, func(t *tx) error { return t.script(script) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Promise(ctx, long); err != nil {
+		t.Fatal(err)
+	}
+	script("CREATE TRIGGER full BEFORE UPDATE ON settings BEGIN SELECT RAISE (ABORT, 'full'); END")
+	if err := s.Promise(ctx, index.Policy{Grace: time.Minute, Resolution: time.Second}); err == nil {
+		t.Fatal("it was recorded")
+	}
+	script("DROP TRIGGER full")
+	for range 3 {
+		now = now.Add(time.Hour)
+		_, owed, _, failed := s.Promised(ctx)
+		if err := errors.Join(s.Beat(ctx), failed); err != nil || owed.Grace != long.Grace {
+			t.Errorf("%s: owed %s, %v", now.Format(time.TimeOnly), owed.Grace, err)
+		}
+	}
+}
+
 func TestAnIndexOfANewerVersionIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "index.db")
 	s, err := Open(t.Context(), path, Serve, time.Now)
