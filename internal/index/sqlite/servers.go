@@ -43,8 +43,8 @@ func (s *Store) owed(q querier) (grace, resolution time.Duration, err error) {
 	return grace, resolution, err
 }
 
-// Promise implements index.Store. A row that owes no more than the new one is replaced, also that of a server which was
-// killed: however often a server is started again, each policy has one row. A larger promise is owed beside the new one.
+// Promise implements index.Store. A row that owes no more than the new one is replaced, also that of a server that was
+// killed. So each policy has one row, however often a server is started. A larger promise is owed beside the new one.
 func (s *Store) Promise(ctx context.Context, p index.Policy) error {
 	joined, err := committed(ctx, s, func(t *tx) (*server, error) {
 		all, err := t.servers()
@@ -74,7 +74,8 @@ func (s *Store) Promise(ctx context.Context, p index.Policy) error {
 	return err
 }
 
-// renew records a heartbeat of a server. It writes the whole row: another start may have replaced that of a server that lives.
+// renew records a heartbeat of a server. It writes the whole row, since another start may have replaced that of a server
+// that lives.
 func (t *tx) renew(v *server, at time.Time) error {
 	return t.exec(`INSERT INTO servers (id, ttl, grace, resolution, joined, beat) VALUES (?, ?, ?, ?, ?, ?)
 		ON CONFLICT (id) DO UPDATE SET beat = excluded.beat`, v.id, int64(v.TTL), int64(v.Grace), int64(v.Resolution),
