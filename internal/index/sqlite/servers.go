@@ -74,8 +74,8 @@ func (s *Store) Promise(ctx context.Context, p index.Policy) error {
 	return err
 }
 
-// renew records a heartbeat of a server. It writes the whole row, since another start may have replaced that of a server
-// that lives.
+// renew records a heartbeat of a server. It writes the whole row, since another start may have replaced that of a
+// server that lives.
 func (t *tx) renew(v *server, at time.Time) error {
 	return t.exec(`INSERT INTO servers (id, ttl, grace, resolution, joined, beat) VALUES (?, ?, ?, ?, ?, ?)
 		ON CONFLICT (id) DO UPDATE SET beat = excluded.beat`, v.id, int64(v.TTL), int64(v.Grace), int64(v.Resolution),
