@@ -106,6 +106,6 @@ check holds signatures -DOPS="$ops" -DMUTUAL
 without signatures -DOPS=1 -DMUTUAL -- SIGNATURE_EDGE
 
 check holds servers -DOPS="$ops"
-without servers -DOPS=1 -- ONE_ROW OWN_GRACE RELOAD_FORGETS LATE_ROW LEAVES
+without servers -DOPS=1 -- REPLACES_ANY BEAT_FINDS_NO_ROW OWN_GRACE LATE_ROW LEAVES
 
 exit "$bad"

@@ -132,7 +132,10 @@ func (o Opener) openIndex(ctx context.Context, server *tree.Holder, t *tree.Tree
 	if err := t.Touch(o.Dir.Index()); err != nil { // SQLite gives its other files the owner of this one
 		return nil, err
 	}
-	return sqlite.Open(ctx, o.Dir.Index(), sqlite.Alone, o.now())
+	return sqlite.OpenAlone(ctx, o.Dir.Index(), o.now(), func() (bool, error) {
+		server, err := o.Dir.Live()
+		return server != nil, err
+	})
 }
 
 // openServers opens the index that a server uses. *WrongIndexError: another index has taken its place.

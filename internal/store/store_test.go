@@ -11,6 +11,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
@@ -152,6 +154,24 @@ func TestARunBesideAServerUsesItsIndex(t *testing.T) {
 	var wrong *WrongIndexError
 	if _, err := o.Rehearse(t.Context()); !errors.As(err, &wrong) {
 		t.Errorf("beside a server with another index: %v", err)
+	}
+}
+
+// TestAServerThatComesBetweenKeepsItsIndex: a gc had found no server, and opens an older version's index after one came.
+func TestAServerThatComesBetweenKeepsItsIndex(t *testing.T) {
+	o := opener(t)
+	files, err := tree.Open(o.Dir)
+	must(t, err)
+	must(t, os.MkdirAll(o.Dir.Metadata(), 0o755))
+	c, err := sqlite.OpenConn(o.Dir.Index(), sqlite.OpenReadWrite|sqlite.OpenCreate)
+	must(t, err)
+	must(t, sqlitex.ExecuteScript(c, "CREATE TABLE settings (key TEXT, value TEXT); PRAGMA user_version = 4", nil))
+	must(t, c.Close())
+	lock, err := o.Dir.Lock(t.Context())
+	must(t, err)
+	defer func() { must(t, lock.Unlock()) }()
+	if ix, err := o.openIndex(t.Context(), nil, files); !errors.Is(err, index.ErrOlder) {
+		t.Errorf("%v, %v", ix, err)
 	}
 }
 

@@ -27,7 +27,7 @@ func TestWhatCannotBeOpenedIsNamed(t *testing.T) {
 		"a file for a directory":  {filepath.Join(file, "index.db"), syscall.ENOTDIR},
 		"a name that is too long": {filepath.Join(dir, strings.Repeat("i", 300)), syscall.ENAMETOOLONG},
 	} {
-		for _, mode := range []Mode{Serve, Alone} {
+		for _, mode := range []Mode{Serve, alone} {
 			_, err := Open(t.Context(), tt.path, mode, time.Now)
 			if !errors.Is(err, tt.want) || errors.Is(err, ErrNoSharedMemory) ||
 				!strings.Contains(err.Error(), tt.path) {

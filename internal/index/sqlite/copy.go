@@ -22,7 +22,7 @@ func OpenCopy(ctx context.Context, path, dir string, wall func() time.Time) (*St
 			return nil, fmt.Errorf("copy index: %w", err)
 		}
 	}
-	return Open(ctx, copied, Alone, wall)
+	return openIn(ctx, copied, alone, wall, nil)
 }
 
 func copyFile(to, from string) error {

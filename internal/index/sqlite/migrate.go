@@ -7,15 +7,28 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// migrate brings an older schema to this one, and keeps what it knows.
-func (t *tx) migrate() error {
+// migrate brings an older schema to this one, unless a server of the older version uses it.
+func (s *Store) migrate(t *tx) error {
 	v, err := readVersion(t.querier)
-	if err != nil || v == version {
+	switch {
+	case err != nil || v == version:
 		return err
-	}
-	if v == 0 {
+	case v == 0:
 		return t.create()
+	case s.served != nil:
+		served, err := s.served()
+		if err != nil {
+			return err
+		}
+		if served {
+			return olderError(v)
+		}
 	}
+	return t.migrateFrom(v)
+}
+
+// migrateFrom keeps what an index of schema v knows.
+func (t *tx) migrateFrom(v int) error {
 	for v < len(migrations)+1 {
 		if err := t.script(migrations[v-1]); err != nil {
 			return err

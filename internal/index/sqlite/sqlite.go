@@ -52,8 +52,7 @@ type Mode int
 const (
 	// Serve creates a missing index. The caller holds the root lock, so no other process watches the store.
 	Serve Mode = iota
-	// Alone is for a gc without a server. It creates a missing index too.
-	Alone
+	alone // see OpenAlone
 	// Beside is for a gc beside a server. A missing index is an error.
 	Beside
 	// Look reads. It works on a read-only file system, and does not even create a lock file there.
@@ -62,8 +61,9 @@ const (
 
 // Store is an index in a file.
 type Store struct {
-	path  string
-	clock *index.Clock
+	path   string
+	clock  *index.Clock
+	served func() (bool, error) // nil: a server's
 
 	file    atomic.Pointer[file]
 	damaged atomic.Bool // a page of the file could not be read
@@ -90,10 +90,23 @@ var _ index.Store = (*Store)(nil)
 
 // Open opens the index at path. wall is time.Now, but in tests.
 func Open(ctx context.Context, path string, mode Mode, wall func() time.Time) (*Store, error) {
+	return openIn(ctx, path, mode, wall, nil)
+}
+
+// OpenAlone opens the index at path for a gc without a server, and creates a missing one. served says whether a server
+// works in the data directory by now. It is asked in the transaction that would migrate an older index: a server of the
+// older version that started before it keeps its index, index.ErrOlder, and one that starts later finds a newer one.
+func OpenAlone(ctx context.Context, path string, wall func() time.Time, served func() (bool, error)) (*Store, error) {
+	return openIn(ctx, path, alone, wall, served)
+}
+
+func openIn(
+	ctx context.Context, path string, mode Mode, wall func() time.Time, served func() (bool, error),
+) (*Store, error) {
 	if err := checkFile(path, mode); err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, write: make(chan *conn, 1), closed: make(chan struct{})}
+	s := &Store{path: path, served: served, write: make(chan *conn, 1), closed: make(chan struct{})}
 	f, w, err := s.openFile(ctx, mode)
 	if err != nil {
 		return nil, fmt.Errorf("open index %s: %w", path, s.explain(mode, err))
@@ -180,7 +193,7 @@ func (s *Store) openFile(ctx context.Context, mode Mode) (f *file, w *conn, err 
 		_, err := q.setting("id", &f.id)
 		return err
 	})
-	if err == nil && (mode == Serve || mode == Alone) {
+	if err == nil && (mode == Serve || mode == alone) {
 		err = s.checkLatest(ctx, f)
 	}
 	if err == nil {
@@ -215,7 +228,7 @@ func (s *Store) openWriter(mode Mode) (*conn, error) {
 	if mode == Beside { // a server of an older version would not know its index again
 		return w, nil
 	}
-	if err := s.change(w, (*tx).migrate); err != nil {
+	if err := s.change(w, s.migrate); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
 	return w, nil
@@ -265,10 +278,12 @@ func checkVersion(q querier) error {
 	case err == nil && v == 0:
 		err = fmt.Errorf("%w: it is empty", index.ErrCorrupt) // the process that created it was killed
 	case err == nil && v < version:
-		err = fmt.Errorf("%w (schema %d, this one has %d)", index.ErrOlder, v, version)
+		err = olderError(v)
 	}
 	return err
 }
+
+func olderError(v int) error { return fmt.Errorf("%w (schema %d, this one has %d)", index.ErrOlder, v, version) }
 
 func (t *tx) create() error {
 	if err := t.script(schema); err != nil {

@@ -509,12 +509,41 @@ func TestAPromiseEndsWithoutItsServer(t *testing.T) {
 	}
 	for _, want := range []time.Duration{2 * time.Hour, 2 * time.Hour, 0} {
 		now = now.Add(50 * time.Minute)
-		s := open(t, path, Alone, wall)
+		s := open(t, path, alone, wall)
 		err := s.Beat(t.Context())
 		_, owed, ok, failed := s.Promised(t.Context())
 		if err := errors.Join(err, failed, s.Close()); err != nil || !ok || owed.Grace != want {
 			t.Errorf("%s: owed %s, %t, %v; want %s", now.Format(time.TimeOnly), owed.Grace, ok, err, want)
 		}
+	}
+}
+
+// A gc that found no server migrates nothing once a server of the older version has come.
+func TestAnOlderServersIndexIsNotMigratedBeneathIt(t *testing.T) {
+	path, now := filepath.Join(t.TempDir(), "index.db"), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	makeOld(t, path, 4, now, "")
+	wall, served, asked := func() time.Time { return now }, true, 0
+	ask := func() (bool, error) { asked++; return served, nil }
+	if s, err := OpenAlone(t.Context(), path, wall, ask); !errors.Is(err, index.ErrOlder) {
+		t.Fatalf("%v, %v", s, err)
+	}
+	c, err := connect(uri(path, nil), sqlite.OpenReadWrite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := readVersion(querier{c})
+	if err := errors.Join(err, c.Close()); err != nil || v != 4 {
+		t.Errorf("schema %d, %v", v, err)
+	}
+	served = false
+	for range 2 { // the second finds this version's schema, and has nothing to ask
+		s, err := OpenAlone(t.Context(), path, wall, ask)
+		if err := errors.Join(err, s.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if asked != 2 {
+		t.Errorf("asked %d times", asked)
 	}
 }
 
@@ -533,6 +562,31 @@ func TestRestartsLeaveNoRowsOfServers(t *testing.T) {
 		if err := s.Close(); err != nil || rows > 2 {
 			t.Fatalf("%d rows after %d starts, %v", rows, i+1, err)
 		}
+	}
+}
+
+// A start may replace the row of a server that lives: its next heartbeat writes the row again.
+func TestAServerThatLivesOwesWhateverOthersStart(t *testing.T) {
+	path, now := filepath.Join(t.TempDir(), "index.db"), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	promise := func(grace time.Duration) *Store {
+		s := open(t, path, Serve, func() time.Time { return now })
+		t.Cleanup(func() { _ = s.Close() })
+		if err := s.Promise(t.Context(), index.Policy{Grace: grace, Resolution: time.Minute}); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	promise(2 * time.Hour) // it is killed
+	short := promise(time.Hour)
+	promise(2 * time.Hour) // it replaces both rows, and is killed
+	for range 12 {
+		now = now.Add(time.Hour / 2)
+		if err := short.Beat(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, owed, _, err := short.Promised(t.Context()); err != nil || owed.Grace != time.Hour {
+		t.Errorf("owed %s, %v; want 1h", owed.Grace, err)
 	}
 }
 
@@ -577,7 +631,7 @@ func TestAnIndexOfANewerVersionIsRefused(t *testing.T) {
 	if err := errors.Join(err, s.Close()); err != nil {
 		t.Fatal(err)
 	}
-	for _, mode := range []Mode{Serve, Alone, Beside, Look} {
+	for _, mode := range []Mode{Serve, alone, Beside, Look} {
 		if s, err := Open(t.Context(), path, mode, time.Now); !errors.Is(err, index.ErrNewer) {
 			t.Errorf("mode %d: %v", mode, errors.Join(err, s.Close()))
 		}
