@@ -32,7 +32,7 @@ func hint(err error) string {
 	case errors.Is(err, fs.ErrPermission):
 		return "run it as the user that owns the data directory, or as root"
 	case errors.Is(err, index.ErrOlder):
-		return "restart dcs serve with this version: it brings the index up to date, and so does dcs gc where no server runs"
+		return "restart dcs serve with this version: it migrates the index, and so does dcs gc where no server runs"
 	case errors.Is(err, index.ErrNewer):
 		return "use the version of dcs that wrote it, or a newer one"
 	}

@@ -62,7 +62,7 @@ proctype server(byte id) {
 		d_step { true -> promise(grace[id]); joined[id] = 1 };
 #endif
 		do
-		:: d_step { there && seen[id] -> lease[id] = grace[id]+1 };         /* GET: from memory, or written; then look */
+		:: d_step { there && seen[id] -> lease[id] = grace[id]+1 };         /* GET: memory, or written; then look */
 			if
 			:: d_step { there -> keep = MAX(keep, lease[id]); lease[id] = 0 }
 			:: d_step { !there -> lease[id] = 0 }

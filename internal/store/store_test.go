@@ -157,7 +157,7 @@ func TestARunBesideAServerUsesItsIndex(t *testing.T) {
 	}
 }
 
-// TestAServerThatComesBetweenKeepsItsIndex: a gc had found no server, and opens an older version's index after one came.
+// TestAServerThatComesBetweenKeepsItsIndex: a gc had found no server, and opens the index after an older one came.
 func TestAServerThatComesBetweenKeepsItsIndex(t *testing.T) {
 	o := opener(t)
 	files, err := tree.Open(o.Dir)
