@@ -52,7 +52,7 @@ type Mode int
 const (
 	// Serve creates a missing index. The caller holds the root lock, so no other process watches the store.
 	Serve Mode = iota
-	alone // see OpenAlone
+	alone      // see OpenAlone
 	// Beside is for a gc beside a server. A missing index is an error.
 	Beside
 	// Look reads. It works on a read-only file system, and does not even create a lock file there.
@@ -283,7 +283,9 @@ func checkVersion(q querier) error {
 	return err
 }
 
-func olderError(v int) error { return fmt.Errorf("%w (schema %d, this one has %d)", index.ErrOlder, v, version) }
+func olderError(v int) error {
+	return fmt.Errorf("%w (schema %d, this one has %d)", index.ErrOlder, v, version)
+}
 
 func (t *tx) create() error {
 	if err := t.script(schema); err != nil {
