@@ -162,8 +162,8 @@ func (t *tx) leaseManifest(k layout.Key) (l index.Leased, err error) {
 		return l, nil
 	}
 	var at int64
-	m := family{digest: k.Digest}
-	found, err := t.one([]any{&at, &l.Placed, &l.Size, &m.more}, leaseManifest, t.now, packed(k.Digest),
+	m := raisedManifest{digest: k.Digest}
+	found, err := t.one([]any{&at, &l.Placed, &l.Size, &m.hasFamily}, leaseManifest, t.now, packed(k.Digest),
 		repository(k.Repository))
 	if err != nil || !found {
 		return index.Leased{}, err

@@ -29,8 +29,8 @@ func (t *tx) putManifest(c index.Claim, placed bool, at int64) error {
 	if err != nil {
 		return err
 	}
-	used := family{digest: c.Key.Digest}
-	_, err = t.one([]any{&used.more}, putManifest, d, repo, m.MediaType, m.ArtifactType, packed(m.Config),
+	used := raisedManifest{digest: c.Key.Digest}
+	_, err = t.one([]any{&used.hasFamily}, putManifest, d, repo, m.MediaType, m.ArtifactType, packed(m.Config),
 		packed(m.Subject), c.Size, placed, at)
 	if err != nil {
 		return err
@@ -83,7 +83,7 @@ func (t *tx) join(k layout.Key, subject digest.Digest, at int64) error {
 			return err
 		}
 	}
-	return t.spread(k.Repository, family{digest: k.Digest, more: owns}, at)
+	return t.spread(k.Repository, raisedManifest{digest: k.Digest, hasFamily: owns}, at)
 }
 
 const (
