@@ -88,8 +88,9 @@ func (l *lookup) leaseKeys(k layout.Key) ([]layout.Key, error) {
 	return []layout.Key{k, m}, nil
 }
 
-// meetSymlinks looks for symbolic links on the way to files that are about to be used. One that no comparison has judged
-// closes the gate until the index was compared with the tree again: until then, nothing is removed under another name.
+// meetSymlinks looks for symbolic links on the way to files that are about to be used. One that no comparison has
+// judged closes the gate until the index was compared with the tree again: until then, nothing is removed under another
+// name.
 func (s *Store) meetSymlinks(ctx context.Context, ks ...layout.Key) error {
 	if s.met == nil {
 		return nil
