@@ -111,7 +111,7 @@ func (p *Plan) imagesOf(gone map[layout.Key]bool) (images []Image) {
 func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) {
 	unfinished, err := c.Files.Uploads()
 	if err != nil {
-		return nil, fmt.Errorf("plan an expiry: %w", err)
+		return nil, fmt.Errorf("plan a clean-up: %w", err)
 	}
 	x := planner{gc: c, ctx: ctx, unfinished: unfinished,
 		plan:    &Plan{Cutoffs: c.cutoffs(p), pushes: newPushes(p), depth: map[layout.Key]int{}},
@@ -136,7 +136,7 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 		err = x.planUploads()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("plan an expiry: %w", err)
+		return nil, fmt.Errorf("plan a clean-up: %w", err)
 	}
 	if len(x.unread) > 0 {
 		x.plan.failed = &UnreadError{x.unread}

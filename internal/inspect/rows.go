@@ -57,7 +57,7 @@ type Repository struct {
 }
 
 // What keeps an image: a tag; a manifest that names it; its subject; what a server promised after its
-// last use; its last use alone. Empty: nothing, it goes with the next expiry run.
+// last use; its last use alone. Empty: nothing, it goes with the next run.
 const (
 	KeptByTag     = "tag"
 	KeptByParent  = "parent"

@@ -18,14 +18,14 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
-// Served is a store that this process serves. It holds the root lock.
+// Served is a store that this process serves. It holds the server lock.
 type Served struct {
 	Store
 	// Secret signs the states of uploads. It outlives restarts, so that a client can go on with its upload.
 	Secret string
 
 	log    logrus.FieldLogger
-	lock   *tree.RootLock
+	lock   *tree.ServerLock
 	engine *sqlite.Store // Index, which may be lost while it is served
 }
 

@@ -316,6 +316,6 @@ func (u *upload) end() {
 func (s *Store) remove(u layout.Upload) {
 	if err := s.tree.RemoveUpload(u); err != nil {
 		s.log.WithError(err).WithField("repository", u.Repository).WithField("upload", u.ID).
-			Error("cannot remove an upload; an expiry does once its grace is over")
+			Error("cannot remove an upload; a clean-up does once its grace is over")
 	}
 }

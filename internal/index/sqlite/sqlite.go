@@ -50,7 +50,7 @@ const (
 type Mode int
 
 const (
-	// Serve creates a missing index. The caller holds the root lock, so no other process watches the store.
+	// Serve creates a missing index. The caller holds the server lock, so no other process watches the store.
 	Serve Mode = iota
 	// Alone is for a gc without a server. It creates a missing index too.
 	Alone
