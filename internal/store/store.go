@@ -21,6 +21,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/jc-lab/docker-cache-server/internal/adopt"
+	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/policy"
 	"github.com/jc-lab/docker-cache-server/internal/reconcile"
@@ -56,6 +57,10 @@ func (s *Store) Close() error {
 	s.closing = nil
 	return errors.Join(errs...)
 }
+
+// touchIndex makes an empty file for the index, if there is none: SQLite gives its other files the owner and the mode
+// of this one.
+func touchIndex(d tree.Dir) error { return disk.Touch(d.Index(), 0o644) }
 
 // onClose has f called by Close.
 func (s *Store) onClose(f func() error) { s.closing = append(s.closing, f) }
