@@ -166,6 +166,8 @@ const (
 		WHERE subject = substr(?1, 1, 33) AND repo = ?2 AND accessed_at < ?3 RETURNING digest`
 )
 
+// raise runs one of these statements, and returns the manifests that were older until then. The caller goes on with
+// those: what lives with any other one is as young.
 func (t *tx) raise(statement, repo string, d digest.Digest, at int64) (raised []raisedManifest, err error) {
 	err = t.each(func(a *answer) error {
 		var m raisedManifest
