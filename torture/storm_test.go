@@ -25,7 +25,7 @@ const (
 	stormTTL   = 2 * time.Second
 )
 
-// storm is many clients at once on one store, while expiry runs back to back. Each client believes
+// storm is many clients at once on one store, while gc runs back to back. Each client believes
 // nothing but its own observations.
 //
 // A promise counts from the moment at which its request was sent: the server cannot have looked earlier.

@@ -421,7 +421,7 @@ func snapshot(t *testing.T, dir string) string {
 	return b.String()
 }
 
-// TestAGCWaitsForAServerThatStarts holds the root lock as a server does that has not shut the gate yet: the
+// TestAGCWaitsForAServerThatStarts holds the server lock as a server does that has not shut the gate yet: the
 // index still says that everything is known, and a gc that believed it could take what a stock registry
 // has just begun to use.
 func TestAGCWaitsForAServerThatStarts(t *testing.T) {

@@ -13,11 +13,11 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
-// place claims a layer or a manifest, and gives its staged link a name. look says whether what the link refers to
-// exists; it runs under the index's write lock, where no process can remove any of it. A staged blob is placed before
-// that, durably: no power loss leaves a link without its blob. A nil blob is in its place already.
-func (s *Store) place(ctx context.Context, c index.Claim, blob, link *tree.Staged, look func() error) error {
-	if err := s.meet(ctx, c.Key); err != nil {
+// putLink claims a layer or a manifest, and gives its staged link a name, durably. look says whether what the link
+// refers to exists; it runs under the index's write lock, where no process can remove any of it. A staged blob is
+// placed before that, durably: no power loss leaves a link without its blob. A nil blob is in its place already.
+func (s *Store) putLink(ctx context.Context, c index.Claim, blob, link *tree.Staged, look func() error) error {
+	if err := s.meetSymlinks(ctx, c.Key); err != nil {
 		return err
 	}
 	change := s.tree.Begin()
@@ -42,6 +42,7 @@ func (s *Store) place(ctx context.Context, c index.Claim, blob, link *tree.Stage
 	return change.Commit()
 }
 
+// claimAndPlace claims the row of a link, and then places the blob, if there is one, and the link.
 func (s *Store) claimAndPlace(ctx context.Context, change *tree.Change, c index.Claim, blob, link *tree.Staged,
 	look func() error) error {
 	if err := s.index.Claim(ctx, c); err != nil {
@@ -69,9 +70,9 @@ func (s *Store) placeBlob(ctx context.Context, change *tree.Change, of index.Cla
 	return change.Sync()
 }
 
-// hasSize says whether the file of a blob is as long as the same blob that a client just sent. A file that a power loss
-// cut short would stay for ever if it were trusted.
-func (s *Store) hasSize(d digest.Digest, size int64) (bool, error) {
+// hasBlob says whether a blob has a file that is as long as the same blob that a client just sent. A file that a power
+// loss cut short would stay for ever if it were trusted.
+func (s *Store) hasBlob(d digest.Digest, size int64) (bool, error) {
 	got, has, err := s.measure(d, size)
 	if err == nil && !has && got > 0 {
 		s.log.WithField("digest", d).
@@ -91,24 +92,24 @@ type pushed struct {
 	began  time.Time // when its upload began
 }
 
-// linkPushed makes a layer of a blob that is in its place. errGone: it is not any more.
-func (s *Store) linkPushed(ctx context.Context, l pushed) error {
+// putLinkAlone makes a layer of a blob that is in its place, by a link. errGone: it is not any more.
+func (s *Store) putLinkAlone(ctx context.Context, l pushed) error {
 	if err := s.tree.Settle(layout.BlobKey(l.digest)); err != nil {
 		return err
 	}
-	return s.placePushed(ctx, l, nil)
+	return s.putLayer(ctx, l, nil)
 }
 
-// placePushed makes a layer of the staged bytes of an upload, or with a nil blob of the blob that is in its place.
-func (s *Store) placePushed(ctx context.Context, l pushed, blob *tree.Staged) error {
+// putLayer makes a layer of the staged bytes of an upload, or with a nil blob of the blob that is in its place.
+func (s *Store) putLayer(ctx context.Context, l pushed, blob *tree.Staged) error {
 	link, err := s.tree.Stage([]byte(l.digest))
 	if err != nil {
 		return err
 	}
 	defer link.Discard()
 	c := index.Claim{Key: layout.LayerKey(l.repo, l.digest), Size: l.size, WithBlob: true, UploadStarted: l.began}
-	return s.place(ctx, c, blob, link, func() error {
-		whole, err := s.hasSize(l.digest, l.size)
+	return s.putLink(ctx, c, blob, link, func() error {
+		whole, err := s.hasBlob(l.digest, l.size)
 		if err == nil && !whole {
 			err = errGone
 		}
@@ -123,11 +124,11 @@ func (s *Store) Mount(ctx context.Context, repo, from string, d digest.Digest) (
 	if err != nil {
 		return 0, err
 	}
-	return size, failed("mount", layout.LayerKey(repo, d), s.linkMounted(ctx, repo, d, size))
+	return size, describeFailure("mount", layout.LayerKey(repo, d), s.putMountedLink(ctx, repo, d, size))
 }
 
-// linkMounted makes a layer of a blob that was just promised.
-func (s *Store) linkMounted(ctx context.Context, repo string, d digest.Digest, size int64) error {
+// putMountedLink makes a layer of a blob that was just promised in another repository.
+func (s *Store) putMountedLink(ctx context.Context, repo string, d digest.Digest, size int64) error {
 	if err := s.tree.Settle(layout.BlobKey(d)); err != nil {
 		return err
 	}
@@ -137,7 +138,7 @@ func (s *Store) linkMounted(ctx context.Context, repo string, d digest.Digest, s
 	}
 	defer link.Discard()
 	c := index.Claim{Key: layout.LayerKey(repo, d), Size: size}
-	return s.place(ctx, c, nil, link, func() error {
+	return s.putLink(ctx, c, nil, link, func() error {
 		_, there, err := s.measure(d, size)
 		if err == nil && !there {
 			err = content.ErrUnknown
@@ -173,7 +174,7 @@ func (s *Store) MountFromAny(ctx context.Context, repo string, d digest.Digest) 
 // PutManifest makes a manifest part of a repository. Everything that it needs must exist as what it calls it, both
 // before the claim and under the write lock. *content.MissingError, *content.SizeError.
 func (s *Store) PutManifest(ctx context.Context, repo string, m content.Manifest) error {
-	return failed("store", layout.ManifestKey(repo, m.Digest), s.putManifest(ctx, repo, m))
+	return describeFailure("store", layout.ManifestKey(repo, m.Digest), s.putManifest(ctx, repo, m))
 }
 
 func (s *Store) putManifest(ctx context.Context, repo string, m content.Manifest) error {
@@ -192,8 +193,8 @@ func (s *Store) putManifest(ctx context.Context, repo string, m content.Manifest
 	defer link.Discard()
 	c := index.Claim{Key: layout.ManifestKey(repo, m.Digest), Size: int64(len(m.Data)), Manifest: m.Manifest,
 		WithBlob: true}
-	return s.place(ctx, c, blob, link, func() error {
-		if whole, err := s.hasSize(m.Digest, c.Size); err != nil || !whole {
+	return s.putLink(ctx, c, blob, link, func() error {
+		if whole, err := s.hasBlob(m.Digest, c.Size); err != nil || !whole {
 			return errors.Join(err, errGone)
 		}
 		return s.lookForParts(repo, m.Manifest, s.measure)
@@ -204,7 +205,7 @@ func (s *Store) putManifest(ctx context.Context, repo string, m content.Manifest
 // content.ErrUnknown.
 func (s *Store) PutTag(ctx context.Context, repo, tag string, to digest.Digest) error {
 	k := layout.TagKey(repo, tag)
-	return failed("store", k, s.putTag(ctx, k, to))
+	return describeFailure("store", k, s.putTag(ctx, k, to))
 }
 
 func (s *Store) putTag(ctx context.Context, k layout.Key, to digest.Digest) error {
@@ -223,7 +224,7 @@ func (s *Store) putTag(ctx context.Context, k layout.Key, to digest.Digest) erro
 		change.Abandon()
 		return err
 	}
-	if err := s.meet(ctx, k); err != nil {
+	if err := s.meetSymlinks(ctx, k); err != nil {
 		change.Abandon()
 		return err
 	}

@@ -271,27 +271,28 @@ func (u *upload) Finish(ctx context.Context, d digest.Digest) error {
 	k := layout.LayerKey(u.name.Repository, d)
 	got, err := u.digest(d.Algorithm())
 	if err != nil {
-		return failed("store", k, err)
+		return describeFailure("store", k, err)
 	}
 	if got != d {
 		u.end()
 		return &content.DigestError{Want: d, Got: got}
 	}
-	if err := u.place(ctx, pushed{k.Repository, d, u.size, u.began}); err != nil {
-		return failed("store", k, err)
+	if err := u.putLayer(ctx, pushed{k.Repository, d, u.size, u.began}); err != nil {
+		return describeFailure("store", k, err)
 	}
 	u.end()
 	return nil
 }
 
-// place makes a layer of the bytes. Where the blob exists, its bytes count, and those of the upload need not be synced.
-func (u *upload) place(ctx context.Context, l pushed) error {
-	there, err := u.s.hasSize(l.digest, l.size)
+// putLayer makes a layer of the bytes. Where the blob exists, its bytes count, and those of the upload need not be
+// synced.
+func (u *upload) putLayer(ctx context.Context, l pushed) error {
+	there, err := u.s.hasBlob(l.digest, l.size)
 	if err != nil {
 		return err
 	}
 	if there {
-		if err := u.s.linkPushed(ctx, l); !errors.Is(err, errGone) {
+		if err := u.s.putLinkAlone(ctx, l); !errors.Is(err, errGone) {
 			return err
 		}
 	}
@@ -299,7 +300,7 @@ func (u *upload) place(ctx context.Context, l pushed) error {
 	if err != nil {
 		return &content.WriteError{Err: err}
 	}
-	return u.s.placePushed(ctx, l, blob)
+	return u.s.putLayer(ctx, l, blob)
 }
 
 // Cancel removes the upload, whose bytes are not wanted.
@@ -315,6 +316,6 @@ func (u *upload) end() {
 func (s *Store) remove(u layout.Upload) {
 	if err := s.tree.RemoveUpload(u); err != nil {
 		s.log.WithError(err).WithField("repository", u.Repository).WithField("upload", u.ID).
-			Error("cannot remove an upload; an expiry does once its grace is over")
+			Error("cannot remove an upload; a clean-up does once its grace is over")
 	}
 }

@@ -26,7 +26,7 @@ func (s *Store) Adopt(ctx context.Context, looks ...index.Look) error {
 			}
 		}
 		for k, m := range used {
-			if err := t.spread(k.Repository, m.family, m.at); err != nil {
+			if err := t.spread(k.Repository, m.raisedManifest, m.at); err != nil {
 				return fmt.Errorf("adopt %s: %w", k, err)
 			}
 		}
@@ -36,7 +36,7 @@ func (s *Store) Adopt(ctx context.Context, looks ...index.Look) error {
 
 // tagged is a manifest of which a tag was adopted, and its last use.
 type tagged struct {
-	family
+	raisedManifest
 	at int64
 }
 
