@@ -157,8 +157,8 @@ func (t *tx) migrateCircles() error {
 	return nil
 }
 
-// migrateRecency writes the effective last uses. From the latest on, each manifest gives its own to what lives with it, as
-// a use does: so no row is written twice, however deep the manifests are nested.
+// migrateRecency writes the effective last uses. From the latest on, each manifest gives its own to what lives with it,
+// as a use does: so no row is written twice, however deep the manifests are nested.
 func (t *tx) migrateRecency() error {
 	if err := t.script(tagsAndManifests); err != nil {
 		return err
