@@ -4,7 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -68,32 +73,125 @@ func (o *oldStore) close(t *testing.T) {
 
 func stored(name string) packed { return packed(digest.FromString(name)) }
 
-// Each pass over all rows would give a use to one more level. Then this takes a quarter of an hour, and a server waits
-// for it.
-func TestAMigrationOfADeepNestIsOnePass(t *testing.T) {
-	path, now := filepath.Join(t.TempDir(), "index.db"), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+// nest is an old index with a chain of indexes, whose top has the only tag, beside images and blobs that share nothing.
+type nest struct{ depth, beside, blobs int }
+
+func (n nest) make(t *testing.T, path string, now time.Time) {
+	t.Helper()
 	o := openOld(t, path, now)
-	const depth, beside = 5000, 20000
-	for i := range depth {
-		o.manifest(2, fmt.Sprint("deep", i), "", int64(depth-i)%7)
+	for i := range n.depth {
+		o.manifest(2, fmt.Sprint("deep", i), "", int64(n.depth-i)%7)
 		if i > 0 {
 			o.child(2, fmt.Sprint("deep", i-1), fmt.Sprint("deep", i))
 		}
 	}
 	o.tag(2, "top", "deep0", 2000)
-	for i := range beside {
+	for i := range n.beside {
 		o.manifest(1, fmt.Sprint("flat", i), "", int64(i))
 		o.tag(1, fmt.Sprint(i), fmt.Sprint("flat", i), 0)
 	}
+	o.insert(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+		INSERT INTO blobs SELECT x'01' || randomblob(32), 1, 1, 1, ?2, ?2 FROM n`, n.blobs, o.at)
 	o.close(t)
+}
+
+// migrate opens the index, and wants it whole: all of the chain was used with its top, the tags with their images.
+func (n nest) migrate(t *testing.T, path string, now time.Time) {
+	t.Helper()
 	s := open(t, path, Serve, func() time.Time { return now })
 	defer s.Close()
 	var used, flat int
-	ask(t, s, []any{&used}, "SELECT count(*) FROM manifests WHERE repo = 2 AND accessed_at = ?", o.at+2000)
+	ask(t, s, []any{&used}, "SELECT count(*) FROM manifests WHERE repo = 2 AND accessed_at = ?", now.UnixMilli()+2000)
 	ask(t, s, []any{&flat}, "SELECT count(*) FROM manifests m JOIN tags USING (digest, repo, accessed_at) WHERE repo = 1")
-	if used != depth || flat != beside {
+	if used != n.depth || flat != n.beside {
 		t.Errorf("%d manifests of the nest were used with its top, %d others with their tags", used, flat)
 	}
+	if found := list(t, s, "PRAGMA integrity_check"); !slices.Equal(found, []string{"ok"}) {
+		t.Errorf("the migrated index: %q", found)
+	}
+}
+
+// isOld wants the index to be what it was before a migration began.
+func (n nest) isOld(t *testing.T, path string) {
+	t.Helper()
+	if s, err := Open(t.Context(), path, Look, time.Now); !errors.Is(err, index.ErrOlder) {
+		t.Errorf("a look at the old index: %v", errors.Join(err, s.Close()))
+	}
+	c, err := connect(uri(path, nil), sqlite.OpenReadWrite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var manifests int
+	var damage string
+	_, err = querier{c}.one([]any{&damage}, "PRAGMA integrity_check")
+	_, failed := querier{c}.one([]any{&manifests}, "SELECT count(*) FROM manifests WHERE loop = 0")
+	if err := errors.Join(err, failed, c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if want := n.depth + n.beside + 1; manifests != want || damage != "ok" { // makeOld made one
+		t.Errorf("the old index has %d manifests, want %d: %s", manifests, want, damage)
+	}
+}
+
+// Each pass over all rows would give a use to one more level. Then this takes a quarter of an hour, and a server waits
+// for it.
+func TestAMigrationOfADeepNestIsOnePass(t *testing.T) {
+	n, path, now := nest{5000, 20000, 1}, filepath.Join(t.TempDir(), "index.db"), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	n.make(t, path, now)
+	n.migrate(t, path, now)
+}
+
+// How another process of this test binary learns which index to migrate, and before which statement it is killed.
+const (
+	migratePlace = "SQLITE_MIGRATE"
+	migrateKill  = "SQLITE_MIGRATE_KILL"
+)
+
+// A server that is killed while it migrates leaves the old index, however much it had written: here more than its cache
+// holds.
+func TestAMigrationThatWasKilledIsDoneAgain(t *testing.T) {
+	n, now := nest{500, 2000, 200_000}, time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	if path := os.Getenv(migratePlace); path != "" {
+		last, err := strconv.Atoi(os.Getenv(migrateKill))
+		if err != nil {
+			t.Fatal(err)
+		}
+		told = func(string) {
+			if last--; last == 0 {
+				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+				select {}
+			}
+		}
+		n.migrate(t, path, now)
+		t.Fatal("not killed")
+	}
+	path := filepath.Join(t.TempDir(), "index.db")
+	n.make(t, path, now)
+	whole := filepath.Join(t.TempDir(), "index.db")
+	if err := copyFile(whole, path); err != nil {
+		t.Fatal(err)
+	}
+	var statements, commit int
+	told = func(statement string) {
+		if statements++; statement == "COMMIT" {
+			commit = statements
+			told = nil
+		}
+	}
+	n.migrate(t, whole, now)
+	for _, last := range []int{commit / 2, commit} {
+		migration := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+		migration.Env = append(os.Environ(), migratePlace+"="+path, fmt.Sprint(migrateKill, "=", last))
+		if out, err := migration.CombinedOutput(); migration.ProcessState.ExitCode() != -1 {
+			t.Fatalf("it was not killed: %v\n%s", err, out)
+		}
+		wal, err := os.Stat(path + "-wal")
+		if err != nil || wal.Size() == 0 {
+			t.Errorf("killed before statement %d of %d, it had written nothing: %v", last, commit, err)
+		}
+		n.isOld(t, path)
+	}
+	n.migrate(t, path, now)
 }
 
 // lives is which rows there are, by repository and name, when each was last used, and what lives by it.
