@@ -45,6 +45,7 @@ type storm struct {
 	manifests map[digest.Digest]content // everything that was ever put
 
 	operations, refused, lost, expiries, kills atomic.Int64
+	outlived                                   atomic.Int64 // see useParts
 	violations                                 atomic.Int64
 }
 
@@ -301,6 +302,12 @@ func (w *worker) push(repo, tag string) (digest.Digest, bool) { return w.pushWit
 
 func (w *worker) pushWith(repo, tag string, subject *v1.Descriptor, since map[string]time.Time) (digest.Digest, bool) {
 	c, blobs := w.image(subject, w.blobs)
+	return w.pushMade(repo, tag, c, blobs, since)
+}
+
+// pushMade pushes an image, beside whose blobs other things were promised since the given times.
+func (w *worker) pushMade(repo, tag string, c content, blobs map[digest.Digest]blob,
+	since map[string]time.Time) (digest.Digest, bool) {
 	promised := maps.Clone(since)
 	if promised == nil {
 		promised = map[string]time.Time{}
@@ -585,6 +592,9 @@ func (st *storm) end() {
 	for _, line := range st.log.complaints() {
 		st.violation("the server said: %s", line)
 	}
+	if n := st.outlived.Load(); n > 0 {
+		st.t.Logf("%d images lived by uses of a part, or of what they sign, longer than one that had none", n)
+	}
 	st.t.Logf("seed %d: %d operations (%d PUTs refused, %d without an answer), %d runs of dcs gc, %d kills, %d violations",
 		*seed, st.operations.Load(), st.refused.Load(), st.lost.Load(), st.expiries.Load(), st.kills.Load(),
 		st.violations.Load())
@@ -602,6 +612,7 @@ func TestStorm(t *testing.T) {
 	defer cancel()
 	var gc sync.WaitGroup
 	gc.Go(func() { st.expire(ctx) })
+	gc.Go(func() { st.useParts(ctx, 8) })
 	st.rage(ctx, 20)
 	gc.Wait()
 	st.atRest()
