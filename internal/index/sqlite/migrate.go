@@ -186,7 +186,7 @@ func (t *tx) migrateRecency() error {
 		if err != nil || !found {
 			return err
 		}
-		if err := t.spread(repo, family{digest: d, more: true}, at); err != nil {
+		if err := t.spread(repo, raisedManifest{digest: d, hasFamily: true}, at); err != nil {
 			return err
 		}
 	}
