@@ -1,5 +1,5 @@
-# dcs needs Go, git and make. `make race` wants gcc too, `make bench` nginx and strace; `make e2e` and `make model`
-# install what they need (see e2e/install.sh).
+# dcs needs Go, git and make. `make race` wants gcc too, `make bench` nginx, strace and root (for an ext4 in a file);
+# `make e2e` and `make model` install what they need (see e2e/install.sh).
 
 # One static binary, and tests that need no C compiler. Only the race detector wants cgo.
 export CGO_ENABLED := 0
@@ -13,6 +13,7 @@ PORT := 5000
 TOOLS         := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dcs-tools
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-v2.15.0/golangci-lint
 REGISTRY      := $(TOOLS)/registry-v3.1.2/registry
+OLAREG        := $(TOOLS)/olareg-v0.1.2/olareg
 CONFORMANCE   := $(TOOLS)/conformance-v0.0.0-20260831232431-97274622c111/conformance
 
 # The clients that make e2e runs against dcs, as Go builds them; those of Debian are in e2e/install.sh.
@@ -103,10 +104,11 @@ e2e: build $(REGISTRY) clients ## run dcs under real clients, nginx, stock regis
 		PATH="$(subst $() ,:,$(patsubst %/,%,$(dir $(CLIENTS)))):$$PATH" \
 		go test -tags e2e -count=1 -timeout 20m -parallel 8 -v ./e2e
 
-bench: build $(REGISTRY) ## measure dcs beside stock, nginx: ROWS=regexp, SCALE=small, ROUNDS=n, AGAINST=PROGRAM, DOC=1
+bench: build $(REGISTRY) $(OLAREG) ## measure dcs beside other servers: ROWS=regexp, SCALE=small, AGAINST=PROGRAM, DOC=1
 	go build -trimpath -o bin/bench ./bench
-	bin/bench -rounds $(ROUNDS) -rows '$(ROWS)' -scale $(SCALE) -for $(FOR) -layer $(LAYER) -dcs $(BIN) \
-		-against '$(AGAINST)' -registry $(REGISTRY) \
+	# mkfs.ext4 and losetup are in /usr/sbin.
+	PATH=$$PATH:/usr/sbin:/sbin bin/bench -rounds $(ROUNDS) -rows '$(ROWS)' -scale $(SCALE) -for $(FOR) \
+		-layer $(LAYER) -dcs $(BIN) -against '$(AGAINST)' -registry $(REGISTRY) -olareg $(OLAREG) \
 		-nginx $(NGINX) -dir '$(DIR)' -json '$(JSON)' $(if $(DOC),-doc docs)
 
 figures: ## say how large the code is: lines by room, functions, comments, modules, the program
@@ -125,6 +127,10 @@ $(GOLANGCI_LINT):
 # The stock registry that must be able to serve a directory of dcs; the version of go.mod.
 $(REGISTRY):
 	GOBIN=$(@D) go install github.com/distribution/distribution/v3/cmd/registry@v3.1.2
+
+# The registry that syncs nothing, which pushes are measured beside.
+$(OLAREG):
+	e2e/install_module.sh github.com/olareg/olareg@v0.1.2 $(@D) ./cmd/olareg
 
 # The suite of the OCI distribution specification, which has no releases of its own.
 $(CONFORMANCE):

@@ -41,7 +41,7 @@ func gcBusy(b *bench, r *report.Row) (err error) {
 	half := load.Loop{Plans: plans, For: busyTime * b.For}
 	for i, p := range b.programs() { // all of them are asked as often as the first one can stand
 		addr := servers[p].addr
-		if err := load.Verify(addr, requests, time.Minute); err != nil {
+		if err := load.Verify(addr, nil, requests, time.Minute); err != nil {
 			return err
 		}
 		most, err := load.Loop{Addr: addr, Plans: plans, For: 2 * b.For}.Run()

@@ -37,6 +37,7 @@ type options struct {
 	DCS      string        // programs
 	Against  string        // the dcs that rows are compared with; empty: none
 	Registry string
+	Olareg   string
 	Nginx    string
 	Dir      string // where stores are made, and removed at the end
 	JSON     string // file; empty: none
@@ -89,6 +90,7 @@ func parse(args []string) (o options, list bool, err error) {
 	f.StringVar(&o.DCS, "dcs", "bin/dcs", "`program`")
 	f.StringVar(&o.Against, "against", "", "`program`: another dcs, which takes turns on its own stores; empty is none")
 	f.StringVar(&o.Registry, "registry", "registry", "`program`: the stock registry, v3.1.2")
+	f.StringVar(&o.Olareg, "olareg", "olareg", "`program`")
 	f.StringVar(&o.Nginx, "nginx", "nginx", "`program`")
 	f.StringVar(&o.Dir, "dir", "", "`directory` in which stores are made; empty is TMPDIR")
 	f.StringVar(&o.JSON, "json", "", "`file` for all samples")

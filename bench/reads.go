@@ -14,6 +14,7 @@ import (
 // The servers of the read rows.
 const (
 	dcs, stock, nginx, handler = "dcs", "stock", "nginx", "bare handler"
+	olareg                     = "olareg"
 	dcsLogin, stockLogin       = "dcs, Basic auth", "stock, htpasswd"
 )
 
@@ -101,7 +102,7 @@ func (b *bench) read(r *report.Row, what reading, servers ...string) error {
 		if name == handler { // which has no content: only its length is looked at
 			continue
 		}
-		if err := load.Verify(s.addr, asked[name], warmTime); err != nil {
+		if err := load.Verify(s.addr, nil, asked[name], warmTime); err != nil {
 			return err
 		}
 	}

@@ -153,6 +153,16 @@ func (b *bench) stock(dir, more string) (*server, error) {
 	return started(cmd, addr)
 }
 
+// olaregCommand serves a directory with olareg, a small registry that syncs nothing. Its garbage collection is off.
+func (b *bench) olaregCommand(dir string) (cmd *exec.Cmd, addr string, err error) {
+	if addr, err = freeAddr(); err != nil {
+		return nil, "", err
+	}
+	host, port, _ := net.SplitHostPort(addr)
+	args := []string{"serve", "--addr", host, "--port", port, "--dir", dir, "--gc-frequency", "-1s"}
+	return exec.Command(b.Olareg, args...), addr, nil
+}
+
 // nginxConfig serves blob files by the addresses that a registry gives them.
 const nginxConfig = `
 daemon off;

@@ -46,7 +46,7 @@ func firstTouch(of func(stores.Image) []load.Request) func(*bench, *report.Row) 
 				return serr
 			}
 			defer s.end(&err)
-			if err := load.Verify(s.addr, requests, time.Minute); err != nil {
+			if err := load.Verify(s.addr, nil, requests, time.Minute); err != nil {
 				return err
 			}
 			servers[p] = s
