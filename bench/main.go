@@ -217,15 +217,15 @@ type scale struct {
 	stores []int // blobs on disk; expiry is measured on each
 	index  int   // blobs of an index alone
 	remove int   // blobs that the expiry removes
-	busy   int   // blobs that it removes while images are pulled
+	expire int   // blobs that it removes at once, beside a server
 	spare  int   // distinct blobs for the first touch
 }
 
 func scaleOf(name string) (scale, error) {
 	for _, s := range []scale{
 		{"small", []int{2500, 5000, 10_000}, 25_000, 200, 1000, 5000},
-		{"100k", []int{10_000, 30_000, 100_000}, 1_000_000, 1000, 25_000, 20_000},
-		{"1m", []int{10_000, 100_000, 1_000_000}, 1_000_000, 1000, 25_000, 20_000},
+		{"100k", []int{10_000, 30_000, 100_000}, 1_000_000, 1000, 10_000, 20_000},
+		{"1m", []int{10_000, 100_000, 1_000_000}, 1_000_000, 1000, 10_000, 20_000},
 	} {
 		if s.name == name {
 			return s, nil

@@ -39,7 +39,7 @@ func TestRowsAreChosenByWholeNames(t *testing.T) {
 	if got := chosen("-rows", "get-blob"); len(got) != 1 {
 		t.Errorf("-rows get-blob: %v", got)
 	}
-	if got := chosen("-rows", "gc-.*|inspect"); len(got) != 4 {
+	if got := chosen("-rows", "gc-.*|inspect"); len(got) != 5 {
 		t.Errorf("-rows gc-.*|inspect: %v", got)
 	}
 	if got := chosen(); len(got) != len(rows)-len(listings) {
