@@ -27,15 +27,17 @@ BUILDX   := $(TOOLS)/buildx-v0.38.2/buildx
 CLIENTS  := $(CRANE) $(REGCTL) $(ORAS) $(HELM) $(COSIGN) $(BUILDKIT) $(BUILDX)
 
 # What make bench measures: rows (a regular expression of whole names; `bin/bench -list` has them), rounds, the largest
-# store (small, 100k, 1m), time of a server in a round, bytes of the pushed layer; where stores are made, where the
-# samples go. AGAINST is another dcs, such as that of the last release: every row measures both by turns, and says what
-# the new one costs in CPU, as a ratio. Then the stores of a million blobs are as large as the largest one on disk.
+# store (small, 100k, 1m), time of a server in a round, bytes of the pushed layer and of the large blob that is pulled;
+# where stores are made, where the samples go. AGAINST is another dcs, such as that of the last release: every row
+# measures both by turns, and says what the new one costs in CPU, as a ratio. Then the stores of a million blobs are as
+# large as the largest one on disk.
 ROWS    ?=
 AGAINST ?=
 ROUNDS  ?= 5
 SCALE   ?= 100k
 FOR     ?= 1s
 LAYER   ?= 1073741824
+BLOB    ?= 268435456
 DIR     ?=
 JSON    ?= bin/bench.json
 DOC     ?=
@@ -108,7 +110,7 @@ bench: build $(REGISTRY) $(OLAREG) ## measure dcs beside other servers: ROWS=reg
 	go build -trimpath -o bin/bench ./bench
 	# mkfs.ext4 and losetup are in /usr/sbin.
 	PATH=$$PATH:/usr/sbin:/sbin bin/bench -rounds $(ROUNDS) -rows '$(ROWS)' -scale $(SCALE) -for $(FOR) \
-		-layer $(LAYER) -dcs $(BIN) -against '$(AGAINST)' -registry $(REGISTRY) -olareg $(OLAREG) \
+		-layer $(LAYER) -blob $(BLOB) -dcs $(BIN) -against '$(AGAINST)' -registry $(REGISTRY) -olareg $(OLAREG) \
 		-nginx $(NGINX) -dir '$(DIR)' -json '$(JSON)' $(if $(DOC),-doc docs)
 
 figures: ## say how large the code is: lines by room, functions, comments, modules, the program

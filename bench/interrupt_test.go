@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jc-lab/docker-cache-server/bench/report"
 )
@@ -36,8 +38,16 @@ func TestMain(m *testing.M) {
 
 // An interrupt leaves no file, no mount and no loop device behind.
 func TestAnInterruptLeavesNoDiskBehind(t *testing.T) {
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE} {
+		t.Run(signal.String(), func(t *testing.T) { interrupt(t, signal) })
+	}
+}
+
+func interrupt(t *testing.T, signal syscall.Signal) {
 	dir := t.TempDir()
-	cmd := exec.Command(os.Args[0], waitVerb, dir)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0], waitVerb, dir)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -51,11 +61,11 @@ func TestAnInterruptLeavesNoDiskBehind(t *testing.T) {
 		t.Errorf("%q, %v", line, err)
 	}
 	for range 2 { // the second one hits the end that the first one began
-		if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		if err := cmd.Process.Signal(signal); err != nil {
 			t.Error(err)
 		}
 	}
-	_ = cmd.Wait() // some rows fail when they are interrupted
+	_ = cmd.Wait() // a row that is interrupted fails
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left: %v, %v", left, err)
 	}
