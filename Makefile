@@ -130,7 +130,8 @@ $(GOLANGCI_LINT):
 $(REGISTRY):
 	GOBIN=$(@D) go install github.com/distribution/distribution/v3/cmd/registry@v3.1.2
 
-# The registry that syncs nothing, which pushes are measured beside.
+# The registry that syncs nothing, which pushes are measured beside. go install would want the list of its versions,
+# too, which a proxy of modules need not have.
 $(OLAREG):
 	e2e/install_module.sh github.com/olareg/olareg@v0.1.2 $(@D) ./cmd/olareg
 
