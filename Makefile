@@ -1,5 +1,5 @@
-# dcs needs Go, git and make. `make race` wants gcc too, `make bench` nginx and strace; `make e2e` and `make model`
-# install what they need (see e2e/install.sh).
+# dcs needs Go, git and make. `make race` wants gcc too, `make bench` nginx, strace and root (for an ext4 in a file);
+# `make e2e` and `make model` install what they need (see e2e/install.sh).
 
 # One static binary, and tests that need no C compiler. Only the race detector wants cgo.
 export CGO_ENABLED := 0
@@ -13,6 +13,7 @@ PORT := 5000
 TOOLS         := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dcs-tools
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-v2.15.0/golangci-lint
 REGISTRY      := $(TOOLS)/registry-v3.1.2/registry
+OLAREG        := $(TOOLS)/olareg-v0.1.2/olareg
 CONFORMANCE   := $(TOOLS)/conformance-v0.0.0-20260831232431-97274622c111/conformance
 
 # The clients that make e2e runs against dcs, as Go builds them; those of Debian are in e2e/install.sh.
@@ -26,15 +27,17 @@ BUILDX   := $(TOOLS)/buildx-v0.38.2/buildx
 CLIENTS  := $(CRANE) $(REGCTL) $(ORAS) $(HELM) $(COSIGN) $(BUILDKIT) $(BUILDX)
 
 # What make bench measures: rows (a regular expression of whole names; `bin/bench -list` has them), rounds, the largest
-# store (small, 100k, 1m), time of a server in a round, bytes of the pushed layer; where stores are made, where the
-# samples go. AGAINST is another dcs, such as that of the last release: every row measures both by turns, and says what
-# the new one costs in CPU, as a ratio. Then the stores of a million blobs are as large as the largest one on disk.
+# store (small, 100k, 1m), time of a server in a round, bytes of the pushed layer and of the large blob that is pulled;
+# where stores are made, where the samples go. AGAINST is another dcs, such as that of the last release: every row
+# measures both by turns, and says what the new one costs in CPU, as a ratio. Then the stores of a million blobs are as
+# large as the largest one on disk.
 ROWS    ?=
 AGAINST ?=
 ROUNDS  ?= 5
 SCALE   ?= 100k
 FOR     ?= 1s
 LAYER   ?= 1073741824
+BLOB    ?= 268435456
 DIR     ?=
 JSON    ?= bin/bench.json
 DOC     ?=
@@ -103,10 +106,11 @@ e2e: build $(REGISTRY) clients ## run dcs under real clients, nginx, stock regis
 		PATH="$(subst $() ,:,$(patsubst %/,%,$(dir $(CLIENTS)))):$$PATH" \
 		go test -tags e2e -count=1 -timeout 20m -parallel 8 -v ./e2e
 
-bench: build $(REGISTRY) ## measure dcs beside stock, nginx: ROWS=regexp, SCALE=small, ROUNDS=n, AGAINST=PROGRAM, DOC=1
+bench: build $(REGISTRY) $(OLAREG) ## measure dcs beside other servers: ROWS=regexp, SCALE=small, AGAINST=PROGRAM, DOC=1
 	go build -trimpath -o bin/bench ./bench
-	bin/bench -rounds $(ROUNDS) -rows '$(ROWS)' -scale $(SCALE) -for $(FOR) -layer $(LAYER) -dcs $(BIN) \
-		-against '$(AGAINST)' -registry $(REGISTRY) \
+	# mkfs.ext4 and losetup are in /usr/sbin.
+	PATH=$$PATH:/usr/sbin:/sbin bin/bench -rounds $(ROUNDS) -rows '$(ROWS)' -scale $(SCALE) -for $(FOR) \
+		-layer $(LAYER) -blob $(BLOB) -dcs $(BIN) -against '$(AGAINST)' -registry $(REGISTRY) -olareg $(OLAREG) \
 		-nginx $(NGINX) -dir '$(DIR)' -json '$(JSON)' $(if $(DOC),-doc docs)
 
 figures: ## say how large the code is: lines by room, functions, comments, modules, the program
@@ -125,6 +129,11 @@ $(GOLANGCI_LINT):
 # The stock registry that must be able to serve a directory of dcs; the version of go.mod.
 $(REGISTRY):
 	GOBIN=$(@D) go install github.com/distribution/distribution/v3/cmd/registry@v3.1.2
+
+# The registry that syncs nothing, which pushes are measured beside. go install would want the list of its versions,
+# too, which a proxy of modules need not have.
+$(OLAREG):
+	e2e/install_module.sh github.com/olareg/olareg@v0.1.2 $(@D) ./cmd/olareg
 
 # The suite of the OCI distribution specification, which has no releases of its own.
 $(CONFORMANCE):

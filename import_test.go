@@ -20,8 +20,8 @@ var arrows = []struct {
 	uses []string
 }{
 	{"bench", []string{
-		"bench/house", "bench/load", "bench/process", "bench/report", "bench/stores", "internal/layout",
-		"internal/policy", "internal/tree",
+		"bench/house", "bench/journaled", "bench/load", "bench/process", "bench/report", "bench/stores",
+		"internal/layout", "internal/policy", "internal/tree",
 	}},
 	{"bench/stores", []string{
 		"internal/index", "internal/index/sqlite", "internal/layout", "internal/manifest", "internal/tree",
@@ -29,6 +29,7 @@ var arrows = []struct {
 	{"bench/report", nil},
 	{"bench/load", nil},
 	{"bench/house", nil},
+	{"bench/journaled", nil},
 	{"bench/process", nil},
 	{"cmd/dcs", []string{
 		"internal/credential", "internal/fsck", "internal/gc", "internal/index", "internal/inspect",

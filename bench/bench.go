@@ -32,6 +32,7 @@ type bench struct {
 	ctx     context.Context
 	servers map[string]*server
 	images  *library // what the read rows ask for; nil: not made yet
+	secure  *certificate
 	chart   *report.Chart
 }
 

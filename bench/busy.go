@@ -17,20 +17,25 @@ const busyTime = 8
 // gcBusy pulls whole images at half the rate that the server can stand, with and without a gc beside it. A run that is
 // not done when the time is over is interrupted, which leaves everything consistent, and is said.
 func gcBusy(b *bench, r *report.Row) (err error) {
+	disk, release, err := b.journaled(r)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
 	stores, servers := map[program]*aged{}, map[program]*server{}
 	for _, p := range b.programs() {
-		a, aerr := b.aged(p, "busy", b.Scale.busy/2, b.Scale.busy, b.Rounds)
+		a, aerr := b.aged(p, disk+"/busy", b.Scale.expire/2, b.Scale.expire, b.Rounds)
 		if aerr != nil {
 			return aerr
 		}
-		s, serr := a.serve(b)
+		s, serr := b.serveAged(p, a.dir)
 		if serr != nil {
 			return serr
 		}
 		defer s.end(&err)
 		stores[p], servers[p] = a, s
 	}
-	shape := shapeOf(b.Scale.busy / 2)
+	shape := shapeOf(b.Scale.expire / 2)
 	requests := make([]load.Request, 0, 64*9)
 	for i := range min(64, shape.Images) {
 		for _, req := range wholeImage(shape.Image(i)) {
@@ -41,7 +46,7 @@ func gcBusy(b *bench, r *report.Row) (err error) {
 	half := load.Loop{Plans: plans, For: busyTime * b.For}
 	for i, p := range b.programs() { // all of them are asked as often as the first one can stand
 		addr := servers[p].addr
-		if err := load.Verify(addr, requests, time.Minute); err != nil {
+		if err := load.Verify(addr, nil, requests, time.Minute); err != nil {
 			return err
 		}
 		most, err := load.Loop{Addr: addr, Plans: plans, For: 2 * b.For}.Run()

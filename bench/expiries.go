@@ -18,7 +18,8 @@ import (
 var expiries = []row{
 	{name: "gc-nothing", what: "dcs gc with nothing to remove, an index of 1,000,000 blobs", measure: gcNothing},
 	{name: "gc-remove", what: "dcs gc removing 1,000 blobs of a store", measure: gcRemove},
-	{name: "gc-busy", what: "pulls at half the capacity while dcs gc removes 25,000 blobs", measure: gcBusy},
+	{name: "gc-all", what: "dcs gc removing a store of 10,000 blobs beside an idle server", measure: gcAll},
+	{name: "gc-busy", what: "pulls at half the capacity while dcs gc removes 10,000 blobs", measure: gcBusy},
 }
 
 // gc runs dcs gc, and says what it cost and how many blobs it removed.
@@ -105,11 +106,8 @@ const (
 	apart    = 10 * day  // between two groups
 )
 
-func (b *bench) aged(p program, name string, stay, remove, groups int) (*aged, error) {
-	dir, err := b.sub(p.own(name))
-	if err != nil {
-		return nil, err
-	}
+func (b *bench) aged(p program, dir string, stay, remove, groups int) (*aged, error) {
+	dir = p.own(dir)
 	a := &aged{program: p, dir: dir, stay: stay, remove: remove, groups: groups}
 	shape := shapeOf(stay)
 	kept := shape.Images
@@ -120,22 +118,27 @@ func (b *bench) aged(p program, name string, stay, remove, groups int) (*aged, e
 		}
 		return a.age((i - kept) * shape.Own() / remove)
 	}
-	if b.Against != "" {
-		return a, b.adopted(p, dir, shape, ages)
-	}
-	if err := stores.Disk(tree.Dir(dir), shape); err != nil {
-		return nil, err
-	}
-	return a, stores.Index(b.ctx, tree.Dir(dir), shape, ages)
+	return a, b.stored(p, dir, shape, ages)
 }
 
-// serve serves the store, as long as its groups are removed.
-func (a *aged) serve(b *bench) (*server, error) {
+// stored makes a store on disk with an index.
+func (b *bench) stored(p program, dir string, shape stores.Shape, age func(image int) time.Duration) error {
+	if b.Against != "" {
+		return b.adopted(p, dir, shape, age)
+	}
+	if err := stores.Disk(tree.Dir(dir), shape); err != nil {
+		return err
+	}
+	return stores.Index(b.ctx, tree.Dir(dir), shape, age)
+}
+
+// serveAged serves a store of which all that expires is removed by dcs gc.
+func (b *bench) serveAged(p program, dir string) (*server, error) {
 	flags := []string{open, "--cache.ttl", "0"}
 	if b.Against != "" {
 		flags = append(flags, "--cache.grace", adoptGrace.String())
 	}
-	return b.serve(a.program, a.dir, flags...)
+	return b.serve(p, dir, flags...)
 }
 
 // age is that of a group.
@@ -161,7 +164,12 @@ func removeGroup(r *report.Row, a *aged, who string) error {
 
 // gcRemove removes the same number of blobs from stores of several sizes, beside a server and without one, and lets the
 // stock registry look for what it would remove from them.
-func gcRemove(b *bench, r *report.Row) error {
+func gcRemove(b *bench, r *report.Row) (err error) {
+	disk, release, err := b.journaled(r)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
 	var beside, alone, offline report.Line
 	beside.Name, alone.Name, offline.Name = "dcs gc, beside a server", "dcs gc, no server", "stock garbage-collect -m"
 	for _, size := range b.Scale.stores {
@@ -169,7 +177,7 @@ func gcRemove(b *bench, r *report.Row) error {
 		stay := max(size-b.Rounds*b.Scale.remove, b.Scale.remove)
 		var all []*aged
 		for _, p := range b.programs() {
-			a, err := b.aged(p, fmt.Sprint("store-", size), stay, b.Scale.remove, 2*b.Rounds)
+			a, err := b.aged(p, fmt.Sprint(disk, "/store-", size), stay, b.Scale.remove, 2*b.Rounds)
 			if err != nil {
 				return err
 			}
@@ -188,6 +196,7 @@ func gcRemove(b *bench, r *report.Row) error {
 		}
 	}
 	small, large := b.Scale.stores[0], b.Scale.stores[len(b.Scale.stores)-1]
+	r.AtMost(0.3, " s", fmt.Sprintf("%s: CPU, %d blobs", nothingDue, large), r.Of(on(nothingDue, large)).CPU())
 	for _, l := range []report.Line{beside, alone} {
 		s := r.Of(on(l.Name, large))
 		r.AtMost(1.5, "x", l.Name+fmt.Sprintf(": CPU, %d blobs beside %d", large, small),
@@ -209,14 +218,14 @@ func on(who string, size int) string { return fmt.Sprintf("%s, %d blobs", who, s
 func (b *bench) gcStores(r *report.Row, all []*aged, size int) error {
 	var servers []*server
 	for _, a := range all { // a start and a clean stop first, as in the life of any store
-		s, err := a.serve(b)
+		s, err := b.serveAged(a.program, a.dir)
 		if err != nil {
 			return err
 		}
 		if err := s.stop(); err != nil {
 			return err
 		}
-		if s, err = a.serve(b); err != nil {
+		if s, err = b.serveAged(a.program, a.dir); err != nil {
 			return err
 		}
 		servers = append(servers, s)
@@ -234,7 +243,26 @@ func (b *bench) gcStores(r *report.Row, all []*aged, size int) error {
 	if err := b.stockGC(r, all[0].dir, on("stock garbage-collect -m", size)); err != nil { // which changes nothing
 		return err
 	}
+	if size == b.Scale.stores[len(b.Scale.stores)-1] {
+		if err := b.gcClean(r, all, on(nothingDue, size)); err != nil {
+			return err
+		}
+	}
 	return remove("dcs gc, no server")
+}
+
+const nothingDue = "dcs gc, no server, nothing due"
+
+// gcClean runs dcs gc on stores of which nothing is old enough, and whose servers have stopped.
+func (b *bench) gcClean(r *report.Row, all []*aged, who string) error {
+	return rounds(b, all, func(_ int, a *aged) error {
+		u, removed, err := a.gc(a.dir, "3650d")
+		if err == nil && removed != 0 {
+			err = fmt.Errorf("%s removed %d blobs", a.as(who), removed)
+		}
+		r.Add(a.as(who), "run", cost(1, u))
+		return err
+	})
 }
 
 // longStockGC is from where on one round of stock's garbage collection has to do, since it takes a minute.

@@ -25,10 +25,16 @@ var readImages = stores.Shape{Images: 64, Repositories: 4, Layers: 5, Size: smal
 
 // library is the store that is only read, and what can be asked of it.
 type library struct {
-	dir, twin string // twin has the same files by other names: for a second dcs
-	images    []stores.Image
-	large     load.Request
+	dir    string
+	images []stores.Image
+	large  load.Request
 }
+
+// twin has the same files by other names: each dcs wants a directory of its own.
+func (l *library) twin(of string) string { return l.dir + "-" + of }
+
+// The twins.
+const forLogin, forTLS = "login", "tls"
 
 // library makes the store when it is first wanted.
 func (b *bench) library() (*library, error) {
@@ -39,7 +45,7 @@ func (b *bench) library() (*library, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &library{dir: dir, twin: filepath.Join(b.Dir, "twin")}
+	l := &library{dir: dir}
 	for i := range readImages.Images {
 		l.images = append(l.images, readImages.Image(i))
 	}
@@ -50,13 +56,14 @@ func (b *bench) library() (*library, error) {
 		return nil, err
 	}
 	b.images = l
-	copies := []string{l.twin}
-	if b.Against != "" {
-		copies = append(copies, program{before: true}.own(l.dir), program{before: true}.own(l.twin))
-	}
-	for _, to := range copies { // before a server makes an index in the first
-		if err := link(dir, to); err != nil {
-			return nil, err
+	for _, p := range b.programs() { // before a server makes an index in the first
+		for _, to := range []string{l.dir, l.twin(forLogin), l.twin(forTLS)} {
+			if to = p.own(to); to == l.dir {
+				continue
+			}
+			if err := link(dir, to); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return l, nil

@@ -37,6 +37,7 @@ type options struct {
 	DCS      string        // programs
 	Against  string        // the dcs that rows are compared with; empty: none
 	Registry string
+	Olareg   string
 	Nginx    string
 	Dir      string // where stores are made, and removed at the end
 	JSON     string // file; empty: none
@@ -66,7 +67,8 @@ func main() {
 		}
 		return
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP,
+		syscall.SIGPIPE) // which a reader sends who has seen enough, as head does
 	defer stop()
 	fail(run(ctx, o))
 }
@@ -89,6 +91,7 @@ func parse(args []string) (o options, list bool, err error) {
 	f.StringVar(&o.DCS, "dcs", "bin/dcs", "`program`")
 	f.StringVar(&o.Against, "against", "", "`program`: another dcs, which takes turns on its own stores; empty is none")
 	f.StringVar(&o.Registry, "registry", "registry", "`program`: the stock registry, v3.1.2")
+	f.StringVar(&o.Olareg, "olareg", "olareg", "`program`")
 	f.StringVar(&o.Nginx, "nginx", "nginx", "`program`")
 	f.StringVar(&o.Dir, "dir", "", "`directory` in which stores are made; empty is TMPDIR")
 	f.StringVar(&o.JSON, "json", "", "`file` for all samples")
@@ -215,15 +218,15 @@ type scale struct {
 	stores []int // blobs on disk; expiry is measured on each
 	index  int   // blobs of an index alone
 	remove int   // blobs that the expiry removes
-	busy   int   // blobs that it removes while images are pulled
+	expire int   // blobs that it removes at once, beside a server
 	spare  int   // distinct blobs for the first touch
 }
 
 func scaleOf(name string) (scale, error) {
 	for _, s := range []scale{
 		{"small", []int{2500, 5000, 10_000}, 25_000, 200, 1000, 5000},
-		{"100k", []int{10_000, 30_000, 100_000}, 1_000_000, 1000, 25_000, 20_000},
-		{"1m", []int{10_000, 100_000, 1_000_000}, 1_000_000, 1000, 25_000, 20_000},
+		{"100k", []int{10_000, 30_000, 100_000}, 1_000_000, 1000, 10_000, 20_000},
+		{"1m", []int{10_000, 100_000, 1_000_000}, 1_000_000, 1000, 10_000, 20_000},
 	} {
 		if s.name == name {
 			return s, nil

@@ -1,8 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"io"
+	"net/http/httputil"
 	"slices"
 	"testing"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/bench/report"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
@@ -34,7 +39,7 @@ func TestRowsAreChosenByWholeNames(t *testing.T) {
 	if got := chosen("-rows", "get-blob"); len(got) != 1 {
 		t.Errorf("-rows get-blob: %v", got)
 	}
-	if got := chosen("-rows", "gc-.*|inspect"); len(got) != 4 {
+	if got := chosen("-rows", "gc-.*|inspect"); len(got) != 5 {
 		t.Errorf("-rows gc-.*|inspect: %v", got)
 	}
 	if got := chosen(); len(got) != len(rows)-len(listings) {
@@ -81,28 +86,35 @@ func TestEachRoundHasAGroupToRemove(t *testing.T) {
 	}
 }
 
-func TestCallsThatStraceCounted(t *testing.T) {
-	const table = `% time     seconds  usecs/call     calls    errors syscall
------- ----------- ----------- --------- --------- ----------------
- 90.00    0.009000          30       300           fsync
- 10.00    0.001000          20        50         2 fdatasync
------- ----------- ----------- --------- --------- ----------------
-100.00    0.010000          28       350         2 total
+func TestSyncsOfTheIndexAreCountedByThemselves(t *testing.T) {
+	const log = `812 fsync(7</data/docker/registry/v2/blobs/sha256/ab/abc/data>) = 0
+813 fdatasync(9</data/.metadata/index.db-wal> <unfinished ...>
+812 syncfs(8</data>) = 0
+813 <... fdatasync resumed>) = 0
+8120 +++ exited with 0 +++
+812 fsync(9</data/.metadata/index.db>) = 0
+812 fsync(9</data/.metadata>) = 0 (DELAYED)
 `
-	if n, complete := parseCounts(table); n != 350 || !complete {
-		t.Errorf("%d calls, complete: %t", n, complete)
+	s, complete := parseSyncs(log, 812)
+	if s != (syncs{index: 2, others: 3}) || complete {
+		t.Errorf("%+v, complete: %t", s, complete)
 	}
-	if _, complete := parseCounts(table[:len(table)-40]); complete {
-		t.Error("half a table is complete")
-	}
-	if n, complete := parseCounts(""); n != 0 || complete {
-		t.Error("no table is one")
+	if s, complete := parseSyncs(log+"812   +++ killed by SIGTERM +++\n", 812); !complete || s.others != 3 {
+		t.Errorf("at the end: %+v, complete: %t", s, complete)
 	}
 }
 
 func TestTheLargeLayerIsWhatItsDigestSays(t *testing.T) {
-	a, b := newLarge(2*block, 1), newLarge(2*block, 2)
-	if a.digest == b.digest || a.blocks != 2 || a.size <= 2*block {
-		t.Errorf("%+v\n%+v", a.digest, b.digest)
+	body := largeBody(2*block, 1)
+	data := slices.Concat(body.Pieces...)
+	if digest.FromBytes(data) != body.Digest || int64(len(data)) != body.Size || body.Size <= 2*block {
+		t.Errorf("%d bytes of %d, %s", len(data), body.Size, body.Digest)
+	}
+	sent, err := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(slices.Concat(body.Chunks...))))
+	if err != nil || !bytes.Equal(sent, data) {
+		t.Errorf("in chunks: %d bytes, %v", len(sent), err)
+	}
+	if other := largeBody(2*block, 2); other.Digest == body.Digest {
+		t.Error("two layers are one")
 	}
 }

@@ -45,7 +45,7 @@ func (b *bench) called(name string) (p program, who string) {
 func (b *bench) withBefore(names ...string) (all []string) {
 	for _, name := range names {
 		all = append(all, name)
-		if b.Against != "" && slices.Contains([]string{dcs, dcsLogin}, name) {
+		if b.Against != "" && slices.Contains([]string{dcs, dcsLogin, dcsTLS}, name) {
 			all = append(all, report.Before+name)
 		}
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os/exec"
 	"slices"
 	"time"
 
@@ -14,7 +13,9 @@ import (
 // The servers of the read rows.
 const (
 	dcs, stock, nginx, handler = "dcs", "stock", "nginx", "bare handler"
+	olareg                     = "olareg"
 	dcsLogin, stockLogin       = "dcs, Basic auth", "stock, htpasswd"
+	dcsTLS, nginxTLS           = "dcs, TLS", "nginx, TLS"
 )
 
 // connections are those of rows about small things.
@@ -22,7 +23,7 @@ const connections = 16
 
 var reads = []row{
 	{name: "get-blob", what: "GET blob 4 KiB, 16 connections", measure: getBlob},
-	{name: "head-blob", what: "HEAD blob", measure: against(4, blobs("HEAD"), 1)},
+	{name: "head-blob", what: "HEAD blob", measure: against(5, blobs("HEAD"), 1)},
 	{name: "get-manifest-tag", what: "GET manifest by tag", measure: against(5, byTag("GET"), 1)},
 	{name: "head-manifest-tag", what: "HEAD manifest by tag", measure: against(5, byTag("HEAD"), 1)},
 	{name: "get-manifest-digest", what: "GET manifest by digest", measure: against(5, byDigest("GET"), 1)},
@@ -30,6 +31,9 @@ var reads = []row{
 	{name: "whole-image", what: "whole image: GET manifest, HEAD and GET of 6 small blobs",
 		measure: against(10, wholeImage, 13)},
 	{name: "get-blob-large", what: "GET blob 256 MiB, 4 connections", measure: getLarge},
+	{name: "get-blob-large-1", what: "GET blob 256 MiB, 1 connection", measure: getLargeOne},
+	{name: "get-blob-large-tls", what: "GET blob 256 MiB with TLS, 4 connections", measure: getLargeTLS(4)},
+	{name: "get-blob-large-tls-1", what: "GET blob 256 MiB with TLS, 1 connection", measure: getLargeTLS(1)},
 	{name: "auth-get-blob", what: "GET blob 4 KiB with Basic auth", measure: withLogin(blobs("GET"), 1)},
 	{name: "auth-head-blob", what: "HEAD blob with Basic auth", measure: withLogin(blobs("HEAD"), 1)},
 	{name: "auth-get-manifest-tag", what: "GET manifest by tag with Basic auth", measure: withLogin(byTag("GET"), 1)},
@@ -49,23 +53,36 @@ func (b *bench) reader(name string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
+	secure, err := b.certificate()
+	if err != nil {
+		return nil, err
+	}
 	var s *server
-	switch p, who := b.called(name); who {
+	p, who := b.called(name)
+	switch who {
 	case dcs:
 		s, err = b.serve(p, p.own(l.dir), open)
 	case stock:
 		s, err = b.stock(l.dir, "")
 	case dcsLogin:
-		s, err = b.serve(p, p.own(l.twin), "--auth.htpasswd", htpasswd)
+		s, err = b.serve(p, p.own(l.twin(forLogin)), "--auth.htpasswd", htpasswd)
+	case dcsTLS:
+		s, err = b.serve(p, p.own(l.twin(forTLS)), open, "--server.tls.certificate", secure.cert, "--server.tls.key",
+			secure.key)
 	case stockLogin:
 		s, err = b.stock(l.dir, "auth: {htpasswd: {realm: bench, path: "+htpasswd+"}}\n")
 	case nginx:
-		s, err = b.nginx(l.dir)
+		s, err = b.nginx(l.dir, nil)
+	case nginxTLS:
+		s, err = b.nginx(l.dir, secure)
 	case handler:
 		s, err = bare()
 	}
 	if err != nil {
 		return nil, err
+	}
+	if who == dcsTLS || who == nginxTLS {
+		s.tls = secure.client
 	}
 	b.servers[name] = s
 	return s, nil
@@ -85,9 +102,9 @@ const warmTime = 3 * time.Second
 func (b *bench) read(r *report.Row, what reading, servers ...string) error {
 	asked := map[string][]load.Request{}
 	servers = b.withBefore(servers...)
-	if _, err := exec.LookPath(b.Nginx); err != nil {
-		servers = slices.DeleteFunc(servers, func(name string) bool { return name == nginx })
-		r.Notes = append(r.Notes, "nginx is not there")
+	isNginx := func(name string) bool { return name == nginx || name == nginxTLS }
+	if slices.ContainsFunc(servers, isNginx) && !there(r, b.Nginx) {
+		servers = slices.DeleteFunc(servers, isNginx)
 	}
 	for _, name := range servers {
 		s, err := b.reader(name)
@@ -101,13 +118,14 @@ func (b *bench) read(r *report.Row, what reading, servers ...string) error {
 		if name == handler { // which has no content: only its length is looked at
 			continue
 		}
-		if err := load.Verify(s.addr, asked[name], warmTime); err != nil {
+		if err := load.Verify(s.addr, s.tls, asked[name], warmTime); err != nil {
 			return err
 		}
 	}
 	return rounds(b, servers, func(_ int, name string) error {
 		s := b.servers[name]
-		loop := load.Loop{Addr: s.addr, Plans: load.Spread(asked[name], what.conns, what.session), For: b.For}
+		loop := load.Loop{Addr: s.addr, TLS: s.tls, Plans: load.Spread(asked[name], what.conns, what.session),
+			For: b.For}
 		if what.count > 0 {
 			loop.Once, loop.For = true, 0
 			for i, plan := range loop.Plans {
@@ -183,13 +201,65 @@ func getLarge(b *bench, r *report.Row) error {
 	if err != nil {
 		return err
 	}
-	if err := b.read(r, reading{[]load.Request{l.large}, 1, 4, 2}, dcs, stock, nginx); err != nil {
+	if err := b.read(r, l.largeOver(4, 16), dcs, stock, nginx); err != nil {
 		return err
 	}
 	r.AtMost(0.4, "x", "stock's CPU per GiB", r.Of(dcs).CPUPerGiB()/r.Of(stock).CPUPerGiB())
 	r.AtLeast(2, "x", "stock's throughput", r.Of(dcs).PerSecond()/r.Of(stock).PerSecond())
-	r.AtMost(1.15, "x", "nginx's CPU per GiB", r.Of(dcs).CPUPerGiB()/r.Of(nginx).CPUPerGiB())
+	asNginx(r)
 	return nil
+}
+
+func getLargeOne(b *bench, r *report.Row) error {
+	l, err := b.library()
+	if err != nil {
+		return err
+	}
+	err = b.read(r, l.largeOver(1, 16), dcs, nginx)
+	asNginx(r)
+	return err
+}
+
+// largeOver asks for the large blob so many times, over all connections together.
+func (l *library) largeOver(conns, times int) reading {
+	return reading{[]load.Request{l.large}, 1, conns, times / conns}
+}
+
+func asNginx(r *report.Row) {
+	r.AtLeast(1, "x", "nginx's throughput", r.Of(dcs).PerSecond()/r.Of(nginx).PerSecond())
+	r.AtMost(1, "x", "nginx's CPU per GiB", r.Of(dcs).CPUPerGiB()/r.Of(nginx).CPUPerGiB())
+}
+
+// getLargeTLS measures what encryption costs. The client decrypts, on the same cores: throughput is its own.
+func getLargeTLS(conns int) func(*bench, *report.Row) error {
+	return func(b *bench, r *report.Row) error {
+		l, err := b.library()
+		if err != nil {
+			return err
+		}
+		if err := b.read(r, l.largeOver(conns, 8), dcsTLS, nginxTLS); err != nil {
+			return err
+		}
+		r.AtMost(1.15, "x", "CPU per GiB of nginx with TLS", r.Of(dcsTLS).CPUPerGiB()/r.Of(nginxTLS).CPUPerGiB())
+		for _, s := range r.Series {
+			cipher, err := b.servers[s.Who].cipher()
+			if err != nil {
+				return err
+			}
+			r.Notes = append(r.Notes, s.Who+": "+cipher)
+		}
+		return nil
+	}
+}
+
+// cipher is what a server with TLS and our client agree on.
+func (s *server) cipher() (string, error) {
+	c, err := load.Dial(s.addr, s.tls)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	return c.Cipher(), nil
 }
 
 // withLogin measures what a password costs.
@@ -204,7 +274,7 @@ func withLogin(of func(stores.Image) []load.Request, session int) func(*bench, *
 			return err
 		}
 		perCPU := r.Of(dcsLogin).PerCPU()
-		r.AtLeast(0.85, "x", "dcs's requests per CPU second without auth", perCPU/r.Of(dcs).PerCPU())
+		r.AtLeast(0.9, "x", "dcs's requests per CPU second without auth", perCPU/r.Of(dcs).PerCPU())
 		r.AtLeast(300, "x", "the requests per CPU second of stock with htpasswd", perCPU/r.Of(stockLogin).PerCPU())
 		return nil
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -22,8 +23,9 @@ import (
 type server struct {
 	proc  *process.Process
 	addr  string
-	debug string // of dcs
-	clean bool   // it must end with 0
+	tls   *tls.Config // of its clients; nil: it speaks no TLS
+	debug string      // of dcs
+	clean bool        // it must end with 0
 }
 
 func (s *server) stop() error {
@@ -153,6 +155,16 @@ func (b *bench) stock(dir, more string) (*server, error) {
 	return started(cmd, addr)
 }
 
+// olaregCommand serves a directory with olareg, a small registry that syncs nothing. Its garbage collection is off.
+func (b *bench) olaregCommand(dir string) (cmd *exec.Cmd, addr string, err error) {
+	if addr, err = freeAddr(); err != nil {
+		return nil, "", err
+	}
+	host, port, _ := net.SplitHostPort(addr)
+	args := []string{"serve", "--addr", host, "--port", port, "--dir", dir, "--gc-frequency", "-1s"}
+	return exec.Command(b.Olareg, args...), addr, nil
+}
+
 // nginxConfig serves blob files by the addresses that a registry gives them.
 const nginxConfig = `
 daemon off;
@@ -170,21 +182,30 @@ http {
   scgi_temp_path scgi;
   server {
     listen ADDRESS;
+    SECURE
     location ~ "^/v2/.+/blobs/sha256:((..).*)$" { alias DIRECTORY/docker/registry/v2/blobs/sha256/$2/$1/data; }
   }
 }
 `
 
-func (b *bench) nginx(dir string) (*server, error) {
+// nginx serves with TLS if there is a certificate.
+func (b *bench) nginx(dir string, secure *certificate) (*server, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
 	}
-	prefix, err := b.sub("nginx")
+	prefix, err := os.MkdirTemp(b.Dir, "nginx-")
 	if err != nil {
 		return nil, err
 	}
-	config := strings.NewReplacer("DIRECTORY", dir, "ADDRESS", addr, "WORKERS", "2").Replace(nginxConfig)
+	listen, files := addr, ""
+	if secure != nil {
+		listen += " ssl"
+		files = fmt.Sprintf("ssl_certificate %s; ssl_certificate_key %s; ssl_protocols TLSv1.3;", secure.cert,
+			secure.key)
+	}
+	config := strings.NewReplacer("DIRECTORY", dir, "ADDRESS", listen, "WORKERS", "2", "SECURE",
+		files).Replace(nginxConfig)
 	if err := os.WriteFile(filepath.Join(prefix, "nginx.conf"), []byte(config), 0o644); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ package load
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -45,27 +46,39 @@ const dropAbove = 64 << 10
 
 // Conn is a connection that is kept alive. It is used by one goroutine.
 type Conn struct {
-	tcp    *net.TCPConn
-	buf    []byte // header and the beginning of the body
-	rest   []byte // the end of a small body
-	header []byte // of the last answer; part of buf
+	net    net.Conn
+	tcp    *net.TCPConn // nil under TLS
+	buf    []byte       // header and the beginning of the body
+	rest   []byte       // the end of a small body
+	header []byte       // of the last answer; part of buf
 }
 
-// Dial connects to a server.
-func Dial(addr string) (*Conn, error) {
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		return nil, err
+// Dial connects to a server. Without a configuration it speaks no TLS.
+func Dial(addr string, secure *tls.Config) (*Conn, error) {
+	c := &Conn{buf: make([]byte, dropAbove), rest: make([]byte, dropAbove)}
+	var err error
+	if secure != nil {
+		c.net, err = tls.Dial("tcp", addr, secure)
+		return c, err
 	}
-	return &Conn{tcp: c.(*net.TCPConn), buf: make([]byte, dropAbove), rest: make([]byte, dropAbove)}, nil
+	if c.net, err = net.Dial("tcp", addr); err == nil {
+		c.tcp = c.net.(*net.TCPConn)
+	}
+	return c, err
 }
 
 // Close ends the connection.
-func (c *Conn) Close() error { return c.tcp.Close() }
+func (c *Conn) Close() error { return c.net.Close() }
+
+// Cipher is what a connection with TLS agreed on.
+func (c *Conn) Cipher() string {
+	state := c.net.(*tls.Conn).ConnectionState()
+	return tls.VersionName(state.Version) + ", " + tls.CipherSuiteName(state.CipherSuite)
+}
 
 // Do asks once, and wants a 200 with as many bytes as there should be.
 func (c *Conn) Do(r *Request) error {
-	if _, err := c.tcp.Write(r.wire); err != nil {
+	if _, err := c.net.Write(r.wire); err != nil {
 		return fmt.Errorf("%s %s: %w", r.Method, r.Path, err)
 	}
 	status, length, err := c.answer(r.Method == "HEAD")
@@ -85,7 +98,7 @@ func (c *Conn) answer(head bool) (status int, length int64, err error) {
 		if n == len(c.buf) {
 			return 0, 0, fmt.Errorf("a header of more than %d bytes", n)
 		}
-		m, err := c.tcp.Read(c.buf[n:])
+		m, err := c.net.Read(c.buf[n:])
 		if err != nil {
 			return 0, 0, err
 		}
@@ -132,11 +145,17 @@ func (c *Conn) drop(left int64) error {
 	if left < 0 {
 		return fmt.Errorf("%d bytes more than announced", -left)
 	}
-	if left > dropAbove {
+	if left > dropAbove && c.tcp != nil {
 		return c.truncate(left)
 	}
-	_, err := io.ReadFull(c.tcp, c.rest[:left])
-	return err
+	for left > 0 {
+		n, err := c.net.Read(c.rest[:min(left, dropAbove)])
+		if err != nil {
+			return err
+		}
+		left -= int64(n)
+	}
+	return nil
 }
 
 // piece is how much the kernel drops in one call.

@@ -71,7 +71,7 @@ func TestBodiesOfEverySizeAreReadToTheirEnd(t *testing.T) {
 		requests = append(requests, h.Prepare())
 	}
 	addr, asked := serve(t, content)
-	if err := Verify(addr, requests, time.Minute); err != nil {
+	if err := Verify(addr, nil, requests, time.Minute); err != nil {
 		t.Error(err)
 	}
 	s, err := Loop{Addr: addr, Plans: Spread(requests, 3, 2), Once: true}.Run()
@@ -87,7 +87,7 @@ func TestWrongAnswersAreNoticed(t *testing.T) {
 	addr, _ := serve(t, map[string][]byte{"/a": []byte("bytes")})
 	short, missing, other := get("/a", []byte("byte")), get("/b", []byte("bytes")), get("/a", []byte("BYTES"))
 	for name, r := range map[string]Request{"length": short, "status": missing, "digest": other} {
-		if err := Verify(addr, []Request{r}, time.Minute); err == nil {
+		if err := Verify(addr, nil, []Request{r}, time.Minute); err == nil {
 			t.Errorf("Verify: a wrong %s is accepted", name)
 		}
 	}
@@ -158,24 +158,60 @@ func TestSpreadKeepsSessionsWhole(t *testing.T) {
 	}
 }
 
-func TestPushSpeaksAsDockerDoes(t *testing.T) {
-	data := bytes.Repeat([]byte("layer "), 20_000)
+func TestBodiesUnderTLSAreReadToTheirEnd(t *testing.T) {
+	data := bytes.Repeat([]byte{'x'}, 3*piece+1)
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", fmt.Sprint(len(data)))
+		_, _ = w.Write(data) // the client counts
+	}))
+	defer s.Close()
+	addr, secure := s.Listener.Addr().String(), s.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	secure.ServerName = "example.com" // of the certificate
+	if err := Verify(addr, secure, []Request{get("/a", data)}, time.Minute); err != nil {
+		t.Error(err)
+	}
+	got, err := Loop{Addr: addr, TLS: secure, Plans: [][]Request{{get("/a", data), get("/a", data)}}, Once: true}.Run()
+	if err != nil || got.Requests != 2 || got.Bytes != int64(2*len(data)) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	c, err := Dial(addr, secure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	r := get("/a", data)
+	if err := c.Do(&r); err != nil || !strings.HasPrefix(c.Cipher(), "TLS 1.3, TLS_") {
+		t.Error(err, c.Cipher())
+	}
+}
+
+// Each form sends the same bytes, in as many requests as its name says.
+func TestPushSpeaksAsClientsDo(t *testing.T) {
+	block := bytes.Repeat([]byte("layer "), 20_000)
+	data := bytes.Repeat(block, parts)
 	d := digest.FromBytes(data)
+	body := Body{Digest: d, Size: int64(len(data))}
+	for range parts {
+		body.Pieces, body.Chunks = append(body.Pieces, block), append(body.Chunks, Chunks(block))
+	}
+	body.Chunks = append(body.Chunks, End)
 	var spoken []string
+	var bytesSent bytes.Buffer
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		spoken = append(spoken, fmt.Sprint(r.Method, " ", r.URL.RequestURI(), " ", len(body), " ", r.TransferEncoding))
-		switch r.Method {
-		case http.MethodHead:
+		sent, _ := io.Copy(&bytesSent, r.Body)
+		spoken = append(spoken, fmt.Sprint(r.Method, " ", r.URL.RequestURI(), " ", sent, " ", r.TransferEncoding,
+			r.Header["Content-Range"]))
+		switch {
+		case r.Method == http.MethodHead:
 			w.WriteHeader(http.StatusNotFound)
-		case http.MethodPost:
+		case r.Method == http.MethodPost && r.URL.Query().Has("digest"), r.Method == http.MethodPut:
+			w.WriteHeader(http.StatusCreated)
+		case r.Method == http.MethodPost:
 			w.Header().Set("Location", "http://elsewhere/upload?_state=1")
 			w.WriteHeader(http.StatusAccepted)
-		case http.MethodPatch:
+		case r.Method == http.MethodPatch:
 			w.Header().Set("Location", "/upload")
 			w.WriteHeader(http.StatusAccepted)
-		case http.MethodPut:
-			w.WriteHeader(http.StatusCreated)
 		}
 	}))
 	defer s.Close()
@@ -184,20 +220,42 @@ func TestPushSpeaksAsDockerDoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	wire := append(Chunks(data), End...)
-	if err := p.Blob(d, func(write func([]byte) error) error { return write(wire) }); err != nil {
-		t.Fatal(err)
+	size, escaped := fmt.Sprint(len(data)), strings.Replace(d.String(), ":", "%3A", 1)
+	begin, end := "POST /v2/app/blobs/uploads/ 0 [] []", "PUT /upload?digest="+escaped+" 0 [] []"
+	var patches []string
+	for i := range parts {
+		upload := "/upload"
+		if i == 0 {
+			upload = "/upload?_state=1"
+		}
+		patches = append(patches, fmt.Sprintf("PATCH %s %d [] [%d-%d]", upload, len(block), i*len(block),
+			(i+1)*len(block)-1))
 	}
-	if err := p.Manifest("v1", "application/json", []byte("{}")); err != nil {
-		t.Fatal(err)
+	for form, want := range map[Form][]string{
+		Chunked: {begin, "PATCH /upload?_state=1 " + size + " [chunked] []", end},
+		Length:  {begin, "PATCH /upload?_state=1 " + size + " [] []", end},
+		Parts:   slices.Concat([]string{begin}, patches, []string{end}),
+		Put:     {begin, "PUT /upload?_state=1&digest=" + escaped + " " + size + " [] []"},
+		Post:    {"POST /v2/app/blobs/uploads/?digest=" + escaped + " " + size + " [] []"},
+	} {
+		spoken = nil
+		bytesSent.Reset()
+		if err := p.Blob(form, body); err != nil {
+			t.Fatal(form, err)
+		}
+		want = slices.Concat([]string{"HEAD /v2/app/blobs/" + d.String() + " 0 [] []"}, want)
+		if !slices.Equal(spoken, want) || !bytes.Equal(bytesSent.Bytes(), data) {
+			t.Errorf("form %d, %d bytes:\n%s\nwant:\n%s", form, bytesSent.Len(), strings.Join(spoken, "\n"),
+				strings.Join(want, "\n"))
+		}
 	}
-	want := []string{
-		"HEAD /v2/app/blobs/" + d.String() + " 0 []", "POST /v2/app/blobs/uploads/ 0 []",
-		fmt.Sprint("PATCH /upload?_state=1 ", len(data), " [chunked]"), "PUT /upload?digest=" +
-			strings.Replace(d.String(), ":", "%3A", 1) + " 0 []",
-		"PUT /v2/app/manifests/v1 2 []",
+	spoken = nil
+	if err := p.Manifest("v1", "application/json", []byte("{}")); err != nil || len(spoken) != 1 ||
+		spoken[0] != "PUT /v2/app/manifests/v1 2 [] []" {
+		t.Errorf("%q, %v", spoken, err)
 	}
-	if !slices.Equal(spoken, want) {
-		t.Errorf("spoken:\n%s\nwant:\n%s", strings.Join(spoken, "\n"), strings.Join(want, "\n"))
+	small := []byte("small")
+	if b := NewBody(digest.FromBytes(small), small); p.Blob(Chunked, b) != nil || p.Blob(Parts, b) != nil {
+		t.Error("a body of one piece is not sent")
 	}
 }

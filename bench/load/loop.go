@@ -2,6 +2,7 @@ package load
 
 import (
 	"cmp"
+	"crypto/tls"
 	"slices"
 	"sync"
 	"time"
@@ -10,6 +11,7 @@ import (
 // Loop is what the connections of one measurement do.
 type Loop struct {
 	Addr string
+	TLS  *tls.Config // nil: none
 	// Plans are the requests of each connection, in their order.
 	Plans [][]Request
 	// For is how long the connections go on, from the first to the last of their plan and over again. What is under way
@@ -63,7 +65,7 @@ type worker struct {
 func (l Loop) Run() (Sample, error) {
 	conns := make([]*Conn, len(l.Plans))
 	for i := range conns {
-		c, err := Dial(l.Addr)
+		c, err := Dial(l.Addr, l.TLS)
 		if err != nil {
 			return Sample{}, err
 		}

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -9,20 +10,25 @@ import (
 )
 
 // Verify asks everything once with an ordinary client, and looks at the digest of every body and at what the header
-// says about it. It warms the server's caches, too. It stops after a time, for servers whose logins take long.
-func Verify(addr string, requests []Request, atMost time.Duration) error {
-	client := &http.Client{Transport: &http.Transport{DisableCompression: true}}
+// says about it. It warms the server's caches, too. It stops after a time, for servers whose logins take long. Without
+// a configuration it speaks no TLS.
+func Verify(addr string, secure *tls.Config, requests []Request, atMost time.Duration) error {
+	client := &http.Client{Transport: &http.Transport{DisableCompression: true, TLSClientConfig: secure}}
+	scheme := "http://"
+	if secure != nil {
+		scheme = "https://"
+	}
 	defer client.CloseIdleConnections()
 	for end := time.Now().Add(atMost); len(requests) > 0 && time.Now().Before(end); requests = requests[1:] {
-		if err := verify(client, addr, requests[0]); err != nil {
+		if err := verify(client, scheme+addr, requests[0]); err != nil {
 			return fmt.Errorf("%s %s of %s: %w", requests[0].Method, requests[0].Path, addr, err)
 		}
 	}
 	return nil
 }
 
-func verify(client *http.Client, addr string, r Request) error {
-	req, err := http.NewRequest(r.Method, "http://"+addr+r.Path, nil)
+func verify(client *http.Client, base string, r Request) error {
+	req, err := http.NewRequest(r.Method, base+r.Path, nil)
 	if err != nil {
 		return err
 	}

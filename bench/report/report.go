@@ -166,6 +166,8 @@ func (c Check) Mark() string {
 		return "**not measured**"
 	case c.Met():
 		return "met"
+	case missed < 0.01:
+		return "**missed** by less than 1 %"
 	case missed >= 10:
 		return fmt.Sprintf("**missed**: %.0f times the limit", missed+1)
 	}

@@ -22,6 +22,7 @@ func TestMarks(t *testing.T) {
 		"reached":                 {Check{Value: 15, Limit: 15}, "met"},
 		"more than enough":        {Check{Value: 19, Limit: 15}, "met"},
 		"too little":              {Check{Value: 12, Limit: 15}, "**missed** by 20 %"},
+		"hardly too little":       {Check{Value: 0.898, Limit: 0.9}, "**missed** by less than 1 %"},
 		"little enough":           {Check{Value: 2.5, Limit: 2.5, AtMost: true}, "met"},
 		"too much":                {Check{Value: 3, Limit: 2.5, AtMost: true}, "**missed** by 20 %"},
 		"far too much":            {Check{Value: 100, Limit: 2, AtMost: true}, "**missed**: 50 times the limit"},
