@@ -33,8 +33,10 @@ type Options struct {
 	Publish func(event.Event)
 }
 
-// Authenticate answers whether a user may use the registry. client is what counts as one client: see NetworkOf.
-type Authenticate func(r *http.Request, client, user, password string) event.Login
+// Authenticate answers whether a user may use the registry. client is what counts as one client: see NetworkOf. holds
+// says at any later time whether the same user and password would be let in again; nil: they have to be asked about
+// again.
+type Authenticate func(r *http.Request, client, user, password string) (result event.Login, holds func() bool)
 
 // Limits bound what one client can ask for.
 type Limits struct {

@@ -131,6 +131,7 @@ func parseRoute(path string) route {
 	}
 	return route{kind: routeOther}
 }
+
 // byReference are the routes whose last word is a tag or a digest.
 var byReference = map[string]string{"manifests": routeManifest, "blobs": routeBlob, "referrers": routeReferrer}
 
