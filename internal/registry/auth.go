@@ -2,7 +2,8 @@ package registry
 
 import (
 	"context"
-	"crypto/subtle"
+	"crypto/rand"
+	"crypto/sha256"
 	"net"
 	"net/http"
 	"net/netip"
@@ -41,7 +42,8 @@ func (r *Registry) checkLogin(hr *http.Request, req *request) login {
 		return login{result: event.Challenged}
 	}
 	last, _ := hr.Context().Value(lastLoginKey{}).(*lastLogin)
-	if user, holds := last.again(header, req.client); holds {
+	sent := r.key.mark(header)
+	if user, holds := last.again(sent, req.client); holds {
 		return login{result: event.LoggedIn, user: user}
 	}
 	user, password, given := hr.BasicAuth()
@@ -52,21 +54,34 @@ func (r *Registry) checkLogin(hr *http.Request, req *request) login {
 	if result != event.LoggedIn {
 		return login{result: result, tried: user}
 	}
-	last.remember(header, req.client, user, holds)
+	last.remember(sent, req.client, user, holds)
 	return login{result: result, user: user}
 }
 
-// lastLogin is the last login of a connection, over which a client sends the same for each request of a pull. It is in
-// memory as it was sent, as long as the connection is open. What it was let in by is asked each time whether it still
-// holds.
+// key is random in each process, so that a mark says nothing about what it stands for.
+type key [sha256.Size]byte
+
+func newKey() (k key) {
+	rand.Read(k[:]) // never fails, see crypto/rand
+	return k
+}
+
+// mark stands for what a client sent, which is not kept.
+func (k *key) mark(sent string) [sha256.Size]byte {
+	var space [512]byte // for usual ones
+	return sha256.Sum256(append(append(space[:0], k[:]...), sent...))
+}
+
+// lastLogin is the last login of a connection, over which a client sends the same for each request of a pull. What let
+// it in is asked each time whether that still holds.
 type lastLogin struct {
 	is atomic.Pointer[letIn] // an HTTP/2 connection has many requests at a time
 }
 
 // letIn is a login that was right.
 type letIn struct {
-	header string
-	client netip.Addr // a proxy has connections for many
+	sent   [sha256.Size]byte // its mark
+	client netip.Addr        // a proxy has connections for many
 	user   string
 	holds  func() bool
 }
@@ -78,21 +93,20 @@ func ConnContext(ctx context.Context, _ net.Conn) context.Context {
 	return context.WithValue(ctx, lastLoginKey{}, &lastLogin{})
 }
 
-// again says whether a login is the last one, and holds. It takes the same time wherever the two differ: behind a proxy
-// they may be those of two users.
-func (l *lastLogin) again(header string, client netip.Addr) (user string, holds bool) {
+// again says whether a login is the last one, and holds.
+func (l *lastLogin) again(sent [sha256.Size]byte, client netip.Addr) (user string, holds bool) {
 	if l == nil {
 		return "", false
 	}
 	last := l.is.Load()
-	if last == nil || last.client != client || subtle.ConstantTimeCompare([]byte(last.header), []byte(header)) != 1 {
+	if last == nil || last.sent != sent || last.client != client {
 		return "", false
 	}
 	return last.user, last.holds()
 }
 
-func (l *lastLogin) remember(header string, client netip.Addr, user string, holds func() bool) {
+func (l *lastLogin) remember(sent [sha256.Size]byte, client netip.Addr, user string, holds func() bool) {
 	if l != nil && holds != nil {
-		l.is.Store(&letIn{header, client, user, holds})
+		l.is.Store(&letIn{sent, client, user, holds})
 	}
 }

@@ -57,11 +57,12 @@ type Registry struct {
 	uploads *uploads
 	shared  shared
 	parsing slots // large manifests that are being parsed
+	key     key
 }
 
 // New makes a registry. It starts nothing.
 func New(opts Options) *Registry {
-	r := &Registry{opts: opts, content: opts.Content, parsing: make(slots, parsers),
+	r := &Registry{opts: opts, content: opts.Content, parsing: make(slots, parsers), key: newKey(),
 		shared: shared{files: newFiles(opts.Limits.Files), room: newRoom(manifestRoom), listing: make(slots, listers)}}
 	r.uploads = newUploads(opts.Limits.Uploads, func(u upload) bool { return r.content.HasUpload(u.repo, u.id) })
 	return r

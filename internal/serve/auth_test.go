@@ -114,8 +114,8 @@ func TestOnlyUsersGetIn(t *testing.T) {
 	}
 }
 
-// TestALoginEndsAtOnceOnItsConnection: what a connection remembers of a login ends with the user, with the password, and
-// with the settings.
+// TestALoginEndsAtOnceOnItsConnection: what a connection remembers of a login ends with the user, the password, and the
+// settings.
 func TestALoginEndsAtOnceOnItsConnection(t *testing.T) {
 	dir := t.TempDir()
 	cfg := config.DefaultConfig()

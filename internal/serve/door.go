@@ -37,7 +37,7 @@ type door struct {
 	mu      sync.Mutex    // guards the rest, and place of each connection; held over no I/O
 	in      int           // connections
 	waiting place         // the ring of those without a request, the one that waits longest first
-	changed chan struct{} // closed when there may be room for another, or the door was closed; nil: nothing waits for it
+	changed chan struct{} // closed when there may be room for another, or the door was closed; nil: none waits for it
 	closed  bool
 }
 

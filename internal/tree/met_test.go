@@ -11,8 +11,8 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// TestSymbolicLinksAreMetWhereverTheyAre on the way to a file: at its end, in the middle, at several places; whether the
-// file exists, and whether the data directory itself is reached by one.
+// TestSymbolicLinksAreMetWhereverTheyAre on the way to a file: at its end, in the middle, at several places; whether or
+// not the file exists, and the data directory itself is reached by one.
 func TestSymbolicLinksAreMetWhereverTheyAre(t *testing.T) {
 	k := layout.LayerKey("a/b", digest.FromString("x"))
 	for name, c := range map[string]struct {
