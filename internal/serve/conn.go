@@ -1,12 +1,10 @@
 package serve
 
 import (
-	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 )
 
 // readAheadSize is how many bytes are read at once from a client that sends a lot. readAheadFrom is how many bytes must
@@ -46,41 +44,6 @@ type conn struct {
 	closed       atomic.Bool
 	ahead        []byte // of buf: was read and not asked for yet
 	came         int    // bytes of consecutive reads that brought all they asked for
-
-	writing deadline
-}
-
-// deadline is the one for answers. Each request sets one, which costs more than to look whether the last one will do.
-type deadline struct {
-	mu sync.Mutex // guards at; held while the deadline of the socket is set
-	at time.Time  // zero: there is none
-}
-
-// deadlineSlack is the part of the time up to a deadline by which it may be late, so that not each request sets one.
-const deadlineSlack = 16
-
-// SetWriteDeadline implements net.Conn.
-func (c *conn) SetWriteDeadline(t time.Time) error {
-	d := &c.writing
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	slack := time.Until(t) / deadlineSlack
-	if late := d.at.Sub(t); late >= 0 && late <= slack {
-		return nil
-	}
-	if slack > 0 {
-		t = t.Add(slack)
-	}
-	err := c.TCPConn.SetWriteDeadline(t)
-	if err == nil {
-		d.at = t
-	}
-	return err
-}
-
-// SetDeadline implements net.Conn.
-func (c *conn) SetDeadline(t time.Time) error {
-	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
 // Read implements net.Conn.

@@ -273,29 +273,3 @@ func TestEachListenerSeesThatThereIsRoom(t *testing.T) {
 		}
 	}
 }
-
-// TestADeadlineForAnAnswerIsNeverEarly, and one that has passed counts at once, also where the last one will do.
-func TestADeadlineForAnAnswerIsNeverEarly(t *testing.T) {
-	c, _ := pair(t)
-	for _, in := range []time.Duration{time.Hour, time.Hour + time.Minute, time.Minute, 2 * time.Minute, time.Hour} {
-		want := time.Now().Add(in)
-		if err := c.SetWriteDeadline(want); err != nil {
-			t.Fatal(err)
-		}
-		if late := c.writing.at.Sub(want); late < 0 || late > in/deadlineSlack {
-			t.Errorf("the deadline in %v is %v late", in, late)
-		}
-	}
-	if err := c.SetWriteDeadline(time.Unix(1, 0)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("after the deadline: %v", err)
-	}
-	if err := c.SetDeadline(time.Time{}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.Write([]byte("x")); err != nil {
-		t.Errorf("without a deadline: %v", err)
-	}
-}
