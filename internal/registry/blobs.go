@@ -41,8 +41,8 @@ func (r *Registry) getBlob(w *response, hr *http.Request, req *request) error {
 		}
 		if !conditional(hr) {
 			req.access(d, size)
-			blobHeader(w.Header(), d)
-			w.Header().Set("Accept-Ranges", "bytes")
+			w.blobHeader(d)
+			w.setHeader("Accept-Ranges", "bytes")
 			w.begin(http.StatusOK, size)
 			return nil
 		}
@@ -54,12 +54,12 @@ func (r *Registry) getBlob(w *response, hr *http.Request, req *request) error {
 	defer f.Close()
 	size := f.Size()
 	req.access(d, size)
-	blobHeader(w.Header(), d)
+	w.blobHeader(d)
 	if conditional(hr) {
 		http.ServeContent(w, hr, "", time.Time{}, readSeeker(f))
 		return nil
 	}
-	w.Header().Set("Accept-Ranges", "bytes")
+	w.setHeader("Accept-Ranges", "bytes")
 	if size > small {
 		w.begin(http.StatusOK, size)
 		_, err := w.ReadFrom(readSeeker(f))
@@ -93,11 +93,11 @@ func (r *Registry) deleteBlob(w *response, hr *http.Request, req *request) error
 	return nil
 }
 
-func blobHeader(h http.Header, d digest.Digest) {
-	h.Set("Cache-Control", "max-age=31536000")
-	h.Set("Content-Type", "application/octet-stream")
-	h.Set("Docker-Content-Digest", string(d))
-	h.Set("Etag", `"`+string(d)+`"`)
+func (w *response) blobHeader(d digest.Digest) {
+	w.setHeader("Cache-Control", "max-age=31536000")
+	w.setHeader("Content-Type", "application/octet-stream")
+	w.setHeader("Docker-Content-Digest", string(d))
+	w.setHeader("Etag", `"`+string(d)+`"`)
 }
 
 // onlyBytes removes a Range that means nothing: of a HEAD, or in another unit than bytes.

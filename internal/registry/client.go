@@ -45,10 +45,10 @@ type hops struct {
 
 // hopsOf reads X-Forwarded-For if there is one: most proxies write it, and pass on a Forwarded that their client sent.
 func hopsOf(h http.Header) hops {
-	if lines := h.Values("X-Forwarded-For"); len(lines) > 0 {
+	if lines := h["X-Forwarded-For"]; len(lines) > 0 {
 		return hops{lines: lines, read: strings.TrimSpace}
 	}
-	return hops{lines: h.Values("Forwarded"), read: forwardedFor}
+	return hops{lines: h["Forwarded"], read: forwardedFor}
 }
 
 // last returns the last element that was not read. False: there is none left.

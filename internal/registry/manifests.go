@@ -40,15 +40,14 @@ func (r *Registry) getManifest(w *response, hr *http.Request, req *request) erro
 	if err != nil {
 		return err
 	}
-	h := w.Header()
-	h.Set("Docker-Content-Digest", string(m.Digest))
-	h.Set("Etag", `"`+string(m.Digest)+`"`)
+	w.setHeader("Docker-Content-Digest", string(m.Digest))
+	w.setHeader("Etag", `"`+string(m.Digest)+`"`)
 	req.access(m.Digest, int64(len(m.Data)))
 	if matches(hr.Header["If-None-Match"], string(m.Digest)) {
 		w.begin(http.StatusNotModified, noLength)
 		return nil
 	}
-	h.Set("Content-Type", m.MediaType)
+	w.setHeader("Content-Type", m.MediaType)
 	w.begin(http.StatusOK, int64(len(m.Data)))
 	if req.method == http.MethodHead {
 		return nil

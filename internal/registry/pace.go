@@ -11,7 +11,7 @@ import (
 //
 // While the registry waits for neither there is no deadline: net/http takes a passed deadline for a client that left.
 type pace struct {
-	conn     *http.ResponseController
+	conn     http.ResponseController
 	patience time.Duration // 0: none
 	stream   bool          // of HTTP/2, where each deadline is a timer of its own
 	read     time.Time     // when the deadline for the body was set; zero: there is none

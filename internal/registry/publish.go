@@ -14,9 +14,9 @@ func (r *Registry) publish(hr *http.Request, w *response, took time.Duration) {
 	if r.opts.Publish == nil {
 		return
 	}
-	req := w.req
+	req := &w.req
 	e := event.Event{Kind: event.Answered, Repository: req.name, Request: event.Request{
-		Method: hr.Method, Path: hr.URL.Path, Agent: hr.UserAgent(), Route: req.label(),
+		Method: hr.Method, Path: hr.URL.Path, Agent: first(hr.Header["User-Agent"]), Route: req.label(),
 		Peer: hr.RemoteAddr, Client: req.client, Login: req.login.result, User: req.login.user, Tried: req.login.tried,
 		Status: w.status, Received: w.body.got, Sent: w.written, Took: took}}
 	done := req.accessed.digest != "" && w.status < http.StatusBadRequest

@@ -33,8 +33,10 @@ type Options struct {
 	Publish func(event.Event)
 }
 
-// Authenticate answers whether a user may use the registry. client is what counts as one client: see NetworkOf.
-type Authenticate func(r *http.Request, client, user, password string) event.Login
+// Authenticate answers whether a user may use the registry. client is what counts as one client: see NetworkOf. holds
+// says at any later time whether the same user and password would be let in again; nil: they have to be asked about
+// again.
+type Authenticate func(r *http.Request, client, user, password string) (result event.Login, holds func() bool)
 
 // Limits bound what one client can ask for.
 type Limits struct {
@@ -55,11 +57,12 @@ type Registry struct {
 	uploads *uploads
 	shared  shared
 	parsing slots // large manifests that are being parsed
+	key     key
 }
 
 // New makes a registry. It starts nothing.
 func New(opts Options) *Registry {
-	r := &Registry{opts: opts, content: opts.Content, parsing: make(slots, parsers),
+	r := &Registry{opts: opts, content: opts.Content, parsing: make(slots, parsers), key: newKey(),
 		shared: shared{files: newFiles(opts.Limits.Files), room: newRoom(manifestRoom), listing: make(slots, listers)}}
 	r.uploads = newUploads(opts.Limits.Uploads, func(u upload) bool { return r.content.HasUpload(u.repo, u.id) })
 	return r

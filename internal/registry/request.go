@@ -24,11 +24,11 @@ type request struct {
 	log      logrus.FieldLogger
 }
 
-func newRequest(r *Registry, hr *http.Request, p *pace) *request {
-	req := &request{route: parseRoute(hr.URL.Path), path: hr.URL.Path, method: hr.Method,
-		client: r.opts.Proxies.Client(hr), plain: hr.TLS == nil && hr.ProtoMajor == 1, log: r.opts.Log}
-	req.shares = shares{of: &r.shared, client: req.client, pace: p, transfers: req.transfers()}
-	return req
+// read fills in what a request says.
+func (r *request) read(of *Registry, hr *http.Request, p *pace) {
+	r.route, r.path, r.method = parseRoute(hr.URL.Path), hr.URL.Path, hr.Method
+	r.client, r.plain, r.log = of.opts.Proxies.Client(hr), hr.TLS == nil && hr.ProtoMajor == 1, of.opts.Log
+	r.shares = shares{of: &of.shared, client: r.client, pace: p, transfers: r.transfers()}
 }
 
 // accessed is a blob or a manifest that a request served or stored.
@@ -48,6 +48,14 @@ func (r *request) transfers() bool {
 		return !safe(r.method)
 	}
 	return false
+}
+
+// first is the value of a field of a header that may be there once.
+func first(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[0]
 }
 
 // errorf tells the operator about an error that is not the client's.

@@ -16,17 +16,38 @@ import (
 // protocol's form, whatever writes them.
 type response struct {
 	http.ResponseWriter
-	req        *request
-	body       *body
-	pace       *pace
-	clientGone func() error // not nil once the client has left
-	status     int          // 0: no header was sent
-	written    int64        // bytes of the body
-	errorSent  bool         // what is written after an error is dropped
-	early      bool         // the answer began before all of the request's body was there
-	last       bool         // the connection ends with it
-	cut        bool         // its end was not sent
+	asked     *http.Request
+	req       request
+	body      body
+	pace      pace
+	status    int   // 0: no header was sent
+	written   int64 // bytes of the body
+	errorSent bool  // what is written after an error is dropped
+	early     bool  // the answer began before all of the request's body was there
+	last      bool  // the connection ends with it
+	cut       bool  // its end was not sent
+
+	values [mostValues]string // of the header
+	set    int                // how many of them
 }
+
+// mostValues is how many fields of a header are set without memory of their own.
+const mostValues = 8
+
+// setHeader sets a field whose name is spelled as net/http spells it. Header.Set looks at every byte of the name, and
+// takes memory for each value.
+func (w *response) setHeader(name, value string) {
+	if w.set == mostValues {
+		w.Header()[name] = []string{value}
+		return
+	}
+	w.values[w.set] = value
+	w.Header()[name] = w.values[w.set : w.set+1 : w.set+1]
+	w.set++
+}
+
+// clientGone is not nil once the client has left.
+func (w *response) clientGone() error { return w.asked.Context().Err() }
 
 // Unwrap is for http.ResponseController.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
@@ -64,10 +85,9 @@ const noLength = -1
 
 // begin sends the header of an answer with a body of so many bytes.
 func (w *response) begin(status int, length int64) {
-	h := w.Header()
-	h.Set("Docker-Distribution-Api-Version", "registry/2.0")
+	w.setHeader("Docker-Distribution-Api-Version", "registry/2.0")
 	if length != noLength {
-		h.Set("Content-Length", strconv.FormatInt(length, 10))
+		w.setHeader("Content-Length", strconv.FormatInt(length, 10))
 	}
 	if w.body.rest != 0 && !w.pace.stream {
 		w.beforeTheBody()
@@ -99,7 +119,7 @@ func (w *response) beforeTheBody() {
 
 // whole sends an answer that is in memory.
 func (w *response) whole(contentType string, data []byte) error {
-	w.Header().Set("Content-Type", contentType)
+	w.setHeader("Content-Type", contentType)
 	w.begin(http.StatusOK, int64(len(data)))
 	if w.req.method == http.MethodHead {
 		return nil
@@ -152,7 +172,7 @@ func (w *response) end() {
 	}
 	if w.early {
 		w.pace.read = time.Time{} // the body has all the patience again
-		if _, err := io.CopyN(io.Discard, w.body, mostDrained+1); err != io.EOF && !w.last {
+		if _, err := io.CopyN(io.Discard, &w.body, mostDrained+1); err != io.EOF && !w.last {
 			panic(http.ErrAbortHandler) // what follows would be taken for a request
 		}
 	}

@@ -113,26 +113,32 @@ func parseRoute(path string) route {
 	case !ok:
 		return route{kind: routeOther}
 	}
-	parts := strings.Split(rest, "/")
-	n := len(parts)
-	name := func(tail int) string { return strings.Join(parts[:n-tail], "/") }
+	name, last := cutLast(rest)
+	name, kind := cutLast(name)
+	above, beside := cutLast(name)
 	switch {
-	case n >= 4 && parts[n-3] == "blobs" && parts[n-2] == "uploads" && parts[n-1] == "":
-		return route{kind: routeUploads, name: name(3)}
-	case n >= 4 && parts[n-3] == "blobs" && parts[n-2] == "uploads":
-		return route{kind: routeUpload, name: name(3), reference: parts[n-1]}
-	case n >= 3 && parts[n-2] == "manifests":
-		return route{kind: routeManifest, name: name(2), reference: parts[n-1]}
-	case n >= 3 && parts[n-2] == "referrers":
-		return route{kind: routeReferrer, name: name(2), reference: parts[n-1]}
-	case n >= 3 && parts[n-2] == "tags" && parts[n-1] == "list":
-		return route{kind: routeTags, name: name(2)}
-	case n >= 3 && parts[n-2] == "blobs" && parts[n-1] == "uploads":
-		return route{kind: routeUploads, name: name(2)}
-	case n >= 3 && parts[n-2] == "blobs":
-		return route{kind: routeBlob, name: name(2), reference: parts[n-1]}
+	case above != "" && beside == "blobs" && kind == "uploads" && last == "":
+		return route{kind: routeUploads, name: above}
+	case above != "" && beside == "blobs" && kind == "uploads":
+		return route{kind: routeUpload, name: above, reference: last}
+	case kind == "blobs" && last == "uploads" && name != "":
+		return route{kind: routeUploads, name: name}
+	case kind == "tags" && last == "list" && name != "":
+		return route{kind: routeTags, name: name}
+	}
+	if named := byReference[kind]; named != "" && name != "" {
+		return route{kind: named, name: name, reference: last}
 	}
 	return route{kind: routeOther}
+}
+
+// byReference are the routes whose last word is a tag or a digest.
+var byReference = map[string]string{"manifests": routeManifest, "blobs": routeBlob, "referrers": routeReferrer}
+
+// cutLast cuts a path before its last word.
+func cutLast(path string) (before, last string) {
+	i := strings.LastIndexByte(path, '/')
+	return path[:max(i, 0)], path[i+1:]
 }
 
 // validateName refuses a name that no repository can have.

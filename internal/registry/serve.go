@@ -12,14 +12,16 @@ import (
 // gives back the memory of the answer: what is deferred runs from the last line up.
 func (r *Registry) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	start := time.Now()
-	pace := &pace{conn: http.NewResponseController(w), patience: r.opts.Limits.Stall, stream: hr.ProtoMajor == 2}
-	req := newRequest(r, hr, pace)
-	received := &body{ReadCloser: hr.Body, pace: pace, rest: hr.ContentLength}
-	a := &response{ResponseWriter: w, req: req, body: received, pace: pace, clientGone: hr.Context().Err}
+	// All that a request needs is in one piece of memory.
+	a := &response{ResponseWriter: w, asked: hr, pace: pace{conn: *http.NewResponseController(w),
+		patience: r.opts.Limits.Stall, stream: hr.ProtoMajor == 2}}
+	req := &a.req
+	req.read(r, hr, &a.pace)
+	a.body = body{ReadCloser: hr.Body, pace: &a.pace, rest: hr.ContentLength}
 	if hr.ContentLength != 0 {
-		pace.receive()                    // also for what no handler reads, for which net/http waits after the answer
+		a.pace.receive()                  // also for what no handler reads, for which net/http waits after the answer
 		hr = hr.WithContext(hr.Context()) // net/http looks at the type of the body in its own
-		hr.Body = received
+		hr.Body = &a.body
 	}
 	defer req.shares.leaveRoom()
 	defer a.end()

@@ -41,6 +41,11 @@ func (s slots) enter(ctx context.Context) error {
 	select {
 	case s <- struct{}{}:
 		return nil
+	default: // which asks for no channel of the context
+	}
+	select {
+	case s <- struct{}{}:
+		return nil
 	case <-ctx.Done():
 		return errClientLeft
 	}

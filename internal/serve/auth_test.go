@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -110,6 +111,91 @@ func TestOnlyUsersGetIn(t *testing.T) {
 	}
 	if resp := login(t, "GET", url+"/v2/", "new", "pass", ""); resp.StatusCode != 200 {
 		t.Errorf("a user added while serving: %d", resp.StatusCode)
+	}
+}
+
+// TestALoginEndsAtOnceOnItsConnection: what a connection remembers of a login ends with the user, the password, and the
+// settings.
+func TestALoginEndsAtOnceOnItsConnection(t *testing.T) {
+	dir := t.TempDir()
+	cfg := config.DefaultConfig()
+	cfg.Storage.Directory, cfg.Log.Access = filepath.Join(dir, "data"), false
+	cfg.Auth.Htpasswd = filepath.Join(dir, "htpasswd")
+	cfg.Auth.Users = []config.User{{Username: "admin", Password: "admin123"}}
+	file := users.Open(cfg.Auth.Htpasswd)
+	set := func(password string) {
+		t.Helper()
+		if _, err := file.Add("ci", password, cheapest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("one")
+	s, err := New(Options{Config: cfg, Log: quietLog()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewUnstartedServer(nil)
+	srv.Config = s.front.registry
+	srv.Start()
+	t.Cleanup(func() {
+		srv.Close()
+		if err := s.Shutdown(time.Second); err != nil {
+			t.Error(err)
+		}
+	})
+	client := http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}}
+	var connections atomic.Int64
+	trace := &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) {
+		if !c.Reused {
+			connections.Add(1)
+		}
+	}}
+	want := func(what, user, password string, status int) {
+		t.Helper()
+		for range 2 { // the second time it may be remembered
+			ctx := httptrace.WithClientTrace(t.Context(), trace)
+			req, err := http.NewRequestWithContext(ctx, "GET", srv.URL+"/v2/", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.SetBasicAuth(user, password)
+			resp, err := client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, resp.Body) // so that the connection is used again
+			if resp.Body.Close(); resp.StatusCode != status {
+				t.Errorf("%s: %d; want %d", what, resp.StatusCode, status)
+			}
+		}
+	}
+	reload := func(u ...config.User) {
+		t.Helper()
+		next := *cfg
+		next.Auth.Users = u
+		if _, err := s.Reload(t.Context(), &next); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want("a user", "ci", "one", 200)
+	set("two")
+	want("the old password", "ci", "one", 401)
+	want("the new password", "ci", "two", 200)
+	if err := file.Remove("ci"); err != nil {
+		t.Fatal(err)
+	}
+	want("a removed user", "ci", "two", 401)
+	set("two")
+	want("a user who is back", "ci", "two", 200)
+	want("a user of the configuration", "admin", "admin123", 200)
+	reload(config.User{Username: "admin", Password: "other"})
+	want("the old password of the configuration", "admin", "admin123", 401)
+	want("the new password of the configuration", "admin", "other", 200)
+	reload(config.User{Username: "ci", Password: "of the configuration"})
+	want("a user whom the configuration hides", "ci", "two", 401)
+	want("a user who is configured no more", "admin", "other", 401)
+	if n := connections.Load(); n != 1 {
+		t.Errorf("%d connections; all of it must happen on one", n)
 	}
 }
 

@@ -14,6 +14,9 @@ const (
 	readAheadFrom = 64 << 10
 )
 
+// enough is how many bytes have to be asked for at once so that reading ahead saves less than the copy costs.
+const enough = 96 << 10
+
 // readAhead has the buffers for that, and readAheads limits how many are in use at once: a client that sends without
 // being read (not logged in, say) would otherwise hold one for as long as it likes.
 var (
@@ -35,6 +38,7 @@ type conn struct {
 	*net.TCPConn // also for sendfile
 	raw          syscall.RawConn
 	door         *door
+	place        place
 	buf          *[]byte     // nil unless there are bytes ahead
 	counted      atomic.Bool // in readAheads
 	closed       atomic.Bool
@@ -44,7 +48,7 @@ type conn struct {
 
 // Read implements net.Conn.
 func (c *conn) Read(p []byte) (int, error) {
-	if c.buf == nil && c.came >= readAheadFrom {
+	if c.buf == nil && c.came >= readAheadFrom && len(p) < enough {
 		c.readAhead()
 	}
 	if c.buf != nil {

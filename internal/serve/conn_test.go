@@ -196,7 +196,7 @@ func TestTheDoorLetsInAsManyAsThereIsRoomFor(t *testing.T) {
 func (d *door) count() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return len(d.in)
+	return d.in
 }
 
 // tellingListener says when somebody waits for its next client.

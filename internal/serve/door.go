@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"container/list"
 	"net"
 	"net/http"
 	"sync"
@@ -35,11 +34,34 @@ func descriptors() (connections, files int) {
 type door struct {
 	limit int
 
-	mu      sync.Mutex // guards the rest; held over no I/O
-	in      map[*conn]*list.Element
-	waiting *list.List    // of connections without a request, the one that waits longest first
-	changed chan struct{} // closed when there may be room for another, or the door was closed
+	mu      sync.Mutex    // guards the rest, and place of each connection; held over no I/O
+	in      int           // connections
+	waiting place         // the ring of those without a request, the one that waits longest first
+	changed chan struct{} // closed when there may be room for another, or the door was closed; nil: none waits for it
 	closed  bool
+}
+
+// place is where a connection waits for a request: each of them is put into the ring and taken out of it. The zero
+// place is in no ring.
+type place struct {
+	next, prev *place
+	conn       *conn
+	since      time.Time
+	in         bool // the connection was let in, and has not left
+}
+
+// take takes a place out of its ring, if it is in one.
+func (p *place) take() {
+	if p.next != nil {
+		p.next.prev, p.prev.next = p.prev, p.next
+		p.next, p.prev = nil, nil
+	}
+}
+
+// append puts a place at the end of a ring.
+func (p *place) append(last *place) {
+	last.next, last.prev = p, p.prev
+	p.prev.next, p.prev = last, last
 }
 
 // listener accepts connections that read ahead, as many as the door lets in.
@@ -70,17 +92,13 @@ func (l listener) Close() error {
 	return l.Listener.Close()
 }
 
-// waits is a connection without a request.
-type waits struct {
-	conn  *conn
-	since time.Time
-}
-
 // settle is how long a connection may wait before it can be closed for another: a new one is about to send a request.
 const settle = time.Second
 
 func newDoor(limit int) *door {
-	return &door{limit: limit, in: map[*conn]*list.Element{}, waiting: list.New(), changed: make(chan struct{})}
+	d := &door{limit: limit}
+	d.waiting.next, d.waiting.prev = &d.waiting, &d.waiting
+	return d
 }
 
 // pass waits until there is room for one more connection. False: the door was closed. Several listeners may wait: all
@@ -111,33 +129,35 @@ func (d *door) pass() bool {
 func (d *door) look(now time.Time) (tired *conn, changed <-chan struct{}, wait time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	switch first := d.waiting.Front(); {
+	switch first := d.waiting.next; {
 	case d.closed:
 		return nil, nil, -1
-	case len(d.in) < d.limit:
+	case d.in < d.limit:
 		return nil, nil, 0
-	case first == nil:
-		return nil, d.changed, time.Minute
+	case first == &d.waiting:
+		return nil, d.changesLocked(), time.Minute
 	default:
-		w := first.Value.(waits)
-		if wait = settle - now.Sub(w.since); wait > 0 {
-			return nil, d.changed, wait
+		if wait = settle - now.Sub(first.since); wait > 0 {
+			return nil, d.changesLocked(), wait
 		}
-		return w.conn, nil, 0
+		return first.conn, nil, 0
 	}
 }
 
 func (d *door) enter(c *conn) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.in[c] = d.waiting.PushBack(waits{c, time.Now()})
+	d.in++
+	c.place.in, c.place.conn = true, c
+	d.waitLocked(c)
 }
 
 func (d *door) leave(c *conn) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.busyLocked(c)
-	delete(d.in, c)
+	d.in--
+	c.place.in = false
+	c.place.take()
 	d.changedLocked()
 }
 
@@ -152,24 +172,23 @@ func (d *door) state(nc net.Conn, state http.ConnState) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if _, in := d.in[c]; !in {
+	if !c.place.in {
 		return
 	}
 	switch state {
 	case http.StateActive:
-		d.busyLocked(c)
+		c.place.take()
 	case http.StateIdle:
-		d.busyLocked(c)
-		d.in[c] = d.waiting.PushBack(waits{c, time.Now()})
+		d.waitLocked(c)
 		d.changedLocked()
 	}
 }
 
-func (d *door) busyLocked(c *conn) {
-	if e := d.in[c]; e != nil {
-		d.waiting.Remove(e)
-		d.in[c] = nil
-	}
+// waitLocked has a connection wait for a request, from now on.
+func (d *door) waitLocked(c *conn) {
+	c.place.take()
+	c.place.since = time.Now()
+	d.waiting.append(&c.place)
 }
 
 // close ends all waiting.
@@ -180,7 +199,17 @@ func (d *door) close() {
 	d.changedLocked()
 }
 
+// changesLocked is closed at the next change.
+func (d *door) changesLocked() <-chan struct{} {
+	if d.changed == nil {
+		d.changed = make(chan struct{})
+	}
+	return d.changed
+}
+
 func (d *door) changedLocked() {
-	close(d.changed)
-	d.changed = make(chan struct{})
+	if d.changed != nil {
+		close(d.changed)
+		d.changed = nil
+	}
 }

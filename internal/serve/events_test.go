@@ -28,11 +28,11 @@ func TestEachRequestIsOneEvent(t *testing.T) {
 			Resolution: time.Minute}),
 		Log: o.s.log, Secret: st.Secret,
 		Limits: registry.Limits{Manifest: 1 << 20},
-		Authenticate: func(_ *http.Request, _, user, _ string) event.Login {
+		Authenticate: func(_ *http.Request, _, user, _ string) (event.Login, func() bool) {
 			if user == "eve" {
-				return event.UnknownUser
+				return event.UnknownUser, nil
 			}
-			return event.LoggedIn
+			return event.LoggedIn, nil
 		},
 		Publish: func(e event.Event) {
 			mu.Lock()

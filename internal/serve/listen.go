@@ -16,6 +16,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/jc-lab/docker-cache-server/internal/registry"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -34,11 +35,11 @@ type front struct {
 // idleTimeout is longer than the keep-alive of proxies in front, which is often 60 to 120 s.
 const idleTimeout = 3 * time.Minute
 
-func newFront(o Options, certificate *certificate, connections int, registry, debug http.Handler) *front {
+func newFront(o Options, certificate *certificate, connections int, handler, debug http.Handler) *front {
 	f := &front{cfg: o.Config, log: o.Log, door: newDoor(connections), certificate: certificate,
 		openDebug: o.Debug && o.Config.Debug.Address != ""}
-	f.registry, f.debug = f.server(registry), f.server(debug)
-	f.registry.ConnState = f.door.state
+	f.registry, f.debug = f.server(handler), f.server(debug)
+	f.registry.ConnState, f.registry.ConnContext = f.door.state, registry.ConnContext
 	return f
 }
 
@@ -87,14 +88,14 @@ func (f *front) listen() (all []bound, err error) {
 	}
 	addr := found[0].Addr()
 	f.addr.Store(&addr)
-	var registry []bound
+	var serving []bound
 	for _, l := range found {
-		registry = append(registry, bound{f.certificate.wrap(listener{l, f.door}, f.registry), f.registry})
+		serving = append(serving, bound{f.certificate.wrap(listener{l, f.door}, f.registry), f.registry})
 	}
-	f.log.WithFields(logrus.Fields{"address": addressesIn(registry), "version": buildOf().Version,
+	f.log.WithFields(logrus.Fields{"address": addressesIn(serving), "version": buildOf().Version,
 		"tls": f.certificate != nil, "directory": f.cfg.Storage.Directory,
 		"ttl": config.FormatDuration(f.cfg.Cache.TTL)}).Info("serving")
-	return append(all, registry...), nil
+	return append(all, serving...), nil
 }
 
 func (f *front) listenDebug() (all []bound, err error) {

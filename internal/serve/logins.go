@@ -68,24 +68,26 @@ func (l *logins) check() registry.Authenticate {
 	return nil
 }
 
-func (l *logins) askProgram(r *http.Request, _, user, password string) event.Login {
+// askProgram asks for each request: only the program knows how long its answer holds.
+func (l *logins) askProgram(r *http.Request, _, user, password string) (event.Login, func() bool) {
 	if l.ask(r, user, password) {
-		return event.LoggedIn
+		return event.LoggedIn, nil
 	}
-	return event.Rejected
+	return event.Rejected, nil
 }
 
-func (l *logins) verify(r *http.Request, client, user, password string) event.Login {
+func (l *logins) verify(r *http.Request, client, user, password string) (event.Login, func() bool) {
 	v := l.users.Load() // of the newest configuration
+	pass := v.Verify(r.Context(), client, user, password)
 	switch {
-	case v.Verify(r.Context(), client, user, password):
-		return event.LoggedIn
+	case pass != nil:
+		return event.LoggedIn, func() bool { return l.users.Load() == v && pass.Holds() }
 	case r.Context().Err() != nil:
-		return event.Abandoned
+		return event.Abandoned, nil
 	case !v.Knows(user):
-		return event.UnknownUser
+		return event.UnknownUser, nil
 	}
-	return event.WrongPassword
+	return event.WrongPassword, nil
 }
 
 // read reads the users of a configuration, of whom at least one must be able to log in. Nil: they are not asked.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
@@ -50,16 +51,24 @@ func (m *Met) Judge(followed map[string]string) bool {
 	return true
 }
 
-// Meet looks for symbolic links on the ways to the files of some keys, at each directory once. It says whether there is
-// one that the last comparison did not judge, and returns those of them that are met for the first time since then. It
-// finds none as long as a comparison is under way, which Judge ends.
+// Meet looks for symbolic links on the ways to the files of some keys, at each directory at most once. It says whether
+// there is one that the last comparison did not judge, and returns those of them that are met for the first time since
+// then. It finds none as long as a comparison is under way, which Judge ends.
 func (m *Met) Meet(ks ...layout.Key) (first []string, found bool) {
 	files := make([]string, 0, 2)
 	for _, k := range ks {
 		file := m.dir.File(k.Path())
+		asked := false
 		for up := file; len(up) > len(m.dir) && !leadsTo(up, files); up = filepath.Dir(up) {
 			fi, err := os.Lstat(up)
-			if err != nil || fi.Mode()&fs.ModeSymlink == 0 {
+			if err != nil {
+				continue
+			}
+			if fi.Mode()&fs.ModeSymlink == 0 {
+				if !asked && disk.Straight(up) {
+					break // no directory above is one either
+				}
+				asked = true
 				continue
 			}
 			real, err := filepath.EvalSymlinks(up)

@@ -23,9 +23,12 @@ func newMemory[K comparable](ttl time.Duration, most int) memory[K] {
 	return memory[K]{ttl, until}
 }
 
-func (m memory[K]) has(key K, now time.Time) bool {
-	until, ok := m.until.Get(key)
-	return ok && now.Before(until)
+func (m memory[K]) has(key K, now time.Time) bool { return now.Before(m.end(key)) }
+
+// end is when the time of a key is over; zero: it is not remembered.
+func (m memory[K]) end(key K) time.Time {
+	until, _ := m.until.Get(key)
+	return until
 }
 
 func (m memory[K]) add(key K, now time.Time) { m.until.Add(key, now.Add(m.ttl)) }

@@ -108,26 +108,45 @@ func (v *Verifier) configure(c Credential) error {
 	return nil
 }
 
-// Verify reports whether password is the one of name. It may wait for other verifications; when ctx ends first, the
-// answer is no. Each client has a queue of its own, whatever names it tries: a client that tries many passwords waits
-// for itself, and has at most half of the processors that bcrypt may use. Where many clients guess, a user who logged
-// in lately comes first, and clients that have not guessed come before those that have.
-func (v *Verifier) Verify(ctx context.Context, client, name, password string) bool {
-	ok := v.verify(ctx, client, name, password)
-	if now := v.now(); ok && !v.loggedIn.has(client, now) {
-		v.loggedIn.add(client, now)
-	}
-	return ok
+// Pass is a login that was right: for as long as it holds, the same name and password are right again.
+type Pass struct {
+	from  *Verifier
+	file  *snapshot // whose user logged in; nil: the user is configured
+	plain bool      // the password is configured in plain, and needs no bcrypt
+	end   time.Time // of what bcrypt said
 }
 
-func (v *Verifier) verify(ctx context.Context, client, name, password string) bool {
+// Holds says whether Verify would accept the same again, of the users as they are now, without bcrypt. It may be called
+// concurrently.
+func (p *Pass) Holds() bool {
+	if p.file != nil && p.from.current() != p.file {
+		return false
+	}
+	return p.plain || p.from.now().Before(p.end)
+}
+
+// Verify returns a Pass if password is the one of name, else nil. It may wait for other verifications; when ctx ends
+// first, the answer is no. Each client has a queue of its own, whatever names it tries: a client that tries many
+// passwords waits for itself, and has at most half of the processors that bcrypt may use. Where many clients guess, a
+// user who logged in lately comes first, and clients that have not guessed come before those that have.
+func (v *Verifier) Verify(ctx context.Context, client, name, password string) *Pass {
+	pass := v.verify(ctx, client, name, password)
+	if now := v.now(); pass != nil && !v.loggedIn.has(client, now) {
+		v.loggedIn.add(client, now)
+	}
+	return pass
+}
+
+func (v *Verifier) verify(ctx context.Context, client, name, password string) *Pass {
 	users := v.current()
+	pass := &Pass{from: v}
 	acct, ok := v.configured[name]
 	if !ok {
-		acct = account{hash: users.hashes[name]}
+		acct, pass.file = account{hash: users.hashes[name]}, users
 	}
 	if acct.plain != nil && v.matches(*acct.plain, password) {
-		return true
+		pass.plain = true
+		return pass
 	}
 	q := query{
 		client:   client,
@@ -136,11 +155,15 @@ func (v *Verifier) verify(ctx context.Context, client, name, password string) bo
 		highest:  v.highestCost(users),
 		password: password,
 	}
-	if v.verified.has(q.id, v.now()) {
-		return true
+	if pass.end = v.verified.end(q.id); v.now().Before(pass.end) {
+		return pass
 	}
 	q.lane = v.laneOf(q)
-	return v.ask(ctx, q)
+	if !v.ask(ctx, q) {
+		return nil
+	}
+	pass.end = v.verified.end(q.id)
+	return pass
 }
 
 // mostDummyCost is the highest cost that a refusal may take for a user who is not asked about, or one request could

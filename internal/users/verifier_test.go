@@ -60,7 +60,7 @@ func TestWhoMayLogIn(t *testing.T) {
 	} {
 		t.Run(tc.desc, func(t *testing.T) {
 			before := runs(v)
-			if got := v.Verify(t.Context(), "client", tc.name, tc.password); got != tc.want {
+			if got := v.Verify(t.Context(), "client", tc.name, tc.password) != nil; got != tc.want {
 				t.Errorf("got %v, want %v", got, tc.want)
 			}
 			if runs := runs(v) - before; runs != tc.runs {
@@ -130,7 +130,7 @@ func TestRunningVerifierFollowsTheFile(t *testing.T) {
 			want := func(password string, in bool) {
 				t.Helper()
 				for range 2 { // the second answer may be a remembered one
-					if got := v.Verify(t.Context(), "client", "bob", password); got != in {
+					if got := v.Verify(t.Context(), "client", "bob", password) != nil; got != in {
 						t.Fatalf("bob with %q: %v, want %v", password, got, in)
 					}
 				}
@@ -170,11 +170,11 @@ func TestChangeInPlaceWithinOneTickIsSeen(t *testing.T) {
 		if err := os.Chtimes(path, tick, tick); err != nil {
 			t.Fatal(err)
 		}
-		if !v.Verify(t.Context(), "client", "bob", password) {
+		if v.Verify(t.Context(), "client", "bob", password) == nil {
 			t.Errorf("password %s was refused", password)
 		}
 	}
-	if v.Verify(t.Context(), "client", "bob", "one") {
+	if v.Verify(t.Context(), "client", "bob", "one") != nil {
 		t.Error("the old password still holds")
 	}
 }
@@ -199,11 +199,11 @@ func TestChangeThatKeepsSizeAndTimeIsSeen(t *testing.T) {
 			}
 			again, last = version == last, version
 		}
-		if !v.Verify(t.Context(), "client", "bob", password) {
+		if v.Verify(t.Context(), "client", "bob", password) == nil {
 			t.Errorf("password %s was refused", password)
 		}
 	}
-	if v.Verify(t.Context(), "client", "bob", "one") {
+	if v.Verify(t.Context(), "client", "bob", "one") != nil {
 		t.Error("the old password still holds")
 	}
 }
@@ -225,7 +225,7 @@ func TestUnreadableFileLetsOnlyConfiguredUsersIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	v := newVerifier(t, VerifierOptions{Path: f.path, Users: []Credential{{"ci", "secret"}}})
-	if !v.Verify(t.Context(), "client", "bob", "secret") || v.Err() != nil {
+	if v.Verify(t.Context(), "client", "bob", "secret") == nil || v.Err() != nil {
 		t.Fatalf("bob is not in to begin with: %v", v.Err())
 	}
 
@@ -236,10 +236,10 @@ func TestUnreadableFileLetsOnlyConfiguredUsersIn(t *testing.T) {
 	if err := os.Mkdir(f.path, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if v.Verify(t.Context(), "client", "bob", "secret") {
+	if v.Verify(t.Context(), "client", "bob", "secret") != nil {
 		t.Error("bob is in though the file cannot be read")
 	}
-	if !v.Verify(t.Context(), "client", "ci", "secret") {
+	if v.Verify(t.Context(), "client", "ci", "secret") == nil {
 		t.Error("the configured user is out")
 	}
 	wantReason(t, v.Err(), f.path)
@@ -259,7 +259,7 @@ func TestUnreadableFileLetsOnlyConfiguredUsersIn(t *testing.T) {
 	if err := os.Rename(aside, f.path); err != nil {
 		t.Fatal(err)
 	}
-	if !v.Verify(t.Context(), "client", "bob", "secret") || v.Err() != nil {
+	if v.Verify(t.Context(), "client", "bob", "secret") == nil || v.Err() != nil {
 		t.Errorf("the file is back, but bob is out: %v", v.Err())
 	}
 }
@@ -273,13 +273,60 @@ func TestAnswerIsRememberedForItsTTL(t *testing.T) {
 	})
 	for _, step := range []struct{ at, runs int64 }{{0, 1}, {59, 1}, {60, 2}, {119, 2}, {120, 3}} {
 		clock.Store(step.at)
-		if !v.Verify(t.Context(), "client", "bob", "secret") {
+		if v.Verify(t.Context(), "client", "bob", "secret") == nil {
 			t.Fatal("bob is out")
 		}
 		if runs := runs(v); runs != step.runs {
 			t.Errorf("at %ds bcrypt had run %d times, want %d", step.at, runs, step.runs)
 		}
 	}
+}
+
+// TestAPassHoldsAsLongAsTheLoginIsRight, and needs no bcrypt as long as Verify needs none.
+func TestAPassHoldsAsLongAsTheLoginIsRight(t *testing.T) {
+	f := Open(filepath.Join(t.TempDir(), "htpasswd"))
+	set := func(name, password string) {
+		t.Helper()
+		if _, err := f.Add(name, password, bcrypt.MinCost); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("bob", "one")
+	var late atomic.Int64
+	v := newVerifier(t, VerifierOptions{Path: f.path, TTL: time.Minute,
+		Users: []Credential{{"plain", "secret"}, {"hashed", hashOf(t, "secret")}},
+		Now:   func() time.Time { return time.Now().Add(time.Hour + time.Duration(late.Load())) }})
+	login := func(name, password string) *Pass {
+		t.Helper()
+		pass := v.Verify(t.Context(), "client", name, password)
+		if pass == nil || !pass.Holds() {
+			t.Fatalf("%s cannot log in", name)
+		}
+		return pass
+	}
+	bob, plain, hashed := login("bob", "one"), login("plain", "secret"), login("hashed", "secret")
+	want := func(what string, b, p, h bool) {
+		t.Helper()
+		if got := [3]bool{bob.Holds(), plain.Holds(), hashed.Holds()}; got != [3]bool{b, p, h} {
+			t.Errorf("%s: %v", what, got)
+		}
+	}
+	want("at first", true, true, true)
+	set("bob", "two")
+	want("after a change of the file", false, true, true)
+	bob = login("bob", "two")
+	set("eve", "three")
+	want("after a change of the file for another user", false, true, true)
+	bob = login("bob", "two")
+	if err := f.Remove("bob"); err != nil {
+		t.Fatal(err)
+	}
+	want("without the user", false, true, true)
+	set("bob", "two")
+	want("with the user again", false, true, true)
+	bob = login("bob", "two")
+	late.Store(int64(time.Minute))
+	want("later than the memory lasts", false, true, false)
 }
 
 func TestFingerprintsTellFieldsApart(t *testing.T) {
@@ -339,7 +386,7 @@ func TestIdenticalQuestionsRunBcryptOnce(t *testing.T) {
 				var all sync.WaitGroup
 				for range 20 {
 					all.Go(func() {
-						if got := v.Verify(t.Context(), "client", "bob", tc.password); got != tc.want {
+						if got := v.Verify(t.Context(), "client", "bob", tc.password) != nil; got != tc.want {
 							t.Errorf("got %v, want %v", got, tc.want)
 						}
 					})
@@ -361,9 +408,9 @@ func TestWhoGivesUpWaitingIsRefusedAndOthersAreNot(t *testing.T) {
 		free := occupy(v)
 		leaving, leave := context.WithCancel(t.Context())
 		answers := map[string]chan bool{"leaving": make(chan bool, 1), "staying": make(chan bool, 1)}
-		go func() { answers["leaving"] <- v.Verify(leaving, "client", "bob", "secret") }()
+		go func() { answers["leaving"] <- v.Verify(leaving, "client", "bob", "secret") != nil }()
 		synctest.Wait() // so that the one who leaves has started the verification
-		go func() { answers["staying"] <- v.Verify(t.Context(), "client", "bob", "secret") }()
+		go func() { answers["staying"] <- v.Verify(t.Context(), "client", "bob", "secret") != nil }()
 		synctest.Wait()
 
 		leave()
@@ -392,7 +439,7 @@ func TestWhoTriesManyPasswordsWaitsForHimself(t *testing.T) {
 		}
 		synctest.Wait()
 		all.Go(func() {
-			if !v.Verify(t.Context(), "somebody else", "bob", "secret") {
+			if v.Verify(t.Context(), "somebody else", "bob", "secret") == nil {
 				t.Error("who knows the password is out")
 			}
 			// The one who was first in his queue is before him; nobody else is. Some more may run until
@@ -429,7 +476,7 @@ func TestWhoLoggedInLatelyDoesNotWaitBehindGuessers(t *testing.T) {
 				v := newVerifier(t, VerifierOptions{Users: []Credential{
 					{"bob", hashOf(t, "secret")}, {"eve", hashOf(t, "other")}}})
 				v.width, v.turns.free = width, width
-				if !v.Verify(t.Context(), "10.1.1.1", "bob", "secret") {
+				if v.Verify(t.Context(), "10.1.1.1", "bob", "secret") == nil {
 					t.Fatal("bob is out")
 				}
 				time.Sleep(c.again) // on synctest's clock
@@ -448,7 +495,7 @@ func TestWhoLoggedInLatelyDoesNotWaitBehindGuessers(t *testing.T) {
 				before := runs(v)
 				var ran int64
 				all.Go(func() {
-					if !v.Verify(t.Context(), c.from, c.name, c.password) {
+					if v.Verify(t.Context(), c.from, c.name, c.password) == nil {
 						t.Error("who knows the password is out")
 					}
 					ran = runs(v) - before
@@ -474,18 +521,18 @@ func TestSettingsThatAreReadAgainForgetNobody(t *testing.T) {
 		from, name, password string
 		want                 bool
 	}{{"10.1.1.1", "bob", "secret", true}, {"10.1.1.1", "eve", "other", true}, {"10.0.0.1", "bob", "guess", false}} {
-		if old.Verify(t.Context(), c.from, c.name, c.password) != c.want {
+		if (old.Verify(t.Context(), c.from, c.name, c.password) != nil) != c.want {
 			t.Fatal(c)
 		}
 	}
 	v := newVerifier(t, VerifierOptions{After: old, Users: []Credential{{"bob", bob}, {"eve", hashOf(t, "changed")},
 		{"ci", "new"}}})
 	before := runs(v)
-	if !v.Verify(t.Context(), "10.9.9.9", "bob", "secret") || runs(v) != before {
+	if v.Verify(t.Context(), "10.9.9.9", "bob", "secret") == nil || runs(v) != before {
 		t.Errorf("bcrypt ran %d times for a login that is remembered", runs(v)-before)
 	}
 	for _, c := range []struct{ name, password string }{{"eve", "other"}, {"ci", "plain"}} {
-		if v.Verify(t.Context(), "10.1.1.1", c.name, c.password) {
+		if v.Verify(t.Context(), "10.1.1.1", c.name, c.password) != nil {
 			t.Errorf("%s is let in by the password that %s had", c.name, c.name)
 		}
 	}
@@ -557,7 +604,7 @@ func TestEveryRefusalIsTheSameWork(t *testing.T) {
 		v := newVerifier(t, VerifierOptions{Path: file, Users: c.users})
 		for _, name := range []string{"four", "five", "seven", "sha", "ci", "nobody", ""} {
 			before := v.rounds.Load()
-			if v.Verify(t.Context(), "client", name, "wrong") {
+			if v.Verify(t.Context(), "client", name, "wrong") != nil {
 				t.Errorf("%s is let in", name)
 			}
 			if spent := v.rounds.Load() - before; spent != 1<<c.highest {
