@@ -134,7 +134,8 @@ var (
 	noteManifests = newSet(2, "UPDATE manifests SET referenced = "+manifestReferenced("manifests")+
 		" WHERE (digest, repo) IN (%s)")
 	noteAllReferrers = newSet(2, "UPDATE manifests SET referenced = "+manifestReferenced("manifests")+
-		" FROM (%s) gone WHERE manifests.subject = gone.column1 AND manifests.repo = gone.column2")
+		" WHERE (digest, repo) IN (SELECT r.digest, r.repo FROM (%s) gone "+
+		"CROSS JOIN manifests r ON r.subject = gone.column1 AND r.repo = gone.column2)")
 )
 
 // DeleteTag implements index.Store.

@@ -13,9 +13,8 @@ const (
 	// retireTime is after how long a transaction of RetireAll goes on only if no other writer waits. 1ms: those that
 	// wait are requests of clients.
 	retireTime = time.Millisecond
-	// retireMost is after how long it ends in any case: who comes later waits for its commit, which takes a third of
-	// that.
-	retireMost = 20 * time.Millisecond
+	// retireMost is after how long it ends in any case: a writer that comes later waits for its commit.
+	retireMost = 40 * time.Millisecond
 )
 
 // RetireAll implements index.Store. It removes files while their rows are there, and then the rows of those that are
@@ -137,7 +136,8 @@ var unused = [...]set{
 
 const ofRepository = "m.digest = v.column4 AND m.repo = v.column5"
 
-// newUnused makes a statement of which a victim is its number, its cutoff, whether its row must be a claim, and its key.
+// newUnused makes a statement in which a victim is its number, its cutoff, whether its row must be a claim, and its
+// key.
 func newUnused(kind layout.Kind, ofKey, placed, referenced string) set {
 	table, _, key := where(layout.Key{Kind: kind})
 	return newSet(3+len(key), "SELECT "+columns(kind)+", v.column1 FROM (%s) v CROSS JOIN "+table+" m ON "+ofKey+

@@ -8,8 +8,8 @@ import (
 // setSize is how many keys a statement of a set is asked for at most.
 const setSize = 16
 
-// set is a statement for several keys at once: with values in place of %s, a tuple of parameters for each key. A missing
-// key is NULL, which equals nothing. So there are two texts of each, which stay prepared: for one key and for setSize.
+// set is a statement for several keys at once: in place of %s it has a tuple of parameters for each key. A missing key
+// is NULL, which equals nothing. So there are two texts of each, which stay prepared: for one key and for setSize.
 type set struct {
 	width     int // of a tuple
 	one, many string
