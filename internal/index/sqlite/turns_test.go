@@ -78,7 +78,7 @@ func TestARunEndsItsTransactionWhenAnotherWriterWaits(t *testing.T) {
 			return index.Removed{}, nil
 		})
 		if err != nil || len(all) != 1 || removed != 1 {
-			t.Errorf("%s waits: a run came to %d victims, and removed %d: %v", w.name, len(all), removed, err)
+			t.Fatalf("%s waits: a run came to %d victims, and removed %d: %v", w.name, len(all), removed, err)
 		}
 		vs = vs[len(all):]
 		if err := <-claimed; err != nil {
