@@ -21,10 +21,6 @@ type Command struct {
 	OnProgress func(Progress)
 }
 
-// yield is how long a run leaves the index to the server between two steps: SQLite gives its lock to the process that
-// asks first, and a loop asks first every time.
-const yield = 2 * time.Millisecond
-
 // Run opens the store, runs, and closes it. An error comes with the report of what was done before it.
 func (c Command) Run(ctx context.Context) (Report, error) {
 	s, err := c.open(ctx)
@@ -57,9 +53,6 @@ var waiting = map[store.Wait]Phase{store.ForGC: Queueing, store.ForServer: Scann
 func (c Command) run(ctx context.Context, s *store.Store) (Report, error) {
 	collector := Collector{Files: LocalFiles(s.Dir, s.Tree), Index: s.Index, Log: c.Store.Log, Quiet: !c.Trail,
 		OnProgress: c.OnProgress, Began: s.Opened}
-	if s.Server != nil {
-		collector.Yield = yield
-	}
 	repairs, err := c.repair(ctx, s)
 	if err != nil {
 		return Report{Repairs: repairs}, err

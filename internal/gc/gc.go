@@ -36,9 +36,7 @@ type Collector struct {
 	OnDelete func(digest.Digest)
 	// OnProgress is called, often, by the goroutine that runs. Nil: it is not called.
 	OnProgress func(Progress)
-	// Yield is how long a run waits between two steps at least, so that writers of another process get their turn.
-	Yield time.Duration
-	// Batch is how many victims one call of RetireAll gets at most; it may come to fewer. 0: 64.
+	// Batch is how many victims one call of RetireAll gets at most; it may come to fewer. 0: 1024.
 	Batch int
 	// Began is when the run began, by the index's clock, if that was before Run: what was used or
 	// adopted since then stays, however short the ttl. Zero: Run is the beginning.
@@ -125,16 +123,12 @@ func (x *execution) run() error {
 // maxFailed is after how many failures of the index in a row a level is given up.
 const maxFailed = 3
 
-// maxYield bounds how long a run waits for others: a step may have taken seconds because it waited itself.
-const maxYield = 100 * time.Millisecond
-
 // retireLevel retires rows of which none refers to another.
 func (x *execution) retireLevel(rows []index.Row) error {
 	var errs []error
 	victims := x.plan.Victims(rows)
-	whole := cmp.Or(x.Batch, 64)
+	whole := cmp.Or(x.Batch, 1024)
 	for size, failed := whole, 0; len(victims) > 0; {
-		began := time.Now()
 		n, err := x.retire(victims[:min(size, len(victims))])
 		switch {
 		case n > 0:
@@ -152,9 +146,6 @@ func (x *execution) retireLevel(rows []index.Row) error {
 		victims = victims[n:]
 		for range n {
 			x.step()
-		}
-		if x.Yield > 0 { // on a busy machine a step takes longer, and so do those who wait
-			time.Sleep(max(x.Yield, min(2*time.Since(began), maxYield)))
 		}
 	}
 	return errors.Join(errs...)

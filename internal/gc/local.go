@@ -28,11 +28,15 @@ func (f localFiles) Uploads() (Uploads, error) {
 // Elsewhere is true of a symbolic link: what it leads to stays.
 func (f localFiles) Elsewhere(blob layout.Key) bool { return f.dir.Leads(blob) }
 
-func (f localFiles) Remover() Remover { return localRemover{f.tree, f.tree.Begin()} }
+func (f localFiles) Remover() Remover {
+	emptier := &tree.Emptier{}
+	return localRemover{f.tree, f.tree.Begin().Emptying(emptier), emptier}
+}
 
 type localRemover struct {
-	tree   *tree.Tree
-	change *tree.Change // of one level
+	tree    *tree.Tree
+	change  *tree.Change // of one level
+	emptier *tree.Emptier
 }
 
 func (r localRemover) Remove(row index.Row) (index.Removed, error) {
@@ -51,7 +55,10 @@ func (r localRemover) RemoveUpload(u layout.Upload, since time.Time) (bool, erro
 	return r.tree.RemoveAbandoned(u, since)
 }
 
-func (r localRemover) Empty() error { return r.tree.EmptyTrash() }
+func (r localRemover) Empty() error {
+	r.emptier.Wait()
+	return r.tree.EmptyTrash()
+}
 
 func (r localRemover) MakeRoom() bool { return r.tree.DropBallast() }
 

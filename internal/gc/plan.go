@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/jc-lab/docker-cache-server/internal/image"
 	"github.com/jc-lab/docker-cache-server/internal/index"
@@ -116,7 +117,7 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 	x := planner{gc: c, ctx: ctx, unfinished: unfinished,
 		plan:    &Plan{Cutoffs: c.cutoffs(p), pushes: newPushes(p), depth: map[layout.Key]int{}},
 		planned: map[layout.Key]bool{}, candidates: map[layout.Key]*candidate{},
-		measured: map[layout.Key]measure{}, asked: map[string]bool{}}
+		asked: map[string]bool{}}
 	err = c.Index.View(ctx, func(r index.Reader) (err error) {
 		x.index = r
 		if x.unread, err = r.Unread(); err != nil {
@@ -176,7 +177,6 @@ type planner struct {
 
 	planned    map[layout.Key]bool       // the rows in the lists of the plan
 	candidates map[layout.Key]*candidate // the manifests that were looked at; nil: one stays
-	measured   map[layout.Key]measure    // by the manifests of images
 	asked      map[string]bool           // the repositories whose uploads were looked at
 }
 
@@ -430,9 +430,7 @@ func (x *planner) planImages() error {
 	for _, t := range x.plan.Tags {
 		m := layout.ManifestKey(t.Key.Repository, t.Digest)
 		tagged[m] = true
-		if err := x.addImage(t, m, ReasonTTL); err != nil {
-			return err
-		}
+		x.addImage(t, m, ReasonTTL)
 	}
 	for _, m := range x.plan.Manifests {
 		if tagged[m.Key] || !m.Placed {
@@ -441,25 +439,18 @@ func (x *planner) planImages() error {
 		if len(x.candidates[m.Key].owners) > 0 {
 			continue // part of another image
 		}
-		if err := x.addImage(m, m.Key, ReasonUntagged); err != nil {
-			return err
-		}
+		x.addImage(m, m.Key, ReasonUntagged)
+	}
+	if err := x.measureImages(); err != nil {
+		return err
 	}
 	slices.SortStableFunc(x.plan.Images, func(a, b Image) int { return a.LastAccess.Compare(b.LastAccess) })
 	return nil
 }
 
-// addImage measures an image that is removed, and lists it in the plan.
-func (x *planner) addImage(r index.Row, manifest layout.Key, reason string) error {
-	i := Image{Repository: manifest.Repository, Tag: r.Key.Tag, Digest: manifest.Digest, LastAccess: r.AccessedAt,
-		Reason: reason, key: r.Key}
-	m, err := x.measure(manifest)
-	if m.used.After(i.LastAccess) {
-		i.LastAccess = m.used
-	}
-	i.UniqueBytes = m.bytes
-	x.plan.Images = append(x.plan.Images, i)
-	return err
+func (x *planner) addImage(r index.Row, manifest layout.Key, reason string) {
+	x.plan.Images = append(x.plan.Images, Image{Repository: manifest.Repository, Tag: r.Key.Tag,
+		Digest: manifest.Digest, LastAccess: r.AccessedAt, Reason: reason, key: r.Key})
 }
 
 // measure is what is reported of an image, by its manifest.
@@ -468,24 +459,59 @@ type measure struct {
 	bytes int64     // that no other image refers to
 }
 
-// measure measures a manifest once, whatever the number of its tags, and in a View of its own: the index's WAL grows
-// for as long as one is open.
-func (x *planner) measure(manifest layout.Key) (m measure, err error) {
-	m, known := x.measured[manifest]
-	if known {
-		return m, nil
+const (
+	// measuredAtOnce is how many images are measured in one View: the index's WAL grows for as long as one is open.
+	measuredAtOnce = 64
+	measurers      = 2 // at a time
+)
+
+// measureImages measures each manifest once, whatever the number of its tags.
+func (x *planner) measureImages() error {
+	var manifests []layout.Key
+	for _, i := range x.plan.Images {
+		manifests = append(manifests, layout.ManifestKey(i.Repository, i.Digest))
 	}
-	err = x.gc.Index.View(x.ctx, func(r index.Reader) error {
-		row, err := r.Row(manifest)
-		if err != nil {
-			return err
-		}
-		if row != nil {
-			m.used = row.AccessedAt
-		}
-		m.bytes, err = image.UniqueBytes(r, manifest)
+	manifests = distinct(manifests)
+	measured := make([]measure, len(manifests))
+	var working errgroup.Group
+	working.SetLimit(measurers)
+	for from := 0; from < len(manifests); from += measuredAtOnce {
+		to := min(from+measuredAtOnce, len(manifests))
+		working.Go(func() error {
+			return x.gc.Index.View(x.ctx, func(r index.Reader) (err error) {
+				for n := from; n < to && err == nil; n++ {
+					measured[n], err = measureImage(r, manifests[n])
+				}
+				return err
+			})
+		})
+	}
+	if err := working.Wait(); err != nil {
 		return err
-	})
-	x.measured[manifest] = m
+	}
+	of := make(map[layout.Key]measure, len(manifests))
+	for n, k := range manifests {
+		of[k] = measured[n]
+	}
+	for n := range x.plan.Images {
+		i := &x.plan.Images[n]
+		m := of[layout.ManifestKey(i.Repository, i.Digest)]
+		if m.used.After(i.LastAccess) {
+			i.LastAccess = m.used
+		}
+		i.UniqueBytes = m.bytes
+	}
+	return nil
+}
+
+func measureImage(r index.Reader, manifest layout.Key) (m measure, err error) {
+	row, err := r.Row(manifest)
+	if err != nil {
+		return m, err
+	}
+	if row != nil {
+		m.used = row.AccessedAt
+	}
+	m.bytes, err = image.UniqueBytes(r, manifest)
 	return m, err
 }

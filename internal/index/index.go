@@ -173,9 +173,11 @@ type Store interface {
 	// nothing refers to it, and no server still owes it grace: UnusedSince counts as no later than that. Otherwise it
 	// stays. For each row that is removed, remove removes the file. What the row referred to takes its last use.
 	//
-	// Other writers wait for the transaction, so it is short, however many victims there are. RetireAll returns what
-	// became of those that it came to, at least of the first; the caller asks again with the rest. On an error no row
-	// is removed, though remove may have removed files: callers count by what is returned. ErrGateClosed, *HeldError.
+	// RetireAll first lets other writers go that wait, also those of other processes. It ends its transaction about a
+	// millisecond after another one begins to wait. It returns what became of those victims that it came to, at least
+	// of the first; the caller asks again with the rest. Victims are distinct, and one that another victim of its kind
+	// refers to may stay. On an error no row is removed, though remove may have removed files: callers count by what
+	// is returned. ErrGateClosed, *HeldError.
 	RetireAll(ctx context.Context, vs []Victim, remove Remove) ([]Retired, error)
 
 	// DeleteTag, DeleteManifest and DeleteLayer remove a name at a client's request, and by remove its files. The tags

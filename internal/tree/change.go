@@ -55,11 +55,18 @@ type Change struct {
 	placed   []string        // files whose names are not durable
 	removed  map[string]bool // directories from which names were removed; false: a power loss may bring them back
 	uploads  map[string]bool // lists of uploads of repositories from which names were removed
+	emptier  *Emptier        // nil: what is removed stays in the trash
 }
 
 // Begin begins a change.
 func (t *Tree) Begin() *Change {
 	return &Change{tree: t, removed: map[string]bool{}, uploads: map[string]bool{}}
+}
+
+// Emptying has an emptier remove for good what the change removes from now on.
+func (c *Change) Emptying(e *Emptier) *Change {
+	c.emptier = e
+	return c
 }
 
 // Prepare makes the directory of a file that is going to be placed, durable. It must not be called inside a
@@ -127,17 +134,35 @@ func entries(history string) (dirs []string) {
 	return dirs
 }
 
-// Remove removes the file of a key with its directory, and of a tag its history, too. Blobs and tags are moved to the
-// trash; EmptyTrash frees their bytes. Without a file it returns fs.ErrNotExist. freed is the size of a blob's file in
-// bytes; 0 for a symbolic link, since what it leads to stays.
+// Remove moves what a key names to the trash: the directory of its file, with whatever lies in it, and of a tag its
+// history, too. An Emptier or EmptyTrash frees the bytes. Without a file it returns fs.ErrNotExist. freed is the size
+// of a blob's file in bytes; 0 for a symbolic link, since what it leads to stays.
 func (c *Change) Remove(k layout.Key) (freed int64, err error) {
-	switch k.Kind {
-	case layout.Tag:
+	if k.Kind == layout.Tag {
 		return 0, c.removeTag(k)
-	case layout.Blob:
-		return c.removeBlob(k)
 	}
-	return 0, c.removeFile(k, unlink)
+	file := c.tree.File(k.Path())
+	fi, err := os.Lstat(file)
+	if err != nil && !Missing(err) {
+		return 0, err
+	}
+	plain := err == nil && fi.Mode()&(fs.ModeType&^fs.ModeSymlink) == 0
+	switch {
+	case plain && c.removeWhole(k):
+	case k.Kind != layout.Blob:
+		err = c.removeFile(k, unlink)
+	case plain || err != nil:
+		err = c.removeFile(k, func(path string) (bool, error) {
+			moved, err := c.tree.throw(path)
+			return moved != "", err
+		})
+	default:
+		err = &fs.PathError{Op: "remove", Path: file, Err: disk.ErrNotRegular}
+	}
+	if plain && k.Kind == layout.Blob && fi.Mode().IsRegular() {
+		freed = fi.Size()
+	}
+	return freed, err
 }
 
 func (c *Change) removeTag(k layout.Key) error {
@@ -147,28 +172,40 @@ func (c *Change) removeTag(k layout.Key) error {
 		return err
 	}
 	c.owe(filepath.Dir(dir), k)
-	if !moved {
+	if moved == "" {
 		return notThere(dir)
 	}
+	c.empty(thrown{path: moved})
 	return nil
 }
 
-func (c *Change) removeBlob(k layout.Key) (freed int64, err error) {
-	file := c.tree.File(k.Path())
-	fi, err := os.Lstat(file)
-	switch {
-	case err != nil && !Missing(err):
-		return 0, err
-	case err == nil && fi.Mode().IsRegular():
-		freed = fi.Size()
-	case err == nil && fi.Mode()&fs.ModeSymlink == 0:
-		return 0, &fs.PathError{Op: "remove", Path: file, Err: disk.ErrNotRegular}
+// empty has a path in the trash removed for good.
+func (c *Change) empty(t thrown) {
+	if c.emptier != nil {
+		c.emptier.take(t)
 	}
-	return freed, c.removeFile(k, c.tree.throw)
 }
 
-// removeFile removes a link or a blob with its directory, which rarely holds anything else. So one sync of the
-// directory above it makes many removals durable.
+// removeWhole moves a link or a blob with its directory, in one step: it rarely holds anything else. So the sync of the
+// directory above makes many removals durable. False: it was not moved, as where the directory is a symbolic link, or
+// in a lower layer of an overlay file system.
+func (c *Change) removeWhole(k layout.Key) bool {
+	file := c.tree.File(k.Path())
+	dir := filepath.Dir(file)
+	if fi, err := os.Lstat(dir); err != nil || !fi.IsDir() {
+		return false
+	}
+	moved := c.tree.discarded()
+	if err := c.tree.rename(dir, moved); err != nil {
+		return false
+	}
+	c.tree.forget(dir)
+	c.empty(thrown{moved, filepath.Base(file)})
+	c.owe(filepath.Dir(dir), k)
+	return true
+}
+
+// removeFile removes a link or a blob, and then its directory.
 func (c *Change) removeFile(k layout.Key, how func(path string) (bool, error)) error {
 	file := c.tree.File(k.Path())
 	dir := filepath.Dir(file)
@@ -178,7 +215,8 @@ func (c *Change) removeFile(k layout.Key, how func(path string) (bool, error)) e
 	}
 	gone := c.tree.removeEmpty(dir)
 	if !gone && there { // stock registries kept the signatures of schema 1 manifests there, for one
-		gone, _ = c.tree.throw(dir) // the name is gone in any case
+		moved, _ := c.tree.throw(dir) // the name is gone in any case
+		gone = moved != ""
 	}
 	if gone {
 		dir = filepath.Dir(dir)
@@ -190,7 +228,7 @@ func (c *Change) removeFile(k layout.Key, how func(path string) (bool, error)) e
 	return nil
 }
 
-// unlink removes a file at once: a link is so small that moving it takes as long.
+// unlink removes a link at once: it is so small that moving it takes as long.
 func unlink(path string) (bool, error) {
 	failpoint.Step()
 	err := os.Remove(path)
@@ -269,7 +307,7 @@ func (c *Change) reset() {
 	for dir := range c.uploads {
 		c.tree.prune(dir)
 	}
-	*c = *c.tree.Begin()
+	*c = *c.tree.Begin().Emptying(c.emptier)
 }
 
 // Settle makes the name of a key's file durable that another request may have placed just now.

@@ -16,17 +16,20 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/failpoint"
 )
 
-// throw moves a file or directory into the trash. False: it does not exist.
-func (t *Tree) throw(path string) (bool, error) {
-	moved := filepath.Join(t.Trash(), unique())
-	err := t.rename(path, moved)
+// discarded is a path in the trash that nothing has.
+func (t *Tree) discarded() string { return filepath.Join(t.Trash(), unique()) }
+
+// throw moves a file or directory into the trash, and says where it is now; empty: it does not exist.
+func (t *Tree) throw(path string) (moved string, err error) {
+	moved = t.discarded()
+	err = t.rename(path, moved)
 	if errors.Is(err, syscall.EXDEV) {
 		err = t.movePieces(path, moved, nil)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return "", nil
 	}
-	return err == nil, err
+	return moved, err
 }
 
 // undecided begins the name of a path in the trash that may be moved back. The time of the move follows in the name:
@@ -65,7 +68,8 @@ func (t *Tree) throwIf(path string, fresh func(moved string) (bool, error)) (boo
 	if err != nil {
 		return false, err
 	}
-	return t.throw(moved)
+	thrown, err := t.throw(moved)
+	return thrown != "", err
 }
 
 // errFresh says that what was moved is in use.

@@ -189,7 +189,11 @@ func (t *Tree) forget(dir string) {
 func (t *Tree) rename(from, to string) error {
 	for range 10 { // each failure is due to one removal of an empty directory
 		failpoint.Step()
-		err := os.Rename(from, to)
+		err := syscall.Rename(from, to) // os.Rename would look first whether there is a directory
+		if err == nil {
+			return nil
+		}
+		err = &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

@@ -84,10 +84,10 @@ func TestTrashAndEmptyTrashDoNotDisturbEachOther(t *testing.T) {
 		if moved, err := tree.throwIf(path, func(string) (bool, error) { return true, nil }); moved || err != nil {
 			t.Fatalf("a path that is fresh: moved %v, %v", moved, err)
 		}
-		if moved, err := tree.throw(path); !moved || err != nil {
+		if moved, err := tree.throw(path); moved == "" || err != nil {
 			t.Fatalf("trash: %v, %v", moved, err)
 		}
-		if moved, err := tree.throw(path); moved || err != nil {
+		if moved, err := tree.throw(path); moved != "" || err != nil {
 			t.Fatalf("trash of nothing: %v, %v", moved, err)
 		}
 	}

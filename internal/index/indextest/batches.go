@@ -2,6 +2,8 @@ package indextest
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
@@ -64,6 +66,56 @@ var batches = []test{
 		s.gone(link("a", "l1"), link("a", "l3"))
 		s.check(s.row(link("a", "l2")) == before, "the row of what stays is %+v, was %+v", s.row(link("a", "l2")),
 			before)
+	}},
+	{"of hundreds each goes by its own condition", func(s *scene) {
+		bad := errors.New("bad file")
+		var ks []layout.Key
+		for i := range 200 {
+			ks = append(ks, s.layer("a", fmt.Sprint("l", i)))
+		}
+		s.image("a", "m", "l4", "l150")
+		s.later(time.Hour)
+		for i := 0; i < len(ks); i += 7 {
+			s.lease(ks[i])
+		}
+		stays := func(i int) bool { return i%7 == 0 || i%11 == 0 || i == 4 || i == 150 }
+		got := s.all(func(r index.Row) (index.Removed, error) {
+			if i := slices.Index(ks, r.Key); i%11 == 0 {
+				return index.Removed{}, bad
+			}
+			return index.Removed{File: true}, nil
+		}, ks...)
+		for i, k := range ks {
+			s.check((got[i].Row == nil) == stays(i) && (got[i].Row == nil || got[i].Row.Key == k), "%v: %+v", k, got[i])
+			s.check((got[i].Err != nil) == (i%11 == 0 && i%7 != 0), "%v: %v", k, got[i].Err)
+			s.check((find(s.T, s, k) != nil) == stays(i), "%v has the row %+v", k, find(s.T, s, k))
+		}
+	}},
+	{"what links that go together refer to takes the latest of their uses", func(s *scene) {
+		first, last := s.layer("a", "l"), s.layer("b", "l")
+		s.later(time.Hour)
+		s.lease(first)
+		at := s.row(first).AccessedAt
+		s.later(time.Hour)
+		for _, r := range s.all(noFile, first, last) {
+			s.check(r.Row != nil, "%+v stays", r)
+		}
+		s.check(s.row(blob("l")).AccessedAt.Equal(at), "used at %v, want %v", s.row(blob("l")).AccessedAt, at)
+	}},
+	{"what manifests that go together refer to takes the latest of their uses", func(s *scene) {
+		s.layer("a", "l")
+		s.later(time.Hour)
+		first, last := s.image("a", "m1", "l"), s.image("a", "m2", "l")
+		s.later(time.Hour)
+		s.lease(first)
+		at := s.row(first).AccessedAt
+		s.later(time.Hour)
+		for _, r := range s.all(noFile, first, last) {
+			s.check(r.Row != nil, "%+v stays", r)
+		}
+		l := s.row(link("a", "l"))
+		s.check(l.AccessedAt.Equal(at), "used at %v, want %v", l.AccessedAt, at)
+		s.check(s.retire(l.Key, cutoffs{content: at.Add(time.Millisecond)}) != nil, "a link that nothing names stays")
 	}},
 	{"what is skipped stays without an error", func(s *scene) {
 		l := s.layer("a", "l")

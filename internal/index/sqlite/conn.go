@@ -312,6 +312,8 @@ func (q querier) set(key string, value any) error {
 // that is not listed here is a mistake of this package.
 func (q querier) bind(st *sqlite.Stmt, i int, value any) error {
 	switch v := value.(type) {
+	case nil:
+		st.BindNull(i)
 	case int64:
 		st.BindInt64(i, v)
 	case int:

@@ -10,69 +10,133 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// drop removes a row. What it referred to takes its last use, and may be unreferenced now.
-func (t *tx) drop(r index.Row) error {
-	table, cond, args := where(r.Key)
-	err := t.exec("DELETE FROM "+table+" WHERE "+cond, args...)
-	if err != nil {
+// drop removes rows of one kind of which none refers to another. What they referred to takes their last use, and may
+// be unreferenced now.
+func (t *tx) drop(rows ...index.Row) error {
+	if err := t.dropRows(rows); err != nil {
 		return err
 	}
-	switch r.Key.Kind {
-	case layout.Blob:
+	return t.leaveAll(rows)
+}
+
+// leaveAll takes back the numbers of the repositories of rows, of those that have nothing any more.
+func (t *tx) leaveAll(rows []index.Row) error {
+	left := map[string]bool{"": true} // of blobs
+	for _, r := range rows {
+		if repo := r.Key.Repository; !left[repo] {
+			left[repo] = true
+			if err := t.leave(repo); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// dropRows is drop that leaves the numbers of repositories as they are.
+func (t *tx) dropRows(rows []index.Row) error {
+	if len(rows) == 0 {
 		return nil
-	case layout.Tag:
-		err = t.noteManifest(r.Key.Repository, r.Digest) // which was used as late as its tag
+	}
+	kind := rows[0].Key.Kind
+	keys := make(tuples, 0, 2*len(rows))
+	for _, r := range rows {
+		_, _, args := where(r.Key)
+		keys = append(keys, args...)
+	}
+	if err := t.execSet(deleteRows[kind], keys); err != nil {
+		return err
+	}
+	switch kind {
+	case layout.Tag: // their manifests were used as late as they
+		pointed := make(tuples, 0, 2*len(rows))
+		for _, r := range rows {
+			pointed = append(pointed, packed(r.Digest), repository(r.Key.Repository))
+		}
+		return t.execSet(noteManifests, pointed)
 	case layout.Layer:
-		err = t.inheritBlob(r)
+		return t.inheritBlobs(rows)
 	case layout.Manifest:
-		err = t.dropReferences(r)
+		return t.dropReferences(rows, keys)
 	}
-	if err != nil {
-		return err
-	}
-	return t.leave(r.Key.Repository)
+	return nil
 }
 
-// inheritBlob gives the last use of a link or a manifest that is removed to its blob.
-func (t *tx) inheritBlob(r index.Row) error {
-	err := t.exec("UPDATE blobs SET accessed_at = max(accessed_at, ?) WHERE digest = ?", r.AccessedAt.UnixMilli(),
-		packed(r.Key.Digest))
-	if err != nil {
-		return err
-	}
-	return t.noteBlob(r.Key.Digest)
+// deleteRows removes the rows of keys of a kind.
+var deleteRows = [...]set{
+	layout.Blob:     newSet(1, "DELETE FROM blobs WHERE digest IN (%s)"),
+	layout.Layer:    newSet(2, "DELETE FROM layers WHERE (digest, repo) IN (%s)"),
+	layout.Manifest: newSet(2, "DELETE FROM manifests WHERE (digest, repo) IN (%s)"),
+	layout.Tag:      newSet(2, "DELETE FROM tags WHERE (repo, name) IN (%s)"),
 }
 
-// dropReferences forgets what a manifest named. Its links take its last use; its children, referrers and signatures
-// were used as late as it.
-func (t *tx) dropReferences(r index.Row) error {
-	d, repo, at := packed(r.Key.Digest), repository(r.Key.Repository), r.AccessedAt.UnixMilli()
-	children, err := t.children("SELECT child FROM refs WHERE parent = ? AND repo = ?", d, repo)
+// inheritBlobs gives the last use of links or manifests that are removed to their blobs. Several may have one blob.
+func (t *tx) inheritBlobs(rows []index.Row) error {
+	last := map[digest.Digest]int64{}
+	for _, r := range rows {
+		last[r.Key.Digest] = max(last[r.Key.Digest], r.AccessedAt.UnixMilli())
+	}
+	all := make(tuples, 0, 2*len(last))
+	for d, at := range last {
+		all = append(all, packed(d), at)
+	}
+	return t.execSet(inheritBlobs, all)
+}
+
+var inheritBlobs = newSet(2, "UPDATE blobs SET accessed_at = max(accessed_at, gone.column2), referenced = "+
+	blobReferenced("blobs.digest")+" FROM (%s) gone WHERE blobs.digest = gone.column1")
+
+// dropReferences forgets what manifests named. Their links take their last use; their children, referrers and
+// signatures were used as late as they. keys are those of the manifests.
+func (t *tx) dropReferences(rows []index.Row, keys tuples) error {
+	named := make(tuples, 0, 3*len(rows))
+	for i, r := range rows {
+		named = append(named, i, packed(r.Key.Digest), repository(r.Key.Repository))
+		delete(t.c.renewed, r.Key.Repository) // its links are renewed as unreferenced ones from now on
+	}
+	last := map[layout.Key]int64{}
+	err := t.eachSet(namedBy, named, func(a *answer) error {
+		var i int
+		var child packed
+		err := a.scan(&i, &child)
+		if err == nil {
+			k := layout.LayerKey(rows[i].Key.Repository, digest.Digest(child))
+			last[k] = max(last[k], rows[i].AccessedAt.UnixMilli())
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	if err := t.exec("DELETE FROM refs WHERE parent = ? AND repo = ?", d, repo); err != nil {
-		return err
+	links, children := make(tuples, 0, 3*len(last)), make(tuples, 0, 2*len(last))
+	for k, at := range last {
+		links = append(links, packed(k.Digest), repository(k.Repository), at)
+		children = append(children, packed(k.Digest), repository(k.Repository))
 	}
-	delete(t.c.renewed, r.Key.Repository) // a link that it referred to is renewed as an unreferenced one from now on
-	for _, child := range children {
-		if err := t.exec(inheritLayer, at, repo, packed(child)); err != nil {
+	for _, change := range []struct {
+		of  set
+		all tuples
+	}{{deleteReferences, keys}, {inheritLayers, links}, {noteManifests, children}, {noteAllReferrers, keys}} {
+		if err := t.execSet(change.of, change.all); err != nil {
 			return err
 		}
-		if err := t.noteManifest(r.Key.Repository, child); err != nil {
-			return err
-		}
 	}
-	if err := t.exec(noteReferrers, d, repo); err != nil {
-		return err
-	}
-	return t.inheritBlob(r)
+	return t.inheritBlobs(rows)
 }
 
-// inheritLayer gives last use ?1 to link ?3 of repository ?2, and says whether a manifest still refers to it.
-var inheritLayer = "UPDATE layers SET accessed_at = max(accessed_at, ?1), referenced = " +
-	layerReferenced("layers.digest", "layers.repo") +
-	" WHERE digest = ?3 AND repo = ?2"
+var (
+	namedBy = newSet(3, "SELECT gone.column1, f.child FROM (%s) gone "+
+		"CROSS JOIN refs f ON f.parent = gone.column2 AND f.repo = gone.column3")
+	deleteReferences = newSet(2, "DELETE FROM refs WHERE (parent, repo) IN (%s)")
+	inheritLayers    = newSet(3, "UPDATE layers SET accessed_at = max(accessed_at, gone.column3), referenced = "+
+		layerReferenced("layers.digest", "layers.repo")+
+		" FROM (%s) gone WHERE layers.digest = gone.column1 AND layers.repo = gone.column2")
+	noteManifests = newSet(2, "UPDATE manifests SET referenced = "+manifestReferenced("manifests")+
+		" WHERE (digest, repo) IN (%s)")
+	noteAllReferrers = newSet(2, "UPDATE manifests SET referenced = "+manifestReferenced("manifests")+
+		" WHERE (digest, repo) IN (SELECT r.digest, r.repo FROM (%s) gone "+
+		"CROSS JOIN manifests r ON r.subject = gone.column1 AND r.repo = gone.column2)")
+)
 
 // DeleteTag implements index.Store.
 func (s *Store) DeleteTag(ctx context.Context, repo, tag string, remove func() error) error {

@@ -127,7 +127,8 @@ func flat(step string) bool {
 		return !strings.Contains(step, "AUTOMATIC") && by[1] != "repo=?" && !strings.ContainsAny(by[1], "<>")
 	}
 	scan, ok := strings.CutPrefix(step, "SCAN ")
-	return !ok || slices.Contains([]string{"CONSTANT ROW", "above", "below", "naming", "latest"}, scan) ||
+	return !ok || slices.Contains([]string{"CONSTANT ROW", "above", "below", "naming", "latest", "v", "gone",
+		fmt.Sprintf("%d-ROW VALUES CLAUSE", setSize)}, scan) ||
 		strings.HasPrefix(scan, "(subquery")
 }
 

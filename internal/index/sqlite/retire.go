@@ -9,12 +9,20 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// retireTime is after how long a transaction of RetireAll begins no other victim. 1ms: the writers that wait for it are
-// requests of clients.
-const retireTime = time.Millisecond
+const (
+	// retireTime is after how long a transaction of RetireAll goes on only if no other writer waits. 1ms: those that
+	// wait are requests of clients.
+	retireTime = time.Millisecond
+	// retireMost is after how long it ends in any case: a writer that comes later waits for its commit.
+	retireMost = 40 * time.Millisecond
+)
 
-// RetireAll implements index.Store. What fails for one victim is undone by itself.
+// RetireAll implements index.Store. It removes files while their rows are there, and then the rows of those that are
+// gone: what cannot be removed needs not be undone.
 func (s *Store) RetireAll(ctx context.Context, vs []index.Victim, remove index.Remove) ([]index.Retired, error) {
+	if err := s.turns.giveWay(ctx); err != nil {
+		return nil, err
+	}
 	return committed(ctx, s, func(t *tx) (all []index.Retired, err error) {
 		unread, err := t.gate()
 		if err != nil {
@@ -27,64 +35,113 @@ func (s *Store) RetireAll(ctx context.Context, vs []index.Victim, remove index.R
 		if err != nil {
 			return nil, err
 		}
-		owedSince := s.clock.Back(grace + resolution)
-		for began := time.Now(); len(all) < len(vs) && (len(all) == 0 || time.Since(began) <= retireTime); {
-			v, r := vs[len(all)], index.Retired{}
-			if v.UnusedSince.After(owedSince) {
-				v.UnusedSince = owedSince
+		x := retirement{tx: t, remove: remove, unread: unread, owedSince: s.clock.Back(grace + resolution),
+			over: s.retired(time.Now())}
+		for len(all) < len(vs) && !(len(all) > 0 && x.over()) {
+			some, err := x.retire(firstOfAKind(vs[len(all):]))
+			if err != nil {
+				return nil, err
 			}
-			if !unread.Spares(v.Key) {
-				if r, err = t.retire(v, remove); err != nil {
-					return nil, err
-				}
-			}
-			all = append(all, r)
+			all = append(all, some...)
 		}
-		return all, nil
+		return all, t.leaveAll(x.gone)
 	})
 }
 
-// retire removes one row, or leaves everything as it was. The error is one of the index.
-func (t *tx) retire(v index.Victim, remove index.Remove) (r index.Retired, err error) {
-	row, err := t.unused(v)
-	if err != nil || row == nil {
-		return r, err
+// retired says whether a transaction that began then has to end.
+func (s *Store) retired(began time.Time) func() bool {
+	return func() bool {
+		took := time.Since(began)
+		return took > retireMost || took > retireTime && s.turns.taken()
 	}
-	if err := t.exec("SAVEPOINT one"); err != nil {
-		return r, err
-	}
-	if err := t.drop(*row); err != nil {
-		return r, err
-	}
-	if r.Removed, r.Err = remove(*row); r.Err == nil {
-		r.Row = row
-	} else if err := t.exec("ROLLBACK TO one"); err != nil {
-		return r, err
-	}
-	if errors.Is(r.Err, index.ErrSkip) {
-		r.Err = nil
-	}
-	return r, t.exec("RELEASE one")
 }
 
-// unreferenced says for each kind that nothing refers to a row, which is called m. Nothing refers to a tag.
-var unreferenced = [...]string{
-	layout.Blob:     " AND NOT " + blobReferenced("m.digest"),
-	layout.Layer:    " AND NOT " + layerReferenced("m.digest", "m.repo"),
-	layout.Manifest: " AND NOT " + manifestReferenced("m"),
-	layout.Tag:      "",
+// firstOfAKind returns the first victims, up to the size of a set: those of one kind.
+func firstOfAKind(vs []index.Victim) []index.Victim {
+	n := 1
+	for n < min(len(vs), setSize) && vs[n].Key.Kind == vs[0].Key.Kind {
+		n++
+	}
+	return vs[:n]
 }
 
-// unused returns the row of a victim if its last use is before the victim's time, and nothing refers to it. A claim
-// whose file has come since the plan stays: it is judged as a placed manifest by the next one.
-func (t *tx) unused(v index.Victim) (*index.Row, error) {
-	table, cond, args := where(v.Key)
-	row, err := t.first(v.Key.Kind, "FROM "+table+" m WHERE "+cond+" AND m.accessed_at < ?"+unreferenced[v.Key.Kind],
-		append(args, cutoff(v.UnusedSince))...)
-	if row != nil && row.Placed && v.Claim {
+// retirement is one transaction of RetireAll.
+type retirement struct {
+	*tx
+	remove    index.Remove
+	unread    index.Unread
+	owedSince time.Time
+	over      func() bool // the transaction has to end
+	gone      []index.Row
+}
+
+// retire removes the rows of victims of one kind, or of the first of them when time is over. The error is one of the
+// index.
+func (x *retirement) retire(vs []index.Victim) ([]index.Retired, error) {
+	unused, err := x.unused(vs)
+	if err != nil {
 		return nil, err
 	}
-	return row, err
+	all := make([]index.Retired, 0, len(vs))
+	var gone []index.Row
+	for i, row := range unused {
+		if i > 0 && x.over() {
+			break
+		}
+		var r index.Retired
+		if row != nil {
+			if r.Removed, r.Err = x.remove(*row); r.Err == nil {
+				r.Row = row
+				gone = append(gone, *row)
+			} else if errors.Is(r.Err, index.ErrSkip) {
+				r.Err = nil
+			}
+		}
+		all = append(all, r)
+	}
+	x.gone = append(x.gone, gone...)
+	return all, x.dropRows(gone)
+}
+
+// unused returns for each victim its row if it may be removed: it was not used since, and nothing refers to it.
+func (x *retirement) unused(vs []index.Victim) ([]*index.Row, error) {
+	kind := vs[0].Key.Kind
+	keys := make(tuples, 0, 5*len(vs))
+	for i, v := range vs {
+		if x.unread.Spares(v.Key) {
+			continue
+		}
+		since := v.UnusedSince
+		if since.After(x.owedSince) {
+			since = x.owedSince
+		}
+		_, _, key := where(v.Key)
+		keys = append(append(keys, i, cutoff(since), v.Claim), key...)
+	}
+	rows := make([]*index.Row, len(vs))
+	return rows, x.eachSet(unused[kind], keys, func(a *answer) error {
+		row, err := scanKind(kind)(a)
+		rows[a.st.ColumnInt(a.st.ColumnCount()-1)] = &row
+		return err
+	})
+}
+
+// unused finds the rows of a kind that may be removed, each with the number of its victim.
+var unused = [...]set{
+	layout.Blob:     newUnused(layout.Blob, "m.digest = v.column4", "m.placed", blobReferenced("m.digest")),
+	layout.Layer:    newUnused(layout.Layer, ofRepository, "m.placed", layerReferenced("m.digest", "m.repo")),
+	layout.Manifest: newUnused(layout.Manifest, ofRepository, "m.placed", manifestReferenced("m")),
+	layout.Tag:      newUnused(layout.Tag, "m.repo = v.column4 AND m.name = v.column5", "1", "0"),
+}
+
+const ofRepository = "m.digest = v.column4 AND m.repo = v.column5"
+
+// newUnused makes a statement in which a victim is its number, its cutoff, whether its row must be a claim, and its
+// key.
+func newUnused(kind layout.Kind, ofKey, placed, referenced string) set {
+	table, _, key := where(layout.Key{Kind: kind})
+	return newSet(3+len(key), "SELECT "+columns(kind)+", v.column1 FROM (%s) v CROSS JOIN "+table+" m ON "+ofKey+
+		" WHERE m.accessed_at < v.column2 AND NOT ("+placed+" AND v.column3) AND NOT "+referenced)
 }
 
 // cutoff is a time in the database: zero is before all time.

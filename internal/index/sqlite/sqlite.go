@@ -16,6 +16,7 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,6 +73,7 @@ type Store struct {
 
 	write   chan *conn    // holds the only connection that writes, while it is unused
 	closed  chan struct{} // closed with the store, or at once when it is opened for looking
+	turns   turns
 	leasing leasing
 	once    sync.Once // closes
 }
@@ -116,6 +118,10 @@ func openIn(
 		close(s.closed)
 	} else {
 		s.write <- w
+		err = s.turns.open(path)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open index %s: %w", path, err), s.Close())
 	}
 	if err := s.setClock(ctx, mode, wall); err != nil {
 		return nil, errors.Join(fmt.Errorf("open index %s: %w", path, err), s.Close())
@@ -139,13 +145,9 @@ func (s *Store) Lost() bool {
 // Reopen opens what is at the path now, or a new index. The caller closes the gate and rebuilds. A
 // change that was under way went to the lost file, and counts for nothing.
 func (s *Store) Reopen(ctx context.Context) error {
-	var old *conn
-	select {
-	case old = <-s.write:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-s.closed:
-		return errClosed
+	old, err := s.take(ctx)
+	if err != nil {
+		return err
 	}
 	f, w, err := s.openFile(ctx, Serve)
 	if err != nil {
@@ -155,8 +157,9 @@ func (s *Store) Reopen(ctx context.Context) error {
 	lost := s.file.Swap(f)
 	s.server.Store(nil) // the file that has its row is lost
 	s.damaged.Store(false)
+	flagged := s.turns.open(s.path)
 	s.write <- w
-	return errors.Join(old.Close(), lost.read.close())
+	return errors.Join(flagged, old.Close(), lost.read.close())
 }
 
 // checkFile refuses what SQLite must not open: a directory, a pipe, or nothing, where this process may not make an
@@ -338,6 +341,9 @@ func (s *Store) Close() (err error) {
 			close(s.closed)
 		}
 		err = errors.Join(err, f.read.close())
+		if flag := s.turns.flag.Load(); flag != nil {
+			err = errors.Join(err, flag.Close())
+		}
 	})
 	return err
 }
@@ -353,16 +359,26 @@ type tx struct {
 // begin runs change in an immediate transaction. Waiting for the turn ends with ctx; once begun, the
 // transaction ends by itself, since a file may have been renamed in it.
 func (s *Store) begin(ctx context.Context, change func(*tx) error) error {
-	var w *conn
-	select {
-	case w = <-s.write:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-s.closed:
-		return errClosed
+	w, err := s.take(ctx)
+	if err != nil {
+		return err
 	}
 	defer func() { s.write <- w }()
 	return s.note(s.change(w, change))
+}
+
+// take waits for the connection that writes.
+func (s *Store) take(ctx context.Context) (*conn, error) {
+	s.turns.here.Add(1)
+	defer s.turns.here.Add(-1)
+	select {
+	case w := <-s.write:
+		return w, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-s.closed:
+		return nil, errClosed
+	}
 }
 
 // committed is begin for a change that has a result: the zero value unless the change is committed.
@@ -400,7 +416,7 @@ func (s *Store) note(err error) error {
 // its turn has come, so times go up in the order of the changes.
 func (s *Store) change(w *conn, change func(*tx) error) (err error) {
 	t := &tx{querier: querier{w}}
-	if err := t.await(); err != nil {
+	if err := s.await(t); err != nil {
 		return err
 	}
 	if s.clock != nil {
@@ -423,16 +439,18 @@ func (s *Store) change(w *conn, change func(*tx) error) (err error) {
 }
 
 // busyPoll is how often a writer asks whether another process is done. SQLite's own waiting pauses longer each
-// time, and so misses the moments that a run of gc leaves to others.
+// time, and so misses its turn.
 const busyPoll = 500 * time.Microsecond
 
 // await begins the transaction when it is this process's turn.
-func (t *tx) await() error {
+func (s *Store) await(t *tx) error {
 	for began := time.Now(); ; time.Sleep(busyPoll) {
 		err := t.begin("BEGIN IMMEDIATE")
 		if sqlite.ErrCode(err).ToPrimary() != sqlite.ResultBusy || time.Since(began) > busyTimeout {
+			s.turns.await(false)
 			return err
 		}
+		s.turns.await(true)
 	}
 }
 
@@ -456,17 +474,20 @@ func (p packed) pack() ([]byte, error) {
 	if p == "" {
 		return nil, nil
 	}
-	d := digest.Digest(p)
-	if err := d.Validate(); err != nil {
-		return nil, fmt.Errorf("digest %q: %w", d, err)
-	}
+	name, sum, _ := strings.Cut(string(p), ":")
 	for i, a := range algorithms {
-		if a == d.Algorithm() {
-			sum, err := hex.DecodeString(d.Encoded())
-			return append([]byte{byte(i)}, sum...), err
+		if i == 0 || string(a) != name {
+			continue
 		}
+		b := make([]byte, 1, 1+a.Size())
+		b[0] = byte(i)
+		b, err := hex.AppendDecode(b, []byte(sum))
+		if err != nil || len(b) != 1+a.Size() || strings.ToLower(sum) != sum {
+			return nil, fmt.Errorf("digest %q: %w", p, digest.ErrDigestInvalidFormat)
+		}
+		return b, nil
 	}
-	return nil, fmt.Errorf("digest %q: unknown algorithm", d)
+	return nil, fmt.Errorf("digest %q: unknown algorithm", p)
 }
 
 // unpack is the inverse of pack.
