@@ -52,18 +52,19 @@ func (s *Store) claimAndPlace(ctx context.Context, change *tree.Change, c index.
 			return err
 		}
 	}
-	return s.index.Place(ctx, c, func() error {
+	return s.index.Place(ctx, index.Placing{Claim: c, Rename: func() error {
 		if err := look(); err != nil {
 			return err
 		}
 		return change.Place(link, c.Key)
-	})
+	}})[0]
 }
 
 // placeBlob gives the blob of a link its name, and makes that durable.
 func (s *Store) placeBlob(ctx context.Context, change *tree.Change, of index.Claim, blob *tree.Staged) error {
 	c := index.Claim{Key: layout.BlobKey(of.Key.Digest), Size: of.Size}
-	if err := s.index.Place(ctx, c, func() error { return change.Place(blob, c.Key) }); err != nil {
+	placing := index.Placing{Claim: c, Rename: func() error { return change.Place(blob, c.Key) }}
+	if err := s.index.Place(ctx, placing)[0]; err != nil {
 		return err
 	}
 	return change.Sync()
@@ -228,14 +229,14 @@ func (s *Store) putTag(ctx context.Context, k layout.Key, to digest.Digest) erro
 		return err
 	}
 	now := s.index.Now()
-	err = s.index.MoveTag(ctx, k.Repository, k.Tag, to, func() error {
+	err = s.index.Place(ctx, index.Placing{Claim: index.Claim{Key: k}, To: to, Rename: func() error {
 		if there, err := s.hasManifest(k.Repository, to); err != nil {
 			return err
 		} else if !there {
 			return content.ErrUnknown
 		}
 		return change.PlaceTag(link, entry, k, to)
-	})
+	}})[0]
 	if err != nil {
 		change.Abandon()
 		return err

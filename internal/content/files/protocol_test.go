@@ -183,8 +183,8 @@ type stalling struct {
 	claimed func()
 }
 
-func (s stalling) Claim(ctx context.Context, c index.Claim) error {
-	err := s.Store.Claim(ctx, c)
+func (s stalling) Claim(ctx context.Context, cs ...index.Claim) error {
+	err := s.Store.Claim(ctx, cs...)
 	s.claimed()
 	return err
 }

@@ -188,11 +188,11 @@ type placing struct {
 	n int
 }
 
-func (p *placing) Place(ctx context.Context, c index.Claim, rename func() error) error {
+func (p *placing) Place(ctx context.Context, ps ...index.Placing) []error {
 	if p.n--; p.n == 0 {
-		return context.Canceled
+		return []error{context.Canceled}
 	}
-	return p.Store.Place(ctx, c, rename)
+	return p.Store.Place(ctx, ps...)
 }
 
 // TestAnEndThatFailedHalfWayLeavesNoHash: the bytes of the upload are a blob already, which expires; what is sent
