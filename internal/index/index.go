@@ -159,7 +159,8 @@ type Store interface {
 	// index as it was, and the others go on: one that needs it finds it missing.
 	//
 	// Other writers wait for the transaction, so it is short, however many there are. Place comes at least to the
-	// first; the caller places the rest again, those behind the errors that it returned.
+	// first; the caller places the rest again, those behind the errors that it returned. If the transaction fails, none
+	// is recorded, though files may have been renamed.
 	Place(ctx context.Context, ps ...Placing) []error
 
 	// Lease records a use of each key, and returns for each what the index knows about it now. A key without a row

@@ -150,7 +150,13 @@ func (l *PendingLog) Forget() error {
 	if err := l.rewrite(); err != nil {
 		return err
 	}
-	err := errors.Join(Sync(&Staged{path: l.tree.pendingFile(logName)}), disk.SyncDir(l.tree.Pending()))
+	err := Sync(&Staged{path: l.tree.pendingFile(logName)})
+	if err == nil {
+		err = disk.SyncDir(l.tree.Pending())
+	}
+	if Missing(err) { // an operator removed it
+		err = nil
+	}
 	l.dirty = err != nil
 	return err
 }
@@ -165,7 +171,10 @@ func (l *PendingLog) rewrite() error {
 	if len(all) == 0 {
 		failpoint.Step()
 		l.size = 0
-		return os.Truncate(path, 0)
+		if err := os.Truncate(path, 0); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
 	}
 	staged, err := l.tree.Stage(all)
 	if err != nil {
@@ -179,27 +188,34 @@ func (l *PendingLog) rewrite() error {
 	return nil
 }
 
-// Read returns what a server left waiting, and removes all other files there: uploads in the order in which they ended,
-// then mounts. The bytes of a blob were read, and have its digest. Only the holder of the root lock may call it, before
-// anything waits.
-func (l *PendingLog) Read() (left []*Held, err error) {
+// Read returns what a server left waiting: uploads in the order in which they ended, then mounts. The bytes of a blob
+// were read, and have its digest. named are layers that may have got their names a moment before. Read removes all other
+// files there. Only the holder of the root lock may call it, before anything waits.
+func (l *PendingLog) Read() (left, named []*Held, err error) {
 	path := l.tree.pendingFile(logName)
 	data, err := disk.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, removeEntries(l.tree.Pending(), func(string) bool { return false })
+		return nil, nil, removeEntries(l.tree.Pending(), func(string) bool { return false })
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.size = len(data)
 	for line := range bytes.Lines(data) {
-		h, err := l.tree.readHeld(line)
-		if err != nil {
-			return nil, err
+		h := parseHeld(line)
+		if h == nil || l.lines[h.ID] != nil {
+			continue
 		}
-		if h != nil && l.lines[h.ID] == nil {
+		h.File = &Staged{path: l.tree.pendingFile(h.ID)}
+		right, err := h.right()
+		switch {
+		case Missing(err):
+			named = append(named, h)
+		case err != nil:
+			return nil, nil, err
+		case right:
 			l.lines[h.ID] = line
 			left = append(left, h)
 		}
@@ -209,7 +225,7 @@ func (l *PendingLog) Read() (left []*Held, err error) {
 	if len(l.lines) == 0 && l.size > 0 {
 		err = errors.Join(err, l.rewrite())
 	}
-	return left, err
+	return left, named, err
 }
 
 func rank(h *Held) int {
@@ -219,26 +235,27 @@ func rank(h *Held) int {
 	return 0
 }
 
-// readHeld reads a line and the file that it is about. Nil: a power loss tore one of the two, or the file has its name.
-func (t *Tree) readHeld(line []byte) (*Held, error) {
+// parseHeld reads a line of the log. Nil: a power loss tore it.
+func parseHeld(line []byte) *Held {
 	h := &Held{}
 	if json.Unmarshal(line, h) != nil || uuid.Validate(h.ID) != nil || !layout.ValidName(h.Repository) ||
 		h.Digest.Validate() != nil {
-		return nil, nil
+		return nil
 	}
-	h.File = &Staged{path: t.pendingFile(h.ID)}
+	return h
+}
+
+// right says whether the file has the bytes that it should have. fs.ErrNotExist: there is none.
+func (h *Held) right() (bool, error) {
 	f, err := h.File.Open()
-	if Missing(err) || errors.Is(err, disk.ErrNotRegular) {
-		return nil, nil
+	if errors.Is(err, disk.ErrNotRegular) {
+		return false, nil
 	}
 	if err != nil {
-		return nil, err
+		return false, err
 	}
 	defer f.Close()
-	if right, err := h.verify(f); err != nil || !right {
-		return nil, err
-	}
-	return h, nil
+	return h.verify(f)
 }
 
 // verify says whether the file has the bytes that it should have.

@@ -3,6 +3,7 @@ package files
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -71,7 +72,7 @@ type group struct {
 
 // publish claims and syncs a group, answers the one before, and places the group.
 func (p *publisher) publish(next []*entry, before group) group {
-	next = p.claim(next)
+	next = p.claimAll(next)
 	bytes, names := p.sync(next, before)
 	p.answer(before, names)
 	if bytes != nil || names != nil {
@@ -81,9 +82,31 @@ func (p *publisher) publish(next []*entry, before group) group {
 	return p.place(next)
 }
 
-// claim writes the claims of a group, and returns what goes on. What the index cannot take at the moment is tried again
-// later, if it is a layer; a manifest is refused.
-func (p *publisher) claim(es []*entry) []*entry {
+// claimsAtOnce bounds a transaction of claims: other writers wait for it.
+const claimsAtOnce = 64
+
+// claimAll writes the claims of a group, and returns what goes on.
+func (p *publisher) claimAll(es []*entry) (claimed []*entry) {
+	for some := range slices.Chunk(es, claimsAtOnce) {
+		err := p.claim(some)
+		for _, e := range some {
+			if err != nil && !systemic(err) && len(some) > 1 { // it is that of one of them
+				if err := p.claim([]*entry{e}); err == nil {
+					claimed = append(claimed, e)
+				} else {
+					p.unclaimed(e, err)
+				}
+			} else if err != nil {
+				p.unclaimed(e, err)
+			} else {
+				claimed = append(claimed, e)
+			}
+		}
+	}
+	return claimed
+}
+
+func (p *publisher) claim(es []*entry) error {
 	var claims []index.Claim
 	now := p.index.Now()
 	for _, e := range es {
@@ -92,25 +115,24 @@ func (p *publisher) claim(es []*entry) []*entry {
 		}
 	}
 	if len(claims) == 0 {
-		return es
-	}
-	if err := p.index.Claim(context.Background(), claims...); err != nil {
-		var later, over []*entry
-		for _, e := range es {
-			if e.held != nil && e.done == nil {
-				later = append(later, e)
-			} else {
-				over = append(over, e)
-			}
-		}
-		p.drop(over, err)
-		if len(later) > 0 {
-			p.log.WithError(err).WithField("layers", len(later)).Error("cannot record layers in the index; they wait")
-			p.putBack(later)
-		}
 		return nil
 	}
-	return es
+	return p.index.Claim(context.Background(), claims...)
+}
+
+// systemic says that an error of the index is not that of one claim.
+func systemic(err error) bool {
+	return errors.Is(err, index.ErrBusy) || errors.Is(err, index.ErrFull) || errors.Is(err, index.ErrCorrupt)
+}
+
+// unclaimed has a layer tried again later that the index cannot take at the moment. Anything else is refused.
+func (p *publisher) unclaimed(e *entry, err error) {
+	if e.held == nil || e.done != nil || !systemic(err) {
+		p.drop([]*entry{e}, err)
+		return
+	}
+	p.log.WithError(err).WithField("object", e.claim.Key.String()).Error("cannot record a layer in the index; it waits")
+	p.putBack(e)
 }
 
 // sync makes the bytes of a group durable, and the names of the one before.
@@ -147,6 +169,13 @@ func (p *publisher) answer(g group, err error) {
 	default:
 		g.change.Abandon()
 	}
+	var held []*tree.Held
+	for _, e := range g.entries {
+		if e.held != nil {
+			held = append(held, e.held)
+		}
+	}
+	p.waiting.Done(held...)
 	for _, e := range g.entries {
 		if err != nil {
 			p.leases.forget(e.keys()...)
@@ -368,7 +397,6 @@ func (p *publisher) nameTag(t tagLinks, to digest.Digest, change *tree.Change) e
 func (p *publisher) placed(es []*entry, change *tree.Change) group {
 	var g group
 	var refused []*entry
-	var held []*tree.Held
 	for _, e := range es {
 		if e.err != nil {
 			refused = append(refused, e)
@@ -383,11 +411,7 @@ func (p *publisher) placed(es []*entry, change *tree.Change) group {
 		for _, t := range e.tags {
 			p.leases.remember(t.key, e.at, state{placed: true})
 		}
-		if e.held != nil {
-			held = append(held, e.held)
-		}
 	}
-	p.waiting.Done(held...)
 	for _, e := range refused {
 		p.drop([]*entry{e}, e.err)
 	}

@@ -127,11 +127,11 @@ func (p *publisher) take(before group) ([]*entry, bool) {
 	return next, true
 }
 
-// putBack has layers tried again later, before all others.
-func (p *publisher) putBack(es []*entry) {
+// putBack has an entry tried again later.
+func (p *publisher) putBack(e *entry) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.queue = append(es, p.queue...)
+	p.queue = append(p.queue, e)
 }
 
 // failed takes back all that waits after a sync that failed: it may have covered any of it.

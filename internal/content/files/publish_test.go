@@ -274,6 +274,40 @@ func TestALayerWaitsForAnIndexThatIsBusy(t *testing.T) {
 	b.wantFile(layout.LayerKey("a", d), true)
 }
 
+// picky is an index that takes all claims but one.
+type picky struct {
+	index.Store
+	bad layout.Key
+}
+
+func (p picky) Claim(ctx context.Context, cs ...index.Claim) error {
+	for _, c := range cs {
+		if c.Key == p.bad {
+			return errors.New("a claim that no index takes")
+		}
+	}
+	return p.Store.Claim(ctx, cs...)
+}
+
+// TestOneClaimThatIsRefusedHoldsUpNoOther of its group.
+func TestOneClaimThatIsRefusedHoldsUpNoOther(t *testing.T) {
+	b := newBenchThat(t, late)
+	bad := b.layer("bad", "a")
+	m := manifestOver(b.layer("good", "a"))
+	sound := b.index
+	b.index = picky{sound, layout.LayerKey("a", bad)}
+	err := b.PutManifest(t.Context(), "a", m, []string{"v1"})
+	b.publisher.runs.Wait()
+	b.index = sound
+	if err != nil {
+		t.Error(err)
+	}
+	b.wantLayer("a", "good")
+	b.wantFile(layout.TagKey("a", "v1"), true)
+	b.wantNoLayer("a", "bad")
+	b.wantPending()
+}
+
 // TestAPromiseOfALayerThatWaitsHolds, however long after its claim it gets its name.
 func TestAPromiseOfALayerThatWaitsHolds(t *testing.T) {
 	b := newBenchThat(t, late)
@@ -283,6 +317,35 @@ func TestAPromiseOfALayerThatWaitsHolds(t *testing.T) {
 		b.sweepBlob(d, "a")
 		b.wantLayer("a", "l")
 	}, b.flush)
+	b.publisher.runs.Wait()
+	b.pass(rules.Grace - time.Millisecond)
+	b.sweepBlob(d, "a")
+	b.wantFile(layout.LayerKey("a", d), true)
+}
+
+// placed is an index after whose placing a test lets something happen, before anything is answered.
+type placed struct {
+	index.Store
+	happens func()
+}
+
+func (p placed) Place(ctx context.Context, ps ...index.Placing) []error {
+	errs := p.Store.Place(ctx, ps...)
+	p.happens()
+	return errs
+}
+
+// TestALayerIsLeasedOnceItHasItsName, long before its group is answered.
+func TestALayerIsLeasedOnceItHasItsName(t *testing.T) {
+	b := newBenchThat(t, late)
+	d := b.layer("l", "a")
+	sound := b.index
+	b.index = placed{sound, func() {
+		b.index = sound
+		b.pass(rules.Grace - time.Minute)
+		b.wantLayer("a", "l")
+	}}
+	b.flush()
 	b.publisher.runs.Wait()
 	b.pass(rules.Grace - time.Millisecond)
 	b.sweepBlob(d, "a")

@@ -20,6 +20,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
@@ -80,7 +81,10 @@ func New(opts Options) (*Store, error) {
 // Start publishes the layers that a killed server had answered, and forgets those that a power loss damaged. It reads
 // nothing else. Only the holder of the root lock may call it, before any other method.
 func (s *Store) Start(ctx context.Context) error {
-	left, err := s.waiting.Read()
+	left, named, err := s.waiting.Read()
+	if err == nil && len(named) > 0 {
+		err = s.settle(named)
+	}
 	if err != nil || len(left) == 0 {
 		return err
 	}
@@ -91,4 +95,14 @@ func (s *Store) Start(ctx context.Context) error {
 		}
 	}
 	return s.Flush(ctx)
+}
+
+// settle makes the names of layers durable that a killed server gave a moment before.
+func (s *Store) settle(named []*tree.Held) error {
+	change := s.tree.Begin()
+	for _, h := range named {
+		change.Settle(layout.BlobKey(h.Digest))
+		change.Settle(h.Key())
+	}
+	return change.Commit()
 }

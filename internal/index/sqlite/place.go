@@ -27,7 +27,9 @@ func (s *Store) Place(ctx context.Context, ps ...index.Placing) (errs []error) {
 		return nil
 	})
 	if err != nil { // nothing was recorded of any
-		errs = make([]error, max(len(errs), 1))
+		if len(errs) == 0 { // nor was any tried
+			errs = make([]error, len(ps))
+		}
 		for i := range errs {
 			errs[i] = err
 		}
