@@ -189,8 +189,8 @@ func (l *PendingLog) rewrite() error {
 }
 
 // Read returns what a server left waiting: uploads in the order in which they ended, then mounts. The bytes of a blob
-// were read, and have its digest. named are layers that may have got their names a moment before. Read removes all other
-// files there. Only the holder of the root lock may call it, before anything waits.
+// were read, and have its digest. named are layers that may have got their names a moment before. Read removes all
+// other files there. Only the holder of the root lock may call it, before anything waits.
 func (l *PendingLog) Read() (left, named []*Held, err error) {
 	path := l.tree.pendingFile(logName)
 	data, err := disk.ReadFile(path)
