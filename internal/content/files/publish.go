@@ -155,7 +155,8 @@ func (s *Store) Flush(ctx context.Context) error {
 		return nil
 	}
 	select {
-	case <-e.done:
+	case err := <-e.done:
+		_ = err // it was told to those whose files were dropped
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
