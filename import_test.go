@@ -112,6 +112,7 @@ var arrows = []struct {
 	{"internal/index", []string{
 		"internal/layout", "internal/manifest",
 	}},
+	{"internal/users/userstest", nil},
 	{"internal/manifest", nil},
 	{"internal/layout", nil},
 	{"internal/disk", []string{

@@ -11,7 +11,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/bench/report"
 )
 
-// busyTime is how long pulls go on without an expiry, and at most beside one.
+// busyTime is how long pulls go on without a run of gc, and at most beside one.
 const busyTime = 8
 
 // gcBusy pulls whole images at half the rate that the server can stand, with and without a gc beside it. A run that is

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -13,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jc-lab/docker-cache-server/internal/users/userstest"
 )
 
 // TestTheUsersFileIsApachesToo lets dcs and Apache's htpasswd edit one file in turn, and a stock registry read
@@ -59,24 +60,11 @@ func TestTheUsersFileIsApachesToo(t *testing.T) {
 	}
 }
 
-// TestStockRegistryAgreesOnLogins asks a stock registry and dcs for the logins of internal/users/testdata: both serve
-// one users file, that another program made and to which dcs added users.
+// TestStockRegistryAgreesOnLogins asks a stock registry and dcs for the logins of userstest: both serve one users file,
+// that another program made and to which dcs added users.
 func TestStockRegistryAgreesOnLogins(t *testing.T) {
-	data, err := os.ReadFile("../internal/users/testdata/logins.json")
+	shared, err := userstest.Read()
 	if err != nil {
-		t.Fatal(err)
-	}
-	var shared struct {
-		File  string
-		Added []struct {
-			Name, Password string
-		}
-		Logins []struct {
-			Desc, Name, Password string
-			In                   bool
-		}
-	}
-	if err := json.Unmarshal(data, &shared); err != nil {
 		t.Fatal(err)
 	}
 	file := writeFile(t, filepath.Join(tempDir(t), "htpasswd"), shared.File)

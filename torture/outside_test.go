@@ -43,7 +43,7 @@ func (st *storm) linked(elsewhere string) {
 	}
 }
 
-// arrive writes a file as rsync does: beside its place, and then in it. Directories that an expiry empties meanwhile
+// arrive writes a file as rsync does: beside its place, and then in it. Directories that a run empties meanwhile
 // are made again.
 func (o *outside) arrive(path string, data []byte) {
 	o.t.Helper()

@@ -367,6 +367,21 @@ func TestGCKeepsWhatAServerOwes(t *testing.T) {
 	}
 }
 
+// A server with a shorter grace, which follows one that was killed or stopped, still owes what that one promised.
+func TestAShorterGraceStillOwesTheLongerOne(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, t.TempDir(), "--cache.grace", "1h")
+	s.push("app:v1")
+	for _, how := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
+		s.stop(how)
+		s = startServer(t, s.dir, "--cache.grace", "1m", "--cache.ttl", "1m")
+		code, _, stderr := dcs(t, "gc", "--storage.directory", s.dir, "--ttl", "1ms", "--grace", "1m")
+		if code != 2 || !strings.Contains(stderr, "1h") {
+			t.Errorf("after %s: exit %d, %s; want 2, and the grace that is owed", how, code, stderr)
+		}
+	}
+}
+
 func TestADryRunTouchesNothing(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, t.TempDir(), "--cache.grace", "1s")
@@ -421,7 +436,7 @@ func snapshot(t *testing.T, dir string) string {
 	return b.String()
 }
 
-// TestAGCWaitsForAServerThatStarts holds the root lock as a server does that has not shut the gate yet: the
+// TestAGCWaitsForAServerThatStarts holds the server lock as a server does that has not shut the gate yet: the
 // index still says that everything is known, and a gc that believed it could take what a stock registry
 // has just begun to use.
 func TestAGCWaitsForAServerThatStarts(t *testing.T) {

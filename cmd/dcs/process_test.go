@@ -178,7 +178,7 @@ func dcs(t *testing.T, args ...string) (code int, stdout, stderr string) {
 
 // heldStore is the store of a server that has stopped, with an image in it. The test holds its lock, and says so as a
 // server does.
-func heldStore(t *testing.T, as tree.Holder) (*server, *tree.RootLock) {
+func heldStore(t *testing.T, as tree.Holder) (*server, *tree.ServerLock) {
 	t.Helper()
 	s := startServer(t, t.TempDir())
 	s.push("app:v1")

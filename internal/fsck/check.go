@@ -91,7 +91,7 @@ type Checked struct {
 	Indexed bool
 }
 
-// A problem counts when every one of so many looks finds it, so far apart: a push or an expiry in progress looks like a
+// A problem counts when every one of so many looks finds it, so far apart: a push or a run in progress looks like a
 // problem for the length of one transaction.
 const (
 	looks    = 5
@@ -310,7 +310,7 @@ func (c *checker) row(row index.Row) error {
 	return c.ctx.Err()
 }
 
-// again drops the problems that a push or an expiry in progress made.
+// again drops the problems that a push or a run in progress made.
 func (c *checker) again() error {
 	for n := 1; n < looks && len(c.problems) > 0; n++ {
 		select {

@@ -111,7 +111,7 @@ func (p *Plan) imagesOf(gone map[layout.Key]bool) (images []Image) {
 func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) {
 	unfinished, err := c.Files.Uploads()
 	if err != nil {
-		return nil, fmt.Errorf("plan an expiry: %w", err)
+		return nil, fmt.Errorf("plan a clean-up: %w", err)
 	}
 	x := planner{gc: c, ctx: ctx, unfinished: unfinished,
 		plan:    &Plan{Cutoffs: c.cutoffs(p), pushes: newPushes(p), depth: map[layout.Key]int{}},
@@ -122,7 +122,7 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 		if x.unread, err = r.Unread(); err != nil {
 			return err
 		}
-		for _, step := range []func() error{x.tags, x.manifests, x.layers, x.blobs, x.waiting} {
+		for _, step := range []func() error{x.planTags, x.planManifests, x.planLayers, x.planBlobs, x.sumWaiting} {
 			if err := step(); err != nil {
 				return err
 			}
@@ -130,13 +130,13 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 		return nil
 	})
 	if err == nil {
-		err = x.images()
+		err = x.planImages()
 	}
 	if err == nil {
-		err = x.uploads()
+		err = x.planUploads()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("plan an expiry: %w", err)
+		return nil, fmt.Errorf("plan a clean-up: %w", err)
 	}
 	if len(x.unread) > 0 {
 		x.plan.failed = &UnreadError{x.unread}
@@ -180,8 +180,8 @@ type planner struct {
 	asked      map[string]bool           // the repositories whose uploads were looked at
 }
 
-// remove puts a row into a list of the plan, unless it is in the plan or has to stay.
-func (x *planner) remove(r index.Row, list *[]index.Row) bool {
+// addVictim puts a row into a list of the plan, unless it is in the plan or has to stay.
+func (x *planner) addVictim(r index.Row, list *[]index.Row) bool {
 	if x.planned[r.Key] || x.unread.Spares(r.Key) {
 		return false
 	}
@@ -191,15 +191,16 @@ func (x *planner) remove(r index.Row, list *[]index.Row) bool {
 	return true
 }
 
-func (x *planner) tags() error {
+// planTags puts the tags into the plan that were not used since their cutoff.
+func (x *planner) planTags() error {
 	return x.index.IdleTags(x.plan.Cutoffs.Names, func(r index.Row) error {
-		x.remove(r, &x.plan.Tags)
+		x.addVictim(r, &x.plan.Tags)
 		return x.ctx.Err()
 	})
 }
 
-// manifests looks at what the removed tags point to, and at what nothing refers to; then at what those keep.
-func (x *planner) manifests() error {
+// planManifests looks at what the removed tags point to, and at what nothing refers to; then at what those keep.
+func (x *planner) planManifests() error {
 	var queue []layout.Key
 	for _, t := range x.plan.Tags {
 		queue = append(queue, layout.ManifestKey(t.Key.Repository, t.Digest))
@@ -215,7 +216,7 @@ func (x *planner) manifests() error {
 		return err
 	}
 	for ; len(queue) > 0; queue = queue[1:] {
-		parts, err := x.manifest(queue[0])
+		parts, err := x.planManifest(queue[0])
 		if err != nil {
 			return err
 		}
@@ -234,12 +235,12 @@ type candidate struct {
 	next   int          // of the owners, the first that may not be in the plan
 }
 
-// manifest plans the removal of a manifest, if it is a candidate and all its owners are in the plan. It returns what
-// the manifest keeps. A manifest is looked at once for each of its owners in the plan: the last one frees it.
-func (x *planner) manifest(k layout.Key) (parts []layout.Key, err error) {
+// planManifest puts a manifest into the plan, if it is a candidate and all its owners are in the plan. Then it returns
+// what the manifest kept. A manifest is looked at once for each of its owners in the plan: the last one frees it.
+func (x *planner) planManifest(k layout.Key) (parts []layout.Key, err error) {
 	c, known := x.candidates[k]
 	if !known {
-		if c, err = x.candidate(k); err != nil {
+		if c, err = x.newCandidate(k); err != nil {
 			return nil, err
 		}
 		x.candidates[k] = c
@@ -250,7 +251,7 @@ func (x *planner) manifest(k layout.Key) (parts []layout.Key, err error) {
 	for c.next < len(c.owners) && x.planned[c.owners[c.next]] {
 		c.next++
 	}
-	if c.next < len(c.owners) || !x.remove(c.row, &x.plan.Manifests) {
+	if c.next < len(c.owners) || !x.addVictim(c.row, &x.plan.Manifests) {
 		return nil, nil
 	}
 	for _, o := range c.owners { // after its owners, whose removal is synced first
@@ -259,8 +260,8 @@ func (x *planner) manifest(k layout.Key) (parts []layout.Key, err error) {
 	return x.partsOf(c.row)
 }
 
-// candidate returns nil for a manifest that stays whatever becomes of its owners.
-func (x *planner) candidate(k layout.Key) (*candidate, error) {
+// newCandidate looks at a manifest and its owners. It returns nil if the manifest stays whatever becomes of these.
+func (x *planner) newCandidate(k layout.Key) (*candidate, error) {
 	m, err := x.index.Row(k)
 	if err != nil || m == nil || !x.plan.Cutoffs.Unused(*m) {
 		return nil, err
@@ -309,7 +310,8 @@ func (x *planner) partsOf(m index.Row) (keys []layout.Key, err error) {
 	return keys, err
 }
 
-func (x *planner) layers() error {
+// planLayers looks at the links that the removed manifests name, and at those that nothing refers to.
+func (x *planner) planLayers() error {
 	var queue []layout.Key
 	for _, m := range x.plan.Manifests {
 		children, err := x.index.References(m.Key.Digest)
@@ -328,7 +330,7 @@ func (x *planner) layers() error {
 		return err
 	}
 	for _, k := range distinct(queue) {
-		if err := x.layer(k); err != nil {
+		if err := x.planLayer(k); err != nil {
 			return err
 		}
 	}
@@ -346,7 +348,9 @@ func distinct(keys []layout.Key) []layout.Key {
 	})
 }
 
-func (x *planner) layer(k layout.Key) error {
+// planLayer puts a link into the plan, unless it was used since its cutoff, a manifest that stays names it, or it may
+// be part of a push under way.
+func (x *planner) planLayer(k layout.Key) error {
 	r, err := x.index.Row(k)
 	if err != nil || r == nil || !x.plan.Cutoffs.Unused(*r) {
 		return err
@@ -359,7 +363,7 @@ func (x *planner) layer(k layout.Key) error {
 		return err
 	}
 	if !x.plan.pushes.waitsForUpload(*r) && !x.unfinished.Hidden(k.Repository) {
-		x.remove(*r, &x.plan.Layers)
+		x.addVictim(*r, &x.plan.Layers)
 	}
 	return nil
 }
@@ -369,7 +373,9 @@ func (x *planner) anyStays(rows []index.Row) bool {
 	return slices.ContainsFunc(rows, func(r index.Row) bool { return !x.planned[r.Key] })
 }
 
-func (x *planner) blobs() error {
+// planBlobs looks at the blobs of removed manifests and links, and at those that nothing refers to. While a repository
+// is unread no blob is removed: the repository may need it.
+func (x *planner) planBlobs() error {
 	if len(x.unread) > 0 {
 		return nil
 	}
@@ -400,7 +406,7 @@ func (x *planner) blobs() error {
 			return err
 		}
 		if !x.anyStays(owners) {
-			x.remove(*r, &x.plan.Blobs)
+			x.addVictim(*r, &x.plan.Blobs)
 		}
 	}
 	x.plan.Blobs = byDigest(x.plan.Blobs)
@@ -418,13 +424,13 @@ func byDigest(rows []index.Row) []index.Row {
 	return rows
 }
 
-// images finds what people know of what is removed: tags, and top-level manifests that have none.
-func (x *planner) images() error {
+// planImages lists what people know of what is removed: tags, and top-level manifests that have none.
+func (x *planner) planImages() error {
 	tagged := map[layout.Key]bool{}
 	for _, t := range x.plan.Tags {
 		m := layout.ManifestKey(t.Key.Repository, t.Digest)
 		tagged[m] = true
-		if err := x.image(t, m, ReasonTTL); err != nil {
+		if err := x.addImage(t, m, ReasonTTL); err != nil {
 			return err
 		}
 	}
@@ -435,7 +441,7 @@ func (x *planner) images() error {
 		if len(x.candidates[m.Key].owners) > 0 {
 			continue // part of another image
 		}
-		if err := x.image(m, m.Key, ReasonUntagged); err != nil {
+		if err := x.addImage(m, m.Key, ReasonUntagged); err != nil {
 			return err
 		}
 	}
@@ -443,7 +449,8 @@ func (x *planner) images() error {
 	return nil
 }
 
-func (x *planner) image(r index.Row, manifest layout.Key, reason string) error {
+// addImage measures an image that is removed, and lists it in the plan.
+func (x *planner) addImage(r index.Row, manifest layout.Key, reason string) error {
 	i := Image{Repository: manifest.Repository, Tag: r.Key.Tag, Digest: manifest.Digest, LastAccess: r.AccessedAt,
 		Reason: reason, key: r.Key}
 	m, err := x.measure(manifest)

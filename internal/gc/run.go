@@ -70,7 +70,7 @@ type ReportImage struct {
 	UniqueBytes int64         `json:"unique_bytes"`
 }
 
-// Run does one expiry run under a policy; a dry run changes nothing. An error comes with the report of
+// Run does one run under a policy; a dry run changes nothing. An error comes with the report of
 // what was done before it. index.ErrGateClosed, *index.HeldError: nothing may be removed yet, and the report says why.
 func (c *Collector) Run(ctx context.Context, policy index.Policy, dryRun bool) (Report, error) {
 	start, began := time.Now(), c.Began

@@ -29,8 +29,8 @@ func (p pushes) waitsForUpload(r index.Row) bool {
 	return ok && !oldest.After(r.AccessedAt.Add(p.lease))
 }
 
-// uploads finds those to which nothing was written for the grace.
-func (x *planner) uploads() (err error) {
+// planUploads finds the uploads to which nothing was written for the grace.
+func (x *planner) planUploads() (err error) {
 	x.plan.Uploads, err = x.unfinished.Abandoned(x.ctx, x.plan.pushes.cutoff)
 	return err
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// waiting sums up what keeps its bytes only until its grace is over: blobs without an owner but links which no
+// sumWaiting sums up what keeps its bytes only until its grace is over: blobs without an owner but links which no
 // living manifest names. What the plan removes itself is not in it.
-func (x *planner) waiting() error {
+func (x *planner) sumWaiting() error {
 	links, err := x.waitingLinks()
 	if err != nil {
 		return err
@@ -32,7 +32,7 @@ func (x *planner) waiting() error {
 	})
 	for d := range blobs {
 		if err == nil {
-			err = x.waitingBlob(d, links)
+			err = x.addWaitingBlob(d, links)
 		}
 	}
 	return err
@@ -83,7 +83,9 @@ func (x *planner) waitingLinks() (map[layout.Key]time.Time, error) {
 	return waiting, nil
 }
 
-func (x *planner) waitingBlob(d digest.Digest, links map[layout.Key]time.Time) error {
+// addWaitingBlob adds a blob to the sum if its owners are planned or waiting. It waits for the last of its grace and
+// theirs.
+func (x *planner) addWaitingBlob(d digest.Digest, links map[layout.Key]time.Time) error {
 	k := layout.BlobKey(d)
 	if x.planned[k] {
 		return nil

@@ -25,6 +25,8 @@ type expiry struct {
 	whole       bool          // the index knows all that is on disk
 }
 
+// newExpiry reads from the index what an expiry depends on besides the policy: the clock, the hold, and whether the
+// index knows everything.
 func newExpiry(ctx context.Context, store index.Store, p index.Policy) (expiry, error) {
 	x := expiry{store: store, now: store.Now().UnixMilli(), contentLife: p.Grace + p.Resolution}
 	x.imageLife, x.imagesDie = policy.Life(p)
@@ -54,10 +56,13 @@ func (x expiry) imageDue(t int64) int64 {
 // contentDue is when content expires that was last used at t, if no manifest refers to it.
 func (x expiry) contentDue(t int64) int64 { return x.due(t, x.contentLife) }
 
+// due is when something expires that was last used at t and lives for so long in watched time. While a hold stands
+// nothing expires before its end.
 func (x expiry) due(t int64, life time.Duration) int64 {
 	return max(x.store.Due(time.UnixMilli(t), life).UnixMilli(), x.held)
 }
 
+// stampOf is a time for output: null for what never expires.
 func stampOf(t int64) stamp.Time {
 	if t == never {
 		return stamp.Time{}

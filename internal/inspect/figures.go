@@ -38,6 +38,7 @@ type Age struct {
 var ages = [...]time.Duration{time.Hour, 6 * time.Hour, day, 2 * day, 4 * day, week, 2 * week, 30 * day, 60 * day,
 	90 * day, 180 * day, 365 * day}
 
+// ageOf returns the number of the range in which an age lies. The last range has no end.
 func ageOf(since time.Duration) int {
 	for i, end := range ages {
 		if since < end {
@@ -47,6 +48,7 @@ func ageOf(since time.Duration) int {
 	return len(ages)
 }
 
+// add counts a blob of so many bytes.
 func (a *Age) add(bytes int64) {
 	a.Blobs++
 	a.Bytes += bytes

@@ -14,7 +14,8 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
-// NotFoundError says that a reference names no image, and what it might have meant.
+// NotFoundError says that a reference names no image, and what it might have meant. What is a clause that says what is
+// missing. Try is a hint: a command to type, or names that exist. Both are for people.
 type NotFoundError struct {
 	What string
 	Try  string
@@ -30,7 +31,8 @@ type finder struct {
 	dir tree.Dir
 }
 
-// find returns the row of the manifest that a reference names, or a *NotFoundError.
+// find returns the row of the manifest that a reference names, or a *NotFoundError. A reference with a tag and a digest
+// means the digest, as for every client: the tag may have moved since.
 func (f finder) find(ref Reference) (*index.Row, error) {
 	if !layout.ValidName(ref.Repository) {
 		return nil, f.unknownRepository(ref)
@@ -84,6 +86,8 @@ func (f finder) anywhere(ref Reference) (*index.Row, error) {
 	return f.ownManifest(found[0])
 }
 
+// blobsLike returns the blobs on disk whose digests begin so. It lists one directory of two hex digits, not the whole
+// store.
 func (f finder) blobsLike(start string) (found []digest.Digest, err error) {
 	w, err := f.dir.Walk()
 	if err != nil {
@@ -134,6 +138,7 @@ func (f finder) manifest(repo string, d digest.Digest) (*index.Row, error) {
 	return m, err
 }
 
+// byDigest returns the manifest of a repository that has a digest, or whose digest alone begins so.
 func (f finder) byDigest(ref Reference) (*index.Row, error) {
 	found, err := f.matches(layout.Manifest, ref)
 	if err != nil {
@@ -219,6 +224,7 @@ func (f finder) noManifest(ref Reference) error {
 // isLayer explains a digest that is a layer or a config in some repositories.
 func (f finder) isLayer(what string, repos []string, d digest.Digest) error {
 	what += " is a layer or a config, not an image"
+	// Several of these manifests may have one name, so more are asked for than are told.
 	var users []index.Row
 	for _, repo := range repos {
 		of, err := f.Parents(repo, d, 4*suggestions)

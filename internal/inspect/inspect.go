@@ -68,6 +68,7 @@ type Options struct {
 	OnProgress func(done, total int64)
 }
 
+// progress reports how many of the blobs of the store were read.
 func (o Options) progress(done, total int64) {
 	if o.OnProgress != nil {
 		o.OnProgress(done, total)
@@ -109,6 +110,8 @@ func (o Options) Check() error {
 	return nil
 }
 
+// setDefaults fills in what was not asked for: blobs, those that were used last first. What expires is in the order of
+// its expiry.
 func (o *Options) setDefaults() {
 	if o.Kind == "" {
 		o.Kind = Blobs

@@ -310,7 +310,7 @@ func TestGlob(t *testing.T) {
 	}
 }
 
-// TestExpiresWhenItSays lets random stores age, and retires what can be retired as an expiry run does:
+// TestExpiresWhenItSays lets random stores age, and retires what can be retired as a run does:
 // what is left is what was said to be left.
 func TestExpiresWhenItSays(t *testing.T) {
 	for seed := range uint64(40) {

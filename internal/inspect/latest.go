@@ -19,7 +19,8 @@ func (o Options) isLatest() bool {
 		o.Expiring == nil && o.Kind != Repositories
 }
 
-// findLatest finds what was used last.
+// findLatest finds what was used last. The index may give some rows more than the limit, those of the same time as the
+// last one, so the rows are sorted and cut like those of a pass.
 func (l *Listing) findLatest(ctx context.Context) error {
 	err := l.expiry.store.View(ctx, func(r index.Reader) (err error) {
 		if l.Totals, err = r.Totals(); err != nil {

@@ -15,11 +15,13 @@ import (
 // last field.
 const separator = "\n"
 
+// pack writes the fields in the order in which unpack reads them.
 func (b Blob) pack() string {
 	return strings.Join([]string{string(b.Digest), decimal(b.Size), b.Kind, millis(b.CreatedAt), millis(b.LastAccess),
 		millis(b.ExpiresAt), strings.Join(b.Repositories, " "), strconv.Itoa(b.Manifests)}, separator)
 }
 
+// pack also notes whether the row is an image or a tag: an image without tags is not a tag.
 func (i Image) pack() string {
 	tags := "" // of a tag
 	if i.Tags != nil {
@@ -29,12 +31,14 @@ func (i Image) pack() string {
 		millis(i.LastAccess), millis(i.ExpiresAt), millis(i.CreatedAt), i.KeptBy, tags, i.MediaType}, separator)
 }
 
+// pack writes the fields in the order in which unpack reads them.
 func (r Repository) pack() string {
 	return strings.Join([]string{r.Repository, decimal(r.Images), decimal(r.Size), decimal(r.UniqueBytes),
 		millis(r.LastAccess)}, separator)
 }
 
-// unpack makes a row of its text.
+// unpack makes a row of its text. An error means that the temporary file does not say what was written to it, since no
+// other process knows its name.
 func unpack(kind Kind, text string) (Row, error) {
 	var f fields
 	var row Row
@@ -74,6 +78,7 @@ type fields struct {
 	err  error
 }
 
+// next returns the next field. After an error it is empty, and the error stays.
 func (f *fields) next() string {
 	if len(f.rest) == 0 {
 		f.err = fmt.Errorf("a row was cut off in the temporary file")
@@ -84,6 +89,7 @@ func (f *fields) next() string {
 	return field
 }
 
+// number reads a whole number.
 func (f *fields) number() int64 {
 	n, err := strconv.ParseInt(f.next(), 10, 64)
 	if err != nil && f.err == nil {
@@ -92,6 +98,7 @@ func (f *fields) number() int64 {
 	return n
 }
 
+// time reads what millis wrote.
 func (f *fields) time() stamp.Time {
 	field := f.next()
 	if field == "" {

@@ -23,6 +23,7 @@ type part struct {
 	config bool
 }
 
+// platform is what an image index says of the machines that a manifest is for.
 type platform struct {
 	OS           string `json:"os"`
 	Architecture string `json:"architecture"`
@@ -49,6 +50,7 @@ const referenceType = "vnd.docker.reference.type"
 // note is what a part is for, when its kind does not say so.
 func (p part) note() string { return strings.TrimSuffix(p.Annotations[referenceType], "-manifest") }
 
+// manifestTypes are the media types of manifests that name a config and layers.
 var manifestTypes = []string{
 	"application/vnd.oci.image.manifest.v1+json",
 	"application/vnd.docker.distribution.manifest.v2+json",
@@ -104,7 +106,8 @@ func (b *builder) partsOf(d digest.Digest) ([]part, error) {
 	return parts, nil
 }
 
-// written returns the parts as the file of a manifest has them; none if it does not say.
+// written returns the parts as the file of a manifest has them; none if it does not say. That is no error: the index
+// still knows which parts there are, and a check is what finds damaged files.
 func (b *builder) written(d digest.Digest) (parts []part) {
 	if b.dir == "" {
 		return nil

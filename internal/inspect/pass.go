@@ -34,6 +34,7 @@ type imageID struct {
 // measure is what an image has on disk, in bytes.
 type measure struct{ size, unique int64 }
 
+// newPass makes a pass that calls add with each row; with a nil add it only makes the figures.
 func newPass(x expiry, o Options, add func(Row) error) *pass {
 	p := &pass{expiry: x, options: o, add: add, measures: map[imageID]measure{}, repositories: map[string]*Repository{}}
 	if o.Repository != "" {
@@ -45,6 +46,8 @@ func newPass(x expiry, o Options, add func(Row) error) *pass {
 // progressEvery is how many blobs lie between two calls of Options.OnProgress: some milliseconds.
 const progressEvery = 1000
 
+// run reads blobs first: the sizes of images are the sums of theirs. All is read in one View, so rows and figures are
+// of one state of the index. Writers need not wait for it.
 func (p *pass) run(ctx context.Context) error {
 	err := p.store.View(ctx, func(r index.Reader) error {
 		all, err := r.Totals()
@@ -88,6 +91,8 @@ func (p *pass) list(kind Kind, row Row) error {
 	return p.add(row)
 }
 
+// blob counts one blob for images or repositories, for the figures, and as a row. A blob that no selected repository
+// has counts for the sizes only: it may be a part of what is shared.
 func (p *pass) blob(b index.Blob) error {
 	switch p.options.Kind {
 	case Images, Tags:
@@ -173,6 +178,7 @@ func (p *pass) names(r index.Reader) (err error) {
 	return r.ListRepositories(p.repository)
 }
 
+// image makes the row of an image whose blobs were read before.
 func (p *pass) image(i index.Image) error {
 	if r := p.repositories[i.Key.Repository]; r != nil {
 		r.Images++
@@ -186,6 +192,7 @@ func (p *pass) image(i index.Image) error {
 	return p.list(Images, row)
 }
 
+// tag makes the row of a tag. A tag whose manifest is missing has no size.
 func (p *pass) tag(t index.Image) error {
 	if !p.selects(t.Key.Repository) {
 		return nil
@@ -198,6 +205,7 @@ func (p *pass) tag(t index.Image) error {
 	return p.list(Tags, row)
 }
 
+// repository counts the tags and manifests of a repository, and makes its row. One without blobs has no row.
 func (p *pass) repository(found index.Repository) error {
 	if !p.selects(found.Name) {
 		return nil

@@ -67,6 +67,7 @@ func ParseReference(text string) (Reference, error) {
 	return ref, nil
 }
 
+// String returns a reference as an operator types it.
 func (r Reference) String() string {
 	if r.Digest != "" {
 		return r.Repository + "@" + shortened(r.Digest)

@@ -57,7 +57,7 @@ type Repository struct {
 }
 
 // What keeps an image: a tag; a manifest that names it; its subject; what a server promised after its
-// last use; its last use alone. Empty: nothing, it goes with the next expiry run.
+// last use; its last use alone. Empty: nothing, it goes with the next run.
 const (
 	KeptByTag     = "tag"
 	KeptByParent  = "parent"
@@ -105,6 +105,7 @@ const (
 	kindOther    = "other"
 )
 
+// kindOf says what a blob is, as far as its owners know. What a config is one manifest says: the bytes are not read.
 func kindOf(b index.Blob) string {
 	switch {
 	case slices.Contains(indexTypes, b.MediaType):
@@ -119,6 +120,7 @@ func kindOf(b index.Blob) string {
 	return kindOther
 }
 
+// indexTypes are the media types of image indexes.
 var indexTypes = []string{
 	"application/vnd.oci.image.index.v1+json",
 	"application/vnd.docker.distribution.manifest.list.v2+json",
@@ -127,7 +129,8 @@ var indexTypes = []string{
 // owners says which owners an image has.
 type owners struct{ tagged, parent, subject bool }
 
-// keptBy says what keeps an image.
+// keptBy says what keeps an image: the first that applies. An owner comes before the times, since an operator who wants
+// the image removed has to remove the owner; an image with neither owner nor time goes with the next run.
 func (x expiry) keptBy(used, expires int64, o owners) string {
 	switch {
 	case o.tagged:

@@ -49,10 +49,12 @@ func imageNames(r index.Reader, manifests []index.Row) (names []string, err erro
 
 // others names some owners that a blob has besides the image, and says whether there are more.
 func (b *builder) others(d digest.Digest, m *index.Row) (names []string, more bool, err error) {
+	// Manifests of this repository that name the blob, and are not of the image.
 	outside, err := b.image.Outside(d, sharers)
 	if err != nil {
 		return nil, false, err
 	}
+	// What only the image holds is shared all the same with what holds the whole image.
 	if len(outside) == 0 && b.image.Part() {
 		outside, err = b.image.Outside(b.image.Top(), sharers)
 		if err != nil {
@@ -62,6 +64,7 @@ func (b *builder) others(d digest.Digest, m *index.Row) (names []string, more bo
 	if names, err = imageNames(b, outside); err != nil {
 		return nil, false, err
 	}
+	// A manifest may stay for a tag of its own, or for a subject that stays.
 	if m != nil && !b.image.Goes(d) {
 		tags, err := b.Tags(b.repo, d)
 		if err != nil {
@@ -73,6 +76,7 @@ func (b *builder) others(d digest.Digest, m *index.Row) (names []string, more bo
 			names = append(names, byDigest(b.repo, m.Subject))
 		}
 	}
+	// Other repositories keep the bytes. Their names are enough: which of their images do so is not asked for.
 	owners, err := b.Owners(d, sharers)
 	if err != nil {
 		return nil, false, err

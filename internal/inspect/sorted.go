@@ -23,6 +23,7 @@ type sorted struct {
 	file  *sqlite.Sorter // nil: there is a limit, or no row yet
 }
 
+// add takes a row. Rows need not come in any order.
 func (s *sorted) add(ctx context.Context, row Row) (err error) {
 	if s.Limit > 0 {
 		s.first = append(s.first, row)
@@ -42,6 +43,7 @@ func (s *sorted) add(ctx context.Context, row Row) (err error) {
 	return nil
 }
 
+// sortFailed returns why a sort failed: the caller has gone, or the temporary file does not work, as on a full disk.
 func sortFailed(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err() // SQLite says that it was interrupted
@@ -49,6 +51,7 @@ func sortFailed(ctx context.Context, err error) error {
 	return &SortError{err}
 }
 
+// cut sorts the rows in memory, and drops those that the limit leaves out.
 func (s *sorted) cut() {
 	slices.SortFunc(s.first, s.compare)
 	if s.Limit > 0 && len(s.first) > s.Limit {

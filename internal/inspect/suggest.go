@@ -34,6 +34,8 @@ func list(names []string, more bool) string {
 	return joined
 }
 
+// unknownTag explains a tag that a repository does not have, by the tags that it has: those with a similar name, else
+// those that were used last.
 func (f finder) unknownTag(ref Reference) error {
 	tags, err := f.walked(func(w *tree.Walk, add func(string) error) error {
 		return w.Tags(f.ctx, ref.Repository, add)
@@ -78,6 +80,8 @@ func (f finder) latestTags(repo string, tags []string, most int) ([]string, erro
 	return tags[:min(len(tags), most)], nil
 }
 
+// unknownRepository explains a repository that does not exist. The operator may have typed a host before the name, a
+// folder of repositories, or a mistake.
 func (f finder) unknownRepository(ref Reference) error {
 	what := fmt.Sprintf("repository %s is unknown", ref.Repository)
 	rest := withoutHost(ref.Repository)

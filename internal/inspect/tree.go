@@ -89,6 +89,7 @@ func ReadTree(ctx context.Context, store index.Store, p index.Policy, dir tree.D
 	return t, nil
 }
 
+// readTree makes the tree of a manifest that is there, from one state of the index.
 func readTree(ctx context.Context, r index.Reader, dir tree.Dir, top index.Row) (*Tree, error) {
 	i, err := image.Of(r, top.Key)
 	if err != nil {
@@ -218,6 +219,8 @@ func (b *builder) node(p part, m *index.Row) (*Node, error) {
 	return &n, nil
 }
 
+// stored says what the store has of a digest, wherever it stands in the image. A blob that is not here has the size
+// that its manifest says.
 func (b *builder) stored(p part, m *index.Row) (n Node, err error) {
 	n = Node{Digest: p.Digest, MediaType: p.MediaType, Size: p.Size, SharedWith: []string{}}
 	if m != nil {

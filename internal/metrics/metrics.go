@@ -41,7 +41,7 @@ func New(sources Sources, build Build) *Metrics {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
 	logins := counter("dcs_auth_total", "Logins, by their result.", "result")
-	runs := counter("dcs_gc_runs_total", "Expiry runs of this server.", "result")
+	runs := counter("dcs_gc_runs_total", "Clean-ups of this server.", "result")
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		requests: counter("registry_http_requests_total", "Requests answered.", "handler", "method", "code"),
@@ -51,12 +51,12 @@ func New(sources Sources, build Build) *Metrics {
 		received: counter("registry_http_request_bytes_total", "Bytes of requests' bodies that were read.", "handler"),
 		sent:     counter("registry_http_response_bytes_total", "Bytes of answers' bodies.", "handler"),
 		lastRun: prometheus.NewGauge(prometheus.GaugeOpts{Name: "dcs_gc_last_success_timestamp_seconds",
-			Help: "When the last expiry run of this server ended without an error; 0: none yet."}),
-		removed: counter("dcs_gc_removed_total", "What expiry runs of this server removed.", "kind"),
+			Help: "When the last clean-up of this server ended without an error; 0: none yet."}),
+		removed: counter("dcs_gc_removed_total", "What clean-ups of this server removed.", "kind"),
 		freed: prometheus.NewCounter(prometheus.CounterOpts{Name: "dcs_gc_freed_bytes_total",
-			Help: "Bytes of the blob files that expiry runs of this server removed."}),
+			Help: "Bytes of the blob files that clean-ups of this server removed."}),
 		running: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "dcs_gc_run_duration_seconds",
-			Help: "Time that an expiry run took.", Buckets: []float64{.01, .1, 1, 10, 60, 600}}),
+			Help: "Time that a clean-up took.", Buckets: []float64{.01, .1, 1, 10, 60, 600}}),
 		logins: map[event.Login]prometheus.Counter{},
 		runs:   map[bool]prometheus.Counter{false: runs.WithLabelValues("ok"), true: runs.WithLabelValues("error")},
 		known:  map[kind]series{},

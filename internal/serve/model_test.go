@@ -73,7 +73,7 @@ type model struct {
 	promised  map[thing]time.Time // until when, at least
 	manifests map[string]known
 	linked    map[thing]bool // blobs and manifests that were put into a repository
-	doubtful  map[thing]bool // may have gone with an expiry, and nobody saw it since
+	doubtful  map[thing]bool // may have gone in a run, and nobody saw it since
 	pool      [][]byte
 
 	expiries, crashes, losses int
@@ -518,7 +518,7 @@ func (m *model) expireBeside(string) {
 	}
 }
 
-// doubt is for an expiry: what does not have to stay may go.
+// doubt is for a run: what does not have to stay may go.
 func (m *model) doubt() {
 	m.expiries++
 	alive := m.alive()
@@ -738,7 +738,7 @@ func TestModel(t *testing.T) {
 			return
 		}
 	}
-	t.Logf("seeds %d to %d: %d operations, %d expiry runs, %d crashes, %d lost indexes, 0 violations",
+	t.Logf("seeds %d to %d: %d operations, %d runs of gc, %d crashes, %d lost indexes, 0 violations",
 		start, start+uint64(runs)-1, runs**steps, total.expiries, total.crashes, total.losses)
 }
 

@@ -103,7 +103,7 @@ func (o *observed) awaitRun(what string, ok func() bool) {
 	o.await("the run ends", func() bool { return o.runs() > before })
 }
 
-// runs is how many expiry runs of the server have ended.
+// runs is how many runs of the server have ended.
 func (o *observed) runs() (n float64) {
 	o.Helper()
 	families, err := o.s.metrics.Registry().Gather()

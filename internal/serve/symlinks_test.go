@@ -81,7 +81,7 @@ func places(img v1.Image, t *testing.T) []string {
 }
 
 // TestWhatIsServedThroughALinkIsSeenByAll puts a symbolic link at each level of the tree in turn, and deletes the
-// index. What is used is whole however often expiry runs, the check knows every file, a push into the same
+// index. What is used is whole however often gc runs, the check knows every file, a push into the same
 // repository works, and what nobody uses any more goes.
 func TestWhatIsServedThroughALinkIsSeenByAll(t *testing.T) {
 	img := (&world{T: t}).image(2)

@@ -33,7 +33,7 @@ func TestWhatIsUsedStaysAndWhatIsNotGoes(t *testing.T) {
 		"catalog":        func(w *world, _ string) { w.want(200, "GET", "/v2/_catalog", nil, "") },
 		"ping":           func(w *world, _ string) { w.want(200, "GET", "/v2/", nil, "") },
 		"another image":  func(w *world, _ string) { w.pull("other:v1") },
-		"expiry run":     func(w *world, _ string) { w.expire() },
+		"run of gc":      func(w *world, _ string) { w.expire() },
 		"restart":        func(w *world, _ string) { w.restart() },
 		"delete of its layer": func(w *world, layer string) {
 			w.want(405, "DELETE", "/v2/app/blobs/"+layer, nil, "")

@@ -79,7 +79,7 @@ func (o Opener) join(ctx context.Context, s *Store) error {
 		if err != nil {
 			return err
 		}
-		ix, err := o.openIndex(ctx, server, s.Tree)
+		ix, err := o.openIndex(ctx, server)
 		if err != nil {
 			return err
 		}
@@ -125,11 +125,11 @@ func (o Opener) awaitServer(ctx context.Context) (*tree.Holder, error) {
 	}
 }
 
-func (o Opener) openIndex(ctx context.Context, server *tree.Holder, t *tree.Tree) (index.Store, error) {
+func (o Opener) openIndex(ctx context.Context, server *tree.Holder) (index.Store, error) {
 	if server != nil {
 		return o.openServers(ctx, server, sqlite.Beside)
 	}
-	if err := t.Touch(o.Dir.Index()); err != nil { // SQLite gives its other files the owner of this one
+	if err := touchIndex(o.Dir); err != nil {
 		return nil, err
 	}
 	return sqlite.OpenAlone(ctx, o.Dir.Index(), o.now(), func() (bool, error) {

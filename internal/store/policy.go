@@ -56,7 +56,7 @@ func (e *GraceError) Error() string {
 		config.FormatDuration(e.Asked), config.FormatDuration(e.Owed))
 }
 
-// resolve decides by which policy an expiry run goes. With remove it returns a *GraceError where the operator asked
+// resolve decides by which policy a run goes. With remove it returns a *GraceError where the operator asked
 // for a shorter grace than what is owed; who only reads is shown what holds.
 func (o Opener) resolve(ctx context.Context, s *Store, remove bool) error {
 	last, owed, promised, err := s.Index.Promised(ctx)

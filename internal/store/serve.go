@@ -18,14 +18,14 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
-// Served is a store that this process serves. It holds the root lock.
+// Served is a store that this process serves. It holds the server lock.
 type Served struct {
 	Store
 	// Secret signs the states of uploads. It outlives restarts, so that a client can go on with its upload.
 	Secret string
 
 	log    logrus.FieldLogger
-	lock   *tree.RootLock
+	lock   *tree.ServerLock
 	engine *sqlite.Store // Index, which may be lost while it is served
 }
 
@@ -146,7 +146,7 @@ func (s *Served) Reopen(ctx context.Context, p index.Policy) error {
 // readIndex opens the index. An index that cannot be read is put aside, and a new one is opened, which a comparison
 // with the tree fills.
 func (s *Served) readIndex(open func() error) error {
-	err := s.touchIndex(open)
+	err := s.makeIndex(open)
 	if err == nil || !(errors.Is(err, index.ErrCorrupt) || isNoFile(s.Dir.Index())) {
 		return err
 	}
@@ -155,7 +155,7 @@ func (s *Served) readIndex(open func() error) error {
 	if err := s.putAside("", "-wal", "-shm"); err != nil {
 		return err
 	}
-	return s.touchIndex(open)
+	return s.makeIndex(open)
 }
 
 // isNoFile says that something else has taken the place of a file, such as a directory.
@@ -164,9 +164,9 @@ func isNoFile(path string) bool {
 	return err == nil && !fi.Mode().IsRegular()
 }
 
-// touchIndex makes the file first: SQLite gives its other files the owner of this one.
-func (s *Served) touchIndex(open func() error) error {
-	if err := s.Tree.Touch(s.Dir.Index()); err != nil {
+// makeIndex makes the file of the index, if there is none, and opens it.
+func (s *Served) makeIndex(open func() error) error {
+	if err := touchIndex(s.Dir); err != nil {
 		return err
 	}
 	return open()

@@ -1,10 +1,10 @@
 // Package store opens a data directory for a process, in the role that the process has there.
 //
-//   - A server serves it (Serve). It holds the root lock for as long as it lives, so there is one at most.
+//   - A server serves it (Serve). It holds the server lock for as long as it lives, so there is one at most.
 //   - A gc collects in it (Collect): beside the server, on the server's own index, or alone, when there is no server.
 //   - A dry run rehearses (Rehearse), and an operator looks (Look). Neither changes a file of the data directory.
 //
-// Every role gets a Store: the files, the index, and the policy of an expiry run. The gate belongs to the role, too.
+// Every role gets a Store: the files, the index, and the policy of a run. The gate belongs to the role, too.
 // A server closes it, since nothing is known yet of the time in which no server watched. A gc beside a server waits
 // until the server opens it; a gc alone compares the index with the tree and opens it.
 //
@@ -21,6 +21,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/jc-lab/docker-cache-server/internal/adopt"
+	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/policy"
 	"github.com/jc-lab/docker-cache-server/internal/reconcile"
@@ -32,7 +33,7 @@ type Store struct {
 	Dir   tree.Dir
 	Tree  *tree.Tree // nil: the store was opened to be read
 	Index index.Store
-	// Policy is the one of an expiry run that begins now: what the operator asked for, and no less than what servers
+	// Policy is the one of a run that begins now: what the operator asked for, and no less than what servers
 	// promised. Of a server it is the policy that it promised when it opened the store.
 	Policy index.Policy
 	// Server is the server that uses this index. Nil: there was none when the store was opened.
@@ -56,6 +57,10 @@ func (s *Store) Close() error {
 	s.closing = nil
 	return errors.Join(errs...)
 }
+
+// touchIndex makes an empty file for the index, if there is none: SQLite gives its other files the owner and the mode
+// of this one.
+func touchIndex(d tree.Dir) error { return disk.Touch(d.Index(), 0o644) }
 
 // onClose has f called by Close.
 func (s *Store) onClose(f func() error) { s.closing = append(s.closing, f) }

@@ -160,8 +160,6 @@ func TestARunBesideAServerUsesItsIndex(t *testing.T) {
 // TestAServerThatComesBetweenKeepsItsIndex: a gc had found no server, and opens the index after an older one came.
 func TestAServerThatComesBetweenKeepsItsIndex(t *testing.T) {
 	o := opener(t)
-	files, err := tree.Open(o.Dir)
-	must(t, err)
 	must(t, os.MkdirAll(o.Dir.Metadata(), 0o755))
 	c, err := sqlite.OpenConn(o.Dir.Index(), sqlite.OpenReadWrite|sqlite.OpenCreate)
 	must(t, err)
@@ -170,7 +168,7 @@ func TestAServerThatComesBetweenKeepsItsIndex(t *testing.T) {
 	lock, err := o.Dir.Lock(t.Context())
 	must(t, err)
 	defer func() { must(t, lock.Unlock()) }()
-	if ix, err := o.openIndex(t.Context(), nil, files); !errors.Is(err, index.ErrOlder) {
+	if ix, err := o.openIndex(t.Context(), nil); !errors.Is(err, index.ErrOlder) {
 		t.Errorf("%v, %v", ix, err)
 	}
 }

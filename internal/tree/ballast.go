@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxBallast is more than any expiry run writes to its index before the first byte is free again.
+// maxBallast is more than any run writes to its index before the first byte is free again.
 const maxBallast = 16 << 20
 
 // KeepBallast makes a file that reserves a hundredth of the disk, at most 16 MiB. On a disk that is full to the last

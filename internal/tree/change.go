@@ -81,10 +81,10 @@ func (t *Tree) Begin() *Change {
 func (c *Change) Prepare(paths ...layout.Path) error {
 	for _, p := range paths {
 		dir := filepath.Dir(c.tree.File(p))
+		c.prepared = append(c.prepared, dir) // on an error too: some that are above it may have been made
 		if err := c.tree.remake(dir); err != nil {
 			return err
 		}
-		c.prepared = append(c.prepared, dir)
 	}
 	return nil
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 )
 
-// Holder is what the holder of the root lock says about itself. Only the lock tells whether it runs: its pid may be
+// Holder is what the holder of the server lock says about itself. Only the lock tells whether it runs: its pid may be
 // that of another process in another container.
 type Holder struct {
 	PID   int    `json:"pid"`
@@ -35,7 +35,7 @@ type Holder struct {
 var process = sync.OnceValue(rand.Text)
 
 // ErrLocked is any LockedError, for packages that cannot name that type.
-var ErrLocked = errors.New("data root is in use by another server")
+var ErrLocked = errors.New("data directory is in use by another server")
 
 // LockedError says that another server holds the data directory.
 type LockedError struct {
@@ -45,9 +45,9 @@ type LockedError struct {
 
 func (e *LockedError) Error() string {
 	if e.here() {
-		return fmt.Sprintf("data root %s is in use by another server of this process", e.Directory)
+		return fmt.Sprintf("data directory %s is in use by another server of this process", e.Directory)
 	}
-	return fmt.Sprintf("data root %s is in use by another dcs serve (pid %d)", e.Directory, e.Holder.PID)
+	return fmt.Sprintf("data directory %s is in use by another dcs serve (pid %d)", e.Directory, e.Holder.PID)
 }
 
 // here says whether this process holds the lock itself, for another server.
@@ -70,14 +70,14 @@ func (e *ElsewhereError) Unwrap() error { return &e.LockedError }
 // probeTime is how long a server that starts waits for a gc that probes the lock. A probe takes microseconds.
 const probeTime = time.Second
 
-// RootLock is the lock that a server holds on its data directory for as long as it runs.
-type RootLock struct {
+// ServerLock is the lock that a server holds on its data directory for as long as it runs.
+type ServerLock struct {
 	dir Dir
 	fl  *flock.Flock
 }
 
-// Lock takes the root lock of d, which must have its metadata directory. A *LockedError names the holder.
-func (d Dir) Lock(ctx context.Context) (*RootLock, error) {
+// Lock takes the server lock of d, which must have its metadata directory. A *LockedError names the holder.
+func (d Dir) Lock(ctx context.Context) (*ServerLock, error) {
 	if err := disk.CheckRegular(d.LockFile()); err != nil {
 		return nil, lockError(d.LockFile(), err)
 	}
@@ -95,12 +95,12 @@ func (d Dir) Lock(ctx context.Context) (*RootLock, error) {
 	if err != nil {
 		return nil, lockError(d.LockFile(), err)
 	}
-	return &RootLock{d, fl}, nil
+	return &ServerLock{d, fl}, nil
 }
 
 // Keep takes the lock again if its file was removed or replaced, so that no other server finds the directory unlocked.
 // again: it did, and the caller has to announce the holder. *LockedError: another server took it.
-func (l *RootLock) Keep(ctx context.Context) (again bool, err error) {
+func (l *ServerLock) Keep(ctx context.Context) (again bool, err error) {
 	if there, err := l.there(); there || err != nil {
 		return false, err
 	}
@@ -114,7 +114,7 @@ func (l *RootLock) Keep(ctx context.Context) (again bool, err error) {
 }
 
 // there says whether the locked file is still the one that others find.
-func (l *RootLock) there() (bool, error) {
+func (l *ServerLock) there() (bool, error) {
 	mine, err := l.fl.Stat()
 	if err != nil {
 		return false, err
@@ -124,7 +124,7 @@ func (l *RootLock) there() (bool, error) {
 }
 
 // Announce writes who holds the lock, and where. In a file that is not the locked one, another server may say so.
-func (l *RootLock) Announce(h Holder) error {
+func (l *ServerLock) Announce(h Holder) error {
 	if there, err := l.there(); !there || err != nil {
 		return err
 	}
@@ -145,9 +145,9 @@ func (l *RootLock) Announce(h Holder) error {
 }
 
 // Unlock gives the data directory back.
-func (l *RootLock) Unlock() error { return l.fl.Unlock() }
+func (l *ServerLock) Unlock() error { return l.fl.Unlock() }
 
-// Live returns the server that holds d's root lock, or nil when none does. *ElsewhereError.
+// Live returns the server that holds d's server lock, or nil when none does. *ElsewhereError.
 func (d Dir) Live() (*Holder, error) {
 	if err := disk.CheckRegular(d.LockFile()); err != nil {
 		return nil, lockError(d.LockFile(), err)

@@ -11,7 +11,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 )
 
-func TestRootLockNamesItsHolder(t *testing.T) {
+func TestTheServersLockNamesItsHolder(t *testing.T) {
 	dir := Dir(t.TempDir())
 	if err := os.MkdirAll(dir.Metadata(), 0o755); err != nil {
 		t.Fatal(err)

@@ -91,7 +91,7 @@ func (t *Tree) EmptyTrash() error {
 	return removeEntries(t.Trash(), func(name string) bool { return isUndecided(name, now) })
 }
 
-// EmptyTemp removes what a killed process left half-written. Only the holder of the root lock may call it.
+// EmptyTemp removes what a killed process left half-written. Only the holder of the server lock may call it.
 func (t *Tree) EmptyTemp() error {
 	return removeEntries(t.Temp(), func(string) bool { return false })
 }
@@ -116,7 +116,7 @@ func removeEntries(dir string, keep func(name string) bool) error {
 //
 // Pieces are moved in the reverse order of their names. So `current` of a tag is moved last: until then the tag is as
 // it was, and the next run continues. `startedat` of an upload is moved first: without it no client can go on with the
-// upload, and an expiry removes the rest.
+// upload, and a run removes the rest.
 
 // movePieces moves what is in a directory, and then removes it. fresh, if there is one, is asked after each
 // piece, and may have all moved back: errFresh.

@@ -118,7 +118,7 @@ func (t *Tree) MkdirAll(dir string) error {
 		fi, err = os.Lstat(dir)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return t.MkdirAll(dir) // emptied and removed by an expiry in between
+		return t.MkdirAll(dir) // emptied and removed by a run in between
 	}
 	if err != nil {
 		return err
@@ -185,19 +185,7 @@ func (t *Tree) forget(dir string) {
 	delete(t.synced, dir)
 }
 
-// Touch makes an empty file at path, if there is none, that belongs to the owner of the data directory.
-func (t *Tree) Touch(path string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Close(), t.Own(path))
-}
-
-// rename moves a file to its place. A parent directory that an expiry removed is made again. The name is durable after
+// rename moves a file to its place. A parent directory that a run removed is made again. The name is durable after
 // sync of the new path, which a caller that holds a lock calls later.
 func (t *Tree) rename(from, to string) error {
 	for range 10 { // each failure is due to one removal of an empty directory

@@ -23,8 +23,9 @@ type File struct {
 	patience time.Duration
 }
 
-// Path returns where the htpasswd file is: at the path that the operator chose, or at the default in the data root.
-func Path(chosen string, root tree.Dir) string { return cmp.Or(chosen, root.Htpasswd()) }
+// Path returns where the htpasswd file is: at the path that the operator chose, or at the default in the data
+// directory.
+func Path(chosen string, dir tree.Dir) string { return cmp.Or(chosen, dir.Htpasswd()) }
 
 // Open names the file. It does not look at the disk: a missing file is one without users.
 func Open(path string) *File {
@@ -115,8 +116,8 @@ func (f *File) Check() error {
 // Path returns where the file is.
 func (f *File) Path() string { return f.path }
 
-// Home returns the directory whose owner the file is for: the data root of a file in its .metadata, else the directory
-// of the file.
+// Home returns the directory whose owner the file is for: the data directory of a file in its .metadata, else the
+// directory of the file.
 func (f *File) Home() string {
 	dir := filepath.Dir(f.path)
 	if isMetadata(dir) {

@@ -2,10 +2,8 @@ package users
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,25 +12,14 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/jc-lab/docker-cache-server/internal/credential"
+	"github.com/jc-lab/docker-cache-server/internal/users/userstest"
 )
 
-// testdata/logins.json has a users file as another program leaves it, users whom dcs adds to it, and logins. That the
-// answers are also those of distribution v3.1.2 is what TestStockRegistryAgreesOnLogins in e2e tests: it reads the same
-// file, and asks the stock registry.
+// TestLoginsAreThoseOfDistribution tries the logins of userstest. That their answers are also those of distribution
+// v3.1.2 is what TestStockRegistryAgreesOnLogins in e2e tests: it asks the stock registry for the same logins.
 func TestLoginsAreThoseOfDistribution(t *testing.T) {
-	data, err := os.ReadFile("testdata/logins.json")
+	shared, err := userstest.Read()
 	if err != nil {
-		t.Fatal(err)
-	}
-	var shared struct {
-		File   string
-		Added  []Credential
-		Logins []struct {
-			Desc, Name, Password string
-			In                   bool
-		}
-	}
-	if err := json.Unmarshal(data, &shared); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "htpasswd")

@@ -15,7 +15,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
-// isMetadata says whether a directory is dcs's own below a data root. It is the one directory that ensureDir makes.
+// isMetadata says whether a directory is dcs's own below a data directory. It is the only one that ensureDir makes.
 func isMetadata(dir string) bool { return dir == tree.Dir(filepath.Dir(dir)).Metadata() }
 
 // ensureDir makes a missing ".metadata" in an existing directory, for that directory's owner alone. The error wraps

@@ -65,7 +65,7 @@ type TLS struct {
 
 // Storage says where dcs keeps its data.
 type Storage struct {
-	// Directory is the data root, which holds distribution's tree and .metadata. Default
+	// Directory is the data directory, which holds distribution's tree and .metadata. Default
 	// /var/cache/docker-cache-server; never empty.
 	Directory string
 }

@@ -31,7 +31,7 @@ func (c *Config) keys() []key {
 		{"server.trusted_proxies", &c.Server.TrustedProxies, "networks of proxies that may name the client", false},
 		{"server.drain_timeout", &c.Server.DrainTimeout,
 			"how long running transfers may continue after SIGTERM", false},
-		{"storage.directory", &c.Storage.Directory, "`directory` of the data root", false},
+		{"storage.directory", &c.Storage.Directory, "the data `directory`", false},
 		{"auth.enabled", &c.Auth.Enabled, "ask for Basic authentication", false},
 		{"auth.users", &c.Auth.Users, "users beside those of the htpasswd file", false},
 		{"auth.htpasswd", &c.Auth.Htpasswd,

@@ -89,7 +89,7 @@ func (s *Store) looksAtParts(ctx context.Context, repo string, c *manifest.Manif
 
 func (s *Store) looksAtLayer(ctx context.Context, k layout.Key) ([]index.Look, error) {
 	looks := []index.Look{adopt.Look(s.tree.Dir, k, adopt.Now)}
-	to, err := s.link(k)
+	to, err := s.readLink(k)
 	if err != nil {
 		return nil, err
 	}

@@ -15,20 +15,20 @@ import (
 func (s *Store) DeleteLayer(ctx context.Context, repo string, d digest.Digest) error {
 	k, change := layout.LayerKey(repo, d), s.tree.Begin()
 	if err := errors.Join(s.Flush(ctx), s.waiting.Forget()); err != nil {
-		return failed("delete", k, err)
+		return describeFailure("delete", k, err)
 	}
 	err := s.index.DeleteLayer(ctx, repo, d, func() error { return removeName(change, k) })
-	return failed("delete", k, s.deleted(change, err, k))
+	return describeFailure("delete", k, s.commitRemoval(change, err, k))
 }
 
 // DeleteTag removes a tag. content.ErrUnknown.
 func (s *Store) DeleteTag(ctx context.Context, repo, tag string) error {
 	k, change := layout.TagKey(repo, tag), s.tree.Begin()
 	if err := s.Flush(ctx); err != nil {
-		return failed("delete", k, err)
+		return describeFailure("delete", k, err)
 	}
 	err := s.index.DeleteTag(ctx, repo, tag, func() error { return removeName(change, k) })
-	return failed("delete", k, s.deleted(change, err, k))
+	return describeFailure("delete", k, s.commitRemoval(change, err, k))
 }
 
 // DeleteManifest takes a manifest from a repository, with all its tags, which it returns, as one. content.ErrUnknown,
@@ -37,7 +37,7 @@ func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest
 	k, change := layout.ManifestKey(repo, d), s.tree.Begin()
 	keys := []layout.Key{k}
 	if err := s.Flush(ctx); err != nil {
-		return nil, failed("delete", k, err)
+		return nil, describeFailure("delete", k, err)
 	}
 	err = s.index.DeleteManifest(ctx, repo, d, func(all []string) error {
 		tags = all
@@ -50,7 +50,7 @@ func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest
 		}
 		return removeName(change, k)
 	})
-	return tags, failed("delete", k, s.deleted(change, err, keys...))
+	return tags, describeFailure("delete", k, s.commitRemoval(change, err, keys...))
 }
 
 func removeName(change *tree.Change, k layout.Key) error {
@@ -61,8 +61,8 @@ func removeName(change *tree.Change, k layout.Key) error {
 	return err
 }
 
-// deleted makes the removal of names durable if the index has recorded it.
-func (s *Store) deleted(change *tree.Change, err error, keys ...layout.Key) error {
+// commitRemoval makes the removal of names durable if the index has recorded it.
+func (s *Store) commitRemoval(change *tree.Change, err error, keys ...layout.Key) error {
 	if err != nil {
 		change.Abandon()
 		return err

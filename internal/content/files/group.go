@@ -331,7 +331,7 @@ func (p *publisher) content(es []*entry, change *tree.Change) (all []placing) {
 // nameLayer gives a layer its name, and its blob, unless that is in its place. From here on it is read from the tree.
 func (p *publisher) nameLayer(e *entry, change *tree.Change) error {
 	blob := layout.BlobKey(e.claim.Key.Digest)
-	whole, err := p.hasSize(blob.Digest, e.claim.Size)
+	whole, err := p.hasBlob(blob.Digest, e.claim.Size)
 	switch {
 	case err != nil:
 		return err

@@ -16,14 +16,13 @@ import (
 // Every read goes the same way: lease the key, look at the disk, and correct the index where it knew otherwise. What
 // has no file needs no lease: that it does not exist is no promise.
 
-// lookup is the state of one request's reads: its context, how strictly uses must be recorded, and whether recording
-// has already failed.
+// lookup is the state of one request's reads.
 type lookup struct {
 	*Store
-	ctx    context.Context
-	use    content.Use
-	open   bool // blobs are opened, not only measured
-	failed bool // no lease is tried again: each try waits for the index
+	ctx      context.Context
+	use      content.Use // how strictly uses must be recorded
+	open     bool        // blobs are opened, not only measured
+	noLeases bool        // one failed, and no other is tried: each try waits for the index
 }
 
 // leased is what the index knew of a key when its use was recorded.
@@ -39,7 +38,7 @@ func (l *lookup) lease(k layout.Key) (leased, error) {
 	if read {
 		known, fresh = l.leases.freshBytes(k)
 	}
-	if l.use == content.Maintenance || l.failed {
+	if l.use == content.Maintenance || l.noLeases {
 		return leased{known, fresh}, nil
 	}
 	if fresh {
@@ -51,9 +50,9 @@ func (l *lookup) lease(k layout.Key) (leased, error) {
 		return leased{}, err
 	}
 	if keys == nil {
-		return leased{}, l.missed(k)
+		return leased{}, l.correctMiss(k)
 	}
-	err = l.meet(l.ctx, keys...)
+	err = l.meetSymlinks(l.ctx, keys...)
 	switch {
 	case err != nil:
 	case read:
@@ -78,7 +77,7 @@ func (l *lookup) leaseKeys(k layout.Key) ([]layout.Key, error) {
 		}
 		return []layout.Key{k}, nil
 	}
-	to, err := l.link(k)
+	to, err := l.readLink(k)
 	if err != nil || to == "" {
 		return nil, err
 	}
@@ -89,9 +88,10 @@ func (l *lookup) leaseKeys(k layout.Key) ([]layout.Key, error) {
 	return []layout.Key{k, m}, nil
 }
 
-// meet looks for symbolic links on the way to files that are about to be used. One that no comparison has judged closes
-// the gate until the index was compared with the tree again: until then, nothing is removed under another name.
-func (s *Store) meet(ctx context.Context, ks ...layout.Key) error {
+// meetSymlinks looks for symbolic links on the way to files that are about to be used. One that no comparison has
+// judged closes the gate until the index was compared with the tree again: until then, nothing is removed under another
+// name.
+func (s *Store) meetSymlinks(ctx context.Context, ks ...layout.Key) error {
 	if s.met == nil {
 		return nil
 	}
@@ -107,8 +107,8 @@ func (s *Store) meet(ctx context.Context, ks ...layout.Key) error {
 	return err
 }
 
-// missed corrects the index where it takes a key without a file for placed. It returns content.ErrUnknown.
-func (l *lookup) missed(k layout.Key) error {
+// correctMiss corrects the index where it takes a key without a file for placed. It returns content.ErrUnknown.
+func (l *lookup) correctMiss(k layout.Key) error {
 	known, err := l.leases.known(l.ctx, k)
 	if err == nil && known[0].placed {
 		_, err = l.adopt(l.ctx, k)
@@ -133,7 +133,7 @@ func (l *lookup) leaseFailed(k layout.Key, err error) error {
 	if l.use == content.Promise {
 		return &content.LeaseError{Err: err}
 	}
-	l.failed = true
+	l.noLeases = true
 	return nil
 }
 
@@ -177,7 +177,7 @@ func (b blob) close() {
 func (s *Store) Blob(ctx context.Context, repo string, d digest.Digest, use content.Use) (size int64, err error) {
 	l := &lookup{Store: s, ctx: ctx, use: use}
 	b, err := l.layer(layout.LayerKey(repo, d))
-	return b.size, failed("find", layout.LayerKey(repo, d), err)
+	return b.size, describeFailure("find", layout.LayerKey(repo, d), err)
 }
 
 // Open opens a layer of a repository to be read. content.ErrUnknown.
@@ -186,7 +186,7 @@ func (s *Store) Open(ctx context.Context, repo string, d digest.Digest) (content
 	b, err := l.layer(layout.LayerKey(repo, d))
 	if err != nil {
 		b.close()
-		return nil, failed("open", layout.LayerKey(repo, d), err)
+		return nil, describeFailure("open", layout.LayerKey(repo, d), err)
 	}
 	return b.file, nil
 }
@@ -207,7 +207,7 @@ func (l *lookup) layer(k layout.Key) (blob, error) {
 	}
 	var b blob
 	if linked {
-		if b, err = l.linked(k, was.size); err != nil {
+		if b, err = l.followLink(k, was.size); err != nil {
 			return b, err
 		}
 	}
@@ -225,9 +225,10 @@ func (l *lookup) waits(k layout.Key) (b blob, err error) {
 		if b = (blob{size: h.Size, whole: true}); l.open {
 			b.file, err = h.File.Open()
 		}
-		if !tree.Missing(err) { // else it has its name by now
+		if !tree.Missing(err) {
 			return b, err
 		}
+		b = blob{} // it has its name by now
 	}
 	was, err := l.lease(layout.BlobKey(k.Digest))
 	if err == nil {
@@ -243,15 +244,15 @@ func (l *lookup) waits(k layout.Key) (b blob, err error) {
 	return b, err
 }
 
-// linked finds the blob to which a link leads. A stock registry stores what was pushed by its sha512 under its sha256,
-// and notes that in the link; such a blob is kept by the link of its sha256.
-func (l *lookup) linked(k layout.Key, size int64) (blob, error) {
+// followLink finds the blob to which a link leads. A stock registry stores what was pushed by its sha512 under its
+// sha256, and notes that in the link; such a blob is kept by the link of its sha256.
+func (l *lookup) followLink(k layout.Key, size int64) (blob, error) {
 	b, err := l.blob(k.Digest, size)
 	if b.whole || err != nil {
 		return b, err
 	}
 	b.close()
-	to, err := l.link(k)
+	to, err := l.readLink(k)
 	if err != nil || to == "" || to == k.Digest {
 		return blob{}, err
 	}
@@ -310,8 +311,8 @@ func (s *Store) measure(d digest.Digest, said int64) (size int64, whole bool, er
 	return size, size == said || said < 0 && (size > 0 || adopt.IsEmpty(d)), nil
 }
 
-// link reads a link. It is empty if it does not exist, or is damaged and counts for nothing.
-func (s *Store) link(k layout.Key) (digest.Digest, error) {
+// readLink reads a link. It is empty if it does not exist, or is damaged and counts for nothing.
+func (s *Store) readLink(k layout.Key) (digest.Digest, error) {
 	to, err := s.tree.Link(k)
 	switch {
 	case err == nil:
@@ -331,15 +332,16 @@ func (l *lookup) tag(k layout.Key) (digest.Digest, error) {
 	if err != nil {
 		return "", err
 	}
-	to, err := l.link(k)
+	to, err := l.readLink(k)
 	if err != nil {
 		return "", err
 	}
 	return to, l.correct(k, was, to != "", 0)
 }
 
-// failed says what could not be done to what. A miss, which requests for what does not exist end with, stays as it is.
-func failed(operation string, k layout.Key, err error) error {
+// describeFailure says what could not be done to what. A miss, which requests for what does not exist end with, stays
+// as it is.
+func describeFailure(operation string, k layout.Key, err error) error {
 	if err == nil || err == content.ErrUnknown {
 		return err
 	}

@@ -25,12 +25,12 @@ func (s *Store) Manifest(ctx context.Context, repo, reference string, use conten
 		k := layout.TagKey(repo, reference)
 		var err error
 		if d, err = l.tag(k); err != nil {
-			return nil, failed("find", k, err)
+			return nil, describeFailure("find", k, err)
 		}
 	}
 	k := layout.ManifestKey(repo, d)
 	m, err := l.manifest(k, most)
-	return m, failed("find", k, err)
+	return m, describeFailure("find", k, err)
 }
 
 // manifest finds and reads a manifest. content.ErrUnknown.

@@ -112,7 +112,7 @@ func (s *Store) lookForParts(repo string, c *manifest.Manifest, in parts) error 
 		if p.Foreign || len(missing) >= maxReported {
 			continue
 		}
-		size, there, err := s.part(repo, p, in)
+		size, there, err := s.findPart(repo, p, in)
 		if err != nil {
 			return err
 		}
@@ -129,17 +129,17 @@ func (s *Store) lookForParts(repo string, c *manifest.Manifest, in parts) error 
 	return nil
 }
 
-// part looks for the links of one part and for its blob. A link without its blob counts for nothing.
-func (s *Store) part(repo string, p manifest.Part, in parts) (size int64, there bool, err error) {
+// findPart looks for the links of one part and for its blob. A link without its blob counts for nothing.
+func (s *Store) findPart(repo string, p manifest.Part, in parts) (size int64, there bool, err error) {
 	layer, waits := in.waits(layout.LayerKey(repo, p.Digest))
 	if !layer {
-		if layer, err = s.isLinked(layout.LayerKey(repo, p.Digest)); err != nil {
+		if layer, err = s.tree.Has(layout.LayerKey(repo, p.Digest)); err != nil {
 			return 0, false, err
 		}
 	}
 	manifest := false
 	if p.Manifest || !layer {
-		if manifest, err = s.isLinked(layout.ManifestKey(repo, p.Digest)); err != nil {
+		if manifest, err = s.tree.Has(layout.ManifestKey(repo, p.Digest)); err != nil {
 			return 0, false, err
 		}
 	}
@@ -152,11 +152,11 @@ func (s *Store) part(repo string, p manifest.Part, in parts) (size int64, there 
 	if size, there, err = in.blob(p.Digest, p.Size); there || err != nil || !layer {
 		return size, there, err
 	}
-	to, err := s.link(layout.LayerKey(repo, p.Digest))
+	to, err := s.readLink(layout.LayerKey(repo, p.Digest))
 	if err != nil || to == "" || to == p.Digest {
 		return 0, false, err
 	}
-	if linked, err := s.isLinked(layout.LayerKey(repo, to)); err != nil || !linked { // see linked
+	if linked, err := s.tree.Has(layout.LayerKey(repo, to)); err != nil || !linked { // see followLink
 		return 0, false, err
 	}
 	return in.blob(to, p.Size)
@@ -164,12 +164,10 @@ func (s *Store) part(repo string, p manifest.Part, in parts) (size int64, there 
 
 // hasManifest looks for a manifest, with its blob.
 func (s *Store) hasManifest(repo string, d digest.Digest) (bool, error) {
-	linked, err := s.isLinked(layout.ManifestKey(repo, d))
+	linked, err := s.tree.Has(layout.ManifestKey(repo, d))
 	if err != nil || !linked {
 		return false, err
 	}
 	_, whole, err := s.measure(d, manifest.Unsaid)
 	return whole, err
 }
-
-func (s *Store) isLinked(k layout.Key) (bool, error) { return s.tree.Has(k) }

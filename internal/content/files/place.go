@@ -12,9 +12,9 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
-// hasSize says whether the file of a blob is as long as the same blob that a client just sent. A file that a power loss
+// hasBlob says whether the file of a blob is as long as the same blob that a client just sent. A file that a power loss
 // cut short would stay for ever if it were trusted.
-func (s *Store) hasSize(d digest.Digest, size int64) (bool, error) {
+func (s *Store) hasBlob(d digest.Digest, size int64) (bool, error) {
 	got, has, err := s.measure(d, size)
 	if err == nil && !has && got > 0 {
 		s.log.WithField("digest", d).
@@ -27,7 +27,7 @@ func (s *Store) hasSize(d digest.Digest, size int64) (bool, error) {
 func (s *Store) hold(ctx context.Context, h *tree.Held, faults int) error {
 	e := &entry{held: h, faults: faults, claim: index.Claim{Key: h.Key(), Size: h.Size, WithBlob: !h.Mounted(),
 		UploadStarted: h.Began}}
-	err := s.meet(ctx, h.Key())
+	err := s.meetSymlinks(ctx, h.Key())
 	if err == nil && h.Mounted() {
 		e.link = h.File
 	} else if err == nil {
@@ -52,7 +52,7 @@ func (s *Store) Mount(ctx context.Context, repo, from string, d digest.Digest) (
 	if err != nil {
 		return 0, err
 	}
-	return size, failed("mount", layout.LayerKey(repo, d), s.holdLink(ctx, repo, d, size))
+	return size, describeFailure("mount", layout.LayerKey(repo, d), s.holdLink(ctx, repo, d, size))
 }
 
 // holdLink makes a layer of a blob that was just promised.
@@ -98,7 +98,7 @@ func (s *Store) MountFromAny(ctx context.Context, repo string, d digest.Digest) 
 // it calls it, both before the claim and under the write lock. It is durable then, with all that. A refused manifest
 // moves no tag. *content.MissingError, *content.SizeError.
 func (s *Store) PutManifest(ctx context.Context, repo string, m content.Manifest, tags []string) error {
-	return failed("store", layout.ManifestKey(repo, m.Digest), s.putManifest(ctx, repo, m, tags))
+	return describeFailure("store", layout.ManifestKey(repo, m.Digest), s.putManifest(ctx, repo, m, tags))
 }
 
 func (s *Store) putManifest(ctx context.Context, repo string, m content.Manifest, tags []string) error {
@@ -110,7 +110,7 @@ func (s *Store) putManifest(ctx context.Context, repo string, m content.Manifest
 	for _, tag := range tags {
 		e.tags = append(e.tags, tagLinks{key: layout.TagKey(repo, tag)})
 	}
-	err := s.meet(ctx, e.keys()...)
+	err := s.meetSymlinks(ctx, e.keys()...)
 	if err == nil {
 		err = s.stage(e, m.Data)
 	}

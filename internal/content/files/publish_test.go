@@ -323,6 +323,24 @@ func TestAPromiseOfALayerThatWaitsHolds(t *testing.T) {
 	b.wantFile(layout.LayerKey("a", d), true)
 }
 
+// TestAMountWhoseBlobWentIsNoLayer, neither to be asked for nor to be read, while its link waits for a name.
+func TestAMountWhoseBlobWentIsNoLayer(t *testing.T) {
+	b := newBenchThat(t, late)
+	d := b.layer("l", "a")
+	b.flush()
+	if _, err := b.Mount(t.Context(), "b", "a", d); err != nil {
+		t.Fatal(err)
+	}
+	b.remove(b.tree.File(layout.BlobKey(d).Path()))
+	b.wantNoLayer("b", "l")
+	if _, err := b.Open(t.Context(), "b", d); !errors.Is(err, content.ErrUnknown) {
+		t.Errorf("opened: %v", err)
+	}
+	b.flush()
+	b.wantFile(layout.LayerKey("b", d), false)
+	b.wantPending()
+}
+
 // placed is an index after whose placing a test lets something happen, before anything is answered.
 type placed struct {
 	index.Store

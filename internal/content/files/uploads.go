@@ -282,7 +282,7 @@ func (u *upload) Finish(ctx context.Context, d digest.Digest) error {
 	k := layout.LayerKey(u.name.Repository, d)
 	got, err := u.digest(d.Algorithm())
 	if err != nil {
-		return failed("store", k, err)
+		return describeFailure("store", k, err)
 	}
 	if got != d {
 		u.end()
@@ -290,20 +290,20 @@ func (u *upload) Finish(ctx context.Context, d digest.Digest) error {
 	}
 	if u.faults != u.s.publisher.failures() {
 		u.end()
-		return failed("store", k, errFault)
+		return describeFailure("store", k, errFault)
 	}
 	if u.size > syncAhead { // a sync that others share should not wait for it
 		if err := u.file.Sync(); err != nil {
 			u.end()
-			return failed("store", k, &content.WriteError{Err: err})
+			return describeFailure("store", k, &content.WriteError{Err: err})
 		}
 	}
 	h := &tree.Held{ID: u.name.ID, Repository: k.Repository, Digest: d, Size: u.size, Began: u.began}
 	if err := u.s.waiting.HoldUpload(h, u.name); err != nil {
-		return failed("store", k, &content.WriteError{Err: err})
+		return describeFailure("store", k, &content.WriteError{Err: err})
 	}
 	u.session, u.over = nil, true
-	return failed("store", k, u.s.hold(ctx, h, u.faults))
+	return describeFailure("store", k, u.s.hold(ctx, h, u.faults))
 }
 
 // Cancel removes the upload, whose bytes are not wanted.
@@ -319,6 +319,6 @@ func (u *upload) end() {
 func (s *Store) remove(u layout.Upload) {
 	if err := s.tree.RemoveUpload(u); err != nil {
 		s.log.WithError(err).WithField("repository", u.Repository).WithField("upload", u.ID).
-			Error("cannot remove an upload; an expiry does once its grace is over")
+			Error("cannot remove an upload; a clean-up does once its grace is over")
 	}
 }

@@ -127,6 +127,16 @@ var adoption = []test{
 			s.used(man("a", name), s.Now())
 		}
 	}},
+	{"a tag that moves as it is found takes along the use that another tag gave it just before", func(s *scene) {
+		s.image("a", "m")
+		s.image("a", "other")
+		s.tag("a", "v1", "m")
+		s.later(time.Hour)
+		s.adopt(foundTag("a", "new", "m"), foundTag("a", "v1", "other"))
+		for _, k := range []layout.Key{man("a", "m"), tagged("a", "v1"), man("a", "other")} {
+			s.used(k, s.Now())
+		}
+	}},
 	{"a last use in the future is now", func(s *scene) {
 		a := found(blobClaim("b"))
 		a.At = s.Now().Add(time.Hour)

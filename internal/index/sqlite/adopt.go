@@ -12,7 +12,7 @@ import (
 // Adopt implements index.Store.
 func (s *Store) Adopt(ctx context.Context, looks ...index.Look) error {
 	return s.begin(ctx, func(t *tx) error {
-		used := map[layout.Key]tagged{}
+		used := tagged{}
 		for _, look := range looks {
 			a, exists, err := look()
 			if errors.Is(err, index.ErrSkip) {
@@ -25,28 +25,46 @@ func (s *Store) Adopt(ctx context.Context, looks ...index.Look) error {
 				return fmt.Errorf("adopt %s: %w", a.Key, err)
 			}
 		}
-		for k, m := range used {
-			if err := t.spread(k.Repository, m.family, m.at); err != nil {
-				return fmt.Errorf("adopt %s: %w", k, err)
-			}
-		}
-		return nil
+		return t.spreadAll(used)
 	})
 }
 
-// tagged is a manifest of which a tag was adopted, and its last use.
-type tagged struct {
-	family
+// tagged are the manifests of which tags were adopted, whose last uses what lives with them does not have yet:
+// thousands of tags may point to one, each used later than the one before, and each use of a manifest is written to all
+// its tags.
+type tagged map[layout.Key]use
+
+// use is a last use of a manifest.
+type use struct {
+	of raisedManifest
 	at int64
 }
 
-// adopt records what was found, or not. It notes the manifests whose last use the end of the transaction gives to what
-// lives with them: thousands of tags may point to one, each used later than the one before, and each use of a manifest
-// is written to all its tags.
-func (t *tx) adopt(a index.Adoption, exists bool, used map[layout.Key]tagged) error {
+// spreadAll gives the last uses of manifests to what lives with them.
+func (t *tx) spreadAll(used tagged) error {
+	for k, u := range used {
+		if err := t.spread(k.Repository, u.of, u.at); err != nil {
+			return fmt.Errorf("adopt the tags of %s: %w", k, err)
+		}
+	}
+	clear(used)
+	return nil
+}
+
+// adopt records what was found, or not. Only a new tag, or one that has not moved, can do without the last uses that
+// were not spread yet: any other row may be among those that they raise.
+func (t *tx) adopt(a index.Adoption, exists bool, used tagged) error {
 	known, err := t.row(a.Key)
 	if err != nil {
 		return err
+	}
+	if len(used) > 0 && (a.Key.Kind != layout.Tag || known != nil && (!exists || known.Digest != a.Digest)) {
+		if err := t.spreadAll(used); err != nil {
+			return err
+		}
+		if known, err = t.row(a.Key); err != nil {
+			return err
+		}
 	}
 	if !exists {
 		return t.missing(a.Key, known)
@@ -72,7 +90,7 @@ func (t *tx) adopt(a index.Adoption, exists bool, used map[layout.Key]tagged) er
 		}
 		m, at, err := t.putTag(a.Key.Repository, a.Key.Tag, a.Digest, at)
 		k := layout.ManifestKey(a.Key.Repository, a.Digest)
-		used[k] = tagged{m, max(used[k].at, at)}
+		used[k] = use{m, max(used[k].at, at)}
 		return err
 	}
 	if known != nil && known.Placed && known.Size == a.Size && a.Key.Kind != layout.Manifest {

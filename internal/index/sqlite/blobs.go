@@ -29,6 +29,7 @@ const (
 	namersOf = "SELECT child, repo, parent FROM refs INDEXED BY refs_child"
 )
 
+// scanLink reads a row of linksOf. Its digest is read by the walker, or was asked for.
 func scanLink(a *answer) (l link, err error) {
 	err = a.scan(nil, &l.repo, &l.placed, &l.used)
 	return l, err

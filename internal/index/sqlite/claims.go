@@ -121,10 +121,12 @@ var (
 			referenced = excluded.referenced, placed = max(placed, excluded.placed), own_at = NULL`
 )
 
+// putBlob writes the row of a blob. A row that exists gets no older.
 func (t *tx) putBlob(c index.Claim, placed bool, at int64) error {
 	return t.exec(putBlob, packed(c.Key.Digest), c.Size, placed, at)
 }
 
+// putLayer writes the row of a layer link, and that its blob has an owner.
 func (t *tx) putLayer(c index.Claim, placed bool, at int64) error {
 	if err := t.enter(c.Key.Repository); err != nil {
 		return err

@@ -69,6 +69,7 @@ const (
 	maxIdle = 4
 )
 
+// newPool makes a pool without connections: the first reader opens one.
 func newPool(open func() (*conn, error)) *pool {
 	return &pool{open: open, turns: make(chan struct{}, maxReaders)}
 }
@@ -87,6 +88,8 @@ func (p *pool) take(ctx context.Context) (*conn, error) {
 	return c, err
 }
 
+// connect returns the idle connection that was given back last, or a new one. It is opened without the lock, since that
+// reads the file.
 func (p *pool) connect() (*conn, error) {
 	p.mu.Lock()
 	n, closed := len(p.idle), p.closed
@@ -103,6 +106,7 @@ func (p *pool) connect() (*conn, error) {
 	return c, nil
 }
 
+// give takes a connection back, and lets the next reader have its turn. One that is too many is closed.
 func (p *pool) give(c *conn) error {
 	defer func() { <-p.turns }()
 	p.mu.Lock()
@@ -154,6 +158,8 @@ func (p *pool) view(ctx context.Context, read func(querier) error) (err error) {
 // querier runs statements on a connection, inside a transaction of either sort.
 type querier struct{ c *conn }
 
+// begin begins a transaction. It forgets the numbers of repositories: another process may have changed them since the
+// last one.
 func (q querier) begin(how string) error {
 	clear(q.c.numbers)
 	clear(q.c.names)
@@ -198,6 +204,7 @@ func (q querier) query(query string, args ...any) (*answer, error) {
 	return a, nil
 }
 
+// next reads the next row. False: there is none. An error is one that the caller of the query has to return.
 func (a *answer) next() (bool, error) {
 	more, err := a.st.Step()
 	return more, wrap(err)
@@ -301,6 +308,8 @@ func (q querier) set(key string, value any) error {
 		"ON CONFLICT (key) DO UPDATE SET value = excluded.value", key, string(data))
 }
 
+// bind gives a parameter its value; the first one is 1. A repository without a number is 0, which no row has. A type
+// that is not listed here is a mistake of this package.
 func (q querier) bind(st *sqlite.Stmt, i int, value any) error {
 	switch v := value.(type) {
 	case int64:
@@ -393,6 +402,7 @@ func (q querier) number(name string) (id int64, err error) {
 	return id, nil
 }
 
+// name is that of a repository, by its number. A number that is not known means that the index is damaged.
 func (q querier) name(id int64) (name string, err error) {
 	if name, known := q.c.names[id]; known {
 		return name, nil

@@ -25,6 +25,7 @@ func OpenCopy(ctx context.Context, path, dir string, wall func() time.Time) (*St
 	return openIn(ctx, copied, alone, wall, nil)
 }
 
+// copyFile copies a regular file. The copy is for this process alone, and must not exist yet.
 func copyFile(to, from string) error {
 	f, err := disk.OpenNoFollow(from) // the copy may be another's to read than what a link leads to
 	if err != nil {

@@ -69,6 +69,7 @@ func (t *tx) dropReferences(r index.Row) error {
 	return t.inheritBlob(r)
 }
 
+// inheritLayer gives last use ?1 to link ?3 of repository ?2, and says whether a manifest still refers to it.
 var inheritLayer = "UPDATE layers SET accessed_at = max(accessed_at, ?1), referenced = " +
 	layerReferenced("layers.digest", "layers.repo") +
 	" WHERE digest = ?3 AND repo = ?2"

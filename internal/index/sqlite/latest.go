@@ -57,6 +57,7 @@ type cursor struct {
 	end  bool
 }
 
+// step reads the next row. At the end, and after an error, the cursor is at its end.
 func (c *cursor) step() error {
 	more, err := c.next()
 	if c.end = err != nil || !more; c.end {
@@ -66,6 +67,7 @@ func (c *cursor) step() error {
 	return err
 }
 
+// follow adds a query to those that are merged. It has to be ordered by last use, the latest first.
 func (l *latest) follow(kind layout.Kind, from string) error {
 	a, err := l.q.query("SELECT " + columns(kind) + " " + from)
 	if err != nil {
@@ -76,6 +78,7 @@ func (l *latest) follow(kind layout.Kind, from string) error {
 	return c.step()
 }
 
+// close ends all queries, so that the transaction can end.
 func (l *latest) close() {
 	for _, c := range l.cursors {
 		c.close()
@@ -110,6 +113,7 @@ func (l *latest) find(most int) (found []index.Row, err error) {
 	}
 }
 
+// newest returns the cursor whose row was used last; nil: all are at their end.
 func (l *latest) newest() (newest *cursor) {
 	for _, c := range l.cursors {
 		if !c.end && (newest == nil || c.row.AccessedAt.After(newest.row.AccessedAt)) {

@@ -133,6 +133,7 @@ const (
 		RETURNING accessed_at, digest`
 )
 
+// lease records a use of one key, and of what lives with it. A key without a row leases nothing.
 func (t *tx) lease(k layout.Key) (index.Leased, error) {
 	switch k.Kind {
 	case layout.Blob:
@@ -145,6 +146,7 @@ func (t *tx) lease(k layout.Key) (index.Leased, error) {
 	return t.leaseTag(k)
 }
 
+// leaseContent records a use of a blob or of a link. Nothing else is used with it.
 func (t *tx) leaseContent(k layout.Key, statement string, args ...any) (l index.Leased, err error) {
 	var at int64
 	found, err := t.one([]any{&at, &l.Placed, &l.Size}, statement, args...)
@@ -162,8 +164,8 @@ func (t *tx) leaseManifest(k layout.Key) (l index.Leased, err error) {
 		return l, nil
 	}
 	var at int64
-	m := family{digest: k.Digest}
-	found, err := t.one([]any{&at, &l.Placed, &l.Size, &m.more}, leaseManifest, t.now, packed(k.Digest),
+	m := raisedManifest{digest: k.Digest}
+	found, err := t.one([]any{&at, &l.Placed, &l.Size, &m.hasFamily}, leaseManifest, t.now, packed(k.Digest),
 		repository(k.Repository))
 	if err != nil || !found {
 		return index.Leased{}, err

@@ -41,6 +41,8 @@ func (r *reader) ListImages(latest int, f func(index.Image) error) error {
 	})
 }
 
+// claimsAbove says whether another manifest names a manifest, and whether its subject has a row. Both may be claims,
+// which keep it too.
 func (q querier) claimsAbove(m index.Row) (parent, host bool, err error) {
 	parent, err = q.exists("SELECT 1 FROM refs WHERE child = ? AND repo = ?", packed(m.Digest),
 		repository(m.Key.Repository))

@@ -9,6 +9,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
+// putManifest never makes a row older, nor takes back that its file was placed.
 const putManifest = `INSERT INTO manifests
 		(digest, repo, media_type, artifact_type, config, subject, size, placed, referenced, detached, family,
 			created_at, accessed_at)
@@ -17,6 +18,8 @@ const putManifest = `INSERT INTO manifests
 		excluded.placed)
 	RETURNING family`
 
+// putManifest writes the row of a manifest and its references, and connects it with what is there. The bytes of a
+// digest never change, so a row that exists gets its last use and whether it is placed, and no more.
 func (t *tx) putManifest(c index.Claim, placed bool, at int64) error {
 	d, repo, m := packed(c.Key.Digest), repository(c.Key.Repository), c.Manifest
 	if m == nil {
@@ -29,8 +32,8 @@ func (t *tx) putManifest(c index.Claim, placed bool, at int64) error {
 	if err != nil {
 		return err
 	}
-	used := family{digest: c.Key.Digest}
-	_, err = t.one([]any{&used.more}, putManifest, d, repo, m.MediaType, m.ArtifactType, packed(m.Config),
+	used := raisedManifest{digest: c.Key.Digest}
+	_, err = t.one([]any{&used.hasFamily}, putManifest, d, repo, m.MediaType, m.ArtifactType, packed(m.Config),
 		packed(m.Subject), c.Size, placed, at)
 	if err != nil {
 		return err
@@ -83,7 +86,7 @@ func (t *tx) join(k layout.Key, subject digest.Digest, at int64) error {
 			return err
 		}
 	}
-	return t.spread(k.Repository, family{digest: k.Digest, more: owns}, at)
+	return t.spread(k.Repository, raisedManifest{digest: k.Digest, hasFamily: owns}, at)
 }
 
 const (

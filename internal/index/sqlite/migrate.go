@@ -1,7 +1,10 @@
 package sqlite
 
 import (
+	"math"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
@@ -167,46 +170,33 @@ func (t *tx) migrateCircles() error {
 	return nil
 }
 
-// migrateRecency writes the effective last uses: each pass gives those of one level to the next.
+// migrateRecency writes the effective last uses. From the latest on, each manifest gives its own to what lives with it,
+// as a use does: so no row is written twice, however deep the manifests are nested.
 func (t *tx) migrateRecency() error {
-	for {
-		before, err := t.written()
-		if err != nil {
+	if err := t.script(tagsAndManifests); err != nil {
+		return err
+	}
+	var d digest.Digest
+	var repo string
+	for at := int64(math.MaxInt64); ; {
+		found, err := t.one([]any{(*packed)(&d), (*repository)(&repo), &at},
+			`SELECT digest, repo, accessed_at FROM manifests INDEXED BY manifests_latest
+			WHERE family = 1 AND (accessed_at, digest, repo) < (?, ?, ?)
+			ORDER BY accessed_at DESC, digest DESC, repo DESC LIMIT 1`, at, packed(d), repository(repo))
+		if err != nil || !found {
 			return err
 		}
-		if err := t.script(recency); err != nil {
-			return err
-		}
-		if after, err := t.written(); err != nil || after == before {
+		if err := t.spread(repo, raisedManifest{digest: d, hasFamily: true}, at); err != nil {
 			return err
 		}
 	}
 }
 
-// recency gives the last use of each row to what lives with it.
-const recency = `
+// tagsAndManifests gives the last uses of tags to what they point to, and those of manifests to their tags.
+const tagsAndManifests = `
 	UPDATE manifests SET accessed_at = at FROM (
 		SELECT repo AS r, digest AS d, max(accessed_at) AS at FROM tags GROUP BY 1, 2)
 		WHERE digest = d AND repo = r AND accessed_at < at;
-	UPDATE manifests SET accessed_at = at FROM (
-			SELECT f.repo AS r, f.child AS d, max(p.accessed_at) AS at FROM manifests p
-			CROSS JOIN refs f ON f.parent = p.digest AND f.repo = p.repo
-			WHERE p.family = 1 GROUP BY 1, 2)
-		WHERE digest = d AND repo = r AND accessed_at < at;
-	UPDATE manifests SET accessed_at = s.accessed_at FROM manifests s
-		WHERE s.digest = manifests.subject AND s.repo = manifests.repo AND manifests.detached = 0
-		AND manifests.accessed_at < s.accessed_at;
 	UPDATE tags SET accessed_at = m.accessed_at FROM manifests m
 		WHERE m.digest = tags.digest AND m.repo = tags.repo AND tags.accessed_at < m.accessed_at;
-	UPDATE tags SET accessed_at = at FROM (
-			SELECT g.repo AS r, g.name AS n, max(m.accessed_at) AS at FROM manifests m CROSS JOIN tags g
-				ON g.subject = substr(m.digest, 1, 33) AND g.repo = m.repo
-			WHERE m.family = 1 GROUP BY 1, 2)
-		WHERE repo = r AND name = n AND accessed_at < at;
 `
-
-// written counts the rows that this connection wrote.
-func (t *tx) written() (n int64, err error) {
-	_, err = t.one([]any{&n}, "SELECT total_changes()")
-	return n, err
-}

@@ -54,6 +54,7 @@ func (q querier) listed(l *manifestList, query string, args ...any) (numbers []i
 	return numbers, err
 }
 
+// add reads a row of listedColumns. Media types are few, so each is kept once and has a number.
 func (l *manifestList) add(a *answer) (err error) {
 	var m listedManifest
 	var media string
@@ -200,6 +201,8 @@ func (q querier) nested(all *manifestList) (nesting, error) {
 	return n, err
 }
 
+// add reads a row of one that is kept and of one that keeps it. A row whose other end has no row adds nothing: it keeps
+// nothing.
 func (n nesting) add(a *answer) error {
 	var repo int64
 	var self, child bool

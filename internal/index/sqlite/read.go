@@ -29,6 +29,7 @@ func (r *reader) Totals() (t index.Totals, err error) {
 // Row implements index.Reader.
 func (r *reader) Row(k layout.Key) (*index.Row, error) { return r.q.row(k) }
 
+// row returns the row of a key, nil if there is none.
 func (q querier) row(k layout.Key) (*index.Row, error) {
 	table, cond, args := where(k)
 	return q.first(k.Kind, "FROM "+table+" m WHERE "+cond, args...)
@@ -61,6 +62,7 @@ func where(k layout.Key) (table, cond string, args []any) {
 	return "tags", "repo = ? AND name = ?", []any{repository(k.Repository), k.Tag}
 }
 
+// millis is a time of the database, which is in milliseconds since 1970.
 func millis(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 
 const (
@@ -136,6 +138,7 @@ func (r *reader) Claims(before time.Time, f func(index.Row) error) error {
 		"AND m.accessed_at < ? ORDER BY m.accessed_at", cutoff(before))
 }
 
+// rows calls f with each row of a kind that a query finds, in the order of the query.
 func (q querier) rows(kind layout.Kind, f func(index.Row) error, from string, args ...any) error {
 	scan := scanKind(kind)
 	return q.each(func(a *answer) error {
@@ -147,6 +150,7 @@ func (q querier) rows(kind layout.Kind, f func(index.Row) error, from string, ar
 	}, "SELECT "+columns(kind)+" "+from, args...)
 }
 
+// list returns all rows of a kind that a query finds. It is for those that are few: the rest is for rows.
 func (q querier) list(kind layout.Kind, from string, args ...any) (all []index.Row, err error) {
 	err = q.rows(kind, func(r index.Row) error {
 		all = append(all, r)

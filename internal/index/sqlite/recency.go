@@ -14,17 +14,17 @@ import (
 // of these by their names (sha256-HEX.sig) and to what those point to, and so on. A row that is young enough already
 // ends the way: all that lives with it is as young.
 
-// family is a manifest whose last use was raised, and what may live with it.
-type family struct {
-	digest digest.Digest
-	more   bool // than its tags
-	alone  bool // and no tag that is older
+// raisedManifest is a manifest whose last use was raised, and what is known of the rows that live with it.
+type raisedManifest struct {
+	digest    digest.Digest
+	hasFamily bool // it may have parts, referrers or signatures, not only tags
+	settled   bool // nothing that lives with it is older: it has no family, and no tag points to it
 }
 
 // use records the use of a manifest at a time, if it has a row that is older.
 func (t *tx) use(repo string, d digest.Digest, at int64) error {
-	m := family{digest: d}
-	raised, err := t.one([]any{&m.more}, `UPDATE manifests SET accessed_at = ?3 WHERE digest = ?1
+	m := raisedManifest{digest: d}
+	raised, err := t.one([]any{&m.hasFamily}, `UPDATE manifests SET accessed_at = ?3 WHERE digest = ?1
 		AND repo = ?2 AND accessed_at < ?3
 		RETURNING family`, packed(d), repository(repo), at)
 	if err != nil || !raised {
@@ -34,8 +34,8 @@ func (t *tx) use(repo string, d digest.Digest, at int64) error {
 }
 
 // spread gives the last use of a manifest to all that lives with it.
-func (t *tx) spread(repo string, m family, at int64) error {
-	if m.alone {
+func (t *tx) spread(repo string, m raisedManifest, at int64) error {
+	if m.settled {
 		return nil
 	}
 	reached, _, err := t.spreadIn(repo, m, at)
@@ -46,8 +46,8 @@ func (t *tx) spread(repo string, m family, at int64) error {
 }
 
 // spreadIn does so in one repository. It returns the manifests that may have signatures, and how many rows it wrote.
-func (t *tx) spreadIn(repo string, m family, at int64) (reached []family, rows int, err error) {
-	for queue := []family{m}; len(queue) > 0; queue = queue[1:] {
+func (t *tx) spreadIn(repo string, m raisedManifest, at int64) (reached []raisedManifest, rows int, err error) {
+	for queue := []raisedManifest{m}; len(queue) > 0; queue = queue[1:] {
 		rows++
 		err := t.exec("UPDATE tags INDEXED BY tags_digest SET accessed_at = ?3 WHERE digest = ?1 "+
 			"AND repo = ?2 AND accessed_at < ?3",
@@ -56,7 +56,7 @@ func (t *tx) spreadIn(repo string, m family, at int64) (reached []family, rows i
 			return nil, rows, err
 		}
 		rows += t.c.Changes()
-		if !queue[0].more {
+		if !queue[0].hasFamily {
 			continue
 		}
 		reached = append(reached, queue[0])
@@ -95,7 +95,7 @@ const (
 // That is recency and no more: such a tag holds nothing, and what it points to is used in its own repository only.
 // What was used longest ago is first, so that no number of such tags keeps the use from another one for ever. Those of
 // the manifests' own repository are as young already.
-func (t *tx) spreadElsewhere(reached []family, at int64) error {
+func (t *tx) spreadElsewhere(reached []raisedManifest, at int64) error {
 	var next []index.Row // of each manifest the tag that was used longest ago
 	var about []digest.Digest
 	for _, m := range reached {
@@ -166,10 +166,12 @@ const (
 		WHERE subject = substr(?1, 1, 33) AND repo = ?2 AND accessed_at < ?3 RETURNING digest`
 )
 
-func (t *tx) raise(statement, repo string, d digest.Digest, at int64) (raised []family, err error) {
+// raise runs one of these statements, and returns the manifests that were older until then. The caller goes on with
+// those: what lives with any other one is as young.
+func (t *tx) raise(statement, repo string, d digest.Digest, at int64) (raised []raisedManifest, err error) {
 	err = t.each(func(a *answer) error {
-		var m family
-		err := a.scan((*packed)(&m.digest), &m.more)
+		var m raisedManifest
+		err := a.scan((*packed)(&m.digest), &m.hasFamily)
 		raised = append(raised, m)
 		return err
 	}, statement, packed(d), repository(repo), at)

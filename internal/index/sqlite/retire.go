@@ -75,7 +75,8 @@ var unreferenced = [...]string{
 	layout.Tag:      "",
 }
 
-// unused returns the row of a victim if it was not used since, and nothing refers to it.
+// unused returns the row of a victim if its last use is before the victim's time, and nothing refers to it. A claim
+// whose file has come since the plan stays: it is judged as a placed manifest by the next one.
 func (t *tx) unused(v index.Victim) (*index.Row, error) {
 	table, cond, args := where(v.Key)
 	row, err := t.first(v.Key.Kind, "FROM "+table+" m WHERE "+cond+" AND m.accessed_at < ?"+unreferenced[v.Key.Kind],

@@ -14,6 +14,7 @@ type server struct {
 	index.Policy
 }
 
+// servers returns all rows, in the order in which the servers joined.
 func (q querier) servers() (all []server, err error) {
 	err = q.each(func(a *answer) error {
 		var s server

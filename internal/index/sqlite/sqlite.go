@@ -50,7 +50,7 @@ const (
 type Mode int
 
 const (
-	// Serve creates a missing index. The caller holds the root lock, so no other process watches the store.
+	// Serve creates a missing index. The caller holds the server lock, so no other process watches the store.
 	Serve Mode = iota
 	alone      // see OpenAlone
 	// Beside is for a gc beside a server. A missing index is an error.
@@ -159,6 +159,8 @@ func (s *Store) Reopen(ctx context.Context) error {
 	return errors.Join(old.Close(), lost.read.close())
 }
 
+// checkFile refuses what SQLite must not open: a directory, a pipe, or nothing, where this process may not make an
+// index.
 func checkFile(path string, mode Mode) error {
 	for _, suffix := range []string{"-wal", "-shm", "-journal"} { // SQLite would read a pipe, and wait
 		if err := disk.CheckRegular(path + suffix); err != nil {
@@ -214,6 +216,8 @@ const (
 	writerCache = "cache_size = -8000" // KiB; SQLite's 2 MB hold the pages that all changes share, and hardly more
 )
 
+// openWriter opens the one connection that writes, and brings the schema up to date. Beside a server the schema has to
+// be right already.
 func (s *Store) openWriter(mode Mode) (*conn, error) {
 	flags := sqlite.OpenReadWrite
 	if mode != Beside {
@@ -234,6 +238,7 @@ func (s *Store) openWriter(mode Mode) (*conn, error) {
 	return w, nil
 }
 
+// checkpointing is the pragma after how many pages of the WAL SQLite copies them into the file.
 func checkpointing(pages int) string { return fmt.Sprintf("wal_autocheckpoint = %d", pages) }
 
 // lookURI is for a database that this process may not be able to write beside. Without a WAL no
@@ -272,6 +277,7 @@ func readVersion(q querier) (v int, err error) {
 	return v, nil
 }
 
+// checkVersion refuses a schema that this version does not have. ErrOlder, ErrNewer, ErrCorrupt.
 func checkVersion(q querier) error {
 	v, err := readVersion(q)
 	switch {
@@ -287,6 +293,8 @@ func olderError(v int) error {
 	return fmt.Errorf("%w (schema %d, this one has %d)", index.ErrOlder, v, version)
 }
 
+// create makes an index in an empty file. Its id tells it from any other: a gc beside a server compares it with the one
+// that the server announced.
 func (t *tx) create() error {
 	if err := t.script(schema); err != nil {
 		return err
@@ -301,6 +309,7 @@ func (t *tx) create() error {
 	return t.setVersion()
 }
 
+// setVersion notes in the file that it has the schema of this version. It is the last step of a migration.
 func (t *tx) setVersion() error {
 	return t.exec(fmt.Sprintf("PRAGMA user_version = %d", version))
 }
@@ -387,6 +396,8 @@ func (s *Store) note(err error) error {
 	return err
 }
 
+// change runs a change in a transaction, and commits it if there is no error. The time of the transaction is read when
+// its turn has come, so times go up in the order of the changes.
 func (s *Store) change(w *conn, change func(*tx) error) (err error) {
 	t := &tx{querier: querier{w}}
 	if err := t.await(); err != nil {
@@ -432,6 +443,7 @@ func (t *tx) forget() {
 	clear(t.c.names)
 }
 
+// rollback undoes a transaction, and forgets what it noted beside the file.
 func (t *tx) rollback() error {
 	t.forget()
 	if t.c.AutocommitEnabled() {
@@ -443,6 +455,7 @@ func (t *tx) rollback() error {
 // packed is a digest as it is stored. The empty digest is NULL.
 type packed digest.Digest
 
+// algorithms are those of digests, by the first byte of a stored one. A number is never used again for another one.
 var algorithms = []digest.Algorithm{1: digest.SHA256, 2: digest.SHA384, 3: digest.SHA512}
 
 // pack returns the bytes that are stored, nil for NULL.

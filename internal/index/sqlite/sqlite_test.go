@@ -180,7 +180,7 @@ func TestAnUploadCostsTheSameHoweverManyCameBefore(t *testing.T) {
 func rowsWritten(t *testing.T, s *Store) (n int64) {
 	t.Helper()
 	err := s.begin(t.Context(), func(t *tx) (err error) {
-		n, err = t.written()
+		_, err = t.one([]any{&n}, "SELECT total_changes()")
 		return err
 	})
 	if err != nil {

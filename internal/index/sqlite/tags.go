@@ -16,7 +16,7 @@ import (
 // putTag writes the row of a tag, and records the use of its manifest. Both have the latest of a time, of their last
 // uses, and of that of what the tag is about, which it returns. Before the transaction ends, the caller gives it to
 // what lives with the manifest.
-func (t *tx) putTag(repo, tag string, to digest.Digest, at int64) (m family, used int64, err error) {
+func (t *tx) putTag(repo, tag string, to digest.Digest, at int64) (m raisedManifest, used int64, err error) {
 	old, err := t.row(layout.TagKey(repo, tag))
 	if err != nil {
 		return m, 0, err
@@ -51,17 +51,17 @@ func (t *tx) putTag(repo, tag string, to digest.Digest, at int64) (m family, use
 	return m, at, err
 }
 
-// useTagged records a use of a manifest that a tag is about to point to. It returns what lives with it, and its last
-// use, which may be later than at. A manifest without a row has that of the tag when it is adopted.
-func (t *tx) useTagged(repo string, d digest.Digest, at int64) (m family, used int64, err error) {
-	m, used = family{digest: d}, at
+// useTagged records a use of a manifest that a tag is about to point to. It returns that manifest, and its
+// last use, which may be later than at. A manifest without a row has that of the tag when it is adopted.
+func (t *tx) useTagged(repo string, d digest.Digest, at int64) (m raisedManifest, used int64, err error) {
+	m, used = raisedManifest{digest: d}, at
 	var tagged bool
-	_, err = t.one([]any{&used, &m.more, &tagged}, `UPDATE manifests
+	_, err = t.one([]any{&used, &m.hasFamily, &tagged}, `UPDATE manifests
 		SET accessed_at = max(accessed_at, ?3), referenced = 1
 		WHERE digest = ?1 AND repo = ?2
 		RETURNING accessed_at, family, EXISTS (SELECT 1 FROM tags g INDEXED BY tags_digest
 			WHERE g.digest = manifests.digest AND g.repo = manifests.repo)`, packed(d), repository(repo), at)
-	m.alone = !tagged && !m.more
+	m.settled = !tagged && !m.hasFamily
 	return m, used, err
 }
 

@@ -10,6 +10,7 @@ type walker[T any] struct {
 	head T
 }
 
+// walk begins a query, whose first column is a digest and its order. The caller closes the walker.
 func walk[T any](q querier, read func(*answer) (T, error), query string) (*walker[T], error) {
 	a, err := q.query(query)
 	if err != nil {
@@ -23,6 +24,7 @@ func walk[T any](q querier, read func(*answer) (T, error), query string) (*walke
 	return w, nil
 }
 
+// step reads the next row into head.
 func (w *walker[T]) step() error {
 	w.at = w.at[:0]
 	more, err := w.next()
