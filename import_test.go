@@ -61,6 +61,10 @@ var arrows = []struct {
 	{"internal/image", []string{
 		"internal/index", "internal/layout",
 	}},
+	{"internal/inspect/inspecttest", []string{
+		"internal/index", "internal/index/indextest", "internal/index/sqlite", "internal/layout", "internal/manifest",
+		"internal/tree",
+	}},
 	{"internal/index/indextest", []string{
 		"internal/index", "internal/layout", "internal/manifest",
 	}},
@@ -99,9 +103,6 @@ var arrows = []struct {
 	{"internal/credential", nil},
 	{"internal/adopt", []string{
 		"internal/disk", "internal/index", "internal/layout", "internal/manifest", "internal/tree",
-	}},
-	{"internal/inspect/inspecttest", []string{
-		"internal/index", "internal/index/sqlite", "internal/layout", "internal/manifest", "internal/tree",
 	}},
 	{"internal/index/sqlite", []string{
 		"internal/disk", "internal/failpoint", "internal/index", "internal/layout",

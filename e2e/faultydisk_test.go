@@ -36,11 +36,19 @@ func fails(t *testing.T, why, ref string, img v1.Image) {
 // TestADiskThatFailsNowAndThen makes one kind of system call fail in a running server. Nothing is acknowledged that
 // did not happen, what is stored is served on, and afterwards all is as before, without a restart.
 func TestADiskThatFailsNowAndThen(t *testing.T) {
-	dir := t.TempDir()
+	for feature, calls := range map[string][]string{
+		"^has_journal": {"fsync", "renameat", "mkdirat", "pwrite64"},
+		"has_journal":  {"syncfs"},
+	} {
+		t.Run(feature, func(t *testing.T) { failNowAndThen(t, newExt4(t, feature), calls) })
+	}
+}
+
+func failNowAndThen(t *testing.T, dir string, calls []string) {
 	addr, serve := openCommand(t, dir)
 	server := startServer(t, addr, 10*time.Second, serve)
 	first := pushImage(t, addr+"/app:first", newImage(t, 1<<16))
-	for i, call := range []string{"fsync", "renameat", "mkdirat", "pwrite64"} {
+	for i, call := range calls {
 		img := newImage(t, 1<<16)
 		strace := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-p", fmt.Sprint(serve.Process.Pid), "-e",
 			"trace="+call, "-e", "inject="+call+":error=EIO")

@@ -108,4 +108,14 @@ without signatures -DOPS=1 -DMUTUAL -- SIGNATURE_EDGE
 check holds servers -DOPS="$ops"
 without servers -DOPS=1 -- REPLACES_ANY BEAT_FINDS_NO_ROW OWN_GRACE LATE_ROW LEAVES
 
+check holds pending -DOPS="$ops"
+without pending -DOPS=1 -- NO_LOOK DELETE_PENDING PLACE_NO_USE LEAVES_LATE TREE_FIRST
+check holds pending -DOPS=1 -DKILL
+without pending -DOPS=1 -DKILL -- FORGET
+check holds pending -DOPS=1 -DPOWER -DFAULT
+without pending -DOPS=1 -DPOWER -- TAG_FIRST BLIND_START
+without pending -DOPS=1 -DPOWER -DFAULT -- RETRY FAULT_GOES_ON
+check holds pending -DOPS=1 -DPOWER -DFAULT -DLOOSE
+without pending -DOPS=1 -DPOWER -DLOOSE -- ONE_PHASE
+
 exit "$bad"

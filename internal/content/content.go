@@ -7,6 +7,7 @@
 //   - What a client was told to exist stays for the grace: its use is recorded (leased) before the store looks
 //     whether it exists, never after.
 //   - Nothing is named before everything that it refers to is named and durable.
+//   - A manifest that was answered survives a power loss, with all that it refers to. A layer survives a kill.
 //   - A store removes names only, at a client's request. Bytes are removed by internal/gc.
 package content
 
@@ -76,7 +77,8 @@ type Upload interface {
 	// Receive appends what r gives until its end. announced is how many bytes that will be, negative if the client did
 	// not say. On an error the bytes that came before it stay. *WriteError if they could not be stored.
 	Receive(r io.Reader, announced int64) error
-	// Finish makes the upload a layer of its repository. An upload whose bytes have another digest is removed:
+	// Finish makes the upload a layer of its repository. A power loss may take it until a manifest that refers to it is
+	// answered, or a moment passed. An upload whose bytes have another digest is removed:
 	// *DigestError.
 	Finish(ctx context.Context, d digest.Digest) error
 	// Cancel removes the upload.

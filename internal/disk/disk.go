@@ -33,6 +33,9 @@ func WriteFile(path string, data []byte, perm fs.FileMode) error {
 	if err != nil {
 		return err
 	}
+	if err := SyncFiles([]string{tmp}); err != nil {
+		return errors.Join(err, os.Remove(tmp))
+	}
 	failpoint.Step()
 	if err := os.Rename(tmp, path); err != nil {
 		return errors.Join(err, os.Remove(tmp))
@@ -77,7 +80,7 @@ func (o Owner) Give(path string) error {
 	return os.Lchown(path, o.uid, o.gid)
 }
 
-// Stage writes data to a new synced file in dir and returns its name.
+// Stage writes data to a new file in dir and returns its name. Its bytes are not synced.
 func Stage(dir string, data []byte, perm fs.FileMode, o Owner) (name string, err error) {
 	failpoint.Step()
 	f, err := os.CreateTemp(dir, ".tmp-*")
@@ -99,9 +102,5 @@ func Stage(dir string, data []byte, perm fs.FileMode, o Owner) (name string, err
 	if err := f.Chmod(perm); err != nil {
 		return "", err
 	}
-	if err := o.Give(f.Name()); err != nil {
-		return "", err
-	}
-	failpoint.Step()
-	return f.Name(), f.Sync()
+	return f.Name(), o.Give(f.Name())
 }

@@ -137,6 +137,9 @@ func (r *repairer) writeLink(k layout.Key) error {
 		return err
 	}
 	defer staged.Discard()
+	if err := tree.Sync(staged); err != nil {
+		return err
+	}
 	change := r.tree.Begin()
 	err = r.index.Adopt(r.ctx, func() (index.Adoption, bool, error) {
 		if exists, err := r.dir.Has(k); err == nil && !exists {

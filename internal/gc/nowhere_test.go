@@ -10,6 +10,7 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/fsck"
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/index/indextest"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/store"
 )
@@ -48,7 +49,7 @@ func TestATagWhoseLinkSaysNothingExpires(t *testing.T) {
 			}
 			_, err = w.Index.Lease(t.Context(), layout.TagKey("app", "good"), layout.ManifestKey("app", was))
 			w.must(err)
-			w.must(w.Index.MoveTag(t.Context(), "app", "moved", was, func() error {
+			w.must(indextest.MoveTag(t.Context(), w.Index, "app", "moved", was, func() error {
 				return os.WriteFile(w.Dir.File(layout.Path{Kind: layout.TagLink, Repository: "app", Tag: "moved"}),
 					[]byte(was), 0o644)
 			}))

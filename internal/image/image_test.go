@@ -12,6 +12,7 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/image"
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/index/indextest"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/manifest"
@@ -43,7 +44,7 @@ func dgst(name string) digest.Digest { return digest.FromString(name) }
 func (w world) place(c index.Claim) {
 	w.t.Helper()
 	w.must(w.Claim(context.Background(), c))
-	w.must(w.Place(context.Background(), c, func() error { return nil }))
+	w.must(indextest.Place(context.Background(), w, c, func() error { return nil }))
 }
 
 func (w world) layers(repo string, names ...string) {
@@ -68,7 +69,7 @@ func (w world) manifest(repo, name string, names ...string) {
 }
 
 func (w world) tag(repo, tag, name string) {
-	w.must(w.MoveTag(context.Background(), repo, tag, dgst(name), func() error { return nil }))
+	w.must(indextest.MoveTag(context.Background(), w, repo, tag, dgst(name), func() error { return nil }))
 }
 
 func (w world) unique(name string, counted ...*int) (bytes int64) {

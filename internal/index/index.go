@@ -53,6 +53,14 @@ type Claim struct {
 	UploadStarted time.Time
 }
 
+// Placing is a file that is about to get its name: that of a claim, or the link of a tag.
+type Placing struct {
+	Claim               // of a tag its key alone
+	To    digest.Digest // tags: the manifest that it is going to point to. That is a use of both
+	// Rename looks at what the content refers to, and renames its file into place.
+	Rename func() error
+}
+
 // Adoption is what was found on disk under a key. The index does not know it, or knows it otherwise.
 type Adoption struct {
 	Claim
@@ -141,16 +149,19 @@ func (e *ReferencedError) Error() string {
 // Store is one index. Its methods may be called concurrently, and by several processes on one index. Times are whole
 // milliseconds of the store's clock, read while the transaction excludes other writers.
 type Store interface {
-	// Claim records that a blob, a link or a manifest is about to be placed, and its use. It always writes: it is never
-	// answered from the memory of leases. What a manifest names counts as referenced from here on.
-	Claim(ctx context.Context, c Claim) error
-	// Unclaim removes a claim whose content was refused. A row that was placed since stays.
-	Unclaim(ctx context.Context, k layout.Key) error
-	// Place records a use, renews the claim if its row was removed, and calls rename, which looks at what the content
-	// refers to and renames its file into place. If rename fails, the index is unchanged.
-	Place(ctx context.Context, c Claim, rename func() error) error
-	// MoveTag points a tag at a manifest: its row, and by rename its link. It is a use of both.
-	MoveTag(ctx context.Context, repo, tag string, to digest.Digest, rename func() error) error
+	// Claim records that blobs, links or manifests are about to be placed, and their use, all or none. It always
+	// writes: it is never answered from the memory of leases. What a manifest names counts as referenced from here on.
+	Claim(ctx context.Context, cs ...Claim) error
+	// Unclaim removes claims whose content was refused. A row that was placed since stays.
+	Unclaim(ctx context.Context, ks ...layout.Key) error
+	// Place gives files their names, in one transaction and in this order: of each it records a use, renews the claim
+	// if its row was removed, and calls its Rename. It returns what became of each. One whose Rename fails leaves the
+	// index as it was, and the others go on: one that needs it finds it missing.
+	//
+	// Other writers wait for the transaction, so it is short, however many there are. Place comes at least to the
+	// first; the caller places the rest again, those behind the errors that it returned. If the transaction fails, none
+	// is recorded, though files may have been renamed.
+	Place(ctx context.Context, ps ...Placing) []error
 
 	// Lease records a use of each key, and returns for each what the index knows about it now. A key without a row
 	// gets none: the caller looks on disk, and adopts what is there.

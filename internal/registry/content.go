@@ -39,11 +39,9 @@ type Content interface {
 	// Manifest finds a manifest of a repository by tag or digest. One of more than most bytes is not read.
 	// content.ErrUnknown, content.ErrUnreadable, *content.LargeError, *content.LeaseError.
 	Manifest(ctx context.Context, repo, reference string, use content.Use, most int64) (*content.Manifest, error)
-	// PutManifest makes a manifest part of a repository, which has all that it refers to. *content.MissingError,
-	// *content.SizeError.
-	PutManifest(ctx context.Context, repo string, m content.Manifest) error
-	// PutTag points a tag at a manifest of its repository. content.ErrUnknown.
-	PutTag(ctx context.Context, repo, tag string, to digest.Digest) error
+	// PutManifest makes a manifest part of a repository, which has all that it refers to, and points tags at it. All of
+	// it survives a power loss then. *content.MissingError, *content.SizeError.
+	PutManifest(ctx context.Context, repo string, m content.Manifest, tags []string) error
 
 	// DeleteLayer, DeleteTag and DeleteManifest remove names. A manifest is removed together with its tags, which
 	// DeleteManifest returns. content.ErrUnknown, *index.ReferencedError, index.ErrGateClosed.

@@ -97,18 +97,14 @@ func (r *Registry) putManifest(w *response, hr *http.Request, req *request) erro
 	if err := req.shares.openFiles(hr.Context()); err != nil {
 		return err
 	}
-	if err := r.content.PutManifest(hr.Context(), req.name, m); err != nil {
+	if err := r.content.PutManifest(hr.Context(), req.name, m, tags); err != nil {
 		return err
-	}
-	for i, tag := range tags {
-		if err := r.content.PutTag(hr.Context(), req.name, tag, m.Digest); err != nil {
-			return err
-		}
-		// One field: many clients take no more than 100 fields.
-		w.Header().Set("OCI-Tag", strings.Join(tags[:i+1], ", "))
 	}
 	req.access(m.Digest, int64(len(data)))
 	h := w.Header()
+	if len(tags) > 0 { // one field: many clients take no more than 100 fields
+		h.Set("OCI-Tag", strings.Join(tags, ", "))
+	}
 	if m.Subject != "" {
 		h.Set("OCI-Subject", string(m.Subject))
 	}

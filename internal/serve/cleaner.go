@@ -75,6 +75,9 @@ func (s *Server) Expire(ctx context.Context, ttl time.Duration, dryRun bool) (gc
 	if ttl != 0 {
 		policy.TTL = ttl
 	}
+	if err := s.content.Flush(ctx); err != nil { // a run sees what has its name
+		return gc.Report{}, cause(ctx, err)
+	}
 	rep, err := s.cleaner.run(ctx, policy, dryRun)
 	return rep, cause(ctx, err)
 }

@@ -533,6 +533,7 @@ func TestAPushMendsABlobThatWasCutShort(t *testing.T) {
 	w := newWorld(t)
 	data := []byte("a layer that a power loss will cut short")
 	d := w.upload("app", data)
+	w.flush()
 	hex := strings.TrimPrefix(d, "sha256:")
 	if err := os.Truncate(w.dir+"/docker/registry/v2/blobs/sha256/"+hex[:2]+"/"+hex+"/data", 7); err != nil {
 		t.Fatal(err)

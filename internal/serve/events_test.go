@@ -23,10 +23,16 @@ func TestEachRequestIsOneEvent(t *testing.T) {
 	var mu sync.Mutex // guards all: an event is published after the answer
 	var all []event.Event
 	st := o.s.store
+	store := must(files.New(files.Options{Tree: st.Tree, Index: st.Index, Log: o.s.log, Met: tree.NewMet(st.Dir),
+		Resolution: time.Minute}))
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	o.http.Config.Handler = registry.New(registry.Options{
-		Content: files.New(files.Options{Tree: st.Tree, Index: st.Index, Log: o.s.log, Met: tree.NewMet(st.Dir),
-			Resolution: time.Minute}),
-		Log: o.s.log, Secret: st.Secret,
+		Content: store,
+		Log:     o.s.log, Secret: st.Secret,
 		Limits: registry.Limits{Manifest: 1 << 20},
 		Authenticate: func(_ *http.Request, _, user, _ string) (event.Login, func() bool) {
 			if user == "eve" {

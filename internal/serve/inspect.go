@@ -22,6 +22,9 @@ func (s *Server) Inspect(ctx context.Context, o inspect.Options) (found Inspecti
 		return found, err
 	}
 	defer leave()
+	if err := s.content.Flush(ctx); err != nil { // a listing reads what has its name
+		return found, cause(ctx, err)
+	}
 	list, err := inspect.List(ctx, s.store.Index, s.policy(), o)
 	if err != nil {
 		return found, cause(ctx, err)

@@ -118,7 +118,7 @@ func (s *Server) shutdown(ctx context.Context, release func()) error {
 }
 
 // stop undoes New in the opposite order: requests end first, then the tasks beside them, then the observers, and at
-// last the store is closed.
+// last what was pushed gets its names, and the store is closed.
 func (s *Server) stop(ctx context.Context) error {
 	err := s.front.registry.Shutdown(ctx)
 	if err != nil && ctx.Err() != nil {
@@ -137,5 +137,5 @@ func (s *Server) stop(ctx context.Context) error {
 	s.tasks.end()
 	s.requestLog.summarize(time.Now().Add(failureWindow)) // the window ends now
 	err = errors.Join(err, s.callbacks.finish(ctx))
-	return errors.Join(err, s.store.Close())
+	return errors.Join(err, s.content.Close(), s.store.Close())
 }

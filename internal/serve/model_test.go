@@ -612,6 +612,7 @@ func (m *model) keep(th thing, alive map[thing]bool) {
 // every tag that resolves is whole.
 func (m *model) check() {
 	m.Helper()
+	m.flush()
 	dir := tree.Dir(m.dir)
 	for th := range m.alive() {
 		repo, reference := th.split()

@@ -395,6 +395,7 @@ func TestObserversHearOfEachFileThatGoesOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	o.flush()
 	if err := os.Remove(o.s.store.Dir.File(layout.BlobKey(digest.Digest(lost)).Path())); err != nil {
 		t.Fatal(err)
 	}
@@ -414,6 +415,7 @@ func TestObserversHearOfEachFileThatGoesOnce(t *testing.T) {
 	o.wantEvents(removal(digestOf(idle)), removal(digestOf(layer)), removal(digestOf(conf)))
 	o.upload("app", layer)
 	o.wantEvents(access(digestOf(layer), len(layer)))
+	o.flush()
 	o.pass(2 * (grace + time.Minute))
 	o.awaitRun("it goes a second time", func() bool { return o.totals().Blobs == 0 })
 	o.wantEvents(removal(digestOf(layer)))

@@ -235,6 +235,7 @@ func TestDigestsOfEveryAlgorithm(t *testing.T) {
 // clean wants a deep check to find nothing.
 func (w *world) clean() {
 	w.Helper()
+	w.flush()
 	problems, _, err := fsck.Check(w.Context(), &w.s.store.Store, fsck.CheckOptions{Deep: true})
 	if err != nil || len(problems) > 0 {
 		w.Errorf("%+v %v", problems, err)

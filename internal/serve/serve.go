@@ -60,6 +60,7 @@ type Server struct {
 
 	store      *store.Served
 	logins     *logins
+	content    *files.Store
 	registry   *registry.Registry
 	flights    *flights
 	handler    http.Handler // the registry behind flights
@@ -110,10 +111,14 @@ func New(opts Options) (_ *Server, err error) {
 	if s.store, err = s.open(dir); err != nil {
 		return nil, err
 	}
-	s.wire(certificate)
+	met := tree.NewMet(s.store.Dir)
+	if s.content, err = s.openContent(met); err != nil {
+		return nil, errors.Join(err, s.store.Close())
+	}
+	s.wire(certificate, met)
 	if opts.Listen {
 		if s.listeners, err = s.front.listen(); err != nil {
-			return nil, errors.Join(err, s.store.Close())
+			return nil, errors.Join(err, s.content.Close(), s.store.Close())
 		}
 	}
 	s.begin()
@@ -138,10 +143,22 @@ func (s *Server) open(dir tree.Dir) (*store.Served, error) {
 	return st, nil
 }
 
+// openContent opens what clients push and pull, with what an earlier server left half done.
+func (s *Server) openContent(met *tree.Met) (*files.Store, error) {
+	c, err := files.New(files.Options{Tree: s.store.Tree, Index: s.store.Index, Log: s.log, Met: met,
+		Resolution: s.policy().Resolution, Linger: files.Linger})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Start(s.tasks.ctx); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
 // wire makes the parts of a server whose store is open. It starts nothing.
-func (s *Server) wire(certificate *certificate) {
+func (s *Server) wire(certificate *certificate, met *tree.Met) {
 	cfg := s.Config()
-	met := tree.NewMet(s.store.Dir)
 	connections, requestFiles := descriptors()
 	s.calls = &calls{ctx: s.tasks.ctx}
 	s.flights = newFlights()
@@ -157,10 +174,7 @@ func (s *Server) wire(certificate *certificate) {
 	s.cleaner = newCleaner(gc.Collector{Files: gc.LocalFiles(s.store.Dir, s.store.Tree), Index: s.store.Index,
 		Log: s.log}, events)
 	s.registry = registry.New(registry.Options{
-		Content: files.New(files.Options{
-			Tree: s.store.Tree, Index: s.store.Index, Log: s.log, Met: met, Resolution: s.policy().Resolution,
-		}),
-		Log: s.log, Secret: s.store.Secret, Authenticate: s.logins.check(),
+		Content: s.content, Log: s.log, Secret: s.store.Secret, Authenticate: s.logins.check(),
 		Proxies: cfg.Server.Proxies(),
 		Limits: registry.Limits{Manifest: cfg.Limits.ManifestSize, Uploads: cfg.Limits.UploadsPerClient,
 			Stall: cfg.Limits.StallTimeout, Files: requestFiles},

@@ -49,6 +49,7 @@ func (w *world) forget() {
 // problems is what a check finds; a deep one reads every blob.
 func (w *world) problems(deep bool) []fsck.Problem {
 	w.Helper()
+	w.flush()
 	found, _, err := fsck.Check(w.Context(), &w.s.store.Store, fsck.CheckOptions{Deep: deep})
 	if err != nil {
 		w.Fatal(err)

@@ -23,6 +23,7 @@ import (
 // copyFrom copies the tree of another store into this one beside its server, as rsync does: the names last.
 func (w *world) copyFrom(from *world) {
 	w.Helper()
+	from.flush()
 	for _, part := range []string{"blobs", "repositories"} {
 		root := filepath.Join("docker", "registry", "v2", part)
 		err := filepath.WalkDir(filepath.Join(from.dir, root), func(path string, e fs.DirEntry, err error) error {
@@ -45,7 +46,10 @@ func (w *world) copyFrom(from *world) {
 	}
 }
 
-func (w *world) file(p layout.Path) string { return tree.Dir(w.dir).File(p) }
+func (w *world) file(p layout.Path) string {
+	w.flush()
+	return tree.Dir(w.dir).File(p)
+}
 
 func (w *world) blobFile(d string) string {
 	return w.file(layout.Path{Kind: layout.BlobData, Digest: digest.Digest(d)})
@@ -307,6 +311,7 @@ func TestADamagedBlobIsNotThereAndAPushMendsIt(t *testing.T) {
 // flaws is what a check finds that reads no blob which looks whole.
 func (w *world) flaws() (found []string) {
 	w.Helper()
+	w.flush()
 	for _, p := range w.problems(false) {
 		found = append(found, string(p.Flaw)+" "+p.Object())
 	}

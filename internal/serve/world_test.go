@@ -123,9 +123,18 @@ func (w *world) awaitGate() {
 	w.Fatal("the gate stays shut")
 }
 
+// flush waits until all that was pushed has its name.
+func (w *world) flush() {
+	w.Helper()
+	if err := w.s.content.Flush(w.Context()); err != nil {
+		w.Fatal(err)
+	}
+}
+
 // expire is one run of the built-in cleaner.
 func (w *world) expire() gc.Report {
 	w.Helper()
+	w.flush()
 	c := gc.Collector{Files: gc.LocalFiles(w.s.store.Dir, w.s.store.Tree), Index: w.s.store.Index, Log: w.s.log}
 	plan, err := c.NewPlan(w.Context(), w.s.policy())
 	if err != nil {
@@ -326,6 +335,7 @@ const (
 // files lists everything below the data directory, but what dcs keeps beside the tree.
 func (w *world) files() (files []string) {
 	w.Helper()
+	w.flush()
 	err := filepath.WalkDir(w.dir, func(path string, e fs.DirEntry, err error) error {
 		if e != nil && e.Name() == ".metadata" {
 			return fs.SkipDir
@@ -347,6 +357,7 @@ func (w *world) files() (files []string) {
 // empty wants nothing left: no byte, no link, no directory, no row.
 func (w *world) empty() {
 	w.Helper()
+	w.flush()
 	if left := w.files(); len(left) > 0 {
 		w.Errorf("left on disk: %v", left)
 	}
@@ -376,6 +387,7 @@ func (w *world) empty() {
 
 func (w *world) totals() index.Totals {
 	w.Helper()
+	w.flush()
 	t, err := w.s.Stats()
 	if err != nil {
 		w.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,11 +17,24 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// Staged is a file that is written and synced, and has no name in the tree yet.
+// Staged is a file that is written, and has no name in the tree yet. It is synced before it gets one: by Sync, or by a
+// sync of all that is on its file system.
 type Staged struct {
 	path   string
 	placed bool
 }
+
+// Sync makes the bytes of staged files durable, several at a time.
+func Sync(staged ...*Staged) error {
+	paths := make([]string, len(staged))
+	for i, s := range staged {
+		paths[i] = s.path
+	}
+	return disk.SyncFiles(paths)
+}
+
+// Open opens a file that has no name yet. fs.ErrNotExist: it has one now.
+func (s *Staged) Open() (*disk.File, error) { return disk.Open(s.path) }
 
 // Stage writes data to a file that a Change can place. The caller discards it.
 func (t *Tree) Stage(data []byte) (*Staged, error) {
@@ -37,9 +51,9 @@ func (t *Tree) Stage(data []byte) (*Staged, error) {
 	return &Staged{path: path}, nil
 }
 
-// Discard removes the file, unless it was placed.
+// Discard removes the file, unless it was placed. Nil is no file.
 func (s *Staged) Discard() {
-	if !s.placed {
+	if s != nil && !s.placed {
 		_ = os.Remove(s.path) // a start empties the directory
 	}
 }
@@ -69,13 +83,13 @@ func (c *Change) Emptying(e *Emptier) *Change {
 	return c
 }
 
-// Prepare makes the directory of a file that is going to be placed, durable. It must not be called inside a
-// transaction. Place does without it, and then takes longer.
+// Prepare makes the directories of files that are going to be placed, so that Place has less to do inside a
+// transaction. They are durable with the files in them.
 func (c *Change) Prepare(paths ...layout.Path) error {
 	for _, p := range paths {
 		dir := filepath.Dir(c.tree.File(p))
 		c.prepared = append(c.prepared, dir) // on an error too: some that are above it may have been made
-		if err := c.tree.MkdirAll(dir); err != nil {
+		if err := c.tree.remake(dir); err != nil {
 			return err
 		}
 	}
@@ -260,15 +274,25 @@ func (c *Change) Quarantine(k layout.Key) error {
 	return nil
 }
 
+// Settle makes the name of a key's file part of the change, which another one may have placed just now.
+func (c *Change) Settle(k layout.Key) { c.placed = append(c.placed, c.tree.File(k.Path())) }
+
 // Sync makes durable what was placed until now, for a name that may refer to it.
 func (c *Change) Sync() error {
-	var errs []error
+	dirs := map[string]bool{}
 	for _, path := range c.placed {
-		errs = append(errs, c.tree.sync(path))
+		dirs[filepath.Dir(path)] = true
 	}
 	c.placed = nil
+	errs := []error{disk.SyncDirs(slices.Collect(maps.Keys(dirs)))}
+	for dir := range dirs {
+		errs = append(errs, c.tree.reached(dir))
+	}
 	return errors.Join(errs...)
 }
+
+// Synced says that all that is on the file system was synced since the last file was placed.
+func (c *Change) Synced() { c.placed = nil }
 
 // Commit makes durable what was placed and removed since the last Commit, and removes the directories that are empty
 // now. On an error the rest is synced all the same.
@@ -309,9 +333,6 @@ func (c *Change) reset() {
 	}
 	*c = *c.tree.Begin().Emptying(c.emptier)
 }
-
-// Settle makes the name of a key's file durable that another request may have placed just now.
-func (t *Tree) Settle(k layout.Key) error { return t.sync(t.File(k.Path())) }
 
 // scratch writes a file that promises nothing: neither its bytes nor its directories are synced.
 func (t *Tree) scratch(path string, data []byte) error {

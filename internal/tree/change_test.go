@@ -22,7 +22,7 @@ func put(t *testing.T, tree *Tree, k layout.Key, data string) {
 	}
 	defer staged.Discard()
 	c := tree.Begin()
-	if err := errors.Join(c.Prepare(k.Path()), c.Place(staged, k), c.Commit()); err != nil {
+	if err := errors.Join(Sync(staged), c.Prepare(k.Path()), c.Place(staged, k), c.Commit()); err != nil {
 		t.Fatal(err)
 	}
 }

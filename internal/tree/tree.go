@@ -20,8 +20,9 @@ const (
 	fileMode fs.FileMode = 0o644
 )
 
-// Tree is a data directory that may be changed. New files are staged in one directory (temp), and files are removed
-// through another (trash); both are private, and on the file system of the tree, so that a rename moves between them.
+// Tree is a data directory that may be changed. New files are staged in one directory (temp), finished uploads wait
+// in another (pending), and files are removed through a third (trash). All are private, and on the file system of the
+// tree, so that a rename moves between them.
 // Its methods may be called concurrently, and by several processes on one directory.
 type Tree struct {
 	Dir // which is read
@@ -45,7 +46,7 @@ func Open(dir Dir) (*Tree, error) {
 	if err := t.makePrivate(dir.Metadata()); err != nil {
 		return nil, err
 	}
-	for _, made := range []string{dir.Temp(), dir.Trash()} {
+	for _, made := range []string{dir.Temp(), dir.Pending(), dir.Trash()} {
 		if err := t.MkdirAll(made); err != nil {
 			return nil, err
 		}
@@ -229,12 +230,8 @@ func (t *Tree) remake(dir string) error {
 	return t.Own(dir)
 }
 
-// sync makes the name of a file durable, with each parent.
-func (t *Tree) sync(path string) error {
-	dir := filepath.Dir(path)
-	if err := disk.SyncDir(dir); err != nil {
-		return err
-	}
+// reached makes a directory durable, with each parent.
+func (t *Tree) reached(dir string) error {
 	fi, err := os.Lstat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // already expired or deleted again

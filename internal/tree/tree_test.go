@@ -51,7 +51,7 @@ func TestRenameMakesAVanishedDirectoryAgain(t *testing.T) {
 		if err := tree.rename(staged.path, to); err != nil {
 			t.Fatal(err)
 		}
-		if err := tree.sync(to); err != nil {
+		if err := tree.reached(filepath.Dir(to)); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.RemoveAll(filepath.Join(root, "x")); err != nil {

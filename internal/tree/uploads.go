@@ -81,13 +81,9 @@ func (f *UploadFile) BeginSync(offset, length int64) error {
 	return disk.BeginSync(f.File, offset, length)
 }
 
-// Stage syncs the bytes, so that a Change can place them.
-func (f *UploadFile) Stage() (*Staged, error) {
-	failpoint.Step()
-	if err := f.Sync(); err != nil {
-		return nil, err
-	}
-	return &Staged{path: f.Name()}, nil
+// AwaitSync waits until the disk has some of the bytes.
+func (f *UploadFile) AwaitSync(offset, length int64) error {
+	return disk.AwaitSync(f.File, offset, length)
 }
 
 // RemoveUpload removes an upload, whatever is in its directory.
@@ -123,7 +119,7 @@ func (d Dir) Abandoned(u layout.Upload, since time.Time) (bool, error) {
 // symbolic link in place of the list of uploads may lead anywhere.
 func abandoned(dir string, since time.Time) (bool, error) {
 	last, err := lastWrite(dir)
-	if err != nil || !last.Before(since) {
+	if err != nil || last.IsZero() || !last.Before(since) { // zero: it ended since
 		return false, err
 	}
 	entries, err := os.ReadDir(dir)

@@ -14,6 +14,9 @@ import (
 // DeleteLayer takes a layer from a repository. content.ErrUnknown, *index.ReferencedError, index.ErrGateClosed.
 func (s *Store) DeleteLayer(ctx context.Context, repo string, d digest.Digest) error {
 	k, change := layout.LayerKey(repo, d), s.tree.Begin()
+	if err := errors.Join(s.Flush(ctx), s.waiting.Forget()); err != nil {
+		return describeFailure("delete", k, err)
+	}
 	err := s.index.DeleteLayer(ctx, repo, d, func() error { return removeName(change, k) })
 	return describeFailure("delete", k, s.commitRemoval(change, err, k))
 }
@@ -21,6 +24,9 @@ func (s *Store) DeleteLayer(ctx context.Context, repo string, d digest.Digest) e
 // DeleteTag removes a tag. content.ErrUnknown.
 func (s *Store) DeleteTag(ctx context.Context, repo, tag string) error {
 	k, change := layout.TagKey(repo, tag), s.tree.Begin()
+	if err := s.Flush(ctx); err != nil {
+		return describeFailure("delete", k, err)
+	}
 	err := s.index.DeleteTag(ctx, repo, tag, func() error { return removeName(change, k) })
 	return describeFailure("delete", k, s.commitRemoval(change, err, k))
 }
@@ -30,6 +36,9 @@ func (s *Store) DeleteTag(ctx context.Context, repo, tag string) error {
 func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest) (tags []string, err error) {
 	k, change := layout.ManifestKey(repo, d), s.tree.Begin()
 	keys := []layout.Key{k}
+	if err := s.Flush(ctx); err != nil {
+		return nil, describeFailure("delete", k, err)
+	}
 	err = s.index.DeleteManifest(ctx, repo, d, func(all []string) error {
 		tags = all
 		for _, tag := range tags {

@@ -43,7 +43,7 @@ func (s *Store) Tags(ctx context.Context, repo, after string, most int) (tags []
 			return list(tag)
 		})
 	})
-	if err == nil && !known {
+	if err == nil && !known && !s.pending.has(repo) {
 		err = content.ErrUnknown
 	}
 	if err != nil {

@@ -191,8 +191,12 @@ func (s *Store) Open(ctx context.Context, repo string, d digest.Digest) (content
 	return b.file, nil
 }
 
-// layer finds the blob of a layer link. content.ErrUnknown.
+// layer finds the blob of a layer link. What waits for its name is asked first: it leaves by getting one.
+// content.ErrUnknown.
 func (l *lookup) layer(k layout.Key) (blob, error) {
+	if b, err := l.waits(k); b.whole || err != nil {
+		return b, err
+	}
 	was, err := l.lease(k)
 	if err != nil {
 		return blob{}, err
@@ -208,6 +212,36 @@ func (l *lookup) layer(k layout.Key) (blob, error) {
 		}
 	}
 	return b, l.correct(k, was, b.whole, b.size)
+}
+
+// waits finds the blob of a layer that waits for its name. Bytes that wait need no lease: no run knows them, and to get
+// their name is a use. A layer that was mounted is read as its blob, which may have its name.
+func (l *lookup) waits(k layout.Key) (b blob, err error) {
+	h := l.pending.layer(k)
+	if h == nil {
+		return blob{}, nil
+	}
+	if h = l.pending.bytes(k.Digest); h != nil {
+		if b = (blob{size: h.Size, whole: true}); l.open {
+			b.file, err = h.File.Open()
+		}
+		if !tree.Missing(err) {
+			return b, err
+		}
+		b = blob{} // it has its name by now
+	}
+	was, err := l.lease(layout.BlobKey(k.Digest))
+	if err == nil {
+		b, err = l.blob(k.Digest, was.size)
+	}
+	if err == content.ErrUnknown {
+		err = nil
+	}
+	if !b.whole {
+		b.close()
+		b = blob{}
+	}
+	return b, err
 }
 
 // followLink finds the blob to which a link leads. A stock registry stores what was pushed by its sha512 under its

@@ -21,9 +21,8 @@ const maxReported = 100
 // readParts refuses a manifest if the repository lacks anything that it needs. It reads what may be damaged, and has
 // the index adopt what it did not know, since the manifest is going to refer to it.
 func (s *Store) readParts(ctx context.Context, repo string, c *manifest.Manifest) error {
-	err := s.lookForParts(repo, c, func(d digest.Digest, said int64) (int64, bool, error) {
-		return s.disk.Blob(ctx, d, said)
-	})
+	blob := func(d digest.Digest, said int64) (int64, bool, error) { return s.disk.Blob(ctx, d, said) }
+	err := s.lookForParts(repo, c, parts{s.pending, blob})
 	if err == nil {
 		err = s.readChildren(repo, c)
 	}
@@ -90,15 +89,30 @@ func (s *Store) noteDamaged(ctx context.Context, repo string, c *manifest.Manife
 // by reading what has another size than said. A size of 0 or less is not known.
 type measure func(d digest.Digest, said int64) (size int64, whole bool, err error)
 
+// parts says where the parts of a manifest are looked for: in the tree, and among what waits for its name, or for nil
+// in the tree alone.
+type parts struct {
+	pending *pending
+	blob    measure
+}
+
+// waits says whether a layer of a repository waits, and returns what has its bytes. Nil: its blob has its name.
+func (p parts) waits(k layout.Key) (layer bool, bytes *tree.Held) {
+	if p.pending == nil || p.pending.layer(k) == nil {
+		return false, nil
+	}
+	return true, p.pending.bytes(k.Digest)
+}
+
 // lookForParts refuses a manifest if the repository lacks anything that it needs, or does not have it as what the
 // manifest calls it. A part that all its descriptors call foreign is not needed.
-func (s *Store) lookForParts(repo string, c *manifest.Manifest, blob measure) error {
+func (s *Store) lookForParts(repo string, c *manifest.Manifest, in parts) error {
 	var missing []digest.Digest
 	for _, p := range c.Parts {
 		if p.Foreign || len(missing) >= maxReported {
 			continue
 		}
-		size, there, err := s.findPart(repo, p, blob)
+		size, there, err := s.findPart(repo, p, in)
 		if err != nil {
 			return err
 		}
@@ -116,10 +130,12 @@ func (s *Store) lookForParts(repo string, c *manifest.Manifest, blob measure) er
 }
 
 // findPart looks for the links of one part and for its blob. A link without its blob counts for nothing.
-func (s *Store) findPart(repo string, p manifest.Part, blob measure) (size int64, there bool, err error) {
-	layer, err := s.tree.Has(layout.LayerKey(repo, p.Digest))
-	if err != nil {
-		return 0, false, err
+func (s *Store) findPart(repo string, p manifest.Part, in parts) (size int64, there bool, err error) {
+	layer, waits := in.waits(layout.LayerKey(repo, p.Digest))
+	if !layer {
+		if layer, err = s.tree.Has(layout.LayerKey(repo, p.Digest)); err != nil {
+			return 0, false, err
+		}
 	}
 	manifest := false
 	if p.Manifest || !layer {
@@ -130,7 +146,10 @@ func (s *Store) findPart(repo string, p manifest.Part, blob measure) (size int64
 	if p.Blob && !layer || p.Manifest && !manifest || !layer && !manifest {
 		return 0, false, nil
 	}
-	if size, there, err = blob(p.Digest, p.Size); there || err != nil || !layer {
+	if waits != nil {
+		return waits.Size, true, nil
+	}
+	if size, there, err = in.blob(p.Digest, p.Size); there || err != nil || !layer {
 		return size, there, err
 	}
 	to, err := s.readLink(layout.LayerKey(repo, p.Digest))
@@ -140,7 +159,7 @@ func (s *Store) findPart(repo string, p manifest.Part, blob measure) (size int64
 	if linked, err := s.tree.Has(layout.LayerKey(repo, to)); err != nil || !linked { // see followLink
 		return 0, false, err
 	}
-	return blob(to, p.Size)
+	return in.blob(to, p.Size)
 }
 
 // hasManifest looks for a manifest, with its blob.

@@ -3,7 +3,6 @@ package files
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -13,65 +12,8 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
-// putLink claims a layer or a manifest, and gives its staged link a name, durably. look says whether what the link
-// refers to exists; it runs under the index's write lock, where no process can remove any of it. A staged blob is
-// placed before that, durably: no power loss leaves a link without its blob. A nil blob is in its place already.
-func (s *Store) putLink(ctx context.Context, c index.Claim, blob, link *tree.Staged, look func() error) error {
-	if err := s.meetSymlinks(ctx, c.Key); err != nil {
-		return err
-	}
-	change := s.tree.Begin()
-	paths := []layout.Path{c.Key.Path()}
-	if blob != nil {
-		paths = append(paths, layout.BlobKey(c.Key.Digest).Path())
-	}
-	if err := change.Prepare(paths...); err != nil {
-		change.Abandon()
-		return err
-	}
-	now := s.index.Now()
-	if err := s.claimAndPlace(ctx, change, c, blob, link, look); err != nil {
-		change.Abandon()
-		// A refused manifest holds nothing any more; the claim of a layer would run out by itself.
-		if uerr := s.index.Unclaim(context.WithoutCancel(ctx), c.Key); uerr != nil {
-			s.log.WithError(uerr).WithField("object", c.Key.String()).Error("cannot take a claim back")
-		}
-		return err
-	}
-	s.leases.remember(c.Key, now, state{placed: true, size: c.Size})
-	return change.Commit()
-}
-
-// claimAndPlace claims the row of a link, and then places the blob, if there is one, and the link.
-func (s *Store) claimAndPlace(ctx context.Context, change *tree.Change, c index.Claim, blob, link *tree.Staged,
-	look func() error) error {
-	if err := s.index.Claim(ctx, c); err != nil {
-		return err
-	}
-	if blob != nil {
-		if err := s.placeBlob(ctx, change, c, blob); err != nil {
-			return err
-		}
-	}
-	return s.index.Place(ctx, c, func() error {
-		if err := look(); err != nil {
-			return err
-		}
-		return change.Place(link, c.Key)
-	})
-}
-
-// placeBlob gives the blob of a link its name, and makes that durable.
-func (s *Store) placeBlob(ctx context.Context, change *tree.Change, of index.Claim, blob *tree.Staged) error {
-	c := index.Claim{Key: layout.BlobKey(of.Key.Digest), Size: of.Size}
-	if err := s.index.Place(ctx, c, func() error { return change.Place(blob, c.Key) }); err != nil {
-		return err
-	}
-	return change.Sync()
-}
-
-// hasBlob says whether a blob has a file that is as long as the same blob that a client just sent. A file that a power
-// loss cut short would stay for ever if it were trusted.
+// hasBlob says whether the file of a blob is as long as the same blob that a client just sent. A file that a power loss
+// cut short would stay for ever if it were trusted.
 func (s *Store) hasBlob(d digest.Digest, size int64) (bool, error) {
 	got, has, err := s.measure(d, size)
 	if err == nil && !has && got > 0 {
@@ -81,40 +23,26 @@ func (s *Store) hasBlob(d digest.Digest, size int64) (bool, error) {
 	return has, err
 }
 
-// errGone says that a blob was removed while a link to it was made.
-var errGone = errors.New("the blob was removed meanwhile")
-
-// pushed is a layer whose bytes a client has sent.
-type pushed struct {
-	repo   string
-	digest digest.Digest
-	size   int64
-	began  time.Time // when its upload began
-}
-
-// putLinkAlone makes a layer of a blob that is in its place, by a link. errGone: it is not any more.
-func (s *Store) putLinkAlone(ctx context.Context, l pushed) error {
-	if err := s.tree.Settle(layout.BlobKey(l.digest)); err != nil {
-		return err
+// hold has a layer published that waits already.
+func (s *Store) hold(ctx context.Context, h *tree.Held, faults int) error {
+	e := &entry{held: h, faults: faults, claim: index.Claim{Key: h.Key(), Size: h.Size, WithBlob: !h.Mounted(),
+		UploadStarted: h.Began}}
+	err := s.meetSymlinks(ctx, h.Key())
+	if err == nil && h.Mounted() {
+		e.link = h.File
+	} else if err == nil {
+		e.link, err = s.tree.Stage([]byte(h.Digest))
 	}
-	return s.putLayer(ctx, l, nil)
-}
-
-// putLayer makes a layer of the staged bytes of an upload, or with a nil blob of the blob that is in its place.
-func (s *Store) putLayer(ctx context.Context, l pushed, blob *tree.Staged) error {
-	link, err := s.tree.Stage([]byte(l.digest))
 	if err != nil {
+		s.publisher.discard(e)
+		s.waiting.Done(h)
 		return err
 	}
-	defer link.Discard()
-	c := index.Claim{Key: layout.LayerKey(l.repo, l.digest), Size: l.size, WithBlob: true, UploadStarted: l.began}
-	return s.putLink(ctx, c, blob, link, func() error {
-		whole, err := s.hasBlob(l.digest, l.size)
-		if err == nil && !whole {
-			err = errGone
-		}
-		return err
-	})
+	if s.publisher.linger == 0 {
+		e.done = make(chan error, 1)
+	}
+	s.pending.add(h)
+	return s.publisher.await(ctx, e)
 }
 
 // Mount makes a layer of one repository a layer of another, and returns its size. content.ErrUnknown,
@@ -124,27 +52,17 @@ func (s *Store) Mount(ctx context.Context, repo, from string, d digest.Digest) (
 	if err != nil {
 		return 0, err
 	}
-	return size, describeFailure("mount", layout.LayerKey(repo, d), s.putMountedLink(ctx, repo, d, size))
+	return size, describeFailure("mount", layout.LayerKey(repo, d), s.holdLink(ctx, repo, d, size))
 }
 
-// putMountedLink makes a layer of a blob that was just promised in another repository.
-func (s *Store) putMountedLink(ctx context.Context, repo string, d digest.Digest, size int64) error {
-	if err := s.tree.Settle(layout.BlobKey(d)); err != nil {
+// holdLink makes a layer of a blob that was just promised.
+func (s *Store) holdLink(ctx context.Context, repo string, d digest.Digest, size int64) error {
+	faults := s.publisher.failures()
+	h := &tree.Held{Repository: repo, Digest: d, Size: size}
+	if err := s.waiting.HoldLink(h); err != nil {
 		return err
 	}
-	link, err := s.tree.Stage([]byte(d))
-	if err != nil {
-		return err
-	}
-	defer link.Discard()
-	c := index.Claim{Key: layout.LayerKey(repo, d), Size: size}
-	return s.putLink(ctx, c, nil, link, func() error {
-		_, there, err := s.measure(d, size)
-		if err == nil && !there {
-			err = content.ErrUnknown
-		}
-		return err
-	})
+	return s.hold(ctx, h, faults)
 }
 
 // maxOwners is how many repositories are asked for a blob that a client mounts without naming one.
@@ -152,6 +70,11 @@ const maxOwners = 10
 
 // MountFromAny mounts a layer from any repository that has it. content.ErrUnknown, *content.LeaseError.
 func (s *Store) MountFromAny(ctx context.Context, repo string, d digest.Digest) (int64, error) {
+	if h := s.pending.bytes(d); h != nil {
+		if size, err := s.Mount(ctx, repo, h.Repository, d); !errors.Is(err, content.ErrUnknown) {
+			return size, err
+		}
+	}
 	var rows []index.Row
 	err := s.index.View(ctx, func(r index.Reader) (err error) {
 		rows, err = r.Owners(d, maxOwners)
@@ -171,76 +94,48 @@ func (s *Store) MountFromAny(ctx context.Context, repo string, d digest.Digest) 
 	return 0, content.ErrUnknown
 }
 
-// PutManifest makes a manifest part of a repository. Everything that it needs must exist as what it calls it, both
-// before the claim and under the write lock. *content.MissingError, *content.SizeError.
-func (s *Store) PutManifest(ctx context.Context, repo string, m content.Manifest) error {
-	return describeFailure("store", layout.ManifestKey(repo, m.Digest), s.putManifest(ctx, repo, m))
+// PutManifest makes a manifest part of a repository, and points tags at it. Everything that it needs must exist as what
+// it calls it, both before the claim and under the write lock. It is durable then, with all that. A refused manifest
+// moves no tag. *content.MissingError, *content.SizeError.
+func (s *Store) PutManifest(ctx context.Context, repo string, m content.Manifest, tags []string) error {
+	return describeFailure("store", layout.ManifestKey(repo, m.Digest), s.putManifest(ctx, repo, m, tags))
 }
 
-func (s *Store) putManifest(ctx context.Context, repo string, m content.Manifest) error {
+func (s *Store) putManifest(ctx context.Context, repo string, m content.Manifest, tags []string) error {
 	if err := s.readParts(ctx, repo, m.Manifest); err != nil {
 		return err
 	}
-	blob, err := s.tree.Stage(m.Data) // even if the blob exists: it may be damaged
-	if err != nil {
-		return err
+	e := &entry{done: make(chan error, 1), faults: s.publisher.failures(), claim: index.Claim{
+		Key: layout.ManifestKey(repo, m.Digest), Size: int64(len(m.Data)), Manifest: m.Manifest, WithBlob: true}}
+	for _, tag := range tags {
+		e.tags = append(e.tags, tagLinks{key: layout.TagKey(repo, tag)})
 	}
-	defer blob.Discard()
-	link, err := s.tree.Stage([]byte(m.Digest))
-	if err != nil {
-		return err
+	err := s.meetSymlinks(ctx, e.keys()...)
+	if err == nil {
+		err = s.stage(e, m.Data)
 	}
-	defer link.Discard()
-	c := index.Claim{Key: layout.ManifestKey(repo, m.Digest), Size: int64(len(m.Data)), Manifest: m.Manifest,
-		WithBlob: true}
-	return s.putLink(ctx, c, blob, link, func() error {
-		if whole, err := s.hasBlob(m.Digest, c.Size); err != nil || !whole {
-			return errors.Join(err, errGone)
+	if err != nil {
+		for _, f := range e.staged() {
+			f.Discard()
 		}
-		return s.lookForParts(repo, m.Manifest, s.measure)
-	})
+		return err
+	}
+	return s.publisher.await(ctx, e)
 }
 
-// PutTag points a tag at a manifest of its repository. The tag's row, its link and its history change as one.
-// content.ErrUnknown.
-func (s *Store) PutTag(ctx context.Context, repo, tag string, to digest.Digest) error {
-	k := layout.TagKey(repo, tag)
-	return describeFailure("store", k, s.putTag(ctx, k, to))
-}
-
-func (s *Store) putTag(ctx context.Context, k layout.Key, to digest.Digest) error {
-	link, err := s.tree.Stage([]byte(to))
-	if err != nil {
-		return err
-	}
-	defer link.Discard()
-	entry, err := s.tree.Stage([]byte(to))
-	if err != nil {
-		return err
-	}
-	defer entry.Discard()
-	change := s.tree.Begin()
-	if err := change.Prepare(k.Path(), tree.TagEntry(k, to)); err != nil {
-		change.Abandon()
-		return err
-	}
-	if err := s.meetSymlinks(ctx, k); err != nil {
-		change.Abandon()
-		return err
-	}
-	now := s.index.Now()
-	err = s.index.MoveTag(ctx, k.Repository, k.Tag, to, func() error {
-		if there, err := s.hasManifest(k.Repository, to); err != nil {
-			return err
-		} else if !there {
-			return content.ErrUnknown
+// stage writes the files of a manifest: its bytes, even if the blob exists, which may be damaged, and all links.
+func (s *Store) stage(e *entry, data []byte) (err error) {
+	link := func(file **tree.Staged, data []byte) {
+		if err == nil {
+			*file, err = s.tree.Stage(data)
 		}
-		return change.PlaceTag(link, entry, k, to)
-	})
-	if err != nil {
-		change.Abandon()
-		return err
 	}
-	s.leases.remember(k, now, state{placed: true})
-	return change.Commit()
+	to := []byte(e.claim.Key.Digest)
+	link(&e.blob, data)
+	link(&e.link, to)
+	for i := range e.tags {
+		link(&e.tags[i].link, to)
+		link(&e.tags[i].entry, to)
+	}
+	return err
 }

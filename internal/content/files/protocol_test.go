@@ -35,7 +35,10 @@ type bench struct {
 
 var rules = index.Policy{TTL: 10 * time.Hour, Grace: time.Hour, Resolution: time.Minute}
 
-func newBench(t *testing.T) *bench {
+func newBench(t *testing.T) *bench { return newBenchThat(t, 0) }
+
+// newBenchThat is one on which layers wait for their names for so long.
+func newBenchThat(t *testing.T, linger time.Duration) *bench {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	b := &bench{T: t, now: &now}
 	dir, err := tree.At(t.TempDir())
@@ -57,7 +60,7 @@ func newBench(t *testing.T) *bench {
 	})
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	b.Store = New(Options{Tree: tree, Index: ix, Log: log, Resolution: rules.Resolution})
+	b.open(Options{Tree: tree, Index: ix, Log: log, Resolution: rules.Resolution, Linger: linger})
 	if err := b.index.Promise(t.Context(), rules); err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +72,34 @@ func newBench(t *testing.T) *bench {
 		t.Fatal(ok, err)
 	}
 	return b
+}
+
+func (b *bench) open(opts Options) {
+	b.Helper()
+	s, err := New(opts)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Store = s
+	b.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			b.Error(err)
+		}
+	})
+}
+
+// start is a new server after one that was killed.
+func (b *bench) start() {
+	b.Helper()
+	was := b.Store
+	was.publisher.mu.Lock()
+	was.publisher.queue = nil // which dies with it
+	was.publisher.mu.Unlock()
+	b.open(Options{Tree: was.tree, Index: was.index, Log: was.log, Resolution: rules.Resolution,
+		Linger: was.publisher.linger})
+	if err := b.Start(b.Context()); err != nil {
+		b.Fatal(err)
+	}
 }
 
 func (b *bench) pass(d time.Duration) { *b.now = b.now.Add(d) }
@@ -183,8 +214,8 @@ type stalling struct {
 	claimed func()
 }
 
-func (s stalling) Claim(ctx context.Context, c index.Claim) error {
-	err := s.Store.Claim(ctx, c)
+func (s stalling) Claim(ctx context.Context, cs ...index.Claim) error {
+	err := s.Store.Claim(ctx, cs...)
 	s.claimed()
 	return err
 }
@@ -283,7 +314,7 @@ func TestAManifestWhoseLayerWentMeanwhileIsRefusedAndPinsNothing(t *testing.T) {
 	m := manifestOver(l)
 	b.pass(2 * time.Hour) // the client stalled for longer than the grace
 	b.sweepBlob(l, "a")
-	b.missing("manifest without its layer", b.PutManifest(t.Context(), "a", m))
+	b.missing("manifest without its layer", b.PutManifest(t.Context(), "a", m, nil))
 	b.wantFile(layout.ManifestKey("a", m.Digest), false)
 	b.wantFile(layout.BlobKey(m.Digest), false)
 }
@@ -305,7 +336,7 @@ func TestAManifestThatStallsBetweenClaimAndPlaceIsLookedAtAgain(t *testing.T) {
 			l := b.layer("l", "a")
 			m := manifestOver(l)
 			b.after(func() { happens(b, l, m.Digest) }, func() {
-				b.missing("manifest without its layer", b.PutManifest(t.Context(), "a", m))
+				b.missing("manifest without its layer", b.PutManifest(t.Context(), "a", m, nil))
 			})
 			b.wantFile(layout.ManifestKey("a", m.Digest), false)
 			if known, err := b.index.Lease(t.Context(), layout.ManifestKey("a", m.Digest)); err != nil ||
@@ -318,10 +349,30 @@ func TestAManifestThatStallsBetweenClaimAndPlaceIsLookedAtAgain(t *testing.T) {
 
 func TestATagToAManifestThatWentMeanwhileIsRefused(t *testing.T) {
 	b := newBench(t)
-	if err := b.PutTag(t.Context(), "a", "v1", digest.FromString("never stored")); !errors.Is(err, content.ErrUnknown) {
+	m := manifestOver(b.layer("l", "a"))
+	sound := b.index
+	b.index = goes{sound, func() { b.remove(b.tree.File(layout.ManifestKey("a", m.Digest).Path())) }}
+	err := b.PutManifest(t.Context(), "a", m, []string{"v1"})
+	b.index = sound
+	if !errors.Is(err, content.ErrUnknown) {
 		t.Errorf("tag to nowhere: %v", err)
 	}
 	b.wantFile(layout.TagKey("a", "v1"), false)
+}
+
+// goes is an index in which something happens before a tag moves.
+type goes struct {
+	index.Store
+	happens func()
+}
+
+func (g goes) Place(ctx context.Context, ps ...index.Placing) []error {
+	for i, p := range ps {
+		if p.Key.Kind == layout.Tag {
+			ps[i].Rename = func() error { g.happens(); return p.Rename() }
+		}
+	}
+	return g.Store.Place(ctx, ps...)
 }
 
 func TestAPromiseFromMemoryHoldsForItsWholeGrace(t *testing.T) {
@@ -431,10 +482,7 @@ func TestTheHotPathAsksTheIndexNothing(t *testing.T) {
 	b := newBench(t)
 	d := b.layer("l", "a")
 	m := manifestOver(d)
-	if err := b.PutManifest(t.Context(), "a", m); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.PutTag(t.Context(), "a", "v1", m.Digest); err != nil {
+	if err := b.PutManifest(t.Context(), "a", m, []string{"v1"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Mount(t.Context(), "b", "a", d); err != nil {
@@ -493,8 +541,7 @@ func TestAReaderOfLayersKeepsItsImage(t *testing.T) {
 		images = append(images, manifestOver(base, b.layer(fmt.Sprint("own ", i), "a")))
 	}
 	for i, m := range append(images, asked) {
-		if err := errors.Join(b.PutManifest(t.Context(), "a", m), b.PutTag(t.Context(), "a", fmt.Sprint("v", i),
-			m.Digest)); err != nil {
+		if err := b.PutManifest(t.Context(), "a", m, []string{fmt.Sprint("v", i)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -525,10 +572,7 @@ func TestAFirstTouchAsksTheIndexOnce(t *testing.T) {
 	b := newBench(t)
 	d := b.layer("l", "a")
 	m := manifestOver(d)
-	if err := b.PutManifest(t.Context(), "a", m); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.PutTag(t.Context(), "a", "v1", m.Digest); err != nil {
+	if err := b.PutManifest(t.Context(), "a", m, []string{"v1"}); err != nil {
 		t.Fatal(err)
 	}
 	for name, touch := range map[string]func(){
@@ -608,13 +652,8 @@ func TestAMissStaysOneWhenSomebodyBringsItMeanwhile(t *testing.T) {
 func TestATagIsListedOnlyWithACurrentLink(t *testing.T) {
 	b := newBench(t)
 	m := manifestOver(b.layer("l", "a"))
-	if err := b.PutManifest(t.Context(), "a", m); err != nil {
+	if err := b.PutManifest(t.Context(), "a", m, []string{"half", "whole"}); err != nil {
 		t.Fatal(err)
-	}
-	for _, tag := range []string{"half", "whole"} {
-		if err := b.PutTag(t.Context(), "a", tag, m.Digest); err != nil {
-			t.Fatal(err)
-		}
 	}
 	b.remove(b.tree.File(layout.TagKey("a", "half").Path()))
 	for range 2 { // by the index, and from the disk
@@ -644,7 +683,7 @@ func TestReferrersOfAnotherTypeAreNotRead(t *testing.T) {
 		c, err := manifest.Parse(data)
 		if err == nil {
 			err = b.PutManifest(t.Context(), "a", content.Manifest{Digest: digest.FromBytes(data), Data: data,
-				Manifest: c})
+				Manifest: c}, nil)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -701,7 +740,7 @@ func TestAManifestIsNotReadForWhomItIsTooLong(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := digest.FromBytes(data)
-	if err := b.PutManifest(t.Context(), "a", content.Manifest{Digest: d, Data: data, Manifest: c}); err != nil {
+	if err := b.PutManifest(t.Context(), "a", content.Manifest{Digest: d, Data: data, Manifest: c}, nil); err != nil {
 		t.Fatal(err)
 	}
 	var large *content.LargeError

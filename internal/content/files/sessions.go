@@ -22,6 +22,7 @@ type session struct {
 	hashed    int64
 	used      time.Time
 	hungUp    bool // its client closed the connection in the middle of a piece
+	faults    int  // syncs that had failed when its first bytes came
 }
 
 // maxSessions bounds the memory of unfinished uploads to a few megabytes. A forgotten one costs a second reading.

@@ -1,14 +1,16 @@
 // Package files stores and reads what clients bring, as rows of an index and local files, and keeps the two in step.
 //
-// It is the client's side of the protocol between clients and expiry. A writer claims a row, stages and syncs the
-// bytes beside their place, looks again at what they refer to and renames them into place under the index's write
-// lock, then syncs the names. A reader leases the row, then looks at the disk, never the reverse. Nothing here
-// removes bytes: a client deletes names, and internal/gc retires the rest.
+// It is the client's side of the protocol between clients and expiry. What a client brings is staged beside its place,
+// and waits for the publisher, which serves all that wait: it claims the rows, syncs the bytes, looks again at what
+// they refer to, renames all into place under the index's write lock, and syncs the names. A layer is answered before
+// that, a manifest after it. A reader leases the row, then looks at the disk, never the reverse. Nothing here removes
+// bytes: a client deletes names, and internal/gc retires the rest.
 //
 // It knows nothing of HTTP. Its methods may be called concurrently.
 package files
 
 import (
+	"context"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -16,7 +18,9 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/jc-lab/docker-cache-server/internal/adopt"
+	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
@@ -33,7 +37,14 @@ type Options struct {
 	// Resolution is for how long leases stay in memory: a row may be this much older than the last use. Cutoffs of an
 	// expiry leave room for it.
 	Resolution time.Duration
+
+	// Linger is how long a layer that was answered waits for its name at most, and so what a power loss can take of it.
+	// 0: a layer is answered when it is durable.
+	Linger time.Duration
 }
+
+// Linger is that of a server: most images are pushed in less.
+const Linger = time.Second
 
 // Store is a data directory with its index.
 type Store struct {
@@ -46,13 +57,52 @@ type Store struct {
 	manifests *lru.Cache[digest.Digest, cached]
 	large     chan struct{} // holds one for each manifest that is not small and is being read
 	uploads   *sessions
+	waiting   *tree.PendingLog
+	pending   *pending
+	publisher *publisher
 }
 
-// New makes a store. It starts nothing.
-func New(opts Options) *Store {
+// New makes a store. It starts nothing; what a killed server left waiting is published by Start. The caller closes it.
+func New(opts Options) (*Store, error) {
+	fs, err := disk.OpenFileSystem(string(opts.Tree.Dir))
+	if err != nil {
+		return nil, err
+	}
 	manifests, _ := lru.New[digest.Digest, cached](cachedManifests) // fails for sizes below 1 only
-	return &Store{
+	s := &Store{
 		tree: opts.Tree, disk: adopt.On(opts.Tree.Dir), index: opts.Index, log: opts.Log, met: opts.Met,
 		leases: newLeases(opts), manifests: manifests, large: make(chan struct{}, largeReaders), uploads: newSessions(),
+		waiting: opts.Tree.PendingLog(), pending: newPending(),
 	}
+	s.publisher = &publisher{Store: s, fs: fs, linger: opts.Linger}
+	return s, nil
+}
+
+// Start publishes the layers that a killed server had answered, and forgets those that a power loss damaged. It reads
+// nothing else. Only the holder of the root lock may call it, before any other method.
+func (s *Store) Start(ctx context.Context) error {
+	left, named, err := s.waiting.Read()
+	if err == nil && len(named) > 0 {
+		err = s.settle(named)
+	}
+	if err != nil || len(left) == 0 {
+		return err
+	}
+	s.log.WithField("layers", len(left)).Info("layers that were pushed last get their names")
+	for _, h := range left {
+		if err := s.hold(ctx, h, 0); err != nil {
+			s.log.WithError(err).WithField("object", h.Key().String()).Error("a layer that was pushed is lost")
+		}
+	}
+	return s.Flush(ctx)
+}
+
+// settle makes the names of layers durable that a killed server gave a moment before.
+func (s *Store) settle(named []*tree.Held) error {
+	change := s.tree.Begin()
+	for _, h := range named {
+		change.Settle(layout.BlobKey(h.Digest))
+		change.Settle(h.Key())
+	}
+	return change.Commit()
 }

@@ -27,7 +27,9 @@ type upload struct {
 	began   time.Time
 	file    *tree.UploadFile
 	session *session
-	begun   int64 // up to here BeginSync was called
+	awaited int64 // up to here the disk has the bytes
+	begun   int64 // up to here it has begun to write them
+	faults  int   // syncs that had failed when the first of the bytes came
 }
 
 // Repository, ID, Size and Over are those of content.Upload.
@@ -43,7 +45,8 @@ func (s *Store) Begin(repo string, algorithm digest.Algorithm) (content.Upload, 
 		algorithm = digest.Canonical
 	}
 	u := &upload{name: layout.Upload{Repository: repo, ID: uuid.NewString()}, s: s, began: time.Now(),
-		session: &session{algorithm: algorithm, hash: algorithm.Hash()}}
+		faults: s.publisher.failures(), session: &session{algorithm: algorithm, hash: algorithm.Hash()}}
+	u.session.faults = u.faults
 	err := s.tree.BeginUpload(u.name, u.began)
 	if noSpace(err) && s.makeRoom() {
 		err = s.tree.BeginUpload(u.name, u.began)
@@ -61,10 +64,11 @@ func (s *Store) Begin(repo string, algorithm digest.Algorithm) (content.Upload, 
 
 // UploadSize is how many bytes of an upload are there. It does not take the upload. content.ErrUnknown.
 func (s *Store) UploadSize(repo, id string) (int64, error) {
-	if uuid.Validate(id) != nil {
+	u := layout.Upload{Repository: repo, ID: id}
+	if uuid.Validate(id) != nil || s.pending.over(u) {
 		return 0, content.ErrUnknown
 	}
-	size, err := s.tree.UploadSize(layout.Upload{Repository: repo, ID: id})
+	size, err := s.tree.UploadSize(u)
 	if tree.Missing(err) {
 		return 0, content.ErrUnknown
 	}
@@ -83,7 +87,10 @@ func (s *Store) Resume(repo, id string) (content.Upload, error) {
 	if uuid.Validate(id) != nil {
 		return nil, content.ErrUnknown
 	}
-	u := &upload{name: layout.Upload{Repository: repo, ID: id}, s: s}
+	u := &upload{name: layout.Upload{Repository: repo, ID: id}, s: s, faults: s.publisher.failures()}
+	if s.pending.over(u.name) {
+		return nil, content.ErrUnknown
+	}
 	now := time.Now()
 	if err := s.tree.TouchUpload(u.name, now); tree.Missing(err) {
 		return nil, content.ErrUnknown
@@ -93,6 +100,9 @@ func (s *Store) Resume(repo, id string) (content.Upload, error) {
 	var free bool
 	if u.session, free = s.uploads.take(u.name); !free {
 		return nil, content.ErrBusy
+	}
+	if u.session != nil {
+		u.faults = u.session.faults
 	}
 	err := u.open(now)
 	if tree.Missing(err) {
@@ -131,7 +141,7 @@ func (u *upload) open(now time.Time) error {
 // Expect announces the algorithm of the digest. It has an effect only before the first byte.
 func (u *upload) Expect(alg digest.Algorithm) {
 	if u.size == 0 {
-		u.session = &session{algorithm: alg, hash: alg.Hash()}
+		u.session = &session{algorithm: alg, hash: alg.Hash(), faults: u.faults}
 	}
 }
 
@@ -231,8 +241,8 @@ func (u *upload) append(p []byte) error {
 	}
 	u.size += int64(n)
 	if err == nil && u.size-u.begun >= syncAhead {
-		err = u.file.BeginSync(u.begun, u.size-u.begun)
-		u.begun = u.size
+		err = errors.Join(u.file.BeginSync(u.begun, u.size-u.begun), u.file.AwaitSync(u.awaited, u.begun-u.awaited))
+		u.awaited, u.begun = u.begun, u.size
 	}
 	if err != nil {
 		return &content.WriteError{Err: err}
@@ -241,7 +251,8 @@ func (u *upload) append(p []byte) error {
 }
 
 // syncAhead is how many bytes are left to the kernel before the disk begins to write them. It writes while more of them
-// come; without it, all would be written at the end while the client waits.
+// come, and when as many have come again it must have written them. So a sync that others share finds twice as many at
+// most, however long the upload is.
 const syncAhead = 8 << 20
 
 // digest is that of all bytes. They are read again only if they were not hashed as they came: the algorithm is another
@@ -277,30 +288,22 @@ func (u *upload) Finish(ctx context.Context, d digest.Digest) error {
 		u.end()
 		return &content.DigestError{Want: d, Got: got}
 	}
-	if err := u.putLayer(ctx, pushed{k.Repository, d, u.size, u.began}); err != nil {
-		return describeFailure("store", k, err)
+	if u.faults != u.s.publisher.failures() {
+		u.end()
+		return describeFailure("store", k, errFault)
 	}
-	u.end()
-	return nil
-}
-
-// putLayer makes a layer of the bytes. Where the blob exists, its bytes count, and those of the upload need not be
-// synced.
-func (u *upload) putLayer(ctx context.Context, l pushed) error {
-	there, err := u.s.hasBlob(l.digest, l.size)
-	if err != nil {
-		return err
-	}
-	if there {
-		if err := u.s.putLinkAlone(ctx, l); !errors.Is(err, errGone) {
-			return err
+	if u.size > syncAhead { // a sync that others share should not wait for it
+		if err := u.file.Sync(); err != nil {
+			u.end()
+			return describeFailure("store", k, &content.WriteError{Err: err})
 		}
 	}
-	blob, err := u.file.Stage()
-	if err != nil {
-		return &content.WriteError{Err: err}
+	h := &tree.Held{ID: u.name.ID, Repository: k.Repository, Digest: d, Size: u.size, Began: u.began}
+	if err := u.s.waiting.HoldUpload(h, u.name); err != nil {
+		return describeFailure("store", k, &content.WriteError{Err: err})
 	}
-	return u.s.putLayer(ctx, l, blob)
+	u.session, u.over = nil, true
+	return describeFailure("store", k, u.s.hold(ctx, h, u.faults))
 }
 
 // Cancel removes the upload, whose bytes are not wanted.

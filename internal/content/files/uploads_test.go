@@ -7,7 +7,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"strings"
+	"path/filepath"
+	"slices"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -182,52 +183,60 @@ func TestAnUploadHasOneWriter(t *testing.T) {
 	}
 }
 
-// placing is an index whose n-th placing fails, as when a client hangs up just then.
-type placing struct {
-	index.Store
-	n int
-}
+// refusing is an index that takes no names.
+type refusing struct{ index.Store }
 
-func (p *placing) Place(ctx context.Context, c index.Claim, rename func() error) error {
-	if p.n--; p.n == 0 {
-		return context.Canceled
-	}
-	return p.Store.Place(ctx, c, rename)
-}
+func (refusing) Place(context.Context, ...index.Placing) []error { return []error{index.ErrFull} }
 
-// TestAnEndThatFailedHalfWayLeavesNoHash: the bytes of the upload are a blob already, which expires; what is sent
-// to it then is not what was hashed.
-func TestAnEndThatFailedHalfWayLeavesNoHash(t *testing.T) {
+// TestAnEndThatFailedHalfWayLeavesNothing: no upload that other bytes could be sent to, no blob, no file that waits.
+func TestAnEndThatFailedHalfWayLeavesNothing(t *testing.T) {
 	b := newBench(t)
-	good, bad := strings.Repeat("g", 1000), strings.Repeat("b", 1000)
-	d := digest.FromString(good)
-	u := b.upload("a", good)
+	d := digest.FromString("good")
+	u := b.upload("a", "good")
 	sound := b.index
-	b.index = &placing{sound, 2}
-	if err := u.Finish(t.Context(), d); !errors.Is(err, context.Canceled) {
+	b.index = refusing{sound}
+	if err := u.Finish(t.Context(), d); !errors.Is(err, index.ErrFull) {
 		t.Errorf("an end that failed: %v", err)
 	}
 	b.index = sound
-	u.Close()
-	b.pass(3 * time.Hour)
-	b.sweepBlob(d, "a")
-	for _, data := range []string{bad, ""} {
-		var err error
-		if u, err = b.Resume("a", u.ID()); err != nil {
-			t.Fatal(err)
-		}
-		if err := u.Receive(strings.NewReader(data), int64(len(data))); err != nil {
-			t.Fatal(err)
-		}
-		if data != "" {
-			u.Close()
-		}
-	}
-	if err := u.Finish(t.Context(), d); !errors.As(err, new(*content.DigestError)) {
-		t.Errorf("other bytes under a digest: %v", err)
+	if !u.Over() {
+		t.Error("the upload goes on")
 	}
 	u.Close()
+	if _, err := b.Resume("a", u.ID()); !errors.Is(err, content.ErrUnknown) {
+		t.Errorf("it goes on: %v", err)
+	}
+	if _, err := b.Blob(t.Context(), "a", d, content.Promise); !errors.Is(err, content.ErrUnknown) {
+		t.Errorf("it is promised: %v", err)
+	}
 	b.wantFile(layout.BlobKey(d), false)
+	b.wantPending()
+	if _, err := os.Stat(b.tree.Native(layout.UploadsDir("a"))); !os.IsNotExist(err) {
+		t.Errorf("the directory of the upload stays: %v", err)
+	}
+}
+
+// wantPending wants so many files to wait for their names, and a log that says nothing else.
+func (b *bench) wantPending(ids ...string) {
+	b.Helper()
+	entries, err := os.ReadDir(b.tree.Pending())
+	if err != nil {
+		b.Fatal(err)
+	}
+	var found []string
+	for _, e := range entries {
+		if e.Name() != "log" {
+			found = append(found, e.Name())
+		}
+	}
+	slices.Sort(ids)
+	if !slices.Equal(found, ids) {
+		b.Errorf("%q wait for their names, want %q", found, ids)
+	}
+	if log, err := os.ReadFile(filepath.Join(b.tree.Pending(), "log")); err != nil ||
+		bytes.Count(log, []byte("\n")) < len(ids) || len(ids) == 0 && len(log) > 0 {
+		b.Errorf("the log is %q, %v", log, err)
+	}
 }
 
 // hung is an index that knows nothing, and whose clients hang up while it learns.

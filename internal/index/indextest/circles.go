@@ -140,7 +140,7 @@ var circles = []test{
 	{"a tagged member lives, with what it keeps", func(s *scene) {
 		s.eachCircle(func(what string, members []layout.Key) {
 			for _, k := range members {
-				s.must(s.MoveTag(s.Context(), "a", "t", k.Digest, nothing))
+				s.must(MoveTag(s.Context(), s, "a", "t", k.Digest, nothing))
 				s.later(time.Hour)
 				s.lives(k)
 			}

@@ -30,7 +30,7 @@ var claims = []test{
 	{"placing a claim counts its file and its use", func(s *scene) {
 		s.must(s.Claim(s.Context(), blobClaim("b")))
 		s.later(time.Second)
-		s.must(s.Place(s.Context(), blobClaim("b"), nothing))
+		s.must(Place(s.Context(), s, blobClaim("b"), nothing))
 		s.used(blob("b"), s.Now())
 		s.image("a", "m")
 		s.image("b", "m")
@@ -56,7 +56,7 @@ var claims = []test{
 			manClaim("a", "m", content("s", "l")),
 		} {
 			s.unchanged(func() {
-				err := s.Place(s.Context(), c, fails)
+				err := Place(s.Context(), s, c, fails)
 				s.check(errors.Is(err, errFailed), "placing %v: %v, want the error of the rename", c.Key, err)
 			})
 		}
@@ -72,7 +72,7 @@ var claims = []test{
 		s.must(s.Claim(s.Context(), c))
 		s.later(time.Hour)
 		s.dies(c.Key)
-		s.must(s.Place(s.Context(), c, nothing))
+		s.must(Place(s.Context(), s, c, nothing))
 		s.used(c.Key, s.Now())
 		s.check(s.row(c.Key).Placed, "the row is not placed")
 		s.later(time.Hour)
@@ -83,7 +83,7 @@ var claims = []test{
 			s.must(s.Claim(s.Context(), c))
 			s.later(time.Hour)
 			s.dies(c.Key)
-			s.must(s.Place(s.Context(), c, nothing))
+			s.must(Place(s.Context(), s, c, nothing))
 			s.check(s.row(c.Key).Placed, "%v is not placed", c.Key)
 		}
 	}},
@@ -119,10 +119,64 @@ var claims = []test{
 			s.check(s.Claim(s.Context(), index.Claim{Key: tagged("a", "v1")}) != nil, "claimed a tag")
 		})
 	}},
+	{"many claims are one change, all or none", func(s *scene) {
+		s.must(s.Claim(s.Context(), blobClaim("b"), manClaim("a", "m", content("", "l")),
+			index.Claim{Key: link("a", "l")}))
+		for _, k := range []layout.Key{blob("b"), man("a", "m"), link("a", "l")} {
+			s.used(k, s.Now())
+		}
+		s.later(time.Second)
+		s.unchanged(func() {
+			s.check(s.Claim(s.Context(), blobClaim("c"), index.Claim{Key: tagged("a", "v1")}) != nil, "claimed a tag")
+		})
+		s.must(s.Unclaim(s.Context(), man("a", "m"), link("a", "l")))
+		s.gone(man("a", "m"))
+		s.gone(link("a", "l"))
+	}},
+	{"of many placings one that is refused undoes only itself", func(s *scene) {
+		s.image("old", "m0")
+		s.tag("old", "v1", "m0")
+		s.later(time.Second)
+		var order []layout.Key
+		of := func(c index.Claim, to string, err error) index.Placing {
+			return index.Placing{Claim: c, To: dg(to), Rename: func() error {
+				order = append(order, c.Key)
+				return err
+			}}
+		}
+		ps := []index.Placing{
+			of(blobClaim("l"), "", nil),
+			of(index.Claim{Key: link("a", "l")}, "", nil),
+			of(manClaim("refused", "r", content("", "l")), "", errFailed), // the first of its repository
+			of(index.Claim{Key: tagged("old", "v1")}, "r", errFailed),
+			of(index.Claim{Key: link("refused", "l")}, "", nil), // whose repository is unknown again
+			of(manClaim("a", "m", content("", "l")), "", nil),
+			of(index.Claim{Key: tagged("a", "v1")}, "m", nil),
+		}
+		var errs []error
+		for len(errs) < len(ps) { // a transaction may end before it has come to all
+			some := s.Place(s.Context(), ps[len(errs):]...)
+			s.check(len(some) > 0, "it came to none")
+			errs = append(errs, some...)
+		}
+		for i, p := range ps {
+			refused := i == 2 || i == 3
+			s.check(errors.Is(errs[i], errFailed) == refused, "%v: %v", p.Key, errs[i])
+			s.check(order[i] == p.Key, "%v was placed as number %d", p.Key, i)
+			if !refused {
+				s.used(p.Key, s.Now())
+			}
+		}
+		s.gone(man("refused", "r"))
+		s.check(s.row(tagged("old", "v1")).Digest == dg("m0"), "a tag that was refused moved")
+		s.later(time.Hour)
+		s.lives(link("a", "l"))
+		s.dies(link("refused", "l"))
+	}},
 	{"a claim by another process is the same row", func(s *scene) {
 		other := s.second()
 		s.must(other.Claim(s.Context(), blobClaim("b")))
-		s.must(s.Place(s.Context(), blobClaim("b"), nothing))
+		s.must(Place(s.Context(), s, blobClaim("b"), nothing))
 		s.must(other.Unclaim(s.Context(), blob("b")))
 		s.check(s.row(blob("b")).Placed, "another process took a placed row back")
 	}},
@@ -146,9 +200,9 @@ var tags = []test{
 		s.tag("a", "v1", "m1")
 		s.later(time.Second)
 		s.unchanged(func() {
-			err := s.MoveTag(s.Context(), "a", "v1", dg("m2"), fails)
+			err := MoveTag(s.Context(), s, "a", "v1", dg("m2"), fails)
 			s.check(errors.Is(err, errFailed), "moving the tag: %v", err)
-			err = s.MoveTag(s.Context(), "a", "v2", dg("m2"), fails)
+			err = MoveTag(s.Context(), s, "a", "v2", dg("m2"), fails)
 			s.check(errors.Is(err, errFailed), "making the tag: %v", err)
 		})
 		s.later(time.Hour)

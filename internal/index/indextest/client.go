@@ -149,7 +149,7 @@ func (c *client) place(k layout.Key, text string, seen map[layout.Key]time.Time)
 		return since, false
 	}
 	c.stall()
-	err = c.Place(c.Context(), c.claimOf(k), func() error { return c.rename(file, k, c.disk.needs(k), seen) })
+	err = Place(c.Context(), c, c.claimOf(k), func() error { return c.rename(file, k, c.disk.needs(k), seen) })
 	if err != nil && rand.IntN(2) == 0 {
 		c.ok(c.Unclaim(c.Context(), k))
 	}
@@ -278,7 +278,7 @@ func (c *client) push(repo, image, tag string) {
 		return
 	}
 	since := time.Now()
-	err = c.MoveTag(c.Context(), repo, tag, to.Digest, func() error {
+	err = MoveTag(c.Context(), c, repo, tag, to.Digest, func() error {
 		return c.rename(file, k, []layout.Key{to}, map[layout.Key]time.Time{to: seen})
 	})
 	if c.ok(err) {

@@ -57,6 +57,16 @@ func Retire(ctx context.Context, st index.Store, k layout.Key, rule func(index.R
 	return all[0].Row, all[0].Err
 }
 
+// Place places one file.
+func Place(ctx context.Context, st index.Store, c index.Claim, rename func() error) error {
+	return st.Place(ctx, index.Placing{Claim: c, Rename: rename})[0]
+}
+
+// MoveTag points one tag at a manifest.
+func MoveTag(ctx context.Context, st index.Store, repo, tag string, to digest.Digest, rename func() error) error {
+	return st.Place(ctx, index.Placing{Claim: index.Claim{Key: layout.TagKey(repo, tag)}, To: to, Rename: rename})[0]
+}
+
 // Run tests what every engine must do.
 func Run(t *testing.T, open Open) {
 	Laws(t, open)
@@ -208,7 +218,7 @@ func manClaim(repo, name string, c *manifest.Manifest) index.Claim {
 func (s *scene) put(c index.Claim) layout.Key {
 	s.Helper()
 	s.must(s.Claim(s.Context(), c))
-	s.must(s.Place(s.Context(), c, nothing))
+	s.must(Place(s.Context(), s, c, nothing))
 	return c.Key
 }
 
@@ -234,7 +244,7 @@ func (s *scene) referrer(repo, name, subject string, refs ...string) layout.Key 
 
 func (s *scene) tag(repo, tag, name string) layout.Key {
 	s.Helper()
-	s.must(s.MoveTag(s.Context(), repo, tag, dg(name), nothing))
+	s.must(MoveTag(s.Context(), s, repo, tag, dg(name), nothing))
 	return tagged(repo, tag)
 }
 

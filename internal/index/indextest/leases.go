@@ -58,9 +58,9 @@ var leases = []test{
 			for _, c := range []index.Claim{blobClaim("l"), {Key: link("a", "l")},
 				manClaim("a", "m", content("", "l"))} {
 				s.must(other.Claim(s.Context(), c))
-				s.must(other.Place(s.Context(), c, nothing))
+				s.must(Place(s.Context(), other, c, nothing))
 			}
-			s.must(other.MoveTag(s.Context(), "a", "v1", dg("m"), nothing))
+			s.must(MoveTag(s.Context(), other, "a", "v1", dg("m"), nothing))
 		})
 	}},
 	{"a lease keeps a link and its blob, though nobody used the blob's own row", func(s *scene) {

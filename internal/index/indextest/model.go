@@ -312,12 +312,12 @@ func (p *player) step() {
 	case n < 40:
 		c := p.claim()
 		p.say("place %v", c.Key)
-		p.ok(st.Place(ctx, c, nothing))
+		p.ok(Place(ctx, st, c, nothing))
 		p.m.put(c, true, p.now())
 	case n < 43:
 		c := p.claim()
 		p.say("fail to place %v", c.Key)
-		if err := st.Place(ctx, c, fails); !errors.Is(err, errFailed) {
+		if err := Place(ctx, st, c, fails); !errors.Is(err, errFailed) {
 			p.fail("place: %v", err)
 		}
 	case n < 46:
@@ -344,7 +344,7 @@ func (p *player) step() {
 	case n < 68:
 		k, to := p.key(layout.Tag), pick(p.rand, p.mans)
 		p.say("move %v to %v", k, to)
-		p.ok(st.MoveTag(ctx, k.Repository, k.Tag, to, nothing))
+		p.ok(MoveTag(ctx, st, k.Repository, k.Tag, to, nothing))
 		p.m.moveTag(k, to, p.now())
 	case n < 72:
 		k := p.key(layout.Tag)

@@ -227,7 +227,7 @@ func testKilled(t *testing.T, open Open) {
 	s, d, place := raceScene(t, open)
 	k := link("a", "l0")
 	for _, c := range []index.Claim{blobClaim("l0"), {Key: k}} {
-		s.must(s.Place(t.Context(), c, func() error { return os.WriteFile(d.path(c.Key), nil, 0o644) }))
+		s.must(Place(t.Context(), s, c, func() error { return os.WriteFile(d.path(c.Key), nil, 0o644) }))
 	}
 	time.Sleep(raceLease + 10*time.Millisecond)
 	sweeper, stdin, out := process(t, place, sweepOnce+"=1")

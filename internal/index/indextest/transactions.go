@@ -58,14 +58,14 @@ var transactions = []test{
 	}},
 	{"a file is placed inside the transaction that places its row", func(s *scene) {
 		s.during(blob("b"), func(inside func()) {
-			s.must(s.Place(s.Context(), blobClaim("b"), func() error { inside(); return nil }))
+			s.must(Place(s.Context(), s, blobClaim("b"), func() error { inside(); return nil }))
 		})
 	}},
 	{"the link of a tag moves inside the transaction that moves its row", func(s *scene) {
 		s.image("a", "m1")
 		s.image("a", "m2")
 		s.during(s.tag("a", "v1", "m1"), func(inside func()) {
-			s.must(s.MoveTag(s.Context(), "a", "v1", dg("m2"), func() error { inside(); return nil }))
+			s.must(MoveTag(s.Context(), s, "a", "v1", dg("m2"), func() error { inside(); return nil }))
 		})
 	}},
 	{"a manifest is deleted with its tags inside one transaction", func(s *scene) {
@@ -97,7 +97,7 @@ var transactions = []test{
 	{"time is read while the write lock is held", func(s *scene) {
 		k := s.put(blobClaim("b"))
 		leased := make(chan error, 1)
-		s.must(s.Place(s.Context(), blobClaim("slow"), func() error {
+		s.must(Place(s.Context(), s, blobClaim("slow"), func() error {
 			go func() {
 				_, err := s.Lease(s.Context(), k)
 				leased <- err
@@ -110,7 +110,7 @@ var transactions = []test{
 		s.used(k, s.Now())
 	}},
 	{"who waits for the writer stops waiting with its context", func(s *scene) {
-		s.must(s.Place(s.Context(), blobClaim("slow"), func() error {
+		s.must(Place(s.Context(), s, blobClaim("slow"), func() error {
 			ctx, cancel := context.WithCancel(s.Context())
 			ended := make(chan error, 1)
 			go func() { ended <- s.Claim(ctx, blobClaim("b")) }()
@@ -131,7 +131,7 @@ var transactions = []test{
 	}},
 	{"a transaction that renamed a file ends well though its request was cancelled", func(s *scene) {
 		ctx, cancel := context.WithCancel(s.Context())
-		s.must(s.Place(ctx, blobClaim("b"), func() error { cancel(); return nil }))
+		s.must(Place(ctx, s, blobClaim("b"), func() error { cancel(); return nil }))
 		s.check(s.row(blob("b")).Placed, "the blob is not placed")
 		s.later(time.Hour)
 		ctx, cancel = context.WithCancel(s.Context())
@@ -147,7 +147,7 @@ var transactions = []test{
 		// net/http recovers the panics of handlers and serves on.
 		s.unchanged(func() {
 			defer func() { s.check(recover() != nil, "the panic was swallowed") }()
-			_ = s.Place(s.Context(), blobClaim("b"), func() error { panic("a bug") })
+			_ = Place(s.Context(), s, blobClaim("b"), func() error { panic("a bug") })
 		})
 		s.put(blobClaim("b"))
 		s.must(s.second().Claim(s.Context(), blobClaim("c")))
@@ -188,8 +188,8 @@ var transactions = []test{
 				for _, name := range []string{"x", "y", "z"} {
 					st := stores[i%2]
 					errs = append(errs, st.Claim(s.Context(), blobClaim(name)),
-						st.Place(s.Context(), blobClaim(name), nothing),
-						st.Place(s.Context(), manClaim("a", name, content("")), nothing))
+						Place(s.Context(), st, blobClaim(name), nothing),
+						Place(s.Context(), st, manClaim("a", name, content("")), nothing))
 				}
 				ended <- errors.Join(errs...)
 			}()

@@ -11,19 +11,24 @@ import (
 )
 
 // Claim implements index.Store.
-func (s *Store) Claim(ctx context.Context, c index.Claim) error {
+func (s *Store) Claim(ctx context.Context, cs ...index.Claim) error {
 	return s.begin(ctx, func(t *tx) error {
-		if err := t.put(c, false, t.now); err != nil {
-			return err
+		for _, c := range cs {
+			if err := t.put(c, false, t.now); err != nil {
+				return err
+			}
+			if c.Key.Kind == layout.Manifest || c.UploadStarted.IsZero() {
+				continue
+			}
+			grace, resolution, err := s.owed(t.querier)
+			if err != nil {
+				return err
+			}
+			if err := t.renewPush(c, grace+resolution, resolution); err != nil {
+				return err
+			}
 		}
-		if c.Key.Kind == layout.Manifest || c.UploadStarted.IsZero() {
-			return nil
-		}
-		grace, resolution, err := s.owed(t.querier)
-		if err != nil {
-			return err
-		}
-		return t.renewPush(c, grace+resolution, resolution)
+		return nil
 	})
 }
 
@@ -67,24 +72,19 @@ func (t *tx) renewPush(c index.Claim, lease, resolution time.Duration) error {
 		t.now, repository(c.Key.Repository), from, c.UploadStarted.UnixMilli()-longestPush*lease.Milliseconds(), before)
 }
 
-// Place implements index.Store.
-func (s *Store) Place(ctx context.Context, c index.Claim, rename func() error) error {
-	return s.begin(ctx, func(t *tx) error {
-		if err := t.put(c, true, t.now); err != nil {
-			return err
-		}
-		return rename()
-	})
-}
-
 // Unclaim implements index.Store.
-func (s *Store) Unclaim(ctx context.Context, k layout.Key) error {
+func (s *Store) Unclaim(ctx context.Context, ks ...layout.Key) error {
 	return s.begin(ctx, func(t *tx) error {
-		r, err := t.row(k)
-		if err != nil || r == nil || r.Placed {
-			return err
+		for _, k := range ks {
+			r, err := t.row(k)
+			if err == nil && r != nil && !r.Placed {
+				err = t.drop(*r)
+			}
+			if err != nil {
+				return err
+			}
 		}
-		return t.drop(*r)
+		return nil
 	})
 }
 

@@ -307,8 +307,8 @@ func readAll(t *testing.T) {
 		a := index.Adoption{Claim: index.Claim{Key: layout.LayerKey("app", d(fmt.Sprint(i))), WithBlob: true}}
 		links = append(links, func() (index.Adoption, bool, error) { return a, true, nil })
 	}
-	err := errors.Join(s.Place(ctx, m, nothing), s.MoveTag(ctx, "app", "v1", d("m"), nothing), s.Adopt(ctx, links...),
-		s.Place(ctx, untagged, nothing), s.Claim(ctx, host), s.Claim(ctx, parent), s.MoveTag(ctx, "app", "v2",
+	err := errors.Join(indextest.Place(ctx, s, m, nothing), indextest.MoveTag(ctx, s, "app", "v1", d("m"), nothing), s.Adopt(ctx, links...),
+		indextest.Place(ctx, s, untagged, nothing), s.Claim(ctx, host), s.Claim(ctx, parent), indextest.MoveTag(ctx, s, "app", "v2",
 			d("parent"), nothing))
 	if err != nil {
 		t.Fatal(err)

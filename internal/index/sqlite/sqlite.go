@@ -454,9 +454,16 @@ func (s *Store) await(t *tx) error {
 	}
 }
 
+// forget drops what was noted beside the index in a transaction, since some of it may have been undone.
+func (t *tx) forget() {
+	clear(t.c.renewed)
+	clear(t.c.numbers)
+	clear(t.c.names)
+}
+
 // rollback undoes a transaction, and forgets what it noted beside the file.
 func (t *tx) rollback() error {
-	clear(t.c.renewed) // some may not have been
+	t.forget()
 	if t.c.AutocommitEnabled() {
 		return nil // SQLite had rolled back by itself, as it does when the disk is full
 	}

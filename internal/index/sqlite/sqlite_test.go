@@ -75,12 +75,12 @@ func TestNothingOfARemovedRepositoryRemains(t *testing.T) {
 	}
 	for _, c := range append(claims, index.Claim{Key: layout.LayerKey("app", d("l"))}) {
 		must(s.Claim(ctx, c))
-		must(s.Place(ctx, c, nothing))
+		must(indextest.Place(ctx, s, c, nothing))
 	}
 	must(s.Claim(ctx, manifest("refused", "top", "l", "m")))
-	must(s.MoveTag(ctx, "app", "v1", d("top"), nothing))
-	must(s.MoveTag(ctx, "app", "v2", d("sig"), nothing))
-	must(s.MoveTag(ctx, "app", "dangling", d("nothing"), nothing))
+	must(indextest.MoveTag(ctx, s, "app", "v1", d("top"), nothing))
+	must(indextest.MoveTag(ctx, s, "app", "v2", d("sig"), nothing))
+	must(indextest.MoveTag(ctx, s, "app", "dangling", d("nothing"), nothing))
 	must(s.DeleteManifest(ctx, "app", d("sig"), func([]string) error { return nil }))
 	must(s.DeleteTag(ctx, "app", "v1", nothing))
 
@@ -166,7 +166,7 @@ func TestAnUploadCostsTheSameHoweverManyCameBefore(t *testing.T) {
 		now = now.Add(100 * time.Millisecond) // all within a resolution
 		c := index.Claim{Key: layout.LayerKey("cache", digest.FromString(fmt.Sprint(i))), WithBlob: true,
 			UploadStarted: now.Add(-time.Second)}
-		if err := errors.Join(s.Claim(ctx, c), s.Place(ctx, c, func() error { return nil })); err != nil {
+		if err := errors.Join(s.Claim(ctx, c), indextest.Place(ctx, s, c, func() error { return nil })); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -230,14 +230,14 @@ func TestATagIsPutInFewStatements(t *testing.T) {
 	defer s.Close()
 	d, nothing := digest.FromString("m"), func() error { return nil }
 	c := index.Claim{Key: layout.ManifestKey("app", d), Manifest: &manifest.Manifest{}, WithBlob: true}
-	if err := errors.Join(s.Claim(ctx, c), s.Place(ctx, c, nothing)); err != nil {
+	if err := errors.Join(s.Claim(ctx, c), indextest.Place(ctx, s, c, nothing)); err != nil {
 		t.Fatal(err)
 	}
 	now = now.Add(time.Second)
 	var statements []string
 	told = func(statement string) { statements = append(statements, statement) }
 	defer func() { told = nil }()
-	if err := s.MoveTag(ctx, "app", "v1", d, nothing); err != nil {
+	if err := indextest.MoveTag(ctx, s, "app", "v1", d, nothing); err != nil {
 		t.Fatal(err)
 	}
 	if len(statements) > 6 { // a beginning, the repository's number, the old row, the manifest, the new row, an end

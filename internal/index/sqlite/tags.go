@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/hex"
@@ -13,20 +12,6 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
-
-// MoveTag implements index.Store.
-func (s *Store) MoveTag(ctx context.Context, repo, tag string, to digest.Digest, rename func() error) error {
-	return s.begin(ctx, func(t *tx) error {
-		m, at, err := t.putTag(repo, tag, to, t.now)
-		if err != nil {
-			return err
-		}
-		if err := t.spread(repo, m, at); err != nil {
-			return err
-		}
-		return rename()
-	})
-}
 
 // putTag writes the row of a tag, and records the use of its manifest. Both have the latest of a time, of their last
 // uses, and of that of what the tag is about, which it returns. Before the transaction ends, the caller gives it to

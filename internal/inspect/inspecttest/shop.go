@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/index/indextest"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/manifest"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
@@ -54,7 +55,7 @@ func (s Shop) Push(repo, tag, text string) digest.Digest {
 	s.Write(layout.BlobKey(d), text)
 	s.Write(layout.ManifestKey(repo, d), d.String())
 	if tag != "" {
-		s.Must(s.MoveTag(context.Background(), repo, tag, d, Nop))
+		s.Must(indextest.MoveTag(context.Background(), s, repo, tag, d, Nop))
 		s.Write(layout.TagKey(repo, tag), d.String())
 	}
 	return d
@@ -114,7 +115,7 @@ func (s Shop) Fill() (top digest.Digest) {
 		Descriptor(OCIManifest, arm, `,"platform":{"os":"linux","architecture":"arm","variant":"v7"}`),
 		Descriptor(OCIManifest, attested, `,"platform":{"os":"unknown","architecture":"unknown"},`+
 			`"annotations":{"vnd.docker.reference.type":"attestation-manifest"}`)))
-	s.Must(s.MoveTag(context.Background(), "team/app", "1.1.0", top, Nop))
+	s.Must(indextest.MoveTag(context.Background(), s, "team/app", "1.1.0", top, Nop))
 	s.Write(layout.TagKey("team/app", "1.1.0"), top.String())
 	s.Must(os.Remove(s.Dir.File(layout.BlobKey(Dgst("gone")).Path())))
 	s.At(3 * Day)

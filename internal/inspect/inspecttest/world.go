@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/index/indextest"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/manifest"
@@ -79,7 +80,7 @@ func Nop() error { return nil }
 func (w *World) Put(c index.Claim) {
 	w.T.Helper()
 	w.Must(w.Claim(context.Background(), c))
-	w.Must(w.Store.Place(context.Background(), c, Nop))
+	w.Must(indextest.Place(context.Background(), w.Store, c, Nop))
 }
 
 // Dgst is the digest of an object with a name.
@@ -111,7 +112,7 @@ func (w *World) Manifest(repo, name string, c manifest.Manifest, names ...string
 // Tag points a tag at a manifest.
 func (w *World) Tag(repo, tag, name string) {
 	w.T.Helper()
-	w.Must(w.MoveTag(context.Background(), repo, tag, Dgst(name), Nop))
+	w.Must(indextest.MoveTag(context.Background(), w, repo, tag, Dgst(name), Nop))
 }
 
 // Use records a use.

@@ -1,0 +1,429 @@
+package files
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/content"
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
+)
+
+// entry is what gets its name in one step: a layer, or a manifest with its tags. Without a claim it is a mark in the
+// queue, for which Flush waits.
+type entry struct {
+	claim  index.Claim
+	held   *tree.Held   // layers
+	blob   *tree.Staged // manifests
+	link   *tree.Staged
+	tags   []tagLinks
+	faults int        // syncs that had failed when its files were begun
+	done   chan error // nil: nothing waits for it
+
+	at  time.Time // before its claim was written
+	err error     // why it was refused
+}
+
+// tagLinks are the files of a tag.
+type tagLinks struct {
+	key         layout.Key
+	link, entry *tree.Staged
+}
+
+func (e *entry) marks() bool { return e.claim.Key.Repository == "" }
+
+// staged are its files.
+func (e *entry) staged() (files []*tree.Staged) {
+	if e.marks() {
+		return nil
+	}
+	if files = append(files, e.link); e.blob != nil {
+		files = append(files, e.blob)
+	}
+	if e.held != nil && e.held.File != e.link {
+		files = append(files, e.held.File)
+	}
+	for _, t := range e.tags {
+		files = append(files, t.link, t.entry)
+	}
+	return files
+}
+
+// paths are those that it gets.
+func (e *entry) paths() []layout.Path {
+	paths := []layout.Path{e.claim.Key.Path(), layout.BlobKey(e.claim.Key.Digest).Path()}
+	for _, t := range e.tags {
+		paths = append(paths, t.key.Path(), tree.TagEntry(t.key, e.claim.Key.Digest))
+	}
+	return paths
+}
+
+// group is what was placed together, and is answered once the names are durable.
+type group struct {
+	entries []*entry
+	change  *tree.Change // nil: nothing was placed
+	atOnce  bool         // all names were given before one sync: they are made durable by one
+}
+
+// publish claims and syncs a group, answers the one before, and places the group.
+func (p *publisher) publish(next []*entry, before group) group {
+	next = p.claimAll(next)
+	bytes, names := p.sync(next, before)
+	p.answer(before, names)
+	if bytes != nil || names != nil {
+		p.drop(append(next, p.failed()...), errors.Join(bytes, names))
+		return group{}
+	}
+	return p.place(next)
+}
+
+// claimsAtOnce bounds a transaction of claims: other writers wait for it.
+const claimsAtOnce = 64
+
+// claimAll writes the claims of a group, and returns what goes on.
+func (p *publisher) claimAll(es []*entry) (claimed []*entry) {
+	for some := range slices.Chunk(es, claimsAtOnce) {
+		err := p.claim(some)
+		for _, e := range some {
+			if err != nil && !systemic(err) && len(some) > 1 { // it is that of one of them
+				if err := p.claim([]*entry{e}); err == nil {
+					claimed = append(claimed, e)
+				} else {
+					p.unclaimed(e, err)
+				}
+			} else if err != nil {
+				p.unclaimed(e, err)
+			} else {
+				claimed = append(claimed, e)
+			}
+		}
+	}
+	return claimed
+}
+
+func (p *publisher) claim(es []*entry) error {
+	var claims []index.Claim
+	now := p.index.Now()
+	for _, e := range es {
+		if e.at = now; !e.marks() {
+			claims = append(claims, e.claim)
+		}
+	}
+	if len(claims) == 0 {
+		return nil
+	}
+	return p.index.Claim(context.Background(), claims...)
+}
+
+// systemic says that an error of the index is not that of one claim.
+func systemic(err error) bool {
+	return errors.Is(err, index.ErrBusy) || errors.Is(err, index.ErrFull) || errors.Is(err, index.ErrCorrupt)
+}
+
+// unclaimed has a layer tried again later that the index cannot take at the moment. Anything else is refused.
+func (p *publisher) unclaimed(e *entry, err error) {
+	if e.held == nil || e.done != nil || !systemic(err) {
+		p.drop([]*entry{e}, err)
+		return
+	}
+	p.log.WithError(err).WithField("object", e.claim.Key.String()).Error("cannot record a layer in the index; it waits")
+	p.putBack(e)
+}
+
+// sync makes the bytes of a group durable, and the names of the one before.
+func (p *publisher) sync(es []*entry, before group) (bytes, names error) {
+	var files []*tree.Staged
+	var own int64
+	for _, e := range es {
+		if files = append(files, e.staged()...); e.claim.WithBlob {
+			own += e.claim.Size
+		}
+	}
+	switch {
+	case len(files) == 0 && before.change == nil:
+		return nil, nil
+	case before.atOnce || p.fs.Whole():
+		err := p.fs.Sync(own)
+		if err == nil && before.change != nil {
+			before.change.Synced()
+		}
+		return err, err
+	}
+	if bytes = tree.Sync(files...); before.change != nil {
+		names = before.change.Sync()
+	}
+	return bytes, names
+}
+
+// answer tells those who wait for a group that its names are durable, or why they are not.
+func (p *publisher) answer(g group, err error) {
+	switch {
+	case g.change == nil:
+	case err == nil:
+		err = g.change.Commit()
+	default:
+		g.change.Abandon()
+	}
+	var held []*tree.Held
+	for _, e := range g.entries {
+		if e.held != nil {
+			held = append(held, e.held)
+		}
+	}
+	p.waiting.Done(held...)
+	for _, e := range g.entries {
+		if err != nil {
+			p.leases.forget(e.keys()...)
+		}
+		if !e.marks() {
+			p.end(e, err)
+		}
+	}
+	for _, e := range g.entries {
+		p.discard(e)
+	}
+	for _, e := range g.entries { // for Flush nothing is left of the others
+		if e.marks() {
+			p.end(e, err)
+		}
+	}
+}
+
+// keys are those of its rows.
+func (e *entry) keys() []layout.Key {
+	keys := []layout.Key{e.claim.Key}
+	for _, t := range e.tags {
+		keys = append(keys, t.key)
+	}
+	return keys
+}
+
+// end answers one entry. A layer that has no waiter is in the log.
+func (p *publisher) end(e *entry, err error) {
+	if e.done != nil {
+		e.done <- err
+	} else if err != nil {
+		p.log.WithError(err).WithField("object", e.claim.Key.String()).Error("a layer that was pushed is lost")
+	}
+}
+
+// drop takes entries back: their files, their claims, and what is remembered of them. Then it answers them.
+func (p *publisher) drop(es []*entry, err error) {
+	var claims []layout.Key
+	var held []*tree.Held
+	for _, e := range es {
+		if e.marks() {
+			continue
+		}
+		claims = append(claims, e.claim.Key)
+		if e.held != nil {
+			held = append(held, e.held)
+			p.pending.leave(e.held)
+		}
+		p.leases.forget(e.keys()...)
+		p.discard(e)
+	}
+	p.waiting.Done(held...)
+	if len(claims) > 0 {
+		// A refused manifest holds nothing any more; the claim of a layer would run out by itself.
+		if uerr := p.index.Unclaim(context.Background(), claims...); uerr != nil {
+			p.log.WithError(uerr).Error("cannot take claims back")
+		}
+	}
+	for _, e := range es {
+		p.end(e, err)
+	}
+}
+
+// discard removes the files of an entry that did not get a name, and the directory of its upload: until its claim, that
+// kept the other layers of its push.
+func (p *publisher) discard(e *entry) {
+	for _, f := range e.staged() {
+		f.Discard()
+	}
+	if e.held != nil && !e.held.Mounted() {
+		p.remove(uploadOf(e.held))
+		p.pending.gone(uploadOf(e.held))
+	}
+}
+
+// place gives a group its names: blobs and links, then manifests, then tags, in one transaction or, if that would hold
+// others up, several. Where a file system keeps no order of names, what refers to a name waits until that is durable.
+func (p *publisher) place(es []*entry) group {
+	change := p.tree.Begin()
+	for _, e := range es {
+		if !e.marks() {
+			e.err = change.Prepare(e.paths()...)
+		}
+	}
+	steps := [][]placing{p.content(es, change), p.manifests(es, change), p.tags(es, change)}
+	atOnce := p.fs.Whole()
+	if atOnce {
+		p.placeAll(append(append(steps[0], steps[1]...), steps[2]...))
+	} else {
+		for i, step := range steps {
+			if i > 0 && len(step) > 0 {
+				if err := change.Sync(); err != nil {
+					return p.lose(es, change, err)
+				}
+			}
+			p.placeAll(step)
+		}
+	}
+	g := p.placed(es, change)
+	g.atOnce = atOnce && g.change != nil
+	return g
+}
+
+// placing is a step of an entry.
+type placing struct {
+	of *entry
+	index.Placing
+}
+
+// placeAll places as many in a transaction as that has time for. The first that is refused ends its entry.
+func (p *publisher) placeAll(all []placing) {
+	for len(all) > 0 {
+		ps := make([]index.Placing, len(all))
+		for i, a := range all {
+			rename := a.Rename
+			ps[i] = a.Placing
+			ps[i].Rename = func() error {
+				if a.of.err != nil {
+					return a.of.err
+				}
+				return rename()
+			}
+		}
+		errs := p.index.Place(context.Background(), ps...)
+		for i, err := range errs {
+			if all[i].of.err == nil {
+				all[i].of.err = err
+			}
+		}
+		all = all[len(errs):]
+	}
+}
+
+// content are the blobs and links of layers, and the blobs of manifests.
+func (p *publisher) content(es []*entry, change *tree.Change) (all []placing) {
+	for _, e := range es {
+		switch {
+		case e.held != nil:
+			all = append(all, placing{e, index.Placing{Claim: e.claim, Rename: func() error {
+				return p.nameLayer(e, change)
+			}}})
+		case e.blob != nil:
+			c := index.Claim{Key: layout.BlobKey(e.claim.Key.Digest), Size: e.claim.Size}
+			all = append(all, placing{e, index.Placing{Claim: c, Rename: func() error {
+				return change.Place(e.blob, c.Key)
+			}}})
+		}
+	}
+	return all
+}
+
+// nameLayer gives a layer its name, and its blob, unless that is in its place. From here on it is read from the tree.
+func (p *publisher) nameLayer(e *entry, change *tree.Change) error {
+	blob := layout.BlobKey(e.claim.Key.Digest)
+	whole, err := p.hasBlob(blob.Digest, e.claim.Size)
+	switch {
+	case err != nil:
+		return err
+	case whole:
+		change.Settle(blob)
+	case e.held.Mounted():
+		return content.ErrUnknown
+	default:
+		if err := change.Place(e.held.File, blob); err != nil {
+			return err
+		}
+	}
+	if err := change.Place(e.link, e.claim.Key); err != nil {
+		return err
+	}
+	p.pending.leave(e.held)
+	return nil
+}
+
+// manifests are the revision links.
+func (p *publisher) manifests(es []*entry, change *tree.Change) (all []placing) {
+	for _, e := range es {
+		if e.blob == nil {
+			continue
+		}
+		c := e.claim
+		c.WithBlob = false // it has its name
+		all = append(all, placing{e, index.Placing{Claim: c, Rename: func() error {
+			if err := p.lookForParts(e.claim.Key.Repository, e.claim.Manifest, parts{blob: p.measure}); err != nil {
+				return err
+			}
+			return change.Place(e.link, e.claim.Key)
+		}}})
+	}
+	return all
+}
+
+// tags are moved to manifests that are there.
+func (p *publisher) tags(es []*entry, change *tree.Change) (all []placing) {
+	for _, e := range es {
+		to := e.claim.Key.Digest
+		for _, t := range e.tags {
+			all = append(all, placing{e, index.Placing{Claim: index.Claim{Key: t.key}, To: to, Rename: func() error {
+				return p.nameTag(t, to, change)
+			}}})
+		}
+	}
+	return all
+}
+
+func (p *publisher) nameTag(t tagLinks, to digest.Digest, change *tree.Change) error {
+	there, err := p.hasManifest(t.key.Repository, to)
+	if err == nil && !there {
+		err = content.ErrUnknown
+	}
+	if err != nil {
+		return err
+	}
+	return change.PlaceTag(t.link, t.entry, t.key, to)
+}
+
+// placed sorts those that were refused out, and remembers the others.
+func (p *publisher) placed(es []*entry, change *tree.Change) group {
+	var g group
+	var refused []*entry
+	for _, e := range es {
+		if e.err != nil {
+			refused = append(refused, e)
+			continue
+		}
+		g.entries = append(g.entries, e)
+		if e.marks() {
+			continue
+		}
+		g.change = change
+		p.leases.remember(e.claim.Key, e.at, state{placed: true, size: e.claim.Size})
+		for _, t := range e.tags {
+			p.leases.remember(t.key, e.at, state{placed: true})
+		}
+	}
+	for _, e := range refused {
+		p.drop([]*entry{e}, e.err)
+	}
+	if g.change == nil {
+		change.Abandon()
+	}
+	return g
+}
+
+// lose ends a group of which the first names could not be made durable.
+func (p *publisher) lose(es []*entry, change *tree.Change, err error) group {
+	change.Abandon()
+	p.drop(append(es, p.failed()...), err)
+	return group{}
+}

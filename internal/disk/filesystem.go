@@ -1,0 +1,106 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jc-lab/docker-cache-server/internal/failpoint"
+)
+
+// FileSystem is the file system of a directory, which can be synced as a whole: all bytes and names that were written
+// before. Many files are durable then by one call. Its methods may be called concurrently, but for Sync.
+type FileSystem struct {
+	dir     *os.File                  // the kernel reports each error once to a descriptor that was open before it
+	whole   bool                      // a sync of all can be trusted
+	patient atomic.Pointer[time.Time] // until then others' data is not waited for
+}
+
+// OpenFileSystem opens the file system of a directory. The caller closes it.
+func OpenFileSystem(dir string) (*FileSystem, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	whole, err := canSyncAll(d)
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return &FileSystem{dir: d, whole: whole}, nil
+}
+
+// Close closes the descriptor. No other method may be called after it.
+func (f *FileSystem) Close() error { return f.dir.Close() }
+
+// Whole says whether Sync can be trusted on this file system, and does not wait for data of others at the moment. Where
+// it cannot, each file and each directory has to be synced by itself.
+func (f *FileSystem) Whole() bool {
+	until := f.patient.Load()
+	return f.whole && (until == nil || time.Now().After(*until))
+}
+
+// Sync makes durable what was written to the file system before the call. Others' data is written too: if a sync takes
+// longer than slow although the caller has little of its own, Whole is false for a while. own is how many bytes the
+// caller wrote. After an error some of what was written may be lost, and no later Sync says so. It must not be called
+// concurrently: the error would be told to one of the callers.
+func (f *FileSystem) Sync(own int64) error {
+	failpoint.Step()
+	began := time.Now()
+	if err := syncAll(f.dir); err != nil {
+		return fmt.Errorf("sync the file system of %s: %w", f.dir.Name(), err)
+	}
+	f.took(own, time.Since(began))
+	return nil
+}
+
+// took judges whether a sync waited for data of others.
+func (f *FileSystem) took(own int64, d time.Duration) {
+	if own < little && d > slow {
+		until := time.Now().Add(impatience)
+		f.patient.Store(&until)
+	}
+}
+
+// A sync of little should not take long: a disk that writes 10 MB/s takes less for it.
+const (
+	slow       = time.Second
+	little     = 8 << 20
+	impatience = time.Minute
+)
+
+// atOnce is how many files are synced at a time. More do not make one disk faster.
+const atOnce = 16
+
+// SyncFiles makes the bytes of files durable, several at a time. A file that does not exist is an error.
+func SyncFiles(paths []string) error {
+	return each(paths, func(path string) error {
+		f, err := Open(path)
+		if err != nil {
+			return err
+		}
+		file := f.File()
+		failpoint.Step()
+		return errors.Join(file.Sync(), file.Close())
+	})
+}
+
+// SyncDirs is SyncDir for many, several at a time.
+func SyncDirs(dirs []string) error { return each(dirs, SyncDir) }
+
+func each(paths []string, sync1 func(string) error) error {
+	errs := make([]error, len(paths))
+	turns := make(chan struct{}, atOnce)
+	var all sync.WaitGroup
+	for i, path := range paths {
+		turns <- struct{}{}
+		all.Go(func() {
+			errs[i] = sync1(path)
+			<-turns
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
