@@ -43,6 +43,10 @@ type Store struct {
 	// until OpenGate, so that a run does not remove images in the same breath in which it found them.
 	Imported bool
 
+	// Compared is why the index was compared with the tree, of a store that was opened for a gc without a server. Empty:
+	// it was not.
+	Compared string
+
 	rebuilt reconcile.Result // its gate is not open yet
 	closing []func() error   // in the order of opening
 }
@@ -120,7 +124,10 @@ func (o Opener) rebuild(ctx context.Context, s *Store) (err error) {
 	if o.Dir.Served() { // else no server promised anything
 		hold = s.Policy.Grace + s.Policy.Resolution
 	}
-	s.rebuilt, err = reconcile.Rebuild(ctx, reconcile.Options{Dir: o.Dir, Index: s.Index, Log: o.Log,
-		NameAge: o.NameAge, Hold: hold, OnSeen: o.OnSeen})
+	options := reconcile.Options{Dir: o.Dir, Index: s.Index, Log: o.Log, NameAge: o.NameAge, Hold: hold, OnSeen: o.OnSeen}
+	if s.Tree != nil {
+		options.Prune = s.Tree.Prune
+	}
+	s.rebuilt, err = reconcile.Rebuild(ctx, options)
 	return err
 }

@@ -182,6 +182,8 @@ func (c *Change) removeFile(k layout.Key, how func(path string) (bool, error)) e
 	}
 	if gone {
 		dir = filepath.Dir(dir)
+	} else {
+		c.tree.left()
 	}
 	c.owe(dir, k)
 	if !there {

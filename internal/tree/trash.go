@@ -19,7 +19,7 @@ import (
 // throw moves a file or directory into the trash. False: it does not exist.
 func (t *Tree) throw(path string) (bool, error) {
 	moved := filepath.Join(t.Trash(), unique())
-	err := t.rename(path, moved)
+	err := t.counted(path, func() error { return t.rename(path, moved) })
 	if errors.Is(err, syscall.EXDEV) {
 		err = t.movePieces(path, moved, nil)
 	}
