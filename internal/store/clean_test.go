@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -183,6 +182,38 @@ func TestATreeInWhichAFileIsMissingIsComparedAgain(t *testing.T) {
 	}
 }
 
+// TestADirectoryThatNeverHadItsFileIsNoCleanTree, for the same reason. Stock registries leave such directories behind.
+func TestADirectoryThatNeverHadItsFileIsNoCleanTree(t *testing.T) {
+	for _, k := range []layout.Key{
+		layout.BlobKey(digest.FromString("new")), layout.ManifestKey("app", digest.FromString("new")),
+		layout.LayerKey("app", digest.FromString(image)),
+	} {
+		o := marked(t)
+		dir := filepath.Dir(o.Dir.File(k.Path()))
+		must(t, os.MkdirAll(filepath.Join(dir, "signatures"), 0o755))
+		collect(t, o, touched)
+		collect(t, o, noMark)
+		placeFile(t, o, k, k.Digest.String())
+		collect(t, o, noMark)
+		if k.Kind == layout.Layer && !has(t, o, k) {
+			t.Errorf("%s was not found", k)
+		}
+	}
+}
+
+// TestAnEmptyDirectoryIsRemoved, so that the tree is told again.
+func TestAnEmptyDirectoryIsRemoved(t *testing.T) {
+	o := marked(t)
+	dir := filepath.Dir(o.Dir.File(layout.LayerKey("app", digest.FromString(image)).Path()))
+	must(t, os.MkdirAll(dir, 0o755))
+	collect(t, o, touched)
+	collect(t, o, noMark)
+	collect(t, o, "")
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s: %v", dir, err)
+	}
+}
+
 // TestATreeWithSymbolicLinksIsAlwaysCompared: what they lead to may be anybody's.
 func TestATreeWithSymbolicLinksIsAlwaysCompared(t *testing.T) {
 	o := marked(t)
@@ -207,18 +238,18 @@ func TestARunThatRemovesLeavesAMark(t *testing.T) {
 	must(t, err)
 	change := s.Tree.Begin()
 	keys := []layout.Key{layout.TagKey("app", "v1"), layout.ManifestKey("app", digest.FromString(image))}
-	victims := make([]index.Victim, len(keys))
-	for i, k := range keys {
-		victims[i] = index.Victim{Key: k, UnusedSince: s.Index.Now()}
+	for _, k := range keys {
+		victim := []index.Victim{{Key: k, UnusedSince: s.Index.Now()}}
+		gone, err := s.Index.RetireAll(t.Context(), victim, func(row index.Row) (index.Removed, error) {
+			_, err := change.Remove(row.Key)
+			return index.Removed{File: err == nil}, err
+		})
+		must(t, err)
+		if gone[0].Row == nil {
+			t.Fatalf("%s stays", k)
+		}
 	}
-	gone, err := s.Index.RetireAll(t.Context(), victims, func(row index.Row) (index.Removed, error) {
-		_, err := change.Remove(row.Key)
-		return index.Removed{File: err == nil}, err
-	})
-	must(t, errors.Join(err, change.Commit()))
-	if slices.ContainsFunc(gone, func(r index.Retired) bool { return r.Row == nil }) || len(gone) != len(keys) {
-		t.Fatalf("%+v", gone)
-	}
+	must(t, change.Commit())
 	must(t, errors.Join(s.MarkClean(t.Context()), s.Close()))
 	collect(t, o, "")
 	collect(t, o, "")

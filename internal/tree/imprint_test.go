@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -176,6 +177,21 @@ func TestChangesAreToldAtOnce(t *testing.T) {
 		if after, err := tree.Imprint(t.Context()); err != nil || after.String() == before.String() {
 			t.Fatalf("the change is not told: %v", err)
 		}
+	}
+}
+
+// TestTimesThatMayComeAgainAreWaitedFor, or nothing is told.
+func TestTimesThatMayComeAgainAreWaitedFor(t *testing.T) {
+	tree := telling(t)
+	soon := time.Now().Add(50 * time.Millisecond)
+	tree.Follow(Imprint{newest: soon})
+	followedBy(t, tree)
+	if now := time.Now(); now.Before(soon) {
+		t.Errorf("at %s it is said that no change can have the time %s any more", now, soon)
+	}
+	tree.Follow(Imprint{newest: soon.Add(time.Hour)}) // the clock went back
+	if _, told, err := tree.Followed(); told || err != nil {
+		t.Errorf("a change within the next hour would be told, %v", err)
 	}
 }
 
