@@ -108,4 +108,9 @@ without signatures -DOPS=1 -DMUTUAL -- SIGNATURE_EDGE
 check holds servers -DOPS="$ops"
 without servers -DOPS=1 -- REPLACES_ANY BEAT_FINDS_NO_ROW OWN_GRACE LATE_ROW LEAVES
 
+check holds clean
+without clean -- TRUSTED BOOT HOLLOW LOOK_LATE BLIND NOT_LIFTED COUNTLESS
+check holds clean -DTAG
+without clean -DTAG -- SAME_TICK
+
 exit "$bad"
