@@ -7,8 +7,8 @@
  * places M with its row, or is killed before the row is committed. Ticks are those of the file system's clock: changes
  * of one tick carry one time.
  *
- * A run of gc lifts the mark, looks, walks unless all is as the mark says, removes, and marks. It may be killed anywhere.
- * Each -DX_... takes one law away; README.md says what then fails.
+ * A run of gc lifts the mark, looks, walks unless all is as the mark says, removes, and marks. It may be killed
+ * anywhere. Each -DX_... takes one law away; README.md says what then fails.
  *
  * -DTAG       M is what a tag points to: its link is looked at itself, which a registry writes in place
  */

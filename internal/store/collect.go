@@ -31,7 +31,8 @@ func (e *BarredError) Error() string {
 
 // Collect opens the store for a gc. It waits for another gc, for a server that starts, and for a server that compares
 // its index with the tree. Where there is no server it compares the two itself, since a stock registry or a crash may
-// have changed the tree: unless that is as the last gc left it. *tree.NoStoreError, *GraceError, *WrongIndexError, *BarredError.
+// have changed the tree: unless that is as the last gc left it. *tree.NoStoreError, *GraceError, *WrongIndexError,
+// *BarredError.
 func (o Opener) Collect(ctx context.Context) (_ *Store, err error) {
 	if err := o.Dir.Check(); err != nil {
 		return nil, err
