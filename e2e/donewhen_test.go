@@ -154,6 +154,7 @@ func wantUnknown(t *testing.T, ref string) {
 // What `dcs gc --format json` prints, to the letter: DESIGN §5.2.
 type (
 	gcReport struct {
+		Compared   string      `json:"compared,omitempty"` // without a server only
 		DryRun     bool        `json:"dry_run"`
 		StartedAt  stamp       `json:"started_at"`
 		DurationMS int64       `json:"duration_ms"`

@@ -92,6 +92,7 @@ type report struct {
 	WaitingBytes  int64      `json:"waiting_bytes"`
 	WaitingUntil  *time.Time `json:"waiting_until"`
 	Resumes       *time.Time `json:"resumes"`
+	Compared      string     `json:"compared"`
 }
 
 // bytesOf is what the files below a directory hold.

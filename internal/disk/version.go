@@ -1,16 +1,19 @@
 package disk
 
 import (
+	"encoding/binary"
 	"io/fs"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Version tells the content of a file from what it was before, and from that of another file of its name. The size and
-// the time of modification alone do not: an editor may keep both. The time of change is the kernel's own.
+// Version tells the content of a file or directory from what it was before, and from that of another one of its name.
+// The size and the time of modification alone do not: an editor may keep both. The time of change is the kernel's own.
 type Version struct {
 	device, inode     uint64
+	links             uint64 // of a directory on most file systems: how many directories are in it
 	size              int64
 	modified, changed int64 // in nanoseconds
 }
@@ -24,12 +27,45 @@ func VersionOf(path string) (Version, error) {
 	return versionOf(&st), nil
 }
 
+// VersionIn asks for the version of a path below an open directory. A symbolic link is not followed.
+func VersionIn(dir *os.File, path string) (Version, error) {
+	var st unix.Stat_t
+	if err := unix.Fstatat(int(dir.Fd()), path, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return Version{}, &fs.PathError{Op: "stat", Path: dir.Name() + "/" + path, Err: err}
+	}
+	return versionOf(&st), nil
+}
+
+// LinkVersion asks for the version of a path. A symbolic link is not followed.
+func LinkVersion(path string) (Version, error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return Version{}, &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	return versionOf(&st), nil
+}
+
 func versionOf(st *unix.Stat_t) Version {
-	return Version{uint64(st.Dev), uint64(st.Ino), st.Size, st.Mtim.Nano(), st.Ctim.Nano()}
+	//nolint:unconvert // not all systems have 64 bits for these
+	return Version{uint64(st.Dev), uint64(st.Ino), uint64(st.Nlink), st.Size, st.Mtim.Nano(), st.Ctim.Nano()}
 }
 
 // Size is how many bytes the file has.
 func (v Version) Size() int64 { return v.size }
+
+// SameDevice says whether two files are on one file system.
+func (v Version) SameDevice(o Version) bool { return v.device == o.device }
+
+// Newest is the later one of the times of the version.
+func (v Version) Newest() time.Time { return time.Unix(0, max(v.modified, v.changed)) }
+
+// Append appends what tells the version from others.
+func (v Version) Append(b []byte) []byte {
+	for _, n := range []uint64{v.device, v.inode, v.links, uint64(v.size), uint64(v.modified), uint64(v.changed)} {
+		b = binary.LittleEndian.AppendUint64(b, n)
+	}
+	return b
+}
 
 // resolution is the coarsest clock of a file system worth following: NFS and FAT, 2s.
 const resolution = 2 * time.Second
@@ -37,5 +73,5 @@ const resolution = 2 * time.Second
 // Settled says whether a version that was asked for now is told from every later one: what is written within the
 // resolution of a file system's clock may carry the same times.
 func (v Version) Settled(now time.Time) bool {
-	return now.Sub(time.Unix(0, max(v.modified, v.changed))) > resolution
+	return now.Sub(v.Newest()) > resolution
 }

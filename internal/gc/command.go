@@ -31,8 +31,14 @@ func (c Command) Run(ctx context.Context) (Report, error) {
 		return Report{}, err
 	}
 	rep, err := c.run(ctx, s)
+	rep.Compared = s.Compared
 	if s.Imported {
 		err = errors.Join(err, rep.holdImported(ctx, s), s.OpenGate(ctx))
+	}
+	if err == nil && !c.Repair {
+		if err := s.MarkClean(ctx); err != nil {
+			c.Store.Log.WithError(err).Warn("the next run has to compare the index with the disk once more")
+		}
 	}
 	return rep, errors.Join(err, s.Close())
 }

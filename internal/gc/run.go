@@ -24,6 +24,8 @@ type Report struct {
 	Remaining  index.Totals   `json:"remaining"`
 	Images     []ReportImage  `json:"images"`
 	Repairs    []fsck.Outcome `json:"repairs,omitzero"` // nil: none was asked for
+	// Compared is why a run without a server compared the index with the disk first. Empty: it did not.
+	Compared string `json:"compared,omitempty"`
 
 	// HeldBy is why nothing may be removed yet, one of the Held constants; empty: it may. NothingBefore is when
 	// that ends, where it is known.

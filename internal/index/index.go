@@ -213,6 +213,12 @@ type Store interface {
 	// OpenGate.
 	LeaveGate(ctx context.Context) error
 	Whole(ctx context.Context) (bool, error)
+	// MarkClean records that the index knows all of a tree, by what tells that tree from what it becomes later. It is
+	// for the process that opened the gate with the token, when it ends. False: the gate was closed since, or something
+	// could not be read. CloseGate, with which all who change a store begin, lifts the mark. Clean returns what was
+	// recorded; empty: there is no mark.
+	MarkClean(ctx context.Context, token, tree string) (bool, error)
+	Clean(ctx context.Context) (string, error)
 
 	// Hold keeps every row from being retired until d of watched time has passed. A hold is never shortened. Held
 	// returns when it ends if the store is watched until then; zero: nothing is held.

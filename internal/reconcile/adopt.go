@@ -172,6 +172,7 @@ func (r *rebuild) count(a adoption) error {
 		r.res.Adopted++
 		return nil
 	}
+	r.res.Hollow++
 	exists, err := r.Dir.Has(a.key) // the link of a manifest may be there without its blob
 	if err != nil {
 		return r.walk.Pass(a.key.Repository, err)

@@ -52,6 +52,7 @@ type Result struct {
 	Seen    int // objects in the tree
 	Adopted int // of those, unknown to the index or with another size or digest
 	Missing int // rows without a file
+	Hollow  int // directories of objects that have no file, or not a whole one
 	Token   string
 	Unread  []tree.Unread // what could not be read
 	// Followed are the symbolic links of the tree, with where they lead.
@@ -66,6 +67,12 @@ func (r Result) Repositories() (names []string) {
 		}
 	}
 	return names
+}
+
+// Told says whether the index knows all of the tree, and every directory of an object has its file. Then a change of
+// the tree shows in its Imprint.
+func (r Result) Told() bool {
+	return r.Missing == 0 && r.Hollow == 0 && len(r.Unread) == 0 && len(r.Followed) == 0
 }
 
 const (

@@ -31,7 +31,8 @@ func (e *BarredError) Error() string {
 
 // Collect opens the store for a gc. It waits for another gc, for a server that starts, and for a server that compares
 // its index with the tree. Where there is no server it compares the two itself, since a stock registry or a crash may
-// have changed the tree. *tree.NoStoreError, *GraceError, *WrongIndexError, *BarredError.
+// have changed the tree: unless that is as the last gc left it. *tree.NoStoreError, *GraceError, *WrongIndexError,
+// *BarredError.
 func (o Opener) Collect(ctx context.Context) (_ *Store, err error) {
 	if err := o.Dir.Check(); err != nil {
 		return nil, err
@@ -177,13 +178,13 @@ func (o Opener) awaitGate(ctx context.Context, ix index.Store) error {
 	}
 }
 
-// openAlone compares the index with the tree, and opens the gate unless images were adopted with the dates of their
-// files.
+// openAlone compares the index with the tree where that is necessary, and opens the gate unless images were adopted
+// with the dates of their files.
 func (o Opener) openAlone(ctx context.Context, s *Store) error {
 	if err := o.resolve(ctx, s, true); err != nil {
 		return err
 	}
-	if err := o.rebuild(ctx, s); err != nil {
+	if err := o.compare(ctx, s); err != nil {
 		return err
 	}
 	if err := s.Index.Beat(ctx); err != nil {

@@ -6,7 +6,8 @@
 //
 // Every role gets a Store: the files, the index, and the policy of a run. The gate belongs to the role, too.
 // A server closes it, since nothing is known yet of the time in which no server watched. A gc beside a server waits
-// until the server opens it; a gc alone compares the index with the tree and opens it.
+// until the server opens it; a gc alone compares the index with the tree, unless that is as the last one
+// left it, and opens it.
 //
 // This is the only package that knows which engine the index has, and what it means that an index is missing,
 // damaged, replaced, older than this version, or in a directory that cannot be written to.
@@ -43,6 +44,10 @@ type Store struct {
 	// Imported says that the comparison adopted images with the dates of their files. The gate stays closed then
 	// until OpenGate, so that a run does not remove images in the same breath in which it found them.
 	Imported bool
+
+	// Compared is why the index was compared with the tree, of a store that was opened for a gc without a server.
+	// Empty: it was not.
+	Compared string
 
 	rebuilt reconcile.Result // its gate is not open yet
 	closing []func() error   // in the order of opening
@@ -125,7 +130,11 @@ func (o Opener) rebuild(ctx context.Context, s *Store) (err error) {
 	if o.Dir.Served() { // else no server promised anything
 		hold = s.Policy.Grace + s.Policy.Resolution
 	}
-	s.rebuilt, err = reconcile.Rebuild(ctx, reconcile.Options{Dir: o.Dir, Index: s.Index, Log: o.Log,
-		NameAge: o.NameAge, Hold: hold, OnSeen: o.OnSeen})
+	options := reconcile.Options{Dir: o.Dir, Index: s.Index, Log: o.Log,
+		NameAge: o.NameAge, Hold: hold, OnSeen: o.OnSeen}
+	if s.Tree != nil {
+		options.Prune = s.Tree.Prune
+	}
+	s.rebuilt, err = reconcile.Rebuild(ctx, options)
 	return err
 }

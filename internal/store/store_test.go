@@ -22,6 +22,9 @@ import (
 
 var promised = index.Policy{TTL: 10 * time.Hour, Grace: time.Hour, Resolution: time.Minute}
 
+// image is the manifest of the image in the tree.
+const image = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json"}`
+
 // opener names a data directory with one image in its tree, and no index.
 func opener(t *testing.T) Opener {
 	t.Helper()
@@ -29,10 +32,9 @@ func opener(t *testing.T) Opener {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	o := Opener{Dir: tree.Dir(t.TempDir()), Log: log, Asked: policy.Request{Default: promised}}
-	manifest := `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json"}`
-	d := digest.FromString(manifest)
+	d := digest.FromString(image)
 	for k, data := range map[layout.Key]string{
-		layout.BlobKey(d): manifest, layout.ManifestKey("app", d): d.String(), layout.TagKey("app", "v1"): d.String(),
+		layout.BlobKey(d): image, layout.ManifestKey("app", d): d.String(), layout.TagKey("app", "v1"): d.String(),
 	} {
 		file := o.Dir.File(k.Path())
 		must(t, errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(data), 0o644)))

@@ -210,7 +210,7 @@ func (c *Change) removeWhole(k layout.Key) bool {
 		return false
 	}
 	moved := c.tree.discarded()
-	if err := c.tree.rename(dir, moved); err != nil {
+	if err := c.tree.counted(dir, func() error { return c.tree.rename(dir, moved) }); err != nil {
 		return false
 	}
 	c.tree.forget(dir)
@@ -234,6 +234,8 @@ func (c *Change) removeFile(k layout.Key, how func(path string) (bool, error)) e
 	}
 	if gone {
 		dir = filepath.Dir(dir)
+	} else {
+		c.tree.left()
 	}
 	c.owe(dir, k)
 	if !there {

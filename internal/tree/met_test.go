@@ -65,10 +65,3 @@ func TestSymbolicLinksAreMetWhereverTheyAre(t *testing.T) {
 		}
 	}
 }
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}

@@ -22,7 +22,7 @@ func (t *Tree) discarded() string { return filepath.Join(t.Trash(), unique()) }
 // throw moves a file or directory into the trash, and says where it is now; empty: it does not exist.
 func (t *Tree) throw(path string) (moved string, err error) {
 	moved = t.discarded()
-	err = t.rename(path, moved)
+	err = t.counted(path, func() error { return t.rename(path, moved) })
 	if errors.Is(err, syscall.EXDEV) {
 		err = t.movePieces(path, moved, nil)
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/jc-lab/docker-cache-server/internal/disk"
@@ -27,7 +28,8 @@ const (
 type Tree struct {
 	Dir // which is read
 
-	own disk.Owner
+	own       disk.Owner
+	following atomic.Pointer[followed] // nil: nothing
 
 	mu     sync.Mutex        // guards synced; held over no I/O
 	synced map[string]uint64 // directory -> inode under which its name was made durable
@@ -255,7 +257,8 @@ func (t *Tree) prune(dir string) {
 // removeEmpty removes a directory. False: it is not empty, or not ours to remove.
 func (t *Tree) removeEmpty(dir string) bool {
 	failpoint.Step()
-	if err := syscall.Rmdir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err := t.counted(dir, func() error { return syscall.Rmdir(dir) })
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false
 	}
 	t.forget(dir)

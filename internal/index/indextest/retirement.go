@@ -141,6 +141,50 @@ var gate = []test{
 		s.must(err)
 		barred(nil)
 	}},
+	{"who opened the gate marks the index clean, as long as none closed it since, and all was read", func(s *scene) {
+		mark := func(token string, want bool) {
+			s.Helper()
+			ok, err := s.MarkClean(s.Context(), token, "tree")
+			s.must(err)
+			s.check(ok == want, "marked: %v, want %v", ok, want)
+		}
+		clean := func(want string) {
+			s.Helper()
+			got, err := s.second().Clean(s.Context())
+			s.must(err)
+			s.check(got == want, "clean: %q, want %q", got, want)
+		}
+		opened := func(unread ...string) string {
+			s.Helper()
+			token, err := s.CloseGate(s.Context())
+			s.must(err)
+			ok, err := s.OpenGate(s.Context(), token, unread...)
+			s.must(err)
+			s.check(ok, "the gate did not open")
+			return token
+		}
+		clean("")
+		mark("", false)
+		token := opened()
+		mark("another", false)
+		clean("")
+		mark(token, true)
+		clean("tree")
+		other, err := s.second().CloseGate(s.Context()) // of who changes the store
+		s.must(err)
+		clean("")
+		mark(token, false)
+		ok, err := s.second().OpenGate(s.Context(), other)
+		s.must(err)
+		s.check(ok, "the gate did not open")
+		mark(token, false)
+		clean("")
+		mark(opened("a"), false)
+		token = opened()
+		s.must(s.LeaveGate(s.Context()))
+		mark(token, false)
+		clean("")
+	}},
 	{"a tag that points to nothing is in no list and expires", func(s *scene) {
 		s.image("a", "m")
 		s.tag("a", "v1", "m")

@@ -44,10 +44,7 @@ func (s *Store) CloseGate(ctx context.Context) (string, error) {
 	token := hex.EncodeToString(b)
 	s.checkpointEvery(rebuildPages)
 	return token, s.begin(ctx, func(t *tx) error {
-		if err := t.set("barred", nil); err != nil {
-			return err
-		}
-		return t.set("gate", token)
+		return errors.Join(t.set("barred", nil), t.set("clean", nil), t.set("gate", token))
 	})
 }
 
@@ -58,7 +55,7 @@ func (s *Store) OpenGate(ctx context.Context, token string, unread ...string) (b
 		if mine, err := t.closedBy(token); err != nil || !mine {
 			return false, err
 		}
-		return true, errors.Join(t.set("unread", unread), t.set("gate", gateOpen))
+		return true, errors.Join(t.set("unread", unread), t.set("opened", token), t.set("gate", gateOpen))
 	})
 }
 
@@ -101,6 +98,29 @@ func (s *Store) LeaveGate(ctx context.Context) error {
 		}
 		return t.set("gate", gateLeft)
 	})
+}
+
+// MarkClean implements index.Store.
+func (s *Store) MarkClean(ctx context.Context, token, tree string) (bool, error) {
+	return committed(ctx, s, func(t *tx) (bool, error) {
+		unread, err := t.gate()
+		if errors.Is(err, index.ErrGateClosed) || len(unread) > 0 {
+			return false, nil
+		}
+		var opened string
+		if err == nil {
+			_, err = t.setting("opened", &opened)
+		}
+		if err != nil || opened != token {
+			return false, err
+		}
+		return true, t.set("clean", tree)
+	})
+}
+
+// Clean implements index.Store.
+func (s *Store) Clean(ctx context.Context) (string, error) {
+	return readSetting[string](ctx, s, "clean")
 }
 
 // Whole implements index.Store.
