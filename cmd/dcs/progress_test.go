@@ -1,15 +1,21 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
-// TestABarOnATerminal runs gc beside a server, to which it leaves a turn after every step: so it takes long
-// enough to be watched, and to be stopped by Ctrl-C.
+// TestABarOnATerminal runs gc beside another writer, for which it has to wait: so it takes long enough to be watched,
+// and to be stopped by Ctrl-C.
 func TestABarOnATerminal(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -24,11 +30,13 @@ func TestABarOnATerminal(t *testing.T) {
 			s := onScreen(t, 100, []string{tt.variable}, "gc", "--storage.directory", dir, "--log.level", "debug",
 				"--log.format", "json")
 			s.expect("removed image")
-			s.stopFor(time.Second) // whoever waits that long wants to see something
+			release := holdIndex(t, dir)
 			s.until("a bar", func() bool {
-				return regexp.MustCompile(`removing  \[.*\] +\d+%  [\d,]+ of `).MatchString(s.out.String())
+				return regexp.MustCompile(`(removing|syncing directories)  \[.*\] +\d+%  [\d,]+ of `).MatchString(s.out.String())
 			})
 			s.typed(ctrlC)
+			s.expect("^C")
+			release()
 			if code := s.end(); code != 130 {
 				t.Errorf("exit %d", code)
 			}
@@ -49,9 +57,35 @@ func TestABarOnATerminal(t *testing.T) {
 			if strings.Contains(s.out.String(), "\x1b[32m") != tt.colour {
 				t.Errorf("%.300q", s.out.String())
 			}
-			if rep := gcJSON(t, "--storage.directory", dir); rep.Remaining.Tags != 1 || rep.Remaining.Blobs != 3 {
-				t.Errorf("the last run left %+v", rep.Remaining)
-			}
+			s.until("the rest removed, once its grace is over", func() bool {
+				rep := gcJSON(t, "--storage.directory", dir)
+				return rep.Remaining.Tags == 1 && rep.Remaining.Blobs == 3
+			})
 		})
+	}
+}
+
+// holdIndex keeps all other writers out of the index of a data directory until release is called.
+func holdIndex(t *testing.T, dir string) (release func()) {
+	t.Helper()
+	ix, err := sqlite.Open(t.Context(), tree.Dir(dir).Index(), sqlite.Beside, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	holding, released, done := make(chan bool), make(chan bool), make(chan error)
+	go func() {
+		err := ix.Adopt(context.Background(), func() (index.Adoption, bool, error) {
+			close(holding)
+			<-released
+			return index.Adoption{}, false, index.ErrSkip
+		})
+		done <- errors.Join(err, ix.Close())
+	}()
+	<-holding
+	return func() {
+		close(released)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -1,14 +1,12 @@
 package main
 
 import (
-	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"regexp"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -70,16 +68,6 @@ func (s *screen) until(what string, ok func() bool) {
 func (s *screen) typed(keys string) {
 	s.t.Helper()
 	if _, err := s.master.WriteString(keys); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-// stopFor lets the process do nothing for a while.
-func (s *screen) stopFor(d time.Duration) {
-	s.t.Helper()
-	err := s.cmd.Process.Signal(syscall.SIGSTOP)
-	time.Sleep(d)
-	if err := errors.Join(err, s.cmd.Process.Signal(syscall.SIGCONT)); err != nil {
 		s.t.Fatal(err)
 	}
 }
