@@ -56,6 +56,16 @@ func (v Version) Size() int64 { return v.size }
 // SameDevice says whether two files are on one file system.
 func (v Version) SameDevice(o Version) bool { return v.device == o.device }
 
+// LostOne says whether a directory can have lost one directory of a name, and got none, since it had this version. Most
+// file systems count the directories in one; btrfs adds up the lengths of their names, twice. Others do not tell, such
+// as an ext4 with more than 65,000: false.
+func (v Version) LostOne(after Version, name string) bool {
+	if v.links == 1 && after.links == 1 {
+		return v.size == after.size+2*int64(len(name))
+	}
+	return v.links == after.links+1
+}
+
 // Newest is the later one of the times of the version.
 func (v Version) Newest() time.Time { return time.Unix(0, max(v.modified, v.changed)) }
 

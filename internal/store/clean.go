@@ -46,8 +46,12 @@ func (o Opener) compare(ctx context.Context, s *Store) error {
 	if untellable == nil && s.Tree != nil {
 		s.Tree.Follow(now)
 		if s.Compared != "" { // a change with the times of the Imprint must come before the walk
-			if _, _, err := s.Tree.Followed(); err != nil {
+			_, told, err := s.Tree.Followed()
+			if err != nil {
 				return err
+			}
+			if !told { // as where a restore set the time of a link to a later day
+				s.Tree.Unfollow()
 			}
 		}
 	}

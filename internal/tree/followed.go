@@ -17,6 +17,9 @@ type followed struct {
 // Follow has what t removes from now on taken into account in an Imprint of its tree. It must not place files then.
 func (t *Tree) Follow(i Imprint) { t.following.Store(&followed{Imprint: i}) }
 
+// Unfollow ends that: there is no Imprint.
+func (t *Tree) Unfollow() { t.following.Store(nil) }
+
 // Followed is the Imprint of the tree if only t changed it since Follow, once no later change can carry the times that
 // it has. False: there is none.
 func (t *Tree) Followed() (Imprint, bool, error) {
@@ -28,7 +31,8 @@ func (t *Tree) Followed() (Imprint, bool, error) {
 	return f.Imprint, later, err
 }
 
-// counted removes a name by a function, and takes what that changes into the Imprint that t follows.
+// counted removes the name of a directory by a function, and takes what that changes into the Imprint that t follows. A
+// removal that fails changes nothing of it: whatever another process did in between differs from the Imprint.
 func (t *Tree) counted(path string, remove func() error) error {
 	f := t.following.Load()
 	if f == nil {
@@ -36,14 +40,22 @@ func (t *Tree) counted(path string, remove func() error) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.count(t.Dir, path, minus)
-	err := remove()
-	f.count(t.Dir, path, plus)
-	return err
+	before := f.look(t.Dir, path)
+	if err := remove(); err != nil {
+		return err
+	}
+	after := f.look(t.Dir, path)
+	f.count(t.Dir, before, minus)
+	f.count(t.Dir, after, plus)
+	// Another process may have made a directory there between the two looks: its name must not pass for known.
+	if in := filepath.Dir(path); t.placeOf(in) != unkept && !before[in].LostOne(after[in], filepath.Base(path)) {
+		f.lost = true
+	}
+	return nil
 }
 
-// count adds or takes away what the removal of a name changes: the directory that it is in, and what it names.
-func (f *followed) count(d Dir, path string, how uint64) {
+// look returns what the removal of a name may change: the versions of the directory that it is in, and of what it names.
+func (f *followed) look(d Dir, path string) map[string]disk.Version {
 	in := filepath.Dir(path)
 	kept := map[string]string{} // by which name -> what is looked at
 	if d.placeOf(in) != unkept {
@@ -55,12 +67,21 @@ func (f *followed) count(d Dir, path string, how uint64) {
 	if d.placeOf(in) == tags {
 		kept[path] = filepath.Join(path, current)
 	}
+	versions := map[string]disk.Version{}
 	for name, path := range kept {
 		v, err := disk.LinkVersion(path)
 		if err == nil {
-			f.version(name[len(d):], v, how)
+			versions[name] = v
 		}
 		f.lost = f.lost || err != nil && !Missing(err)
+	}
+	return versions
+}
+
+// count adds versions to the Imprint, or takes them away.
+func (f *followed) count(d Dir, versions map[string]disk.Version, how uint64) {
+	for name, v := range versions {
+		f.version(name[len(d):], v, how)
 	}
 }
 

@@ -230,6 +230,31 @@ func TestOwnRemovalsAreCounted(t *testing.T) {
 	}
 }
 
+// TestWhatAppearsDuringARemovalIsNotKnown: another process makes a directory between the two looks of a removal, or one
+// that fails.
+func TestWhatAppearsDuringARemovalIsNotKnown(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		tree := telling(t)
+		imprint(t, tree)
+		dir := filepath.Dir(tree.File(layout.ManifestKey("team/app", manifestOne).Path()))
+		err := tree.counted(dir, func() error {
+			must(t, os.Mkdir(filepath.Join(filepath.Dir(dir), "appeared"), 0o755))
+			if fails {
+				return fs.ErrPermission
+			}
+			return os.Rename(dir, tree.discarded())
+		})
+		if (err != nil) != fails {
+			t.Fatal(err)
+		}
+		now, err := tree.Imprint(t.Context())
+		must(t, err)
+		if left, told, err := tree.Followed(); err != nil || told && left.String() == now.String() {
+			t.Errorf("fails %v: what another process made is taken for known, %v", fails, err)
+		}
+	}
+}
+
 // TestADirectoryWithoutItsFileIsNotTold: a file may appear in it later, and no directory above it tells.
 func TestADirectoryWithoutItsFileIsNotTold(t *testing.T) {
 	tree := telling(t)

@@ -29,7 +29,10 @@ func (t *Tree) throw(path string) (moved string, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
-	return moved, err
+	if err != nil {
+		return "", err
+	}
+	return moved, nil
 }
 
 // undecided begins the name of a path in the trash that may be moved back. The time of the move follows in the name:

@@ -157,9 +157,9 @@ func (s *Store) Reopen(ctx context.Context) error {
 	lost := s.file.Swap(f)
 	s.server.Store(nil) // the file that has its row is lost
 	s.damaged.Store(false)
-	flagged := s.turns.open(s.path)
+	_ = s.turns.open(s.path) // the old flag stays: what fails costs others their turn, and no more
 	s.write <- w
-	return errors.Join(flagged, old.Close(), lost.read.close())
+	return errors.Join(old.Close(), lost.read.close())
 }
 
 // checkFile refuses what SQLite must not open: a directory, a pipe, or nothing, where this process may not make an

@@ -40,25 +40,40 @@ func (w *turns) await(waits bool) {
 	}
 }
 
-// others says whether writers of other processes wait, or whether it cannot be told.
-func (w *turns) others() bool {
-	raised, err := w.flag.Load().Raised()
-	return raised || err != nil
+// others says whether writers of other processes wait. It may not be possible to tell, as on systems without such
+// locks: an error.
+func (w *turns) others() (bool, error) {
+	flag := w.flag.Load()
+	if flag == nil {
+		return false, nil
+	}
+	return flag.Raised()
 }
 
-// taken says whether any other writer waits.
-func (w *turns) taken() bool { return w.here.Load() > 0 || w.others() }
+// taken says whether any other writer waits, or may wait.
+func (w *turns) taken() bool {
+	others, err := w.others()
+	return w.here.Load() > 0 || others || err != nil
+}
 
 // longestTurn bounds how long a run of gc lets others go first, of which some may wait at any time.
 const longestTurn = 100 * time.Millisecond
 
-// giveWay lets the writers of other processes go first that wait now. Those of this process have an order.
+// giveWay lets the writers of other processes go first that wait now. Where that cannot be told it leaves them one
+// moment. Those of this process have an order.
 func (w *turns) giveWay(ctx context.Context) error {
-	for began := time.Now(); w.others() && time.Since(began) < longestTurn; {
+	for began := time.Now(); time.Since(began) < longestTurn; {
+		others, err := w.others()
+		if !others && err == nil {
+			return nil
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(busyPoll):
+		}
+		if err != nil {
+			return nil
 		}
 	}
 	return nil

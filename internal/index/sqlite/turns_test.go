@@ -62,7 +62,7 @@ func TestARunEndsItsTransactionWhenAnotherWriterWaits(t *testing.T) {
 		store *Store
 		waits func() bool
 	}{
-		{"another process", other, s.turns.others},
+		{"another process", other, func() bool { others, err := s.turns.others(); return others && err == nil }},
 		{"this process", s, func() bool { return s.turns.here.Load() > 0 }},
 	} {
 		claimed := make(chan error, 1)
