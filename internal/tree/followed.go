@@ -54,7 +54,8 @@ func (t *Tree) counted(path string, remove func() error) error {
 	return nil
 }
 
-// look returns what the removal of a name may change: the versions of the directory that it is in, and of what it names.
+// look returns what the removal of a name may change: the versions of the directory that it is in, and of what it
+// names.
 func (f *followed) look(d Dir, path string) map[string]disk.Version {
 	in := filepath.Dir(path)
 	kept := map[string]string{} // by which name -> what is looked at
