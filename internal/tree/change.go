@@ -24,11 +24,13 @@ type Staged struct {
 	placed bool
 }
 
-// Sync makes the bytes of staged files durable, several at a time.
+// Sync makes the bytes of staged files durable, several at a time. Those of placed ones are.
 func Sync(staged ...*Staged) error {
-	paths := make([]string, len(staged))
-	for i, s := range staged {
-		paths[i] = s.path
+	var paths []string
+	for _, s := range staged {
+		if !s.placed {
+			paths = append(paths, s.path)
+		}
 	}
 	return disk.SyncFiles(paths)
 }
@@ -50,6 +52,9 @@ func (t *Tree) Stage(data []byte) (*Staged, error) {
 	}
 	return &Staged{path: path}, nil
 }
+
+// Placed says whether a Change gave it a name.
+func (s *Staged) Placed() bool { return s.placed }
 
 // Discard removes the file, unless it was placed. Nil is no file.
 func (s *Staged) Discard() {

@@ -96,13 +96,13 @@ func (l *PendingLog) HoldLink(h *Held) error {
 	return nil
 }
 
-// add writes a line, by one call.
+// add writes a line, by one call. It begins with the end of another: a full disk may have cut that.
 func (l *PendingLog) add(h *Held) error {
 	line, err := json.Marshal(h)
 	if err != nil {
 		return err
 	}
-	line = append(line, '\n')
+	line = slices.Concat([]byte{'\n'}, line, []byte{'\n'})
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.append(line); err != nil {
@@ -135,6 +135,7 @@ func (l *PendingLog) Done(hs ...*Held) {
 		delete(l.lines, h.ID)
 	}
 	if l.size > 0 && len(l.lines) == 0 || l.size > maxLog {
+		l.dirty = true
 		_ = l.rewrite() // a line without a file is nothing
 	}
 }
@@ -189,8 +190,9 @@ func (l *PendingLog) rewrite() error {
 }
 
 // Read returns what a server left waiting: uploads in the order in which they ended, then mounts. The bytes of a blob
-// were read, and have its digest. named are layers that may have got their names a moment before. Read removes all
-// other files there. Only the holder of the root lock may call it, before anything waits.
+// were read, and have its digest. named are layers that may have got their names a moment before, or their blob has. A
+// file that cannot be read stays for the next start, and is in the error. Read removes all other files. Only the holder
+// of the server lock may call it, before anything waits.
 func (l *PendingLog) Read() (left, named []*Held, err error) {
 	path := l.tree.pendingFile(logName)
 	data, err := disk.ReadFile(path)
@@ -203,6 +205,7 @@ func (l *PendingLog) Read() (left, named []*Held, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.size = len(data)
+	var unread []error
 	for line := range bytes.Lines(data) {
 		h := parseHeld(line)
 		if h == nil || l.lines[h.ID] != nil {
@@ -214,7 +217,8 @@ func (l *PendingLog) Read() (left, named []*Held, err error) {
 		case Missing(err):
 			named = append(named, h)
 		case err != nil:
-			return nil, nil, err
+			l.lines[h.ID] = line
+			unread = append(unread, err)
 		case right:
 			l.lines[h.ID] = line
 			left = append(left, h)
@@ -225,7 +229,7 @@ func (l *PendingLog) Read() (left, named []*Held, err error) {
 	if len(l.lines) == 0 && l.size > 0 {
 		err = errors.Join(err, l.rewrite())
 	}
-	return left, named, err
+	return left, named, errors.Join(append(unread, err)...)
 }
 
 func rank(h *Held) int {

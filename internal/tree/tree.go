@@ -53,7 +53,7 @@ func Open(dir Dir) (*Tree, error) {
 			return nil, err
 		}
 	}
-	return t, t.sameFileSystem(append([]string{string(dir), dir.Temp()}, dir.reached()...))
+	return t, t.sameFileSystem(append([]string{string(dir), dir.Temp(), dir.Pending()}, dir.reached()...))
 }
 
 // makePrivate makes a directory that only its owner may enter. An existing one is closed to others if it is ours.

@@ -85,10 +85,18 @@ func (p *publisher) publish(next []*entry, before group) group {
 // claimsAtOnce bounds a transaction of claims: other writers wait for it.
 const claimsAtOnce = 64
 
-// claimAll writes the claims of a group, and returns what goes on.
+// claimAll writes the claims of a group, and returns what goes on. When the index can take none at the moment, it is
+// not asked again: each try may wait for seconds.
 func (p *publisher) claimAll(es []*entry) (claimed []*entry) {
+	var none error
 	for some := range slices.Chunk(es, claimsAtOnce) {
-		err := p.claim(some)
+		err := none
+		if err == nil {
+			err = p.claim(some)
+		}
+		if systemic(err) {
+			none = err
+		}
 		for _, e := range some {
 			if err != nil && !systemic(err) && len(some) > 1 { // it is that of one of them
 				if err := p.claim([]*entry{e}); err == nil {
@@ -127,10 +135,21 @@ func systemic(err error) bool {
 
 // unclaimed has a layer tried again later that the index cannot take at the moment. Anything else is refused.
 func (p *publisher) unclaimed(e *entry, err error) {
-	if e.held == nil || e.done != nil || !systemic(err) {
-		p.drop([]*entry{e}, err)
+	if !e.canWait(err) {
+		p.refuse([]*entry{e}, err)
 		return
 	}
+	p.wait(e, err)
+}
+
+// canWait says whether an entry that failed is tried again: a layer that was answered, where the index or the disk has
+// no room or no time at the moment.
+func (e *entry) canWait(err error) bool {
+	return e.held != nil && e.done == nil && (systemic(err) || noSpace(err))
+}
+
+// wait has an entry tried again later.
+func (p *publisher) wait(e *entry, err error) {
 	p.log.WithError(err).WithField("object", e.claim.Key.String()).Error("cannot record a layer in the index; it waits")
 	p.putBack(e)
 }
@@ -212,15 +231,35 @@ func (p *publisher) end(e *entry, err error) {
 	}
 }
 
-// drop takes entries back: their files, their claims, and what is remembered of them. Then it answers them.
+// drop takes claimed entries back, and answers them.
 func (p *publisher) drop(es []*entry, err error) {
+	p.unclaim(es)
+	p.refuse(es, err)
+}
+
+// unclaim takes claims back. A refused manifest holds nothing any more; the claim of a layer would run out by itself.
+func (p *publisher) unclaim(es []*entry) {
 	var claims []layout.Key
+	for _, e := range es {
+		if !e.marks() {
+			claims = append(claims, e.claim.Key)
+		}
+	}
+	if len(claims) == 0 {
+		return
+	}
+	if err := p.index.Unclaim(context.Background(), claims...); err != nil {
+		p.log.WithError(err).Error("cannot take claims back")
+	}
+}
+
+// refuse removes the files of entries, and what is remembered of them. Then it answers them.
+func (p *publisher) refuse(es []*entry, err error) {
 	var held []*tree.Held
 	for _, e := range es {
 		if e.marks() {
 			continue
 		}
-		claims = append(claims, e.claim.Key)
 		if e.held != nil {
 			held = append(held, e.held)
 			p.pending.leave(e.held)
@@ -229,12 +268,6 @@ func (p *publisher) drop(es []*entry, err error) {
 		p.discard(e)
 	}
 	p.waiting.Done(held...)
-	if len(claims) > 0 {
-		// A refused manifest holds nothing any more; the claim of a layer would run out by itself.
-		if uerr := p.index.Unclaim(context.Background(), claims...); uerr != nil {
-			p.log.WithError(uerr).Error("cannot take claims back")
-		}
-	}
 	for _, e := range es {
 		p.end(e, err)
 	}
@@ -344,7 +377,9 @@ func (p *publisher) nameLayer(e *entry, change *tree.Change) error {
 			return err
 		}
 	}
-	if err := change.Place(e.link, e.claim.Key); err != nil {
+	if e.link.Placed() { // by a transaction that failed at its end
+		change.Settle(e.claim.Key)
+	} else if err := change.Place(e.link, e.claim.Key); err != nil {
 		return err
 	}
 	p.pending.leave(e.held)
@@ -398,7 +433,12 @@ func (p *publisher) placed(es []*entry, change *tree.Change) group {
 	var g group
 	var refused []*entry
 	for _, e := range es {
-		if e.err != nil {
+		switch {
+		case e.err != nil && e.canWait(e.err):
+			p.wait(e, e.err)
+			e.err = nil
+			continue
+		case e.err != nil:
 			refused = append(refused, e)
 			continue
 		}
@@ -412,8 +452,9 @@ func (p *publisher) placed(es []*entry, change *tree.Change) group {
 			p.leases.remember(t.key, e.at, state{placed: true})
 		}
 	}
+	p.unclaim(refused)
 	for _, e := range refused {
-		p.drop([]*entry{e}, e.err)
+		p.refuse([]*entry{e}, e.err)
 	}
 	if g.change == nil {
 		change.Abandon()

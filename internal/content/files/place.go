@@ -41,7 +41,6 @@ func (s *Store) hold(ctx context.Context, h *tree.Held, faults int) error {
 	if s.publisher.linger == 0 {
 		e.done = make(chan error, 1)
 	}
-	s.pending.add(h)
 	return s.publisher.await(ctx, e)
 }
 

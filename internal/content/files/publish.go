@@ -42,27 +42,33 @@ func (p *publisher) failures() int {
 	return p.faults
 }
 
-// enqueue has an entry published: at once if it has a waiter, and else after the linger time. False: a sync failed
-// since its files were begun.
-func (p *publisher) enqueue(e *entry) bool {
+// enqueue has an entry published: at once if it has a waiter, and else after the linger time. A layer can be read from
+// here on, and no other entry that needs it comes before it. errFault, errEnding.
+func (p *publisher) enqueue(e *entry) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if e.faults != p.faults {
-		return false
+	switch {
+	case p.closed:
+		return errEnding
+	case e.faults != p.faults:
+		return errFault
+	}
+	if e.held != nil {
+		p.pending.add(e.held)
 	}
 	p.queue = append(p.queue, e)
 	if e.done != nil {
 		p.due = true
 	}
 	p.wake()
-	return true
+	return nil
 }
 
 // await has an entry published, and waits for its end unless it may linger. Its files are the publisher's from now on.
 func (p *publisher) await(ctx context.Context, e *entry) error {
-	if !p.enqueue(e) {
-		p.drop([]*entry{e}, errFault)
-		return errFault
+	if err := p.enqueue(e); err != nil {
+		p.refuse([]*entry{e}, err)
+		return err
 	}
 	if e.done == nil {
 		return nil
@@ -77,6 +83,9 @@ func (p *publisher) await(ctx context.Context, e *entry) error {
 
 // errFault says that a sync failed that may have covered the files of an entry.
 var errFault = errors.New("the disk refused to store data while this was written")
+
+// errEnding says that the store is being closed.
+var errEnding = errors.New("the server is ending")
 
 // wake sees to it that the queue is published. The caller holds mu.
 func (p *publisher) wake() {
@@ -151,7 +160,7 @@ func (s *Store) Flush(ctx context.Context) error {
 	idle := !p.busy && len(p.queue) == 0
 	e := &entry{done: make(chan error, 1), faults: p.faults}
 	p.mu.Unlock()
-	if idle || !p.enqueue(e) {
+	if idle || p.enqueue(e) != nil {
 		return nil
 	}
 	select {

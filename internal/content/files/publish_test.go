@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -272,6 +273,73 @@ func TestALayerWaitsForAnIndexThatIsBusy(t *testing.T) {
 		t.Error(err)
 	}
 	b.wantFile(layout.LayerKey("a", d), true)
+}
+
+// unplaced is an index of which no transaction that places ends well. done: it fails after the files were renamed.
+type unplaced struct {
+	index.Store
+	done bool
+}
+
+func (u unplaced) Place(ctx context.Context, ps ...index.Placing) []error {
+	if u.done {
+		u.Store.Place(ctx, ps...)
+	}
+	return slices.Repeat([]error{index.ErrBusy}, len(ps))
+}
+
+// TestALayerWaitsForAnIndexThatPlacesNothing, whether its file was renamed by then or not.
+func TestALayerWaitsForAnIndexThatPlacesNothing(t *testing.T) {
+	for _, done := range []bool{false, true} {
+		b := newBenchThat(t, late)
+		d := b.layer("l", "a")
+		sound := b.index
+		b.index = unplaced{sound, done}
+		b.flush()
+		b.publisher.runs.Wait()
+		b.index = sound
+		b.wantLayer("a", "l")
+		if err := b.PutManifest(t.Context(), "a", manifestOver(d), []string{"v1"}); err != nil {
+			t.Errorf("renamed %v: %v", done, err)
+		}
+		b.wantFile(layout.LayerKey("a", d), true)
+		b.wantFile(layout.BlobKey(d), true)
+		b.wantPending()
+	}
+}
+
+// TestALayerOfWhichOnlyTheBlobGotItsNameIsLinked: the server was killed between the two renames.
+func TestALayerOfWhichOnlyTheBlobGotItsNameIsLinked(t *testing.T) {
+	b := newBenchThat(t, late)
+	d := b.layer("l", "a")
+	h := b.pending.layer(layout.LayerKey("a", d))
+	blob := b.tree.File(layout.BlobKey(d).Path())
+	err := errors.Join(os.MkdirAll(filepath.Dir(blob), 0o755), os.Rename(filepath.Join(b.tree.Pending(), h.ID), blob))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.start()
+	b.wantLayer("a", "l")
+	b.wantFile(layout.LayerKey("a", d), true)
+	b.wantPending()
+}
+
+// TestALineThatWasCutSpoilsNoOther: the disk was full in the middle of a line.
+func TestALineThatWasCutSpoilsNoOther(t *testing.T) {
+	b := newBenchThat(t, late)
+	b.layer("before", "a")
+	f, err := os.OpenFile(filepath.Join(b.tree.Pending(), "log"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteString(`{"id":"c0ffee`)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	b.layer("after", "a")
+	b.start()
+	b.wantLayer("a", "before")
+	b.wantLayer("a", "after")
 }
 
 // picky is an index that takes all claims but one.

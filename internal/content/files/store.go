@@ -81,14 +81,16 @@ func New(opts Options) (*Store, error) {
 // Start publishes the layers that a killed server had answered, and forgets those that a power loss damaged. It reads
 // nothing else. Only the holder of the root lock may call it, before any other method.
 func (s *Store) Start(ctx context.Context) error {
-	left, named, err := s.waiting.Read()
-	if err == nil && len(named) > 0 {
-		err = s.settle(named)
+	left, named, unread := s.waiting.Read()
+	if unread != nil {
+		s.log.WithError(unread).Error("layers that were pushed last cannot be read; the next start tries again")
 	}
-	if err != nil || len(left) == 0 {
+	if err := s.settle(ctx, named); err != nil {
 		return err
 	}
-	s.log.WithField("layers", len(left)).Info("layers that were pushed last get their names")
+	if len(left) > 0 {
+		s.log.WithField("layers", len(left)).Info("layers that were pushed last get their names")
+	}
 	for _, h := range left {
 		if err := s.hold(ctx, h, 0); err != nil {
 			s.log.WithError(err).WithField("object", h.Key().String()).Error("a layer that was pushed is lost")
@@ -97,12 +99,31 @@ func (s *Store) Start(ctx context.Context) error {
 	return s.Flush(ctx)
 }
 
-// settle makes the names of layers durable that a killed server gave a moment before.
-func (s *Store) settle(named []*tree.Held) error {
+// settle makes the names of layers durable that a killed server gave a moment before. A layer of which only the blob
+// got its name is linked.
+func (s *Store) settle(ctx context.Context, named []*tree.Held) error {
+	if len(named) == 0 {
+		return nil
+	}
 	change := s.tree.Begin()
 	for _, h := range named {
 		change.Settle(layout.BlobKey(h.Digest))
 		change.Settle(h.Key())
 	}
-	return change.Commit()
+	if err := change.Commit(); err != nil {
+		return err
+	}
+	for _, h := range named {
+		linked, err := s.tree.Has(h.Key())
+		if err != nil || linked || h.Mounted() {
+			continue // one that cannot be looked at delays no other
+		}
+		if whole, err := s.hasBlob(h.Digest, h.Size); err != nil || !whole {
+			continue
+		}
+		if err := s.holdLink(ctx, h.Repository, h.Digest, h.Size); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
@@ -47,7 +48,7 @@ func (t *tx) placeOne(p index.Placing, several bool) (err, lost error) {
 	}
 	if err = t.place(p); err != nil {
 		if lost := t.exec("ROLLBACK TO placing"); lost != nil { // as when the disk is full: SQLite rolled all back
-			return err, lost
+			return err, errors.Join(err, lost)
 		}
 		t.forget()
 	}
