@@ -23,14 +23,20 @@ var telling = map[int64]bool{
 // TellsChanges says why it cannot be relied on that the time of change of a directory tells each name that appears in
 // it. Empty: it can.
 func TellsChanges(path string) (why string, err error) {
+	kind, err := kindOf(path)
+	if err != nil || telling[kind] {
+		return "", err
+	}
+	return fmt.Sprintf("a file system of the type %#x need not tell when it was changed", kind), nil
+}
+
+// kindOf is the kernel's number for the kind of file system on which a path is.
+func kindOf(path string) (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {
-		return "", &fs.PathError{Op: "statfs", Path: path, Err: err}
+		return 0, &fs.PathError{Op: "statfs", Path: path, Err: err}
 	}
-	if !telling[int64(st.Type)] { //nolint:unconvert // 32 bits on some machines
-		return fmt.Sprintf("a file system of the type %#x need not tell when it was changed", st.Type), nil
-	}
-	return "", nil
+	return int64(st.Type), nil //nolint:unconvert // 32 bits on some machines
 }
 
 // Boot is the identity of the running kernel since it was started. What a power loss undid was done under another one.

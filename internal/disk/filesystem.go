@@ -14,9 +14,9 @@ import (
 // FileSystem is the file system of a directory, which can be synced as a whole: all bytes and names that were written
 // before. Many files are durable then by one call. Its methods may be called concurrently, but for Sync.
 type FileSystem struct {
-	dir     *os.File                  // the kernel reports each error once to a descriptor that was open before it
-	whole   bool                      // a sync of all can be trusted
-	patient atomic.Pointer[time.Time] // until then others' data is not waited for
+	dir       *os.File                  // the kernel reports each error once to a descriptor that was open before it
+	whole     bool                      // a sync of all can be trusted
+	impatient atomic.Pointer[time.Time] // until then others' data is not waited for
 }
 
 // OpenFileSystem opens the file system of a directory. The caller closes it.
@@ -38,7 +38,7 @@ func (f *FileSystem) Close() error { return f.dir.Close() }
 // Whole says whether Sync can be trusted on this file system, and does not wait for data of others at the moment. Where
 // it cannot, each file and each directory has to be synced by itself.
 func (f *FileSystem) Whole() bool {
-	until := f.patient.Load()
+	until := f.impatient.Load()
 	return f.whole && (until == nil || time.Now().After(*until))
 }
 
@@ -60,7 +60,7 @@ func (f *FileSystem) Sync(own int64) error {
 func (f *FileSystem) took(own int64, d time.Duration) {
 	if own < little && d > slow {
 		until := time.Now().Add(impatience)
-		f.patient.Store(&until)
+		f.impatient.Store(&until)
 	}
 }
 

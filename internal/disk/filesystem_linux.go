@@ -24,11 +24,11 @@ func syncAll(f *os.File) error {
 // NFS say success when bytes were refused, or never hear of it. An ext4 without a journal flushes the disk's cache
 // before it writes its directories. Kernels before 5.8 report nothing.
 func canSyncAll(dir *os.File) (bool, error) {
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(dir.Fd()), &st); err != nil {
-		return false, &fs.PathError{Op: "statfs", Path: dir.Name(), Err: err}
+	kind, err := kindOf(dir.Name())
+	if err != nil {
+		return false, err
 	}
-	switch int64(st.Type) {
+	switch kind {
 	case unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC:
 		return reportsErrors()
 	case unix.EXT4_SUPER_MAGIC:

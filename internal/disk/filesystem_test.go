@@ -97,7 +97,7 @@ func TestASlowSyncOfLittleIsLeftAlone(t *testing.T) {
 		}
 	}
 	past := time.Now().Add(-time.Millisecond)
-	f.patient.Store(&past)
+	f.impatient.Store(&past)
 	if !f.Whole() {
 		t.Error("it is left alone for ever")
 	}

@@ -321,25 +321,24 @@ type placing struct {
 
 // placeAll places as many in a transaction as that has time for. The first that is refused ends its entry.
 func (p *publisher) placeAll(all []placing) {
-	for len(all) > 0 {
-		ps := make([]index.Placing, len(all))
-		for i, a := range all {
-			rename := a.Rename
-			ps[i] = a.Placing
-			ps[i].Rename = func() error {
-				if a.of.err != nil {
-					return a.of.err
-				}
-				return rename()
+	ps := make([]index.Placing, len(all))
+	for i, a := range all {
+		ps[i] = a.Placing
+		ps[i].Rename = func() error {
+			if a.of.err != nil {
+				return a.of.err
 			}
+			return a.Rename()
 		}
+	}
+	for len(ps) > 0 {
 		errs := p.index.Place(context.Background(), ps...)
 		for i, err := range errs {
 			if all[i].of.err == nil {
 				all[i].of.err = err
 			}
 		}
-		all = all[len(errs):]
+		all, ps = all[len(errs):], ps[len(errs):]
 	}
 }
 

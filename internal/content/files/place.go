@@ -114,9 +114,7 @@ func (s *Store) putManifest(ctx context.Context, repo string, m content.Manifest
 		err = s.stage(e, m.Data)
 	}
 	if err != nil {
-		for _, f := range e.staged() {
-			f.Discard()
-		}
+		s.publisher.discard(e)
 		return err
 	}
 	return s.publisher.await(ctx, e)

@@ -79,7 +79,7 @@ func New(opts Options) (*Store, error) {
 }
 
 // Start publishes the layers that a killed server had answered, and forgets those that a power loss damaged. It reads
-// nothing else. Only the holder of the root lock may call it, before any other method.
+// nothing else. Only the holder of the server lock may call it, before any other method.
 func (s *Store) Start(ctx context.Context) error {
 	left, named, unread := s.waiting.Read()
 	if unread != nil {
