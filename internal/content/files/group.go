@@ -227,7 +227,7 @@ func (p *publisher) end(e *entry, err error) {
 	if e.done != nil {
 		e.done <- err
 	} else if err != nil {
-		p.log.WithError(err).WithField("object", e.claim.Key.String()).Error("a layer that was pushed is lost")
+		p.logLost(e.claim.Key, err)
 	}
 }
 

@@ -93,7 +93,7 @@ func (s *Store) Start(ctx context.Context) error {
 	}
 	for _, h := range left {
 		if err := s.hold(ctx, h, 0); err != nil {
-			s.log.WithError(err).WithField("object", h.Key().String()).Error("a layer that was pushed is lost")
+			s.logLost(h.Key(), err)
 		}
 	}
 	return s.Flush(ctx)
@@ -122,8 +122,12 @@ func (s *Store) settle(ctx context.Context, named []*tree.Held) error {
 			continue
 		}
 		if err := s.holdLink(ctx, h.Repository, h.Digest, h.Size); err != nil {
-			return err
+			s.logLost(h.Key(), err)
 		}
 	}
 	return nil
+}
+
+func (s *Store) logLost(k layout.Key, err error) {
+	s.log.WithError(err).WithField("object", k.String()).Error("a layer that was pushed is lost")
 }
