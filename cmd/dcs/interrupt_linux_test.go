@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -53,6 +54,8 @@ func interrupted(t *testing.T, sig syscall.Signal, args ...string) (code int, st
 func TestAGCStopsBetweenTwoStepsAndTheNextGoesOn(t *testing.T) {
 	t.Parallel()
 	dir, flags := staleStore(t)
+	stop := crowdIndex(t, dir, 5*time.Millisecond) // or one step would remove all names
+	t.Cleanup(stop)
 
 	code, stdout, stderr := interrupted(t, syscall.SIGINT, append(flags, "--format", "json")...)
 	if code != 130 || !strings.HasSuffix(stderr, "dcs: interrupted\n") {
@@ -81,6 +84,7 @@ func TestAGCStopsBetweenTwoStepsAndTheNextGoesOn(t *testing.T) {
 		t.Errorf("after SIGTERM it printed\n%s", stdout)
 	}
 
+	stop()
 	last := gcJSON(t, flags...)
 	if last.Remaining.Tags != 1 || last.Remaining.Manifests != 1 || last.Remaining.Blobs != 3 {
 		t.Errorf("the last run left %+v", last.Remaining)

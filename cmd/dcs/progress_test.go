@@ -6,6 +6,7 @@ import (
 	"errors"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,8 +15,8 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
-// TestABarOnATerminal runs gc beside another writer, for which it has to wait: so it takes long enough to be watched,
-// and to be stopped by Ctrl-C.
+// TestABarOnATerminal runs gc beside another writer, to which it leaves a turn after every step: so it takes long
+// enough to be watched, and to be stopped by Ctrl-C.
 func TestABarOnATerminal(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -27,19 +28,19 @@ func TestABarOnATerminal(t *testing.T) {
 			dir, _ := staleStore(t)
 			startServer(t, dir, "--cache.cleanup_interval", "0", "--cache.grace", "1s", "--cache.ttl", "24h",
 				"--cache.adopt_age", "mtime")
+			stop := crowdIndex(t, dir, 100*time.Millisecond)
+			t.Cleanup(stop)
 			s := onScreen(t, 100, []string{tt.variable}, "gc", "--storage.directory", dir, "--log.level", "debug",
 				"--log.format", "json")
 			s.expect("removed image")
-			release := holdIndex(t, dir)
 			s.until("a bar", func() bool {
-				return regexp.MustCompile(`(removing|syncing directories)  \[.*\] +\d+%  [\d,]+ of `).MatchString(s.out.String())
+				return regexp.MustCompile(`removing  \[.*\] +\d+%  [\d,]+ of `).MatchString(s.out.String())
 			})
 			s.typed(ctrlC)
-			s.expect("^C")
-			release()
 			if code := s.end(); code != 130 {
 				t.Errorf("exit %d", code)
 			}
+			stop()
 			lines := s.lines()
 			if n := len(lines); n < 3 || lines[n-1] != "" || lines[n-2] != "dcs: interrupted" ||
 				!strings.HasPrefix(lines[n-3], "interrupted: removed ") {
@@ -65,27 +66,31 @@ func TestABarOnATerminal(t *testing.T) {
 	}
 }
 
-// holdIndex keeps all other writers out of the index of a data directory until release is called.
-func holdIndex(t *testing.T, dir string) (release func()) {
+// crowdIndex writes to the index of a data directory again and again, each time for so long, until stop is called. So a
+// run ends its transactions early, and waits between them. The pauses let others have their turn: a writer that comes
+// again at once is as likely to be the next.
+func crowdIndex(t *testing.T, dir string, each time.Duration) (stop func()) {
 	t.Helper()
 	ix, err := sqlite.Open(t.Context(), tree.Dir(dir).Index(), sqlite.Beside, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	holding, released, done := make(chan bool), make(chan bool), make(chan error)
+	ctx, end := context.WithCancel(context.Background())
+	done := make(chan error)
 	go func() {
-		err := ix.Adopt(context.Background(), func() (index.Adoption, bool, error) {
-			close(holding)
-			<-released
-			return index.Adoption{}, false, index.ErrSkip
-		})
+		var err error
+		for ; err == nil && ctx.Err() == nil; time.Sleep(2 * time.Millisecond) {
+			err = ix.Adopt(context.Background(), func() (index.Adoption, bool, error) {
+				time.Sleep(each)
+				return index.Adoption{}, false, index.ErrSkip
+			})
+		}
 		done <- errors.Join(err, ix.Close())
 	}()
-	<-holding
-	return func() {
-		close(released)
+	return sync.OnceFunc(func() {
+		end()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-	}
+	})
 }
