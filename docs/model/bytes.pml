@@ -1,10 +1,11 @@
 /*
  * A GET of a layer's bytes is also a use of the last used image of that repository that holds it, and of no other.
  *
- * One repository: an index I over a manifest C, and an image J. C and J hold the layer link K. Clients read I, C and
- * J by their names, ask for K (HEAD), and read K's bytes for as long as they like. Time is as in recency.pml; here
- * nothing is retired, since that model covers it: what is asked is how old the rows may be. `last` is what really was
- * used when.
+ * One repository: an index I over a manifest C, and an image J. C and J hold the layer link K, and C holds Q, too.
+ * Clients read I, C and J by their names, ask for K (HEAD), and read bytes of K and Q for as long as they like. A GET
+ * of bytes writes its image and not the link, and memory answers for the other layers of that manifest from then on.
+ * Time is as in recency.pml; here nothing is retired, since that model covers it: what is asked is how old the rows may
+ * be. `last` is what really was used when.
  */
 #define TTL 2
 #define RES 1
@@ -17,14 +18,16 @@
 #define C 1
 #define J 2
 #define K 3
+#define Q 4
+#define BYTES(k) (k+2)          /* of K and Q */
 
-byte age[4];                    /* the rows */
-byte seen[5];                   /* memory of the server: written less than RES ago; 4: the bytes of K */
+byte age[5];                    /* the rows */
+byte seen[7];                   /* memory of the server: written less than RES ago; 5, 6: the bytes of K and Q */
 byte last[3];                   /* I, C, J: the last use that any client made */
-byte least[3];                  /* the last use that must count; of images that memory cannot tell apart, none */
-#define BYTES 4
+byte least[5];                  /* the last use that must count; of images that memory cannot tell apart, none */
 
 #define MAX(a,b) (a > b -> a : b)
+#define LEFT(o)  (age[o] > TTL -> age[o]-TTL : 0)       /* how long memory may answer for a row */
 
 inline row(o) { age[o] = NAME }
 inline used(o) { last[o] = NAME; least[o] = NAME }
@@ -43,29 +46,56 @@ inline again(o) {               /* from memory */
 }
 
 #ifdef X_HEAD_ANSWERS
-#define BYTES_SEEN seen[K]      /* one memory for both */
+#define SEEN(k) (seen[BYTES(k)] || seen[k])     /* one memory for both */
 #else
-#define BYTES_SEEN seen[BYTES]
+#define SEEN(k) seen[BYTES(k)]
 #endif
 
-/* written to one image: the manifest that was used last, and what keeps it */
-inline hold() {
-#ifdef X_ALL_IMAGES
-	row(C); row(I); row(J)
-#elif defined(X_MANIFEST_ONLY)
-	if :: age[C] >= age[J] -> row(C) :: else -> row(J) fi
-#elif defined(X_NO_IMAGE)
-	skip
+/* memory answers as long as for the row that was written longest ago: what keeps the manifest */
+#ifdef X_LOWER_IMAGE
+#define TOP C
 #else
-	if :: age[C] >= age[J] -> row(C); row(I) :: else -> row(J) fi
+#define TOP I
+#endif
+#ifdef X_FROM_READ
+#define NOTED(o) RES+1
+#else
+#define NOTED(o) LEFT(o)
+#endif
+
+/* written to one image, unless that was done within the resolution: the last used manifest, and what keeps it */
+inline hold(k) {
+#ifdef X_NO_IMAGE
+	seen[BYTES(k)] = RES+1
+#else
+	if
+	:: k == Q || age[C] >= age[J] ->
+#ifdef X_MANIFEST_ONLY
+		row(C);
+		seen[BYTES(K)] = RES+1; seen[BYTES(Q)] = RES+1
+#else
+		if :: LEFT(TOP) :: else -> row(C); row(I) fi;
+		seen[BYTES(K)] = MAX(seen[BYTES(K)], NOTED(TOP)); seen[BYTES(Q)] = MAX(seen[BYTES(Q)], NOTED(TOP))
+#endif
+	:: else ->
+		if :: LEFT(J) :: else -> row(J) fi;
+		seen[BYTES(K)] = MAX(seen[BYTES(K)], NOTED(J))
+#ifdef X_ALL_PARTS
+		; seen[BYTES(Q)] = MAX(seen[BYTES(Q)], NOTED(J))
+#endif
+	fi
+#endif
+#ifdef X_ALL_IMAGES
+	; row(C); row(I); row(J)
 #endif
 }
 
 /* what a reader of the specification expects; rows are up to RES older than the uses, so images so near are alike */
-inline expect() {
+inline expect(k) {
+	least[k] = NAME;
 	if
-	:: last[C] > last[J]+RES -> used(C); used(I)
-	:: last[J] > last[C]+RES -> used(J)
+	:: k == Q || last[C] > last[J]+RES -> used(C); used(I)
+	:: k == K && last[J] > last[C]+RES -> used(J)
 	:: else -> last[C] = NAME; last[I] = NAME; last[J] = NAME
 	fi
 }
@@ -83,8 +113,10 @@ proctype client() {
 		:: get(J)
 		:: again(J)
 		:: d_step { true -> if :: !seen[K] -> row(K); seen[K] = RES+1 :: else fi }         /* HEAD: the link alone */
-		:: d_step { !BYTES_SEEN -> hold(); row(K); seen[K] = RES+1; seen[BYTES] = RES+1; expect() }
-		:: d_step { BYTES_SEEN -> expect() }
+		:: d_step { !SEEN(K) -> hold(K); expect(K) }
+		:: d_step { SEEN(K) -> expect(K) }
+		:: d_step { !SEEN(Q) -> hold(Q); expect(Q) }
+		:: d_step { SEEN(Q) -> expect(Q) }
 		:: true
 		fi
 	od;
@@ -96,9 +128,10 @@ inline down(x) { if :: x -> x-- :: else fi }
 proctype clock() {
 	do
 	:: d_step {
-		down(age[0]); down(age[1]); down(age[2]); down(age[3]);
-		down(seen[0]); down(seen[1]); down(seen[2]); down(seen[3]); down(seen[4]);
-		down(last[0]); down(last[1]); down(last[2]); down(least[0]); down(least[1]); down(least[2]) }
+		down(age[0]); down(age[1]); down(age[2]); down(age[3]); down(age[4]);
+		down(seen[0]); down(seen[1]); down(seen[2]); down(seen[3]); down(seen[5]); down(seen[6]);
+		down(last[0]); down(last[1]); down(last[2]);
+		down(least[0]); down(least[1]); down(least[2]); down(least[3]); down(least[4]) }
 	od
 }
 
@@ -109,9 +142,13 @@ proctype asked() {
 	}
 }
 
+/* a link inherits from what holds it, so it lives as long as the youngest */
+#define LINK_AGE(k) MAX(age[k], MAX(age[C], (k == K -> age[J] : 0)))
+
 proctype promised() {
 	d_step {
-		age[I]+RES < least[I] || age[C]+RES < least[C] || age[J]+RES < least[J] -> /* S1: nor older, but for RES */
+		age[I]+RES < least[I] || age[C]+RES < least[C] || age[J]+RES < least[J] || /* S1: nor older, but for RES */
+			LINK_AGE(K)+RES < least[K] || LINK_AGE(Q)+RES < least[Q] ->
 		assert(false)
 	}
 }

@@ -93,7 +93,7 @@ check holds recency -DOPS="$ops" -DBUDGET
 without recency -DOPS=1 -DBUDGET -- NO_FLOOR
 
 check holds bytes -DOPS="$ops"
-without bytes -DOPS=1 -- NO_IMAGE MANIFEST_ONLY ALL_IMAGES HEAD_ANSWERS
+without bytes -DOPS=1 -- NO_IMAGE MANIFEST_ONLY ALL_IMAGES HEAD_ANSWERS LOWER_IMAGE FROM_READ ALL_PARTS
 
 check holds circles
 without circles -- CIRCLES OWN_EDGE WIDE

@@ -38,6 +38,7 @@
 bool row[N], file[N];           /* index, disk */
 byte age[N];                    /* 0: older than the cutoff */
 byte seen[N];                   /* >0: server memory: persisted less than RES ago */
+byte read;                      /* >0: the same of the bytes of L0, by its own row or by that of the manifest */
 byte keep[2];                   /* >0: L(r) and B are promised */
 byte keepM;                     /* >0: the name M is promised */
 byte left[2];                   /* >0: what is left of the lease under which a client's request runs */
@@ -55,6 +56,7 @@ byte done, crashed, lost;
 #else
 #define SPARED(o)   (unread && o != L1)         /* a blob is held by links of any repository */
 #endif
+#define LEFT(o)     (age[o] > SLACK-RES -> age[o]-SLACK+RES : 0)        /* how long memory may answer for a row */
 #define DEAD(o)     (gate && !hold && !SPARED(o) && row[o] && age[o] == 0 && !REFERRED(o))
 #define TARGETS(o)  (o == B || (LINK(o) && file[B]) || (o == M && file[L0] && file[B]))
 
@@ -90,6 +92,25 @@ inline see(o) {
 	:: else -> found = 0
 	fi
 #endif
+}
+
+/* the bytes of L0: where a manifest holds the link, its row is written, unless it was within the resolution */
+inline seeBytes() {
+	d_step {
+		if
+		:: read -> found = 1
+		:: !read && row[M] && file[M] && row[L0] ->
+			if :: LEFT(M) :: else -> age[M] = SLACK+1 fi;
+			read = LEFT(M); found = 1
+		:: !read && !(row[M] && file[M]) && row[L0] -> stamp(L0); read = RES+1; found = 1
+		:: else -> found = 0
+		fi
+	};
+	ok = file[L0];
+	if
+	:: ok && !found -> d_step { ok = file[L0]; if :: ok -> stamp(L0) :: else fi; found = 0 }
+	:: else -> found = 0
+	fi
 }
 
 /* the row (a manifest's with its references) before the file */
@@ -172,6 +193,11 @@ again:
 #endif
 			if :: ok -> see(B) :: else fi;
 			if :: ok -> promise(r) :: else fi
+
+		:: r == 0 -> fresh();                                 /* GET blob */
+			seeBytes();
+			if :: ok -> ok = file[B] :: else fi;
+			if :: ok -> promise(0) :: else fi
 
 		:: see(B);                                            /* upload commit: no Move when B exists */
 			if :: !ok -> claim(B); place(B) :: else fi;
@@ -272,7 +298,7 @@ proctype clock() {
 	:: d_step {
 		down(age[0]);  down(age[1]);  down(age[2]);  down(age[3]);
 		down(seen[0]); down(seen[1]); down(seen[2]); down(seen[3]);
-		down(keep[0]); down(keep[1]); down(keepM); down(left[0]); down(left[1]); down(hold);
+		down(read); down(keep[0]); down(keep[1]); down(keepM); down(left[0]); down(left[1]); down(hold);
 		if :: !keep[0] -> due[0] = 0; due[1] = 0 :: else fi }
 	od
 }
@@ -280,7 +306,7 @@ proctype clock() {
 #ifdef CRASH                    /* kill -9 of the server, once, at any step of its requests */
 proctype crash() {
 	d_step {
-		seen[0] = 0; seen[1] = 0; seen[2] = 0; seen[3] = 0;
+		seen[0] = 0; seen[1] = 0; seen[2] = 0; seen[3] = 0; read = 0;
 		kill[0] = (done < CLIENTS); kill[1] = (done < CLIENTS) }
 }
 #endif

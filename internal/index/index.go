@@ -170,11 +170,14 @@ type Store interface {
 	// of the tags that are about any of these by their names (sha256-HEX.sig), and of what those tags point to. It is
 	// recency, and no more, for tags of other repositories that are about these, at most a hundred at a time.
 	Lease(ctx context.Context, ks ...layout.Key) ([]Leased, error)
-	// LeaseBytes is the Lease of a link whose bytes are about to be read. It is also a use of one image of the
-	// repository that holds the link: of those whose manifests name it, the last used one, with what names that. An
-	// image that is read lazily is used by nothing else for weeks, and one pull of a common base must not keep a whole
-	// repository.
-	LeaseBytes(ctx context.Context, repo string, d digest.Digest) (Leased, error)
+	// LeaseBytes records that the bytes of a link are read. That is a use of one image of the repository that holds the
+	// link: of those whose manifests name it, the last used one, with what names that. An image that is read lazily is
+	// used by nothing else for weeks, and one pull of a common base must not keep a whole repository. The image keeps
+	// the link, whose own use is recorded only if there is none. An image that was used after a time is not written.
+	//
+	// The first that is returned is the link, Found or not. Others follow that the same manifest names: to read one of
+	// them would be a use of the same image, which was recorded At.
+	LeaseBytes(ctx context.Context, repo string, d digest.Digest, after time.Time) ([]Leased, error)
 	// Adopt records what was found on disk. Each look runs inside the transaction and returns what is on disk now. If
 	// it reports false, a tag's row is removed; any other row is kept as a claim. So is the row of a damaged blob.
 	// Only what had no row is used by being found.
@@ -285,7 +288,7 @@ type Bar struct{ Why, Hint string }
 // Leased is what the index knows about a key whose use it recorded.
 type Leased struct {
 	Found  bool          // the key has a row; nothing was recorded otherwise, and the other fields are zero
-	At     time.Time     // the last use that the row has now
+	At     time.Time     // the last use that the row has now, or the image by which it was leased
 	Placed bool          // the key's own file is on disk, and so is its blob, as far as the index knows
 	Size   int64         // of its blob, in bytes; 0 when the index does not know, and for tags
 	Digest digest.Digest // what a tag points to, or the digest of the key

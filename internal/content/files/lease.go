@@ -32,8 +32,8 @@ func (s *Store) Leases() content.Leases {
 
 // used is a row whose use was written down.
 type used struct {
-	at    time.Time // at the earliest
-	bytes time.Time // at the earliest, as a read of its bytes; zero: it was none
+	at    time.Time // at the earliest; zero: only its bytes were read
+	bytes time.Time // at the earliest, as a read of its bytes or of those beside it; zero: it was none
 	state
 }
 
@@ -65,18 +65,34 @@ func (l *leases) freshBytes(k layout.Key) (state, bool) {
 	return u.state, ok && now.Sub(u.bytes) < l.resolution
 }
 
-// takeBytes records that the bytes of a layer are read, and returns what the index knows of it.
+// takeBytes records that the bytes of a layer are read, and returns what the index knows of it. The other layers of the
+// image that is used by that can be read from then on as well.
 func (l *leases) takeBytes(ctx context.Context, k layout.Key) (state, error) {
 	now := l.store.Now() // before the write, so that memory is never younger than the row
-	leased, err := l.store.LeaseBytes(ctx, k.Repository, k.Digest)
-	if err != nil {
+	leased, err := l.store.LeaseBytes(ctx, k.Repository, k.Digest, now.Add(-l.resolution))
+	if err != nil || !leased[0].Found {
 		return state{}, err
 	}
-	st := state{leased.Placed, leased.Size}
-	if leased.Found {
-		l.note(k, now, now, st)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.prune(now)
+	for _, of := range leased {
+		k.Digest = of.Digest
+		u := l.last[k]
+		u.state = state{of.Placed, of.Size}
+		if at := earlier(now, of.At); at.After(u.bytes) {
+			u.bytes = at
+		}
+		l.last[k] = u
 	}
-	return st, nil
+	return state{leased[0].Placed, leased[0].Size}, nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // take records a use, and others along with it, and returns what the index knows of the first: nothing when
@@ -121,26 +137,25 @@ func (l *leases) known(ctx context.Context, ks ...layout.Key) (states []state, e
 	return states, err
 }
 
+// remember keeps a use. One that read no bytes leaves the last one that did.
 func (l *leases) remember(k layout.Key, at time.Time, st state) {
-	l.note(k, at, time.Time{}, st)
-}
-
-// note keeps a use, and drops those that are over. A use that read no bytes leaves the last one that did.
-func (l *leases) note(k layout.Key, at, bytes time.Time, st state) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if at.Sub(l.pruned) > l.resolution {
-		for key, u := range l.last {
-			if at.Sub(u.at) >= l.resolution {
-				delete(l.last, key)
-			}
+	l.prune(at)
+	l.last[k] = used{at, l.last[k].bytes, st}
+}
+
+// prune drops the uses that are over, once a resolution.
+func (l *leases) prune(now time.Time) {
+	if now.Sub(l.pruned) <= l.resolution {
+		return
+	}
+	for key, u := range l.last {
+		if now.Sub(u.at) >= l.resolution && now.Sub(u.bytes) >= l.resolution {
+			delete(l.last, key)
 		}
-		l.pruned = at
 	}
-	if bytes.IsZero() {
-		bytes = l.last[k].bytes
-	}
-	l.last[k] = used{at, bytes, st}
+	l.pruned = now
 }
 
 // learn remembers what an adoption found. Being found counts as a use only for a key that was unknown.

@@ -408,8 +408,8 @@ type full struct{ index.Store }
 
 func (full) Lease(context.Context, ...layout.Key) ([]index.Leased, error) { return nil, index.ErrFull }
 
-func (full) LeaseBytes(context.Context, string, digest.Digest) (index.Leased, error) {
-	return index.Leased{}, index.ErrFull
+func (full) LeaseBytes(context.Context, string, digest.Digest, time.Time) ([]index.Leased, error) {
+	return nil, index.ErrFull
 }
 
 // TestAPromiseThatCannotBeRecordedIsNotMade: bytes that are in hand are served all the same.
@@ -462,9 +462,10 @@ func (c counted) Lease(ctx context.Context, ks ...layout.Key) ([]index.Leased, e
 	return c.Store.Lease(ctx, ks...)
 }
 
-func (c counted) LeaseBytes(ctx context.Context, repo string, d digest.Digest) (index.Leased, error) {
+func (c counted) LeaseBytes(ctx context.Context, repo string, d digest.Digest,
+	after time.Time) ([]index.Leased, error) {
 	*c.calls++
-	return c.Store.LeaseBytes(ctx, repo, d)
+	return c.Store.LeaseBytes(ctx, repo, d, after)
 }
 
 func (c counted) View(ctx context.Context, read func(index.Reader) error) error {
@@ -600,6 +601,54 @@ func TestAFirstTouchAsksTheIndexOnce(t *testing.T) {
 		if calls != 1 {
 			t.Errorf("the first touch of %s asks the index %d times, want once", name, calls)
 		}
+	}
+}
+
+// TestTheLayersOfAnImageAreOneUse: they are written down once, together, and for as long as that was written.
+func TestTheLayersOfAnImageAreOneUse(t *testing.T) {
+	b := newBench(t)
+	one, two, alone := b.layer("1", "a"), b.layer("2", "a"), b.layer("3", "a")
+	m := manifestOver(one, two)
+	if err := b.PutManifest(t.Context(), "a", m, []string{"v1"}); err != nil {
+		t.Fatal(err)
+	}
+	var calls int
+	sound := b.index
+	read := func(want int, when string, digests ...digest.Digest) {
+		t.Helper()
+		calls = 0
+		b.index = counted{sound, &calls}
+		b.leases.store = b.index
+		for _, d := range digests {
+			f, err := b.Open(t.Context(), "a", d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = f.Close() // was only to be read
+		}
+		b.index, b.leases.store = sound, sound
+		if calls != want {
+			t.Errorf("%s: the index was asked %d times, want %d", when, calls, want)
+		}
+	}
+	b.pass(2 * rules.Resolution)
+	read(1, "a pull", one, two, two, one)
+	read(1, "a layer of no image", alone, alone)
+	b.pass(rules.Resolution)
+	if _, err := b.Manifest(t.Context(), "a", "v1", content.Read, content.AnyLength); err != nil {
+		t.Fatal(err)
+	}
+	b.pass(rules.Resolution / 2)
+	read(1, "after its manifest", one, two)
+	b.pass(rules.Resolution/2 - time.Second)
+	read(0, "until the use of the manifest has to be written again", one, two)
+	b.pass(time.Second)
+	read(1, "from then on", two, one)
+	calls = 0
+	b.leases.store = counted{sound, &calls}
+	b.use("a", one, content.Promise)
+	if b.leases.store = sound; calls != 1 {
+		t.Error("a read of its image answered for a promise of the layer")
 	}
 }
 

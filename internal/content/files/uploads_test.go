@@ -248,8 +248,8 @@ type hung struct {
 func (hung) Lease(_ context.Context, ks ...layout.Key) ([]index.Leased, error) {
 	return make([]index.Leased, len(ks)), nil
 }
-func (hung) LeaseBytes(context.Context, string, digest.Digest) (index.Leased, error) {
-	return index.Leased{}, nil
+func (hung) LeaseBytes(context.Context, string, digest.Digest, time.Time) ([]index.Leased, error) {
+	return make([]index.Leased, 1), nil
 }
 
 func (h hung) Adopt(ctx context.Context, _ ...index.Look) error {

@@ -31,10 +31,8 @@ var images = []test{
 		used := s.row(last).AccessedAt
 		for range 5 {
 			s.later(time.Hour)
-			_, err := s.LeaseBytes(s.Context(), "a", dg("base"))
-			s.must(err)
+			s.read("a", "base", s.Now())
 			s.used(last, s.Now())
-			s.used(l, s.Now())
 		}
 		s.check(s.Now().Sub(used) > 4*time.Hour, "no time passed")
 		for _, k := range append(images, other, elsewhere) {
@@ -43,6 +41,64 @@ var images = []test{
 			}
 		}
 		s.lives(last, l)
+	}},
+	{"a read of a layer's bytes writes its image only, from which the layer inherits", func(s *scene) {
+		l, m := s.layer("a", "l"), s.image("a", "m", "l")
+		k := s.tag("a", "v1", "m")
+		pushed := s.Now()
+		s.later(time.Hour)
+		links := s.read("a", "l", s.Now())
+		read := s.Now()
+		s.check(links[0].At.Equal(read), "the use is of %v, want %v", links[0].At, read)
+		s.used(m, read)
+		s.used(k, read)
+		s.used(l, pushed)
+		s.later(time.Second)
+		s.must(s.DeleteManifest(s.Context(), "a", dg("m"), func([]string) error { return nil }))
+		s.used(l, read)
+		s.lives(l, blob("l"))
+	}},
+	{"a read of a layer's bytes writes nothing for an image that was used after a time", func(s *scene) {
+		s.layer("a", "l")
+		m := s.image("a", "m", "l")
+		s.image("a", "top", "m")
+		used := s.Now()
+		s.later(time.Minute)
+		s.lease(m) // which is no use of the index over it
+		s.later(time.Minute)
+		s.unchanged(func() {
+			links := s.read("a", "l", used.Add(-time.Millisecond))
+			s.check(links[0].At.Equal(used), "the use is of %v, want that of the index, %v", links[0].At, used)
+		})
+		s.check(s.read("a", "l", used)[0].At.Equal(s.Now()), "a use at the time itself counted as one after it")
+		s.used(man("a", "top"), s.Now())
+	}},
+	{"a read of a layer's bytes finds the other layers of the manifest that it uses, and no others", func(s *scene) {
+		for _, name := range []string{"one", "two", "three", "unknown"} {
+			s.layer("a", name)
+		}
+		s.layer("b", "elsewhere")
+		s.put(index.Claim{Key: link("a", "claim")})
+		s.image("a", "older", "two", "three")
+		s.later(time.Second)
+		s.image("a", "m", "one", "two", "claim", "elsewhere")
+		s.later(time.Second)
+		for range 2 { // written, and not
+			links := s.read("a", "two", s.Now().Add(-time.Second))
+			s.check(links[0].Digest == dg("two") && len(links) == 3, "found %+v", links)
+			for _, l := range links {
+				claim := l.Digest == dg("claim")
+				s.check(l.Found && l.Placed != claim && (claim || l.Digest == dg("one") || l.Digest == dg("two")) &&
+					l.At.Equal(links[0].At), "found %+v", l)
+			}
+		}
+	}},
+	{"a read of the bytes of what has no link is no use of an image that names it", func(s *scene) {
+		s.layer("a", "other")
+		m := s.image("a", "m", "l", "other")
+		s.later(time.Hour)
+		s.check(!s.read("a", "l", s.Now())[0].Found, "a link without a row was found")
+		s.dies(m)
 	}},
 	{"so it does where hundreds of images hold it, however many others were used since", func(s *scene) {
 		s.layer("a", "base")
@@ -61,8 +117,7 @@ var images = []test{
 			}
 			for range 2 { // the second time it is among the manifests that were used last
 				s.later(time.Hour)
-				_, err := s.LeaseBytes(s.Context(), "a", dg("base"))
-				s.must(err)
+				s.read("a", "base", s.Now())
 				s.used(man("a", last), s.Now())
 			}
 		}
@@ -78,8 +133,7 @@ var images = []test{
 		top := s.image("a", "top", "m")
 		k := s.tag("a", "v1", "top")
 		s.later(time.Hour)
-		leased, err := s.LeaseBytes(s.Context(), "a", dg("l"))
-		s.must(err)
+		leased := s.read("a", "l", s.Now())[0]
 		s.check(leased.Found && leased.Placed && leased.Size == size("l"), "leased %+v", leased)
 		s.lives(k, top, m)
 		s.dies(old)
@@ -92,8 +146,7 @@ var images = []test{
 			s.later(time.Hour)
 			s.lease(v1)
 			s.later(time.Minute)
-			_, err := s.LeaseBytes(s.Context(), "a", dg("l"))
-			s.must(err)
+			s.read("a", "l", s.Now())
 		}
 		s.lives(v1, m)
 		s.dies(old)
@@ -103,8 +156,7 @@ var images = []test{
 		l, m := s.layer("a", "l"), s.image("a", "m")
 		s.later(time.Hour)
 		for _, name := range []string{"l", "m", "nothing"} {
-			_, err := s.LeaseBytes(s.Context(), "a", dg(name))
-			s.must(err)
+			s.read("a", name, s.Now())
 		}
 		s.lives(l)
 		s.dies(m)

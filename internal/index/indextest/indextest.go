@@ -248,6 +248,14 @@ func (s *scene) tag(repo, tag, name string) layout.Key {
 	return tagged(repo, tag)
 }
 
+// read leases the bytes of a link. An image that was used after a time needs no write.
+func (s *scene) read(repo, name string, after time.Time) []index.Leased {
+	s.Helper()
+	links, err := s.LeaseBytes(s.Context(), repo, dg(name), after)
+	s.must(err)
+	return links
+}
+
 func (s *scene) lease(k layout.Key) bool {
 	s.Helper()
 	found, err := s.Lease(s.Context(), k)

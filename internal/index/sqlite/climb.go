@@ -3,32 +3,92 @@ package sqlite
 import (
 	"github.com/opencontainers/go-digest"
 
+	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// useImage records a use of the last used image that holds a link. It climbs from the link to the last used manifest
-// that names it, and on from there to the last used one that names that. It ends at a manifest that nothing names, and
-// at a tagged one, which is an image by itself, unless what names that was used as lately: the server that leases from
-// memory cannot tell uses apart that are no further from each other than the resolution.
-func (s *Store) useImage(t *tx, link layout.Key) error {
-	top := namer{digest: link.Digest}
-	for {
-		above, found, err := t.lastOwner(link.Repository, top.digest)
+// leaseBytes records a read of a link's bytes. Where a manifest names the link, that is a use of the last used image
+// that holds it, and the link's own row needs no write: it takes the last use of that manifest when that is removed.
+func (s *Store) leaseBytes(t *tx, link layout.Key, after int64) ([]index.Leased, error) {
+	owner, found, err := t.lastOwner(link.Repository, link.Digest)
+	if err != nil {
+		return nil, err
+	}
+	if found {
+		links, err := t.linksBeside(link, owner.digest)
 		if err != nil {
+			return nil, err
+		}
+		if links != nil {
+			at, err := s.useImage(t, link.Repository, owner, after)
+			for i := range links {
+				links[i].At = millis(at)
+			}
+			return links, err
+		}
+	}
+	leased, err := t.lease(link)
+	return []index.Leased{leased}, err
+}
+
+// mostBeside is how many links beside one that is read are looked up, of which images have a few and hostile manifests
+// tens of thousands.
+const mostBeside = 128
+
+// linksBeside returns the link, and others that a manifest names. Nil: the link has no row.
+func (t *tx) linksBeside(link layout.Key, of digest.Digest) (links []index.Leased, err error) {
+	there := false
+	err = t.each(func(a *answer) error {
+		l := index.Leased{Found: true}
+		if err := a.scan((*packed)(&l.Digest), &l.Placed, &l.Size); err != nil {
 			return err
+		}
+		links = append(links, l)
+		if l.Digest == link.Digest {
+			there = true
+			links[0], links[len(links)-1] = l, links[0]
+		}
+		return nil
+	}, `SELECT l.digest, l.placed AND coalesce(b.placed, 0), b.size
+		FROM (SELECT +?1 AS digest UNION ALL
+			SELECT child FROM (SELECT child FROM refs
+				WHERE parent = +?2 AND repo = +?3 AND child <> +?1 LIMIT +?4)) named
+		CROSS JOIN layers l ON l.digest = named.digest AND l.repo = +?3
+		LEFT JOIN blobs b ON b.digest = l.digest`,
+		packed(link.Digest), packed(of), repository(link.Repository), mostBeside)
+	if !there {
+		return nil, err
+	}
+	return links, err
+}
+
+// useImage records a use of an image, of which a manifest is known that names what is used, unless the image was used
+// after a time. It returns the last use. It climbs from the manifest to the last used one that names it, and on from
+// there. It ends at a manifest that nothing names, and at a tagged one, which is an image by itself, unless what names
+// that was used as lately: the server that leases from memory cannot tell uses apart that are no further from each
+// other than the resolution.
+func (s *Store) useImage(t *tx, repo string, top namer, after int64) (at int64, err error) {
+	for {
+		above, found, err := t.lastOwner(repo, top.digest)
+		if err != nil {
+			return 0, err
 		}
 		if found && top.tagged && above.at < top.at {
 			_, resolution, err := s.owed(t.querier)
 			if err != nil {
-				return err
+				return 0, err
 			}
 			found = above.at >= top.at-resolution.Milliseconds()
 		}
 		if !found {
-			return t.use(link.Repository, top.digest, t.now)
+			break
 		}
 		top = above
 	}
+	if top.at > after {
+		return top.at, nil
+	}
+	return t.now, t.use(repo, top.digest, t.now)
 }
 
 // namer is a placed manifest that names another one or a blob.

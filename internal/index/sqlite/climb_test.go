@@ -118,7 +118,7 @@ func TestALayerOfManyImagesFindsTheLastUsedOneAmongTheLatest(t *testing.T) {
 	}
 	now = now.Add(time.Hour)
 	seen := listen(t)
-	if _, err := s.LeaseBytes(ctx, link.Repository, link.Digest); err != nil {
+	if _, err := s.LeaseBytes(ctx, link.Repository, link.Digest, now); err != nil {
 		t.Fatal(err)
 	}
 	if seen.statements[lastOfLatest] == nil || seen.statements[lastOfAll] != nil {

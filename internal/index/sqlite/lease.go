@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -23,7 +24,8 @@ type leasing struct {
 // lease is what one caller wants to have recorded.
 type lease struct {
 	keys   []layout.Key
-	bytes  bool // the bytes of the first key are read
+	bytes  bool  // the bytes of the one key are read
+	after  int64 // and an image that was used after this needs no write
 	leased []index.Leased
 	err    error
 	turn   chan bool // true: it is recorded; false: its caller writes all that are waiting
@@ -38,13 +40,12 @@ func (s *Store) Lease(ctx context.Context, ks ...layout.Key) ([]index.Leased, er
 }
 
 // LeaseBytes implements index.Store.
-func (s *Store) LeaseBytes(ctx context.Context, repo string, d digest.Digest) (index.Leased, error) {
-	leased, err := s.lease(ctx, &lease{keys: []layout.Key{layout.LayerKey(repo, d)}, bytes: true})
-	return leased[0], err
+func (s *Store) LeaseBytes(ctx context.Context, repo string, d digest.Digest, after time.Time) ([]index.Leased, error) {
+	return s.lease(ctx, &lease{keys: []layout.Key{layout.LayerKey(repo, d)}, bytes: true, after: after.UnixMilli()})
 }
 
 func (s *Store) lease(ctx context.Context, l *lease) ([]index.Leased, error) {
-	l.leased, l.turn = make([]index.Leased, len(l.keys)), make(chan bool, 1)
+	l.turn = make(chan bool, 1)
 	if !s.leasing.join(l) || !<-l.turn {
 		s.writeLeases(ctx)
 	}
@@ -86,7 +87,7 @@ func (s *Store) writeLeases(ctx context.Context) {
 	defer func() { // also after a panic: no caller waits for ever
 		for i, l := range batch {
 			if l.err = err; err != nil {
-				clear(l.leased)
+				l.leased = nil
 			}
 			if i > 0 { // the first is the one that writes
 				l.turn <- true
@@ -96,20 +97,27 @@ func (s *Store) writeLeases(ctx context.Context) {
 	}()
 	err = s.begin(context.WithoutCancel(ctx), func(t *tx) error {
 		for _, l := range batch {
-			for i, k := range l.keys {
-				var err error
-				if l.leased[i], err = t.lease(k); err != nil {
-					return err
-				}
-			}
-			if l.bytes && l.leased[0].Found {
-				if err := s.useImage(t, l.keys[0]); err != nil {
-					return err
-				}
+			if err := s.record(t, l); err != nil {
+				return err
 			}
 		}
 		return nil
 	})
+}
+
+// record records what one caller wants.
+func (s *Store) record(t *tx, l *lease) (err error) {
+	if l.bytes {
+		l.leased, err = s.leaseBytes(t, l.keys[0], l.after)
+		return err
+	}
+	l.leased = make([]index.Leased, len(l.keys))
+	for i, k := range l.keys {
+		if l.leased[i], err = t.lease(k); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // errLost is the error of leases whose transaction did not end.

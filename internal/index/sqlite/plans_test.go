@@ -42,6 +42,7 @@ var flatEnough = []struct{ function, step, why string }{
 	{"(*tx).oldestAbout", `SEARCH m USING INDEX tags_about \(subject=\? AND accessed_at<\?\)`,
 		"the first, in the order of the tree"},
 	{"(*tx).lastOwner", `SCAN manifests USING COVERING INDEX manifests_latest`, "manyOwners of them"},
+	{"(*tx).linksBeside", `SCAN named`, "mostBeside of them"},
 	{"querier.servers", `SCAN servers`, "one row for each server that owes something"},
 	{"(*tx).migrateCircles", `SCAN m`, "once, when a schema is migrated"},
 	{"(*tx).migrateRecency", `SEARCH manifests USING INDEX manifests_latest \(\(accessed_at,digest,repo\)<\(\?,\?,\?\)\)`,
