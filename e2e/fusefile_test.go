@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A file system of one file, which is mounted over a file: what the kernel asks of /dev/fuse when a loop device has that
-// file. These are a few of the messages of include/uapi/linux/fuse.h, each a header and some words, and any other is
+// A file system of one file, which is mounted over a file: what the kernel asks of /dev/fuse when a loop device has
+// that file. These are a few of the messages of include/uapi/linux/fuse.h, each a header and some words. Any other is
 // answered by ENOSYS.
 
 // fuseFile does the work. Read and write may be called at once, by several goroutines.
@@ -50,18 +50,22 @@ const (
 
 var words = binary.NativeEndian
 
-// serveFuse mounts a file of so many bytes at a path, says so, and serves it until it is unmounted.
-func serveFuse(path string, size int64, file fuseFile, mounted func()) error {
-	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+// mountFuse mounts a file at a path, for the process that will serve the connection.
+func mountFuse(path string) (connection *os.File, err error) {
+	connection, err = os.OpenFile("/dev/fuse", os.O_RDWR, 0)
 	if err != nil {
-		return fmt.Errorf("open /dev/fuse: %w", err)
+		return nil, err
 	}
-	defer unix.Close(fd)
-	options := fmt.Sprintf("fd=%d,rootmode=%o,user_id=0,group_id=0", fd, unix.S_IFREG|0o600)
+	options := fmt.Sprintf("fd=%d,rootmode=%o,user_id=0,group_id=0", connection.Fd(), unix.S_IFREG|0o600)
 	if err := unix.Mount("recorded", path, "fuse", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
-		return fmt.Errorf("mount a fuse file at %s: %w", path, err)
+		connection.Close()
+		return nil, fmt.Errorf("mount a fuse file at %s: %w", path, err)
 	}
-	mounted()
+	return connection, nil
+}
+
+// serveFuse serves a file of so many bytes until it is unmounted.
+func serveFuse(fd int, size int64, file fuseFile) error {
 	var writes sync.WaitGroup
 	defer writes.Wait()
 	buf := make([]byte, fuseMaxWrite+4096)

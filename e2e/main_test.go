@@ -25,8 +25,8 @@ const insideSandbox = "E2E_INSIDE_SANDBOX"
 var dcsBin, stockRegistryBin string
 
 func TestMain(m *testing.M) {
-	if path := os.Getenv(recordedDisk); path != "" {
-		if err := runRecordedDisk(path); err != nil {
+	if os.Getenv(recordedDisk) != "" {
+		if err := runRecordedDisk(); err != nil {
 			fmt.Fprintln(os.Stderr, "e2e: the disk:", err)
 			os.Exit(1)
 		}

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -29,7 +30,8 @@ func TestPowerLossOfADisk(t *testing.T) {
 		mkfs    []string
 		options string // a journal that is written often has more states
 	}{
-		"ext4":  {[]string{"mkfs.ext4", "-q", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0"}, "nodiscard,commit=1"},
+		"ext4": {[]string{"mkfs.ext4", "-q", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0"},
+			"nodiscard,commit=1"},
 		"xfs":   {[]string{"mkfs.xfs", "-q", "-K"}, "nodiscard"},
 		"btrfs": {[]string{"mkfs.btrfs", "-q", "-K"}, "nodiscard,commit=1"},
 	} {
@@ -38,9 +40,7 @@ func TestPowerLossOfADisk(t *testing.T) {
 				t.Skipf("the kernel has no %s: nothing is tested on it", kind)
 			}
 			d, at := newDisk(t), tempDir(t)
-			device := d.attach()
-			run(t, exec.Command(fs.mkfs[0], append(fs.mkfs[1:], device)...))
-			d.detach(device)
+			run(t, exec.Command(fs.mkfs[0], append(fs.mkfs[1:], d.path)...))
 			began := time.Now()
 			h, last := recordPushes(t, d, at, kind, fs.options)
 			recorded := time.Since(began)
@@ -73,6 +73,8 @@ func recordPushes(t *testing.T, d *disk, at, kind, options string) (h *history, 
 	t.Helper()
 	d.mount(at, kind, options)
 	defer unmount(t, at)
+	device := strings.TrimSpace(run(t, exec.Command("findmnt", "-no", "SOURCE", at)))
+	run(t, exec.Command("losetup", "--direct-io=on", device)) // so that several writes are under way at once
 	run(t, exec.Command("sync", "-f", at))
 	d.call("Start", struct{}{}, &struct{}{})
 	dir := filepath.Join(at, "data")
@@ -107,6 +109,9 @@ func recordPushes(t *testing.T, d *disk, at, kind, options string) (h *history, 
 	return h, h.mark()
 }
 
+// promises are the requests whose answers survive a power loss.
+var promises = []string{"manifest", "delete layer", "delete tag", "delete manifest"}
+
 // chooseLosses takes the power away at once after an answer, beside a flush, and anywhere.
 func chooseLosses(t *testing.T, d *disk, h *history, last int) (losses []Loss) {
 	t.Helper()
@@ -118,26 +123,29 @@ func chooseLosses(t *testing.T, d *disk, h *history, last int) (losses []Loss) {
 		}
 		wanted = n
 	}
-	var flushes, answers []int
+	var flushes []int
 	d.call("End", struct{}{}, &flushes)
+	answers := map[string][]int{}
 	for _, o := range h.ops {
-		answers = append(answers, o.answered)
+		answers[o.what] = append(answers[o.what], o.answered)
 	}
-	t.Logf("%d flushes, %d answers", len(flushes), len(answers))
-	if len(flushes) < 50 || len(answers) < 50 {
-		t.Fatal("too little was recorded to say anything")
+	if len(flushes) < 50 || len(answers) != len(promises)+1 {
+		t.Fatalf("%d flushes and answers to %d kinds of requests say too little", len(flushes), len(answers))
 	}
+	t.Logf("%d flushes", len(flushes))
 	for _, at := range h.settled {
-		losses = append(losses, Loss{At: at, Left: 0})
+		losses = append(losses, Loss{At: at})
 	}
 	for i := range wanted {
 		l := Loss{Seed: rand.Uint64()}
-		switch i % 3 {
-		case 0:
-			l.At = answers[rand.IntN(len(answers))]
+		switch i % 4 {
+		case 0, 2:
+			l.At = oneOf(answers[promises[i/2%len(promises)]])
+			losses = append(losses, l)
+			continue
 		case 1:
-			l.At = flushes[rand.IntN(len(flushes))] + rand.IntN(2)
-		case 2:
+			l.At = oneOf(flushes) + rand.IntN(2)
+		case 3:
 			l.At = h.ops[0].began + rand.IntN(last-h.ops[0].began)
 		}
 		switch rand.IntN(3) {
@@ -150,3 +158,5 @@ func chooseLosses(t *testing.T, d *disk, h *history, last int) (losses []Loss) {
 	}
 	return losses
 }
+
+func oneOf(ns []int) int { return ns[rand.IntN(len(ns))] }

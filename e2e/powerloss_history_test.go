@@ -122,7 +122,8 @@ func (p *pusher) work() {
 		case 1:
 			p.manifest(m.MediaType, m, "stays", parts)
 		case 2: // nothing has it any more but the platforms of an index
-			index := ocispec.Index{Versioned: m.Versioned, MediaType: ocispec.MediaTypeImageIndex, Manifests: before[1:3]}
+			index := ocispec.Index{Versioned: m.Versioned, MediaType: ocispec.MediaTypeImageIndex,
+				Manifests: before[1:3]}
 			p.manifest(index.MediaType, index, "multi", []digest.Digest{before[1].Digest, before[2].Digest})
 		case 3:
 			p.remove(op{what: "delete manifest", digest: before[0].Digest}, "manifests/"+before[0].Digest.String())

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -170,23 +171,22 @@ func (d *recorder) Lose(l Loss, _ *struct{}) error {
 }
 
 const (
-	recordedDisk = "E2E_RECORDED_DISK" // a path: this process is the disk, as a file there
+	recordedDisk = "E2E_RECORDED_DISK" // if set, this process is the disk, and has its connection as the first extra file
 	diskSize     = 320 << 20           // bytes; mkfs.xfs makes none under 300 MiB
 )
 
-// runRecordedDisk serves a disk at a path until its standard input ends, or it is unmounted.
-func runRecordedDisk(path string) error {
+// runRecordedDisk serves a disk until its standard input ends.
+func runRecordedDisk() error {
 	d := &recorder{sure: map[int64]*block{}, now: map[int64]*block{}}
 	calls := rpc.NewServer()
 	if err := calls.RegisterName("disk", d); err != nil {
 		return err
 	}
-	return serveFuse(path, diskSize, d, func() {
-		go func() {
-			calls.ServeConn(pipes{os.Stdin, os.Stdout})
-			os.Exit(0)
-		}()
-	})
+	go func() {
+		calls.ServeConn(pipes{os.Stdin, os.Stdout})
+		os.Exit(0)
+	}()
+	return serveFuse(3, diskSize, d)
 }
 
 type pipes struct {
@@ -206,9 +206,16 @@ type disk struct {
 func newDisk(t *testing.T) *disk {
 	t.Helper()
 	d := &disk{T: t, path: writeFile(t, tempDir(t)+"/disk", "")}
+	connection, err := mountFuse(d.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), recordedDisk+"="+d.path)
-	cmd.Stderr = os.Stderr
+	cmd.Env = append(os.Environ(), recordedDisk+"=1")
+	cmd.Stderr, cmd.ExtraFiles = os.Stderr, []*os.File{connection}
+	// What is mounted from the disk is unmounted by the last process that sees it, which must not be the disk.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -222,15 +229,14 @@ func newDisk(t *testing.T) *disk {
 	}
 	d.calls = rpc.NewClient(pipes{out, in})
 	t.Cleanup(func() {
-		if err := unix.Unmount(d.path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
-			t.Error(err)
-		}
 		d.calls.Close()
 		if err := cmd.Wait(); err != nil {
 			t.Error("the disk: ", err)
 		}
+		if err := unix.Unmount(d.path, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
 	})
-	d.call("Mark", struct{}{}, new(int)) // it answers when it is mounted
 	return d
 }
 
@@ -247,26 +253,10 @@ func (d *disk) mark() (n int, err error) {
 	return n, err
 }
 
-// attach gives the disk to the kernel until detach, or until it is mounted no more.
-func (d *disk) attach() (device string) {
-	d.Helper()
-	return strings.TrimSpace(run(d.T, exec.Command("losetup", "--find", "--show", "--direct-io=on", d.path)))
-}
-
-// mount mounts the disk. The kernel detaches the device when it is unmounted.
+// mount mounts the disk. The kernel detaches the loop device when it is unmounted.
 func (d *disk) mount(at, kind, options string) {
 	d.Helper()
-	device := d.attach()
-	out, errs, code := try(d.T, exec.Command("mount", "-t", kind, "-o", options, device, at))
-	d.detach(device)
-	if code != 0 {
-		d.Fatalf("mount %s: %s%s", kind, out, errs)
-	}
-}
-
-func (d *disk) detach(device string) {
-	d.Helper()
-	run(d.T, exec.Command("losetup", "--detach", device))
+	run(d.T, exec.Command("mount", "-t", kind, "-o", "loop,"+options, d.path, at))
 }
 
 // inKernel says whether the kernel has a file system, which may be a module.
