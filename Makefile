@@ -47,7 +47,8 @@ NGINX   ?= $(or $(shell PATH=$$PATH:/usr/sbin:/sbin command -v nginx),nginx)
 T    ?= 60s
 SEED ?= 0
 
-.PHONY: build run test race torture fuzz breakages model conformance lint docs e2e clients bench figures clean help
+.PHONY: build run test race torture losses fuzz breakages model conformance lint docs e2e clients bench figures clean \
+	help
 
 build: ## build the static binary bin/dcs (what plain `make` does)
 	go build -trimpath -o $(BIN) ./cmd/dcs
@@ -72,6 +73,14 @@ torture: ## try to break every promise at random for T=60s; SEED=n begins where 
 		-run '^(TestStorm|TestStormOfKills|TestStormFromOutside|TestAKillAtEveryStep|TestModel)$$' \
 		./torture ./internal/serve -args -duration=$(T) -seed=$(SEED) \
 		| grep -v -e '^=== ' -e '^ *--- PASS: TestModel/'
+
+# How often make losses takes the power away on each file system.
+LOSSES ?= 500
+
+losses: build $(REGISTRY) ## lose the power LOSSES=500 times on ext4, xfs and btrfs; needs root, uses apt
+	e2e/install.sh
+	DCS_BIN=$(CURDIR)/$(BIN) STOCK_REGISTRY_BIN=$(REGISTRY) POWER_LOSSES=$(LOSSES) \
+		go test -tags e2e -count=1 -timeout 0 -v -run '^TestPowerLossOfADisk$$' ./e2e
 
 fuzz: ## feed the parsers noise, each for T=60s: paths, manifests, configuration, users
 	@go list ./... | while read -r package; do \

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what the end-to-end tests run dcs against: dockerd, the docker command, nginx, systemd, htpasswd, strace, an
-# old registry, ext4, and the clients that Debian has. The Makefile builds the others. Changes nothing when all exist.
+# old registry, ext4, xfs, btrfs, and the clients that Debian has. The Makefile builds the others. Changes nothing when
+# all exist.
 set -eu
 
 PATH=$PATH:/usr/sbin:/sbin # where dockerd and nginx are, and a plain user's PATH is not
@@ -22,6 +23,8 @@ has htpasswd || apt_install apache2-utils
 has systemd-analyze || apt_install systemd
 has docker-registry || apt_install docker-registry # 2.8, whose directories are adopted
 has mkfs.ext4 || apt_install e2fsprogs
+has mkfs.xfs || apt_install xfsprogs
+has mkfs.btrfs || apt_install btrfs-progs
 has strace || apt_install strace
 has ip || apt_install iproute2
 has podman || apt_install podman

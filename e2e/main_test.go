@@ -25,6 +25,13 @@ const insideSandbox = "E2E_INSIDE_SANDBOX"
 var dcsBin, stockRegistryBin string
 
 func TestMain(m *testing.M) {
+	if os.Getenv(recordedDisk) != "" {
+		if err := runRecordedDisk(); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e: the disk:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if os.Getenv(insideSandbox) == "" {
 		os.Exit(runInSandbox())
 	}
