@@ -48,7 +48,7 @@ type PendingLog struct {
 	mu    sync.Mutex // guards the rest, and the order of what is written to the log
 	lines map[string][]byte
 	size  int  // of the log, in bytes
-	dirty bool // it was written to since the last sync
+	dirty bool // the file may have lines of what does not wait, or such lines are not gone for sure
 }
 
 // maxLog is how long the log may grow, in bytes, before the lines of what has its name are dropped.
@@ -133,9 +133,9 @@ func (l *PendingLog) Done(hs ...*Held) {
 	defer l.mu.Unlock()
 	for _, h := range hs {
 		delete(l.lines, h.ID)
+		l.dirty = true // its line is still in the file
 	}
 	if l.size > 0 && len(l.lines) == 0 || l.size > maxLog {
-		l.dirty = true
 		_ = l.rewrite() // a line without a file is nothing
 	}
 }
@@ -204,7 +204,7 @@ func (l *PendingLog) Read() (left, named []*Held, err error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.size = len(data)
+	l.size, l.dirty = len(data), true
 	var unread []error
 	for line := range bytes.Lines(data) {
 		h := parseHeld(line)
