@@ -6,8 +6,9 @@
 // plan: the plan only says where to look. Every step may be repeated, and the next run finishes what a crash left.
 //
 // A run removes level by level: tags, manifests (owners before parts), layer links, blobs. The removals of a level are
-// durable before the next begins, so that a power loss cannot bring back a manifest without its blobs. A run costs what
-// it removes. Files says what it needs of a store's files; LocalFiles are those of a tree.
+// durable before the next begins, so that a power loss cannot bring back a manifest without its blobs; where that
+// fails the run ends. A run costs what it removes. Files says what it needs of a store's files; LocalFiles are those of
+// a tree.
 package gc
 
 import (
@@ -111,13 +112,23 @@ func (x *execution) record(run func() error) error {
 func (x *execution) run() error {
 	errs := []error{x.removeUploads()}
 	for _, rows := range x.plan.levels() {
-		err := x.retireLevel(rows)
-		errs = append(errs, err, x.files.EndLevel(x.synced))
+		err := errors.Join(x.retireLevel(rows), x.endLevel())
+		errs = append(errs, err)
 		if isFatal(err) {
 			break
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// errNotDurable says that a power loss may bring back what a level removed, so what that refers to has to stay.
+var errNotDurable = errors.New("what was removed may come back after a power loss")
+
+func (x *execution) endLevel() error {
+	if err := x.files.EndLevel(x.synced); err != nil {
+		return fmt.Errorf("%w, and the run ends: %w", errNotDurable, err)
+	}
+	return nil
 }
 
 // maxFailed is after how many failures of the index in a row a level is given up.
@@ -151,9 +162,10 @@ func (x *execution) retireLevel(rows []index.Row) error {
 	return errors.Join(errs...)
 }
 
-// isFatal says that the next step would fail as this one did.
+// isFatal says that the run ends: the next step would fail as this one did, or must not be taken.
 func isFatal(err error) bool {
-	for _, e := range []error{context.Canceled, context.DeadlineExceeded, index.ErrFull, index.ErrCorrupt} {
+	for _, e := range []error{context.Canceled, context.DeadlineExceeded, index.ErrFull, index.ErrCorrupt,
+		errNotDurable} {
 		if errors.Is(err, e) {
 			return true
 		}

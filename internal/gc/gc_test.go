@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -269,5 +270,60 @@ func TestWhatTheIndexCannotRetireHoldsUpNothingElse(t *testing.T) {
 	ix.bad, ix.tries = func(layout.Key) bool { return true }, 0
 	if _, err := w.Run(t.Context(), rules, false); err == nil || ix.tries > 100 {
 		t.Errorf("%v after %d tries", err, ix.tries)
+	}
+}
+
+// unsealed are files of which one level cannot be made durable.
+type unsealed struct {
+	Files
+	level int // 1 is the first
+}
+
+type unsealedRemover struct {
+	Remover
+	of *unsealed
+}
+
+func (u *unsealed) Remover() Remover { return unsealedRemover{u.Files.Remover(), u} }
+
+func (r unsealedRemover) EndLevel(progress func(done, all int)) error {
+	err := r.Remover.EndLevel(progress)
+	if r.of.level--; r.of.level == 0 {
+		err = errors.Join(err, syscall.EIO)
+	}
+	return err
+}
+
+// A power loss may bring back what a level removed that was not made durable: what that refers to must be there then.
+func TestNothingGoesAfterALevelThatIsNotDurable(t *testing.T) {
+	for level := 1; level <= 4; level++ { // tags, manifests, their parts, links
+		t.Run(fmt.Sprint(level), func(t *testing.T) {
+			w := newWorld(t)
+			w.fill()
+			plan, err := w.NewPlan(t.Context(), rules)
+			w.must(err)
+			files := w.Files
+			w.Files = &unsealed{files, level}
+			rep, err := w.Run(t.Context(), rules, false)
+			if !errors.Is(err, syscall.EIO) {
+				t.Errorf("the run says %v, %+v", err, rep.Removed)
+			}
+			for _, rows := range plan.levels()[level:] {
+				for _, row := range rows {
+					if !w.has(row.Key) {
+						t.Errorf("%s is gone", row.Key)
+					}
+				}
+			}
+			unfinished, err := w.Index.UnfinishedRun(t.Context())
+			w.must(err)
+			if unfinished.IsZero() {
+				t.Error("the run passes for one that ended")
+			}
+			w.Files = files
+			_, err = w.run(0)
+			w.must(err)
+			w.empty()
+		})
 	}
 }
