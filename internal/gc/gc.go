@@ -69,7 +69,7 @@ type Result struct {
 func (c *Collector) Execute(ctx context.Context, p *Plan) (Result, error) {
 	x := execution{
 		Collector: c, ctx: ctx, plan: p, files: c.Files.Remover(),
-		images: map[layout.Key]Image{}, gone: map[layout.Key]bool{},
+		images: map[layout.Key]Image{}, gone: map[layout.Key]bool{}, moved: map[layout.Key]index.Removed{},
 	}
 	for _, i := range p.Images {
 		x.images[i.key] = i
@@ -90,6 +90,7 @@ type execution struct {
 	lines  int                  // removed images that had their turn in the log
 	images map[layout.Key]Image // of the plan
 	gone   map[layout.Key]bool
+	moved  map[layout.Key]index.Removed // files that went, of rows that are not known to be gone
 	files  Remover
 }
 
@@ -193,6 +194,7 @@ func (x *execution) retire(victims []index.Victim) (int, error) {
 		}
 		if r.Row != nil {
 			x.count(*r.Row, r.Removed)
+			delete(x.moved, r.Row.Key)
 		}
 	}
 	return len(all), errors.Join(errs...)
@@ -252,12 +254,20 @@ func (x *execution) log(fields logrus.Fields, line string) {
 	x.Log.WithFields(fields).Log(level, line)
 }
 
-// remove removes the file of a row, inside the transaction that removes the row.
+// remove removes the file of a row, inside the transaction that removes the row. A transaction that failed may have
+// removed it before.
 func (x *execution) remove(row index.Row) (index.Removed, error) {
 	if row.Key.Kind == layout.Layer && x.plan.pushes.waitsForUpload(row) {
 		return index.Removed{}, index.ErrSkip
 	}
-	return x.files.Remove(row)
+	removed, err := x.files.Remove(row)
+	if before, ok := x.moved[row.Key]; ok && err == nil && !removed.File {
+		return before, nil
+	}
+	if removed.File {
+		x.moved[row.Key] = removed
+	}
+	return removed, err
 }
 
 // synced reports how many directories of a level are synced.

@@ -273,6 +273,59 @@ func TestWhatTheIndexCannotRetireHoldsUpNothingElse(t *testing.T) {
 	}
 }
 
+// rolledBack is an index of which every other transaction is rolled back, after a file was removed in it.
+type rolledBack struct {
+	index.Store
+	err  error
+	fail bool
+}
+
+func (f *rolledBack) RetireAll(ctx context.Context, vs []index.Victim, remove index.Remove) (_ []index.Retired,
+	err error) {
+	if f.fail = !f.fail; !f.fail {
+		return f.Store.RetireAll(ctx, vs, remove)
+	}
+	defer func() {
+		if recover() != nil {
+			err = f.err
+		}
+	}()
+	return f.Store.RetireAll(ctx, vs, func(row index.Row) (index.Removed, error) {
+		_, err := remove(row)
+		panic(fmt.Sprint("rolled back after ", err))
+	})
+}
+
+// A transaction that fails may have moved files before. They went in this run, and are counted when their rows go.
+func TestWhatAFailedTransactionMovedIsCounted(t *testing.T) {
+	w := newWorld(t)
+	w.fill()
+	want, err := w.run(0)
+	w.must(err)
+	for name, err := range map[string]error{"once more": index.ErrFull, "one by one": errors.New("disk I/O error")} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.fill()
+			w.must(w.tree.KeepBallast())
+			w.Index = &rolledBack{Store: w.Index, err: err}
+			w.OnProgress = func(Progress) {
+				if err := w.tree.KeepBallast(); err != nil {
+					t.Error(err)
+				}
+			}
+			rep, err := w.Run(t.Context(), rules, false)
+			if errors.Is(err, index.ErrFull) {
+				t.Error(err)
+			}
+			w.empty()
+			if rep.Removed != want.Removed || rep.FreedBytes != want.FreedBytes {
+				t.Errorf("%+v, %d bytes; want %+v, %d bytes", rep.Removed, rep.FreedBytes, want.Removed,
+					want.FreedBytes)
+			}
+		})
+	}
+}
+
 // unsealed are files of which one level cannot be made durable.
 type unsealed struct {
 	Files
