@@ -118,7 +118,7 @@ without pending -DOPS=1 -DPOWER -DFAULT -- RETRY FAULT_GOES_ON
 check holds pending -DOPS=1 -DPOWER -DFAULT -DLOOSE
 without pending -DOPS=1 -DPOWER -DLOOSE -- ONE_PHASE
 check holds clean
-without clean -- TRUSTED BOOT HOLLOW LOOK_LATE BLIND NOT_LIFTED COUNTLESS
+without clean -- TRUSTED BOOT HOLLOW LOOK_LATE BLIND ABSORBED NOT_LIFTED COUNTLESS
 check holds clean -DTAG
 without clean -DTAG -- SAME_TICK
 

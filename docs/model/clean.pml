@@ -7,8 +7,9 @@
  * places M with its row, or is killed before the row is committed. Ticks are those of the file system's clock: changes
  * of one tick carry one time.
  *
- * A run of gc lifts the mark, looks, walks unless all is as the mark says, removes, and marks. It may be killed
- * anywhere. Each -DX_... takes one law away; README.md says what then fails.
+ * A run of gc lifts the mark, looks, walks unless all is as the mark says, removes, and marks. It looks before and
+ * after each removal, and takes the difference for its own. It may be killed anywhere. Each -DX_... takes one law
+ * away; README.md says what then fails.
  *
  * -DTAG       M is what a tag points to: its link is looked at itself, which a registry writes in place
  */
@@ -80,12 +81,15 @@ end:
 
 inline look() { now = many; nowCount = COUNT }
 
-inline removeOne() {            /* it looks before and after, and takes the difference for its own */
+inline before() { seen = many; seenCount = COUNT }
+
+inline after() {                /* what changed between the looks is its own, unless a name came as well */
 #ifndef X_BLIND
-	if :: now == many && nowCount == COUNT :: else -> told = 0 fi;
+	if :: now == seen && nowCount == seenCount :: else -> told = 0 fi;
 #endif
-	count--;
-	many = tick;
+#if !defined(X_ABSORBED) && !defined(X_COUNTLESS)
+	if :: count + 1 == seenCount :: else -> told = 0 fi;
+#endif
 	look()
 }
 
@@ -118,9 +122,16 @@ inline collect() {
 	if
 	:: d_step { rowB && !rowM -> assert(!had); rowB = 0 }           /* S2 */
 #ifndef TAG
-	:: d_step { rowM && !fileM -> rowM = 0;         /* the row of a manifest that is not there, with its directory */
-			if :: own -> own = 0; removeOne() :: else fi }
-	:: d_step { count > own -> removeOne() }        /* another one of the directory of many */
+	:: d_step { rowM && !fileM -> rowM = 0; before() };     /* the row of a manifest that is not there */
+		if
+		:: d_step { own && !fileM -> own = 0; count--; many = tick };   /* with its directory */
+			d_step { after() }
+		:: d_step { own && fileM -> told = 0 }          /* it is there again, unseen */
+		:: d_step { !own -> skip }
+		fi
+	:: d_step { count > own -> before() };          /* another one of the directory of many */
+		d_step { count--; many = tick };
+		d_step { after() }
 #endif
 	:: true
 	fi;
@@ -135,13 +146,14 @@ inline collect() {
 }
 
 proctype gc() {
-	byte n, was, wasCount, now, nowCount; bool wasBoot, told;
+	byte n, was, wasCount, now, nowCount, seen, seenCount; bool wasBoot, told;
 end:
 	do
 	:: n == RUNS -> break
 	:: n < RUNS -> d_step { !served -> running = 1; n++ };
 		collect();
-		d_step { running = 0; had = 0; was = 0; wasCount = 0; now = 0; nowCount = 0; wasBoot = 0; told = 0 }
+		d_step { running = 0; had = 0; was = 0; wasCount = 0; now = 0; nowCount = 0; seen = 0; seenCount = 0;
+			wasBoot = 0; told = 0 }
 	od
 }
 

@@ -6,8 +6,9 @@
 // plan: the plan only says where to look. Every step may be repeated, and the next run finishes what a crash left.
 //
 // A run removes level by level: tags, manifests (owners before parts), layer links, blobs. The removals of a level are
-// durable before the next begins, so that a power loss cannot bring back a manifest without its blobs. A run costs what
-// it removes. Files says what it needs of a store's files; LocalFiles are those of a tree.
+// durable before the next begins, so that a power loss cannot bring back a manifest without its blobs; where that
+// fails the run ends. A run costs what it removes. Files says what it needs of a store's files; LocalFiles are those of
+// a tree.
 package gc
 
 import (
@@ -68,7 +69,7 @@ type Result struct {
 func (c *Collector) Execute(ctx context.Context, p *Plan) (Result, error) {
 	x := execution{
 		Collector: c, ctx: ctx, plan: p, files: c.Files.Remover(),
-		images: map[layout.Key]Image{}, gone: map[layout.Key]bool{},
+		images: map[layout.Key]Image{}, gone: map[layout.Key]bool{}, moved: map[layout.Key]index.Removed{},
 	}
 	for _, i := range p.Images {
 		x.images[i.key] = i
@@ -89,6 +90,7 @@ type execution struct {
 	lines  int                  // removed images that had their turn in the log
 	images map[layout.Key]Image // of the plan
 	gone   map[layout.Key]bool
+	moved  map[layout.Key]index.Removed // files that went, of rows that are not known to be gone
 	files  Remover
 }
 
@@ -111,13 +113,23 @@ func (x *execution) record(run func() error) error {
 func (x *execution) run() error {
 	errs := []error{x.removeUploads()}
 	for _, rows := range x.plan.levels() {
-		err := x.retireLevel(rows)
-		errs = append(errs, err, x.files.EndLevel(x.synced))
+		err := errors.Join(x.retireLevel(rows), x.endLevel())
+		errs = append(errs, err)
 		if isFatal(err) {
 			break
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// errNotDurable says that a power loss may bring back what a level removed, so what that refers to has to stay.
+var errNotDurable = errors.New("what was removed may come back after a power loss")
+
+func (x *execution) endLevel() error {
+	if err := x.files.EndLevel(x.synced); err != nil {
+		return fmt.Errorf("%w, and the run ends: %w", errNotDurable, err)
+	}
+	return nil
 }
 
 // maxFailed is after how many failures of the index in a row a level is given up.
@@ -151,9 +163,10 @@ func (x *execution) retireLevel(rows []index.Row) error {
 	return errors.Join(errs...)
 }
 
-// isFatal says that the next step would fail as this one did.
+// isFatal says that the run ends: the next step would fail as this one did, or must not be taken.
 func isFatal(err error) bool {
-	for _, e := range []error{context.Canceled, context.DeadlineExceeded, index.ErrFull, index.ErrCorrupt} {
+	for _, e := range []error{context.Canceled, context.DeadlineExceeded, index.ErrFull, index.ErrCorrupt,
+		errNotDurable} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -181,6 +194,7 @@ func (x *execution) retire(victims []index.Victim) (int, error) {
 		}
 		if r.Row != nil {
 			x.count(*r.Row, r.Removed)
+			delete(x.moved, r.Row.Key)
 		}
 	}
 	return len(all), errors.Join(errs...)
@@ -240,12 +254,20 @@ func (x *execution) log(fields logrus.Fields, line string) {
 	x.Log.WithFields(fields).Log(level, line)
 }
 
-// remove removes the file of a row, inside the transaction that removes the row.
+// remove removes the file of a row, inside the transaction that removes the row. A transaction that failed may have
+// removed it before.
 func (x *execution) remove(row index.Row) (index.Removed, error) {
 	if row.Key.Kind == layout.Layer && x.plan.pushes.waitsForUpload(row) {
 		return index.Removed{}, index.ErrSkip
 	}
-	return x.files.Remove(row)
+	removed, err := x.files.Remove(row)
+	if before, ok := x.moved[row.Key]; ok && err == nil && !removed.File {
+		return before, nil
+	}
+	if removed.File {
+		x.moved[row.Key] = removed
+	}
+	return removed, err
 }
 
 // synced reports how many directories of a level are synced.

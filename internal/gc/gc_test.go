@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -269,5 +270,113 @@ func TestWhatTheIndexCannotRetireHoldsUpNothingElse(t *testing.T) {
 	ix.bad, ix.tries = func(layout.Key) bool { return true }, 0
 	if _, err := w.Run(t.Context(), rules, false); err == nil || ix.tries > 100 {
 		t.Errorf("%v after %d tries", err, ix.tries)
+	}
+}
+
+// rolledBack is an index of which every other transaction is rolled back, after a file was removed in it.
+type rolledBack struct {
+	index.Store
+	err  error
+	fail bool
+}
+
+func (f *rolledBack) RetireAll(ctx context.Context, vs []index.Victim, remove index.Remove) (_ []index.Retired,
+	err error) {
+	if f.fail = !f.fail; !f.fail {
+		return f.Store.RetireAll(ctx, vs, remove)
+	}
+	defer func() {
+		if recover() != nil {
+			err = f.err
+		}
+	}()
+	return f.Store.RetireAll(ctx, vs, func(row index.Row) (index.Removed, error) {
+		_, err := remove(row)
+		panic(fmt.Sprint("rolled back after ", err))
+	})
+}
+
+// A transaction that fails may have moved files before. They went in this run, and are counted when their rows go.
+func TestWhatAFailedTransactionMovedIsCounted(t *testing.T) {
+	w := newWorld(t)
+	w.fill()
+	want, err := w.run(0)
+	w.must(err)
+	for name, err := range map[string]error{"once more": index.ErrFull, "one by one": errors.New("disk I/O error")} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.fill()
+			w.must(w.tree.KeepBallast())
+			w.Index = &rolledBack{Store: w.Index, err: err}
+			w.OnProgress = func(Progress) {
+				if err := w.tree.KeepBallast(); err != nil {
+					t.Error(err)
+				}
+			}
+			rep, err := w.Run(t.Context(), rules, false)
+			if errors.Is(err, index.ErrFull) {
+				t.Error(err)
+			}
+			w.empty()
+			if rep.Removed != want.Removed || rep.FreedBytes != want.FreedBytes {
+				t.Errorf("%+v, %d bytes; want %+v, %d bytes", rep.Removed, rep.FreedBytes, want.Removed,
+					want.FreedBytes)
+			}
+		})
+	}
+}
+
+// unsealed are files of which one level cannot be made durable.
+type unsealed struct {
+	Files
+	level int // 1 is the first
+}
+
+type unsealedRemover struct {
+	Remover
+	of *unsealed
+}
+
+func (u *unsealed) Remover() Remover { return unsealedRemover{u.Files.Remover(), u} }
+
+func (r unsealedRemover) EndLevel(progress func(done, all int)) error {
+	err := r.Remover.EndLevel(progress)
+	if r.of.level--; r.of.level == 0 {
+		err = errors.Join(err, syscall.EIO)
+	}
+	return err
+}
+
+// A power loss may bring back what a level removed that was not made durable: what that refers to must be there then.
+func TestNothingGoesAfterALevelThatIsNotDurable(t *testing.T) {
+	for level := 1; level <= 4; level++ { // tags, manifests, their parts, links
+		t.Run(fmt.Sprint(level), func(t *testing.T) {
+			w := newWorld(t)
+			w.fill()
+			plan, err := w.NewPlan(t.Context(), rules)
+			w.must(err)
+			files := w.Files
+			w.Files = &unsealed{files, level}
+			rep, err := w.Run(t.Context(), rules, false)
+			if !errors.Is(err, syscall.EIO) {
+				t.Errorf("the run says %v, %+v", err, rep.Removed)
+			}
+			for _, rows := range plan.levels()[level:] {
+				for _, row := range rows {
+					if !w.has(row.Key) {
+						t.Errorf("%s is gone", row.Key)
+					}
+				}
+			}
+			unfinished, err := w.Index.UnfinishedRun(t.Context())
+			w.must(err)
+			if unfinished.IsZero() {
+				t.Error("the run passes for one that ended")
+			}
+			w.Files = files
+			_, err = w.run(0)
+			w.must(err)
+			w.empty()
+		})
 	}
 }

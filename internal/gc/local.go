@@ -40,7 +40,13 @@ type localRemover struct {
 }
 
 func (r localRemover) Remove(row index.Row) (index.Removed, error) {
-	freed, err := r.change.Remove(row.Key)
+	var freed int64
+	var err error
+	if row.Key.Kind == layout.Tag {
+		err = r.change.RemoveTag(row.Key, row.Digest)
+	} else {
+		freed, err = r.change.Remove(row.Key)
+	}
 	if tree.Missing(err) {
 		return index.Removed{}, nil
 	}

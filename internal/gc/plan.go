@@ -117,7 +117,7 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 	x := planner{gc: c, ctx: ctx, unfinished: unfinished,
 		plan:    &Plan{Cutoffs: c.cutoffs(p), pushes: newPushes(p), depth: map[layout.Key]int{}},
 		planned: map[layout.Key]bool{}, candidates: map[layout.Key]*candidate{},
-		asked: map[string]bool{}}
+		children: map[digest.Digest][]digest.Digest{}, asked: map[string]bool{}}
 	err = c.Index.View(ctx, func(r index.Reader) (err error) {
 		x.index = r
 		if x.unread, err = r.Unread(); err != nil {
@@ -175,9 +175,10 @@ type planner struct {
 	unread     index.Unread // repositories of which nothing is removed, nor any blob
 	plan       *Plan
 
-	planned    map[layout.Key]bool       // the rows in the lists of the plan
-	candidates map[layout.Key]*candidate // the manifests that were looked at; nil: one stays
-	asked      map[string]bool           // the repositories whose uploads were looked at
+	planned    map[layout.Key]bool               // the rows in the lists of the plan
+	candidates map[layout.Key]*candidate         // the manifests that were looked at; nil: one stays
+	children   map[digest.Digest][]digest.Digest // what the manifests of the plan name
+	asked      map[string]bool                   // the repositories whose uploads were looked at
 }
 
 // addVictim puts a row into a list of the plan, unless it is in the plan or has to stay.
@@ -215,12 +216,19 @@ func (x *planner) planManifests() error {
 	if err := x.index.Claims(x.plan.Cutoffs.Content, add); err != nil {
 		return err
 	}
-	for ; len(queue) > 0; queue = queue[1:] {
-		parts, err := x.planManifest(queue[0])
-		if err != nil {
+	for len(queue) > 0 {
+		if err := x.lookAt(queue); err != nil {
 			return err
 		}
-		queue = append(queue, parts...)
+		var next []layout.Key
+		for _, k := range queue {
+			parts, err := x.planManifest(k)
+			if err != nil {
+				return err
+			}
+			next = append(next, parts...)
+		}
+		queue = next
 	}
 	slices.SortStableFunc(x.plan.Manifests, func(a, b index.Row) int {
 		return x.plan.depth[a.Key] - x.plan.depth[b.Key]
@@ -235,16 +243,28 @@ type candidate struct {
 	next   int          // of the owners, the first that may not be in the plan
 }
 
-// planManifest puts a manifest into the plan, if it is a candidate and all its owners are in the plan. Then it returns
-// what the manifest kept. A manifest is looked at once for each of its owners in the plan: the last one frees it.
-func (x *planner) planManifest(k layout.Key) (parts []layout.Key, err error) {
-	c, known := x.candidates[k]
-	if !known {
-		if c, err = x.newCandidate(k); err != nil {
-			return nil, err
+// lookAt finds the candidates among manifests, of those that were not looked at.
+func (x *planner) lookAt(ks []layout.Key) error {
+	var fresh []layout.Key
+	for _, k := range ks {
+		if _, known := x.candidates[k]; !known {
+			x.candidates[k] = nil
+			fresh = append(fresh, k)
 		}
-		x.candidates[k] = c
 	}
+	return x.index.Rows(fresh, 1, func(m index.Row, named int) (err error) {
+		if !x.plan.Cutoffs.Unused(m) {
+			return x.ctx.Err()
+		}
+		x.candidates[m.Key], err = x.newCandidate(m, named > 0)
+		return err
+	})
+}
+
+// planManifest puts a manifest into the plan, if it is a candidate and all its owners are in the plan. Then it returns
+// what the manifest kept. A manifest is planned once for each of its owners in the plan: the last one frees it.
+func (x *planner) planManifest(k layout.Key) (parts []layout.Key, err error) {
+	c := x.candidates[k]
 	if c == nil {
 		return nil, nil
 	}
@@ -260,27 +280,26 @@ func (x *planner) planManifest(k layout.Key) (parts []layout.Key, err error) {
 	return x.partsOf(c.row)
 }
 
-// newCandidate looks at a manifest and its owners. It returns nil if the manifest stays whatever becomes of these.
-func (x *planner) newCandidate(k layout.Key) (*candidate, error) {
-	m, err := x.index.Row(k)
-	if err != nil || m == nil || !x.plan.Cutoffs.Unused(*m) {
-		return nil, err
-	}
-	tags, err := x.index.Tags(k.Repository, k.Digest)
+// newCandidate looks at the tags and owners of a manifest. It returns nil if the manifest stays whatever becomes of
+// its owners.
+func (x *planner) newCandidate(m index.Row, named bool) (*candidate, error) {
+	tags, err := x.index.Tags(m.Key.Repository, m.Key.Digest)
 	if err != nil || x.anyStays(tags) {
 		return nil, err
 	}
-	owners, err := x.ownersOf(*m)
-	return &candidate{row: *m, owners: owners}, err
+	owners, err := x.ownersOf(m, named)
+	return &candidate{row: m, owners: owners}, err
 }
 
-// ownersOf returns the manifests that own a manifest: those that name it, and its subject.
-func (x *planner) ownersOf(m index.Row) ([]layout.Key, error) {
-	parents, err := x.index.Parents(m.Key.Repository, m.Key.Digest, 0)
+// ownersOf returns the manifests that own a manifest: those that name it, if any do, and its subject.
+func (x *planner) ownersOf(m index.Row, named bool) (owners []layout.Key, err error) {
+	var parents []index.Row
+	if named {
+		parents, err = x.index.Parents(m.Key.Repository, m.Key.Digest, 0)
+	}
 	if err != nil {
 		return nil, err
 	}
-	var owners []layout.Key
 	for _, p := range parents {
 		owners = append(owners, p.Key)
 	}
@@ -300,6 +319,7 @@ func (x *planner) partsOf(m index.Row) (keys []layout.Key, err error) {
 	if err != nil {
 		return nil, err
 	}
+	x.children[m.Key.Digest] = children
 	for _, d := range children {
 		keys = append(keys, layout.ManifestKey(m.Key.Repository, d))
 	}
@@ -312,33 +332,54 @@ func (x *planner) partsOf(m index.Row) (keys []layout.Key, err error) {
 
 // planLayers looks at the links that the removed manifests name, and at those that nothing refers to.
 func (x *planner) planLayers() error {
-	var queue []layout.Key
+	var q queue
 	for _, m := range x.plan.Manifests {
-		children, err := x.index.References(m.Key.Digest)
-		if err != nil {
-			return err
-		}
-		for _, d := range children {
-			queue = append(queue, layout.LayerKey(m.Key.Repository, d))
+		for _, d := range x.children[m.Key.Digest] {
+			q.add(layout.LayerKey(m.Key.Repository, d), 1)
 		}
 	}
 	err := x.index.Unreferenced(layout.Layer, x.plan.Cutoffs.Content, func(r index.Row) error {
-		queue = append(queue, r.Key)
+		q.add(r.Key, 0)
 		return x.ctx.Err()
 	})
-	if err != nil {
-		return err
-	}
-	for _, k := range distinct(queue) {
-		if err := x.planLayer(k); err != nil {
-			return err
-		}
+	if err == nil {
+		err = x.freed(q, x.planLayer)
 	}
 	x.plan.Layers = byDigest(x.plan.Layers)
-	return nil
+	return err
 }
 
-// distinct keeps the first of equal keys: thousands of manifests may name one layer.
+// queue are distinct keys that a plan may free.
+type queue struct {
+	keys   []layout.Key
+	owners map[layout.Key]int // how many rows of the plan refer to a key
+	most   int                // of owners
+}
+
+// add adds owners to a key: thousands of manifests may name one layer.
+func (q *queue) add(k layout.Key, owners int) {
+	if q.owners == nil {
+		q.owners = map[layout.Key]int{}
+	}
+	n, known := q.owners[k]
+	if !known {
+		q.keys = append(q.keys, k)
+	}
+	q.owners[k] = n + owners
+	q.most = max(q.most, n+owners)
+}
+
+// freed calls f with each row that was not used since its cutoff, and to which no row refers that stays.
+func (x *planner) freed(q queue, f func(index.Row) error) error {
+	return x.index.Rows(q.keys, q.most+1, func(r index.Row, owners int) error { // one more than can be in the plan
+		if owners > q.owners[r.Key] || !x.plan.Cutoffs.Unused(r) {
+			return x.ctx.Err()
+		}
+		return f(r)
+	})
+}
+
+// distinct keeps the first of equal keys.
 func distinct(keys []layout.Key) []layout.Key {
 	seen := make(map[layout.Key]bool, len(keys))
 	return slices.DeleteFunc(keys, func(k layout.Key) bool {
@@ -348,22 +389,13 @@ func distinct(keys []layout.Key) []layout.Key {
 	})
 }
 
-// planLayer puts a link into the plan, unless it was used since its cutoff, a manifest that stays names it, or it may
-// be part of a push under way.
-func (x *planner) planLayer(k layout.Key) error {
-	r, err := x.index.Row(k)
-	if err != nil || r == nil || !x.plan.Cutoffs.Unused(*r) {
+// planLayer puts a link into the plan, unless it may be part of a push under way.
+func (x *planner) planLayer(r index.Row) error {
+	if err := x.findUploads(r.Key.Repository); err != nil {
 		return err
 	}
-	parents, err := x.index.Parents(k.Repository, k.Digest, len(x.plan.Manifests)+1) // one more than can be in the plan
-	if err != nil || x.anyStays(parents) {
-		return err
-	}
-	if err := x.findUploads(k.Repository); err != nil {
-		return err
-	}
-	if !x.plan.pushes.waitsForUpload(*r) && !x.unfinished.Hidden(k.Repository) {
-		x.addVictim(*r, &x.plan.Layers)
+	if !x.plan.pushes.waitsForUpload(r) && !x.unfinished.Hidden(r.Key.Repository) {
+		x.addVictim(r, &x.plan.Layers)
 	}
 	return nil
 }
@@ -379,35 +411,25 @@ func (x *planner) planBlobs() error {
 	if len(x.unread) > 0 {
 		return nil
 	}
-	var queue []layout.Key
+	var q queue
 	for _, list := range [][]index.Row{x.plan.Manifests, x.plan.Layers} {
 		for _, r := range list {
-			queue = append(queue, layout.BlobKey(r.Key.Digest))
+			q.add(layout.BlobKey(r.Key.Digest), 1)
 		}
 	}
 	err := x.index.Unreferenced(layout.Blob, x.plan.Cutoffs.Content, func(r index.Row) error {
-		queue = append(queue, r.Key)
+		q.add(r.Key, 0)
 		return x.ctx.Err()
 	})
 	if err != nil {
 		return err
 	}
-	for _, k := range distinct(queue) {
-		r, err := x.index.Row(k)
-		if err != nil {
-			return err
-		}
-		if r == nil || !x.plan.Cutoffs.Unused(*r) {
-			continue
-		}
-		most := max(len(x.plan.Manifests), len(x.plan.Layers)) + 1 // one more than can be in the plan
-		owners, err := x.index.Owners(k.Digest, most)
-		if err != nil {
-			return err
-		}
-		if !x.anyStays(owners) {
-			x.addVictim(*r, &x.plan.Blobs)
-		}
+	err = x.freed(q, func(r index.Row) error {
+		x.addVictim(r, &x.plan.Blobs)
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	x.plan.Blobs = byDigest(x.plan.Blobs)
 	for _, b := range x.plan.Blobs {

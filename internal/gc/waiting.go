@@ -45,11 +45,7 @@ var endOfTime = time.UnixMilli(1 << 52)
 func (x *planner) waitingLinks() (map[layout.Key]time.Time, error) {
 	var queue []layout.Key
 	for _, m := range x.plan.Manifests {
-		children, err := x.index.References(m.Key.Digest)
-		if err != nil {
-			return nil, err
-		}
-		for _, d := range children {
+		for _, d := range x.children[m.Key.Digest] {
 			queue = append(queue, layout.LayerKey(m.Key.Repository, d))
 		}
 	}

@@ -28,22 +28,24 @@ var rules = index.Policy{TTL: 10 * time.Hour, Grace: time.Hour, Resolution: time
 // world is a store with real files and a real index, in which time passes when a test says so.
 type world struct {
 	*Collector
-	Dir tree.Dir
-	t   *testing.T
-	now time.Time
+	Dir  tree.Dir
+	tree *tree.Tree
+	t    *testing.T
+	now  time.Time
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{Dir: tree.Dir(t.TempDir()), t: t, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
-	tree, err := tree.Open(w.Dir)
+	var err error
+	w.tree, err = tree.Open(w.Dir)
 	w.must(err)
 	ix, err := sqlite.Open(t.Context(), w.Dir.Index(), sqlite.Serve, func() time.Time { return w.now })
 	w.must(err)
 	t.Cleanup(func() { w.must(ix.Close()) })
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	w.Collector = &Collector{Files: LocalFiles(w.Dir, tree), Index: ix, Log: log}
+	w.Collector = &Collector{Files: LocalFiles(w.Dir, w.tree), Index: ix, Log: log}
 	return w
 }
 

@@ -326,6 +326,10 @@ type Reader interface {
 	Totals() (Totals, error)
 	// Row returns nil when there is none.
 	Row(k layout.Key) (*Row, error)
+	// Rows calls f with the row of each of some keys that has one, in their order, and with how many rows refer to it:
+	// links and manifests to a blob, manifests that name it to a link or a manifest. It counts at most so many of each
+	// sort. The keys are distinct, and of one kind, which is not Tag.
+	Rows(ks []layout.Key, most int, f func(r Row, owners int) error) error
 	// IdleTags calls f with each tag that was last used before a time, oldest first. A tag was used when its manifest
 	// was.
 	IdleTags(before time.Time, f func(Row) error) error

@@ -158,7 +158,7 @@ func entries(history string) (dirs []string) {
 // of a blob's file in bytes; 0 for a symbolic link, since what it leads to stays.
 func (c *Change) Remove(k layout.Key) (freed int64, err error) {
 	if k.Kind == layout.Tag {
-		return 0, c.removeTag(k)
+		return 0, c.RemoveTag(k, "")
 	}
 	file := c.tree.File(k.Path())
 	fi, err := os.Lstat(file)
@@ -184,7 +184,9 @@ func (c *Change) Remove(k layout.Key) (freed int64, err error) {
 	return freed, err
 }
 
-func (c *Change) removeTag(k layout.Key) error {
+// RemoveTag is Remove of a tag that points to a manifest: an Emptier frees it faster if its history has this entry and
+// no other one. to may be empty.
+func (c *Change) RemoveTag(k layout.Key, to digest.Digest) error {
 	dir := c.tree.Native(layout.TagDir(k.Repository, k.Tag))
 	moved, err := c.tree.throw(dir)
 	if err != nil {
@@ -194,7 +196,13 @@ func (c *Change) removeTag(k layout.Key) error {
 	if moved == "" {
 		return notThere(dir)
 	}
-	c.empty(thrown{path: moved})
+	var files []string
+	if to != "" {
+		for _, p := range []layout.Path{k.Path(), TagEntry(k, to)} {
+			files = append(files, c.tree.File(p)[len(dir)+1:])
+		}
+	}
+	c.empty(thrown{moved, files})
 	return nil
 }
 
@@ -219,7 +227,7 @@ func (c *Change) removeWhole(k layout.Key) bool {
 		return false
 	}
 	c.tree.forget(dir)
-	c.empty(thrown{moved, filepath.Base(file)})
+	c.empty(thrown{moved, []string{filepath.Base(file)}})
 	c.owe(filepath.Dir(dir), k)
 	return true
 }

@@ -20,8 +20,11 @@ type Emptier struct {
 	working sync.WaitGroup
 }
 
-// thrown is a path in the trash, and a file that is the only thing in it, most likely; empty: nothing is known of it.
-type thrown struct{ path, file string }
+// thrown is a path in the trash, and the files that are all there is in it, most likely. None: nothing is known of it.
+type thrown struct {
+	path  string
+	files []string
+}
 
 const (
 	// handedOver is how many paths the goroutine gets at once: to wake it costs as much as to remove one.
@@ -69,15 +72,42 @@ func removeAll(some []thrown) {
 	}
 }
 
+// remove opens and lists no directory of which all is known.
 func (t thrown) remove() {
 	failpoint.Step()
-	if t.file == "" {
+	if !t.removeKnown() {
 		_ = os.RemoveAll(t.path)
-		return
-	}
-	err := syscall.Unlink(filepath.Join(t.path, t.file))
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		failpoint.Step()
-		_ = syscall.Rmdir(t.path)
 	}
 }
+
+// removeKnown removes the files that are known, and the directories that are empty then. False: something is left.
+func (t thrown) removeKnown() bool {
+	for _, file := range t.files {
+		if !t.removeFile(file) {
+			return false
+		}
+	}
+	return len(t.files) > 0 && isGone(syscall.Rmdir(t.path))
+}
+
+// removeFile removes a file, and then the directories on the way to it, as long as they are empty. It goes through no
+// symbolic link: what that leads to stays.
+func (t thrown) removeFile(file string) bool {
+	for dir := filepath.Dir(file); dir != "."; dir = filepath.Dir(dir) {
+		if fi, err := os.Lstat(filepath.Join(t.path, dir)); err != nil || !fi.IsDir() {
+			return false
+		}
+	}
+	if !isGone(syscall.Unlink(filepath.Join(t.path, file))) {
+		return false
+	}
+	failpoint.Step()
+	for dir := filepath.Dir(file); dir != "."; dir = filepath.Dir(dir) {
+		if syscall.Rmdir(filepath.Join(t.path, dir)) != nil {
+			break
+		}
+	}
+	return true
+}
+
+func isGone(err error) bool { return err == nil || errors.Is(err, fs.ErrNotExist) }

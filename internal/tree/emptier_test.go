@@ -74,3 +74,43 @@ func TestADirectoryThatIsALinkIsNotMovedWhole(t *testing.T) {
 		}
 	}
 }
+
+// TestATagGoesWithItsHistory, whatever else is in it, and nothing goes that a symbolic link in it leads to.
+func TestATagGoesWithItsHistory(t *testing.T) {
+	k, to := layout.TagKey("app", "v1"), digest.FromString("x")
+	for name, more := range map[string]func(tree *Tree, link string) error{
+		"alone": func(*Tree, string) error { return nil },
+		"with another entry": func(tree *Tree, _ string) error {
+			plant(t, filepath.Dir(tree.File(TagEntry(k, digest.FromString("y")))), "link")
+			return nil
+		},
+		"with an entry that is a symbolic link": func(tree *Tree, link string) error {
+			dir := filepath.Dir(tree.File(TagEntry(k, to)))
+			return errors.Join(os.RemoveAll(dir), os.Symlink(link, dir))
+		},
+		"without a history": func(tree *Tree, _ string) error {
+			return os.RemoveAll(tree.Native(layout.TagIndexDir("app", "v1")))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tree, _ := newTree(t)
+			kept := t.TempDir()
+			plant(t, kept, "link")
+			for _, p := range []layout.Path{k.Path(), TagEntry(k, to)} {
+				plant(t, filepath.Dir(tree.File(p)), "link")
+			}
+			emptier := &Emptier{}
+			c := tree.Begin().Emptying(emptier)
+			if err := errors.Join(more(tree, kept), c.RemoveTag(k, to)); err != nil {
+				t.Fatal(err)
+			}
+			emptier.Wait()
+			if left, err := os.ReadDir(tree.Trash()); err != nil || len(left) > 0 {
+				t.Errorf("%d are in the trash: %v", len(left), err)
+			}
+			if left := below(t, kept); len(left) != 1 {
+				t.Error("what a symbolic link led to is gone")
+			}
+		})
+	}
+}

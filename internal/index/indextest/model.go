@@ -552,6 +552,53 @@ func (p *player) compareOldest(what string, rows []index.Row, want []layout.Key)
 	}
 }
 
+// compareOwners compares the rows of a set of keys, and how many refer to each.
+func (p *player) compareOwners(r index.Reader, repo string) {
+	p.Helper()
+	most := 1 + p.rand.IntN(3)
+	for _, key := range []func(digest.Digest) layout.Key{layout.BlobKey,
+		func(d digest.Digest) layout.Key { return layout.LayerKey(repo, d) },
+		func(d digest.Digest) layout.Key { return layout.ManifestKey(repo, d) }} {
+		var ks []layout.Key
+		want := map[layout.Key]int{}
+		for _, d := range slices.Concat(p.blobs, p.mans) {
+			k := key(d)
+			ks = append(ks, k)
+			if _, ok := p.m.rows[k]; ok {
+				want[k] = p.ownersOf(k, most)
+			}
+		}
+		got := map[layout.Key]int{}
+		p.ok(r.Rows(ks, most, func(row index.Row, owners int) error {
+			one, err := r.Row(row.Key)
+			if err == nil && (one == nil || *one != row) {
+				p.fail("a set says that %s is %+v, the row is %+v", row.Key, row, one)
+			}
+			got[row.Key] = owners
+			return err
+		}))
+		if !maps.Equal(got, want) {
+			p.fail("at most %d owners of each: %v, want %v", most, got, want)
+		}
+	}
+}
+
+// ownersOf counts what refers to a key, of each sort at most so many.
+func (p *player) ownersOf(k layout.Key, most int) int {
+	links, manifests := 0, 0
+	for o := range p.m.rows {
+		switch {
+		case k.Kind == layout.Blob && o.Digest == k.Digest && o.Kind == layout.Layer:
+			links++
+		case k.Kind == layout.Blob && o.Digest == k.Digest && o.Kind == layout.Manifest,
+			k.Kind != layout.Blob && o.Kind == layout.Manifest && o.Repository == k.Repository &&
+				slices.Contains(p.m.contents[o.Digest].References, k.Digest):
+			manifests++
+		}
+	}
+	return min(links, most) + min(manifests, most)
+}
+
 func (p *player) compareRelations(r index.Reader) {
 	p.Helper()
 	relation := func(what string, of any, rows []index.Row, err error, holds func(layout.Key, index.Row) bool) {
@@ -568,6 +615,7 @@ func (p *player) compareRelations(r index.Reader) {
 		}
 	}
 	repo := pick(p.rand, repos)
+	p.compareOwners(r, repo)
 	for _, d := range slices.Concat(p.blobs, p.mans) {
 		rows, err := r.Tags(repo, d)
 		relation("tags", d, rows, err, func(k layout.Key, row index.Row) bool {

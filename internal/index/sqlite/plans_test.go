@@ -321,6 +321,13 @@ func readAll(t *testing.T) {
 		_, e11 := r.Referrers("app", d("s"))
 		_, e13 := r.ReferrersAfter("app", d("s"), "", "", 1)
 		_, e12 := r.Parents("app", d("l"), 0)
+		for _, ks := range [][]layout.Key{{layout.BlobKey(d("m"))}, {layout.BlobKey(d("m")), layout.BlobKey(d("l"))},
+			{layout.LayerKey("app", d("1")), layout.LayerKey("app", d("2"))},
+			{layout.ManifestKey("app", d("m")), layout.ManifestKey("app", d("host"))}} {
+			if err := r.Rows(ks, 1, func(index.Row, int) error { return nil }); err != nil {
+				return err
+			}
+		}
 		_, e6 := r.Names("app", "", 1)
 		_, e7 := r.Repositories("", 1)
 		_, e8 := r.HasRepository("app")
