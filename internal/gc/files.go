@@ -26,6 +26,8 @@ type Remover interface {
 	// EndLevel makes durable what was removed since the last EndLevel, before what that referred to is removed.
 	// progress is called with how many of all steps are done.
 	EndLevel(progress func(done, all int)) error
+	// Resume makes durable what an earlier run removed that did not come to its end.
+	Resume() error
 	// RemoveUpload removes an upload, unless a client went on with it since. False: it was not removed.
 	RemoveUpload(u layout.Upload, since time.Time) (bool, error)
 	// Empty gives the bytes of all removed files back to the disk. A later run tries again to remove what is left.

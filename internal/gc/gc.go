@@ -92,6 +92,8 @@ type execution struct {
 	gone   map[layout.Key]bool
 	moved  map[layout.Key]index.Removed // files that went, of rows that are not known to be gone
 	files  Remover
+
+	resumes bool // an earlier run did not come to its end: what it removed may come back after a power loss
 }
 
 // record has the index remember that a run is under way, so that the next one can tell that it did not end. An index
@@ -100,8 +102,10 @@ func (x *execution) record(run func() error) error {
 	if x.plan.steps() == 0 {
 		return run()
 	}
+	last, err := x.Index.UnfinishedRun(x.ctx)
+	x.resumes = err != nil || !last.IsZero()
 	_ = x.Index.BeginRun(x.ctx)
-	err := run()
+	err = run()
 	if !isFatal(err) {
 		_ = x.Index.EndRun(x.ctx)
 	}
@@ -112,8 +116,13 @@ func (x *execution) record(run func() error) error {
 // nothing else: the index keeps what it refers to.
 func (x *execution) run() error {
 	errs := []error{x.removeUploads()}
+	if x.resumes {
+		if err := notDurable(x.files.Resume()); err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+	}
 	for _, rows := range x.plan.levels() {
-		err := errors.Join(x.retireLevel(rows), x.endLevel())
+		err := errors.Join(x.retireLevel(rows), notDurable(x.files.EndLevel(x.synced)))
 		errs = append(errs, err)
 		if isFatal(err) {
 			break
@@ -125,11 +134,11 @@ func (x *execution) run() error {
 // errNotDurable says that a power loss may bring back what a level removed, so what that refers to has to stay.
 var errNotDurable = errors.New("what was removed may come back after a power loss")
 
-func (x *execution) endLevel() error {
-	if err := x.files.EndLevel(x.synced); err != nil {
-		return fmt.Errorf("%w, and the run ends: %w", errNotDurable, err)
+func notDurable(err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%w, and the run ends: %w", errNotDurable, err)
 }
 
 // maxFailed is after how many failures of the index in a row a level is given up.

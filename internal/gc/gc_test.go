@@ -380,3 +380,44 @@ func TestNothingGoesAfterALevelThatIsNotDurable(t *testing.T) {
 		})
 	}
 }
+
+// resumed are files that count how often a run made the removals of an earlier one durable, which may fail.
+type resumed struct {
+	Files
+	calls int
+	err   error
+}
+
+type resumedRemover struct {
+	Remover
+	of *resumed
+}
+
+func (r *resumed) Remover() Remover { return resumedRemover{r.Files.Remover(), r} }
+
+func (r resumedRemover) Resume() error {
+	r.of.calls++
+	return errors.Join(r.of.err, r.Remover.Resume())
+}
+
+// A run that is killed before the end of a level leaves removals that are not durable, and says so to no later run.
+func TestARunMakesTheRemovalsOfAKilledOneDurable(t *testing.T) {
+	w := newWorld(t)
+	w.fill()
+	files := &resumed{Files: w.Files, err: syscall.EIO}
+	w.Files = files
+	w.must(w.Index.BeginRun(t.Context()))
+	if rep, err := w.Run(t.Context(), rules, false); !errors.Is(err, syscall.EIO) || rep.Removed.Tags > 0 {
+		t.Errorf("what was not durable was built on: %v, %+v", err, rep.Removed)
+	}
+	files.err = nil
+	_, err := w.run(0)
+	w.must(err)
+	w.empty()
+	w.fill()
+	_, err = w.run(0)
+	w.must(err)
+	if w.empty(); files.calls != 2 {
+		t.Errorf("%d runs resumed another one, not 2", files.calls)
+	}
+}

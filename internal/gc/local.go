@@ -57,6 +57,8 @@ func (r localRemover) EndLevel(progress func(done, all int)) error {
 	return r.change.CommitTelling(progress)
 }
 
+func (r localRemover) Resume() error { return r.tree.SyncAll() }
+
 func (r localRemover) RemoveUpload(u layout.Upload, since time.Time) (bool, error) {
 	return r.tree.RemoveAbandoned(u, since)
 }

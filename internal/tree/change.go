@@ -292,6 +292,9 @@ func (c *Change) Quarantine(k layout.Key) error {
 // Settle makes the name of a key's file part of the change, which another one may have placed just now.
 func (c *Change) Settle(k layout.Key) { c.placed = append(c.placed, c.tree.File(k.Path())) }
 
+// SyncAll makes durable what any process changed.
+func (t *Tree) SyncAll() error { return disk.SyncAll(string(t.Dir)) }
+
 // Sync makes durable what was placed until now, for a name that may refer to it.
 func (c *Change) Sync() error {
 	dirs := map[string]bool{}
