@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/disk"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // publisher gives names in the tree to all that clients push, a group after another:
@@ -23,6 +24,7 @@ type publisher struct {
 	*Store
 	fs     *disk.FileSystem
 	linger time.Duration
+	change *tree.Change // what was placed and is not durable; used by run alone
 
 	mu     sync.Mutex // guards the rest; held over no I/O
 	queue  []*entry
