@@ -97,7 +97,9 @@ func (p *publisher) claimAll(es []*entry) (claimed []*entry) {
 			none = err
 		}
 		for _, e := range some {
-			if err != nil && !systemic(err) && len(some) > 1 { // it is that of one of them
+			if e.marks() {
+				claimed = append(claimed, e)
+			} else if err != nil && !systemic(err) && len(some) > 1 { // it is that of one of them
 				if err := p.claim([]*entry{e}); err == nil {
 					claimed = append(claimed, e)
 				} else {
@@ -150,6 +152,7 @@ func (e *entry) canWait(err error) bool {
 // wait has an entry tried again later.
 func (p *publisher) wait(e *entry, err error) {
 	p.log.WithError(err).WithField("object", e.claim.Key.String()).Error("cannot record a layer in the index; it waits")
+	p.late = errLate
 	p.putBack(e)
 }
 
@@ -240,8 +243,12 @@ func (e *entry) keys() []layout.Key {
 	return keys
 }
 
-// end answers one entry. A layer that has no waiter is in the log.
+// end answers one entry. A layer that has no waiter is in the log. A mark hears of layers that wait longer, and of
+// nothing else: that was told to those whose files were dropped.
 func (p *publisher) end(e *entry, err error) {
+	if e.marks() {
+		err = e.err
+	}
 	if e.done != nil {
 		e.done <- err
 	} else if err != nil {
@@ -449,14 +456,13 @@ func (p *publisher) placed(es []*entry) (placed []*entry) {
 		switch {
 		case e.err != nil && e.canWait(e.err):
 			p.wait(e, e.err)
-			e.err = nil
+			e.err = p.late
 			continue
 		case e.err != nil:
 			refused = append(refused, e)
 			continue
 		}
-		placed = append(placed, e)
-		if e.marks() {
+		if placed = append(placed, e); e.marks() {
 			continue
 		}
 		p.leases.remember(e.claim.Key, e.at, state{placed: true, size: e.claim.Size})
@@ -468,6 +474,12 @@ func (p *publisher) placed(es []*entry) (placed []*entry) {
 	for _, e := range refused {
 		p.refuse([]*entry{e}, e.err)
 	}
+	for _, e := range placed {
+		if e.marks() {
+			e.err = p.late
+		}
+	}
+	p.late = nil
 	return placed
 }
 

@@ -308,6 +308,31 @@ func TestALayerWaitsForAnIndexThatPlacesNothing(t *testing.T) {
 	}
 }
 
+// TestADeleteOfALayerThatHasToWaitIsRefused: it is neither gone, nor comes back after the answer.
+func TestADeleteOfALayerThatHasToWaitIsRefused(t *testing.T) {
+	for what, not := range map[string]func(index.Store) index.Store{
+		"unclaimed":             func(sound index.Store) index.Store { return locked{sound} },
+		"unplaced":              func(sound index.Store) index.Store { return unplaced{sound, false} },
+		"unplaced, but renamed": func(sound index.Store) index.Store { return unplaced{sound, true} },
+	} {
+		b := newBenchThat(t, late)
+		d := b.layer("l", "a")
+		sound := b.index
+		b.index = not(sound)
+		if err := b.DeleteLayer(t.Context(), "a", d); !errors.Is(err, index.ErrBusy) {
+			t.Errorf("%s: %v, want %v", what, err, index.ErrBusy)
+		}
+		b.publisher.runs.Wait()
+		b.index = sound
+		b.wantLayer("a", "l")
+		if err := b.DeleteLayer(t.Context(), "a", d); err != nil {
+			t.Errorf("%s: once more: %v", what, err)
+		}
+		b.wantNoLayer("a", "l")
+		b.wantPending()
+	}
+}
+
 // TestALayerOfWhichOnlyTheBlobGotItsNameIsLinked: the server was killed between the two renames.
 func TestALayerOfWhichOnlyTheBlobGotItsNameIsLinked(t *testing.T) {
 	b := newBenchThat(t, late)
