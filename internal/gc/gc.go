@@ -153,7 +153,8 @@ func (x *execution) retireLevel(rows []index.Row) error {
 
 // isFatal says that the next step would fail as this one did.
 func isFatal(err error) bool {
-	for _, e := range []error{context.Canceled, context.DeadlineExceeded, index.ErrFull, index.ErrCorrupt} {
+	for _, e := range []error{context.Canceled, context.DeadlineExceeded, index.ErrFull, index.ErrCorrupt,
+		index.ErrDisk} {
 		if errors.Is(err, e) {
 			return true
 		}

@@ -131,7 +131,8 @@ func (p *publisher) claim(es []*entry) error {
 
 // systemic says that an error of the index is not that of one claim.
 func systemic(err error) bool {
-	return errors.Is(err, index.ErrBusy) || errors.Is(err, index.ErrFull) || errors.Is(err, index.ErrCorrupt)
+	return errors.Is(err, index.ErrBusy) || errors.Is(err, index.ErrFull) || errors.Is(err, index.ErrCorrupt) ||
+		errors.Is(err, index.ErrDisk)
 }
 
 // unclaimed has a layer tried again later that the index cannot take at the moment. Anything else is refused.

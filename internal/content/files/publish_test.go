@@ -251,17 +251,26 @@ func TestASyncThatFailsTakesAllThatItMayHaveCovered(t *testing.T) {
 }
 
 // locked is an index that takes no claim.
-type locked struct{ index.Store }
+type locked struct {
+	index.Store
+	why error
+}
 
-func (locked) Claim(context.Context, ...index.Claim) error { return index.ErrBusy }
+func (l locked) Claim(context.Context, ...index.Claim) error { return l.why }
 
-// TestALayerWaitsForAnIndexThatIsBusy: its bytes are there.
+// TestALayerWaitsForAnIndexThatIsBusy, or that has no room or no disk: its bytes are there.
 func TestALayerWaitsForAnIndexThatIsBusy(t *testing.T) {
+	for _, why := range []error{index.ErrBusy, index.ErrFull, index.ErrDisk} {
+		t.Run(why.Error(), func(t *testing.T) { waitForIndex(t, why) })
+	}
+}
+
+func waitForIndex(t *testing.T, why error) {
 	b := newBenchThat(t, late)
 	d := b.layer("l", "a")
 	sound := b.index
-	b.index = locked{sound}
-	if err := b.PutManifest(t.Context(), "a", manifestOver(d), nil); !errors.Is(err, index.ErrBusy) {
+	b.index = locked{sound, why}
+	if err := b.PutManifest(t.Context(), "a", manifestOver(d), nil); !errors.Is(err, why) {
 		t.Errorf("a manifest: %v", err)
 	}
 	b.flush()
@@ -311,7 +320,7 @@ func TestALayerWaitsForAnIndexThatPlacesNothing(t *testing.T) {
 // TestADeleteOfALayerThatHasToWaitIsRefused: it is neither gone, nor comes back after the answer.
 func TestADeleteOfALayerThatHasToWaitIsRefused(t *testing.T) {
 	for what, not := range map[string]func(index.Store) index.Store{
-		"unclaimed":             func(sound index.Store) index.Store { return locked{sound} },
+		"unclaimed":             func(sound index.Store) index.Store { return locked{sound, index.ErrBusy} },
 		"unplaced":              func(sound index.Store) index.Store { return unplaced{sound, false} },
 		"unplaced, but renamed": func(sound index.Store) index.Store { return unplaced{sound, true} },
 	} {
