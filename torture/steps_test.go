@@ -3,6 +3,8 @@ package torture
 import (
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -47,8 +49,8 @@ func steps(t *testing.T, kill func(n int) (killed bool)) {
 	t.Logf("%d runs were killed, each one at another of %d steps", runs, n)
 }
 
-// everyStepOfAPush holds after each kill that what was acknowledged is complete, that a tag that is there is
-// complete, and that nothing else is left once the grace is over.
+// everyStepOfAPush holds after each kill that what was acknowledged is complete, each layer too, that a tag that is
+// there is complete, and that nothing else is left once the grace is over.
 func everyStepOfAPush(t *testing.T) {
 	sweeping := []string{"--cache.grace", "200ms", "--cache.cleanup_interval", "100ms"}
 	still := []string{"--cache.grace", "200ms", "--cache.cleanup_interval", "0"} // a push may take longer than that
@@ -73,9 +75,9 @@ func everyStepOfAPush(t *testing.T) {
 
 	steps(t, func(n int) (killed bool) {
 		s.dir, s.binary, s.env, s.args = clone(t, base), mortalBinary, []string{fmt.Sprint("DCS_FAILPOINT=", n)}, still
-		acknowledged := false
+		acknowledged, layers := false, &answeredLayers{}
 		if _, up := s.tryStart(); up {
-			acknowledged = remote.Write(s.ref("app:v1"), pushed, remote.WithJobs(1),
+			acknowledged = remote.Write(s.ref("app:v1"), pushed, remote.WithJobs(1), remote.WithTransport(layers),
 				remote.WithRetryBackoff(remote.Backoff{Steps: 1})) == nil
 			s.terminate()
 		}
@@ -84,10 +86,14 @@ func everyStepOfAPush(t *testing.T) {
 			t.Errorf("step %d: nobody was killed, and the push failed", n)
 		}
 
-		s.binary, s.env, s.args = dcsBinary, nil, sweeping
+		s.binary, s.env = dcsBinary, nil
 		if took := s.start(); took > 5*time.Second {
 			t.Errorf("step %d: ready after %v", n, took)
 		}
+		s.layers(n, "app", layers.digests)
+		s.stop()
+		s.args = sweeping
+		s.start()
 		s.complete(n, "before:v1")
 		_, err := remote.Head(s.ref("app:v1"))
 		if err == nil {
@@ -238,6 +244,33 @@ func (s *store) ref(ref string) name.Reference {
 func (s *store) write(ref string, img v1.Image) {
 	s.t.Helper()
 	s.must(remote.Write(s.ref(ref), img))
+}
+
+// answeredLayers notes which layers were answered, one request at a time.
+type answeredLayers struct{ digests []string }
+
+func (a *answeredLayers) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	if d := r.URL.Query().Get("digest"); err == nil && resp.StatusCode == http.StatusCreated && d != "" {
+		a.digests = append(a.digests, d)
+	}
+	return resp, err
+}
+
+// layers wants every byte of some layers of a repository.
+func (s *store) layers(step int, repo string, digests []string) {
+	s.t.Helper()
+	for _, d := range digests {
+		layer, err := remote.Layer(s.ref(repo + "@" + d).(name.Digest))
+		s.must(err)
+		data, err := layer.Compressed()
+		if err == nil {
+			_, err = io.Copy(io.Discard, data) // which compares the digest
+		}
+		if err != nil {
+			s.t.Errorf("step %d: layer %s was answered, and: %v", step, d, err)
+		}
+	}
 }
 
 // complete wants every byte of an image.

@@ -117,6 +117,7 @@ without pending -DOPS=1 -DPOWER -- TAG_FIRST BLIND_START
 without pending -DOPS=1 -DPOWER -DFAULT -- RETRY FAULT_GOES_ON
 check holds pending -DOPS=1 -DPOWER -DFAULT -DLOOSE
 without pending -DOPS=1 -DPOWER -DLOOSE -- ONE_PHASE
+without pending -DOPS=1 -DPOWER -DFAULT -DLOOSE -- NAMES_STAY
 check holds clean
 without clean -- TRUSTED BOOT HOLLOW LOOK_LATE BLIND ABSORBED NOT_LIFTED COUNTLESS
 check holds clean -DTAG

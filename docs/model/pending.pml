@@ -10,7 +10,8 @@
  * -DPOWER  the power is lost once, at any step
  * -DLOOSE  the file system keeps no order of names: each may survive a power loss without those before it, so that
  *          manifests get their names after one more sync. Else those that survive are the first of them
- * -DFAULT  one sync fails: the kernel takes what it could not write for written, and the next sync says nothing
+ * -DFAULT  one sync fails: the kernel takes bytes that it could not write for written, and the next sync says nothing.
+ *          With -DLOOSE so it does with names. Else a file system that could not write a name takes no more of them
  */
 #define GRACE 1                 /* ticks that a promise holds */
 #define RES   1
@@ -29,6 +30,7 @@
 #define BAD     4
 
 bool row[3], name[3], sure[3];  /* index; tree; the name survives a power loss */
+bool taken[3];                  /* the kernel takes the name for written, and it is not */
 byte age[3];                    /* 0: older than the cutoff */
 byte blob, manifest;            /* bytes of what has the names B and M */
 byte came[2];                   /* bytes of an upload of each client */
@@ -57,7 +59,7 @@ inline unlink(o) {              /* S1, S2: asked whenever a file goes */
 		whole = 0; if :: o == B -> blob = NONE :: else fi
 	:: else
 	fi;
-	name[o] = 0; sure[o] = 0; row[o] = 0
+	name[o] = 0; sure[o] = 0; taken[o] = 0; row[o] = 0
 }
 
 /* ok: the layer is there, and promised. What is pending needs no lease, since placing it is a use */
@@ -96,7 +98,7 @@ again:
 #ifndef X_FAULT_GOES_ON
 				:: came[id] == DROPPED
 #endif
-				:: else -> held[id] = came[id]; mem[id] = 1; keep = GRACE+1; gone = 0
+				:: else -> held[id] = came[id]; mem[id] = 1; keep = GRACE+1; gone = 0; whole = 0
 				fi;
 				came[id] = NONE }
 
@@ -145,9 +147,12 @@ inline sync() {
 		settle(came[0]); settle(came[1]); settle(held[0]); settle(held[1]);
 		settle(staged); settle(blob); settle(manifest);
 		if
-		:: good -> sure[B] = name[B]; sure[L] = name[L]; sure[M] = name[M];
-			whole = whole || (name[B] && name[L])
+		:: good -> sure[B] = name[B] && !taken[B]; sure[L] = name[L] && !taken[L]; sure[M] = name[M] && !taken[M];
+			whole = whole || (sure[B] && sure[L])
 		:: else
+#ifdef LOOSE
+			taken[B] = name[B] && !sure[B]; taken[L] = name[L] && !sure[L]; taken[M] = name[M] && !sure[M]
+#endif
 		fi }
 }
 
@@ -191,9 +196,14 @@ inline answer() {               /* that both syncs were made */
 		placed = 0 }
 }
 
+inline takeBack(o) { if :: taken[o] -> unlink(o) :: else fi }
+
 inline drop() {                 /* a sync failed: what it may have covered is not there. No promise of it holds */
 	d_step {
 		held[0] = NONE; mem[0] = 0; held[1] = NONE; mem[1] = 0; keep = 0; left[0] = 0; left[1] = 0;
+#ifndef X_NAMES_STAY
+		takeBack(M); takeBack(L); takeBack(B);
+#endif
 		if :: staged || placed -> refused = 1; answered = 1 :: else fi;
 		staged = NONE; placed = 0 }
 }
@@ -203,7 +213,7 @@ proctype publisher() {
 again:
 	{
 	do
-	:: up && (PENDING || staged || placed);
+	:: up && (PENDING || staged || placed || a[0] || a[1]);   /* a: names of layers that no sync covered */
 		d_step { a[0] = mem[0] && held[0]; a[1] = mem[1] && held[1]; m = staged };
 		d_step {
 			if :: a[0] || a[1] -> stamp(B); stamp(L) :: else fi;

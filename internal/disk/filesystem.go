@@ -15,7 +15,7 @@ import (
 // before. Many files are durable then by one call. Its methods may be called concurrently, but for Sync.
 type FileSystem struct {
 	dir       *os.File                  // the kernel reports each error once to a descriptor that was open before it
-	whole     bool                      // a sync of all can be trusted
+	whole     bool                      // a sync of all can be trusted, and names are written in transactions
 	impatient atomic.Pointer[time.Time] // until then others' data is not waited for
 }
 
@@ -41,6 +41,11 @@ func (f *FileSystem) Whole() bool {
 	until := f.impatient.Load()
 	return f.whole && (until == nil || time.Now().After(*until))
 }
+
+// Journaled says that the file system writes names in transactions, and takes no more of them once one could not be
+// written. So a sync that succeeds covers the names of one that failed before. On any other the kernel may take for
+// written what the disk refused.
+func (f *FileSystem) Journaled() bool { return f.whole }
 
 // Sync makes durable what was written to the file system before the call. Others' data is written too: if a sync takes
 // longer than slow although the caller has little of its own, Whole is false for a while. own is how many bytes the

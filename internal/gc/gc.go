@@ -175,7 +175,7 @@ func (x *execution) retireLevel(rows []index.Row) error {
 // isFatal says that the run ends: the next step would fail as this one did, or must not be taken.
 func isFatal(err error) bool {
 	for _, e := range []error{context.Canceled, context.DeadlineExceeded, index.ErrFull, index.ErrCorrupt,
-		errNotDurable} {
+		index.ErrDisk, errNotDurable} {
 		if errors.Is(err, e) {
 			return true
 		}

@@ -126,6 +126,8 @@ var (
 	ErrBusy = errors.New("another process has held the index")
 	// ErrFull says that the disk has no room for the index to write.
 	ErrFull = errors.New("no space left for the index")
+	// ErrDisk says that the files of the index cannot be read or written: whatever is asked of it next fails, too.
+	ErrDisk = errors.New("the files of the index cannot be used")
 )
 
 // HeldError says that nothing may be retired yet: images were adopted with the dates of their files, and the index that

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -532,19 +533,36 @@ func (m *model) doubt() {
 
 func (m *model) restartServer(string) { m.restart() }
 
-// crash goes on with the files as they are at this moment, as after kill -9.
-func (m *model) crash(string) {
+// crash goes on with the files as they are at this moment, as after kill -9, while layers wait for their names.
+func (m *model) crash(repo string) {
 	m.crashes++
+	for range 3 {
+		m.give(repo, m.blob())
+	}
+	m.mount(repo)
 	if err := m.s.store.Index.Beat(m.Context()); err != nil { // every 5 s, which are hours here
 		m.Fatal(err)
 	}
 	elsewhere := m.TempDir()
+	waiting := m.pendingLog()
 	if out, err := exec.Command("cp", "-a", m.dir+"/.", elsewhere).CombinedOutput(); err != nil {
 		m.Fatalf("cp: %v\n%s", err, out)
+	}
+	if m.pendingLog() != waiting { // names were given beside the copy, which is of no moment
+		return
 	}
 	m.stop()
 	m.dir = elsewhere
 	m.start()
+}
+
+// pendingLog is what waits.
+func (m *model) pendingLog() string {
+	log, err := os.ReadFile(filepath.Join(tree.Dir(m.dir).Pending(), "log"))
+	if err != nil && !os.IsNotExist(err) {
+		m.Fatal(err)
+	}
+	return string(log)
 }
 
 // loseIndex stops the server and removes what it knew: everything counts as used now.

@@ -67,11 +67,13 @@ func (s *Staged) Discard() {
 // and unlink only: they may be called inside a transaction, which must not wait for a disk. Commit is called after the
 // transaction; what a Change did is not promised to survive a power loss before that.
 //
-// A Change that is committed may go on. It must not be used concurrently.
+// A Change that is committed or abandoned may go on. It must not be used concurrently.
 type Change struct {
 	tree     *Tree
 	prepared []string        // directories that were made for files which were not placed yet
 	placed   []string        // files whose names are not durable
+	fresh    map[string]bool // those of them whose names no file had before
+	stuck    bool            // some of them could not be taken back
 	removed  map[string]bool // directories from which names were removed; false: a power loss may bring them back
 	uploads  map[string]bool // lists of uploads of repositories from which names were removed
 	emptier  *Emptier        // nil: what is removed stays in the trash
@@ -79,7 +81,7 @@ type Change struct {
 
 // Begin begins a change.
 func (t *Tree) Begin() *Change {
-	return &Change{tree: t, removed: map[string]bool{}, uploads: map[string]bool{}}
+	return &Change{tree: t, fresh: map[string]bool{}, removed: map[string]bool{}, uploads: map[string]bool{}}
 }
 
 // Emptying has an emptier remove for good what the change removes from now on.
@@ -105,11 +107,13 @@ func (c *Change) Prepare(paths ...layout.Path) error {
 func (c *Change) Place(s *Staged, k layout.Key) error { return c.place(s, c.tree.File(k.Path())) }
 
 func (c *Change) place(s *Staged, path string) error {
+	_, before := os.Lstat(path)
 	if err := c.tree.rename(s.path, path); err != nil {
 		return err
 	}
 	s.placed = true
 	c.placed = append(c.placed, path)
+	c.fresh[path] = c.fresh[path] || Missing(before)
 	dir := filepath.Dir(path)
 	c.prepared = slices.DeleteFunc(c.prepared, func(made string) bool { return made == dir })
 	return nil
@@ -295,25 +299,71 @@ func (c *Change) Settle(k layout.Key) { c.placed = append(c.placed, c.tree.File(
 // SyncAll makes durable what any process changed.
 func (t *Tree) SyncAll() error { return disk.SyncAll(string(t.Dir)) }
 
-// Sync makes durable what was placed until now, for a name that may refer to it.
+// Sync makes durable what was placed until now, for a name that may refer to it. After an error none of that is sure,
+// and the next Sync tries it again, which is worth something where disk.FileSystem.Journaled says so. Elsewhere the
+// names are to be taken back.
 func (c *Change) Sync() error {
+	if c.stuck {
+		if err := c.TakeBack(); err != nil {
+			return err
+		}
+	}
 	dirs := map[string]bool{}
 	for _, path := range c.placed {
 		dirs[filepath.Dir(path)] = true
 	}
-	c.placed = nil
-	errs := []error{disk.SyncDirs(slices.Collect(maps.Keys(dirs)))}
+	if err := disk.SyncDirs(slices.Collect(maps.Keys(dirs))); err != nil {
+		return err
+	}
+	var errs []error
 	for dir := range dirs {
 		errs = append(errs, c.tree.reached(dir))
 	}
-	return errors.Join(errs...)
+	err := errors.Join(errs...)
+	if err == nil {
+		c.Synced()
+	}
+	return err
 }
 
 // Synced says that all that is on the file system was synced since the last file was placed.
-func (c *Change) Synced() { c.placed = nil }
+func (c *Change) Synced() {
+	c.placed = nil
+	clear(c.fresh)
+}
+
+// Owes says whether something was placed that is not durable.
+func (c *Change) Owes() bool { return len(c.placed) > 0 }
+
+// TakeBack removes the names that are not durable, the last one first, after a sync of them that failed: the kernel may
+// take for written what the disk refused, and then no later sync says so. A name that is given again is written again.
+// One that a file had before stays, since the disk has that file or the new one. What cannot be removed is in the
+// error, and no Sync succeeds before it is.
+func (c *Change) TakeBack() error {
+	var errs []error
+	var left []string
+	for _, path := range slices.Backward(c.placed) {
+		for dir := filepath.Dir(path); len(dir) > len(c.tree.Dir); dir = filepath.Dir(dir) {
+			c.tree.forget(dir) // its sync may not have been told of the error
+		}
+		if !c.fresh[path] {
+			continue
+		}
+		failpoint.Step()
+		if err := os.Remove(path); err != nil && !Missing(err) {
+			errs, left = append(errs, err), append(left, path)
+			continue
+		}
+		delete(c.fresh, path)
+		c.tree.prune(filepath.Dir(path))
+	}
+	slices.Reverse(left)
+	c.placed, c.stuck = left, len(left) > 0
+	return errors.Join(errs...)
+}
 
 // Commit makes durable what was placed and removed since the last Commit, and removes the directories that are empty
-// now. On an error the rest is synced all the same.
+// now. On an error what was removed is synced all the same.
 func (c *Change) Commit() error { return c.CommitTelling(func(int, int) {}) }
 
 // CommitTelling is Commit for a change of many directories: synced is called with how many of all are synced.
@@ -329,11 +379,12 @@ func (c *Change) CommitTelling(synced func(done, all int)) error {
 		c.tree.prune(dir)
 	}
 	c.reset()
+	c.Synced() // or in the error
 	return errors.Join(errs...)
 }
 
-// Abandon ends a change whose transaction failed: its directories are removed where they are empty. What it placed or
-// removed nevertheless stays so, and is not synced.
+// Abandon ends a change whose transaction failed: its directories are removed where they are empty. What it removed
+// nevertheless stays so, and is not synced; what it placed is owed.
 func (c *Change) Abandon() {
 	for dir := range c.removed {
 		c.tree.prune(dir)
@@ -341,7 +392,7 @@ func (c *Change) Abandon() {
 	c.reset()
 }
 
-// reset removes the directories that may be empty, and forgets all debts.
+// reset removes the directories that may be empty, and forgets them.
 func (c *Change) reset() {
 	for _, dir := range c.prepared {
 		c.tree.prune(dir)
@@ -349,7 +400,9 @@ func (c *Change) reset() {
 	for dir := range c.uploads {
 		c.tree.prune(dir)
 	}
-	*c = *c.tree.Begin().Emptying(c.emptier)
+	c.prepared = nil
+	clear(c.removed)
+	clear(c.uploads)
 }
 
 // scratch writes a file that promises nothing: neither its bytes nor its directories are synced.

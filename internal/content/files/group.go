@@ -66,8 +66,7 @@ func (e *entry) paths() []layout.Path {
 // group is what was placed together, and is answered once the names are durable.
 type group struct {
 	entries []*entry
-	change  *tree.Change // nil: nothing was placed
-	atOnce  bool         // all names were given before one sync: they are made durable by one
+	atOnce  bool // all names were given before one sync: they are made durable by one
 }
 
 // publish claims and syncs a group, answers the one before, and places the group.
@@ -98,7 +97,9 @@ func (p *publisher) claimAll(es []*entry) (claimed []*entry) {
 			none = err
 		}
 		for _, e := range some {
-			if err != nil && !systemic(err) && len(some) > 1 { // it is that of one of them
+			if e.marks() {
+				claimed = append(claimed, e)
+			} else if err != nil && !systemic(err) && len(some) > 1 { // it is that of one of them
 				if err := p.claim([]*entry{e}); err == nil {
 					claimed = append(claimed, e)
 				} else {
@@ -130,7 +131,8 @@ func (p *publisher) claim(es []*entry) error {
 
 // systemic says that an error of the index is not that of one claim.
 func systemic(err error) bool {
-	return errors.Is(err, index.ErrBusy) || errors.Is(err, index.ErrFull) || errors.Is(err, index.ErrCorrupt)
+	return errors.Is(err, index.ErrBusy) || errors.Is(err, index.ErrFull) || errors.Is(err, index.ErrCorrupt) ||
+		errors.Is(err, index.ErrDisk)
 }
 
 // unclaimed has a layer tried again later that the index cannot take at the moment. Anything else is refused.
@@ -151,6 +153,7 @@ func (e *entry) canWait(err error) bool {
 // wait has an entry tried again later.
 func (p *publisher) wait(e *entry, err error) {
 	p.log.WithError(err).WithField("object", e.claim.Key.String()).Error("cannot record a layer in the index; it waits")
+	p.late = errLate
 	p.putBack(e)
 }
 
@@ -164,30 +167,46 @@ func (p *publisher) sync(es []*entry, before group) (bytes, names error) {
 		}
 	}
 	switch {
-	case len(files) == 0 && before.change == nil:
+	case len(files) == 0 && !p.change.Owes():
 		return nil, nil
-	case before.atOnce || p.fs.Whole():
+	case before.atOnce && p.change.Owes() || p.fs.Whole():
 		err := p.fs.Sync(own)
-		if err == nil && before.change != nil {
-			before.change.Synced()
+		if err == nil {
+			p.change.Synced()
 		}
 		return err, err
 	}
-	if bytes = tree.Sync(files...); before.change != nil {
-		names = before.change.Sync()
+	return tree.Sync(files...), p.change.Sync()
+}
+
+// unsure is for names whose sync failed. Where a later sync does not cover them they are taken back, so that nothing
+// relies on them before they are given again. Uploads under way go, too: they are of no use after the fault, and they
+// would keep directories whose names are no surer.
+func (p *publisher) unsure(es []*entry) {
+	if p.fs.Journaled() {
+		return
 	}
-	return bytes, names
+	for _, u := range p.uploads.forget() {
+		p.remove(u)
+	}
+	if err := p.change.TakeBack(); err != nil {
+		p.log.WithError(err).Error("names that the disk refused to store cannot be removed; nothing is stored before")
+	}
+	for _, e := range es {
+		for _, k := range e.keys() {
+			if _, err := p.adopt(context.Background(), k); err != nil {
+				p.log.WithError(err).WithField("object", k.String()).Error("cannot correct the index")
+			}
+		}
+	}
 }
 
 // answer tells those who wait for a group that its names are durable, or why they are not.
 func (p *publisher) answer(g group, err error) {
-	switch {
-	case g.change == nil:
-	case err == nil:
-		err = g.change.Commit()
-	default:
-		g.change.Abandon()
+	if err != nil {
+		p.unsure(g.entries)
 	}
+	p.change.Abandon()
 	var held []*tree.Held
 	for _, e := range g.entries {
 		if e.held != nil {
@@ -215,6 +234,9 @@ func (p *publisher) answer(g group, err error) {
 
 // keys are those of its rows.
 func (e *entry) keys() []layout.Key {
+	if e.marks() {
+		return nil
+	}
 	keys := []layout.Key{e.claim.Key}
 	for _, t := range e.tags {
 		keys = append(keys, t.key)
@@ -222,8 +244,12 @@ func (e *entry) keys() []layout.Key {
 	return keys
 }
 
-// end answers one entry. A layer that has no waiter is in the log.
+// end answers one entry. A layer that has no waiter is in the log. A mark hears of layers that wait longer, and of
+// nothing else: that was told to those whose files were dropped.
 func (p *publisher) end(e *entry, err error) {
+	if e.marks() {
+		err = e.err
+	}
 	if e.done != nil {
 		e.done <- err
 	} else if err != nil {
@@ -288,29 +314,26 @@ func (p *publisher) discard(e *entry) {
 // place gives a group its names: blobs and links, then manifests, then tags, in one transaction or, if that would hold
 // others up, several. Where a file system keeps no order of names, what refers to a name waits until that is durable.
 func (p *publisher) place(es []*entry) group {
-	change := p.tree.Begin()
 	for _, e := range es {
 		if !e.marks() {
-			e.err = change.Prepare(e.paths()...)
+			e.err = p.change.Prepare(e.paths()...)
 		}
 	}
-	steps := [][]placing{p.content(es, change), p.manifests(es, change), p.tags(es, change)}
+	steps := [][]placing{p.content(es), p.manifests(es), p.tags(es)}
 	atOnce := p.fs.Whole()
 	if atOnce {
 		p.placeAll(append(append(steps[0], steps[1]...), steps[2]...))
 	} else {
 		for i, step := range steps {
 			if i > 0 && len(step) > 0 {
-				if err := change.Sync(); err != nil {
-					return p.lose(es, change, err)
+				if err := p.change.Sync(); err != nil {
+					return p.lose(es, err)
 				}
 			}
 			p.placeAll(step)
 		}
 	}
-	g := p.placed(es, change)
-	g.atOnce = atOnce && g.change != nil
-	return g
+	return group{p.placed(es), atOnce}
 }
 
 // placing is a step of an entry.
@@ -343,17 +366,17 @@ func (p *publisher) placeAll(all []placing) {
 }
 
 // content are the blobs and links of layers, and the blobs of manifests.
-func (p *publisher) content(es []*entry, change *tree.Change) (all []placing) {
+func (p *publisher) content(es []*entry) (all []placing) {
 	for _, e := range es {
 		switch {
 		case e.held != nil:
 			all = append(all, placing{e, index.Placing{Claim: e.claim, Rename: func() error {
-				return p.nameLayer(e, change)
+				return p.nameLayer(e)
 			}}})
 		case e.blob != nil:
 			c := index.Claim{Key: layout.BlobKey(e.claim.Key.Digest), Size: e.claim.Size}
 			all = append(all, placing{e, index.Placing{Claim: c, Rename: func() error {
-				return change.Place(e.blob, c.Key)
+				return p.change.Place(e.blob, c.Key)
 			}}})
 		}
 	}
@@ -361,24 +384,24 @@ func (p *publisher) content(es []*entry, change *tree.Change) (all []placing) {
 }
 
 // nameLayer gives a layer its name, and its blob, unless that is in its place. From here on it is read from the tree.
-func (p *publisher) nameLayer(e *entry, change *tree.Change) error {
+func (p *publisher) nameLayer(e *entry) error {
 	blob := layout.BlobKey(e.claim.Key.Digest)
 	whole, err := p.hasBlob(blob.Digest, e.claim.Size)
 	switch {
 	case err != nil:
 		return err
 	case whole:
-		change.Settle(blob)
+		p.change.Settle(blob)
 	case e.held.Mounted():
 		return content.ErrUnknown
 	default:
-		if err := change.Place(e.held.File, blob); err != nil {
+		if err := p.change.Place(e.held.File, blob); err != nil {
 			return err
 		}
 	}
 	if e.link.Placed() { // by a transaction that failed at its end
-		change.Settle(e.claim.Key)
-	} else if err := change.Place(e.link, e.claim.Key); err != nil {
+		p.change.Settle(e.claim.Key)
+	} else if err := p.change.Place(e.link, e.claim.Key); err != nil {
 		return err
 	}
 	p.pending.leave(e.held)
@@ -386,7 +409,7 @@ func (p *publisher) nameLayer(e *entry, change *tree.Change) error {
 }
 
 // manifests are the revision links.
-func (p *publisher) manifests(es []*entry, change *tree.Change) (all []placing) {
+func (p *publisher) manifests(es []*entry) (all []placing) {
 	for _, e := range es {
 		if e.blob == nil {
 			continue
@@ -397,26 +420,26 @@ func (p *publisher) manifests(es []*entry, change *tree.Change) (all []placing) 
 			if err := p.lookForParts(e.claim.Key.Repository, e.claim.Manifest, parts{blob: p.measure}); err != nil {
 				return err
 			}
-			return change.Place(e.link, e.claim.Key)
+			return p.change.Place(e.link, e.claim.Key)
 		}}})
 	}
 	return all
 }
 
 // tags are moved to manifests that are there.
-func (p *publisher) tags(es []*entry, change *tree.Change) (all []placing) {
+func (p *publisher) tags(es []*entry) (all []placing) {
 	for _, e := range es {
 		to := e.claim.Key.Digest
 		for _, t := range e.tags {
 			all = append(all, placing{e, index.Placing{Claim: index.Claim{Key: t.key}, To: to, Rename: func() error {
-				return p.nameTag(t, to, change)
+				return p.nameTag(t, to)
 			}}})
 		}
 	}
 	return all
 }
 
-func (p *publisher) nameTag(t tagLinks, to digest.Digest, change *tree.Change) error {
+func (p *publisher) nameTag(t tagLinks, to digest.Digest) error {
 	there, err := p.hasManifest(t.key.Repository, to)
 	if err == nil && !there {
 		err = content.ErrUnknown
@@ -424,28 +447,25 @@ func (p *publisher) nameTag(t tagLinks, to digest.Digest, change *tree.Change) e
 	if err != nil {
 		return err
 	}
-	return change.PlaceTag(t.link, t.entry, t.key, to)
+	return p.change.PlaceTag(t.link, t.entry, t.key, to)
 }
 
 // placed sorts those that were refused out, and remembers the others.
-func (p *publisher) placed(es []*entry, change *tree.Change) group {
-	var g group
+func (p *publisher) placed(es []*entry) (placed []*entry) {
 	var refused []*entry
 	for _, e := range es {
 		switch {
 		case e.err != nil && e.canWait(e.err):
 			p.wait(e, e.err)
-			e.err = nil
+			e.err = p.late
 			continue
 		case e.err != nil:
 			refused = append(refused, e)
 			continue
 		}
-		g.entries = append(g.entries, e)
-		if e.marks() {
+		if placed = append(placed, e); e.marks() {
 			continue
 		}
-		g.change = change
 		p.leases.remember(e.claim.Key, e.at, state{placed: true, size: e.claim.Size})
 		for _, t := range e.tags {
 			p.leases.remember(t.key, e.at, state{placed: true})
@@ -455,15 +475,19 @@ func (p *publisher) placed(es []*entry, change *tree.Change) group {
 	for _, e := range refused {
 		p.refuse([]*entry{e}, e.err)
 	}
-	if g.change == nil {
-		change.Abandon()
+	for _, e := range placed {
+		if e.marks() {
+			e.err = p.late
+		}
 	}
-	return g
+	p.late = nil
+	return placed
 }
 
 // lose ends a group of which the first names could not be made durable.
-func (p *publisher) lose(es []*entry, change *tree.Change, err error) group {
-	change.Abandon()
+func (p *publisher) lose(es []*entry, err error) group {
+	p.unsure(es)
+	p.change.Abandon()
 	p.drop(append(es, p.failed()...), err)
 	return group{}
 }

@@ -3,10 +3,13 @@ package files
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/disk"
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // publisher gives names in the tree to all that clients push, a group after another:
@@ -23,6 +26,8 @@ type publisher struct {
 	*Store
 	fs     *disk.FileSystem
 	linger time.Duration
+	change *tree.Change // what was placed and is not durable; used by run alone
+	late   error        // why layers of the group under way are tried again later; used by run alone
 
 	mu     sync.Mutex // guards the rest; held over no I/O
 	queue  []*entry
@@ -153,8 +158,19 @@ func (p *publisher) failed() []*entry {
 	return lost
 }
 
-// Flush waits until everything that was stored before has its name, or is dropped.
+// errLate says that a layer that was stored before is neither named nor dropped.
+var errLate = fmt.Errorf("layers wait for their names: %w", index.ErrBusy)
+
+// Flush waits until everything that was stored before has its name, or is dropped, or has to wait longer.
 func (s *Store) Flush(ctx context.Context) error {
+	if err := s.settled(ctx); !errors.Is(err, errLate) {
+		return err
+	}
+	return nil
+}
+
+// settled waits until everything that was stored before has its name, or is dropped. errLate.
+func (s *Store) settled(ctx context.Context) error {
 	p := s.publisher
 	p.mu.Lock()
 	idle := !p.busy && len(p.queue) == 0
@@ -165,8 +181,7 @@ func (s *Store) Flush(ctx context.Context) error {
 	}
 	select {
 	case err := <-e.done:
-		_ = err // it was told to those whose files were dropped
-		return nil
+		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}

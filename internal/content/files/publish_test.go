@@ -251,17 +251,26 @@ func TestASyncThatFailsTakesAllThatItMayHaveCovered(t *testing.T) {
 }
 
 // locked is an index that takes no claim.
-type locked struct{ index.Store }
+type locked struct {
+	index.Store
+	why error
+}
 
-func (locked) Claim(context.Context, ...index.Claim) error { return index.ErrBusy }
+func (l locked) Claim(context.Context, ...index.Claim) error { return l.why }
 
-// TestALayerWaitsForAnIndexThatIsBusy: its bytes are there.
+// TestALayerWaitsForAnIndexThatIsBusy, or that has no room or no disk: its bytes are there.
 func TestALayerWaitsForAnIndexThatIsBusy(t *testing.T) {
+	for _, why := range []error{index.ErrBusy, index.ErrFull, index.ErrDisk} {
+		t.Run(why.Error(), func(t *testing.T) { waitForIndex(t, why) })
+	}
+}
+
+func waitForIndex(t *testing.T, why error) {
 	b := newBenchThat(t, late)
 	d := b.layer("l", "a")
 	sound := b.index
-	b.index = locked{sound}
-	if err := b.PutManifest(t.Context(), "a", manifestOver(d), nil); !errors.Is(err, index.ErrBusy) {
+	b.index = locked{sound, why}
+	if err := b.PutManifest(t.Context(), "a", manifestOver(d), nil); !errors.Is(err, why) {
 		t.Errorf("a manifest: %v", err)
 	}
 	b.flush()
@@ -304,6 +313,31 @@ func TestALayerWaitsForAnIndexThatPlacesNothing(t *testing.T) {
 		}
 		b.wantFile(layout.LayerKey("a", d), true)
 		b.wantFile(layout.BlobKey(d), true)
+		b.wantPending()
+	}
+}
+
+// TestADeleteOfALayerThatHasToWaitIsRefused: it is neither gone, nor comes back after the answer.
+func TestADeleteOfALayerThatHasToWaitIsRefused(t *testing.T) {
+	for what, not := range map[string]func(index.Store) index.Store{
+		"unclaimed":             func(sound index.Store) index.Store { return locked{sound, index.ErrBusy} },
+		"unplaced":              func(sound index.Store) index.Store { return unplaced{sound, false} },
+		"unplaced, but renamed": func(sound index.Store) index.Store { return unplaced{sound, true} },
+	} {
+		b := newBenchThat(t, late)
+		d := b.layer("l", "a")
+		sound := b.index
+		b.index = not(sound)
+		if err := b.DeleteLayer(t.Context(), "a", d); !errors.Is(err, index.ErrBusy) {
+			t.Errorf("%s: %v, want %v", what, err, index.ErrBusy)
+		}
+		b.publisher.runs.Wait()
+		b.index = sound
+		b.wantLayer("a", "l")
+		if err := b.DeleteLayer(t.Context(), "a", d); err != nil {
+			t.Errorf("%s: once more: %v", what, err)
+		}
+		b.wantNoLayer("a", "l")
 		b.wantPending()
 	}
 }

@@ -74,7 +74,7 @@ func New(opts Options) (*Store, error) {
 		leases: newLeases(opts), manifests: manifests, large: make(chan struct{}, largeReaders), uploads: newSessions(),
 		waiting: opts.Tree.PendingLog(), pending: newPending(),
 	}
-	s.publisher = &publisher{Store: s, fs: fs, linger: opts.Linger}
+	s.publisher = &publisher{Store: s, fs: fs, linger: opts.Linger, change: opts.Tree.Begin()}
 	return s, nil
 }
 

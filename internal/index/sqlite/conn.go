@@ -446,7 +446,9 @@ func wrap(err error) error {
 	case sqlite.ResultFull:
 		return fmt.Errorf("%w: %w", index.ErrFull, err)
 	case sqlite.ResultCantOpen: // SQLite does not say why
-		return fmt.Errorf("%w: %w", cantOpen(), err)
+		return fmt.Errorf("%w: %w: %w", index.ErrDisk, cantOpen(), err)
+	case sqlite.ResultIOErr, sqlite.ResultReadOnly: // such as that the owner has no quota left for the WAL
+		return fmt.Errorf("%w: %w", index.ErrDisk, err)
 	case sqlite.ResultCorrupt, sqlite.ResultNotADB:
 		return fmt.Errorf("%w: %w", index.ErrCorrupt, err)
 	case sqlite.ResultBusy, sqlite.ResultProtocol: // which is that a lock of the shared memory could not be had

@@ -1,0 +1,120 @@
+package files
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/jc-lab/docker-cache-server/internal/content"
+	"github.com/jc-lab/docker-cache-server/internal/disk"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
+)
+
+// narrow is an ext4 without a journal, in a file of a disk that a test fills: then it refuses what is new on it.
+type narrow struct {
+	*testing.T
+	below, dir string
+}
+
+func newNarrow(t *testing.T) *narrow {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can mount")
+	}
+	n := &narrow{t, t.TempDir(), t.TempDir()}
+	n.run("mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", n.below)
+	t.Cleanup(func() { n.run("umount", n.below) })
+	n.run("truncate", "-s", "64M", n.image())
+	n.run("mkfs.ext4", "-q", "-F", "-O", "^has_journal", n.image())
+	n.mount()
+	t.Cleanup(func() { n.run("umount", n.dir) })
+	return n
+}
+
+func (n *narrow) run(name string, args ...string) {
+	n.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		if n.Failed() || name == "umount" {
+			n.Errorf("%s %q: %v, %s", name, args, err, out)
+			return
+		}
+		n.Skipf("%s %q: %v, %s", name, args, err, out)
+	}
+}
+
+func (n *narrow) image() string { return filepath.Join(n.below, "image") }
+
+func (n *narrow) mount() { n.run("mount", "-o", "loop", n.image(), n.dir) }
+
+// fill fills the disk, and lets it refuse a directory, which the kernel tells this caller alone.
+func (n *narrow) fill(dir string) {
+	f, err := os.Create(filepath.Join(n.below, "full"))
+	if err != nil {
+		n.Fatal(err)
+	}
+	defer f.Close()
+	for err == nil {
+		_, err = f.Write(make([]byte, 4096))
+	}
+	if err := disk.SyncDir(dir); err == nil {
+		n.Error("the disk refuses nothing")
+	}
+}
+
+func (n *narrow) makeRoom() {
+	if err := os.Remove(filepath.Join(n.below, "full")); err != nil {
+		n.Error(err)
+	}
+}
+
+// losePower takes from the kernel what it takes for written.
+func (n *narrow) losePower() {
+	n.Helper()
+	n.run("umount", n.dir)
+	n.mount()
+}
+
+// TestNamesThatADiskRefusedAreTakenBack: the kernel takes them for written, and says so from then on. So an image that
+// is pushed over them is answered once they were given again, with all directories that are new.
+func TestNamesThatADiskRefusedAreTakenBack(t *testing.T) {
+	n, b := newNarrow(t), newBenchThat(t, late)
+	data := tree.Dir(filepath.Join(n.dir, "data"))
+	if err := os.Mkdir(string(data), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	files, err := tree.Open(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := Options{Tree: files, Index: b.index, Log: b.log, Resolution: rules.Resolution, Linger: late}
+	if b.Store, err = New(opts); err != nil {
+		t.Fatal(err)
+	}
+	under := b.upload("new/other", "way") // in directories that no sync covers
+	d := b.layer("l", "new/app")
+	b.index = placed{opts.Index, func() { n.fill(data.Native(layout.Repositories)) }}
+	b.flush()
+	b.publisher.runs.Wait()
+	n.makeRoom()
+	b.index = opts.Index
+	under.Close()
+	if _, err := b.Blob(t.Context(), "new/app", d, content.Promise); err != nil { // as clients ask before they push
+		b.layer("l", "new/app")
+	}
+	m := manifestOver(d)
+	if err := b.PutManifest(t.Context(), "new/app", m, []string{"v1"}); err != nil {
+		t.Error(err)
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	n.losePower()
+	for _, k := range []layout.Key{layout.BlobKey(d), layout.BlobKey(m.Digest), layout.LayerKey("new/app", d),
+		layout.ManifestKey("new/app", m.Digest), layout.TagKey("new/app", "v1")} {
+		if there, err := data.Has(k); err != nil || !there {
+			t.Errorf("%s was answered, and is there: %v, %v", k, there, err)
+		}
+	}
+}
