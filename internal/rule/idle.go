@@ -6,13 +6,13 @@ import "strings"
 type Idle struct {
 	Rule    int    // the number of its rule, from 0
 	Setting string // keep, ttl, untagged_ttl or keep_last
-	By      int    // the number of the rule that decides for every image that Rule matches; it may be Rule itself
+	By      int    // the number of the rule that decides for all that Rule matches; it may be Rule itself
 	Keeps   bool   // By keeps them, and does not decide the setting itself
 }
 
 // Idle returns the settings that decide nothing, in the order of the rules. A setting is idle if a rule before it
-// decides it for all that its rule matches, or if all that is kept. Globs are compared as they are written, so a setting
-// can decide nothing and not be found.
+// decides it for all that its rule matches, or if all that is kept. Globs are compared as they are written, so some
+// that decide nothing are not found.
 func (rs Rules) Idle() []Idle {
 	var found []Idle
 	for i, r := range rs {
