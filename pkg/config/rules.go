@@ -79,11 +79,12 @@ func removedWhen(unused time.Duration) string {
 	return "removed when unused for " + FormatDuration(unused)
 }
 
-// Letters that names have, as the specification of OCI distribution says, and the marks of a glob.
+// Letters that names have, as the specification of OCI distribution says, and the marks of a glob. A backslash is none
+// of them, since no name has a mark that it could escape.
 const (
 	repositoryLetters = "abcdefghijklmnopqrstuvwxyz0123456789._-/"
 	tagLetters        = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
-	globMarks         = `*?[]^\`
+	globMarks         = "*?[]^"
 )
 
 // check adds the mistakes in the rule at a path.

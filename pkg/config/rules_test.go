@@ -26,7 +26,7 @@ cache:
     - repository: "base/**"
       tag: "v*"
       keep: true
-    - {repository: "base/\\[x]", tag: "", keep: false}
+    - {repository: "base/[^x]", tag: "", keep: false}
     - {ttl: 2d}
     - {repository: ci/**, ttl: 0}
     - {untagged_ttl: 1d}
@@ -40,7 +40,7 @@ func TestLoadReadsRules(t *testing.T) {
 	twoDays, oneDay, aWeek := 2*day, day, week
 	want := []Rule{
 		{Repository: "base/**", Tag: "v*", Keep: &yes},
-		{Repository: `base/\[x]`, Keep: &no},
+		{Repository: "base/[^x]", Keep: &no},
 		{TTL: &twoDays},
 		{Repository: "ci/**", TTL: &forever},
 		{UntaggedTTL: &oneDay},
@@ -156,7 +156,7 @@ func TestLoadRefusesRules(t *testing.T) {
 func TestARuleIsExplained(t *testing.T) {
 	want := []string{
 		"images base/** tagged v*: kept",
-		`images base/\[x]: not kept by a later rule`,
+		"images base/[^x]: not kept by a later rule",
 		"all images: removed when unused for 2d",
 		"images ci/**: never removed for being unused",
 		"all images: without a tag removed when unused for 1d",
