@@ -82,7 +82,7 @@ losses: build $(REGISTRY) ## lose the power LOSSES=500 times on ext4, xfs and bt
 	DCS_BIN=$(CURDIR)/$(BIN) STOCK_REGISTRY_BIN=$(REGISTRY) POWER_LOSSES=$(LOSSES) \
 		go test -tags e2e -count=1 -timeout 0 -v -run '^TestPowerLossOfADisk$$' ./e2e
 
-fuzz: ## feed the parsers noise, each for T=60s: paths, manifests, configuration, users
+fuzz: ## feed the parsers noise, each for T=60s: paths, manifests, configuration, globs, users
 	@go list ./... | while read -r package; do \
 		go test -list '^Fuzz' $$package | grep '^Fuzz' | while read -r target; do \
 			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(T) $$package || exit 1; \
@@ -105,8 +105,9 @@ conformance: build $(CONFORMANCE) ## run the OCI distribution-spec's own suite, 
 lint: $(GOLANGCI_LINT) ## check formatting, go vet, staticcheck and who may import what (.golangci.yml)
 	$(GOLANGCI_LINT) run ./...
 
-docs: ## write docs/cli.md and docs/man from the program's own help
+docs: ## write docs/cli.md, docs/man and docs/config.schema.json from the program's own help and keys
 	go test ./cmd/dcs -run TestDocsAreCurrent -count=1 -update
+	go test ./pkg/config -run TestTheSchemaIsCurrent -count=1 -update
 
 e2e: build $(REGISTRY) clients ## run dcs under real clients, nginx, stock registry; needs root, uses apt
 	e2e/install.sh

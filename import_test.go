@@ -97,7 +97,7 @@ var arrows = []struct {
 		"internal/index", "internal/layout",
 	}},
 	{"pkg/config", []string{
-		"internal/credential", "internal/disk", "internal/nearest",
+		"internal/credential", "internal/disk", "internal/nearest", "internal/rule",
 	}},
 	{"internal/nearest", nil},
 	{"internal/credential", nil},
@@ -115,6 +115,7 @@ var arrows = []struct {
 	}},
 	{"internal/users/userstest", nil},
 	{"internal/manifest", nil},
+	{"internal/rule", nil},
 	{"internal/layout", nil},
 	{"internal/disk", []string{
 		"internal/failpoint",

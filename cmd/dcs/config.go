@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -56,22 +57,30 @@ EXIT STATUS
 	}
 	addConfigFlags(cmd, "server.*", "storage.*", "auth.*", "cache.*", "limits.*", "debug.*", "log.*")
 	cmd.Flags().StringVar(&format, "format", "table", "output format: `table|json`")
+	cmd.AddCommand(newConfigCheckCommand(env))
 	return cmd
 }
 
 // mask replaces every password, so that not even its length is shown.
 const mask = "********"
 
-// printConfig prints a line for each key. A list of users shows their names only.
+// printConfig prints a line for each key, and one for each rule, which is never cut. Of users it shows the names only.
 func printConfig(env *environment, cfg *config.Config, origins config.Origins) error {
 	t := ui.Table{Columns: []ui.Column{{Title: "KEY"}, {Title: "VALUE", Flexible: true},
 		{Title: "FROM", Flexible: true}}}
 	for _, key := range config.Keys() {
-		text := cfg.Text(key)
-		if key == "auth.users" {
-			text = maskedUsers(cfg)
+		from := origins[key].String()
+		switch {
+		case key == "auth.users":
+			t.Rows = append(t.Rows, ui.Text(key, maskedUsers(cfg), from))
+		case key == "cache.rules" && len(cfg.Cache.Rules) > 0:
+			for _, r := range cfg.Cache.Rules {
+				t.Rows = append(t.Rows, ui.Text(key, r.String(), from))
+				t.Columns[1].Min = max(t.Columns[1].Min, len(r.String()))
+			}
+		default:
+			t.Rows = append(t.Rows, ui.Text(key, cfg.Text(key), from))
 		}
-		t.Rows = append(t.Rows, ui.Text(key, text, origins[key].String()))
 	}
 	return t.Write(env.stdout, ui.Width(env.stdout, env.get), ui.Colour(env.stdout, env.get))
 }
@@ -112,6 +121,8 @@ func value(cmd *cobra.Command, cfg *config.Config, key string) any {
 			users = append(users, map[string]string{"username": u.Username, "password": mask})
 		}
 		return users
+	case "cache.rules":
+		return jsonRules(cfg.Cache.Rules)
 	}
 	text := cfg.Text(key)
 	switch cmd.Flags().Lookup(key).Value.Type() {
@@ -125,4 +136,29 @@ func value(cmd *cobra.Command, cfg *config.Config, key string) any {
 		return bytes
 	}
 	return text
+}
+
+// jsonRule is a rule in JSON. It has the keys that are set.
+type jsonRule struct {
+	Repository  string `json:"repository,omitempty"`
+	Tag         string `json:"tag,omitempty"`
+	Keep        *bool  `json:"keep,omitempty"`
+	TTL         string `json:"ttl,omitempty"`
+	UntaggedTTL string `json:"untagged_ttl,omitempty"`
+	KeepLast    *int   `json:"keep_last,omitempty"`
+}
+
+// jsonRules returns rules for JSON: a list, also where there is none.
+func jsonRules(rules []config.Rule) []jsonRule {
+	duration := func(d *time.Duration) string {
+		if d == nil {
+			return ""
+		}
+		return config.FormatDuration(*d)
+	}
+	all := []jsonRule{}
+	for _, r := range rules {
+		all = append(all, jsonRule{r.Repository, r.Tag, r.Keep, duration(r.TTL), duration(r.UntaggedTTL), r.KeepLast})
+	}
+	return all
 }

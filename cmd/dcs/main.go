@@ -72,22 +72,31 @@ func run(ctx context.Context, env *environment, args []string) int {
 // mostMistakes is how many mistakes of a configuration are printed. A file with more is not a configuration of dcs.
 const mostMistakes = 20
 
-// explain prints an error and its hint. It prints all mistakes of a configuration, so that they are mended in one go.
+// explain prints an error and its hint. It prints the mistakes of a configuration one by one, so that they are mended
+// in one go: all of a file that is checked, else as many as fit a screen.
 func explain(stderr io.Writer, err error) {
 	all := []error{err}
 	if mistakes, ok := errors.AsType[config.Errors](err); ok {
 		all = mistakes.Unwrap()
 	}
-	printed := all[:min(len(all), mostMistakes)]
-	for i, err := range printed {
-		fmt.Fprintf(stderr, "dcs: error: %v\n", err)
+	most := mostMistakes
+	if _, every := errors.AsType[*fileError](err); every {
+		most = len(all)
+	}
+	tell(stderr, "error", all[:min(len(all), most)])
+	if more := len(all) - most; more > 0 {
+		fmt.Fprintf(stderr, "dcs: error: and %s\n", ui.Count(int64(more), "more mistake"))
+	}
+}
+
+// tell prints errors or warnings with their hints.
+func tell(stderr io.Writer, kind string, all []error) {
+	for i, err := range all {
+		fmt.Fprintf(stderr, "dcs: %s: %v\n", kind, err)
 		h := hint(err)
-		if h != "" && (i == len(printed)-1 || hint(printed[i+1]) != h) { // a hint for several errors follows the last
+		if h != "" && (i == len(all)-1 || hint(all[i+1]) != h) { // a hint for several errors follows the last
 			fmt.Fprintf(stderr, "dcs: hint: %s\n", h)
 		}
-	}
-	if more := len(all) - mostMistakes; more > 0 {
-		fmt.Fprintf(stderr, "dcs: error: and %s\n", ui.Count(int64(more), "more mistake"))
 	}
 }
 
@@ -183,7 +192,7 @@ EXIT STATUS
 
 // finish gives a command and all its verbs what every command has.
 func finish(cmd *cobra.Command) {
-	if cmd.HasSubCommands() {
+	if cmd.HasSubCommands() && !cmd.Runnable() {
 		asGroup(cmd)
 	}
 	completeFlags(cmd)

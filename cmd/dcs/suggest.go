@@ -202,5 +202,8 @@ func unexpectedArgument(cmd *cobra.Command, arg string) error {
 	if cmd.Flags().Lookup(arg) != nil {
 		return &usageError{err, "did you mean --" + arg + "?"}
 	}
+	if meant := nearestVerb(cmd, arg); meant != "" {
+		return &usageError{err, "did you mean " + cmd.CommandPath() + " " + meant + "?"}
+	}
 	return &usageError{err, cmd.CommandPath() + " --help shows the usage"}
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,7 @@ func TestAServerTakesTheKeysThatItCan(t *testing.T) {
 	w := newWorld(t)
 	r, err := w.reloaded(func(c *config.Config) {
 		c.Cache.TTL, c.Cache.Grace = 48*time.Hour, 2*time.Hour
+		c.Cache.Rules = []config.Rule{{Repository: "base/**", Keep: new(true)}}
 		c.Cache.AdoptAge, c.Cache.CleanupInterval = "mtime", 7*time.Hour
 		c.Log.Access, c.Log.Level, c.Server.DrainTimeout, c.Server.Port = true, "debug", time.Minute, 7
 		c.Server.TLS = config.TLS{Certificate: "c", Key: "k"}
@@ -37,22 +39,59 @@ func TestAServerTakesTheKeysThatItCan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	taken := []string{"server.drain_timeout", "cache.ttl", "cache.cleanup_interval", "cache.adopt_age", "log.level",
-		"log.access"}
+	taken := []string{"server.drain_timeout", "cache.ttl", "cache.cleanup_interval", "cache.adopt_age", "cache.rules",
+		"log.level", "log.access"}
 	restart := []string{"server.port", "server.tls.certificate", "server.tls.key", "cache.grace"}
 	if !slices.Equal(r.Taken, taken) || !slices.Equal(r.Restart, restart) {
 		t.Errorf("taken %v, restart %v;\nwant  %v, restart %v", r.Taken, r.Restart, taken, restart)
 	}
 	now := w.s.Config()
-	if now.Cache.TTL != 48*time.Hour || now.Cache.Grace != grace || !now.Log.Access || now.Server.Port == 7 ||
-		now.Server.TLS.Certificate != "" {
+	if now.Cache.TTL != 48*time.Hour || len(now.Cache.Rules) != 1 || now.Cache.Grace != grace || !now.Log.Access ||
+		now.Server.Port == 7 || now.Server.TLS.Certificate != "" {
 		t.Errorf("the configuration is %+v", now)
 	}
-	if last, _, _, err := w.s.store.Index.Promised(t.Context()); err != nil || last != store.PolicyOf(now) {
+	if last, _, _, err := w.s.store.Index.Promised(t.Context()); err != nil ||
+		!reflect.DeepEqual(last, store.PolicyOf(now)) {
 		t.Errorf("other processes are told %+v, %v", last, err)
 	}
-	if again, err := w.reloaded(func(*config.Config) {}); err != nil || len(again.Taken)+len(again.Restart) > 0 {
+	// The same rules as a file gives them when it is read again: by other pointers.
+	again, err := w.reloaded(func(c *config.Config) {
+		c.Cache.Rules = []config.Rule{{Repository: "base/**", Keep: new(true)}}
+	})
+	if err != nil || len(again.Taken)+len(again.Restart) > 0 {
 		t.Errorf("the same once more: %+v, %v", again, err)
+	}
+}
+
+// TestOtherProcessesAreToldANewPolicy puts another policy in the place of the one that they were told.
+func TestOtherProcessesAreToldANewPolicy(t *testing.T) {
+	w := newWorld(t)
+	for _, c := range []struct {
+		key    string
+		told   bool
+		change func(*config.Cache)
+	}{
+		{"cache.ttl", true, func(c *config.Cache) { c.TTL++ }},
+		{"cache.rules", true, func(c *config.Cache) { c.Rules = []config.Rule{{KeepLast: new(3)}} }},
+		{"cache.rules", true, func(c *config.Cache) { c.Rules = nil }},
+		{"cache.adopt_age", false, func(c *config.Cache) { c.AdoptAge = "mtime" }},
+	} {
+		before := store.PolicyOf(w.s.Config())
+		before.TTL += time.Hour
+		if err := w.s.store.Index.Promise(t.Context(), before); err != nil {
+			t.Fatal(err)
+		}
+		r, err := w.reloaded(func(cfg *config.Config) { c.change(&cfg.Cache) })
+		if err != nil || !slices.Equal(r.Taken, []string{c.key}) {
+			t.Errorf("%s: %+v, %v", c.key, r, err)
+		}
+		last, _, _, err := w.s.store.Index.Promised(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if told := reflect.DeepEqual(last, store.PolicyOf(w.s.Config())); told != c.told {
+			t.Errorf("%s: other processes are told %v, want %v", c.key, told, c.told)
+		}
 	}
 }
 

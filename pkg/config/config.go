@@ -118,24 +118,41 @@ type Cache struct {
 	// MaxSize is the disk budget in bytes. Default 0, none; any other value is not available in this version yet.
 	MaxSize int64
 
-	// Rules are exceptions to TTL, of which the first match wins. Default none; they are not available in this version
-	// yet. Only the file can give them.
+	// Rules say which images stay for how long, in place of TTL. Each setting is decided by the first rule that matches
+	// and has it. Default none: TTL is for all images. Only the file can give them.
 	Rules []Rule
 }
 
-// Rule is an exception to the TTL for some images.
+// Rule gives settings to the images that it matches. A setting that is nil is left to the rules after it, and to
+// Cache.TTL where no rule has it. A rule has one setting at least.
+//
+// A glob matches a whole name, as in a shell: * and ? stand for characters but a slash, [a-z] for one of a set. Between
+// two slashes ** stands for any number of parts, none included.
 type Rule struct {
-	// Repository is a glob that the name of the repository must match.
+	// Repository is a glob that the name of the repository must match. Default "": every repository.
 	Repository string
 
-	// Tag is a glob that the tag must match. Default "": any tag, and also no tag.
+	// Tag is a glob that the tag must match. Default "": every tag, and also no tag. A rule with a Tag matches no
+	// image without a tag.
 	Tag string
 
-	// TTL replaces cache.ttl for the images that match. Default 0: forever.
-	TTL time.Duration
+	// Keep makes the images that match stay, however long they are unused. False takes them out of a later rule that
+	// keeps them. Default nil.
+	Keep *bool
 
-	// Keep makes the images that match stay forever. Default false.
-	Keep bool
+	// TTL is how long the images that match stay after their last use, at least 0; 0 is forever. Default nil.
+	TTL *time.Duration
+
+	// UntaggedTTL is TTL for images without a tag, and goes before it. At least 0; 0 is forever. It cannot stand beside
+	// Tag. Default nil.
+	UntaggedTTL *time.Duration
+
+	// KeepLast is how many tags stay of each repository: the last used of those whose KeepLast this rule decides. At
+	// least 0; 0 is none. It only protects: the tags beyond have the ttl that they would have without it. Default nil.
+	KeepLast *int
+
+	// MaxSize is the share of the disk budget in bytes. Default nil; any value is not available in this version yet.
+	MaxSize *int64
 }
 
 // Limits bound what one client can ask for. They are wide: no well-meaning client reaches them.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"testing"
@@ -31,13 +32,51 @@ func TestTheListsOfTheExampleFileAreGoodWhenUncommented(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := regexp.MustCompile(`(?m)^( *)#(\S|  )`).ReplaceAllString(string(text), "$1$2")
+	for _, file := range []string{string(text), file} {
+		if err := schemaSays(t, file); err != nil {
+			t.Error(err)
+		}
+	}
 	l := newLoader()
 	l.readFile(writeFile(t, file))
 	l.validate()
 	if len(l.errs) > 0 {
 		t.Fatal(l.errs)
 	}
-	if len(l.cfg.Auth.Users) != 2 {
-		t.Errorf("got %d users", len(l.cfg.Auth.Users))
+	if len(l.cfg.Auth.Users) != 2 || len(l.cfg.Cache.Rules) != 3 {
+		t.Errorf("got %d users, %d rules", len(l.cfg.Auth.Users), len(l.cfg.Cache.Rules))
+	}
+	if idle := l.cfg.Cache.idle(); len(idle) > 0 {
+		t.Error(idle)
+	}
+}
+
+// Every block of YAML in a page is a configuration of dcs that can be copied.
+func TestTheExamplesOfThePagesAreGood(t *testing.T) {
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := map[string]int{}
+	for _, page := range append(pages, "../../README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range regexp.MustCompile("(?ms)^```yaml\n(.*?)^```").FindAllStringSubmatch(string(text), -1) {
+			examples[filepath.Base(page)]++
+			checked, err := Check(writeFile(t, block[1]))
+			if err != nil {
+				t.Errorf("%s: %v\n%s", page, err, block[1])
+			} else if len(checked.Warnings) > 0 {
+				t.Errorf("%s: %v\n%s", page, checked.Warnings, block[1])
+			}
+			if err := schemaSays(t, block[1]); err != nil {
+				t.Errorf("%s: %v\n%s", page, err, block[1])
+			}
+		}
+	}
+	if examples["expiry.md"] < 3 || examples["operations.md"] < 1 {
+		t.Errorf("only these examples were found: %v", examples)
 	}
 }

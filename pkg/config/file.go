@@ -21,7 +21,8 @@ func (l *loader) readFile(path string) {
 	l.file = Origin{File, path}
 	data, err := readAll(path)
 	if err != nil {
-		l.wholeFile(err, "name a file that dcs may read with --config or "+fileVariable, "cannot be read")
+		l.wholeFile(err, "name a file that dcs may read, by --config, "+fileVariable+" or dcs config check",
+			"cannot be read")
 		return
 	}
 	root, err := document(data)

@@ -15,7 +15,7 @@ const envPrefix = "DCS_"
 // key is one setting. The table of keys drives the file, the environment, the flags and Text.
 type key struct {
 	name  string
-	field any // points at the value in a Config: *string, *bool, *int, *int64 (a size), *time.Duration, or a list
+	field any // points at the value: *string, *bool, *int, *int64 (a size), *time.Duration, a pointer to one, or a list
 	usage string
 	later bool // dcs does not have it yet: help and hints leave it out, and Validate refuses all but the default
 }
@@ -46,7 +46,7 @@ func (c *Config) keys() []key {
 		{"cache.adopt_age", &c.Cache.AdoptAge,
 			"last use of images that dcs finds on disk, mtime is the date of their files: `now|mtime`", false},
 		{"cache.max_size", &c.Cache.MaxSize, "disk budget, 0 = none", true},
-		{"cache.rules", &c.Cache.Rules, "exceptions to the ttl", true},
+		{"cache.rules", &c.Cache.Rules, "which images stay for how long, in place of the ttl", false},
 		{"limits.manifest_size", &c.Limits.ManifestSize, "largest manifest that a client may push", false},
 		{"limits.uploads_per_client", &c.Limits.UploadsPerClient,
 			"`number` of unfinished uploads that one client may have, 0 = no limit", false},
@@ -58,6 +58,27 @@ func (c *Config) keys() []key {
 		{"log.level", &c.Log.Level, "lowest `level` to log: trace, debug, info, warn, error", false},
 		{"log.format", &c.Log.Format, "form of the log: `text|json`", false},
 		{"log.access", &c.Log.Access, "write a line for every request", false},
+	}
+}
+
+// keys returns the keys of a user, each with its field in u.
+func (u *User) keys() []key {
+	return []key{
+		{"username", &u.Username, "name to log in with", false},
+		{"password", &u.Password, "the password, or a bcrypt hash in single quotes", false},
+	}
+}
+
+// keys returns the keys of a rule, each with its field in r.
+func (r *Rule) keys() []key {
+	return []key{
+		{"repository", &r.Repository, "glob that the repository must match; default: every repository", false},
+		{"tag", &r.Tag, "glob that the tag must match; default: every tag, and no tag", false},
+		{"keep", &r.Keep, "what matches stays; false takes it out of a later rule that keeps it", false},
+		{"ttl", &r.TTL, "remove what matches if it is unused for this long, 0 = never", false},
+		{"untagged_ttl", &r.UntaggedTTL, "the ttl of what matches and has no tag, 0 = never; not beside tag", false},
+		{"keep_last", &r.KeepLast, "this many tags of each repository stay, those that were used last", false},
+		{"max_size", &r.MaxSize, "share of the disk budget", true},
 	}
 }
 
@@ -74,13 +95,13 @@ func kind(field any) string {
 	switch field.(type) {
 	case *string:
 		return "string"
-	case *bool:
+	case *bool, **bool:
 		return "bool"
-	case *int:
+	case *int, **int:
 		return "int"
-	case *int64:
+	case *int64, **int64:
 		return "size"
-	case *time.Duration:
+	case *time.Duration, **time.Duration:
 		return "duration"
 	default:
 		return "list"
@@ -107,12 +128,30 @@ func set(field any, text string) error {
 		return assign(p, text, parseSize)
 	case *time.Duration:
 		return assign(p, text, parseDuration)
+	case **bool:
+		return assignNew(p, text, parseBool)
+	case **int:
+		return assignNew(p, text, parseInt)
+	case **int64:
+		return assignNew(p, text, parseSize)
+	case **time.Duration:
+		return assignNew(p, text, parseDuration)
 	}
 	return nil
 }
 
 func assign[T any](p *T, text string, parse func(string) (T, error)) error {
 	v, err := parse(text)
+	if err == nil {
+		*p = v
+	}
+	return err
+}
+
+// assignNew is assign for a value that may be unset, which nil stands for.
+func assignNew[T any](p **T, text string, parse func(string) (T, error)) error {
+	v := new(T)
+	err := assign(v, text, parse)
 	if err == nil {
 		*p = v
 	}
@@ -135,7 +174,7 @@ func parseInt(s string) (int, error) {
 	return n, nil
 }
 
-// text is the reverse of set. Of a list it returns the names only, so it never holds a password.
+// text is the reverse of set. Of users it returns the names only, so it never holds a password.
 func text(field any) string {
 	switch p := field.(type) {
 	case *string:
@@ -147,23 +186,31 @@ func text(field any) string {
 	case *[]User:
 		return join(*p, func(u User) string { return u.Username })
 	case *[]Rule:
-		return join(*p, func(r Rule) string { return r.Repository })
+		return join(*p, Rule.String)
 	case *bool:
 		return strconv.FormatBool(*p)
 	case *int:
 		return strconv.Itoa(*p)
 	case *int64:
 		return FormatSize(*p)
+	case **bool:
+		return text(*p)
+	case **int:
+		return text(*p)
+	case **int64:
+		return text(*p)
+	case **time.Duration:
+		return text(*p)
 	}
 	panic(fmt.Sprintf("config: no text for %T", field))
 }
 
-func join[T any](list []T, name func(T) string) string {
-	names := make([]string, len(list))
+func join[T any](list []T, text func(T) string) string {
+	texts := make([]string, len(list))
 	for i, v := range list {
-		names[i] = name(v)
+		texts[i] = text(v)
 	}
-	return strings.Join(names, ", ")
+	return strings.Join(texts, ", ")
 }
 
 // Keys returns the name of every key that can be set, in the order of the documentation.
@@ -199,8 +246,8 @@ func (c *Config) Take(other *Config, names ...string) {
 	}
 }
 
-// Text returns the value of a key as a file or a flag spells it, or "" for an unknown key. Of a list it returns the
-// names of the elements, so it never holds a secret.
+// Text returns the value of a key as a file or a flag spells it, or "" for an unknown key. Of users it returns the
+// names, so it never holds a secret.
 func (c *Config) Text(name string) string {
 	for _, k := range c.keys() {
 		if k.name == name {

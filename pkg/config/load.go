@@ -108,30 +108,43 @@ func (l *loader) readFlags(fs *pflag.FlagSet) {
 	}
 }
 
-// validate adds what is wrong with the result. What could not be read has its error already, and gets no second one for
-// being empty.
+// validate adds what is wrong with the result. What could not be read has its error already, and gets no second one. In
+// the element of a list it may be missing under another name, so nothing in it gets one for being empty.
 func (l *loader) validate() {
 	read := l.errs
 	for _, e := range l.cfg.mistakes() {
-		name, _, _ := strings.Cut(e.Key, "[")
-		e.Origin = l.origins[name]
-		if e.Origin.Kind == File {
-			e.Line = l.line(e.Key)
+		l.locate(e)
+		known := func(other *Error) bool {
+			return other.Origin == e.Origin &&
+				(isIn(other.Key, e.Key) || e.Value == "" && isIn(other.Key, element(e.Key)))
 		}
-		known := func(other *Error) bool { return other.Origin == e.Origin && isIn(other.Key, e.Key) }
 		if !slices.ContainsFunc(read, known) {
 			l.fail(e)
 		}
 	}
 }
 
-// isIn says whether a path is a key, or in the element of a list that the key is in.
-func isIn(path, key string) bool {
-	if end := strings.IndexByte(key, ']'); end >= 0 {
-		key = key[:end+1]
+// locate gives an error the place that the value of its key came from.
+func (l *loader) locate(e *Error) {
+	name, _, _ := strings.Cut(e.Key, "[")
+	e.Origin = l.origins[name]
+	if e.Origin.Kind == File {
+		e.Line = l.line(e.Key)
 	}
+}
+
+// isIn says whether a path is a key, or in it.
+func isIn(path, key string) bool {
 	rest, within := strings.CutPrefix(path, key)
 	return within && (rest == "" || strings.ContainsAny(rest[:1], ".["))
+}
+
+// element returns the path of the element of a list that a key is in, or the key.
+func element(key string) string {
+	if end := strings.IndexByte(key, ']'); end >= 0 {
+		return key[:end+1]
+	}
+	return key
 }
 
 // line returns the line of a path in the file, or of what the path is part of.

@@ -105,7 +105,7 @@ func TestDefaultsAreThoseOfTheDesign(t *testing.T) {
 		"server.trusted_proxies": "127.0.0.0/8, ::1/128", "server.drain_timeout": "30s",
 		"storage.directory": "/var/cache/docker-cache-server", "auth.enabled": "true",
 		"auth.users": "", "auth.htpasswd": "", "cache.ttl": "30d",
-		"cache.cleanup_interval": "1h", "cache.grace": "1h", "cache.adopt_age": "now",
+		"cache.cleanup_interval": "1h", "cache.grace": "1h", "cache.adopt_age": "now", "cache.rules": "",
 		"limits.manifest_size": "4MiB", "limits.uploads_per_client": "1000", "limits.header_size": "64KiB",
 		"limits.header_timeout": "30s", "limits.stall_timeout": "2m", "debug.address": "127.0.0.1:5001",
 		"log.level": "info", "log.format": "text", "log.access": "true",
@@ -395,7 +395,7 @@ func FuzzLoad(f *testing.F) {
 		"", "~", "a", "- a", "{}", "cache: {ttl: 1w2d}", "cache: 1", "cache: {max_size: 1.5TB}", "server: {tls: [a]}",
 		"auth: {users: [{username: a, password: b}, ~, c, [d]]}", "auth: &a {users: *a}", "a: &x [*x]",
 		"cache: &c {<<: *c}",
-		"cache: {rules: [{repository: '**', tag: '*', ttl: 0, keep: true}]}", "server: {port: !!binary AA==}",
+		"cache: {rules: [{repository: '**', tag: '*', ttl: 0, keep: true}, {untagged_ttl: 1d}, {keep_last: 3}, ~]}", "server: {port: !!binary AA==}",
 		"---\n---\n", "? [a]\n: b", "\xff\xfe", "server: {port: !!null 5}", "!!map cache: {}",
 		"log: {access: !!bool x}",
 	} {
@@ -407,6 +407,10 @@ func FuzzLoad(f *testing.F) {
 			t.Fatal(err)
 		}
 		cfg, _, err := Load(Sources{File: path})
+		if checked, wrong := Check(path); (wrong == nil) != (err == nil) ||
+			err == nil && len(checked.Rules) != len(cfg.Cache.Rules) {
+			t.Fatalf("Load says %v, Check %v", err, wrong)
+		}
 		if err == nil {
 			err = cfg.Validate()
 			if err != nil {

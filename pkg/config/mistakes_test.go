@@ -113,7 +113,7 @@ func TestASizeIsWrittenAsPeopleWriteIt(t *testing.T) {
 }
 
 func TestKeysOfAVersionToComeAreHiddenAndRefusedByName(t *testing.T) {
-	for _, key := range []string{"auth.anonymous_pull", "cache.max_size", "cache.rules"} {
+	for _, key := range []string{"auth.anonymous_pull", "cache.max_size"} {
 		for _, known := range Keys() {
 			if known == key {
 				t.Errorf("%s is listed", key)
@@ -123,11 +123,12 @@ func TestKeysOfAVersionToComeAreHiddenAndRefusedByName(t *testing.T) {
 			t.Errorf("--%s is listed", key)
 		}
 	}
-	got := mistakes(t, "auth: {anonymous_pull: true}\ncache: {max_size: 5GiB, rules: [{repository: a}]}")
+	got := mistakes(t, "auth: {anonymous_pull: true}\ncache: {max_size: 5GiB, rules: [{max_size: 7GiB}, {max_sizes: 0}]}")
 	want := []string{
+		`cache.rules[1].max_sizes is not a known key (file FILE, line 2)`,
 		`auth.anonymous_pull: "true" is not available in this version yet (file FILE, line 1)`,
 		`cache.max_size: "5GiB" is not available in this version yet (file FILE, line 2)`,
-		`cache.rules is not available in this version yet (file FILE, line 2)`,
+		`cache.rules[0].max_size: "7GiB" is not available in this version yet (file FILE, line 2)`,
 	}
 	if g, w := strings.Join(got, "\n"), strings.Join(want, "\n"); g != w {
 		t.Errorf("got\n%s\nwant\n%s", g, w)

@@ -145,15 +145,21 @@ func addElement(list any, path string) any {
 		return &(*p)[len(*p)-1]
 	case *[]User:
 		*p = append(*p, User{})
-		u := &(*p)[len(*p)-1]
-		return &section{[]member{{path + ".username", &u.Username, false}, {path + ".password", &u.Password, false}}}
+		return elementOf((*p)[len(*p)-1].keys(), path)
 	case *[]Rule:
 		*p = append(*p, Rule{})
-		r := &(*p)[len(*p)-1]
-		return &section{[]member{{path + ".repository", &r.Repository, false}, {path + ".tag", &r.Tag, false},
-			{path + ".ttl", &r.TTL, false}, {path + ".keep", &r.Keep, false}}}
+		return elementOf((*p)[len(*p)-1].keys(), path)
 	}
 	panic(fmt.Sprintf("config: no element for %T", list))
+}
+
+// elementOf returns the section of the keys of an element, which is at a path.
+func elementOf(keys []key, path string) *section {
+	s := &section{}
+	for _, k := range keys {
+		s.members = append(s.members, member{path + "." + k.name, k.field, k.later})
+	}
+	return s
 }
 
 // readValue reads a single value. A true or false is no text: "address: false" means something that dcs would not do. A

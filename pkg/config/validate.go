@@ -158,7 +158,9 @@ func (c *Cache) check(found *Errors) {
 		"write now or mtime", "is neither now nor mtime")
 	found.notYet(c.MaxSize != 0, "cache.max_size", FormatSize(c.MaxSize),
 		"remove it, and choose a cache.ttl that fits the disk")
-	found.notYet(len(c.Rules) > 0, "cache.rules", "", "remove them: cache.ttl is for all images")
+	for i := range c.Rules {
+		c.Rules[i].check(found, rulePath(i))
+	}
 }
 
 func (l *Limits) check(found *Errors) {

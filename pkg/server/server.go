@@ -122,7 +122,21 @@ func clone(cfg *config.Config) *config.Config {
 	c := *cfg
 	c.Server.TrustedProxies = slices.Clone(cfg.Server.TrustedProxies)
 	c.Auth.Users, c.Cache.Rules = slices.Clone(cfg.Auth.Users), slices.Clone(cfg.Cache.Rules)
+	for i := range c.Cache.Rules {
+		r := &c.Cache.Rules[i]
+		r.Keep, r.TTL, r.UntaggedTTL = copied(r.Keep), copied(r.TTL), copied(r.UntaggedTTL)
+		r.KeepLast, r.MaxSize = copied(r.KeepLast), copied(r.MaxSize)
+	}
 	return &c
+}
+
+// copied returns a pointer to a copy of a value, or nil.
+func copied[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	v := *p
+	return &v
 }
 
 // Start listens where the configuration says and serves until Shutdown is done; then it returns nil. It may be called

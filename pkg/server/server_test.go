@@ -80,6 +80,28 @@ func status(t *testing.T, client *http.Client, method, url, user, password strin
 	return resp.StatusCode
 }
 
+// TestTheServerKeepsTheConfigurationThatItGot changes every rule, user and proxy of a configuration after New.
+func TestTheServerKeepsTheConfigurationThatItGot(t *testing.T) {
+	opts := options(t)
+	cfg := opts.Config
+	cfg.Auth.Users = []config.User{{Username: "ci", Password: "secret"}}
+	cfg.Cache.Rules = []config.Rule{{Keep: new(true), TTL: new(time.Hour), KeepLast: new(3)},
+		{UntaggedTTL: new(time.Hour)}}
+	srv := newServer(t, opts)
+	defer shutdown(t, srv)
+	cfg.Server.TrustedProxies[0], cfg.Auth.Users[0].Username = "10.0.0.0/8", "other"
+	r := cfg.Cache.Rules
+	*r[0].Keep, *r[0].TTL, *r[0].KeepLast, *r[1].UntaggedTTL = false, time.Minute, 4, time.Minute
+	changed := []string{"server.trusted_proxies", "auth.users", "cache.rules"}
+	if got := cfg.Differs(srv.Config()); !slices.Equal(got, changed) {
+		t.Errorf("%v differ, want %v", got, changed)
+	}
+	want := `{keep: true, ttl: 1h, keep_last: 3}, {untagged_ttl: 1h}`
+	if got := srv.Config().Text("cache.rules"); got != want {
+		t.Errorf("the rules of the server are %s", got)
+	}
+}
+
 func reference(t *testing.T, url, image string) name.Reference {
 	t.Helper()
 	_, host, _ := strings.Cut(url, "://")
