@@ -29,7 +29,8 @@ type expiry struct {
 // index knows everything.
 func newExpiry(ctx context.Context, store index.Store, p index.Policy) (expiry, error) {
 	x := expiry{store: store, now: store.Now().UnixMilli(), contentLife: p.Grace + p.Resolution}
-	x.imageLife, x.imagesDie = policy.Life(p)
+	life := policy.Life(p)
+	x.imageLife, x.imagesDie = life.TTL, !life.Forever()
 	whole, err := store.Whole(ctx)
 	if err != nil {
 		return x, fmt.Errorf("read the index: %w", err)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -48,7 +49,8 @@ func TestAServerTakesTheKeysThatItCan(t *testing.T) {
 		now.Server.TLS.Certificate != "" {
 		t.Errorf("the configuration is %+v", now)
 	}
-	if last, _, _, err := w.s.store.Index.Promised(t.Context()); err != nil || last != store.PolicyOf(now) {
+	if last, _, _, err := w.s.store.Index.Promised(t.Context()); err != nil ||
+		!reflect.DeepEqual(last, store.PolicyOf(now)) {
 		t.Errorf("other processes are told %+v, %v", last, err)
 	}
 	if again, err := w.reloaded(func(*config.Config) {}); err != nil || len(again.Taken)+len(again.Restart) > 0 {
