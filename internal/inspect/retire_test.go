@@ -19,8 +19,11 @@ func (w *world) retire(p index.Policy) {
 		if len(plan.Tags)+len(plan.Manifests)+len(plan.Layers)+len(plan.Blobs) == 0 {
 			return
 		}
-		_, err = c.Execute(ctx, plan)
+		done, err := c.Execute(ctx, plan)
 		w.Must(err)
+		if want := plan.Result(); done.Removed != want.Removed || len(done.Images) != len(want.Images) {
+			w.T.Fatalf("planned %+v, removed %+v", want, done)
+		}
 	}
 	w.T.Fatal("there is always more to remove")
 }
@@ -28,15 +31,17 @@ func (w *world) retire(p index.Policy) {
 // noFiles are those of a world, which has rows only.
 type noFiles struct{}
 
-func (noFiles) Uploads() (gc.Uploads, error)            { return noFiles{}, nil }
-func (noFiles) Elsewhere(layout.Key) bool               { return false }
-func (noFiles) Remover() gc.Remover                     { return noFiles{} }
-func (noFiles) EndLevel(func(int, int)) error           { return nil }
-func (noFiles) Empty() error                            { return nil }
-func (noFiles) MakeRoom() bool                          { return false }
-func (noFiles) Hidden(string) bool                      { return false }
-func (noFiles) Unread() error                           { return nil }
-func (noFiles) Remove(index.Row) (index.Removed, error) { return index.Removed{}, nil }
+func (noFiles) Uploads() (gc.Uploads, error)  { return noFiles{}, nil }
+func (noFiles) Elsewhere(layout.Key) bool     { return false }
+func (noFiles) Remover() gc.Remover           { return noFiles{} }
+func (noFiles) EndLevel(func(int, int)) error { return nil }
+func (noFiles) Empty() error                  { return nil }
+func (noFiles) MakeRoom() bool                { return false }
+func (noFiles) Hidden(string) bool            { return false }
+func (noFiles) Unread() error                 { return nil }
+func (noFiles) Remove(r index.Row) (index.Removed, error) {
+	return index.Removed{File: r.Placed, Bytes: r.Size}, nil
+}
 
 func (noFiles) RemoveUpload(layout.Upload, time.Time) (bool, error) { return false, nil }
 

@@ -63,9 +63,6 @@ func (f *Finder) tag(t index.Row, steps int) (policy.Verdict, error) {
 		return own, err
 	}
 	for _, m := range about {
-		if !m.Placed {
-			continue
-		}
 		image, err := f.manifest(m, steps-1)
 		if err != nil {
 			return own, err
