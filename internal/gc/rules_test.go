@@ -120,6 +120,20 @@ func TestPartsGoWithWhatKeepsThem(t *testing.T) {
 	w.empty()
 }
 
+// A tag with a short life takes all of its image with it, though untagged images live longer.
+func TestPartsGoWithATagOfAShortLife(t *testing.T) {
+	w := newWorld(t)
+	amd := w.image("ci", "", "base", "amd")
+	w.tag("ci", "1", w.manifest("ci", "manifests", []digest.Digest{amd}, ""))
+	w.manifest("ci", "layers", []digest.Digest{w.layer("ci", "sbom")}, amd)
+	w.adopt(false)
+	w.pass(3 * time.Hour)
+	rep := w.goes(under(rule.Rule{Tag: "*", TTL: ptr(2 * time.Hour)}), nil, "ci:1 rule 1")
+	if rep.Removed.Manifests != 3 {
+		t.Errorf("removed %+v", rep.Removed)
+	}
+}
+
 // A platform that is pulled by its digest outlives its index, as an untagged image from then on.
 func TestAPartThatWasUsedByItselfLivesOnAsAnUntaggedImage(t *testing.T) {
 	w := newWorld(t)
