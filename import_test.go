@@ -49,11 +49,14 @@ var arrows = []struct {
 	}},
 	{"internal/inspect", []string{
 		"internal/image", "internal/index", "internal/index/sqlite", "internal/layout", "internal/nearest",
-		"internal/policy", "internal/stamp", "internal/tree",
+		"internal/policy", "internal/rule", "internal/stamp", "internal/tree", "internal/verdict",
 	}},
 	{"internal/gc", []string{
 		"internal/fsck", "internal/image", "internal/index", "internal/layout", "internal/policy",
-		"internal/stamp", "internal/store", "internal/tree",
+		"internal/rule", "internal/stamp", "internal/store", "internal/tree", "internal/verdict",
+	}},
+	{"internal/verdict", []string{
+		"internal/index", "internal/layout", "internal/policy", "internal/rule",
 	}},
 	{"internal/registry", []string{
 		"internal/content", "internal/event", "internal/index", "internal/layout", "internal/manifest",
@@ -66,7 +69,7 @@ var arrows = []struct {
 		"internal/tree",
 	}},
 	{"internal/index/indextest", []string{
-		"internal/index", "internal/layout", "internal/manifest",
+		"internal/index", "internal/layout", "internal/manifest", "internal/rule",
 	}},
 	{"internal/users", []string{
 		"internal/credential", "internal/disk", "internal/tree",
@@ -94,7 +97,7 @@ var arrows = []struct {
 		"internal/adopt", "internal/index", "internal/layout", "internal/tree",
 	}},
 	{"internal/policy", []string{
-		"internal/index", "internal/layout",
+		"internal/index", "internal/layout", "internal/rule",
 	}},
 	{"pkg/config", []string{
 		"internal/credential", "internal/disk", "internal/nearest", "internal/rule",
@@ -105,13 +108,13 @@ var arrows = []struct {
 		"internal/disk", "internal/index", "internal/layout", "internal/manifest", "internal/tree",
 	}},
 	{"internal/index/sqlite", []string{
-		"internal/disk", "internal/failpoint", "internal/index", "internal/layout",
+		"internal/disk", "internal/failpoint", "internal/index", "internal/layout", "internal/rule",
 	}},
 	{"internal/tree", []string{
 		"internal/disk", "internal/failpoint", "internal/layout", "internal/manifest",
 	}},
 	{"internal/index", []string{
-		"internal/layout", "internal/manifest",
+		"internal/layout", "internal/manifest", "internal/rule",
 	}},
 	{"internal/users/userstest", nil},
 	{"internal/manifest", nil},

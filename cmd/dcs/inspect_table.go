@@ -102,6 +102,8 @@ func reason(i inspect.Image) string {
 		return "just used"
 	case inspect.KeptByTTL:
 		return "used within the ttl"
+	case inspect.KeptByRule:
+		return "kept by a rule"
 	}
 	return ""
 }

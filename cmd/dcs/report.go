@@ -60,7 +60,15 @@ func imageTable(rep gc.Report, images []gc.ReportImage) ui.Table {
 			name = i.Repository + "@" + dgst
 		}
 		t.Rows = append(t.Rows, []ui.Cell{{Text: name}, {Text: dgst, Tone: ui.Faint},
-			{Text: ui.Ago(time.Time(i.LastAccess), now)}, {Text: i.Reason}, {Text: ui.Bytes(i.UniqueBytes)}})
+			{Text: ui.Ago(time.Time(i.LastAccess), now)}, {Text: why(rep, i)}, {Text: ui.Bytes(i.UniqueBytes)}})
 	}
 	return t
+}
+
+// why says why an image is removed; where a rule decided, by which one.
+func why(rep gc.Report, i gc.ReportImage) string {
+	if i.Rule == 0 {
+		return i.Reason
+	}
+	return i.Reason + " " + rep.Policy.Rules.Name(i.Rule-1)
 }

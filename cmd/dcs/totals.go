@@ -37,8 +37,12 @@ func totals(rep gc.Report, stopped error) (lines []string) {
 			ui.Bytes(rep.WaitingBytes), ui.In(time.Time(rep.WaitingUntil), now)))
 	}
 	if rep.Policy.Grace > 0 { // else the run ended before it knew the policy
-		lines = append(lines, fmt.Sprintf("ttl %s, grace %s",
-			config.FormatDuration(rep.Policy.TTL), config.FormatDuration(rep.Policy.Grace)))
+		line := fmt.Sprintf("ttl %s, grace %s", config.FormatDuration(rep.Policy.TTL),
+			config.FormatDuration(rep.Policy.Grace))
+		if n := len(rep.Policy.Rules); n > 0 {
+			line += ", " + ui.Count(int64(n), "rule")
+		}
+		lines = append(lines, line)
 	}
 	return lines
 }

@@ -23,6 +23,7 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/rule"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
 )
 
@@ -244,8 +245,12 @@ func (x *execution) logRemoved(row index.Row) {
 	if x.lines++; x.lines > trail {
 		return
 	}
-	x.log(logrus.Fields{"repository": i.Repository, "tag": i.Tag, "digest": i.Digest, "reason": i.Reason,
-		"last_access": stamp.Time(i.LastAccess).String(), "bytes": i.UniqueBytes}, "removed image")
+	fields := logrus.Fields{"repository": i.Repository, "tag": i.Tag, "digest": i.Digest, "reason": i.Reason,
+		"last_access": stamp.Time(i.LastAccess).String(), "bytes": i.UniqueBytes}
+	if i.Rule != rule.Default {
+		fields["rule"] = x.plan.rules.Name(i.Rule)
+	}
+	x.log(fields, "removed image")
 }
 
 // logRest says how many images had no line.

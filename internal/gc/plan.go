@@ -16,12 +16,15 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/policy"
+	"github.com/jc-lab/docker-cache-server/internal/rule"
+	"github.com/jc-lab/docker-cache-server/internal/verdict"
 )
 
 // Why an image is removed.
 const (
 	ReasonTTL      = "ttl"      // the tag, and the manifest that it points to, were not used for the ttl
 	ReasonUntagged = "untagged" // nor was the manifest, and nothing refers to it
+	ReasonRule     = "rule"     // nor was either for the time that a rule gives it
 )
 
 // Image is a tag that is removed, or an untagged top-level manifest.
@@ -31,6 +34,7 @@ type Image struct {
 	Digest      digest.Digest
 	LastAccess  time.Time
 	Reason      string
+	Rule        int   // the number of the rule that gives the time, or rule.Default
 	UniqueBytes int64 // bytes that no other image refers to
 
 	key layout.Key
@@ -51,9 +55,12 @@ type Plan struct {
 	WaitingUntil time.Time
 
 	pushes    pushes
-	depth     map[layout.Key]int // of manifests: how many above it are removed, too
-	elsewhere int64              // sizes of Blobs that are symbolic links, whose removal frees nothing
-	failed    error              // what could not be looked at, and is left out
+	rules     rule.Rules
+	life      rule.Life                // of what is not in lives
+	lives     map[layout.Key]rule.Life // of tags and manifests, if there are rules
+	depth     map[layout.Key]int       // of manifests: how many above it are removed, too
+	elsewhere int64                    // sizes of Blobs that are symbolic links, whose removal frees nothing
+	failed    error                    // what could not be looked at, and is left out
 }
 
 // Result is what Execute would return if no client used or pushed anything in between.
@@ -94,9 +101,17 @@ func (p *Plan) levels() (levels [][]index.Row) {
 func (p *Plan) Victims(rows []index.Row) []index.Victim {
 	vs := make([]index.Victim, len(rows))
 	for i, r := range rows {
-		vs[i] = p.Cutoffs.Victim(r)
+		vs[i] = p.Cutoffs.Victim(r, p.lifeOf(r.Key))
 	}
 	return vs
+}
+
+// lifeOf is the life of a tag or a manifest of the plan.
+func (p *Plan) lifeOf(k layout.Key) rule.Life {
+	if l, known := p.lives[k]; known {
+		return l
+	}
+	return p.life
 }
 
 func (p *Plan) imagesOf(gone map[layout.Key]bool) (images []Image) {
@@ -114,10 +129,12 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 	if err != nil {
 		return nil, fmt.Errorf("plan a clean-up: %w", err)
 	}
-	x := planner{gc: c, ctx: ctx, unfinished: unfinished,
-		plan:    &Plan{Cutoffs: c.cutoffs(p), pushes: newPushes(p), depth: map[layout.Key]int{}},
+	x := planner{gc: c, ctx: ctx, unfinished: unfinished, policy: p,
+		plan: &Plan{Cutoffs: policy.NewCutoffs(p, c.Index.Back, c.Began), rules: p.Rules, life: policy.Life(p),
+			lives: map[layout.Key]rule.Life{}, pushes: newPushes(p), depth: map[layout.Key]int{}},
 		planned: map[layout.Key]bool{}, candidates: map[layout.Key]*candidate{},
-		children: map[digest.Digest][]digest.Digest{}, asked: map[string]bool{}}
+		children: map[digest.Digest][]digest.Digest{}, verdicts: map[layout.Key]policy.Verdict{},
+		staying: map[uint64]bool{}, asked: map[string]bool{}}
 	err = c.Index.View(ctx, func(r index.Reader) (err error) {
 		x.index = r
 		if x.unread, err = r.Unread(); err != nil {
@@ -157,20 +174,12 @@ func (e *UnreadError) Error() string {
 	return s + " could not be read as a whole: nothing of it is removed, and no blob, since it may need that"
 }
 
-// cutoffs returns those of a policy, none of them later than the beginning of the run.
-func (c *Collector) cutoffs(p index.Policy) policy.Cutoffs {
-	cutoffs := policy.NewCutoffs(p, c.Index.Back)
-	if c.Began.IsZero() {
-		return cutoffs
-	}
-	return cutoffs.NotAfter(c.Began)
-}
-
 // planner makes a plan from one state of the index.
 type planner struct {
 	gc         *Collector
 	ctx        context.Context
 	unfinished Uploads
+	policy     index.Policy
 	index      index.Reader
 	unread     index.Unread // repositories of which nothing is removed, nor any blob
 	plan       *Plan
@@ -178,6 +187,8 @@ type planner struct {
 	planned    map[layout.Key]bool               // the rows in the lists of the plan
 	candidates map[layout.Key]*candidate         // the manifests that were looked at; nil: one stays
 	children   map[digest.Digest][]digest.Digest // what the manifests of the plan name
+	verdicts   map[layout.Key]policy.Verdict     // on the tags and manifests of the plan, if there are rules
+	staying    map[uint64]bool                   // what tags point to that their own lives keep, see beginning
 	asked      map[string]bool                   // the repositories whose uploads were looked at
 }
 
@@ -192,14 +203,6 @@ func (x *planner) addVictim(r index.Row, list *[]index.Row) bool {
 	return true
 }
 
-// planTags puts the tags into the plan that were not used since their cutoff.
-func (x *planner) planTags() error {
-	return x.index.IdleTags(x.plan.Cutoffs.Names, func(r index.Row) error {
-		x.addVictim(r, &x.plan.Tags)
-		return x.ctx.Err()
-	})
-}
-
 // planManifests looks at what the removed tags point to, and at what nothing refers to; then at what those keep.
 func (x *planner) planManifests() error {
 	var queue []layout.Key
@@ -210,7 +213,13 @@ func (x *planner) planManifests() error {
 		queue = append(queue, r.Key)
 		return x.ctx.Err()
 	}
-	if err := x.index.Unreferenced(layout.Manifest, x.plan.Cutoffs.Names, add); err != nil {
+	err := x.index.Unreferenced(layout.Manifest, x.plan.Cutoffs.Latest, func(r index.Row) error {
+		if !x.isUnused(r, policy.Untagged(x.policy, r.Key.Repository)) {
+			return nil
+		}
+		return add(r)
+	})
+	if err != nil {
 		return err
 	}
 	if err := x.index.Claims(x.plan.Cutoffs.Content, add); err != nil {
@@ -239,8 +248,9 @@ func (x *planner) planManifests() error {
 // candidate is a manifest that is unused and has no tag that stays.
 type candidate struct {
 	row    index.Row
-	owners []layout.Key // the manifests that own it
-	next   int          // of the owners, the first that may not be in the plan
+	tags   []index.Row // all of the plan
+	owners []index.Row // the manifests that own it
+	next   int         // of the owners, the first that may not be in the plan
 }
 
 // lookAt finds the candidates among manifests, of those that were not looked at.
@@ -253,7 +263,11 @@ func (x *planner) lookAt(ks []layout.Key) error {
 		}
 	}
 	return x.index.Rows(fresh, 1, func(m index.Row, named int) (err error) {
-		if !x.plan.Cutoffs.Unused(m) {
+		latest := x.plan.Cutoffs.Latest
+		if !m.Placed {
+			latest = x.plan.Cutoffs.Content
+		}
+		if !m.AccessedAt.Before(latest) {
 			return x.ctx.Err()
 		}
 		x.candidates[m.Key], err = x.newCandidate(m, named > 0)
@@ -265,17 +279,17 @@ func (x *planner) lookAt(ks []layout.Key) error {
 // what the manifest kept. A manifest is planned once for each of its owners in the plan: the last one frees it.
 func (x *planner) planManifest(k layout.Key) (parts []layout.Key, err error) {
 	c := x.candidates[k]
-	if c == nil {
+	if c == nil || x.planned[k] {
 		return nil, nil
 	}
-	for c.next < len(c.owners) && x.planned[c.owners[c.next]] {
+	for c.next < len(c.owners) && x.planned[c.owners[c.next].Key] {
 		c.next++
 	}
-	if c.next < len(c.owners) || !x.addVictim(c.row, &x.plan.Manifests) {
+	if c.next < len(c.owners) || !x.isUnused(c.row, x.lifeOf(c)) || !x.addVictim(c.row, &x.plan.Manifests) {
 		return nil, nil
 	}
 	for _, o := range c.owners { // after its owners, whose removal is synced first
-		x.plan.depth[k] = max(x.plan.depth[k], x.plan.depth[o]+1)
+		x.plan.depth[k] = max(x.plan.depth[k], x.plan.depth[o.Key]+1)
 	}
 	return x.partsOf(c.row)
 }
@@ -287,30 +301,8 @@ func (x *planner) newCandidate(m index.Row, named bool) (*candidate, error) {
 	if err != nil || x.anyStays(tags) {
 		return nil, err
 	}
-	owners, err := x.ownersOf(m, named)
-	return &candidate{row: m, owners: owners}, err
-}
-
-// ownersOf returns the manifests that own a manifest: those that name it, if any do, and its subject.
-func (x *planner) ownersOf(m index.Row, named bool) (owners []layout.Key, err error) {
-	var parents []index.Row
-	if named {
-		parents, err = x.index.Parents(m.Key.Repository, m.Key.Digest, 0)
-	}
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range parents {
-		owners = append(owners, p.Key)
-	}
-	if m.Subject == "" || m.Detached {
-		return owners, nil
-	}
-	subject, err := x.index.Row(layout.ManifestKey(m.Key.Repository, m.Subject))
-	if subject != nil {
-		owners = append(owners, subject.Key)
-	}
-	return owners, err
+	owners, err := verdict.Owners(x.index, m, named)
+	return &candidate{row: m, tags: tags, owners: owners}, err
 }
 
 // partsOf returns what a manifest may keep: its children and its referrers.
@@ -372,7 +364,7 @@ func (q *queue) add(k layout.Key, owners int) {
 // freed calls f with each row that was not used since its cutoff, and to which no row refers that stays.
 func (x *planner) freed(q queue, f func(index.Row) error) error {
 	return x.index.Rows(q.keys, q.most+1, func(r index.Row, owners int) error { // one more than can be in the plan
-		if owners > q.owners[r.Key] || !x.plan.Cutoffs.Unused(r) {
+		if owners > q.owners[r.Key] || !x.isUnused(r, x.plan.life) {
 			return x.ctx.Err()
 		}
 		return f(r)
@@ -399,6 +391,9 @@ func (x *planner) planLayer(r index.Row) error {
 	}
 	return nil
 }
+
+// isUnused says whether a row was last used before its cutoff, which of a tag or a placed manifest is that of its life.
+func (x *planner) isUnused(r index.Row, l rule.Life) bool { return x.plan.Cutoffs.Unused(r, l) }
 
 // anyStays says whether any of the rows is not in the plan.
 func (x *planner) anyStays(rows []index.Row) bool {
@@ -471,8 +466,12 @@ func (x *planner) planImages() error {
 }
 
 func (x *planner) addImage(r index.Row, manifest layout.Key, reason string) {
+	by := x.plan.lifeOf(r.Key).Rule
+	if by != rule.Default {
+		reason = ReasonRule
+	}
 	x.plan.Images = append(x.plan.Images, Image{Repository: manifest.Repository, Tag: r.Key.Tag,
-		Digest: manifest.Digest, LastAccess: r.AccessedAt, Reason: reason, key: r.Key})
+		Digest: manifest.Digest, LastAccess: r.AccessedAt, Reason: reason, Rule: by, key: r.Key})
 }
 
 // measure is what is reported of an image, by its manifest.

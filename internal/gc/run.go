@@ -69,6 +69,7 @@ type ReportImage struct {
 	Digest      digest.Digest `json:"digest"`
 	LastAccess  stamp.Time    `json:"last_access"`
 	Reason      string        `json:"reason"`
+	Rule        int           `json:"rule,omitempty"` // the number of the rule that decided, from 1; 0: none did
 	UniqueBytes int64         `json:"unique_bytes"`
 }
 
@@ -144,7 +145,7 @@ func (c *Collector) collect(ctx context.Context, policy index.Policy, dryRun boo
 	rep.Removed, rep.FreedBytes = result.Removed, result.FreedBytes
 	for _, i := range result.Images {
 		rep.Images = append(rep.Images, ReportImage{i.Repository, i.Tag, i.Digest, stamp.Time(i.LastAccess), i.Reason,
-			i.UniqueBytes})
+			i.Rule + 1, i.UniqueBytes})
 	}
 	return rep, result.elsewhere, errors.Join(err, plan.failed, held)
 }

@@ -38,6 +38,7 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/manifest"
+	"github.com/jc-lab/docker-cache-server/internal/rule"
 )
 
 // Claim announces a blob, a link or a manifest that is about to be placed.
@@ -85,6 +86,7 @@ type Policy struct {
 	TTL        time.Duration // for how long an unused image stays; 0: for ever
 	Grace      time.Duration // for how long anything stays that dcs said to exist
 	Resolution time.Duration // how much younger a lease in memory may be than its row
+	Rules      rule.Rules    // exceptions to TTL; only those of the server that joined last count
 }
 
 // Row is what the index knows about a key.
@@ -341,6 +343,10 @@ type Reader interface {
 	Claims(before time.Time, f func(Row) error) error
 	// References returns the digests that a manifest names, without its subject.
 	References(d digest.Digest) ([]digest.Digest, error)
+	// EachTag calls f with each tag of a repository. About returns the manifests, of all repositories, that a tag is
+	// about by its name (sha256-HEX.sig).
+	EachTag(repo string, f func(Row) error) error
+	About(tag string) ([]Row, error)
 	// Tags returns the tags of a repository that point to a digest, Parents the manifests that name it (at most so
 	// many, 0 for all: thousands may share a base layer), Referrers the manifests whose subject it is.
 	Tags(repo string, d digest.Digest) ([]Row, error)

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // Image is a row of a listing of images or tags.
@@ -38,12 +40,20 @@ type Blob struct {
 	Manifests    int       // how many name it, each digest once
 	Images       []Share   // that it is part of; see BlobListing
 	Unnamed      bool      // a link owns it that no manifest of its repository names
+	Owners       []Owner   // the manifests that own it; see BlobListing
+}
+
+// Owner is a manifest that owns a blob, perhaps a claim.
+type Owner struct {
+	Key layout.Key
+	Use time.Time // its last use; of a claim that of the images that keep it, zero if none does
 }
 
 // BlobListing says which blobs are listed, and what is told of them.
 type BlobListing struct {
 	Latest int  // see Reader
 	Images bool // set Blob.Images, which takes longer; not with Latest
+	Owners bool // set Blob.Owners
 }
 
 // Share is an image, or a claim, of which a blob is a part.

@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/policy"
+	"github.com/jc-lab/docker-cache-server/internal/rule"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
 )
 
@@ -17,19 +19,26 @@ const never = math.MaxInt64 // the time of expiry of what does not expire
 // expiry says when rows expire under a policy.
 type expiry struct {
 	store       index.Store
+	policy      index.Policy
 	now         int64
-	imageLife   time.Duration // of images and tags, after their last use
-	imagesDie   bool          // images and tags expire at all
+	life        rule.Life     // of images and tags, after their last use, if no rule decides
 	contentLife time.Duration // of content that no manifest refers to
 	held        int64         // nothing is removed before
 	whole       bool          // the index knows all that is on disk
+	ruled       map[layout.Key]ruled
+}
+
+// ruled is when a tag or a manifest expires that does not expire as it would without rules.
+type ruled struct {
+	due  int64
+	kept bool // a rule keeps it for longer
 }
 
 // newExpiry reads from the index what an expiry depends on besides the policy: the clock, the hold, and whether the
 // index knows everything.
 func newExpiry(ctx context.Context, store index.Store, p index.Policy) (expiry, error) {
-	x := expiry{store: store, now: store.Now().UnixMilli(), contentLife: p.Grace + p.Resolution}
-	x.imageLife, x.imagesDie = policy.Life(p)
+	x := expiry{store: store, policy: p, now: store.Now().UnixMilli(), life: policy.Life(p),
+		contentLife: p.Grace + p.Resolution, ruled: map[layout.Key]ruled{}}
 	whole, err := store.Whole(ctx)
 	if err != nil {
 		return x, fmt.Errorf("read the index: %w", err)
@@ -45,12 +54,20 @@ func newExpiry(ctx context.Context, store index.Store, p index.Policy) (expiry, 
 	return x, nil
 }
 
-// imageDue is when an image or a tag expires that was last used at t.
-func (x expiry) imageDue(t int64) int64 {
-	if !x.imagesDie {
+// imageDue is when a tag or a manifest expires that was last used at t.
+func (x expiry) imageDue(k layout.Key, t int64) int64 {
+	if r, is := x.ruled[k]; is {
+		return r.due
+	}
+	return x.plainDue(t)
+}
+
+// plainDue is when an image expires that was last used at t, if no rule decides.
+func (x expiry) plainDue(t int64) int64 {
+	if x.life.Forever() {
 		return never
 	}
-	return x.due(t, x.imageLife)
+	return x.due(t, x.life.TTL)
 }
 
 // contentDue is when content expires that was last used at t, if no manifest refers to it.

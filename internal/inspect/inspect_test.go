@@ -16,6 +16,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/inspect/inspecttest"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/manifest"
+	"github.com/jc-lab/docker-cache-server/internal/rule"
 )
 
 func TestBlobs(t *testing.T) {
@@ -313,11 +314,11 @@ func TestGlob(t *testing.T) {
 // TestExpiresWhenItSays lets random stores age, and retires what can be retired as a run does:
 // what is left is what was said to be left.
 func TestExpiresWhenItSays(t *testing.T) {
-	for seed := range uint64(40) {
+	for seed := range uint64(150) {
 		w := newWorld(t)
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		p := index.Policy{TTL: time.Duration(rnd.IntN(4)) * 5 * day, Grace: time.Duration(1+rnd.IntN(6)) * day,
-			Resolution: time.Minute}
+			Resolution: time.Minute, Rules: someRules(rnd)}
 		end := w.live(rnd)
 		said := w.list(p, Options{})
 		for at := end; at < end+30*day; at += time.Duration(rnd.Int64N(int64(4 * day))) {
@@ -329,12 +330,35 @@ func TestExpiresWhenItSays(t *testing.T) {
 			}
 			for _, b := range said.Blobs {
 				if want := b.ExpiresAt == nil || inspecttest.Stamped(at) <= *b.ExpiresAt; left[b.Digest] != want {
-					t.Fatalf("seed %d, %s: there %t; it was to go at %v; %+v", seed, inspecttest.Stamped(at),
-						left[b.Digest], b.ExpiresAt, b)
+					t.Fatalf("seed %d, %s: there %t; it was to go at %v; %s %+v\n%s", seed, inspecttest.Stamped(at),
+						left[b.Digest], text(b.ExpiresAt), nameOf(b.Digest), b, text(p))
 				}
 			}
 		}
 	}
+}
+
+// someRules are random ones for the repositories and tags of live; often none.
+func someRules(rnd *rand.Rand) (rs rule.Rules) {
+	one := func(of ...string) string { return of[rnd.IntN(len(of))] }
+	days := func() *time.Duration { d := time.Duration(rnd.IntN(20)) * day; return &d }
+	for range max(0, rnd.IntN(8)-2) {
+		r := rule.Rule{Repository: one("", "a", "b", "**"), Tag: one("", "", "t", "u", "[tu]", "sha256-*")}
+		switch rnd.IntN(5) {
+		case 0:
+			keep := rnd.IntN(3) > 0
+			r.Keep = &keep
+		case 1, 2:
+			r.TTL = days()
+		case 3:
+			last := rnd.IntN(3)
+			r.KeepLast = &last
+		case 4:
+			r.Tag, r.UntaggedTTL = "", days()
+		}
+		rs = append(rs, r)
+	}
+	return rs
 }
 
 // live is a random inspecttest.Life of a store. It returns when it ended.
@@ -372,7 +396,8 @@ func (w *world) live(rnd *rand.Rand) (at time.Duration) {
 			w.Manifest(repo, name, c, names...)
 		case 3:
 			if m := one(manifests); w.has(layout.ManifestKey(repo, inspecttest.Dgst(m))) {
-				w.Tag(repo, one([]string{"t", "u"}), m)
+				about := strings.Replace(inspecttest.Dgst(one(manifests)).String(), ":", "-", 1)
+				w.Tag(repo, one([]string{"t", "u", "t", "u", about, about + ".sig"}), m)
 			}
 		case 4:
 			_, err := w.Lease(ctx, []layout.Key{layout.TagKey(repo, "t"),

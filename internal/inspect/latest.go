@@ -30,10 +30,13 @@ func (l *Listing) findLatest(ctx context.Context) error {
 			l.rows.first = append(l.rows.first, row)
 			return ctx.Err()
 		}
-		s := sizes{r, map[layout.Key][2]int64{}}
+		s, j := sizes{r, map[layout.Key][2]int64{}}, l.expiry.judge(r)
 		switch l.Kind {
 		case Images:
 			return r.ListImages(l.options.Limit, func(i index.Image) error {
+				if err := j.row(i.Row); err != nil {
+					return err
+				}
 				row := l.expiry.imageRow(i)
 				row.Size, row.UniqueBytes, err = s.of(i.Key)
 				if err != nil {
@@ -43,6 +46,9 @@ func (l *Listing) findLatest(ctx context.Context) error {
 			})
 		case Tags:
 			return r.ListTags(l.options.Limit, func(t index.Image) error {
+				if err := j.row(t.Row); err != nil {
+					return err
+				}
 				row := l.expiry.tagRow(t)
 				if !t.Absent {
 					row.Size, row.UniqueBytes, err = s.of(layout.ManifestKey(t.Key.Repository, t.Digest))
@@ -53,14 +59,35 @@ func (l *Listing) findLatest(ctx context.Context) error {
 				return add(row)
 			})
 		}
-		return r.ListBlobs(index.BlobListing{Latest: l.options.Limit}, func(b index.Blob) error {
-			return add(l.expiry.blobRow(b))
-		})
+		return l.latestBlobs(r, j, add)
 	})
 	if err != nil {
 		return fmt.Errorf("read the index: %w", err)
 	}
 	l.rows.cut()
+	return nil
+}
+
+// latestBlobs adds the blobs that were used last, and judges what owns them.
+func (l *Listing) latestBlobs(r index.Reader, j *judge, add func(Row) error) error {
+	var blobs []index.Blob
+	err := r.ListBlobs(index.BlobListing{Latest: l.options.Limit, Owners: j != nil}, func(b index.Blob) error {
+		blobs = append(blobs, b)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, b := range blobs {
+		for _, o := range b.Owners {
+			if err := j.key(r, o.Key); err != nil {
+				return err
+			}
+		}
+		if err := add(l.expiry.blobRow(b)); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

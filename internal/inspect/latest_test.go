@@ -26,7 +26,7 @@ func TestWhatWasUsedLastIsTheBeginningOfTheList(t *testing.T) {
 		w := newWorld(t)
 		rnd := rand.New(rand.NewPCG(seed, 2))
 		p := index.Policy{TTL: time.Duration(rnd.IntN(3)) * 5 * day, Grace: time.Duration(1+rnd.IntN(48)) * time.Hour,
-			Resolution: time.Minute}
+			Resolution: time.Minute, Rules: someRules(rnd)}
 		w.live(rnd)
 		w.entangle(rnd)
 		for _, kind := range []Kind{Blobs, Images, Tags} {
@@ -45,7 +45,7 @@ func TestWhatWasUsedLastIsTheBeginningOfTheList(t *testing.T) {
 	}
 }
 
-func text(l listing) string {
+func text(l any) string {
 	data, _ := json.MarshalIndent(l, "", " ")
 	return string(data)
 }

@@ -26,6 +26,9 @@ func (t *Tree) addUse(r index.Reader, m index.Row, x expiry) error {
 			return err
 		}
 	}
+	if err := x.judge(r).row(m); err != nil {
+		return err
+	}
 	row := x.imageRow(i)
 	t.Tag, t.Tags, t.LastAccess, t.ExpiresAt, t.KeptBy = row.Tag, row.Tags, row.LastAccess, row.ExpiresAt, row.KeptBy
 	return nil

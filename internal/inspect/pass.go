@@ -54,8 +54,12 @@ func (p *pass) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if err := p.judge(r).all(r); err != nil {
+			return err
+		}
 		var done int64
-		err = r.ListBlobs(index.BlobListing{Images: p.measured()}, func(b index.Blob) error {
+		listing := index.BlobListing{Images: p.measured(), Owners: len(p.policy.Rules) > 0}
+		err = r.ListBlobs(listing, func(b index.Blob) error {
 			if done++; done%progressEvery == 0 {
 				p.options.progress(done, all.Blobs)
 			}

@@ -57,39 +57,49 @@ type Repository struct {
 }
 
 // What keeps an image: a tag; a manifest that names it; its subject; what a server promised after its
-// last use; its last use alone. Empty: nothing, it goes with the next run.
+// last use; a rule, for longer than the ttl would; its last use alone. Empty: nothing, it goes with the next run.
 const (
 	KeptByTag     = "tag"
 	KeptByParent  = "parent"
 	KeptBySubject = "subject"
 	KeptByGrace   = "grace"
 	KeptByTTL     = "ttl"
+	KeptByRule    = "rule"
 )
 
 // imageRow makes a row of an image, without its sizes.
 func (x expiry) imageRow(i index.Image) Image {
 	used := i.AccessedAt.UnixMilli()
-	expires := x.imageDue(used)
+	expires := x.imageDue(i.Key, used)
 	row := Image{Repository: i.Key.Repository, Tag: strings.Join(i.Tags, " "), Tags: append([]string{}, i.Tags...),
 		Digest: i.Digest, MediaType: i.MediaType, LastAccess: stampOf(used), ExpiresAt: stampOf(expires),
 		CreatedAt: stamp.Time(i.CreatedAt)}
-	row.KeptBy = x.keptBy(used, expires, owners{tagged: len(i.Tags) > 0, parent: i.HasParent, subject: i.HasHost})
+	row.KeptBy = x.keptBy(used, expires, owners{tagged: len(i.Tags) > 0, parent: i.HasParent, subject: i.HasHost,
+		rule: x.ruled[i.Key].kept})
 	return row
 }
 
 // tagRow makes a row of a tag, without its sizes.
 func (x expiry) tagRow(t index.Image) Image {
 	used := t.AccessedAt.UnixMilli()
+	expires := x.imageDue(t.Key, used)
 	return Image{Repository: t.Key.Repository, Tag: t.Key.Tag, Digest: t.Digest, MediaType: t.MediaType,
-		LastAccess: stampOf(used), ExpiresAt: stampOf(x.imageDue(used)), KeptBy: KeptByTag,
-		CreatedAt: stamp.Time(t.CreatedAt)}
+		LastAccess: stampOf(used), ExpiresAt: stampOf(expires), CreatedAt: stamp.Time(t.CreatedAt),
+		KeptBy: x.keptBy(used, expires, owners{tagged: true, rule: x.ruled[t.Key].kept})}
 }
 
 // blobRow makes a row of a blob. It expires with the image that expires last, and not before its own grace is over.
 func (x expiry) blobRow(b index.Blob) Blob {
 	expires := max(x.contentDue(b.OwnUse.UnixMilli()), x.contentDue(b.LastUse.UnixMilli()))
-	if !b.NamedUse.IsZero() {
-		expires = max(expires, x.imageDue(b.NamedUse.UnixMilli()))
+	if !b.NamedUse.IsZero() && len(x.policy.Rules) == 0 {
+		expires = max(expires, x.plainDue(b.NamedUse.UnixMilli()))
+	}
+	for _, o := range b.Owners {
+		if r, is := x.ruled[o.Key]; is {
+			expires = max(expires, r.due)
+		} else if !o.Use.IsZero() {
+			expires = max(expires, x.plainDue(o.Use.UnixMilli()))
+		}
 	}
 	return Blob{Digest: b.Digest, Size: b.Size, Kind: kindOf(b), CreatedAt: stamp.Time(b.CreatedAt),
 		LastAccess: stamp.Time(b.LastUse), ExpiresAt: stampOf(expires), Repositories: b.Repositories,
@@ -126,13 +136,16 @@ var indexTypes = []string{
 	"application/vnd.docker.distribution.manifest.list.v2+json",
 }
 
-// owners says which owners an image has.
-type owners struct{ tagged, parent, subject bool }
+// owners says which owners an image has, and whether a rule keeps it for longer than the ttl would.
+type owners struct{ tagged, parent, subject, rule bool }
 
 // keptBy says what keeps an image: the first that applies. An owner comes before the times, since an operator who wants
-// the image removed has to remove the owner; an image with neither owner nor time goes with the next run.
+// the image removed has to remove the owner; an image with neither owner nor time goes with the next run. A rule comes
+// before all, since without it the rest would keep the image no longer.
 func (x expiry) keptBy(used, expires int64, o owners) string {
 	switch {
+	case o.rule && x.now <= expires:
+		return KeptByRule
 	case o.tagged:
 		return KeptByTag
 	case o.parent:

@@ -168,7 +168,8 @@ func TestTreeFromTheIndexAlone(t *testing.T) {
 func TestATreeAgreesWithTheList(t *testing.T) {
 	for seed := range uint64(60) {
 		s := shop{newWorld(t), ""}
-		p := index.Policy{TTL: time.Duration(seed%4) * 5 * day, Grace: 2 * day}
+		p := index.Policy{TTL: time.Duration(seed%4) * 5 * day, Grace: 2 * day,
+			Rules: someRules(rand.New(rand.NewPCG(seed, 3)))}
 		if s.Team(); seed > 0 {
 			s.trade(rand.New(rand.NewPCG(seed, 7)))
 		}

@@ -1,11 +1,13 @@
 package policy
 
 import (
+	"reflect"
 	"testing"
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/rule"
 )
 
 func TestResolution(t *testing.T) {
@@ -33,7 +35,7 @@ func TestCutoffs(t *testing.T) {
 				Resolution: time.Minute}, 61 * time.Minute, 61 * time.Minute},
 		{"ttl 0 is never", index.Policy{Grace: time.Hour, Resolution: time.Minute}, 0, 61 * time.Minute},
 	} {
-		cut := NewCutoffs(c.policy, back)
+		cut := NewCutoffs(c.policy, back, time.Time{})
 		if want := back(c.content); !cut.Content.Equal(want) {
 			t.Errorf("%s: content before %s; want %s", c.what, cut.Content, want)
 		}
@@ -48,7 +50,11 @@ func TestCutoffs(t *testing.T) {
 }
 
 func TestUnused(t *testing.T) {
-	cut := Cutoffs{Names: time.UnixMilli(1000), Content: time.UnixMilli(9000)}
+	now := time.UnixMilli(10000)
+	life := func(ms time.Duration) rule.Life { return rule.Life{TTL: ms * time.Millisecond} }
+	ttl := time.Duration(9) * time.Second
+	cut := NewCutoffs(index.Policy{TTL: ttl, Grace: time.Second, Rules: rule.Rules{{TTL: new(time.Duration)}}},
+		func(d time.Duration) time.Time { return now.Add(-d) }, time.Time{})
 	at := func(k layout.Key, placed bool, ms int64) index.Row {
 		return index.Row{Key: k, Placed: placed, AccessedAt: time.UnixMilli(ms)}
 	}
@@ -56,29 +62,33 @@ func TestUnused(t *testing.T) {
 	for _, c := range []struct {
 		what string
 		row  index.Row
+		life rule.Life
 		want bool
 	}{
-		{"a tag older than the names' cutoff", at(layout.TagKey("a", "v1"), true, 999), true},
-		{"a tag at the cutoff", at(layout.TagKey("a", "v1"), true, 1000), false},
-		{"a manifest older than the content's cutoff only", at(m, true, 5000), false},
-		{"a manifest whose file never came counts as content", at(m, false, 5000), true},
-		{"a layer link", at(layout.LayerKey("a", "d"), true, 5000), true},
-		{"a blob in grace", at(layout.BlobKey("d"), true, 9000), false},
+		{"a tag older than its cutoff", at(layout.TagKey("a", "v1"), true, 999), life(9000), true},
+		{"a tag at the cutoff", at(layout.TagKey("a", "v1"), true, 1000), life(9000), false},
+		{"a tag that lives for ever", at(layout.TagKey("a", "v1"), true, 0), life(0), false},
+		{"a manifest older than the content's cutoff only", at(m, true, 5000), life(9000), false},
+		{"a manifest whose file never came counts as content", at(m, false, 5000), life(9000), true},
+		{"a layer link", at(layout.LayerKey("a", "d"), true, 5000), life(9000), true},
+		{"a blob in grace", at(layout.BlobKey("d"), true, 9000), life(9000), false},
 	} {
-		if got := cut.Unused(c.row); got != c.want {
+		if got := cut.Unused(c.row, c.life); got != c.want {
 			t.Errorf("%s: unused %v; want %v", c.what, got, c.want)
 		}
 	}
-	if (Cutoffs{}).Unused(at(m, true, 0)) {
+	if (Cutoffs{}).Unused(at(m, true, 0), life(9000)) {
 		t.Error("without a cutoff for images a manifest is unused")
 	}
 }
 
 func TestNoCutoffIsLaterThanTheRun(t *testing.T) {
-	early, late, run := time.UnixMilli(1000), time.UnixMilli(9000), time.UnixMilli(5000)
-	if got, want := (Cutoffs{Names: early, Content: late}).NotAfter(run), (Cutoffs{Names: early,
-		Content: run}); got != want {
-		t.Errorf("%v; want %v", got, want)
+	run, second := time.UnixMilli(5000), time.Second
+	got := NewCutoffs(index.Policy{TTL: 9 * second, Grace: second, Rules: rule.Rules{{TTL: &second}}},
+		func(d time.Duration) time.Time { return time.UnixMilli(10000).Add(-d) }, run)
+	if early := time.UnixMilli(1000); !got.Names.Equal(early) || !got.Latest.Equal(run) || !got.Content.Equal(run) ||
+		!got.Of(rule.Life{TTL: second}).Equal(run) {
+		t.Errorf("%+v", got)
 	}
 }
 
@@ -90,8 +100,16 @@ func TestRequest(t *testing.T) {
 		false); p.TTL != long || p.Grace != short || p.Resolution != Resolution(short) {
 		t.Errorf("without a server: %+v", p)
 	}
-	if p := (Request{}).Resolve(last, index.Policy{}, true); p != last {
+	if p := (Request{}).Resolve(last, index.Policy{}, true); !reflect.DeepEqual(p, last) {
 		t.Errorf("the server's: %+v", p)
+	}
+	rules, none := rule.Rules{{TTL: &long}}, rule.Rules{}
+	last.Rules = rules
+	if p := (Request{TTL: &long}).Resolve(last, owed, true); len(p.Rules) != 1 {
+		t.Errorf("a ttl that was asked for takes the rules away: %+v", p)
+	}
+	if p := (Request{Rules: &none}).Resolve(last, owed, true); len(p.Rules) != 0 {
+		t.Errorf("asked for no rules: %+v", p)
 	}
 	if p := (Request{TTL: &long, Grace: &short}).Resolve(last, owed, true); p.TTL != long || p.Grace != owed.Grace ||
 		p.Resolution != owed.Resolution {

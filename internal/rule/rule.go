@@ -5,7 +5,11 @@
 // can give the ttl of its repository.
 package rule
 
-import "time"
+import (
+	"cmp"
+	"fmt"
+	"time"
+)
 
 // Rule is one rule. A setting that is nil is left to the rules after it.
 type Rule struct {
@@ -89,4 +93,13 @@ func (rs Rules) first(matches func(Rule) bool, setting func(Rule) *time.Duration
 		}
 	}
 	return Life{ttl, Default}, false
+}
+
+// Name says which rule a number means, as people count: its place from 1, and what it matches.
+func (rs Rules) Name(n int) string {
+	matches := cmp.Or(rs[n].Repository, "**")
+	if rs[n].Tag != "" {
+		matches += ":" + rs[n].Tag
+	}
+	return fmt.Sprintf("%d (%s)", n+1, matches)
 }

@@ -13,7 +13,8 @@ import (
 
 // PolicyOf is what a server with this configuration promises.
 func PolicyOf(cfg *config.Config) index.Policy {
-	return index.Policy{TTL: cfg.Cache.TTL, Grace: cfg.Cache.Grace, Resolution: policy.Resolution(cfg.Cache.Grace)}
+	return index.Policy{TTL: cfg.Cache.TTL, Grace: cfg.Cache.Grace, Resolution: policy.Resolution(cfg.Cache.Grace),
+		Rules: cfg.Cache.RuleSet()}
 }
 
 // Asked is the policy that a configuration asks for outside of a server: what the operator set. The rest is left to
@@ -25,6 +26,10 @@ func Asked(cfg *config.Config, origins config.Origins) policy.Request {
 	}
 	if origins.Explicit("cache.grace") {
 		r.Grace = &cfg.Cache.Grace
+	}
+	if origins.Explicit("cache.rules") {
+		rules := cfg.Cache.RuleSet()
+		r.Rules = &rules
 	}
 	return r
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 	"time"
 
@@ -101,7 +102,7 @@ func TestAServerClosesTheGate(t *testing.T) {
 func TestARunAloneComparesFirst(t *testing.T) {
 	o := opener(t)
 	s := open(t, o.Collect)
-	if s.Server != nil || s.Tree == nil || s.Imported || s.Policy != promised {
+	if s.Server != nil || s.Tree == nil || s.Imported || !reflect.DeepEqual(s.Policy, promised) {
 		t.Errorf("%+v", s)
 	}
 	knows(t, s, true)
@@ -233,7 +234,7 @@ func TestTheIndexOfAKilledServerIsReadFromACopy(t *testing.T) {
 	}
 	must(t, os.Symlink(filepath.Join(t.TempDir(), "missing", "shm"), o.Dir.Index()+"-shm"))
 	s := open(t, o.Look)
-	if s.Index.ID() != id || s.Policy != promised {
+	if s.Index.ID() != id || !reflect.DeepEqual(s.Policy, promised) {
 		t.Errorf("index %s with %+v; want %s with %+v", s.Index.ID(), s.Policy, id, promised)
 	}
 }

@@ -42,7 +42,7 @@ type ExpiredImage struct {
 	Tag         string // empty: untagged
 	Digest      string
 	LastAccess  time.Time
-	Reason      string // "ttl" or "untagged"; there may be others
+	Reason      string // "ttl", "untagged" or "rule"; there may be others
 	UniqueBytes int64  // bytes that were freed by its removal
 }
 

@@ -71,7 +71,7 @@ type Image struct {
 	UniqueBytes int64     // bytes that are freed when it is removed
 	LastAccess  time.Time // UTC, in milliseconds
 	ExpiresAt   time.Time // from then on a run removes it, if it stays unused; zero: never
-	KeptBy      string    // what keeps it: "tag", "parent", "subject", "grace", "ttl"; empty: nothing, it is due
+	KeptBy      string    // what keeps it: "tag", "parent", "subject", "grace", "ttl" or "rule"; empty: it is due
 }
 
 // Blob is a file with content: a layer, a configuration or a manifest.

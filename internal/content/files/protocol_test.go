@@ -107,10 +107,11 @@ func (b *bench) pass(d time.Duration) { *b.now = b.now.Add(d) }
 // sweep takes all that may be taken now, in every order that a sweeper may choose.
 func (b *bench) sweep(keys ...layout.Key) {
 	b.Helper()
-	cutoffs := policy.NewCutoffs(rules, b.index.Back)
+	cutoffs := policy.NewCutoffs(rules, b.index.Back, time.Time{})
 	for range keys {
 		for _, k := range keys {
-			_, err := indextest.Retire(b.Context(), b.index, k, cutoffs.Victim,
+			_, err := indextest.Retire(b.Context(), b.index, k,
+				func(r index.Row) index.Victim { return cutoffs.Victim(r, policy.Life(rules)) },
 				func(r index.Row) (index.Removed, error) {
 					return index.Removed{File: true}, os.RemoveAll(b.tree.File(r.Key.Path()))
 				})

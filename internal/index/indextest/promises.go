@@ -2,10 +2,12 @@ package indextest
 
 import (
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/rule"
 )
 
 const day = 24 * time.Hour
@@ -43,16 +45,34 @@ var promises = []test{
 	{"without a server nothing is promised", func(s *scene) {
 		last, owed, ok, err := s.Promised(s.Context())
 		s.must(err)
-		s.check(!ok && last == index.Policy{} && owed == index.Policy{}, "promised %v, owed %v, %v", last, owed, ok)
+		none := index.Policy{}
+		s.check(!ok && reflect.DeepEqual(last, none) && reflect.DeepEqual(owed, none), "promised %v, owed %v, %v", last,
+			owed, ok)
 	}},
 	{"every process knows what was promised last, and what is owed", func(s *scene) {
 		s.promise(time.Hour)
 		for _, st := range []index.Store{s, s.second()} {
 			last, owed, ok, err := st.Promised(s.Context())
 			s.must(err)
-			s.check(ok && last == policy(time.Hour), "promised %v, %v", last, ok)
+			s.check(ok && reflect.DeepEqual(last, policy(time.Hour)), "promised %v, %v", last, ok)
 			s.check(owed.Grace == time.Hour && owed.Resolution == time.Minute, "owed %v", owed)
 		}
+	}},
+	{"every process knows the rules of the server that joined last", func(s *scene) {
+		keep, week := true, 7*day
+		p := policy(time.Hour)
+		p.Rules = rule.Rules{{Repository: "base/**", Tag: "v*", Keep: &keep}, {TTL: &week}}
+		s.must(s.Promise(s.Context(), p))
+		s.beat()
+		for _, st := range []index.Store{s, s.second()} {
+			last, _, _, err := st.Promised(s.Context())
+			s.must(err)
+			s.check(reflect.DeepEqual(last, p), "promised %+v, want %+v", last, p)
+		}
+		s.must(s.Promise(s.Context(), policy(time.Hour)))
+		last, _, _, err := s.Promised(s.Context())
+		s.must(err)
+		s.check(last.Rules == nil, "a server without rules promised %+v", last)
 	}},
 	{"cutoffs younger than what is owed are lowered", func(s *scene) {
 		s.promise(time.Hour)

@@ -41,6 +41,30 @@ var signatures = []test{
 		s.used(tagged("a", about(dg("m"), "")), s.Now())
 		s.used(other, made)
 	}},
+	{"what a tag is about is found in all repositories", func(s *scene) {
+		a, b := s.image("a", "m"), s.image("b", "m")
+		s.image("a", "other")
+		s.view(func(r index.Reader) error {
+			for tag, want := range map[string][]layout.Key{about(dg("m"), ".sig"): {a, b}, about(dg("m"), ""): {a, b},
+				about(dg("nothing"), ".sig"): nil, "v1": nil} {
+				rows, err := r.About(tag)
+				s.must(err)
+				s.check(same(keys(rows), want), "%s is about %v, want %v", tag, keys(rows), want)
+			}
+			return nil
+		})
+	}},
+	{"the tags of a repository are listed", func(s *scene) {
+		s.image("a", "m")
+		s.image("a/b", "m")
+		v1, v2 := s.tag("a", "v1", "m"), s.tag("a", "v2", "m")
+		s.tag("a/b", "v1", "m")
+		s.view(func(r index.Reader) error {
+			rows, err := list(func(f func(index.Row) error) error { return r.EachTag("a", f) })
+			s.check(same(keys(rows), []layout.Key{v1, v2}), "the tags are %v", keys(rows))
+			return err
+		})
+	}},
 	{"a use of a tag is one of the signature of what it points at", func(s *scene) {
 		s.image("a", "m")
 		v := s.tag("a", "v1", "m")

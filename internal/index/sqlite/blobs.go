@@ -5,14 +5,15 @@ import (
 	"slices"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
 // ListBlobs implements index.Reader.
 func (r *reader) ListBlobs(o index.BlobListing, f func(index.Blob) error) error {
 	if o.Latest > 0 {
-		return r.q.latestBlobs(o.Latest, f)
+		return r.q.latestBlobs(o, f)
 	}
-	return r.q.allBlobs(o.Images, f)
+	return r.q.allBlobs(o, f)
 }
 
 // link is a layer link of a blob.
@@ -37,7 +38,7 @@ func scanLink(a *answer) (l link, err error) {
 
 // allBlobs reads all manifests, and then three tables side by side, each along a tree that is ordered by digest. So
 // nothing is sorted, and nothing but manifests is in memory.
-func (q querier) allBlobs(images bool, f func(index.Blob) error) error {
+func (q querier) allBlobs(listing index.BlobListing, f func(index.Blob) error) error {
 	all, err := q.manifests()
 	if err != nil {
 		return err
@@ -74,12 +75,12 @@ func (q querier) allBlobs(images bool, f func(index.Blob) error) error {
 		}
 		o.namers = slices.DeleteFunc(o.namers, func(i int32) bool { return i < 0 })
 		o.files, file = all.take(o.stored, o.files[:0], file)
-		b, err := o.blob(q, row)
+		b, err := o.blob(q, row, listing.Owners)
 		if err != nil {
 			return err
 		}
 		b.Tagged = o.tagged(n)
-		if images {
+		if listing.Images {
 			if b.Images, err = o.images(q, n); err != nil {
 				return err
 			}
@@ -103,8 +104,8 @@ type owners struct {
 	repos     []string
 }
 
-// blob sums up the owners of a blob.
-func (o *owners) blob(q querier, row index.Row) (b index.Blob, err error) {
+// blob sums up the owners of a blob, and lists the manifests among them if that is asked for.
+func (o *owners) blob(q querier, row index.Row, list bool) (b index.Blob, err error) {
 	b = index.Blob{Digest: row.Digest, Size: row.Size, CreatedAt: row.CreatedAt, Manifests: o.countNamers(),
 		IsManifest: len(o.files) > 0, Owned: len(o.links)+len(o.files)+len(o.namers) > 0,
 		Config: len(o.namers) > 0 && bytes.Equal(o.all.bytes(o.all.rows[o.namers[0]].config), o.stored)}
@@ -147,6 +148,14 @@ func (o *owners) blob(q querier, row index.Row) (b index.Blob, err error) {
 			}
 		}
 		named = max(named, keeps)
+		if !list {
+			continue
+		}
+		owner, err := o.owner(q, i, keeps)
+		if err != nil {
+			return b, err
+		}
+		b.Owners = append(b.Owners, owner)
 	}
 	if used == 0 {
 		used = own
@@ -158,6 +167,20 @@ func (o *owners) blob(q querier, row index.Row) (b index.Blob, err error) {
 		b.NamedUse = millis(named)
 	}
 	return b, nil
+}
+
+// owner tells of one of the manifests that own the blob.
+func (o *owners) owner(q querier, i int32, use int64) (owner index.Owner, err error) {
+	name, err := q.name(o.all.rows[i].repo)
+	if err != nil {
+		return owner, err
+	}
+	d, err := o.all.digest(i)
+	if use > 0 {
+		owner.Use = millis(use)
+	}
+	owner.Key = layout.ManifestKey(name, d)
+	return owner, err
 }
 
 // keptUse is the last use of the tags and placed manifests that keep a claim, perhaps by other claims; 0 if none does.
@@ -248,7 +271,7 @@ func (o *owners) images(q querier, n nesting) ([]index.Share, error) {
 }
 
 // blob reads the owners of one blob.
-func (q querier) blob(row index.Row) (b index.Blob, err error) {
+func (q querier) blob(row index.Row, list bool) (b index.Blob, err error) {
 	o := owners{all: &manifestList{}}
 	if o.stored, err = packed(row.Digest).pack(); err != nil {
 		return b, err
@@ -269,5 +292,5 @@ func (q querier) blob(row index.Row) (b index.Blob, err error) {
 	if err != nil {
 		return b, err
 	}
-	return o.blob(q, row)
+	return o.blob(q, row, list)
 }

@@ -11,7 +11,7 @@ import (
 
 // latestBlobs goes back over the last uses of manifests, and of the links and blobs that
 // nothing refers to. The first use that reaches a blob is its last one.
-func (q querier) latestBlobs(most int, f func(index.Blob) error) error {
+func (q querier) latestBlobs(listing index.BlobListing, f func(index.Blob) error) error {
 	l := latest{q: q, seen: map[digest.Digest]bool{}}
 	defer l.close()
 	for _, c := range []struct {
@@ -26,12 +26,12 @@ func (q querier) latestBlobs(most int, f func(index.Blob) error) error {
 			return err
 		}
 	}
-	found, err := l.find(most)
+	found, err := l.find(listing.Latest)
 	if err != nil {
 		return err
 	}
 	for _, row := range found {
-		b, err := q.blob(row)
+		b, err := q.blob(row, listing.Owners)
 		if err != nil {
 			return err
 		}

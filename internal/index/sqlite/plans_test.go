@@ -33,6 +33,8 @@ var flatEnough = []struct{ function, step, why string }{
 	{"(*tx).renewPush", `SEARCH layers USING INDEX layers_accessed \(repo=\? AND accessed_at>\? AND accessed_at<\?\)`,
 		"the links that were in lease when an upload began, once a resolution"},
 	{"(*reader).IdleTags", `SEARCH m USING INDEX tags_accessed \(accessed_at<\?\)`, "what it lists may go"},
+	{"(*reader).EachTag", `SEARCH m USING PRIMARY KEY \(repo=\?\)`, "it lists all of a repository"},
+	{"(*reader).About", `SEARCH m USING PRIMARY KEY \(digest>\? AND digest<\?\)`, "all that begin as one digest"},
 	{"(*reader).Unreferenced", `SEARCH m USING INDEX (layers|blobs)_unreferenced \(accessed_at<\?\)`,
 		"what it lists may go"},
 	{"(*reader).Unreferenced", `SEARCH m USING INDEX manifests_unreferenced \(placed=\? AND accessed_at<\?\)`,

@@ -186,6 +186,11 @@ func (q querier) tags(repo string, d digest.Digest) ([]index.Row, error) {
 	return rows, err
 }
 
+// EachTag implements index.Reader.
+func (r *reader) EachTag(repo string, f func(index.Row) error) error {
+	return r.q.rows(layout.Tag, f, "FROM tags m WHERE m.repo = ?", repository(repo))
+}
+
 // Parents implements index.Reader.
 func (r *reader) Parents(repo string, d digest.Digest, most int) ([]index.Row, error) {
 	return r.q.parents(repo, d, most)

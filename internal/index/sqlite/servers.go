@@ -5,13 +5,22 @@ import (
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/rule"
 )
 
 // server is a row of those that owe grace.
 type server struct {
-	id   int64
-	beat time.Time // its last heartbeat when the row was read, by the store's clock
-	index.Policy
+	id           int64
+	joined       int64     // in milliseconds since 1970
+	beat         time.Time // its last heartbeat when the row was read, by the store's clock
+	index.Policy           // without its rules
+}
+
+// joinedRules is the setting with the rules of the server that joined last. It is not a column of servers, so that an
+// older version can use the index: the server of one that joins later has no rules.
+type joinedRules struct {
+	Joined int64      `json:"joined"` // that of the server
+	Rules  rule.Rules `json:"rules"`
 }
 
 // servers returns all rows, in the order in which the servers joined.
@@ -19,11 +28,11 @@ func (q querier) servers() (all []server, err error) {
 	err = q.each(func(a *answer) error {
 		var s server
 		var beat int64
-		err := a.scan(&s.id, (*int64)(&s.TTL), (*int64)(&s.Grace), (*int64)(&s.Resolution), &beat)
+		err := a.scan(&s.id, (*int64)(&s.TTL), (*int64)(&s.Grace), (*int64)(&s.Resolution), &s.joined, &beat)
 		s.beat = millis(beat)
 		all = append(all, s)
 		return err
-	}, "SELECT id, ttl, grace, resolution, beat FROM servers ORDER BY id")
+	}, "SELECT id, ttl, grace, resolution, joined, beat FROM servers ORDER BY id")
 	return all, err
 }
 
@@ -52,7 +61,7 @@ func (s *Store) Promise(ctx context.Context, p index.Policy) error {
 		if err != nil {
 			return nil, err
 		}
-		joined := &server{id: 1, beat: millis(t.now), Policy: p}
+		joined := &server{id: 1, joined: t.now, beat: millis(t.now), Policy: p}
 		for _, v := range all {
 			replaced := v.Grace <= p.Grace && v.Resolution <= p.Resolution
 			if s.owes(v) && !replaced {
@@ -66,6 +75,9 @@ func (s *Store) Promise(ctx context.Context, p index.Policy) error {
 		if err := t.renew(joined, joined.beat); err != nil {
 			return nil, err
 		}
+		if err := t.setRules(joinedRules{joined.joined, p.Rules}); err != nil {
+			return nil, err
+		}
 		_, err = s.watch(t)
 		return joined, err
 	})
@@ -75,12 +87,20 @@ func (s *Store) Promise(ctx context.Context, p index.Policy) error {
 	return err
 }
 
+// setRules replaces the rules of the server that joined before.
+func (t *tx) setRules(r joinedRules) error {
+	if len(r.Rules) == 0 {
+		return t.exec("DELETE FROM settings WHERE key = 'rules'")
+	}
+	return t.set("rules", r)
+}
+
 // renew records a heartbeat of a server. It writes the whole row, since another start may have replaced that of a
 // server that lives.
 func (t *tx) renew(v *server, at time.Time) error {
 	return t.exec(`INSERT INTO servers (id, ttl, grace, resolution, joined, beat) VALUES (?, ?, ?, ?, ?, ?)
 		ON CONFLICT (id) DO UPDATE SET beat = excluded.beat`, v.id, int64(v.TTL), int64(v.Grace), int64(v.Resolution),
-		v.beat.UnixMilli(), at.UnixMilli())
+		v.joined, at.UnixMilli())
 }
 
 // Promised implements index.Store.
@@ -91,6 +111,13 @@ func (s *Store) Promised(ctx context.Context) (last, owed index.Policy, ok bool,
 			return err
 		}
 		last, ok = all[len(all)-1].Policy, true
+		var rules joinedRules
+		if _, err := q.setting("rules", &rules); err != nil {
+			return err
+		}
+		if rules.Joined == all[len(all)-1].joined {
+			last.Rules = rules.Rules
+		}
 		owed.Grace, owed.Resolution, err = s.owed(q)
 		return err
 	})

@@ -474,10 +474,10 @@ func TestAMigrationWritesEffectiveLastUses(t *testing.T) {
 	}
 	last, owed, ok, err := s.Promised(ctx)
 	if want := (index.Policy{TTL: 24 * time.Hour, Grace: time.Hour, Resolution: time.Minute}); err != nil || !ok ||
-		last != want {
+		!reflect.DeepEqual(last, want) {
 		t.Errorf("promised last: %v, %v, %v; want %v", last, ok, err, want)
 	}
-	if want := (index.Policy{Grace: 2 * time.Hour, Resolution: time.Minute}); owed != want {
+	if want := (index.Policy{Grace: 2 * time.Hour, Resolution: time.Minute}); !reflect.DeepEqual(owed, want) {
 		t.Errorf("owed: %v; want %v", owed, want)
 	}
 	now = now.Add(time.Hour)

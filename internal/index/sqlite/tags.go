@@ -5,11 +5,12 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/hex"
-	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
@@ -68,30 +69,38 @@ func (t *tx) useTagged(repo string, d digest.Digest, at int64) (m raisedManifest
 // noteSignature marks the manifests, of all repositories, that a tag is about by its name. It returns the latest of a
 // time and of the last use of that manifest in the tag's own repository.
 func (t *tx) noteSignature(repo string, subject []byte, at int64) (int64, error) {
-	// of the digests that begin so
-	last := append(slices.Clone(subject), bytes.Repeat([]byte{0xff}, sha512.Size-sha256.Size)...)
-	if err := t.exec("UPDATE manifests SET family = 1 WHERE digest BETWEEN ?1 AND ?2 AND family = 0", subject,
+	first, last := digestsOf(subject)
+	if err := t.exec("UPDATE manifests SET family = 1 WHERE digest BETWEEN ?1 AND ?2 AND family = 0", first,
 		last); err != nil {
 		return at, err
 	}
 	_, err := t.one([]any{&at}, "SELECT max(?4, coalesce(max(accessed_at), 0)) FROM manifests "+
 		"WHERE digest BETWEEN ?1 AND ?2 AND repo = +?3",
-		subject, last, repository(repo), at)
+		first, last, repository(repo), at)
 	return at, err
 }
 
-var signature = regexp.MustCompile(`^(sha256|sha384|sha512)-([a-f0-9]{64})(\..*)?$`)
-
-// subjectOf is what a tag is about by its name, as the first 33 bytes of a stored digest, or nil: cosign signs
-// sha256:HEX under sha256-HEX.sig, and clients list an image's referrers under sha256-HEX, with at most 64 digits.
+// subjectOf is what a tag is about by its name, as the first 33 bytes of a stored digest, or nil.
 func subjectOf(tag string) []byte {
-	parts := signature.FindStringSubmatch(tag)
-	if parts == nil {
+	algorithm, digits, _ := strings.Cut(layout.About(tag), ":")
+	sum, err := hex.DecodeString(digits)
+	if err != nil || len(sum) == 0 {
 		return nil
 	}
-	sum, err := hex.DecodeString(parts[2])
-	if err != nil {
-		return nil
+	return append([]byte{byte(slices.Index(algorithms, digest.Algorithm(algorithm)))}, sum...)
+}
+
+// digestsOf are the first and the last of the stored digests that begin so.
+func digestsOf(subject []byte) (first, last []byte) {
+	return subject, append(slices.Clone(subject), bytes.Repeat([]byte{0xff}, sha512.Size-sha256.Size)...)
+}
+
+// About implements index.Reader.
+func (r *reader) About(tag string) ([]index.Row, error) {
+	subject := subjectOf(tag)
+	if subject == nil {
+		return nil, nil
 	}
-	return append([]byte{byte(slices.Index(algorithms, digest.Algorithm(parts[1])))}, sum...)
+	first, last := digestsOf(subject)
+	return r.q.list(layout.Manifest, "FROM manifests m WHERE m.digest BETWEEN ? AND ?", first, last)
 }
