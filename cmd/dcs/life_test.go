@@ -86,6 +86,7 @@ type report struct {
 		Repository, Tag, Digest, Reason string
 		LastAccess                      time.Time `json:"last_access"`
 		UniqueBytes                     int64     `json:"unique_bytes"`
+		Rule                            int
 	}
 	HeldBy        string     `json:"held_by"`
 	NothingBefore *time.Time `json:"nothing_before"`
