@@ -36,8 +36,11 @@ hold. A server does the same by itself, every hour by default.
 It is safe at any time: beside a running server and beside another gc. From cron
 it prints nothing unless it removed something, so cron sends no mail. Without
 --ttl and --grace the policy of the last server of the directory applies. Write
-durations like 30d, 12h or 1w2d. A ttl of 0 keeps images forever.
+durations like 30d, 12h or 1w2d. A ttl of 0 keeps images forever. --ttl replaces
+cache.ttl only: rules hold.
 
+WHY says that a tag was unused for the ttl, that an image has no tag and was
+unused for as long, or which rule decided: by its number in cache.rules, from 1.
 FREES is how many bytes are freed when the image is removed: those of blobs that
 no other image holds. Blobs that several images share are freed with the last of
 these images. Ctrl-C stops after the current step, and gc prints what it did.

@@ -45,10 +45,10 @@ EXPIRES is when the image or blob is removed unless it is used again. Removal is
 at the next clean-up after that; the last line says when a running server has
 the next one. FREES is how many bytes are freed when the image is removed: those
 of blobs that no other image holds. REASON says why an image is kept for now; a
-tagged image expires all the same. --sort expires and --expiring 7d show what is
-removed next. JSON calls FREES unique_bytes and REASON kept_by. Its summary has
-expiring_1d_bytes, expiring_7d_bytes, untagged_bytes and, if a server runs,
-next_cleanup_at.
+tagged image expires all the same, unless a rule keeps it. --sort expires and
+--expiring 7d show what is removed next. JSON calls FREES unique_bytes and
+REASON kept_by. Its summary has expiring_1d_bytes, expiring_7d_bytes,
+untagged_bytes and, if a server runs, next_cleanup_at.
 
 It works beside a running server, without one, and on a read-only directory. It
 never counts as use. Without cache.ttl and cache.grace in the configuration the

@@ -50,7 +50,7 @@ func printRepairs(env *environment, rep gc.Report) error {
 func imageTable(rep gc.Report, images []gc.ReportImage) ui.Table {
 	t := ui.Table{Columns: []ui.Column{
 		{Title: "IMAGE", Flexible: true, Min: 36, Cut: ui.CutName}, {Title: "DIGEST", Drop: 2, First: true},
-		{Title: "LAST ACCESS", Drop: 1}, {Title: "WHY"}, {Title: "FREES", Right: true},
+		{Title: "LAST ACCESS", Drop: 1}, {Title: "WHY", Flexible: true, Min: 10}, {Title: "FREES", Right: true},
 	}}
 	now := time.Time(rep.StartedAt)
 	for _, i := range images {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/gc"
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/rule"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
 )
@@ -26,24 +27,30 @@ func removal() gc.Report {
 	rep := gc.Report{StartedAt: stamp.Time(now), Removed: gc.Counts{Tags: 4, Manifests: 5, Blobs: 1234, Uploads: 1},
 		FreedBytes: 17 << 30,
 		Remaining: index.Totals{Tags: 12345, Manifests: 13000, Blobs: 60000,
-			Bytes: 3 << 40}, Planned: 7, PlannedBytes: 17 << 30}
+			Bytes: 3 << 40}, Planned: 9, PlannedBytes: 17 << 30}
+	day := 24 * time.Hour
+	rep.Policy.Rules = rule.Rules{{UntaggedTTL: &day}, {Repository: "ci/**/with/a/glob/longer/than/a/column", Tag: "build-*",
+		TTL: &day}}
 	for _, i := range []struct {
 		repository, tag string
 		age             time.Duration
 		reason          string
 		bytes           int64
+		rule            int
 	}{
-		{"team/app", "1.0", 400 * 24 * time.Hour, gc.ReasonTTL, 21 << 20},
-		{"team/app", "", 95 * 24 * time.Hour, gc.ReasonUntagged, 0},
+		{"team/app", "1.0", 400 * 24 * time.Hour, gc.ReasonTTL, 21 << 20, 0},
+		{"team/app", "", 95 * 24 * time.Hour, gc.ReasonUntagged, 0, 0},
 		{"team/platform/services/billing/frontend", "release-2025.11.3-rc1", 60 * 24 * time.Hour, gc.ReasonTTL,
-			1023 << 20},
-		{strings.Repeat("deep/", 50) + "below", strings.Repeat("t", 128), 47 * time.Hour, gc.ReasonTTL, 16 << 30},
-		{"a", "b", time.Second, gc.ReasonTTL, 1},
+			1023 << 20, 0},
+		{strings.Repeat("deep/", 50) + "below", strings.Repeat("t", 128), 47 * time.Hour, gc.ReasonTTL, 16 << 30, 0},
+		{"a", "b", time.Second, gc.ReasonTTL, 1, 0},
+		{"ci/app", "build-7", time.Hour, gc.ReasonRule, 5 << 20, 2},
+		{"team/app", "", time.Hour, gc.ReasonRule, 0, 1},
 	} {
 		name := i.repository + ":" + i.tag
 		rep.Images = append(rep.Images, gc.ReportImage{Repository: i.repository, Tag: i.tag,
 			Digest:     digest.FromString(name),
-			LastAccess: stamp.Time(now.Add(-i.age)), Reason: i.reason, UniqueBytes: i.bytes})
+			LastAccess: stamp.Time(now.Add(-i.age)), Reason: i.reason, Rule: i.rule, UniqueBytes: i.bytes})
 	}
 	return rep
 }

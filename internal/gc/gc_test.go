@@ -18,6 +18,7 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/rule"
 )
 
 // run is a run that is stopped after so many steps; 0: never.
@@ -200,6 +201,21 @@ func TestNothingUsedSinceTheRunBeganGoes(t *testing.T) {
 	w.Began = w.Index.Now()
 	if rep, err := w.Run(t.Context(), rules, false); err != nil || rep.Removed.Tags != 1 {
 		t.Errorf("the next run: %+v, %v", rep.Removed, err)
+	}
+}
+
+// The line about an image says which rule took it, as an operator finds it in the configuration.
+func TestTheLogNamesTheRule(t *testing.T) {
+	w := newWorld(t)
+	w.image("ci", "build-7", "base")
+	w.adopt(false)
+	w.pass(3 * time.Hour)
+	out := w.debug()
+	rep, err := w.Run(t.Context(), under(rule.Rule{Repository: "base"}, rule.Rule{Repository: "ci", Tag: "build-*",
+		TTL: ptr(time.Hour)}), false)
+	w.must(err)
+	if len(rep.Images) != 1 || !strings.Contains(out.String(), `"reason":"rule","repository":"ci","rule":"2 (ci:build-*)"`) {
+		t.Errorf("%+v\n%s", rep.Images, out)
 	}
 }
 

@@ -55,6 +55,9 @@ func TestTheFirstRuleThatMatchesAndHasASettingDecides(t *testing.T) {
 			t.Errorf("%s: %+v; want %+v", c.what, c.got, c.want)
 		}
 	}
+	if one, all := rules.Name(1), rules.Name(3); one != "2 (base/**:v*)" || all != "4 (**)" {
+		t.Errorf("named %s and %s", one, all)
+	}
 	if n, by := rules.KeepLast("base/go", "dev"); n != 10 || by != 2 {
 		t.Errorf("KeepLast = %d by %d", n, by)
 	}

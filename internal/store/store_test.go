@@ -18,6 +18,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/policy"
+	"github.com/jc-lab/docker-cache-server/internal/rule"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
@@ -193,6 +194,27 @@ func TestNobodyUndercutsWhatIsOwed(t *testing.T) {
 	s := open(t, o.Look)
 	if s.Policy.Grace != promised.Grace {
 		t.Errorf("looking supposes a grace of %s", s.Policy.Grace)
+	}
+}
+
+// A command without rules of its own goes by those of the last server, also with a ttl of its own.
+func TestRulesOfTheLastServerHold(t *testing.T) {
+	o := opener(t)
+	keep, ttl := true, time.Hour
+	p := promised
+	p.Rules = rule.Rules{{Repository: "base/**", Keep: &keep}}
+	server, err := o.Serve(t.Context(), p)
+	must(t, err)
+	must(t, server.Close())
+	o.Asked.TTL = &ttl
+	for _, how := range []func(context.Context) (*Store, error){o.Look, o.Rehearse, o.Collect} {
+		if s := open(t, how); !reflect.DeepEqual(s.Policy.Rules, p.Rules) || s.Policy.TTL != ttl {
+			t.Errorf("%+v", s.Policy)
+		}
+	}
+	o.Asked.Rules = &rule.Rules{}
+	if s := open(t, o.Look); len(s.Policy.Rules) != 0 {
+		t.Errorf("asked for no rules: %+v", s.Policy)
 	}
 }
 
