@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/rule"
 )
 
 // Kind says what the rows are.
@@ -104,8 +105,8 @@ func (o Options) Check() error {
 	if o.Limit < 0 {
 		return &OptionError{"limit", fmt.Sprint(o.Limit), "is negative; 0 lists all"}
 	}
-	if _, err := compileGlob(o.Repository); err != nil {
-		return &OptionError{"repository", o.Repository, "is not a pattern such as team/* or team/**"}
+	if err := rule.Check(o.Repository); err != nil {
+		return &OptionError{"repository", o.Repository, err.Error()}
 	}
 	return nil
 }

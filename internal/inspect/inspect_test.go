@@ -291,26 +291,6 @@ func TestOrderAndSelection(t *testing.T) {
 	}
 }
 
-func TestGlob(t *testing.T) {
-	for _, tt := range []struct {
-		pattern, name string
-		want          bool
-	}{
-		{"app", "app", true}, {"app", "app2", false}, {"app", "app/x", false},
-		{"*", "app", true}, {"*", "team/app", false}, {"team/*", "team/app", true}, {"team/*", "team/a/b",
-			false}, {"team/*", "team", false},
-		{"team/**", "team/a/b", true}, {"team/**", "team", true}, {"team/**", "teams/a", false},
-		{"**", "a/b/c", true}, {"**/app", "app", true}, {"**/app", "a/b/app", true}, {"**/app", "a/b/app2", false},
-		{"a/**/z", "a/z", true}, {"a/**/z", "a/b/c/z", true}, {"a/**/z", "a/b/c", false}, {"a?p", "app",
-			true}, {"[a-c]pp", "bpp", true},
-	} {
-		g, err := compileGlob(tt.pattern)
-		if got := g.match(tt.name); got != tt.want || err != nil {
-			t.Errorf("%s matches %s: %t, %v", tt.pattern, tt.name, got, err)
-		}
-	}
-}
-
 // TestExpiresWhenItSays lets random stores age, and retires what can be retired as a run does:
 // what is left is what was said to be left.
 func TestExpiresWhenItSays(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/rule"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
 )
 
@@ -17,7 +18,7 @@ import (
 type pass struct {
 	expiry
 	options Options
-	only    glob            // of repositories; nil: all, and what is in none
+	only    string          // a glob of repositories; empty: all, and what is in none
 	add     func(Row) error // is called with each row that was asked for; nil: only the figures are
 
 	figures      Figures
@@ -36,11 +37,8 @@ type measure struct{ size, unique int64 }
 
 // newPass makes a pass that calls add with each row; with a nil add it only makes the figures.
 func newPass(x expiry, o Options, add func(Row) error) *pass {
-	p := &pass{expiry: x, options: o, add: add, measures: map[imageID]measure{}, repositories: map[string]*Repository{}}
-	if o.Repository != "" {
-		p.only, _ = compileGlob(o.Repository) // checked before
-	}
-	return p
+	return &pass{expiry: x, options: o, only: o.Repository, add: add, measures: map[imageID]measure{},
+		repositories: map[string]*Repository{}}
 }
 
 // progressEvery is how many blobs lie between two calls of Options.OnProgress: some milliseconds.
@@ -81,7 +79,7 @@ func (p *pass) run(ctx context.Context) error {
 }
 
 // selects says whether a repository was asked for.
-func (p *pass) selects(repository string) bool { return p.only == nil || p.only.match(repository) }
+func (p *pass) selects(repository string) bool { return rule.Match(p.only, repository) }
 
 // list adds a row, if it was asked for.
 func (p *pass) list(kind Kind, row Row) error {
@@ -104,7 +102,7 @@ func (p *pass) blob(b index.Blob) error {
 	case Repositories:
 		p.share(b)
 	}
-	if p.only != nil && !slices.ContainsFunc(b.Repositories, p.only.match) {
+	if p.only != "" && !slices.ContainsFunc(b.Repositories, p.selects) {
 		return nil
 	}
 	row := p.blobRow(b)

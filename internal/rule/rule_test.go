@@ -15,7 +15,8 @@ func TestMatch(t *testing.T) {
 		{"base/**", "basement", false}, {"**/app", "app", true}, {"**/app", "a/b/app", true}, {"**/app", "a/app/b", false},
 		{"a/**/z", "a/z", true}, {"a/**/z", "a/b/c/z", true}, {"a/**/z", "a/b/zz", false},
 		{"**/a/**/a/b", "a/a/x/a/b", true}, {"v*", "v1.2", true}, {"v?", "v12", false}, {"[a-c]x", "bx", true},
-		{"[", "[", false},
+		{"[", "[", false}, {"app", "app2", false}, {"team/*", "team/a/b", false}, {"team/*", "team", false},
+		{"a/**/z", "a/b/c", false}, {"a?p", "app", true},
 	} {
 		if got := Match(c.glob, c.name); got != c.want {
 			t.Errorf("Match(%q, %q) = %v", c.glob, c.name, got)
