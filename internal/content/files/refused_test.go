@@ -1,6 +1,7 @@
 package files
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -76,29 +77,96 @@ func (n *narrow) losePower() {
 	n.mount()
 }
 
+// openOn opens a store on the narrow disk, with the index of a bench.
+func (n *narrow) openOn(b *bench) tree.Dir {
+	n.Helper()
+	data := tree.Dir(filepath.Join(n.dir, "data"))
+	if err := os.Mkdir(string(data), 0o755); err != nil {
+		n.Fatal(err)
+	}
+	b.Store = n.reopen(b, data)
+	return data
+}
+
+// reopen opens a store as a new process would: it remembers no sync.
+func (n *narrow) reopen(b *bench, data tree.Dir) *Store {
+	n.Helper()
+	files, err := tree.Open(data)
+	if err != nil {
+		n.Fatal(err)
+	}
+	s, err := New(Options{Tree: files, Index: b.index, Log: b.log, Resolution: rules.Resolution, Linger: late})
+	if err != nil {
+		n.Fatal(err)
+	}
+	return s
+}
+
+// afterPowerLoss is what the disk has now, without what the kernel still has to write.
+func (n *narrow) afterPowerLoss() tree.Dir {
+	n.Helper()
+	copied, at := filepath.Join(n.TempDir(), "image"), n.TempDir()
+	n.run("cp", "--sparse=always", n.image(), copied)
+	n.run("mount", "-o", "loop,ro", copied, at)
+	n.Cleanup(func() { n.run("umount", at) })
+	return tree.Dir(filepath.Join(at, "data"))
+}
+
+// want wants keys to be in a directory.
+func (n *narrow) want(data tree.Dir, ks ...layout.Key) {
+	n.Helper()
+	for _, k := range ks {
+		if there, err := data.Has(k); err != nil || !there {
+			n.Errorf("%s was answered, and is there: %v, %v", k, there, err)
+		}
+	}
+}
+
+// TestAStartMakesDurableWhatAKilledServerNamed, before a client is told of it and builds on it.
+func TestAStartMakesDurableWhatAKilledServerNamed(t *testing.T) {
+	n, b := newNarrow(t), newBenchThat(t, late)
+	data := n.openOn(b)
+	m := manifestOver(b.layer("l", "new/app"))
+	named, end, answered := make(chan struct{}), make(chan struct{}), make(chan error)
+	sound, killed := b.index, b.Store
+	tags := 0
+	b.index = placed{sound, func() {
+		if tags++; tags == 3 { // the last names: no sync comes after them
+			close(named)
+			<-end
+		}
+	}}
+	go func() { answered <- killed.PutManifest(t.Context(), "new/app", m, []string{"v1"}) }()
+	<-named
+	b.Store = n.reopen(b, data)
+	b.index = sound
+	if err := b.Start(t.Context()); err != nil {
+		t.Error(err)
+	}
+	over := indexOver(m.Digest)
+	if err := b.PutManifest(t.Context(), "new/app", over, nil); err != nil {
+		t.Error(err)
+	}
+	n.want(n.afterPowerLoss(), layout.BlobKey(m.Digest), layout.ManifestKey("new/app", m.Digest),
+		layout.TagKey("new/app", "v1"), layout.ManifestKey("new/app", over.Digest))
+	close(end)
+	if err := errors.Join(<-answered, killed.Close(), b.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestNamesThatADiskRefusedAreTakenBack: the kernel takes them for written, and says so from then on. So an image that
 // is pushed over them is answered once they were given again, with all directories that are new.
 func TestNamesThatADiskRefusedAreTakenBack(t *testing.T) {
 	n, b := newNarrow(t), newBenchThat(t, late)
-	data := tree.Dir(filepath.Join(n.dir, "data"))
-	if err := os.Mkdir(string(data), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	files, err := tree.Open(data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	opts := Options{Tree: files, Index: b.index, Log: b.log, Resolution: rules.Resolution, Linger: late}
-	if b.Store, err = New(opts); err != nil {
-		t.Fatal(err)
-	}
+	data, sound := n.openOn(b), b.index
 	under := b.upload("new/other", "way") // in directories that no sync covers
 	d := b.layer("l", "new/app")
-	b.index = placed{opts.Index, func() { n.fill(data.Native(layout.Repositories)) }}
+	b.index = placed{sound, func() { n.fill(data.Native(layout.Repositories)) }}
 	b.flush()
 	b.publisher.runs.Wait()
 	n.makeRoom()
-	b.index = opts.Index
+	b.index = sound
 	under.Close()
 	if _, err := b.Blob(t.Context(), "new/app", d, content.Promise); err != nil { // as clients ask before they push
 		b.layer("l", "new/app")
@@ -111,10 +179,6 @@ func TestNamesThatADiskRefusedAreTakenBack(t *testing.T) {
 		t.Error(err)
 	}
 	n.losePower()
-	for _, k := range []layout.Key{layout.BlobKey(d), layout.BlobKey(m.Digest), layout.LayerKey("new/app", d),
-		layout.ManifestKey("new/app", m.Digest), layout.TagKey("new/app", "v1")} {
-		if there, err := data.Has(k); err != nil || !there {
-			t.Errorf("%s was answered, and is there: %v, %v", k, there, err)
-		}
-	}
+	n.want(data, layout.BlobKey(d), layout.BlobKey(m.Digest), layout.LayerKey("new/app", d),
+		layout.ManifestKey("new/app", m.Digest), layout.TagKey("new/app", "v1"))
 }
