@@ -71,6 +71,7 @@ type group struct {
 
 // publish claims and syncs a group, answers the one before, and places the group.
 func (p *publisher) publish(next []*entry, before group) group {
+	p.late = nil
 	next = p.claimAll(next)
 	bytes, names := p.sync(next, before)
 	p.answer(before, names)
@@ -480,7 +481,6 @@ func (p *publisher) placed(es []*entry) (placed []*entry) {
 			e.err = p.late
 		}
 	}
-	p.late = nil
 	return placed
 }
 

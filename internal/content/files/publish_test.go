@@ -284,6 +284,41 @@ func waitForIndex(t *testing.T, why error) {
 	b.wantFile(layout.LayerKey("a", d), true)
 }
 
+// once is an index that takes one group of claims.
+type once struct {
+	index.Store
+	taken *bool
+}
+
+func (o once) Claim(ctx context.Context, cs ...index.Claim) error {
+	if *o.taken {
+		return index.ErrBusy
+	}
+	*o.taken = true
+	return o.Store.Claim(ctx, cs...)
+}
+
+// TestALayerThatWaitedAndWasLostHoldsUpNoDelete: it waits no more.
+func TestALayerThatWaitedAndWasLostHoldsUpNoDelete(t *testing.T) {
+	b := newBenchThat(t, late)
+	for i := range claimsAtOnce + 1 {
+		d := b.layer(strings.Repeat("l", i+1), "a")
+		if i == 0 { // as a disk loses it; its sync fails
+			b.remove(filepath.Join(b.tree.Pending(), b.pending.layer(layout.LayerKey("a", d)).ID))
+		}
+	}
+	sound := b.index
+	b.index = once{sound, new(bool)}
+	b.flush()
+	b.publisher.runs.Wait()
+	b.index = sound
+	b.wantPending()
+	d := b.layer("other", "a")
+	if err := b.DeleteLayer(t.Context(), "a", d); err != nil {
+		t.Error(err)
+	}
+}
+
 // unplaced is an index of which no transaction that places ends well. done: it fails after the files were renamed.
 type unplaced struct {
 	index.Store
