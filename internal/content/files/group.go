@@ -206,6 +206,7 @@ func (p *publisher) unsure(es []*entry) {
 func (p *publisher) answer(g group, err error) {
 	if err != nil {
 		p.unsure(g.entries)
+		p.unclaim(g.entries)
 	}
 	p.change.Abandon()
 	var held []*tree.Held

@@ -28,7 +28,7 @@ func newNarrow(t *testing.T) *narrow {
 	n.run("mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", n.below)
 	t.Cleanup(func() { n.run("umount", n.below) })
 	n.run("truncate", "-s", "64M", n.image())
-	n.run("mkfs.ext4", "-q", "-F", "-O", "^has_journal", n.image())
+	n.run("mkfs.ext4", "-q", "-F", "-b", "4096", "-O", "^has_journal", n.image())
 	n.mount()
 	t.Cleanup(func() { n.run("umount", n.dir) })
 	return n
@@ -151,6 +151,37 @@ func TestAStartMakesDurableWhatAKilledServerNamed(t *testing.T) {
 		layout.TagKey("new/app", "v1"), layout.ManifestKey("new/app", over.Digest))
 	close(end)
 	if err := errors.Join(<-answered, killed.Close(), b.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+// refuse pushes an image of which the disk refuses the names that are given in one of the steps, and those after it.
+func (n *narrow) refuse(b *bench, data tree.Dir, step int, m content.Manifest, tags ...string) {
+	n.Helper()
+	sound, steps := b.index, 0
+	b.index = placed{sound, func() {
+		if steps++; steps == step {
+			n.fill(filepath.Dir(data.File(layout.ManifestKey("new/app", m.Digest).Path())))
+		}
+	}}
+	if err := b.PutManifest(n.Context(), "new/app", m, tags); err == nil {
+		n.Error("names that the disk refused are answered")
+	}
+	b.publisher.runs.Wait()
+	n.makeRoom()
+	b.index = sound
+}
+
+// TestAManifestThatTheDiskRefusedHoldsNothing, as one that is refused for any other reason.
+func TestAManifestThatTheDiskRefusedHoldsNothing(t *testing.T) {
+	n, b := newNarrow(t), newBenchThat(t, late)
+	data := n.openOn(b)
+	d := b.layer("l", "new/app")
+	n.refuse(b, data, 2, manifestOver(d))
+	if err := b.DeleteLayer(t.Context(), "new/app", d); err != nil {
+		t.Error(err)
+	}
+	if err := b.Close(); err != nil {
 		t.Error(err)
 	}
 }
