@@ -73,6 +73,7 @@ type Change struct {
 	prepared []string        // directories that were made for files which were not placed yet
 	placed   []string        // files whose names are not durable
 	fresh    map[string]bool // those of them whose names no file had before
+	failures int64           // syncs of this process that had failed when it began, or its last Sync ended
 	stuck    bool            // some of them could not be taken back
 	removed  map[string]bool // directories from which names were removed; false: a power loss may bring them back
 	uploads  map[string]bool // lists of uploads of repositories from which names were removed
@@ -81,7 +82,8 @@ type Change struct {
 
 // Begin begins a change.
 func (t *Tree) Begin() *Change {
-	return &Change{tree: t, fresh: map[string]bool{}, removed: map[string]bool{}, uploads: map[string]bool{}}
+	return &Change{tree: t, failures: disk.Failures(), fresh: map[string]bool{}, removed: map[string]bool{},
+		uploads: map[string]bool{}}
 }
 
 // Emptying has an emptier remove for good what the change removes from now on.
@@ -299,8 +301,9 @@ func (c *Change) Settle(k layout.Key) { c.placed = append(c.placed, c.tree.File(
 // SyncAll makes durable what any process changed.
 func (t *Tree) SyncAll() error { return disk.SyncAll(string(t.Dir)) }
 
-// Sync makes durable what was placed until now, for a name that may refer to it. After an error none of that is sure,
-// and the next Sync tries it again, which is worth something where disk.FileSystem.Journaled says so. Elsewhere the
+// Sync makes durable what was placed until now, for a name that may refer to it. It fails if any sync of this process
+// failed since the last one: the kernel may have told another change of what the disk refused of this one. After an
+// error none of that is sure, and the next Sync tries it again, which is worth something where disk.FileSystem.Journaled says so. Elsewhere the
 // names are to be taken back.
 func (c *Change) Sync() error {
 	if c.stuck {
@@ -308,6 +311,25 @@ func (c *Change) Sync() error {
 			return err
 		}
 	}
+	if !c.Owes() {
+		return nil
+	}
+	err := c.syncDirs()
+	failures := disk.Failures()
+	if err == nil && failures != c.failures {
+		err = errToldToAnother
+	}
+	if c.failures = failures; err == nil {
+		c.settle()
+	}
+	return err
+}
+
+// errToldToAnother says that a sync of the same directories may have failed, of which the kernel told another one.
+var errToldToAnother = errors.New("the disk refused to store data during another change")
+
+// syncDirs syncs the directories of the files that were placed, and those above them.
+func (c *Change) syncDirs() error {
 	dirs := map[string]bool{}
 	for _, path := range c.placed {
 		dirs[filepath.Dir(path)] = true
@@ -319,15 +341,16 @@ func (c *Change) Sync() error {
 	for dir := range dirs {
 		errs = append(errs, c.tree.reached(dir))
 	}
-	err := errors.Join(errs...)
-	if err == nil {
-		c.Synced()
-	}
-	return err
+	return errors.Join(errs...)
 }
 
 // Synced says that all that is on the file system was synced since the last file was placed.
 func (c *Change) Synced() {
+	c.failures = disk.Failures()
+	c.settle()
+}
+
+func (c *Change) settle() {
 	c.placed = nil
 	clear(c.fresh)
 }
@@ -379,7 +402,7 @@ func (c *Change) CommitTelling(synced func(done, all int)) error {
 		c.tree.prune(dir)
 	}
 	c.reset()
-	c.Synced() // or in the error
+	c.settle() // or in the error
 	return errors.Join(errs...)
 }
 

@@ -86,6 +86,9 @@ func (f *UploadFile) AwaitSync(offset, length int64) error {
 	return disk.AwaitSync(f.File, offset, length)
 }
 
+// Sync makes the bytes durable.
+func (f *UploadFile) Sync() error { return disk.SyncFile(f.File) }
+
 // RemoveUpload removes an upload, whatever is in its directory.
 func (t *Tree) RemoveUpload(u layout.Upload) error {
 	failpoint.Step()

@@ -186,6 +186,35 @@ func TestAManifestThatTheDiskRefusedHoldsNothing(t *testing.T) {
 	}
 }
 
+// TestNamesThatADiskRefusedToAnotherAreTakenBack: a DELETE or a run synced their directory first, and so was told of
+// what the disk refused. The sync of those who gave the names finds nothing to write.
+func TestNamesThatADiskRefusedToAnotherAreTakenBack(t *testing.T) {
+	n, b := newNarrow(t), newBenchThat(t, late)
+	data, sound := n.openOn(b), b.index
+	m, steps := manifestOver(b.layer("l", "new/app")), 0
+	b.index = placed{sound, func() {
+		if steps++; steps == 2 {
+			n.fill(filepath.Dir(data.File(layout.ManifestKey("new/app", m.Digest).Path())))
+			n.makeRoom()
+		}
+	}}
+	err := b.PutManifest(t.Context(), "new/app", m, nil)
+	b.publisher.runs.Wait()
+	b.index = sound
+	if err == nil {
+		t.Error("answered")
+		n.want(n.afterPowerLoss(), layout.ManifestKey("new/app", m.Digest))
+	}
+	m = manifestOver(b.layer("l", "new/app"))
+	if err := b.PutManifest(t.Context(), "new/app", m, nil); err != nil {
+		t.Error(err)
+	}
+	n.want(n.afterPowerLoss(), layout.ManifestKey("new/app", m.Digest))
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestNamesThatADiskRefusedAreTakenBack: the kernel takes them for written, and says so from then on. So an image that
 // is pushed over them is answered once they were given again, with all directories that are new.
 func TestNamesThatADiskRefusedAreTakenBack(t *testing.T) {
