@@ -74,7 +74,7 @@ type Change struct {
 	placed   []string        // files whose names are not durable
 	fresh    map[string]bool // those of them whose names no file had before
 	failures int64           // syncs of this process that had failed when it began, or its last Sync ended
-	stuck    bool            // some of them could not be taken back
+	stuck    bool            // the last TakeBack failed
 	removed  map[string]bool // directories from which names were removed; false: a power loss may bring them back
 	uploads  map[string]bool // lists of uploads of repositories from which names were removed
 	emptier  *Emptier        // nil: what is removed stays in the trash
@@ -307,9 +307,7 @@ func (t *Tree) SyncAll() error { return disk.SyncAll(string(t.Dir)) }
 // names are to be taken back.
 func (c *Change) Sync() error {
 	if c.stuck {
-		if err := c.TakeBack(); err != nil {
-			return err
-		}
+		return errStuck
 	}
 	if !c.Owes() {
 		return nil
@@ -324,6 +322,9 @@ func (c *Change) Sync() error {
 	}
 	return err
 }
+
+// errStuck says that nothing is durable before TakeBack succeeds.
+var errStuck = errors.New("names that the disk refused to store are still there")
 
 // errToldToAnother says that a sync of the same directories may have failed, of which the kernel told another one.
 var errToldToAnother = errors.New("the disk refused to store data during another change")
@@ -360,10 +361,16 @@ func (c *Change) Owes() bool { return len(c.placed) > 0 }
 
 // TakeBack removes the names that are not durable, the last one first, after a sync of them that failed: the kernel may
 // take for written what the disk refused, and then no later sync says so. A name that is given again is written again.
-// One that a file had before stays, since the disk has that file or the new one. What cannot be removed is in the
-// error, and no Sync succeeds before it is.
+// One that a file had before stays, since the disk has that file or the new one.
+//
+// A directory that is left keeps its name, which may be one that the disk refused. So all uploads go first, and none
+// begins before the end: then a directory that is not empty has something that was durable before. After an error no
+// Sync succeeds before a TakeBack does.
 func (c *Change) TakeBack() error {
-	var errs []error
+	c.tree.beginning.Lock()
+	defer c.tree.beginning.Unlock()
+	failures := disk.Failures()
+	errs := []error{c.tree.removeUploads()}
 	var left []string
 	for _, path := range slices.Backward(c.placed) {
 		for dir := filepath.Dir(path); len(dir) > len(c.tree.Dir); dir = filepath.Dir(dir) {
@@ -381,8 +388,9 @@ func (c *Change) TakeBack() error {
 		c.tree.prune(filepath.Dir(path))
 	}
 	slices.Reverse(left)
-	c.placed, c.stuck = left, len(left) > 0
-	return errors.Join(errs...)
+	err := errors.Join(errs...)
+	c.placed, c.failures, c.stuck = left, failures, err != nil
+	return err
 }
 
 // Commit makes durable what was placed and removed since the last Commit, and removes the directories that are empty

@@ -74,12 +74,27 @@ func (p *publisher) publish(next []*entry, before group) group {
 	p.late = nil
 	next = p.claimAll(next)
 	bytes, names := p.sync(next, before)
-	p.answer(before, names)
-	if bytes != nil || names != nil {
-		p.drop(append(next, p.failed()...), errors.Join(bytes, names))
-		return group{}
+	if bytes == nil && names == nil {
+		p.answer(before, nil)
+		return p.place(next)
 	}
-	return p.place(next)
+	lost := p.fault(before.entries, next, names)
+	p.answer(before, names)
+	p.endAll(lost, errors.Join(bytes, names))
+	return group{}
+}
+
+// fault is for a sync that failed. It drops lost, and all that waits, which it may have covered, and returns that. Names
+// that it should have made durable are taken back. No one is answered before all of that is done.
+func (p *publisher) fault(named, lost []*entry, names error) []*entry {
+	lost = append(lost, p.failed()...)
+	p.release(lost)
+	if names != nil {
+		p.unsure(named)
+		p.unclaim(named)
+	}
+	p.unclaim(lost)
+	return lost
 }
 
 // claimsAtOnce bounds a transaction of claims: other writers wait for it.
@@ -187,9 +202,7 @@ func (p *publisher) unsure(es []*entry) {
 	if p.fs.Journaled() {
 		return
 	}
-	for _, u := range p.uploads.forget() {
-		p.remove(u)
-	}
+	p.uploads.forget()
 	if err := p.change.TakeBack(); err != nil {
 		p.log.WithError(err).Error("names that the disk refused to store cannot be removed; nothing is stored before")
 	}
@@ -204,10 +217,6 @@ func (p *publisher) unsure(es []*entry) {
 
 // answer tells those who wait for a group that its names are durable, or why they are not.
 func (p *publisher) answer(g group, err error) {
-	if err != nil {
-		p.unsure(g.entries)
-		p.unclaim(g.entries)
-	}
 	p.change.Abandon()
 	var held []*tree.Held
 	for _, e := range g.entries {
@@ -259,12 +268,6 @@ func (p *publisher) end(e *entry, err error) {
 	}
 }
 
-// drop takes claimed entries back, and answers them.
-func (p *publisher) drop(es []*entry, err error) {
-	p.unclaim(es)
-	p.refuse(es, err)
-}
-
 // unclaim takes claims back. A refused manifest holds nothing any more; the claim of a layer would run out by itself.
 func (p *publisher) unclaim(es []*entry) {
 	var claims []layout.Key
@@ -281,8 +284,14 @@ func (p *publisher) unclaim(es []*entry) {
 	}
 }
 
-// refuse removes the files of entries, and what is remembered of them. Then it answers them.
+// refuse drops entries, and answers them.
 func (p *publisher) refuse(es []*entry, err error) {
+	p.release(es)
+	p.endAll(es, err)
+}
+
+// release removes the files of entries, and what is remembered of them.
+func (p *publisher) release(es []*entry) {
 	var held []*tree.Held
 	for _, e := range es {
 		if e.marks() {
@@ -296,6 +305,9 @@ func (p *publisher) refuse(es []*entry, err error) {
 		p.discard(e)
 	}
 	p.waiting.Done(held...)
+}
+
+func (p *publisher) endAll(es []*entry, err error) {
 	for _, e := range es {
 		p.end(e, err)
 	}
@@ -487,8 +499,8 @@ func (p *publisher) placed(es []*entry) (placed []*entry) {
 
 // lose ends a group of which the first names could not be made durable.
 func (p *publisher) lose(es []*entry, err error) group {
-	p.unsure(es)
+	lost := p.fault(es, es, err)
 	p.change.Abandon()
-	p.drop(append(es, p.failed()...), err)
+	p.endAll(lost, err)
 	return group{}
 }

@@ -218,16 +218,28 @@ func TestNamesThatADiskRefusedToAnotherAreTakenBack(t *testing.T) {
 // TestNamesThatADiskRefusedAreTakenBack: the kernel takes them for written, and says so from then on. So an image that
 // is pushed over them is answered once they were given again, with all directories that are new.
 func TestNamesThatADiskRefusedAreTakenBack(t *testing.T) {
+	for what, knows := range map[string]bool{"beside an upload": true, "beside an upload of an earlier server": false} {
+		t.Run(what, func(t *testing.T) { takeBack(t, knows) })
+	}
+}
+
+func takeBack(t *testing.T, knows bool) {
 	n, b := newNarrow(t), newBenchThat(t, late)
 	data, sound := n.openOn(b), b.index
 	under := b.upload("new/other", "way") // in directories that no sync covers
+	if !knows {
+		under.Close()
+		b.uploads.forget()
+	}
 	d := b.layer("l", "new/app")
 	b.index = placed{sound, func() { n.fill(data.Native(layout.Repositories)) }}
 	b.flush()
 	b.publisher.runs.Wait()
 	n.makeRoom()
 	b.index = sound
-	under.Close()
+	if knows {
+		under.Close()
+	}
 	if _, err := b.Blob(t.Context(), "new/app", d, content.Promise); err != nil { // as clients ask before they push
 		b.layer("l", "new/app")
 	}
