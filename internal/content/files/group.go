@@ -84,13 +84,19 @@ func (p *publisher) publish(next []*entry, before group) group {
 	return group{}
 }
 
-// fault is for a sync that failed. It drops lost, and all that waits, which it may have covered, and returns that. Names
-// that it should have made durable are taken back. No one is answered before all of that is done.
+// fault is for a sync that failed. It drops lost, and all that waits, which it may have covered, and returns that.
+// Uploads under way go, too: their first bytes may be lost, and no start could tell. Names that it should have made
+// durable are taken back where a later sync does not cover them. No one is answered before all of that is done.
 func (p *publisher) fault(named, lost []*entry, names error) []*entry {
 	lost = append(lost, p.failed()...)
 	p.release(lost)
+	p.uploads.forget()
+	if names != nil && !p.fs.Journaled() {
+		p.takeBack(named)
+	} else if err := p.tree.RemoveUploads(); err != nil {
+		p.log.WithError(err).Error("cannot remove all uploads after the disk refused to store data")
+	}
 	if names != nil {
-		p.unsure(named)
 		p.unclaim(named)
 	}
 	p.unclaim(lost)
@@ -195,14 +201,8 @@ func (p *publisher) sync(es []*entry, before group) (bytes, names error) {
 	return tree.Sync(files...), p.change.Sync()
 }
 
-// unsure is for names whose sync failed. Where a later sync does not cover them they are taken back, so that nothing
-// relies on them before they are given again. Uploads under way go, too: they are of no use after the fault, and they
-// would keep directories whose names are no surer.
-func (p *publisher) unsure(es []*entry) {
-	if p.fs.Journaled() {
-		return
-	}
-	p.uploads.forget()
+// takeBack removes names whose sync failed, so that nothing relies on them before they are given again.
+func (p *publisher) takeBack(es []*entry) {
 	if err := p.change.TakeBack(); err != nil {
 		p.log.WithError(err).Error("names that the disk refused to store cannot be removed; nothing is stored before")
 	}

@@ -239,6 +239,9 @@ func TestASyncThatFailsTakesAllThatItMayHaveCovered(t *testing.T) {
 			}
 		}
 	}
+	if b.HasUpload("a", sending.ID()) {
+		t.Error("a start would go on with an upload whose first bytes may be lost")
+	}
 	if err := sending.Finish(t.Context(), digest.FromString("half")); !errors.Is(err, errFault) || !sending.Over() {
 		t.Errorf("an upload whose first bytes may be lost: %v, over: %v", err, sending.Over())
 	}
