@@ -287,6 +287,34 @@ func waitForIndex(t *testing.T, why error) {
 	b.wantFile(layout.LayerKey("a", d), true)
 }
 
+// leasedThen is an index after whose leases a test lets something happen.
+type leasedThen struct {
+	index.Store
+	happens func()
+}
+
+func (l leasedThen) Lease(ctx context.Context, ks ...layout.Key) ([]index.Leased, error) {
+	leased, err := l.Store.Lease(ctx, ks...)
+	l.happens()
+	return leased, err
+}
+
+// TestAMountIsRefusedWhoseBlobAFaultMayHaveTaken after it was promised, and before the mount was recorded.
+func TestAMountIsRefusedWhoseBlobAFaultMayHaveTaken(t *testing.T) {
+	b := newBenchThat(t, late)
+	d := b.layer("l", "a")
+	b.flush()
+	b.pass(2 * rules.Resolution)
+	sound := b.leases.store
+	b.leases.store = leasedThen{sound, func() { b.publisher.failed() }}
+	_, err := b.Mount(t.Context(), "b", "a", d)
+	b.leases.store = sound
+	if !errors.Is(err, errFault) {
+		t.Errorf("%v, want %v", err, errFault)
+	}
+	b.wantNoLayer("b", "l")
+}
+
 // once is an index that takes one group of claims.
 type once struct {
 	index.Store

@@ -126,7 +126,7 @@ func (s *Store) settle(ctx context.Context, named []*tree.Held) error {
 		if whole, err := s.hasBlob(h.Digest, h.Size); err != nil || !whole {
 			continue
 		}
-		if err := s.holdLink(ctx, h.Repository, h.Digest, h.Size); err != nil {
+		if err := s.holdLink(ctx, h.Repository, h.Digest, h.Size, s.publisher.failures()); err != nil {
 			s.logLost(h.Key(), err)
 		}
 	}
