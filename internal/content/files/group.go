@@ -18,6 +18,7 @@ import (
 // queue, for which Flush waits.
 type entry struct {
 	claim  index.Claim
+	layer  layout.Key   // of a mark: the one that Flush asks for
 	held   *tree.Held   // layers
 	blob   *tree.Staged // manifests
 	link   *tree.Staged
@@ -175,7 +176,7 @@ func (e *entry) canWait(err error) bool {
 // wait has an entry tried again later.
 func (p *publisher) wait(e *entry, err error) {
 	p.log.WithError(err).WithField("object", e.claim.Key.String()).Error("cannot record a layer in the index; it waits")
-	p.late = errLate
+	p.late = append(p.late, e.claim.Key)
 	p.putBack(e)
 }
 
@@ -201,7 +202,8 @@ func (p *publisher) sync(es []*entry, before group) (bytes, names error) {
 	return tree.Sync(files...), p.change.Sync()
 }
 
-// takeBack removes names whose sync failed, so that nothing relies on them before they are given again.
+// takeBack removes names whose sync failed, so that nothing relies on them before they are given again. When the index
+// can correct no row at the moment, it is not asked again: a read corrects the others.
 func (p *publisher) takeBack(es []*entry) {
 	if err := p.change.TakeBack(); err != nil {
 		p.log.WithError(err).Error("names that the disk refused to store cannot be removed; nothing is stored before")
@@ -210,6 +212,9 @@ func (p *publisher) takeBack(es []*entry) {
 		for _, k := range e.keys() {
 			if _, err := p.adopt(context.Background(), k); err != nil {
 				p.log.WithError(err).WithField("object", k.String()).Error("cannot correct the index")
+				if systemic(err) {
+					return
+				}
 			}
 		}
 	}
@@ -255,7 +260,7 @@ func (e *entry) keys() []layout.Key {
 	return keys
 }
 
-// end answers one entry. A layer that has no waiter is in the log. A mark hears of layers that wait longer, and of
+// end answers one entry. A layer that has no waiter is in the log. A mark hears of a layer that waits longer, and of
 // nothing else: that was told to those whose files were dropped.
 func (p *publisher) end(e *entry, err error) {
 	if e.marks() {
@@ -341,7 +346,7 @@ func (p *publisher) place(es []*entry) group {
 		for i, step := range steps {
 			if i > 0 && len(step) > 0 {
 				if err := p.change.Sync(); err != nil {
-					return p.lose(es, err)
+					return p.lose(es, i > 1, err)
 				}
 			}
 			p.placeAll(step)
@@ -471,7 +476,6 @@ func (p *publisher) placed(es []*entry) (placed []*entry) {
 		switch {
 		case e.err != nil && e.canWait(e.err):
 			p.wait(e, e.err)
-			e.err = p.late
 			continue
 		case e.err != nil:
 			refused = append(refused, e)
@@ -490,17 +494,27 @@ func (p *publisher) placed(es []*entry) (placed []*entry) {
 		p.refuse([]*entry{e}, e.err)
 	}
 	for _, e := range placed {
-		if e.marks() {
-			e.err = p.late
+		if e.marks() && slices.Contains(p.late, e.layer) {
+			e.err = errLate
 		}
 	}
 	return placed
 }
 
-// lose ends a group of which the first names could not be made durable.
-func (p *publisher) lose(es []*entry, err error) group {
-	lost := p.fault(es, es, err)
+// lose ends a group of which some names could not be made durable. layers says that those of its layers are.
+func (p *publisher) lose(es []*entry, layers bool, err error) group {
+	var sure, lost []*entry
+	for _, e := range es {
+		if layers && e.held != nil && e.err == nil {
+			sure = append(sure, e)
+		} else {
+			lost = append(lost, e)
+		}
+	}
+	lost = p.fault(lost, lost, err)
+	p.release(sure)
 	p.change.Abandon()
+	p.endAll(sure, nil)
 	p.endAll(lost, err)
 	return group{}
 }

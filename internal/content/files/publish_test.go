@@ -408,6 +408,29 @@ func TestADeleteOfALayerThatHasToWaitIsRefused(t *testing.T) {
 	}
 }
 
+// TestALayerThatWaitsHoldsUpNoOtherDelete, though the index takes no claim for long.
+func TestALayerThatWaitsHoldsUpNoOtherDelete(t *testing.T) {
+	b := newBenchThat(t, late)
+	m := manifestOver(b.layer("l", "a"))
+	if err := b.PutManifest(t.Context(), "a", m, []string{"v1", "v2"}); err != nil {
+		t.Fatal(err)
+	}
+	other := b.layer("other", "a")
+	b.flush()
+	b.publisher.runs.Wait()
+	b.layer("waits", "a")
+	sound := b.index
+	b.index = locked{sound, index.ErrBusy}
+	err := b.DeleteTag(t.Context(), "a", "v1")
+	_, err2 := b.DeleteManifest(t.Context(), "a", m.Digest)
+	if err := errors.Join(err, err2, b.DeleteLayer(t.Context(), "a", other)); err != nil {
+		t.Error(err)
+	}
+	b.publisher.runs.Wait()
+	b.index = sound
+	b.wantLayer("a", "waits")
+}
+
 // TestALayerOfWhichOnlyTheBlobGotItsNameIsLinked: the server was killed between the two renames.
 func TestALayerOfWhichOnlyTheBlobGotItsNameIsLinked(t *testing.T) {
 	b := newBenchThat(t, late)

@@ -1,14 +1,20 @@
 package files
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"github.com/sirupsen/logrus"
 
 	"github.com/jc-lab/docker-cache-server/internal/content"
 	"github.com/jc-lab/docker-cache-server/internal/disk"
+	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
@@ -180,6 +186,52 @@ func TestAManifestThatTheDiskRefusedHoldsNothing(t *testing.T) {
 	n.refuse(b, data, 2, manifestOver(d))
 	if err := b.DeleteLayer(t.Context(), "new/app", d); err != nil {
 		t.Error(err)
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestALayerIsNotLostWithItsManifest: its names were durable before those of the manifest were given.
+func TestALayerIsNotLostWithItsManifest(t *testing.T) {
+	n, b := newNarrow(t), newBenchThat(t, late)
+	lines := &bytes.Buffer{}
+	log := logrus.New()
+	log.SetOutput(lines)
+	b.log = log
+	data := n.openOn(b)
+	d := b.layer("l", "new/app")
+	n.refuse(b, data, 2, manifestOver(d), "v1")
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	n.losePower()
+	n.want(data, layout.BlobKey(d), layout.LayerKey("new/app", d))
+	if strings.Contains(lines.String(), "is lost") {
+		t.Errorf("the log says:\n%s", lines)
+	}
+}
+
+// unadopted is an index that corrects no row.
+type unadopted struct {
+	index.Store
+	asked *int
+}
+
+func (u unadopted) Adopt(context.Context, ...index.Look) error {
+	*u.asked++
+	return index.ErrBusy
+}
+
+// TestAnIndexThatIsBusyIsAskedOnceToCorrectItself: each try waits for seconds, and all pushes with it.
+func TestAnIndexThatIsBusyIsAskedOnceToCorrectItself(t *testing.T) {
+	n, b := newNarrow(t), newBenchThat(t, late)
+	sound, asked := b.index, 0
+	data := n.openOn(b)
+	b.index = unadopted{sound, &asked}
+	n.refuse(b, data, 2, manifestOver(b.layer("l", "new/app")), "v1", "v2")
+	if b.index = sound; asked != 1 {
+		t.Errorf("it was asked %d times", asked)
 	}
 	if err := b.Close(); err != nil {
 		t.Error(err)
