@@ -72,7 +72,7 @@ type Change struct {
 	tree     *Tree
 	prepared []string        // directories that were made for files which were not placed yet
 	placed   []string        // files whose names are not durable
-	fresh    map[string]bool // those of them whose names no file had before
+	fresh    map[string]bool // those of them whose names no such file had before
 	failures int64           // syncs of this process that had failed when it began, or its last Sync ended
 	stuck    bool            // the last TakeBack failed
 	removed  map[string]bool // directories from which names were removed; false: a power loss may bring them back
@@ -106,7 +106,22 @@ func (c *Change) Prepare(paths ...layout.Path) error {
 }
 
 // Place gives a staged file the name of a key. What has that name is replaced.
-func (c *Change) Place(s *Staged, k layout.Key) error { return c.place(s, c.tree.File(k.Path())) }
+func (c *Change) Place(s *Staged, k layout.Key) error {
+	path := c.tree.File(k.Path())
+	if k.Kind != layout.Tag && !sameSize(s.path, path) { // a damaged file stands for nothing
+		c.fresh[path] = true
+	}
+	return c.place(s, path)
+}
+
+func sameSize(a, b string) bool {
+	to, err := os.Stat(b)
+	if err != nil {
+		return false
+	}
+	from, err := os.Stat(a)
+	return err == nil && from.Size() == to.Size()
+}
 
 func (c *Change) place(s *Staged, path string) error {
 	_, before := os.Lstat(path)
@@ -361,7 +376,7 @@ func (c *Change) Owes() bool { return len(c.placed) > 0 }
 
 // TakeBack removes the names that are not durable, the last one first, after a sync of them that failed: the kernel may
 // take for written what the disk refused, and then no later sync says so. A name that is given again is written again.
-// One that a file had before stays, since the disk has that file or the new one.
+// One that such a file had before stays, since the disk has that file or the new one.
 //
 // A directory that is left keeps its name, which may be one that the disk refused. So all uploads go first, and none
 // begins before the end: then a directory that is not empty has something that was durable before. After an error no
