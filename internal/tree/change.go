@@ -318,8 +318,8 @@ func (t *Tree) SyncAll() error { return disk.SyncAll(string(t.Dir)) }
 
 // Sync makes durable what was placed until now, for a name that may refer to it. It fails if any sync of this process
 // failed since the last one: the kernel may have told another change of what the disk refused of this one. After an
-// error none of that is sure, and the next Sync tries it again, which is worth something where disk.FileSystem.Journaled says so. Elsewhere the
-// names are to be taken back.
+// error none of that is sure, and the next Sync tries it again, which is worth something where
+// disk.FileSystem.Journaled says so. Elsewhere the names are to be taken back.
 func (c *Change) Sync() error {
 	if c.stuck {
 		return errStuck

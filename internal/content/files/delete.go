@@ -11,8 +11,8 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
-// DeleteLayer takes a layer from a repository. content.ErrUnknown, *index.ReferencedError, index.ErrGateClosed. One that
-// has to wait for its name cannot be deleted: index.ErrBusy.
+// DeleteLayer takes a layer from a repository. content.ErrUnknown, *index.ReferencedError, index.ErrGateClosed. A layer
+// that has to wait for its name cannot be deleted: index.ErrBusy.
 func (s *Store) DeleteLayer(ctx context.Context, repo string, d digest.Digest) error {
 	k, change := layout.LayerKey(repo, d), s.tree.Begin()
 	if err := errors.Join(s.settled(ctx, k), s.waiting.Forget()); err != nil {

@@ -87,7 +87,7 @@ func (p *publisher) publish(next []*entry, before group) group {
 
 // fault is for a sync that failed. It drops lost, and all that waits, which it may have covered, and returns that.
 // Uploads under way go, too: their first bytes may be lost, and no start could tell. Names that it should have made
-// durable are taken back where a later sync does not cover them. No one is answered before all of that is done.
+// durable are taken back where a later sync does not cover them. Clients are answered after all of that.
 func (p *publisher) fault(named, lost []*entry, names error) []*entry {
 	lost = append(lost, p.failed()...)
 	p.release(lost)

@@ -81,7 +81,8 @@ func New(opts Options) (*Store, error) {
 
 // Start makes durable what a killed server had named, on any file system: the names that it gave last may be ones that
 // no sync covered, and all that is promised from here on builds on them. Then it publishes the layers that the server
-// had answered, and forgets those that a power loss damaged. It reads nothing else. Only the holder of the server lock may call it, before any other method.
+// had answered, and forgets those that a power loss damaged. It reads nothing else. Only the holder of the server lock
+// may call it, before any other method.
 func (s *Store) Start(ctx context.Context) error {
 	if err := s.tree.SyncAll(); err != nil {
 		return fmt.Errorf("make durable what a killed server left: %w", err)
