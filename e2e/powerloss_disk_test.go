@@ -26,6 +26,7 @@ const (
 // records is used by several clients at once. Then the disk becomes again and again what a power loss would have left.
 // Each time the files are read as a stock registry would, a server starts, and all that was acknowledged is asked for.
 func TestPowerLossOfADisk(t *testing.T) {
+	tested := 0
 	for kind, fs := range map[string]struct {
 		mkfs    []string
 		options string // a journal that is written often has more states
@@ -39,6 +40,7 @@ func TestPowerLossOfADisk(t *testing.T) {
 			if !inKernel(t, kind) {
 				t.Skipf("the kernel has no %s: nothing is tested on it", kind)
 			}
+			tested++
 			d, at := newDisk(t), tempDir(t)
 			run(t, exec.Command(fs.mkfs[0], append(fs.mkfs[1:], d.path)...))
 			began := time.Now()
@@ -59,6 +61,9 @@ func TestPowerLossOfADisk(t *testing.T) {
 			t.Logf("%d records of %d requests in %v, %d power losses in %v", last, len(h.ops),
 				recorded.Round(time.Millisecond), len(losses), time.Since(began.Add(recorded)).Round(time.Millisecond))
 		})
+	}
+	if tested == 0 {
+		t.Error("the kernel has none of them: nothing was tested")
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -61,6 +62,9 @@ func (h *history) do(o op, request func() error) {
 	h.ops = append(h.ops, &o)
 }
 
+// impatient gives up on a server that hangs.
+var impatient = &http.Client{Timeout: time.Minute}
+
 // ask sends a request, and wants one of some answers.
 func ask(method, url, kind string, body []byte, want ...int) (*http.Response, []byte, error) {
 	req, err := http.NewRequest(method, url, bytes.NewReader(body))
@@ -69,7 +73,7 @@ func ask(method, url, kind string, body []byte, want ...int) (*http.Response, []
 	}
 	req.Header.Set("Content-Type", kind)
 	req.Header.Set("Accept", ocispec.MediaTypeImageManifest+", "+ocispec.MediaTypeImageIndex)
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := impatient.Do(req)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -29,6 +29,7 @@ type recorder struct {
 	sure    map[int64]*block // what is below the records: blocks that are not of zeros
 	now     map[int64]*block // what was written over that
 	records []record
+	ended   bool // nothing more is recorded
 	lag     bool // writes take a while, each another
 }
 
@@ -68,13 +69,20 @@ func (d *recorder) write(data []byte, offset int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.put(data, offset)
-	d.records = append(d.records, record{offset: offset, data: data})
+	d.record(record{offset: offset, data: data})
 }
 
 func (d *recorder) flush() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.records = append(d.records, record{flush: true})
+	d.record(record{flush: true})
+}
+
+// record records. The caller holds mu.
+func (d *recorder) record(r record) {
+	if !d.ended {
+		d.records = append(d.records, r)
+	}
 }
 
 func (d *recorder) put(data []byte, offset int64) {
@@ -111,7 +119,7 @@ func (d *recorder) Start(struct{}, *struct{}) error {
 			delete(d.sure, n)
 		}
 	}
-	d.now, d.records, d.lag = map[int64]*block{}, nil, true
+	d.now, d.records, d.ended, d.lag = map[int64]*block{}, nil, false, true
 	return nil
 }
 
@@ -120,7 +128,7 @@ func (d *recorder) Mark(_ struct{}, n *int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	*n = len(d.records)
-	d.records = append(d.records, record{})
+	d.record(record{})
 	return nil
 }
 
@@ -133,7 +141,7 @@ func (d *recorder) End(_ struct{}, flushes *[]int) error {
 			*flushes = append(*flushes, i)
 		}
 	}
-	d.lag = false
+	d.ended, d.lag = true, false
 	return nil
 }
 
@@ -144,7 +152,7 @@ type Loss struct {
 	Seed     uint64
 }
 
-// Lose makes the disk what a power loss leaves of it. What is written from then on is not recorded for good.
+// Lose makes the disk what a power loss leaves of it. What is written from then on is not recorded.
 func (d *recorder) Lose(l Loss, _ *struct{}) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -242,14 +250,24 @@ func newDisk(t *testing.T) *disk {
 
 func (d *disk) call(method string, args, reply any) {
 	d.Helper()
-	if err := d.calls.Call("disk."+method, args, reply); err != nil {
+	if err := d.ask(method, args, reply); err != nil {
 		d.Fatal("the disk: ", err)
+	}
+}
+
+// ask gives up on a disk that hangs.
+func (d *disk) ask(method string, args, reply any) error {
+	select {
+	case call := <-d.calls.Go("disk."+method, args, reply, make(chan *rpc.Call, 1)).Done:
+		return call.Error
+	case <-time.After(time.Minute):
+		return errors.New("no answer to " + method)
 	}
 }
 
 // mark returns the number of a record that comes after all that has ended. Several goroutines may call it.
 func (d *disk) mark() (n int, err error) {
-	err = d.calls.Call("disk.Mark", struct{}{}, &n)
+	err = d.ask("Mark", struct{}{}, &n)
 	return n, err
 }
 

@@ -54,7 +54,7 @@ func (f *FileSystem) Journaled() bool { return f.whole }
 func (f *FileSystem) Sync(own int64) error {
 	failpoint.Step()
 	began := time.Now()
-	if err := syncAll(f.dir); err != nil {
+	if err := count(syncAll(f.dir)); err != nil {
 		return fmt.Errorf("sync the file system of %s: %w", f.dir.Name(), err)
 	}
 	f.took(own, time.Since(began))
@@ -92,7 +92,7 @@ func SyncAll(dir string) error {
 	if errors.Is(err, errors.ErrUnsupported) {
 		err = nil
 	}
-	return errors.Join(err, d.Close())
+	return errors.Join(count(err), d.Close())
 }
 
 // atOnce is how many files are synced at a time. More do not make one disk faster.

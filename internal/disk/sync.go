@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/jc-lab/docker-cache-server/internal/failpoint"
 )
@@ -24,10 +25,31 @@ func syncDir(dir string) error {
 	}
 	defer d.Close()
 	failpoint.Step()
-	if err := d.Sync(); err != nil {
+	if err := count(d.Sync()); err != nil {
 		return fmt.Errorf("sync directory %s: %w", dir, err)
 	}
 	return nil
+}
+
+// failures are the syncs that failed and may have been of directories.
+var failures atomic.Int64
+
+// Failures says how many syncs failed in this process that were of directories, among others. The kernel tells what the
+// disk refused of a directory to those that had it open. A caller that opens it later is told only if no other was, so
+// it has to ask here, too.
+func Failures() int64 { return failures.Load() }
+
+// SyncFile makes the bytes of an open file durable. An ext4 without a journal also writes new directories above it.
+func SyncFile(f *os.File) error {
+	failpoint.Step()
+	return count(f.Sync())
+}
+
+func count(err error) error {
+	if err != nil {
+		failures.Add(1)
+	}
+	return err
 }
 
 // turns are the syncs of this process. That they are shared by all trees costs nothing: paths differ.

@@ -72,8 +72,9 @@ type Change struct {
 	tree     *Tree
 	prepared []string        // directories that were made for files which were not placed yet
 	placed   []string        // files whose names are not durable
-	fresh    map[string]bool // those of them whose names no file had before
-	stuck    bool            // some of them could not be taken back
+	fresh    map[string]bool // those of them whose names no such file had before
+	failures int64           // syncs of this process that had failed when it began, or its last Sync ended
+	stuck    bool            // the last TakeBack failed
 	removed  map[string]bool // directories from which names were removed; false: a power loss may bring them back
 	uploads  map[string]bool // lists of uploads of repositories from which names were removed
 	emptier  *Emptier        // nil: what is removed stays in the trash
@@ -81,7 +82,8 @@ type Change struct {
 
 // Begin begins a change.
 func (t *Tree) Begin() *Change {
-	return &Change{tree: t, fresh: map[string]bool{}, removed: map[string]bool{}, uploads: map[string]bool{}}
+	return &Change{tree: t, failures: disk.Failures(), fresh: map[string]bool{}, removed: map[string]bool{},
+		uploads: map[string]bool{}}
 }
 
 // Emptying has an emptier remove for good what the change removes from now on.
@@ -104,7 +106,22 @@ func (c *Change) Prepare(paths ...layout.Path) error {
 }
 
 // Place gives a staged file the name of a key. What has that name is replaced.
-func (c *Change) Place(s *Staged, k layout.Key) error { return c.place(s, c.tree.File(k.Path())) }
+func (c *Change) Place(s *Staged, k layout.Key) error {
+	path := c.tree.File(k.Path())
+	if k.Kind != layout.Tag && !sameSize(s.path, path) { // a damaged file stands for nothing
+		c.fresh[path] = true
+	}
+	return c.place(s, path)
+}
+
+func sameSize(a, b string) bool {
+	to, err := os.Stat(b)
+	if err != nil {
+		return false
+	}
+	from, err := os.Stat(a)
+	return err == nil && from.Size() == to.Size()
+}
 
 func (c *Change) place(s *Staged, path string) error {
 	_, before := os.Lstat(path)
@@ -299,15 +316,36 @@ func (c *Change) Settle(k layout.Key) { c.placed = append(c.placed, c.tree.File(
 // SyncAll makes durable what any process changed.
 func (t *Tree) SyncAll() error { return disk.SyncAll(string(t.Dir)) }
 
-// Sync makes durable what was placed until now, for a name that may refer to it. After an error none of that is sure,
-// and the next Sync tries it again, which is worth something where disk.FileSystem.Journaled says so. Elsewhere the
-// names are to be taken back.
+// Sync makes durable what was placed until now, for a name that may refer to it. It fails if any sync of this process
+// failed since the last one: the kernel may have told another change of what the disk refused of this one. After an
+// error none of that is sure, and the next Sync tries it again, which is worth something where
+// disk.FileSystem.Journaled says so. Elsewhere the names are to be taken back.
 func (c *Change) Sync() error {
 	if c.stuck {
-		if err := c.TakeBack(); err != nil {
-			return err
-		}
+		return errStuck
 	}
+	if !c.Owes() {
+		return nil
+	}
+	err := c.syncDirs()
+	failures := disk.Failures()
+	if err == nil && failures != c.failures {
+		err = errToldToAnother
+	}
+	if c.failures = failures; err == nil {
+		c.settle()
+	}
+	return err
+}
+
+// errStuck says that nothing is durable before TakeBack succeeds.
+var errStuck = errors.New("names that the disk refused to store are still there")
+
+// errToldToAnother says that a sync of the same directories may have failed, of which the kernel told another one.
+var errToldToAnother = errors.New("the disk refused to store data during another change")
+
+// syncDirs syncs the directories of the files that were placed, and those above them.
+func (c *Change) syncDirs() error {
 	dirs := map[string]bool{}
 	for _, path := range c.placed {
 		dirs[filepath.Dir(path)] = true
@@ -319,15 +357,16 @@ func (c *Change) Sync() error {
 	for dir := range dirs {
 		errs = append(errs, c.tree.reached(dir))
 	}
-	err := errors.Join(errs...)
-	if err == nil {
-		c.Synced()
-	}
-	return err
+	return errors.Join(errs...)
 }
 
 // Synced says that all that is on the file system was synced since the last file was placed.
 func (c *Change) Synced() {
+	c.failures = disk.Failures()
+	c.settle()
+}
+
+func (c *Change) settle() {
 	c.placed = nil
 	clear(c.fresh)
 }
@@ -337,10 +376,16 @@ func (c *Change) Owes() bool { return len(c.placed) > 0 }
 
 // TakeBack removes the names that are not durable, the last one first, after a sync of them that failed: the kernel may
 // take for written what the disk refused, and then no later sync says so. A name that is given again is written again.
-// One that a file had before stays, since the disk has that file or the new one. What cannot be removed is in the
-// error, and no Sync succeeds before it is.
+// One that such a file had before stays, since the disk has that file or the new one.
+//
+// A directory that is left keeps its name, which may be one that the disk refused. So all uploads go first, and none
+// begins before the end: then a directory that is not empty has something that was durable before. After an error no
+// Sync succeeds before a TakeBack does.
 func (c *Change) TakeBack() error {
-	var errs []error
+	c.tree.beginning.Lock()
+	defer c.tree.beginning.Unlock()
+	failures := disk.Failures()
+	errs := []error{c.tree.removeUploads()}
 	var left []string
 	for _, path := range slices.Backward(c.placed) {
 		for dir := filepath.Dir(path); len(dir) > len(c.tree.Dir); dir = filepath.Dir(dir) {
@@ -358,8 +403,9 @@ func (c *Change) TakeBack() error {
 		c.tree.prune(filepath.Dir(path))
 	}
 	slices.Reverse(left)
-	c.placed, c.stuck = left, len(left) > 0
-	return errors.Join(errs...)
+	err := errors.Join(errs...)
+	c.placed, c.failures, c.stuck = left, failures, err != nil
+	return err
 }
 
 // Commit makes durable what was placed and removed since the last Commit, and removes the directories that are empty
@@ -379,7 +425,7 @@ func (c *Change) CommitTelling(synced func(done, all int)) error {
 		c.tree.prune(dir)
 	}
 	c.reset()
-	c.Synced() // or in the error
+	c.settle() // or in the error
 	return errors.Join(errs...)
 }
 

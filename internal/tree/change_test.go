@@ -147,3 +147,29 @@ func TestATagHasOneEntryInItsHistory(t *testing.T) {
 		t.Errorf("%q on disk", files)
 	}
 }
+
+// TestADamagedFileIsNoReasonToKeepItsName: only a whole one is as good as the file that the disk may not have.
+func TestADamagedFileIsNoReasonToKeepItsName(t *testing.T) {
+	for before, stays := range map[string]bool{"": false, "whole": true, "cut": false} {
+		tr, err := Open(Dir(t.TempDir()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := layout.BlobKey(digest.FromString("whole"))
+		if before != "" {
+			path := tr.File(k.Path())
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755),
+				os.WriteFile(path, []byte(before), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c := tr.Begin()
+		s, err := tr.Stage([]byte("whole"))
+		if err := errors.Join(err, c.Place(s, k), c.TakeBack()); err != nil {
+			t.Fatal(err)
+		}
+		if there, err := tr.Has(k); err != nil || there != stays {
+			t.Errorf("over %q: it is there: %v, %v", before, there, err)
+		}
+	}
+}

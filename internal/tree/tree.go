@@ -31,6 +31,8 @@ type Tree struct {
 	own       disk.Owner
 	following atomic.Pointer[followed] // nil: nothing
 
+	beginning sync.RWMutex // for reading while an upload gets its directories, and held over that
+
 	mu     sync.Mutex        // guards synced; held over no I/O
 	synced map[string]uint64 // directory -> inode under which its name was made durable
 }

@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -18,6 +19,8 @@ import (
 
 // BeginUpload makes an upload that begins at a time.
 func (t *Tree) BeginUpload(u layout.Upload, at time.Time) error {
+	t.beginning.RLock()
+	defer t.beginning.RUnlock()
 	return t.scratch(t.File(u.StartedAt()), []byte(at.UTC().Format(time.RFC3339Nano)))
 }
 
@@ -86,6 +89,9 @@ func (f *UploadFile) AwaitSync(offset, length int64) error {
 	return disk.AwaitSync(f.File, offset, length)
 }
 
+// Sync makes the bytes durable.
+func (f *UploadFile) Sync() error { return disk.SyncFile(f.File) }
+
 // RemoveUpload removes an upload, whatever is in its directory.
 func (t *Tree) RemoveUpload(u layout.Upload) error {
 	failpoint.Step()
@@ -95,6 +101,34 @@ func (t *Tree) RemoveUpload(u layout.Upload) error {
 	}
 	t.prune(filepath.Dir(dir))
 	return nil
+}
+
+// RemoveUploads removes all unfinished uploads, also those of an earlier server.
+func (t *Tree) RemoveUploads() error {
+	t.beginning.Lock()
+	defer t.beginning.Unlock()
+	return t.removeUploads()
+}
+
+// removeUploads passes over directories that this process may not read: it made none of those.
+func (t *Tree) removeUploads() error {
+	walk, err := t.Walk()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	ctx := context.Background() // what is left would be trusted
+	err = walk.Repositories(ctx, func(repo string) error {
+		return walk.Uploads(ctx, repo, func(u layout.Upload) error {
+			errs = append(errs, t.RemoveUpload(u))
+			return nil
+		})
+	})
+	for _, u := range walk.Unread() {
+		errs = append(errs, u.Err)
+	}
+	errs = slices.DeleteFunc(append(errs, err), func(err error) bool { return errors.Is(err, fs.ErrPermission) })
+	return errors.Join(errs...)
 }
 
 // RemoveAbandoned moves an upload to the trash if it still is abandoned. False: it is not, or does not exist.

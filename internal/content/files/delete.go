@@ -11,11 +11,11 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
-// DeleteLayer takes a layer from a repository. content.ErrUnknown, *index.ReferencedError, index.ErrGateClosed. While a
-// layer has to wait for its name, nothing can be deleted: index.ErrBusy.
+// DeleteLayer takes a layer from a repository. content.ErrUnknown, *index.ReferencedError, index.ErrGateClosed. A layer
+// that has to wait for its name cannot be deleted: index.ErrBusy.
 func (s *Store) DeleteLayer(ctx context.Context, repo string, d digest.Digest) error {
 	k, change := layout.LayerKey(repo, d), s.tree.Begin()
-	if err := errors.Join(s.settled(ctx), s.waiting.Forget()); err != nil {
+	if err := errors.Join(s.settled(ctx, k), s.waiting.Forget()); err != nil {
 		return describeFailure("delete", k, err)
 	}
 	err := s.index.DeleteLayer(ctx, repo, d, func() error { return removeName(change, k) })
@@ -25,7 +25,7 @@ func (s *Store) DeleteLayer(ctx context.Context, repo string, d digest.Digest) e
 // DeleteTag removes a tag. content.ErrUnknown, index.ErrBusy.
 func (s *Store) DeleteTag(ctx context.Context, repo, tag string) error {
 	k, change := layout.TagKey(repo, tag), s.tree.Begin()
-	if err := s.settled(ctx); err != nil {
+	if err := s.Flush(ctx); err != nil {
 		return describeFailure("delete", k, err)
 	}
 	err := s.index.DeleteTag(ctx, repo, tag, func() error { return removeName(change, k) })
@@ -37,7 +37,7 @@ func (s *Store) DeleteTag(ctx context.Context, repo, tag string) error {
 func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest) (tags []string, err error) {
 	k, change := layout.ManifestKey(repo, d), s.tree.Begin()
 	keys := []layout.Key{k}
-	if err := s.settled(ctx); err != nil {
+	if err := s.Flush(ctx); err != nil {
 		return nil, describeFailure("delete", k, err)
 	}
 	err = s.index.DeleteManifest(ctx, repo, d, func(all []string) error {

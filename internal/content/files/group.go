@@ -18,6 +18,7 @@ import (
 // queue, for which Flush waits.
 type entry struct {
 	claim  index.Claim
+	layer  layout.Key   // of a mark: the one that Flush asks for
 	held   *tree.Held   // layers
 	blob   *tree.Staged // manifests
 	link   *tree.Staged
@@ -71,14 +72,36 @@ type group struct {
 
 // publish claims and syncs a group, answers the one before, and places the group.
 func (p *publisher) publish(next []*entry, before group) group {
+	p.late = nil
 	next = p.claimAll(next)
 	bytes, names := p.sync(next, before)
-	p.answer(before, names)
-	if bytes != nil || names != nil {
-		p.drop(append(next, p.failed()...), errors.Join(bytes, names))
-		return group{}
+	if bytes == nil && names == nil {
+		p.answer(before, nil)
+		return p.place(next)
 	}
-	return p.place(next)
+	lost := p.fault(before.entries, next, names)
+	p.answer(before, names)
+	p.endAll(lost, errors.Join(bytes, names))
+	return group{}
+}
+
+// fault is for a sync that failed. It drops lost, and all that waits, which it may have covered, and returns that.
+// Uploads under way go, too: their first bytes may be lost, and no start could tell. Names that it should have made
+// durable are taken back where a later sync does not cover them. Clients are answered after all of that.
+func (p *publisher) fault(named, lost []*entry, names error) []*entry {
+	lost = append(lost, p.failed()...)
+	p.release(lost)
+	p.uploads.forget()
+	if names != nil && !p.fs.Journaled() {
+		p.takeBack(named)
+	} else if err := p.tree.RemoveUploads(); err != nil {
+		p.log.WithError(err).Error("cannot remove all uploads after the disk refused to store data")
+	}
+	if names != nil {
+		p.unclaim(named)
+	}
+	p.unclaim(lost)
+	return lost
 }
 
 // claimsAtOnce bounds a transaction of claims: other writers wait for it.
@@ -153,7 +176,7 @@ func (e *entry) canWait(err error) bool {
 // wait has an entry tried again later.
 func (p *publisher) wait(e *entry, err error) {
 	p.log.WithError(err).WithField("object", e.claim.Key.String()).Error("cannot record a layer in the index; it waits")
-	p.late = errLate
+	p.late = append(p.late, e.claim.Key)
 	p.putBack(e)
 }
 
@@ -179,16 +202,9 @@ func (p *publisher) sync(es []*entry, before group) (bytes, names error) {
 	return tree.Sync(files...), p.change.Sync()
 }
 
-// unsure is for names whose sync failed. Where a later sync does not cover them they are taken back, so that nothing
-// relies on them before they are given again. Uploads under way go, too: they are of no use after the fault, and they
-// would keep directories whose names are no surer.
-func (p *publisher) unsure(es []*entry) {
-	if p.fs.Journaled() {
-		return
-	}
-	for _, u := range p.uploads.forget() {
-		p.remove(u)
-	}
+// takeBack removes names whose sync failed, so that nothing relies on them before they are given again. When the index
+// can correct no row at the moment, it is not asked again: a read corrects the others.
+func (p *publisher) takeBack(es []*entry) {
 	if err := p.change.TakeBack(); err != nil {
 		p.log.WithError(err).Error("names that the disk refused to store cannot be removed; nothing is stored before")
 	}
@@ -196,6 +212,9 @@ func (p *publisher) unsure(es []*entry) {
 		for _, k := range e.keys() {
 			if _, err := p.adopt(context.Background(), k); err != nil {
 				p.log.WithError(err).WithField("object", k.String()).Error("cannot correct the index")
+				if systemic(err) {
+					return
+				}
 			}
 		}
 	}
@@ -203,9 +222,6 @@ func (p *publisher) unsure(es []*entry) {
 
 // answer tells those who wait for a group that its names are durable, or why they are not.
 func (p *publisher) answer(g group, err error) {
-	if err != nil {
-		p.unsure(g.entries)
-	}
 	p.change.Abandon()
 	var held []*tree.Held
 	for _, e := range g.entries {
@@ -244,7 +260,7 @@ func (e *entry) keys() []layout.Key {
 	return keys
 }
 
-// end answers one entry. A layer that has no waiter is in the log. A mark hears of layers that wait longer, and of
+// end answers one entry. A layer that has no waiter is in the log. A mark hears of a layer that waits longer, and of
 // nothing else: that was told to those whose files were dropped.
 func (p *publisher) end(e *entry, err error) {
 	if e.marks() {
@@ -255,12 +271,6 @@ func (p *publisher) end(e *entry, err error) {
 	} else if err != nil {
 		p.logLost(e.claim.Key, err)
 	}
-}
-
-// drop takes claimed entries back, and answers them.
-func (p *publisher) drop(es []*entry, err error) {
-	p.unclaim(es)
-	p.refuse(es, err)
 }
 
 // unclaim takes claims back. A refused manifest holds nothing any more; the claim of a layer would run out by itself.
@@ -279,8 +289,14 @@ func (p *publisher) unclaim(es []*entry) {
 	}
 }
 
-// refuse removes the files of entries, and what is remembered of them. Then it answers them.
+// refuse drops entries, and answers them.
 func (p *publisher) refuse(es []*entry, err error) {
+	p.release(es)
+	p.endAll(es, err)
+}
+
+// release removes the files of entries, and what is remembered of them.
+func (p *publisher) release(es []*entry) {
 	var held []*tree.Held
 	for _, e := range es {
 		if e.marks() {
@@ -294,6 +310,9 @@ func (p *publisher) refuse(es []*entry, err error) {
 		p.discard(e)
 	}
 	p.waiting.Done(held...)
+}
+
+func (p *publisher) endAll(es []*entry, err error) {
 	for _, e := range es {
 		p.end(e, err)
 	}
@@ -327,7 +346,7 @@ func (p *publisher) place(es []*entry) group {
 		for i, step := range steps {
 			if i > 0 && len(step) > 0 {
 				if err := p.change.Sync(); err != nil {
-					return p.lose(es, err)
+					return p.lose(es, i > 1, err)
 				}
 			}
 			p.placeAll(step)
@@ -457,7 +476,6 @@ func (p *publisher) placed(es []*entry) (placed []*entry) {
 		switch {
 		case e.err != nil && e.canWait(e.err):
 			p.wait(e, e.err)
-			e.err = p.late
 			continue
 		case e.err != nil:
 			refused = append(refused, e)
@@ -476,18 +494,27 @@ func (p *publisher) placed(es []*entry) (placed []*entry) {
 		p.refuse([]*entry{e}, e.err)
 	}
 	for _, e := range placed {
-		if e.marks() {
-			e.err = p.late
+		if e.marks() && slices.Contains(p.late, e.layer) {
+			e.err = errLate
 		}
 	}
-	p.late = nil
 	return placed
 }
 
-// lose ends a group of which the first names could not be made durable.
-func (p *publisher) lose(es []*entry, err error) group {
-	p.unsure(es)
+// lose ends a group of which some names could not be made durable. layers says that those of its layers are.
+func (p *publisher) lose(es []*entry, layers bool, err error) group {
+	var sure, lost []*entry
+	for _, e := range es {
+		if layers && e.held != nil && e.err == nil {
+			sure = append(sure, e)
+		} else {
+			lost = append(lost, e)
+		}
+	}
+	lost = p.fault(lost, lost, err)
+	p.release(sure)
 	p.change.Abandon()
-	p.drop(append(es, p.failed()...), err)
+	p.endAll(sure, nil)
+	p.endAll(lost, err)
 	return group{}
 }

@@ -47,16 +47,16 @@ func (s *Store) hold(ctx context.Context, h *tree.Held, faults int) error {
 // Mount makes a layer of one repository a layer of another, and returns its size. content.ErrUnknown,
 // *content.LeaseError.
 func (s *Store) Mount(ctx context.Context, repo, from string, d digest.Digest) (int64, error) {
+	faults := s.publisher.failures()
 	size, err := s.Blob(ctx, from, d, content.Promise)
 	if err != nil {
 		return 0, err
 	}
-	return size, describeFailure("mount", layout.LayerKey(repo, d), s.holdLink(ctx, repo, d, size))
+	return size, describeFailure("mount", layout.LayerKey(repo, d), s.holdLink(ctx, repo, d, size, faults))
 }
 
-// holdLink makes a layer of a blob that was just promised.
-func (s *Store) holdLink(ctx context.Context, repo string, d digest.Digest, size int64) error {
-	faults := s.publisher.failures()
+// holdLink makes a layer of a blob that was promised when so many syncs had failed.
+func (s *Store) holdLink(ctx context.Context, repo string, d digest.Digest, size int64, faults int) error {
 	h := &tree.Held{Repository: repo, Digest: d, Size: size}
 	if err := s.waiting.HoldLink(h); err != nil {
 		return err
@@ -101,10 +101,11 @@ func (s *Store) PutManifest(ctx context.Context, repo string, m content.Manifest
 }
 
 func (s *Store) putManifest(ctx context.Context, repo string, m content.Manifest, tags []string) error {
+	faults := s.publisher.failures() // before it trusts any name
 	if err := s.readParts(ctx, repo, m.Manifest); err != nil {
 		return err
 	}
-	e := &entry{done: make(chan error, 1), faults: s.publisher.failures(), claim: index.Claim{
+	e := &entry{done: make(chan error, 1), faults: faults, claim: index.Claim{
 		Key: layout.ManifestKey(repo, m.Digest), Size: int64(len(m.Data)), Manifest: m.Manifest, WithBlob: true}}
 	for _, tag := range tags {
 		e.tags = append(e.tags, tagLinks{key: layout.TagKey(repo, tag)})

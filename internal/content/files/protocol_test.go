@@ -185,11 +185,19 @@ func (b *bench) use(repo string, d digest.Digest, use content.Use) {
 
 // manifest is one of one layer.
 func manifestOver(layers ...digest.Digest) content.Manifest {
+	return manifestOf("manifest", "layers", layers)
+}
+
+func indexOver(platforms ...digest.Digest) content.Manifest {
+	return manifestOf("index", "manifests", platforms)
+}
+
+func manifestOf(kind, field string, parts []digest.Digest) content.Manifest {
 	var descriptors []string
-	for _, l := range layers {
-		descriptors = append(descriptors, `{"digest":"`+l.String()+`"}`)
+	for _, p := range parts {
+		descriptors = append(descriptors, `{"digest":"`+p.String()+`"}`)
 	}
-	body := `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","layers":[` +
+	body := `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.` + kind + `.v1+json","` + field + `":[` +
 		strings.Join(descriptors, ",") + `]}`
 	c, err := manifest.Parse([]byte(body))
 	if err != nil {

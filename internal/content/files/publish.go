@@ -9,6 +9,7 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
@@ -27,7 +28,7 @@ type publisher struct {
 	fs     *disk.FileSystem
 	linger time.Duration
 	change *tree.Change // what was placed and is not durable; used by run alone
-	late   error        // why layers of the group under way are tried again later; used by run alone
+	late   []layout.Key // layers of the group under way that are tried again later; used by run alone
 
 	mu     sync.Mutex // guards the rest; held over no I/O
 	queue  []*entry
@@ -159,22 +160,17 @@ func (p *publisher) failed() []*entry {
 }
 
 // errLate says that a layer that was stored before is neither named nor dropped.
-var errLate = fmt.Errorf("layers wait for their names: %w", index.ErrBusy)
+var errLate = fmt.Errorf("the layer waits for its name: %w", index.ErrBusy)
 
 // Flush waits until everything that was stored before has its name, or is dropped, or has to wait longer.
-func (s *Store) Flush(ctx context.Context) error {
-	if err := s.settled(ctx); !errors.Is(err, errLate) {
-		return err
-	}
-	return nil
-}
+func (s *Store) Flush(ctx context.Context) error { return s.settled(ctx, layout.Key{}) }
 
-// settled waits until everything that was stored before has its name, or is dropped. errLate.
-func (s *Store) settled(ctx context.Context) error {
+// settled is Flush. errLate: this layer has to wait longer.
+func (s *Store) settled(ctx context.Context, layer layout.Key) error {
 	p := s.publisher
 	p.mu.Lock()
 	idle := !p.busy && len(p.queue) == 0
-	e := &entry{done: make(chan error, 1), faults: p.faults}
+	e := &entry{layer: layer, done: make(chan error, 1), faults: p.faults}
 	p.mu.Unlock()
 	if idle || p.enqueue(e) != nil {
 		return nil

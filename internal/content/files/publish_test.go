@@ -239,6 +239,9 @@ func TestASyncThatFailsTakesAllThatItMayHaveCovered(t *testing.T) {
 			}
 		}
 	}
+	if b.HasUpload("a", sending.ID()) {
+		t.Error("a start would go on with an upload whose first bytes may be lost")
+	}
 	if err := sending.Finish(t.Context(), digest.FromString("half")); !errors.Is(err, errFault) || !sending.Over() {
 		t.Errorf("an upload whose first bytes may be lost: %v, over: %v", err, sending.Over())
 	}
@@ -282,6 +285,69 @@ func waitForIndex(t *testing.T, why error) {
 		t.Error(err)
 	}
 	b.wantFile(layout.LayerKey("a", d), true)
+}
+
+// leasedThen is an index after whose leases a test lets something happen.
+type leasedThen struct {
+	index.Store
+	happens func()
+}
+
+func (l leasedThen) Lease(ctx context.Context, ks ...layout.Key) ([]index.Leased, error) {
+	leased, err := l.Store.Lease(ctx, ks...)
+	l.happens()
+	return leased, err
+}
+
+// TestAMountIsRefusedWhoseBlobAFaultMayHaveTaken after it was promised, and before the mount was recorded.
+func TestAMountIsRefusedWhoseBlobAFaultMayHaveTaken(t *testing.T) {
+	b := newBenchThat(t, late)
+	d := b.layer("l", "a")
+	b.flush()
+	b.pass(2 * rules.Resolution)
+	sound := b.leases.store
+	b.leases.store = leasedThen{sound, func() { b.publisher.failed() }}
+	_, err := b.Mount(t.Context(), "b", "a", d)
+	b.leases.store = sound
+	if !errors.Is(err, errFault) {
+		t.Errorf("%v, want %v", err, errFault)
+	}
+	b.wantNoLayer("b", "l")
+}
+
+// once is an index that takes one group of claims.
+type once struct {
+	index.Store
+	taken *bool
+}
+
+func (o once) Claim(ctx context.Context, cs ...index.Claim) error {
+	if *o.taken {
+		return index.ErrBusy
+	}
+	*o.taken = true
+	return o.Store.Claim(ctx, cs...)
+}
+
+// TestALayerThatWaitedAndWasLostHoldsUpNoDelete: it waits no more.
+func TestALayerThatWaitedAndWasLostHoldsUpNoDelete(t *testing.T) {
+	b := newBenchThat(t, late)
+	for i := range claimsAtOnce + 1 {
+		d := b.layer(strings.Repeat("l", i+1), "a")
+		if i == 0 { // as a disk loses it; its sync fails
+			b.remove(filepath.Join(b.tree.Pending(), b.pending.layer(layout.LayerKey("a", d)).ID))
+		}
+	}
+	sound := b.index
+	b.index = once{sound, new(bool)}
+	b.flush()
+	b.publisher.runs.Wait()
+	b.index = sound
+	b.wantPending()
+	d := b.layer("other", "a")
+	if err := b.DeleteLayer(t.Context(), "a", d); err != nil {
+		t.Error(err)
+	}
 }
 
 // unplaced is an index of which no transaction that places ends well. done: it fails after the files were renamed.
@@ -340,6 +406,29 @@ func TestADeleteOfALayerThatHasToWaitIsRefused(t *testing.T) {
 		b.wantNoLayer("a", "l")
 		b.wantPending()
 	}
+}
+
+// TestALayerThatWaitsHoldsUpNoOtherDelete, though the index takes no claim for long.
+func TestALayerThatWaitsHoldsUpNoOtherDelete(t *testing.T) {
+	b := newBenchThat(t, late)
+	m := manifestOver(b.layer("l", "a"))
+	if err := b.PutManifest(t.Context(), "a", m, []string{"v1", "v2"}); err != nil {
+		t.Fatal(err)
+	}
+	other := b.layer("other", "a")
+	b.flush()
+	b.publisher.runs.Wait()
+	b.layer("waits", "a")
+	sound := b.index
+	b.index = locked{sound, index.ErrBusy}
+	err := b.DeleteTag(t.Context(), "a", "v1")
+	_, err2 := b.DeleteManifest(t.Context(), "a", m.Digest)
+	if err := errors.Join(err, err2, b.DeleteLayer(t.Context(), "a", other)); err != nil {
+		t.Error(err)
+	}
+	b.publisher.runs.Wait()
+	b.index = sound
+	b.wantLayer("a", "waits")
 }
 
 // TestALayerOfWhichOnlyTheBlobGotItsNameIsLinked: the server was killed between the two renames.

@@ -1,13 +1,20 @@
 package files
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"github.com/sirupsen/logrus"
 
 	"github.com/jc-lab/docker-cache-server/internal/content"
 	"github.com/jc-lab/docker-cache-server/internal/disk"
+	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
@@ -27,7 +34,7 @@ func newNarrow(t *testing.T) *narrow {
 	n.run("mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", n.below)
 	t.Cleanup(func() { n.run("umount", n.below) })
 	n.run("truncate", "-s", "64M", n.image())
-	n.run("mkfs.ext4", "-q", "-F", "-O", "^has_journal", n.image())
+	n.run("mkfs.ext4", "-q", "-F", "-b", "4096", "-O", "^has_journal", n.image())
 	n.mount()
 	t.Cleanup(func() { n.run("umount", n.dir) })
 	return n
@@ -76,30 +83,215 @@ func (n *narrow) losePower() {
 	n.mount()
 }
 
+// openOn opens a store on the narrow disk, with the index of a bench.
+func (n *narrow) openOn(b *bench) tree.Dir {
+	n.Helper()
+	data := tree.Dir(filepath.Join(n.dir, "data"))
+	if err := os.Mkdir(string(data), 0o755); err != nil {
+		n.Fatal(err)
+	}
+	b.Store = n.reopen(b, data)
+	return data
+}
+
+// reopen opens a store as a new process would: it remembers no sync.
+func (n *narrow) reopen(b *bench, data tree.Dir) *Store {
+	n.Helper()
+	files, err := tree.Open(data)
+	if err != nil {
+		n.Fatal(err)
+	}
+	s, err := New(Options{Tree: files, Index: b.index, Log: b.log, Resolution: rules.Resolution, Linger: late})
+	if err != nil {
+		n.Fatal(err)
+	}
+	return s
+}
+
+// afterPowerLoss is what the disk has now, without what the kernel still has to write.
+func (n *narrow) afterPowerLoss() tree.Dir {
+	n.Helper()
+	copied, at := filepath.Join(n.TempDir(), "image"), n.TempDir()
+	n.run("cp", "--sparse=always", n.image(), copied)
+	n.run("mount", "-o", "loop,ro", copied, at)
+	n.Cleanup(func() { n.run("umount", at) })
+	return tree.Dir(filepath.Join(at, "data"))
+}
+
+// want wants keys to be in a directory.
+func (n *narrow) want(data tree.Dir, ks ...layout.Key) {
+	n.Helper()
+	for _, k := range ks {
+		if there, err := data.Has(k); err != nil || !there {
+			n.Errorf("%s was answered, and is there: %v, %v", k, there, err)
+		}
+	}
+}
+
+// TestAStartMakesDurableWhatAKilledServerNamed, before a client is told of it and builds on it.
+func TestAStartMakesDurableWhatAKilledServerNamed(t *testing.T) {
+	n, b := newNarrow(t), newBenchThat(t, late)
+	data := n.openOn(b)
+	m := manifestOver(b.layer("l", "new/app"))
+	named, end, answered := make(chan struct{}), make(chan struct{}), make(chan error)
+	sound, killed := b.index, b.Store
+	tags := 0
+	b.index = placed{sound, func() {
+		if tags++; tags == 3 { // the last names: no sync comes after them
+			close(named)
+			<-end
+		}
+	}}
+	go func() { answered <- killed.PutManifest(t.Context(), "new/app", m, []string{"v1"}) }()
+	<-named
+	b.Store = n.reopen(b, data)
+	b.index = sound
+	if err := b.Start(t.Context()); err != nil {
+		t.Error(err)
+	}
+	over := indexOver(m.Digest)
+	if err := b.PutManifest(t.Context(), "new/app", over, nil); err != nil {
+		t.Error(err)
+	}
+	n.want(n.afterPowerLoss(), layout.BlobKey(m.Digest), layout.ManifestKey("new/app", m.Digest),
+		layout.TagKey("new/app", "v1"), layout.ManifestKey("new/app", over.Digest))
+	close(end)
+	if err := errors.Join(<-answered, killed.Close(), b.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+// refuse pushes an image of which the disk refuses the names that are given in one of the steps, and those after it.
+func (n *narrow) refuse(b *bench, data tree.Dir, step int, m content.Manifest, tags ...string) {
+	n.Helper()
+	sound, steps := b.index, 0
+	b.index = placed{sound, func() {
+		if steps++; steps == step {
+			n.fill(filepath.Dir(data.File(layout.ManifestKey("new/app", m.Digest).Path())))
+		}
+	}}
+	if err := b.PutManifest(n.Context(), "new/app", m, tags); err == nil {
+		n.Error("names that the disk refused are answered")
+	}
+	b.publisher.runs.Wait()
+	n.makeRoom()
+	b.index = sound
+}
+
+// TestAManifestThatTheDiskRefusedHoldsNothing, as one that is refused for any other reason.
+func TestAManifestThatTheDiskRefusedHoldsNothing(t *testing.T) {
+	n, b := newNarrow(t), newBenchThat(t, late)
+	data := n.openOn(b)
+	d := b.layer("l", "new/app")
+	n.refuse(b, data, 2, manifestOver(d))
+	if err := b.DeleteLayer(t.Context(), "new/app", d); err != nil {
+		t.Error(err)
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestALayerIsNotLostWithItsManifest: its names were durable before those of the manifest were given.
+func TestALayerIsNotLostWithItsManifest(t *testing.T) {
+	n, b := newNarrow(t), newBenchThat(t, late)
+	lines := &bytes.Buffer{}
+	log := logrus.New()
+	log.SetOutput(lines)
+	b.log = log
+	data := n.openOn(b)
+	d := b.layer("l", "new/app")
+	n.refuse(b, data, 2, manifestOver(d), "v1")
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	n.losePower()
+	n.want(data, layout.BlobKey(d), layout.LayerKey("new/app", d))
+	if strings.Contains(lines.String(), "is lost") {
+		t.Errorf("the log says:\n%s", lines)
+	}
+}
+
+// unadopted is an index that corrects no row.
+type unadopted struct {
+	index.Store
+	asked *int
+}
+
+func (u unadopted) Adopt(context.Context, ...index.Look) error {
+	*u.asked++
+	return index.ErrBusy
+}
+
+// TestAnIndexThatIsBusyIsAskedOnceToCorrectItself: each try waits for seconds, and all pushes with it.
+func TestAnIndexThatIsBusyIsAskedOnceToCorrectItself(t *testing.T) {
+	n, b := newNarrow(t), newBenchThat(t, late)
+	sound, asked := b.index, 0
+	data := n.openOn(b)
+	b.index = unadopted{sound, &asked}
+	n.refuse(b, data, 2, manifestOver(b.layer("l", "new/app")), "v1", "v2")
+	if b.index = sound; asked != 1 {
+		t.Errorf("it was asked %d times", asked)
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestNamesThatADiskRefusedToAnotherAreTakenBack: a DELETE or a run synced their directory first, and so was told of
+// what the disk refused. The sync of those who gave the names finds nothing to write.
+func TestNamesThatADiskRefusedToAnotherAreTakenBack(t *testing.T) {
+	n, b := newNarrow(t), newBenchThat(t, late)
+	data, sound := n.openOn(b), b.index
+	m, steps := manifestOver(b.layer("l", "new/app")), 0
+	b.index = placed{sound, func() {
+		if steps++; steps == 2 {
+			n.fill(filepath.Dir(data.File(layout.ManifestKey("new/app", m.Digest).Path())))
+			n.makeRoom()
+		}
+	}}
+	err := b.PutManifest(t.Context(), "new/app", m, nil)
+	b.publisher.runs.Wait()
+	b.index = sound
+	if err == nil {
+		t.Error("answered")
+		n.want(n.afterPowerLoss(), layout.ManifestKey("new/app", m.Digest))
+	}
+	m = manifestOver(b.layer("l", "new/app"))
+	if err := b.PutManifest(t.Context(), "new/app", m, nil); err != nil {
+		t.Error(err)
+	}
+	n.want(n.afterPowerLoss(), layout.ManifestKey("new/app", m.Digest))
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestNamesThatADiskRefusedAreTakenBack: the kernel takes them for written, and says so from then on. So an image that
 // is pushed over them is answered once they were given again, with all directories that are new.
 func TestNamesThatADiskRefusedAreTakenBack(t *testing.T) {
+	for what, knows := range map[string]bool{"beside an upload": true, "beside an upload of an earlier server": false} {
+		t.Run(what, func(t *testing.T) { takeBack(t, knows) })
+	}
+}
+
+func takeBack(t *testing.T, knows bool) {
 	n, b := newNarrow(t), newBenchThat(t, late)
-	data := tree.Dir(filepath.Join(n.dir, "data"))
-	if err := os.Mkdir(string(data), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	files, err := tree.Open(data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	opts := Options{Tree: files, Index: b.index, Log: b.log, Resolution: rules.Resolution, Linger: late}
-	if b.Store, err = New(opts); err != nil {
-		t.Fatal(err)
-	}
+	data, sound := n.openOn(b), b.index
 	under := b.upload("new/other", "way") // in directories that no sync covers
+	if !knows {
+		under.Close()
+		b.uploads.forget()
+	}
 	d := b.layer("l", "new/app")
-	b.index = placed{opts.Index, func() { n.fill(data.Native(layout.Repositories)) }}
+	b.index = placed{sound, func() { n.fill(data.Native(layout.Repositories)) }}
 	b.flush()
 	b.publisher.runs.Wait()
 	n.makeRoom()
-	b.index = opts.Index
-	under.Close()
+	b.index = sound
+	if knows {
+		under.Close()
+	}
 	if _, err := b.Blob(t.Context(), "new/app", d, content.Promise); err != nil { // as clients ask before they push
 		b.layer("l", "new/app")
 	}
@@ -111,10 +303,6 @@ func TestNamesThatADiskRefusedAreTakenBack(t *testing.T) {
 		t.Error(err)
 	}
 	n.losePower()
-	for _, k := range []layout.Key{layout.BlobKey(d), layout.BlobKey(m.Digest), layout.LayerKey("new/app", d),
-		layout.ManifestKey("new/app", m.Digest), layout.TagKey("new/app", "v1")} {
-		if there, err := data.Has(k); err != nil || !there {
-			t.Errorf("%s was answered, and is there: %v, %v", k, there, err)
-		}
-	}
+	n.want(data, layout.BlobKey(d), layout.BlobKey(m.Digest), layout.LayerKey("new/app", d),
+		layout.ManifestKey("new/app", m.Digest), layout.TagKey("new/app", "v1"))
 }

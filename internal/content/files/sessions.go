@@ -99,20 +99,11 @@ func (s *sessions) clientHungUp() (us []layout.Upload) {
 	return us
 }
 
-// forget forgets all uploads, and returns them. Those in the hands of a request stay that request's.
-func (s *sessions) forget() (us []layout.Upload) {
+// forget forgets all uploads. Those in the hands of a request stay that request's.
+func (s *sessions) forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for u := range s.busy {
-		us = append(us, u)
-	}
-	for u := range s.by {
-		if !s.busy[u] {
-			us = append(us, u)
-		}
-	}
 	clear(s.by)
-	return us
 }
 
 // makeRoom removes the uploads whose clients hung up, when the disk is full: a client that tries again begins a new

@@ -11,6 +11,7 @@ package files
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -78,9 +79,14 @@ func New(opts Options) (*Store, error) {
 	return s, nil
 }
 
-// Start publishes the layers that a killed server had answered, and forgets those that a power loss damaged. It reads
-// nothing else. Only the holder of the server lock may call it, before any other method.
+// Start makes durable what a killed server had named, on any file system: the names that it gave last may be ones that
+// no sync covered, and all that is promised from here on builds on them. Then it publishes the layers that the server
+// had answered, and forgets those that a power loss damaged. It reads nothing else. Only the holder of the server lock
+// may call it, before any other method.
 func (s *Store) Start(ctx context.Context) error {
+	if err := s.tree.SyncAll(); err != nil {
+		return fmt.Errorf("make durable what a killed server left: %w", err)
+	}
 	left, named, unread := s.waiting.Read()
 	if unread != nil {
 		s.log.WithError(unread).Error("layers that were pushed last cannot be read; the next start tries again")
@@ -121,7 +127,7 @@ func (s *Store) settle(ctx context.Context, named []*tree.Held) error {
 		if whole, err := s.hasBlob(h.Digest, h.Size); err != nil || !whole {
 			continue
 		}
-		if err := s.holdLink(ctx, h.Repository, h.Digest, h.Size); err != nil {
+		if err := s.holdLink(ctx, h.Repository, h.Digest, h.Size, s.publisher.failures()); err != nil {
 			s.logLost(h.Key(), err)
 		}
 	}
