@@ -23,10 +23,18 @@ func Untagged(p index.Policy, repository string) rule.Life {
 	return floor(p, p.Rules.Untagged(repository, p.TTL))
 }
 
-// floor makes a life that ends no shorter than what was promised.
+// longest is the longest life that ends: sums with longer ones would be wrong.
+const longest = 200 * 365 * 24 * time.Hour
+
+// floor makes a life that ends no sooner than what was promised.
 func floor(p index.Policy, l rule.Life) rule.Life {
-	if !l.Forever() {
-		l.TTL = max(l.TTL, p.Grace) + p.Resolution
+	if l.Forever() {
+		return l
+	}
+	if l.TTL = max(l.TTL, p.Grace); l.TTL > longest {
+		l.TTL = 0
+	} else {
+		l.TTL += p.Resolution
 	}
 	return l
 }

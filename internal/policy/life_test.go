@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -154,5 +155,16 @@ func TestKeptLast(t *testing.T) {
 	}
 	if got, want := KeptLast(p, "b", tags), map[string]int{"v1": 0}; !reflect.DeepEqual(got, want) {
 		t.Errorf("elsewhere: got %v, want %v", got, want)
+	}
+}
+
+func TestNoLifeIsSoLongThatItWrapsAround(t *testing.T) {
+	most := time.Duration(math.MaxInt64)
+	p := index.Policy{TTL: most, Grace: time.Hour, Resolution: time.Minute, Rules: rule.Rules{{Tag: "v*", TTL: &most}}}
+	if l := Life(p); !l.Forever() {
+		t.Errorf("the ttl: %+v", l)
+	}
+	if l := Tagged(p, "a", "v1"); !l.Forever() {
+		t.Errorf("the rule: %+v", l)
 	}
 }

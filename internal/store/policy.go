@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -43,13 +44,26 @@ func NameAge(cfg *config.Config) adopt.Age {
 	return nil
 }
 
-// ShortTTL says why the ttl of a policy has no effect. Empty: it has one.
+// ShortTTL says which ttl of a policy has no effect, and why. Empty: each has one.
 func ShortTTL(p index.Policy) string {
-	if p.TTL == 0 || p.TTL >= p.Grace {
+	if why := tooShort(p, "ttl", &p.TTL); why != "" {
+		return why
+	}
+	for i, r := range p.Rules {
+		of := " of rule " + p.Rules.Name(i)
+		if why := cmp.Or(tooShort(p, "ttl"+of, r.TTL), tooShort(p, "untagged_ttl"+of, r.UntaggedTTL)); why != "" {
+			return why
+		}
+	}
+	return ""
+}
+
+func tooShort(p index.Policy, what string, ttl *time.Duration) string {
+	if ttl == nil || *ttl == 0 || *ttl >= p.Grace {
 		return ""
 	}
-	return fmt.Sprintf("ttl %s has no effect below the grace of %s",
-		config.FormatDuration(p.TTL), config.FormatDuration(p.Grace))
+	return fmt.Sprintf("%s %s has no effect below the grace of %s",
+		what, config.FormatDuration(*ttl), config.FormatDuration(p.Grace))
 }
 
 // GraceError refuses a grace that is shorter than what servers owe to their clients.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -258,5 +259,21 @@ func TestTheIndexOfAKilledServerIsReadFromACopy(t *testing.T) {
 	s := open(t, o.Look)
 	if s.Index.ID() != id || !reflect.DeepEqual(s.Policy, promised) {
 		t.Errorf("index %s with %+v; want %s with %+v", s.Index.ID(), s.Policy, id, promised)
+	}
+}
+
+func TestATTLBelowTheGraceIsNamed(t *testing.T) {
+	short, long := time.Minute, 2*time.Hour
+	p := index.Policy{TTL: long, Grace: time.Hour, Rules: rule.Rules{{TTL: &long}, {Repository: "ci/**", UntaggedTTL: &short}}}
+	const want = "untagged_ttl of rule 2 (ci/**) 1m has no effect below the grace of 1h"
+	if got := ShortTTL(p); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	p.TTL = short
+	if got := ShortTTL(p); !strings.HasPrefix(got, "ttl 1m has no effect") {
+		t.Errorf("got %q", got)
+	}
+	if got := ShortTTL(index.Policy{Grace: time.Hour}); got != "" {
+		t.Errorf("for ever: %q", got)
 	}
 }

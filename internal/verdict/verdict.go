@@ -32,6 +32,10 @@ type question struct {
 // maxSteps is how many: a signature, that of the signature, and that of this one.
 const maxSteps = 3
 
+// maxDepth is how many manifests are looked at, each of which keeps the one before. Only an attacker makes longer
+// chains; what is at the end of one stays.
+const maxDepth = 1000
+
 // New returns a finder of the verdicts under a policy. It may be used as long as the reader.
 func New(r index.Reader, p index.Policy, due policy.Due) *Finder {
 	return &Finder{r, p, due, map[question]policy.Verdict{}, map[question]bool{}, map[string]map[string]int{}}
@@ -100,6 +104,9 @@ func (f *Finder) manifest(m index.Row, steps int) (policy.Verdict, error) {
 	q := question{m.Key, steps}
 	if known, ok := f.known[q]; ok {
 		return known, nil
+	}
+	if len(f.open) >= maxDepth {
+		return policy.Own(m.AccessedAt, rule.Life{Rule: rule.Default}, f.due), nil
 	}
 	f.open[q] = true
 	defer delete(f.open, q)

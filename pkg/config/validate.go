@@ -58,9 +58,13 @@ func (e *Errors) unless(holds bool, key, value, hint, format string, args ...any
 	}
 }
 
-// notNegative adds a mistake if a duration is negative.
+// maxDuration is longer than anything lasts, and leaves room for the sums that are made with it.
+const maxDuration = 100 * 365 * day
+
+// notNegative adds a mistake if a duration is negative, or so long that sums with it would be wrong.
 func (e *Errors) notNegative(key string, d time.Duration, hint string) {
 	e.unless(d >= 0, key, FormatDuration(d), hint, "is negative")
+	e.unless(d <= maxDuration, key, FormatDuration(d), hint, "is more than 100 years")
 }
 
 // notYet adds a mistake if the operator set a key that dcs does not have yet.
@@ -151,6 +155,8 @@ func (c *Cache) check(found *Errors) {
 	found.notNegative(interval, c.CleanupInterval, off)
 	found.unless(c.CleanupInterval <= 0 || c.CleanupInterval >= minCleanupInterval, interval,
 		FormatDuration(c.CleanupInterval), off, "is less than %s", FormatDuration(minCleanupInterval))
+	found.unless(c.Grace <= maxDuration, "cache.grace", FormatDuration(c.Grace),
+		"choose more than the longest push takes; the default is 1h", "is more than 100 years")
 	found.unless(c.Grace >= minGrace, "cache.grace", FormatDuration(c.Grace),
 		"choose more than the longest push takes; the default is 1h",
 		"is less than %s: without a grace a push can lose layers", FormatDuration(minGrace))

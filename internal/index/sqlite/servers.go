@@ -16,8 +16,7 @@ type server struct {
 	index.Policy           // without its rules
 }
 
-// joinedRules is the setting with the rules of the server that joined last. It is not a column of servers, so that an
-// older version can use the index: the server of one that joins later has no rules.
+// joinedRules is the setting with the rules of the server that joined last.
 type joinedRules struct {
 	Joined int64      `json:"joined"` // that of the server
 	Rules  rule.Rules `json:"rules"`
