@@ -133,7 +133,7 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 		plan: &Plan{Cutoffs: policy.NewCutoffs(p, c.Index.Back, c.Began), rules: p.Rules, life: policy.Life(p),
 			lives: map[layout.Key]rule.Life{}, pushes: newPushes(p), depth: map[layout.Key]int{}},
 		planned: map[layout.Key]bool{}, candidates: map[layout.Key]*candidate{},
-		children: map[digest.Digest][]digest.Digest{}, verdicts: map[layout.Key]policy.Verdict{},
+		children: map[layout.Key][]digest.Digest{}, verdicts: map[layout.Key]policy.Verdict{},
 		staying: map[uint64]bool{}, asked: map[string]bool{}}
 	err = c.Index.View(ctx, func(r index.Reader) (err error) {
 		x.index = r
@@ -184,12 +184,12 @@ type planner struct {
 	unread     index.Unread // repositories of which nothing is removed, nor any blob
 	plan       *Plan
 
-	planned    map[layout.Key]bool               // the rows in the lists of the plan
-	candidates map[layout.Key]*candidate         // the manifests that were looked at; nil: one stays
-	children   map[digest.Digest][]digest.Digest // what the manifests of the plan name
-	verdicts   map[layout.Key]policy.Verdict     // on the tags and manifests of the plan, if there are rules
-	staying    map[uint64]bool                   // what tags point to that their own lives keep, see beginning
-	asked      map[string]bool                   // the repositories whose uploads were looked at
+	planned    map[layout.Key]bool            // the rows in the lists of the plan
+	candidates map[layout.Key]*candidate      // the manifests that were looked at; nil: one stays
+	children   map[layout.Key][]digest.Digest // what the manifests of the plan name
+	verdicts   map[layout.Key]policy.Verdict  // on the tags and manifests of the plan, if there are rules
+	staying    map[uint64]bool                // what tags point to that their own lives keep, see beginning
+	asked      map[string]bool                // the repositories whose uploads were looked at
 }
 
 // addVictim puts a row into a list of the plan, unless it is in the plan or has to stay.
@@ -307,11 +307,11 @@ func (x *planner) newCandidate(m index.Row, named bool) (*candidate, error) {
 
 // partsOf returns what a manifest may keep: its children and its referrers.
 func (x *planner) partsOf(m index.Row) (keys []layout.Key, err error) {
-	children, err := x.index.References(m.Key.Digest)
+	children, err := x.index.References(m.Key.Repository, m.Key.Digest)
 	if err != nil {
 		return nil, err
 	}
-	x.children[m.Key.Digest] = children
+	x.children[m.Key] = children
 	for _, d := range children {
 		keys = append(keys, layout.ManifestKey(m.Key.Repository, d))
 	}
@@ -326,7 +326,7 @@ func (x *planner) partsOf(m index.Row) (keys []layout.Key, err error) {
 func (x *planner) planLayers() error {
 	var q queue
 	for _, m := range x.plan.Manifests {
-		for _, d := range x.children[m.Key.Digest] {
+		for _, d := range x.children[m.Key] {
 			q.add(layout.LayerKey(m.Key.Repository, d), 1)
 		}
 	}

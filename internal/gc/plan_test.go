@@ -41,9 +41,9 @@ func (a *asking) Rows(ks []layout.Key, most int, f func(index.Row, int) error) e
 	return a.Reader.Rows(ks, most, f)
 }
 
-func (a *asking) References(d digest.Digest) ([]digest.Digest, error) {
+func (a *asking) References(repo string, d digest.Digest) ([]digest.Digest, error) {
 	a.n++
-	return a.Reader.References(d)
+	return a.Reader.References(repo, d)
 }
 
 func (a *asking) Parents(repo string, d digest.Digest, most int) ([]index.Row, error) {

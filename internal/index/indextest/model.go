@@ -634,13 +634,11 @@ func (p *player) compareRelations(r index.Reader) {
 		relation("holders", d, rows, err, func(k layout.Key, _ index.Row) bool {
 			return (k.Kind == layout.Layer || k.Kind == layout.Manifest) && k.Digest == d
 		})
-		refs, err := r.References(d)
+		refs, err := r.References(repo, d)
 		p.ok(err)
 		var want []digest.Digest
-		for _, repo := range repos {
-			if _, ok := p.m.rows[layout.ManifestKey(repo, d)]; ok {
-				want = slices.Clone(p.m.contents[d].References)
-			}
+		if _, ok := p.m.rows[layout.ManifestKey(repo, d)]; ok {
+			want = slices.Clone(p.m.contents[d].References)
 		}
 		slices.Sort(want)
 		slices.Sort(refs)
