@@ -207,6 +207,7 @@ func TestAPlanListsNothingThatIsNeededOutsideOfIt(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			w, r := newWorld(t), rand.New(rand.NewPCG(seed, 0))
 			w.chaos(r)
+			w.Index = &asked{Store: w.Index, T: t}
 			for range 3 {
 				p, err := w.NewPlan(t.Context(), chance(r))
 				w.must(err)

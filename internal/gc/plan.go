@@ -262,17 +262,24 @@ func (x *planner) lookAt(ks []layout.Key) error {
 			fresh = append(fresh, k)
 		}
 	}
-	return x.index.Rows(fresh, 1, func(m index.Row, named int) (err error) {
+	var unused []index.Row
+	named := map[layout.Key]bool{}
+	err := x.index.Rows(fresh, 1, func(m index.Row, owners int) error {
 		latest := x.plan.Cutoffs.Latest
 		if !m.Placed {
 			latest = x.plan.Cutoffs.Content
 		}
-		if !m.AccessedAt.Before(latest) {
-			return x.ctx.Err()
+		if m.AccessedAt.Before(latest) {
+			unused, named[m.Key] = append(unused, m), owners > 0
 		}
-		x.candidates[m.Key], err = x.newCandidate(m, named > 0)
-		return err
+		return x.ctx.Err()
 	})
+	for _, m := range unused {
+		if err == nil {
+			x.candidates[m.Key], err = x.newCandidate(m, named[m.Key])
+		}
+	}
+	return err
 }
 
 // planManifest puts a manifest into the plan, if it is a candidate and all its owners are in the plan. Then it returns
@@ -334,8 +341,14 @@ func (x *planner) planLayers() error {
 		q.add(r.Key, 0)
 		return x.ctx.Err()
 	})
-	if err == nil {
-		err = x.freed(q, x.planLayer)
+	if err != nil {
+		return err
+	}
+	links, err := x.freed(q)
+	for _, r := range links {
+		if err == nil {
+			err = x.planLayer(r)
+		}
 	}
 	x.plan.Layers = byDigest(x.plan.Layers)
 	return err
@@ -361,14 +374,15 @@ func (q *queue) add(k layout.Key, owners int) {
 	q.most = max(q.most, n+owners)
 }
 
-// freed calls f with each row that was not used since its cutoff, and to which no row refers that stays.
-func (x *planner) freed(q queue, f func(index.Row) error) error {
-	return x.index.Rows(q.keys, q.most+1, func(r index.Row, owners int) error { // one more than can be in the plan
-		if owners > q.owners[r.Key] || !x.isUnused(r, x.plan.life) {
-			return x.ctx.Err()
+// freed returns the rows that were not used since their cutoff, and to which no row refers that stays.
+func (x *planner) freed(q queue) (rows []index.Row, err error) {
+	err = x.index.Rows(q.keys, q.most+1, func(r index.Row, owners int) error { // one more than can be in the plan
+		if owners <= q.owners[r.Key] && x.isUnused(r, x.plan.life) {
+			rows = append(rows, r)
 		}
-		return f(r)
+		return x.ctx.Err()
 	})
+	return rows, err
 }
 
 // distinct keeps the first of equal keys.
@@ -419,12 +433,12 @@ func (x *planner) planBlobs() error {
 	if err != nil {
 		return err
 	}
-	err = x.freed(q, func(r index.Row) error {
-		x.addVictim(r, &x.plan.Blobs)
-		return nil
-	})
+	blobs, err := x.freed(q)
 	if err != nil {
 		return err
+	}
+	for _, r := range blobs {
+		x.addVictim(r, &x.plan.Blobs)
 	}
 	x.plan.Blobs = byDigest(x.plan.Blobs)
 	for _, b := range x.plan.Blobs {
