@@ -167,9 +167,9 @@ func (w *world) chaos(r *rand.Rand) {
 		}
 		w.pass(time.Duration(r.IntN(6)) * time.Hour)
 		for range 2 {
-			_, err := w.Index.Lease(w.t.Context(), layout.TagKey(repos[r.IntN(len(repos))], "v1"))
-			w.must(err)
-			_, err = w.Index.Lease(w.t.Context(), layout.ManifestKey(repos[r.IntN(len(repos))], made[r.IntN(len(made))]))
+			repo := repos[r.IntN(len(repos))]
+			_, err := w.Index.Lease(w.t.Context(), layout.TagKey(repo, "v1"),
+				layout.ManifestKey(repo, made[r.IntN(len(made))]))
 			w.must(err)
 		}
 	}
