@@ -192,6 +192,7 @@ func (x *execution) retire(victims []index.Victim) (int, error) {
 	all, err := x.Index.RetireAll(x.ctx, victims, x.remove)
 	if errors.Is(err, index.ErrFull) && x.files.MakeRoom() {
 		x.Log.Warn("the disk is full; the ballast makes room for the index")
+		_ = x.Index.BeginRun(x.ctx) // before the first row goes: there was no room to record it
 		all, err = x.Index.RetireAll(x.ctx, victims, x.remove)
 	}
 	if err != nil {

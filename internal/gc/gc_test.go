@@ -342,6 +342,47 @@ func TestWhatAFailedTransactionMovedIsCounted(t *testing.T) {
 	}
 }
 
+// fullDisk is an index that cannot write until the ballast is given back.
+type fullDisk struct {
+	index.Store
+	*world
+}
+
+func (f *fullDisk) full() bool {
+	_, err := os.Stat(f.Dir.Ballast())
+	return err == nil
+}
+
+func (f *fullDisk) BeginRun(ctx context.Context) error {
+	if f.full() {
+		return index.ErrFull
+	}
+	return f.Store.BeginRun(ctx)
+}
+
+func (f *fullDisk) RetireAll(ctx context.Context, vs []index.Victim, remove index.Remove) ([]index.Retired, error) {
+	if f.full() {
+		return nil, index.ErrFull
+	}
+	begun, err := f.UnfinishedRun(ctx)
+	f.must(err)
+	if begun.IsZero() {
+		f.t.Error("rows go in a run that the index does not know of")
+	}
+	return f.Store.RetireAll(ctx, vs, remove)
+}
+
+// A run on a full disk is known to the index before the first row goes, as soon as there is room to write that down.
+func TestARunOnAFullDiskIsKnownBeforeAnythingGoes(t *testing.T) {
+	w := newWorld(t)
+	w.fill()
+	w.must(os.WriteFile(w.Dir.Ballast(), []byte("room"), 0o644))
+	w.Index = &fullDisk{w.Index, w}
+	_, err := w.run(0)
+	w.must(err)
+	w.empty()
+}
+
 // unsealed are files of which one level cannot be made durable.
 type unsealed struct {
 	Files

@@ -133,7 +133,7 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 		plan: &Plan{Cutoffs: policy.NewCutoffs(p, c.Index.Back, c.Began), rules: p.Rules, life: policy.Life(p),
 			lives: map[layout.Key]rule.Life{}, pushes: newPushes(p), depth: map[layout.Key]int{}},
 		planned: map[layout.Key]bool{}, candidates: map[layout.Key]*candidate{},
-		children: map[digest.Digest][]digest.Digest{}, verdicts: map[layout.Key]policy.Verdict{},
+		children: map[layout.Key][]digest.Digest{}, verdicts: map[layout.Key]policy.Verdict{},
 		staying: map[uint64]bool{}, asked: map[string]bool{}}
 	err = c.Index.View(ctx, func(r index.Reader) (err error) {
 		x.index = r
@@ -184,12 +184,12 @@ type planner struct {
 	unread     index.Unread // repositories of which nothing is removed, nor any blob
 	plan       *Plan
 
-	planned    map[layout.Key]bool               // the rows in the lists of the plan
-	candidates map[layout.Key]*candidate         // the manifests that were looked at; nil: one stays
-	children   map[digest.Digest][]digest.Digest // what the manifests of the plan name
-	verdicts   map[layout.Key]policy.Verdict     // on the tags and manifests of the plan, if there are rules
-	staying    map[uint64]bool                   // what tags point to that their own lives keep, see beginning
-	asked      map[string]bool                   // the repositories whose uploads were looked at
+	planned    map[layout.Key]bool            // the rows in the lists of the plan
+	candidates map[layout.Key]*candidate      // the manifests that were looked at; nil: one stays
+	children   map[layout.Key][]digest.Digest // what the manifests of the plan name
+	verdicts   map[layout.Key]policy.Verdict  // on the tags and manifests of the plan, if there are rules
+	staying    map[uint64]bool                // what tags point to that their own lives keep, see beginning
+	asked      map[string]bool                // the repositories whose uploads were looked at
 }
 
 // addVictim puts a row into a list of the plan, unless it is in the plan or has to stay.
@@ -262,17 +262,24 @@ func (x *planner) lookAt(ks []layout.Key) error {
 			fresh = append(fresh, k)
 		}
 	}
-	return x.index.Rows(fresh, 1, func(m index.Row, named int) (err error) {
+	var unused []index.Row
+	named := map[layout.Key]bool{}
+	err := x.index.Rows(fresh, 1, func(m index.Row, owners int) error {
 		latest := x.plan.Cutoffs.Latest
 		if !m.Placed {
 			latest = x.plan.Cutoffs.Content
 		}
-		if !m.AccessedAt.Before(latest) {
-			return x.ctx.Err()
+		if m.AccessedAt.Before(latest) {
+			unused, named[m.Key] = append(unused, m), owners > 0
 		}
-		x.candidates[m.Key], err = x.newCandidate(m, named > 0)
-		return err
+		return x.ctx.Err()
 	})
+	for _, m := range unused {
+		if err == nil {
+			x.candidates[m.Key], err = x.newCandidate(m, named[m.Key])
+		}
+	}
+	return err
 }
 
 // planManifest puts a manifest into the plan, if it is a candidate and all its owners are in the plan. Then it returns
@@ -307,11 +314,11 @@ func (x *planner) newCandidate(m index.Row, named bool) (*candidate, error) {
 
 // partsOf returns what a manifest may keep: its children and its referrers.
 func (x *planner) partsOf(m index.Row) (keys []layout.Key, err error) {
-	children, err := x.index.References(m.Key.Digest)
+	children, err := x.index.References(m.Key.Repository, m.Key.Digest)
 	if err != nil {
 		return nil, err
 	}
-	x.children[m.Key.Digest] = children
+	x.children[m.Key] = children
 	for _, d := range children {
 		keys = append(keys, layout.ManifestKey(m.Key.Repository, d))
 	}
@@ -326,7 +333,7 @@ func (x *planner) partsOf(m index.Row) (keys []layout.Key, err error) {
 func (x *planner) planLayers() error {
 	var q queue
 	for _, m := range x.plan.Manifests {
-		for _, d := range x.children[m.Key.Digest] {
+		for _, d := range x.children[m.Key] {
 			q.add(layout.LayerKey(m.Key.Repository, d), 1)
 		}
 	}
@@ -334,8 +341,14 @@ func (x *planner) planLayers() error {
 		q.add(r.Key, 0)
 		return x.ctx.Err()
 	})
-	if err == nil {
-		err = x.freed(q, x.planLayer)
+	if err != nil {
+		return err
+	}
+	links, err := x.freed(q)
+	for _, r := range links {
+		if err == nil {
+			err = x.planLayer(r)
+		}
 	}
 	x.plan.Layers = byDigest(x.plan.Layers)
 	return err
@@ -361,14 +374,15 @@ func (q *queue) add(k layout.Key, owners int) {
 	q.most = max(q.most, n+owners)
 }
 
-// freed calls f with each row that was not used since its cutoff, and to which no row refers that stays.
-func (x *planner) freed(q queue, f func(index.Row) error) error {
-	return x.index.Rows(q.keys, q.most+1, func(r index.Row, owners int) error { // one more than can be in the plan
-		if owners > q.owners[r.Key] || !x.isUnused(r, x.plan.life) {
-			return x.ctx.Err()
+// freed returns the rows that were not used since their cutoff, and to which no row refers that stays.
+func (x *planner) freed(q queue) (rows []index.Row, err error) {
+	err = x.index.Rows(q.keys, q.most+1, func(r index.Row, owners int) error { // one more than can be in the plan
+		if owners <= q.owners[r.Key] && x.isUnused(r, x.plan.life) {
+			rows = append(rows, r)
 		}
-		return f(r)
+		return x.ctx.Err()
 	})
+	return rows, err
 }
 
 // distinct keeps the first of equal keys.
@@ -419,12 +433,12 @@ func (x *planner) planBlobs() error {
 	if err != nil {
 		return err
 	}
-	err = x.freed(q, func(r index.Row) error {
-		x.addVictim(r, &x.plan.Blobs)
-		return nil
-	})
+	blobs, err := x.freed(q)
 	if err != nil {
 		return err
+	}
+	for _, r := range blobs {
+		x.addVictim(r, &x.plan.Blobs)
 	}
 	x.plan.Blobs = byDigest(x.plan.Blobs)
 	for _, b := range x.plan.Blobs {

@@ -45,7 +45,7 @@ var endOfTime = time.UnixMilli(1 << 52)
 func (x *planner) waitingLinks() (map[layout.Key]time.Time, error) {
 	var queue []layout.Key
 	for _, m := range x.plan.Manifests {
-		for _, d := range x.children[m.Key.Digest] {
+		for _, d := range x.children[m.Key] {
 			queue = append(queue, layout.LayerKey(m.Key.Repository, d))
 		}
 	}

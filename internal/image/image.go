@@ -60,7 +60,7 @@ func Size(r index.Reader, manifest layout.Key) (bytes int64, err error) {
 	seen := map[digest.Digest]bool{manifest.Digest: true}
 	for queue := []digest.Digest{manifest.Digest}; len(queue) > 0; queue = queue[1:] {
 		blobs[queue[0]] = true
-		below, err := r.References(queue[0])
+		below, err := r.References(manifest.Repository, queue[0])
 		if err != nil {
 			return 0, err
 		}
@@ -176,7 +176,7 @@ func (i *Image) alone(d digest.Digest) (bool, error) {
 
 // below is what a manifest names, and what refers to it.
 func (i *Image) below(d digest.Digest) ([]digest.Digest, error) {
-	below, err := i.r.References(d)
+	below, err := i.r.References(i.repo, d)
 	if err != nil {
 		return nil, err
 	}

@@ -341,8 +341,9 @@ type Reader interface {
 	// time, oldest first. Of manifests it lists those that are placed; Claims lists the others.
 	Unreferenced(kind layout.Kind, before time.Time, f func(Row) error) error
 	Claims(before time.Time, f func(Row) error) error
-	// References returns the digests that a manifest names, without its subject.
-	References(d digest.Digest) ([]digest.Digest, error)
+	// References returns the digests that a manifest of a repository names, without its subject. Its row in another
+	// repository may have others, or none: its file could not be read when that row was written.
+	References(repo string, d digest.Digest) ([]digest.Digest, error)
 	// EachTag calls f with each tag of a repository. About returns the manifests, of all repositories, that a tag is
 	// about by its name (sha256-HEX.sig).
 	EachTag(repo string, f func(Row) error) error

@@ -80,7 +80,7 @@ func (b *builder) partsOf(d digest.Digest) ([]part, error) {
 	if parts, known := b.parts[d]; known {
 		return parts, nil
 	}
-	named, err := b.References(d)
+	named, err := b.References(b.repo, d)
 	if err != nil {
 		return nil, err
 	}

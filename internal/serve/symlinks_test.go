@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -189,6 +190,44 @@ func TestALinkThatAppearsIsJudgedBeforeAnythingIsRemoved(t *testing.T) {
 			w.pass(ttl + time.Hour)
 			w.expire()
 			w.gone("team/app:v1")
+		})
+	}
+}
+
+// TestALinkOfALayerThatAppearsIsJudgedBeforeAnythingIsRemoved gives the link of a layer a second name while the server
+// runs. A read of another layer of the image may have been the one that the index was asked about.
+func TestALinkOfALayerThatAppearsIsJudgedBeforeAnythingIsRemoved(t *testing.T) {
+	for n := range 3 {
+		t.Run(fmt.Sprint("layer ", n), func(t *testing.T) {
+			w := newWorld(t)
+			img := w.image(3)
+			w.push("team/app:v1", img)
+			w.push("copy/app:v1", img)
+			w.flush()
+			w.s.keeper.rebuild(t.Context())
+			layers, err := img.Layers()
+			if err != nil {
+				t.Fatal(err)
+			}
+			d, err := layers[n].Digest()
+			if err != nil {
+				t.Fatal(err)
+			}
+			link := func(repo string) string {
+				return filepath.Join(w.dir, "docker/registry/v2/repositories", repo, "_layers/sha256", d.Hex)
+			}
+			if err := os.RemoveAll(link("copy/app")); err != nil {
+				t.Fatal(err)
+			}
+			w.link(link("team/app"), link("copy/app"))
+			for range 3 {
+				w.pass(ttl - time.Minute)
+				w.pull("copy/app:v1")
+				if _, err := w.s.Expire(t.Context(), 0, false); err != nil && !errors.Is(err, index.ErrGateClosed) {
+					t.Fatal(err)
+				}
+			}
+			w.pull("copy/app:v1")
 		})
 	}
 }

@@ -66,12 +66,21 @@ func (l *leases) freshBytes(k layout.Key) (state, bool) {
 }
 
 // takeBytes records that the bytes of a layer are read, and returns what the index knows of it. The other layers of the
-// image that is used by that can be read from then on as well.
-func (l *leases) takeBytes(ctx context.Context, k layout.Key) (state, error) {
+// image that is used by that can be read from then on as well, unless meet fails: it looks for symbolic links on the
+// ways to them, which a read that memory answers for does not.
+func (l *leases) takeBytes(ctx context.Context, k layout.Key, meet func(context.Context, ...layout.Key) error) (
+	state, error) {
 	now := l.store.Now() // before the write, so that memory is never younger than the row
 	leased, err := l.store.LeaseBytes(ctx, k.Repository, k.Digest, now.Add(-l.resolution))
 	if err != nil || !leased[0].Found {
 		return state{}, err
+	}
+	others := make([]layout.Key, 0, len(leased)-1)
+	for _, of := range leased[1:] {
+		others = append(others, layout.LayerKey(k.Repository, of.Digest))
+	}
+	if meet(ctx, others...) != nil {
+		leased = leased[:1] // each of the others is met when it is read
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

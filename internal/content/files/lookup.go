@@ -56,7 +56,7 @@ func (l *lookup) lease(k layout.Key) (leased, error) {
 	switch {
 	case err != nil:
 	case read:
-		known, err = l.leases.takeBytes(l.ctx, k)
+		known, err = l.leases.takeBytes(l.ctx, k, l.meetSymlinks)
 	default:
 		known, err = l.leases.take(l.ctx, keys...)
 	}

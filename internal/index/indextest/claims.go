@@ -61,7 +61,7 @@ var claims = []test{
 			})
 		}
 		s.view(func(r index.Reader) error {
-			refs, err := r.References(dg("m"))
+			refs, err := r.References("a", dg("m"))
 			s.check(len(refs) == 0, "a manifest that was not placed left references %v", refs)
 			return err
 		})

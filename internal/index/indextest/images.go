@@ -1,6 +1,7 @@
 package indextest
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -268,28 +269,30 @@ var images = []test{
 		s.dies(l)
 		s.lives(blob("l"), link("b", "l"))
 	}},
-	{"references go with the last row of the digest, and not before", func(s *scene) {
+	{"references go with the row of their repository, and no other", func(s *scene) {
 		s.layer("b", "l")
 		ma, mb := s.image("a", "m", "l"), s.image("b", "m", "l")
-		refs := func(want int) {
+		refs := func(inA, inB int) {
 			s.Helper()
 			s.view(func(r index.Reader) error {
-				got, err := r.References(dg("m"))
-				s.check(len(got) == want, "references %v, want %d", got, want)
-				return err
+				a, erra := r.References("a", dg("m"))
+				b, errb := r.References("b", dg("m"))
+				s.check(len(a) == inA && len(b) == inB, "references %v and %v, want %d and %d", a, b, inA, inB)
+				return errors.Join(erra, errb)
 			})
 		}
+		refs(1, 1)
 		s.later(time.Hour)
 		s.lease(mb)
 		s.dies(ma)
-		refs(1)
+		refs(0, 1)
 		s.lives(link("b", "l"))
 		s.must(s.DeleteManifest(s.Context(), "b", dg("m"), noTags))
-		refs(0)
+		refs(0, 0)
 		s.must(s.Claim(s.Context(), manClaim("a", "m", content("", "l"))))
-		refs(1)
+		refs(1, 0)
 		s.must(s.Unclaim(s.Context(), man("a", "m")))
-		refs(0)
+		refs(0, 0)
 	}},
 	{"references come back with a new claim", func(s *scene) {
 		l, m := s.layer("a", "l"), s.image("a", "m", "l")

@@ -569,14 +569,17 @@ func (p *player) compareOwners(r index.Reader, repo string) {
 			}
 		}
 		got := map[layout.Key]int{}
+		var rows []index.Row
 		p.ok(r.Rows(ks, most, func(row index.Row, owners int) error {
+			rows, got[row.Key] = append(rows, row), owners
+			return nil
+		}))
+		for _, row := range rows {
 			one, err := r.Row(row.Key)
-			if err == nil && (one == nil || *one != row) {
+			if p.ok(err); one == nil || *one != row {
 				p.fail("a set says that %s is %+v, the row is %+v", row.Key, row, one)
 			}
-			got[row.Key] = owners
-			return err
-		}))
+		}
 		if !maps.Equal(got, want) {
 			p.fail("at most %d owners of each: %v, want %v", most, got, want)
 		}
@@ -634,13 +637,11 @@ func (p *player) compareRelations(r index.Reader) {
 		relation("holders", d, rows, err, func(k layout.Key, _ index.Row) bool {
 			return (k.Kind == layout.Layer || k.Kind == layout.Manifest) && k.Digest == d
 		})
-		refs, err := r.References(d)
+		refs, err := r.References(repo, d)
 		p.ok(err)
 		var want []digest.Digest
-		for _, repo := range repos {
-			if _, ok := p.m.rows[layout.ManifestKey(repo, d)]; ok {
-				want = slices.Clone(p.m.contents[d].References)
-			}
+		if _, ok := p.m.rows[layout.ManifestKey(repo, d)]; ok {
+			want = slices.Clone(p.m.contents[d].References)
 		}
 		slices.Sort(want)
 		slices.Sort(refs)

@@ -309,6 +309,45 @@ var promises = []test{
 		claim("newest")
 		s.used(l, s.Now())
 	}},
+	{"a link that was renewed and then read with its image is renewed when it loses that", func(s *scene) {
+		s.promise(time.Hour)
+		l := s.layer("a", "held")
+		m := s.image("a", "m", "held")
+		claim := func(name string, started time.Time) {
+			s.must(s.Claim(s.Context(), index.Claim{Key: link("a", name), UploadStarted: started}))
+		}
+		s.later(30 * time.Minute)
+		claim("new", s.Now()) // renews it, once
+		for range 30 {
+			s.later(time.Hour)
+			s.beat()
+			s.read("a", "held", s.Now())
+		}
+		s.must(s.DeleteManifest(s.Context(), "a", m.Digest, noTags))
+		s.later(30 * time.Minute)
+		claim("newer", s.Now())
+		s.used(l, s.Now())
+	}},
+	{"so is one that was read before an upload renewed it", func(s *scene) {
+		s.promise(time.Hour)
+		l := s.layer("a", "held")
+		m := s.image("a", "m", "held")
+		claim := func(name string, started time.Time) {
+			s.must(s.Claim(s.Context(), index.Claim{Key: link("a", name), UploadStarted: started}))
+		}
+		slow := s.Now()
+		for range 30 {
+			s.later(time.Hour)
+			s.beat()
+			s.read("a", "held", s.Now())
+		}
+		s.later(time.Minute)
+		claim("new", slow)
+		s.must(s.DeleteManifest(s.Context(), "a", m.Digest, noTags))
+		s.later(30 * time.Minute)
+		claim("newer", s.Now())
+		s.used(l, s.Now())
+	}},
 	{"a claim without an upload renews nothing else", func(s *scene) {
 		s.promise(time.Hour)
 		l := s.layer("a", "l")

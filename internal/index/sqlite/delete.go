@@ -86,8 +86,8 @@ func (t *tx) inheritBlobs(rows []index.Row) error {
 var inheritBlobs = newSet(2, "UPDATE blobs SET accessed_at = max(accessed_at, gone.column2), referenced = "+
 	blobReferenced("blobs.digest")+" FROM (%s) gone WHERE blobs.digest = gone.column1")
 
-// dropReferences forgets what manifests named. Their links take their last use; their children, referrers and
-// signatures were used as late as they. keys are those of the manifests.
+// dropReferences forgets what manifests named. Their links take their last use, as their own; their children, referrers
+// and signatures were used as late as they. keys are those of the manifests.
 func (t *tx) dropReferences(rows []index.Row, keys tuples) error {
 	named := make(tuples, 0, 3*len(rows))
 	for i, r := range rows {
@@ -128,7 +128,8 @@ var (
 	namedBy = newSet(3, "SELECT gone.column1, f.child FROM (%s) gone "+
 		"CROSS JOIN refs f ON f.parent = gone.column2 AND f.repo = gone.column3")
 	deleteReferences = newSet(2, "DELETE FROM refs WHERE (parent, repo) IN (%s)")
-	inheritLayers    = newSet(3, "UPDATE layers SET accessed_at = max(accessed_at, gone.column3), referenced = "+
+	inheritLayers    = newSet(3, "UPDATE layers SET accessed_at = max(accessed_at, gone.column3), "+
+		"own_at = CASE WHEN gone.column3 <= accessed_at THEN max(own_at, gone.column3) END, referenced = "+
 		layerReferenced("layers.digest", "layers.repo")+
 		" FROM (%s) gone WHERE layers.digest = gone.column1 AND layers.repo = gone.column2")
 	noteManifests = newSet(2, "UPDATE manifests SET referenced = "+manifestReferenced("manifests")+

@@ -318,7 +318,7 @@ func readAll(t *testing.T) {
 	}
 	err = s.View(ctx, func(r index.Reader) error {
 		_, e1 := r.Totals()
-		_, e2 := r.References(d("m"))
+		_, e2 := r.References("app", d("m"))
 		_, e3 := r.Owners(d("l"), 1)
 		_, e11 := r.Referrers("app", d("s"))
 		_, e13 := r.ReferrersAfter("app", d("s"), "", "", 1)

@@ -159,10 +159,9 @@ func (q querier) list(kind layout.Kind, from string, args ...any) (all []index.R
 	return all, err
 }
 
-// References implements index.Reader. They are the same in all repositories.
-func (r *reader) References(d digest.Digest) ([]digest.Digest, error) {
-	return r.q.children("SELECT child FROM refs WHERE parent = ?1 AND repo = (SELECT repo FROM refs "+
-		"WHERE parent = ?1 LIMIT 1)", packed(d))
+// References implements index.Reader.
+func (r *reader) References(repo string, d digest.Digest) ([]digest.Digest, error) {
+	return r.q.children("SELECT child FROM refs WHERE parent = ? AND repo = ?", packed(d), repository(repo))
 }
 
 func (q querier) children(query string, args ...any) (all []digest.Digest, err error) {
