@@ -247,3 +247,22 @@ func TestRulesCountAtTheNextRun(t *testing.T) {
 	w.goes(under(rule.Rule{Tag: "v*", Keep: ptr(true)}), nil)
 	w.goes(under(rule.Rule{Tag: "v*", Keep: ptr(false)}), nil, "app:v1 ttl 0")
 }
+
+// What is at the end of a very long chain of subjects is not judged: a tag that is about it stays.
+func TestAChainOfSubjectsIsNotFollowedForEver(t *testing.T) {
+	w := newWorld(t)
+	w.image("app", "v1", "base")
+	last := w.image("app", "", "end")
+	for n := range 1100 {
+		last = w.manifest("app", "layers", []digest.Digest{w.layer("app", fmt.Sprint(n%3))}, last)
+	}
+	about := "sha256-" + last.Encoded() + ".x"
+	w.image("app", about, "base")
+	w.adopt(false)
+	w.pass(11 * time.Hour)
+	rep, err := w.Run(t.Context(), under(rule.Rule{Tag: "w*", TTL: ptr(2 * time.Hour)}), false)
+	w.must(err)
+	if w.has(layout.TagKey("app", "v1")) || !w.has(layout.TagKey("app", about)) {
+		t.Errorf("removed %+v", rep.Removed)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -28,7 +29,7 @@ func (l *loader) readFile(path string) {
 	root, err := document(data)
 	switch {
 	case err != nil:
-		l.wholeFile(err, "see config.example.yaml for the form", "is not YAML")
+		l.notYAML(err, data)
 	case root == nil || isNull(root):
 	case root.Kind != yaml.MappingNode:
 		l.wholeFile(nil, "begin with a section such as server:", "is %s, where sections such as server: are expected",
@@ -76,6 +77,19 @@ func (l *loader) wholeFile(cause error, hint, format string, args ...any) {
 		e.Problem += ": " + reason(cause)
 	}
 	l.fail(e)
+}
+
+// bareGlob is a glob without quotes whose first character means something in YAML.
+var bareGlob = regexp.MustCompile(`\b(repository|tag): *[*[]`)
+
+// notYAML notes that the file is none. A glob is the likely cause where one begins with an asterisk or a bracket.
+func (l *loader) notYAML(err error, data []byte) {
+	hint := "see config.example.yaml for the form"
+	if at := bareGlob.FindIndex(data); at != nil {
+		line := bytes.Count(data[:at[0]], []byte("\n")) + 1
+		hint = fmt.Sprintf("put a glob that begins with * or [ in quotes, as on line %d", line)
+	}
+	l.wholeFile(err, hint, "is not YAML")
 }
 
 // reason leaves out what the message says already: the path, and that it is about YAML.

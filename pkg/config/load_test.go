@@ -301,6 +301,10 @@ func TestLoadRefusesAFileOfTheWrongForm(t *testing.T) {
 			"configuration file FILE is not YAML: line 1: did not find expected node content", ""},
 		{"a tab for an indent", "cache:\n\tttl: 1h", nil,
 			"configuration file FILE is not YAML: line 2: found character that cannot start any token", ""},
+		{"a bare glob", "cache:\n  rules:\n    - tag: *-dev\n      keep: true", nil,
+			"configuration file FILE is not YAML: unknown anchor '-dev' referenced", "in quotes, as on line 3"},
+		{"a bare glob with a set", "cache:\n  rules:\n    - tag: [0-9]*\n      keep: true", nil,
+			"configuration file FILE is not YAML: line 3: did not find expected alphabetic or numeric character", "in quotes, as on line 3"},
 		{"no text", "\x00\x01", nil, "configuration file FILE is not YAML: control characters are not allowed", ""},
 	}
 	for _, tt := range tests {
