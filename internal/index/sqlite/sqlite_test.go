@@ -638,7 +638,7 @@ func TestAnIndexOfANewerVersionIsRefused(t *testing.T) {
 	}
 }
 
-// Schema 5 has the tables of this one. It had no rules, so a version that knows it only must not use an index with some.
+// Schema 5 has the tables of this one, and no rules: a version that knows only that must not use an index with some.
 func TestAnIndexOfSchema5KeepsEverything(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "index.db")
 	s, err := Open(t.Context(), path, Serve, time.Now)
