@@ -115,22 +115,22 @@ func TestTheSummaryIsOneSentence(t *testing.T) {
 		want    string
 	}{
 		{removal(), nil,
-			"removed 5 images (1,234 blobs), 1 unfinished upload and freed 17 GiB; 12,345 tags (3.0 TiB) stay"},
+			"removed 7 images (1,234 blobs), 1 unfinished upload and freed 17 GiB; 12,345 tags (3.0 TiB) stay"},
 		{planned, nil,
-			"would remove 5 images (1,234 blobs), 1 unfinished upload and free 17 GiB; 12,345 tags (3.0 TiB) stay"},
+			"would remove 7 images (1,234 blobs), 1 unfinished upload and free 17 GiB; 12,345 tags (3.0 TiB) stay"},
 		{one, nil, "removed 1 image and freed 0 B; 1 tag (3.0 TiB) stays"},
 		{nothing, nil, "removed 0 images and freed 0 B; 12,345 tags (3.0 TiB) stay"},
 		{one, fmt.Errorf("retire: %w", context.Canceled),
-			"interrupted: removed 1 of 7 images, freed 0 B of 17 GiB. Run dcs gc again to continue"},
+			"interrupted: removed 1 of 9 images, freed 0 B of 17 GiB. Run dcs gc again to continue"},
 		{namesOnly, fmt.Errorf("retire: %w", context.Canceled),
-			"interrupted: removed the names of 7 images, freed 0 B of 17 GiB. Run dcs gc again to continue"},
+			"interrupted: removed the names of 9 images, freed 0 B of 17 GiB. Run dcs gc again to continue"},
 		{unplanned, context.Canceled, "interrupted while planning; nothing was removed. Run dcs gc again to continue"},
 		{held, nil, "nothing can be removed before " +
 			time.Time(held.NothingBefore).Local().Format("2006-01-02 15:04") +
 			": existing images were imported with their file dates"},
 		{scanning, nil, "nothing can be removed yet: the server has not finished scanning the disk"},
 		{one, errors.New("disk full"),
-			"failed: removed 1 of 7 images, freed 0 B of 17 GiB. Run dcs gc again to continue"},
+			"failed: removed 1 of 9 images, freed 0 B of 17 GiB. Run dcs gc again to continue"},
 	} {
 		if got := totals(tt.rep, tt.stopped)[0]; got != tt.want {
 			t.Errorf("got  %s\nwant %s", got, tt.want)
