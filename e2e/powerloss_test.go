@@ -310,7 +310,9 @@ func (k *kernel) apply(c call) {
 			k.answered(c)
 		}
 	case "syncfs":
-		k.syncs++
+		if k.answers > 0 { // a start has some, too
+			k.syncs++
+		}
 		maps.DeleteFunc(k.dirty, func(_ string, at int) bool { return at < c.start })
 		for _, n := range k.names {
 			n.durable = n.durable || n.since < c.start

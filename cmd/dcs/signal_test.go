@@ -261,9 +261,7 @@ func TestAConfigurationThroughAPipeIsReadOnce(t *testing.T) {
 	s.cmd.Stdin = strings.NewReader("cache: {ttl: 1h}\nlog: {level: debug}\n")
 	s.launch()
 	s.await(func() bool { return s.answers() == nil }, "the server answers")
-	if !strings.Contains(s.log.String(), "ttl=1h") {
-		t.Error("the configuration does not count")
-	}
+	s.await(func() bool { return strings.Contains(s.log.String(), "ttl=1h") }, "the configuration counts")
 	s.hangUp("level=error", "old one stays", "/dev/stdin", "pipe")
 	if code := s.stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit %d", code)
