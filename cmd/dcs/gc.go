@@ -75,6 +75,7 @@ EXIT STATUS
 			if err != nil {
 				return err
 			}
+			giveWay()
 			return f.collect(cmd.Context(), env, cfg, origins)
 		},
 	}
