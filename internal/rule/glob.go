@@ -10,29 +10,41 @@ import (
 // one of a set. A part of the name that is ** stands for any number of parts, none included. An empty glob matches
 // every name, one that Check refuses none.
 func Match(glob, name string) bool {
-	return glob == "" || matchParts(strings.Split(glob, "/"), strings.Split(name, "/"))
-}
-
-// matchParts matches the parts between slashes. It goes back to the last ** only, so it costs at most the product of
-// the two lengths.
-func matchParts(globs, parts []string) bool {
-	star, from := -1, 0 // the last **, and where the parts after it begin
-	for g, p := 0, 0; ; {
+	if glob == "" || glob == "**" {
+		return true
+	}
+	// It goes back to the last ** only, so it costs at most the product of the two lengths.
+	var star, from parts // what follows the last **, and the name from where that begins
+	var back bool
+	for g, n := (parts{glob, true}), (parts{name, true}); ; {
+		pattern, afterPattern := g.next()
+		part, afterPart := n.next()
 		switch {
-		case g < len(globs) && globs[g] == "**":
-			star, from = g, p
-			g++
-		case p == len(parts) && g == len(globs):
+		case g.left && pattern == "**":
+			back, star, from = true, afterPattern, n
+			g = afterPattern
+		case !g.left && !n.left:
 			return true
-		case p < len(parts) && g < len(globs) && matchPart(globs[g], parts[p]):
-			g, p = g+1, p+1
-		case star >= 0 && from < len(parts):
-			from++
-			g, p = star+1, from
+		case g.left && n.left && matchPart(pattern, part):
+			g, n = afterPattern, afterPart
+		case back && from.left:
+			_, from = from.next()
+			g, n = star, from
 		default:
 			return false
 		}
 	}
+}
+
+// parts are what is left of a text, of which slashes separate the parts.
+type parts struct {
+	text string
+	left bool // false: no part is
+}
+
+func (p parts) next() (part string, after parts) {
+	part, text, left := strings.Cut(p.text, "/")
+	return part, parts{text, left}
 }
 
 func matchPart(glob, part string) bool {
