@@ -108,10 +108,15 @@ func (c *Change) Prepare(paths ...layout.Path) error {
 // Place gives a staged file the name of a key. What has that name is replaced.
 func (c *Change) Place(s *Staged, k layout.Key) error {
 	path := c.tree.File(k.Path())
-	if k.Kind != layout.Tag && !sameSize(s.path, path) { // a damaged file stands for nothing
-		c.fresh[path] = true
+	if k.Kind == layout.Tag {
+		return c.place(s, path, isMissing(path))
 	}
-	return c.place(s, path)
+	return c.place(s, path, !sameSize(s.path, path)) // a damaged file stands for nothing
+}
+
+func isMissing(path string) bool {
+	_, err := os.Lstat(path)
+	return Missing(err)
 }
 
 func sameSize(a, b string) bool {
@@ -123,14 +128,14 @@ func sameSize(a, b string) bool {
 	return err == nil && from.Size() == to.Size()
 }
 
-func (c *Change) place(s *Staged, path string) error {
-	_, before := os.Lstat(path)
+// place gives a staged file a name. fresh says that no file had it that stands for the same.
+func (c *Change) place(s *Staged, path string, fresh bool) error {
 	if err := c.tree.rename(s.path, path); err != nil {
 		return err
 	}
 	s.placed = true
 	c.placed = append(c.placed, path)
-	c.fresh[path] = c.fresh[path] || Missing(before)
+	c.fresh[path] = c.fresh[path] || fresh
 	dir := filepath.Dir(path)
 	c.prepared = slices.DeleteFunc(c.prepared, func(made string) bool { return made == dir })
 	return nil
@@ -143,7 +148,8 @@ func (c *Change) PlaceTag(link, entry *Staged, k layout.Key, to digest.Digest) e
 	if err := c.Place(link, k); err != nil {
 		return err
 	}
-	if err := c.place(entry, c.tree.File(TagEntry(k, to))); err != nil {
+	path := c.tree.File(TagEntry(k, to))
+	if err := c.place(entry, path, isMissing(path)); err != nil {
 		return err
 	}
 	history := c.tree.Native(layout.TagIndexDir(k.Repository, k.Tag))
