@@ -83,7 +83,7 @@ func (x *planner) tagGoes(r index.Row, finder *verdict.Finder, now time.Time) (b
 	if err != nil || v.Due.IsZero() || !now.After(v.Due) {
 		return false, err
 	}
-	x.verdicts[r.Key], x.plan.lives[r.Key] = v, v.Life
+	x.plan.verdicts[r.Key] = v
 	return true, nil
 }
 
@@ -95,10 +95,10 @@ func (x *planner) lifeOf(c *candidate) rule.Life {
 	var keepers []policy.Verdict
 	for _, list := range [][]index.Row{c.tags, c.owners} {
 		for _, r := range list {
-			keepers = append(keepers, x.verdicts[r.Key])
+			keepers = append(keepers, x.plan.verdicts[r.Key])
 		}
 	}
 	v := policy.Kept(policy.Alone(x.policy, c.row, x.gc.Index.Due), keepers)
-	x.verdicts[c.row.Key], x.plan.lives[c.row.Key] = v, v.Life
+	x.plan.verdicts[c.row.Key] = v
 	return v.Life
 }

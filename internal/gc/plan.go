@@ -56,11 +56,11 @@ type Plan struct {
 
 	pushes    pushes
 	rules     rule.Rules
-	life      rule.Life                // of what is not in lives
-	lives     map[layout.Key]rule.Life // of tags and manifests, if there are rules
-	depth     map[layout.Key]int       // of manifests: how many above it are removed, too
-	elsewhere int64                    // sizes of Blobs that are symbolic links, whose removal frees nothing
-	failed    error                    // what could not be looked at, and is left out
+	life      rule.Life                     // of what has no verdict
+	verdicts  map[layout.Key]policy.Verdict // on tags and manifests, if there are rules
+	depth     map[layout.Key]int            // of manifests: how many above it are removed, too
+	elsewhere int64                         // sizes of Blobs that are symbolic links, whose removal frees nothing
+	failed    error                         // what could not be looked at, and is left out
 }
 
 // Result is what Execute would return if no client used or pushed anything in between.
@@ -108,8 +108,8 @@ func (p *Plan) Victims(rows []index.Row) []index.Victim {
 
 // lifeOf is the life of a tag or a manifest of the plan.
 func (p *Plan) lifeOf(k layout.Key) rule.Life {
-	if l, known := p.lives[k]; known {
-		return l
+	if v, known := p.verdicts[k]; known {
+		return v.Life
 	}
 	return p.life
 }
@@ -131,10 +131,9 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 	}
 	x := planner{gc: c, ctx: ctx, unfinished: unfinished, policy: p,
 		plan: &Plan{Cutoffs: policy.NewCutoffs(p, c.Index.Back, c.Began), rules: p.Rules, life: policy.Life(p),
-			lives: map[layout.Key]rule.Life{}, pushes: newPushes(p), depth: map[layout.Key]int{}},
+			verdicts: map[layout.Key]policy.Verdict{}, pushes: newPushes(p), depth: map[layout.Key]int{}},
 		planned: map[layout.Key]bool{}, candidates: map[layout.Key]*candidate{},
-		children: map[layout.Key][]digest.Digest{}, verdicts: map[layout.Key]policy.Verdict{},
-		staying: map[uint64]bool{}, asked: map[string]bool{}}
+		children: map[layout.Key][]digest.Digest{}, staying: map[uint64]bool{}, asked: map[string]bool{}}
 	err = c.Index.View(ctx, func(r index.Reader) (err error) {
 		x.index = r
 		if x.unread, err = r.Unread(); err != nil {
@@ -187,7 +186,6 @@ type planner struct {
 	planned    map[layout.Key]bool            // the rows in the lists of the plan
 	candidates map[layout.Key]*candidate      // the manifests that were looked at; nil: one stays
 	children   map[layout.Key][]digest.Digest // what the manifests of the plan name
-	verdicts   map[layout.Key]policy.Verdict  // on the tags and manifests of the plan, if there are rules
 	staying    map[uint64]bool                // what tags point to that their own lives keep, see beginning
 	asked      map[string]bool                // the repositories whose uploads were looked at
 }

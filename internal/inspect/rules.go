@@ -12,6 +12,7 @@ import (
 type judge struct {
 	expiry
 	finder *verdict.Finder
+	asked  map[layout.Key]bool // by key
 }
 
 // judge returns a judge of one state of the index; nil: there are no rules.
@@ -19,7 +20,7 @@ func (x expiry) judge(r index.Reader) *judge {
 	if len(x.policy.Rules) == 0 {
 		return nil
 	}
-	return &judge{x, verdict.New(r, x.policy, x.store.Due)}
+	return &judge{x, verdict.New(r, x.policy, x.store.Due), map[layout.Key]bool{}}
 }
 
 // row judges a tag or a manifest.
@@ -46,11 +47,12 @@ func (j *judge) row(r index.Row) error {
 	return nil
 }
 
-// key judges a manifest, if it has a row.
+// key judges a manifest, if it has a row, once: thousands of blobs may have the same owners.
 func (j *judge) key(r index.Reader, k layout.Key) error {
-	if j == nil {
+	if j == nil || j.asked[k] {
 		return nil
 	}
+	j.asked[k] = true
 	row, err := r.Row(k)
 	if err != nil || row == nil {
 		return err

@@ -38,9 +38,6 @@ type Life struct {
 // Forever says whether the image stays whenever it was used.
 func (l Life) Forever() bool { return l.TTL == 0 }
 
-// Longer says whether l lasts longer than m.
-func (l Life) Longer(m Life) bool { return !m.Forever() && (l.Forever() || l.TTL > m.TTL) }
-
 // Tagged returns the life of a tag, where ttl is that of images without a rule.
 func (rs Rules) Tagged(repository, tag string, ttl time.Duration) Life {
 	matches := func(r Rule) bool { return Match(r.Repository, repository) && Match(r.Tag, tag) }

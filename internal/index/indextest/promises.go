@@ -199,7 +199,7 @@ var promises = []test{
 		started := s.Now()
 		s.later(5 * time.Hour) // a slow upload
 		s.beat()
-		s.must(s.Claim(s.Context(), index.Claim{Key: link("a", "second"), UploadStarted: started}))
+		s.upload("second", started)
 		s.used(first, s.Now())
 		s.lives(first)
 	}},
@@ -213,7 +213,7 @@ var promises = []test{
 		started := s.Now()
 		s.later(time.Hour)
 		s.beat()
-		s.must(s.Claim(s.Context(), index.Claim{Key: link("a", "new"), UploadStarted: started}))
+		s.upload("new", started)
 		s.used(edge, s.Now())
 		s.used(old, wasUsed)
 	}},
@@ -224,7 +224,7 @@ var promises = []test{
 		s.image("a", "m", "held")
 		at := s.Now()
 		s.later(time.Hour)
-		s.must(s.Claim(s.Context(), index.Claim{Key: link("a", "new"), UploadStarted: at}))
+		s.upload("new", at)
 		s.used(link("b", "l"), at)
 		s.used(link("a", "held"), s.Now())
 	}},
@@ -236,7 +236,7 @@ var promises = []test{
 			for i := range 10 {
 				s.later(30 * time.Minute)
 				s.beat()
-				s.must(s.Claim(s.Context(), index.Claim{Key: link("a", fmt.Sprint("new", i)), UploadStarted: s.Now()}))
+				s.upload(fmt.Sprint("new", i), s.Now())
 				if i == 0 {
 					first = s.Now()
 				}
@@ -254,7 +254,7 @@ var promises = []test{
 			started := s.Now()
 			s.later(55 * time.Minute)
 			s.beat()
-			s.must(s.Claim(s.Context(), index.Claim{Key: link("a", fmt.Sprint("next", i)), UploadStarted: started}))
+			s.upload(fmt.Sprint("next", i), started)
 			if s.Now().Before(used.Add(12 * time.Hour)) {
 				s.used(first, s.Now())
 			}
@@ -287,65 +287,48 @@ var promises = []test{
 		s.later(2 * time.Hour)
 		s.beat()
 		late := s.Now()
-		s.must(s.Claim(s.Context(), index.Claim{Key: link("a", "short"), UploadStarted: late}))
+		s.upload("short", late)
 		s.check(s.row(first).AccessedAt.Before(started), "what was out of lease was renewed")
 		s.later(time.Second)
-		s.must(s.Claim(s.Context(), index.Claim{Key: link("a", "long"), UploadStarted: started}))
+		s.upload("long", started)
 		s.used(first, s.Now())
 	}},
 	{"a link that loses its manifest is renewed by the next upload", func(s *scene) {
 		s.promise(time.Hour)
 		l := s.layer("a", "held")
 		m := s.image("a", "m", "held")
-		claim := func(name string) {
-			s.must(s.Claim(s.Context(), index.Claim{Key: link("a", name), UploadStarted: s.Now()}))
-		}
 		s.later(30 * time.Minute)
-		claim("new") // renews it, once
+		s.upload("new", s.Now()) // renews it, once
 		s.later(30 * time.Minute)
-		claim("newer")
+		s.upload("newer", s.Now())
 		s.later(time.Second)
 		s.must(s.DeleteManifest(s.Context(), "a", m.Digest, func([]string) error { return nil }))
-		claim("newest")
+		s.upload("newest", s.Now())
 		s.used(l, s.Now())
 	}},
 	{"a link that was renewed and then read with its image is renewed when it loses that", func(s *scene) {
 		s.promise(time.Hour)
 		l := s.layer("a", "held")
 		m := s.image("a", "m", "held")
-		claim := func(name string, started time.Time) {
-			s.must(s.Claim(s.Context(), index.Claim{Key: link("a", name), UploadStarted: started}))
-		}
 		s.later(30 * time.Minute)
-		claim("new", s.Now()) // renews it, once
-		for range 30 {
-			s.later(time.Hour)
-			s.beat()
-			s.read("a", "held", s.Now())
-		}
+		s.upload("new", s.Now()) // renews it, once
+		s.readEveryHour("held", 30)
 		s.must(s.DeleteManifest(s.Context(), "a", m.Digest, noTags))
 		s.later(30 * time.Minute)
-		claim("newer", s.Now())
+		s.upload("newer", s.Now())
 		s.used(l, s.Now())
 	}},
 	{"so is one that was read before an upload renewed it", func(s *scene) {
 		s.promise(time.Hour)
 		l := s.layer("a", "held")
 		m := s.image("a", "m", "held")
-		claim := func(name string, started time.Time) {
-			s.must(s.Claim(s.Context(), index.Claim{Key: link("a", name), UploadStarted: started}))
-		}
 		slow := s.Now()
-		for range 30 {
-			s.later(time.Hour)
-			s.beat()
-			s.read("a", "held", s.Now())
-		}
+		s.readEveryHour("held", 30)
 		s.later(time.Minute)
-		claim("new", slow)
+		s.upload("new", slow)
 		s.must(s.DeleteManifest(s.Context(), "a", m.Digest, noTags))
 		s.later(30 * time.Minute)
-		claim("newer", s.Now())
+		s.upload("newer", s.Now())
 		s.used(l, s.Now())
 	}},
 	{"a claim without an upload renews nothing else", func(s *scene) {
@@ -406,4 +389,20 @@ var promises = []test{
 		s.check(s.second().Back(day).Equal(s.Back(day)), "a day ago was %v for one process and %v for another",
 			s.second().Back(day), s.Back(day))
 	}},
+}
+
+// upload claims the link of a layer of repository a, whose upload began at a time.
+func (s *scene) upload(name string, started time.Time) {
+	s.Helper()
+	s.must(s.Claim(s.Context(), index.Claim{Key: link("a", name), UploadStarted: started}))
+}
+
+// readEveryHour reads the bytes of a layer of repository a, beside a server that lives.
+func (s *scene) readEveryHour(name string, times int) {
+	s.Helper()
+	for range times {
+		s.later(time.Hour)
+		s.beat()
+		s.read("a", name, s.Now())
+	}
 }
