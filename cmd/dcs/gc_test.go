@@ -149,6 +149,7 @@ func TestFreedIsTheBytesOfTheFilesThatWent(t *testing.T) {
 	} {
 		s.pushLayers(ref, layers...)
 	}
+	s.awaitNoUploads()
 	before, used := blobFiles(t, s.dir), usage(t, s.dir)
 	ctx, stop := context.WithCancel(t.Context())
 	var using sync.WaitGroup

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -127,6 +128,15 @@ func (s *server) await(ok func() bool, what string) {
 		}
 	}
 	s.t.Fatalf("not in time: %s\n%s", what, s.log)
+}
+
+// awaitNoUploads waits until the directories of ended uploads are gone: the server removes them beside its answers.
+func (s *server) awaitNoUploads() {
+	s.t.Helper()
+	s.await(func() bool {
+		found, err := filepath.Glob(filepath.Join(s.dir, "docker/registry/v2/repositories/*/_uploads"))
+		return err == nil && len(found) == 0
+	}, "the directories of uploads are gone")
 }
 
 func (s *server) signal(sig syscall.Signal) {

@@ -20,6 +20,7 @@ func TestACopyOfHardLinksIsNoStoreOfItsOwn(t *testing.T) {
 	t.Parallel()
 	first := startServer(t, filepath.Join(t.TempDir(), "store"))
 	first.push("app:v1")
+	first.awaitNoUploads()
 	copied := filepath.Join(t.TempDir(), "copy")
 	if out, err := exec.Command("cp", "-al", first.dir, copied).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
