@@ -87,6 +87,8 @@ func hintForType(err error) string {
 		return e.Refused[0].Remedy
 	case *store.GraceError:
 		return "leave --grace out, or give at least " + config.FormatDuration(e.Owed)
+	case *store.PolicyError:
+		return "name the ttl (--ttl 30d) or a configuration (--config FILE), or start the server, which writes it again"
 	case *store.WrongIndexError:
 		return "try again in a few seconds: the server opens the index again and rebuilds it from disk"
 	case *store.BarredError:

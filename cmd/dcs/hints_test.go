@@ -54,6 +54,7 @@ func TestEveryErrorHasItsHint(t *testing.T) {
 			"dcs users add NAME --auth.htpasswd /srv/users"},
 		{"a certificate without its key", &serve.CertificateError{Err: fs.ErrNotExist}, "PEM files"},
 		{"a grace too short", &store.GraceError{Owed: 2 * time.Hour}, "at least 2h"},
+		{"a policy that is not known", &store.PolicyError{}, "--ttl 30d"},
 		{"another index", &store.WrongIndexError{LockedError: locked}, "try again in a few seconds"},
 		{"a gate that is barred", &store.BarredError{Bar: index.Bar{Hint: "remove the link"}}, "remove the link"},
 		{"a repository that cannot be read", &gc.UnreadError{Repositories: index.Unread{"a/"}},

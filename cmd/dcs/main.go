@@ -119,6 +119,7 @@ func exitCode(err error) int {
 		usage  *usageError
 		conf   *config.Error
 		grace  *store.GraceError
+		policy *store.PolicyError
 		locked *tree.LockedError
 		wrong  *store.WrongIndexError
 		noUser *serve.NoUsersError
@@ -128,8 +129,8 @@ func exitCode(err error) int {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
-	case errors.As(err, &usage), errors.As(err, &conf), errors.As(err, &grace), errors.As(err, &noUser),
-		errors.As(err, &cert):
+	case errors.As(err, &usage), errors.As(err, &conf), errors.As(err, &grace), errors.As(err, &policy),
+		errors.As(err, &noUser), errors.As(err, &cert):
 		return exitUsage
 	case errors.As(err, &flaws):
 		return exitProblems

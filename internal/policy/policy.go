@@ -26,7 +26,11 @@ type Request struct {
 	TTL, Grace *time.Duration
 	Rules      *rule.Rules
 	Default    index.Policy // for a directory that never had a server
+	Configured bool         // the operator named a configuration: what it leaves out has its default
 }
+
+// Known says whether the request alone says for how long images stay.
+func (r Request) Known() bool { return r.TTL != nil || r.Configured }
 
 // Explicit says whether the request sets anything.
 func (r Request) Explicit() bool { return r.TTL != nil || r.Grace != nil || r.Rules != nil }

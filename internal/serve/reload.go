@@ -42,7 +42,7 @@ func (s *Server) Reload(ctx context.Context, cfg *config.Config) (r Reloaded, er
 		return Reloaded{}, err
 	}
 	if slices.ContainsFunc(r.Taken, isPolicy) {
-		if err := s.store.Index.Promise(ctx, store.PolicyOf(&next)); err != nil {
+		if err := s.store.Promise(ctx, store.PolicyOf(&next)); err != nil {
 			return Reloaded{}, err
 		}
 	}

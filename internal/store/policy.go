@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -21,7 +22,7 @@ func PolicyOf(cfg *config.Config) index.Policy {
 // Asked is the policy that a configuration asks for outside of a server: what the operator set. The rest is left to
 // what the last server of the directory promised.
 func Asked(cfg *config.Config, origins config.Origins) policy.Request {
-	r := policy.Request{Default: PolicyOf(cfg)}
+	r := policy.Request{Default: PolicyOf(cfg), Configured: origins.HasFile()}
 	if origins.Explicit("cache.ttl") {
 		r.TTL = &cfg.Cache.TTL
 	}
@@ -75,12 +76,19 @@ func (e *GraceError) Error() string {
 		config.FormatDuration(e.Asked), config.FormatDuration(e.Owed))
 }
 
-// resolve decides by which policy a run goes. With remove it returns a *GraceError where the operator asked
-// for a shorter grace than what is owed; who only reads is shown what holds.
+// resolve decides by which policy a run goes. Who only reads is shown what holds. With remove it returns a *GraceError
+// where the operator asked for a shorter grace than what is owed, and a *PolicyError where a server promised something
+// that is not known any more and the operator asked for nothing.
 func (o Opener) resolve(ctx context.Context, s *Store, remove bool) error {
-	last, owed, promised, err := s.Index.Promised(ctx)
-	if err != nil {
+	last, owed, promised, err := s.promised(ctx)
+	var unknown *PolicyError
+	switch {
+	case errors.As(err, &unknown) && (!remove || o.Asked.Known()):
+		o.Log.WithError(err).Warn("the policy of the server is not known")
+	case err != nil:
 		return err
+	case remove && !promised && o.Dir.Served() && !o.Asked.Known():
+		return &PolicyError{File: o.Dir.Policy()}
 	}
 	if asked := o.Asked.Grace; remove && asked != nil && *asked < owed.Grace {
 		return &GraceError{*asked, owed.Grace}

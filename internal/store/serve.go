@@ -102,7 +102,7 @@ func (s *Served) promise(ctx context.Context, p index.Policy) error {
 	if err := s.announce(); err != nil {
 		return err
 	}
-	return s.Index.Promise(ctx, p)
+	return s.Promise(ctx, p)
 }
 
 // announce tells other processes which index this server uses.

@@ -62,6 +62,7 @@ func (d Dir) Index() string    { return filepath.Join(d.Metadata(), "index.db") 
 func (d Dir) Temp() string     { return filepath.Join(d.Metadata(), "tmp") }
 func (d Dir) Pending() string  { return filepath.Join(d.Metadata(), "pending") }
 func (d Dir) Trash() string    { return filepath.Join(d.Metadata(), "trash") }
+func (d Dir) Policy() string   { return filepath.Join(d.Metadata(), "policy.json") }
 func (d Dir) Secret() string   { return filepath.Join(d.Metadata(), "secret") }
 func (d Dir) Htpasswd() string { return filepath.Join(d.Metadata(), "htpasswd") }
 func (d Dir) Ballast() string  { return filepath.Join(d.Metadata(), "ballast") }

@@ -52,3 +52,13 @@ type Origins map[string]Origin
 // Explicit says whether the operator chose the value, in the file, a variable or a flag. It is false for an unknown
 // key.
 func (o Origins) Explicit(key string) bool { return o[key].Kind != Default }
+
+// HasFile says whether a configuration file set any value.
+func (o Origins) HasFile() bool {
+	for _, origin := range o {
+		if origin.Kind == File {
+			return true
+		}
+	}
+	return false
+}
