@@ -69,17 +69,17 @@ func adopts(t *testing.T, binary string) {
 	addr, serve := openCommand(t, byTime)
 	serve.Args = append(serve.Args, "--cache.adopt_age", "mtime", "--cache.ttl", "24h", "--cache.grace", "1s",
 		"--cache.cleanup_interval", "300ms")
-	server = startServer(t, addr, 10*time.Second, serve)
+	server = startServer(t, addr, time.Minute, serve)
 	if err := answers(addr, "app", "v1"); err != nil {
 		t.Errorf("at once: %v", err)
 	}
-	eventually(t, 20*time.Second, "an old image goes", func() error {
+	eventually(t, time.Minute, "an old image goes", func() error {
 		if files := filesOf(t, filepath.Join(byTime, "docker/registry/v2/repositories/old")); len(files) > 0 {
 			return fmt.Errorf("%d files of it are left", len(files))
 		}
 		return nil
 	})
-	eventually(t, 20*time.Second, "its bytes go", func() error {
+	eventually(t, time.Minute, "its bytes go", func() error {
 		if blobs := filesOf(t, filepath.Join(byTime, "docker/registry/v2/blobs/sha256", forgotten.Hex[:2],
 			forgotten.Hex)); len(blobs) > 0 {
 			return fmt.Errorf("%v is left", blobs)

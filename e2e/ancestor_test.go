@@ -70,7 +70,7 @@ func TestTheAncestorsCommandsStart(t *testing.T) {
 				}
 			}
 			addr := "127.0.0.1:" + c.port
-			server := startServer(t, addr, 10*time.Second, instead("serve"))
+			server := startServer(t, addr, time.Minute, instead("serve"))
 			image := pushImage(t, addr+"/app:v1", newImage(t, 1<<10), as("admin", "admin123"))
 			mustPull(t, addr+"/app:v1", image, as("admin", "admin123"))
 			server.stop(t)
@@ -80,7 +80,7 @@ func TestTheAncestorsCommandsStart(t *testing.T) {
 
 func TestTheAncestorsClients(t *testing.T) {
 	emptyVarCache(t)
-	startServer(t, "127.0.0.1:5000", 10*time.Second, exec.Command(dcsBin, "serve", "--config",
+	startServer(t, "127.0.0.1:5000", time.Minute, exec.Command(dcsBin, "serve", "--config",
 		"testdata/ancestor/config.yaml"))
 	docker := startDocker(t)
 	docker.build(t, "myimage:latest", "myimage")

@@ -42,7 +42,7 @@ func TestAStockRegistryPushesBetweenTwoRuns(t *testing.T) {
 	if c := collectAlone(t, dir); c.Compared == "" {
 		t.Error("a run took over a directory without a comparison")
 	}
-	eventually(t, 20*time.Second, "end of the image", func() error {
+	eventually(t, time.Minute, "end of the image", func() error {
 		c := collectAlone(t, dir, "--dry-run")
 		if c.Compared != "" {
 			t.Errorf("a run compared a tree that nobody had touched: %s", c.Compared)

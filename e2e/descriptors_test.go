@@ -26,7 +26,7 @@ func TestFewDescriptorsAreEnough(t *testing.T) {
 	const limit, tags, connections = 48, 30, 60
 	port := freePort(t)
 	addr := "127.0.0.1:" + port
-	p := startServer(t, addr, 10*time.Second, exec.Command("/bin/sh", "-c", fmt.Sprintf(
+	p := startServer(t, addr, time.Minute, exec.Command("/bin/sh", "-c", fmt.Sprintf(
 		"ulimit -n %d; exec %s serve --storage.directory %s --auth.enabled=false "+
 			"--server.address 127.0.0.1 --server.port %s "+
 			"--debug.address '' --limits.stall_timeout 3s",

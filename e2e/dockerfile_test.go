@@ -30,7 +30,7 @@ func (d *docker) container(t *testing.T, addr string, args ...string) (id string
 		}
 		_ = try1(t, d.command("rm", "--force", id))
 	})
-	eventually(t, 20*time.Second, "answer of the container", func() error { return answer(addr) })
+	eventually(t, time.Minute, "answer of the container", func() error { return answer(addr) })
 	return id
 }
 

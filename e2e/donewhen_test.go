@@ -25,7 +25,7 @@ func forgetful(t *testing.T, cleanupInterval string) (dir, addr string) {
 	dir = t.TempDir()
 	port := freePort(t)
 	addr = "127.0.0.1:" + port
-	startServer(t, addr, 10*time.Second, exec.Command(dcsBin, "serve", "--storage.directory", dir,
+	startServer(t, addr, time.Minute, exec.Command(dcsBin, "serve", "--storage.directory", dir,
 		"--auth.enabled=false",
 		"--server.address", "127.0.0.1", "--server.port", port,
 		"--cache.ttl", "3s", "--cache.grace", "1s", "--cache.cleanup_interval", cleanupInterval))
@@ -52,9 +52,9 @@ func TestDoneWhenServe(t *testing.T) {
 	dir, addr := forgetful(t, "1s")
 	idle, busy := newImage(t, 8<<20), newImage(t, 1<<20)
 	inUse := puller{ref: addr + "/busy:v1"}
-	inUse.dgst = pushImage(t, inUse.ref, busy)
 	pushImage(t, addr+"/idle:v1", idle)
 	pushed := time.Now()
+	inUse.dgst = pushImage(t, inUse.ref, busy) // the smaller one last: it is in use from then on
 	idleBlobs, before := blobsOf(t, dir, idle), du(t, dir)
 
 	eventually(t, withinTen, "end of the idle image", func() error {
@@ -65,7 +65,7 @@ func TestDoneWhenServe(t *testing.T) {
 
 	wantFreed(t, dir, before, bytesOf(idleBlobs), unlinked)
 	wantUnknown(t, addr+"/idle:v1")
-	eventually(t, 5*time.Second, "end of its directories", func() error { return leftovers(dir, "idle") })
+	eventually(t, time.Minute, "end of its directories", func() error { return leftovers(dir, "idle") })
 	mustPull(t, inUse.ref, inUse.dgst)
 }
 
@@ -73,9 +73,9 @@ func TestDoneWhenGC(t *testing.T) {
 	dir, addr := forgetful(t, "0")
 	idle, busy := newImage(t, 8<<20), newImage(t, 1<<20)
 	inUse := puller{ref: addr + "/busy:v1"}
-	inUse.dgst = pushImage(t, inUse.ref, busy)
 	idleDigest := pushImage(t, addr+"/idle:v1", idle)
 	pushed := time.Now()
+	inUse.dgst = pushImage(t, inUse.ref, busy)
 	idleBlobs, busyBlobs, before := blobsOf(t, dir, idle), blobsOf(t, dir, busy), du(t, dir)
 
 	// A dry run says when the time has come, and changes nothing.

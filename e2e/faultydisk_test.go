@@ -46,24 +46,27 @@ func TestADiskThatFailsNowAndThen(t *testing.T) {
 
 func failNowAndThen(t *testing.T, dir string, calls []string) {
 	addr, serve := openCommand(t, dir)
-	server := startServer(t, addr, 10*time.Second, serve)
+	server := startServer(t, addr, time.Minute, serve)
 	first := pushImage(t, addr+"/app:first", newImage(t, 1<<16))
 	for i, call := range calls {
 		img := newImage(t, 1<<16)
 		strace := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-p", fmt.Sprint(serve.Process.Pid), "-e",
 			"trace="+call, "-e", "inject="+call+":error=EIO")
 		tracer := start(t, strace)
-		eventually(t, 10*time.Second, "strace", func() error {
-			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", serve.Process.Pid))
-			if err == nil && strings.Contains(string(status), "TracerPid:\t0\n") {
-				err = errors.New("nobody traces yet")
+		eventually(t, time.Minute, "strace of each thread", func() error {
+			threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", serve.Process.Pid))
+			for _, thread := range threads {
+				status, gone := os.ReadFile(thread)
+				if gone == nil && strings.Contains(string(status), "TracerPid:\t0\n") {
+					return fmt.Errorf("nothing traces %s yet", thread)
+				}
 			}
 			return err
 		})
 		fails(t, call+" fails", fmt.Sprintf("%s/new%d:v1", addr, i), img)
 		mustPull(t, addr+"/app:first", first, once())
 		tracer.end(syscall.SIGTERM)
-		eventually(t, 20*time.Second, "a push when "+call+" works again", func() error {
+		eventually(t, time.Minute, "a push when "+call+" works again", func() error {
 			return remote.Write(reference(t, fmt.Sprintf("%s/new%d:v1", addr, i)), img, once())
 		})
 		mustPull(t, fmt.Sprintf("%s/new%d:v1", addr, i), hashOf(t, img))
@@ -134,8 +137,8 @@ func TestNoInodesLeft(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
 	addr, serve := openCommand(t, dir)
-	serve.Args = append(serve.Args, "--cache.ttl", "6s", "--cache.grace", "2s", "--cache.cleanup_interval", "1s")
-	startServer(t, addr, 10*time.Second, serve)
+	serve.Args = append(serve.Args, "--cache.ttl", "15s", "--cache.grace", "5s", "--cache.cleanup_interval", "1s")
+	startServer(t, addr, time.Minute, serve)
 	first := pushImage(t, addr+"/app:first", newImage(t, 100))
 	var refused *transport.Error
 	for i := range 100 {
@@ -152,7 +155,7 @@ func TestNoInodesLeft(t *testing.T) {
 		t.Errorf("a push without an inode left: %v; want 507 with INSUFFICIENT_STORAGE", refused)
 	}
 	mustPull(t, addr+"/app:first", first)
-	eventually(t, 30*time.Second, "room for another push", func() error {
+	eventually(t, 2*time.Minute, "room for another push", func() error {
 		return remote.Write(reference(t, addr+"/app:after"), newImage(t, 100), once())
 	})
 }
@@ -167,7 +170,7 @@ func TestPermissionsLost(t *testing.T) {
 	}
 	addr, serve := foreignServe(t, foreignCommand(t, home, dir), uid)
 	serve.Args = append(serve.Args, "--auth.enabled=false")
-	server := startServer(t, addr, 10*time.Second, serve)
+	server := startServer(t, addr, time.Minute, serve)
 	one, two := newImage(t, 1<<10), newImage(t, 1<<10)
 	first, second := pushImage(t, addr+"/app:first", one), pushImage(t, addr+"/app:second", two)
 	layer := blobsOf(t, dir, one)[2].file

@@ -29,10 +29,10 @@ func TestAFullDiskStillForgets(t *testing.T) {
 	})
 	port := freePort(t)
 	addr := "127.0.0.1:" + port
-	startServer(t, addr, 10*time.Second, exec.Command(dcsBin, "serve", "--storage.directory", dir,
+	startServer(t, addr, time.Minute, exec.Command(dcsBin, "serve", "--storage.directory", dir,
 		"--auth.enabled=false",
 		"--server.address", "127.0.0.1", "--server.port", port,
-		"--cache.ttl", "6s", "--cache.grace", "2s", "--cache.cleanup_interval", "1s"))
+		"--cache.ttl", "15s", "--cache.grace", "5s", "--cache.cleanup_interval", "1s"))
 
 	first := pushImage(t, addr+"/app:first", newImage(t, 1<<20))
 	var refused *transport.Error
@@ -52,7 +52,7 @@ func TestAFullDiskStillForgets(t *testing.T) {
 	}
 	mustPull(t, addr+"/app:first", first)
 	after := newImage(t, 8<<20) // as a client tries again: what it brought already need not be sent again
-	eventually(t, 30*time.Second, "room for another push", func() error {
+	eventually(t, 2*time.Minute, "room for another push", func() error {
 		return remote.Write(reference(t, addr+"/app:after"), after, remote.WithRetryBackoff(remote.Backoff{Steps: 1}))
 	})
 }

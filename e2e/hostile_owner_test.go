@@ -101,7 +101,7 @@ func ownedStore(t *testing.T) (dir string) {
 	addr, serve := foreignServe(t, dcs, owner)
 	serve.Args = append(serve.Args, "--cache.ttl", "1s", "--cache.grace", "1s", "--cache.cleanup_interval", "0",
 		"--debug.address", "")
-	server := startServer(t, addr, 10*time.Second, serve)
+	server := startServer(t, addr, time.Minute, serve)
 	pushImage(t, addr+"/app:v1", newImage(t, 1<<10), remote.WithAuth(&authn.Basic{Username: "alice",
 		Password: "s3cret"}))
 	server.stop(t)
@@ -175,7 +175,7 @@ func TestRootServesForAnOwnerWithWhatOnlyRootMayUse(t *testing.T) {
 	client := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
 	wants := func(user string, status int, serial int64) {
 		t.Helper()
-		eventually(t, 10*time.Second, "answer", func() error {
+		eventually(t, time.Minute, "answer", func() error {
 			if !server.running() {
 				t.Fatalf("it ended: %v\n%s", server.cmd.ProcessState, server.output.String())
 			}
@@ -298,7 +298,7 @@ func TestRootWorksInADirectoryThatItsOwnerCannotReach(t *testing.T) {
 	run(t, dcs(0, "gc", "--dry-run"))
 	run(t, dcs(0, "gc", "--repair"))
 	addr, serve := foreignServe(t, dcs, 0)
-	server := startServer(t, addr, 10*time.Second, serve)
+	server := startServer(t, addr, time.Minute, serve)
 	pushImage(t, addr+"/app:v2", newImage(t, 1<<10), remote.WithAuth(&authn.Basic{Username: "bob",
 		Password: "hunter2"}))
 	server.stop(t)

@@ -16,14 +16,14 @@ import (
 // An image is built, pushed, pulled and run; nobody uses it for the ttl, and it is gone, bytes and all.
 // Another one lived beside it all the time and was pulled every second.
 func TestDockerLifeOfAnImage(t *testing.T) {
-	const ttl = 6 * time.Second
+	const ttl = 20 * time.Second // longer than docker takes for all that it does with the other image
 	dir := t.TempDir()
 	const config = "testdata/ancestor/config.yaml" // which must go on working; only the data directory is ours
 	port := freePort(t)
 	addr := "127.0.0.1:" + port
-	server := startServer(t, addr, 10*time.Second, exec.Command(dcsBin, "serve", "--config", config,
+	server := startServer(t, addr, time.Minute, exec.Command(dcsBin, "serve", "--config", config,
 		"--storage.directory="+dir, "--server.port="+port,
-		"--cache.ttl=6s", "--cache.grace=1s", "--cache.cleanup_interval=1s"))
+		"--cache.ttl", ttl.String(), "--cache.grace=5s", "--cache.cleanup_interval=1s"))
 	docker := startDocker(t)
 
 	idle, busy := addr+"/team/idle:v1", addr+"/team/busy:v1"
@@ -73,7 +73,7 @@ func TestDockerLifeOfAnImage(t *testing.T) {
 	if got, want := docker.hello(t, busy), "hello from busy\n"; got != want {
 		t.Errorf("after the end of the other image this one says %q, want %q", got, want)
 	}
-	eventually(t, 5*time.Second, "end of the idle image's directories",
+	eventually(t, time.Minute, "end of the idle image's directories",
 		func() error { return leftovers(dir, "team/idle") })
 
 	if code := server.end(syscall.SIGTERM); code != 0 {

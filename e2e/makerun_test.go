@@ -23,7 +23,7 @@ func TestMakeRun(t *testing.T) {
 
 	makeRun := exec.Command("make", "run")
 	makeRun.Dir = clone
-	server := startServer(t, "127.0.0.1:5000", 30*time.Second, makeRun)
+	server := startServer(t, "127.0.0.1:5000", time.Minute, makeRun)
 
 	for _, host := range []string{"localhost:5000", "[::1]:5000"} { // a client may try either loopback
 		resp, err := http.Get("http://" + host + "/v2/")
@@ -56,7 +56,7 @@ func TestMakeRun(t *testing.T) {
 	}
 	select {
 	case <-server.done:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("dcs goes on after SIGTERM")
 	}
 	if code := server.cmd.ProcessState.ExitCode(); code != 0 {

@@ -63,7 +63,7 @@ func TestATreeInPiecesIsRefused(t *testing.T) {
 				for _, command := range [][]string{{"serve", "--auth.enabled=false", "--server.address", "127.0.0.1",
 					"--server.port", "0", "--debug.address", ""}, {"gc"}} {
 					cmd := exec.Command(dcsBin, append(command, "--storage.directory", dir)...)
-					late := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
+					late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
 					_, said, code := try(t, cmd)
 					if !late.Stop() {
 						t.Fatalf("dcs %s takes it", command[0])
@@ -104,7 +104,7 @@ func TestAMountInsideTheTreeIsRefusedByName(t *testing.T) {
 						"--debug.address", "")
 				}
 				cmd := exec.Command(dcsBin, args...)
-				late := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
+				late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
 				out, said, got := try(t, cmd)
 				if !late.Stop() {
 					t.Fatalf("dcs %s takes it", command)
@@ -132,11 +132,11 @@ func TestATreeInALowerLayerForgets(t *testing.T) {
 	args := func(dir, port string) *exec.Cmd {
 		return exec.Command(dcsBin, "serve", "--storage.directory", dir, "--auth.enabled=false", "--server.address",
 			"127.0.0.1", "--server.port", port,
-			"--debug.address", "", "--cache.ttl", "6s", "--cache.grace", "2s", "--cache.cleanup_interval", "1s")
+			"--debug.address", "", "--cache.ttl", "20s", "--cache.grace", "5s", "--cache.cleanup_interval", "1s")
 	}
 	lower, port := filepath.Join(base, "lower"), freePort(t)
 	addr := "127.0.0.1:" + port
-	built := startServer(t, addr, 10*time.Second, args(lower, port))
+	built := startServer(t, addr, time.Minute, args(lower, port))
 	image := newImage(t, 1<<16)
 	used := newImage(t, 1<<16)
 	pushImage(t, addr+"/app:old", image)
@@ -164,10 +164,10 @@ func TestATreeInALowerLayerForgets(t *testing.T) {
 	mountAt(t, "overlay", dir, "overlay", 0,
 		fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work,redirect_dir=off", lower, base, base))
 	blobs := blobsOf(t, dir, image)
-	startServer(t, addr, 10*time.Second, args(dir, port))
+	startServer(t, addr, time.Minute, args(dir, port))
 	for what, path := range map[string]string{"a tag": "/v2/app/manifests/deleted",
 		"a manifest": "/v2/gone/manifests/" + gone.String()} {
-		eventually(t, 10*time.Second, "delete of "+what, func() error { // the gate opens when the tree was compared
+		eventually(t, time.Minute, "delete of "+what, func() error { // the gate opens when the tree was compared
 			req, err := http.NewRequest(http.MethodDelete, "http://"+addr+path, nil)
 			if err != nil {
 				return err
@@ -187,7 +187,7 @@ func TestATreeInALowerLayerForgets(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(tags, "deleted")); !os.IsNotExist(err) {
 		t.Errorf("the deleted tag has a directory: %v", err)
 	}
-	eventually(t, 60*time.Second, "end of what nobody uses", func() error {
+	eventually(t, 2*time.Minute, "end of what nobody uses", func() error {
 		mustPull(t, addr+"/app:used", want)
 		if _, err := os.Stat(strings.Replace(upload, lower, dir, 1)); !os.IsNotExist(err) {
 			return fmt.Errorf("the upload is still there: %v", err)
@@ -197,7 +197,7 @@ func TestATreeInALowerLayerForgets(t *testing.T) {
 		}
 		return stillThere(blobs)
 	})
-	eventually(t, 10*time.Second, "end of the trash", func() error { // a run moves files there, and then empties it
+	eventually(t, time.Minute, "end of the trash", func() error { // a run moves files there, and then empties it
 		if trash, err := os.ReadDir(filepath.Join(dir, ".metadata/trash")); err != nil || len(trash) > 0 {
 			return fmt.Errorf("%d files in the trash, %v", len(trash), err)
 		}

@@ -99,7 +99,7 @@ func TestBehindNginx(t *testing.T) {
 // TestASlowPullThroughNginxLeavesItsDiskAlone, and the log names the client, not nginx.
 func TestASlowPullThroughNginxLeavesItsDiskAlone(t *testing.T) {
 	addr, serve := openCommand(t, t.TempDir())
-	server := startServer(t, addr, 10*time.Second, serve)
+	server := startServer(t, addr, time.Minute, serve)
 	dir := t.TempDir()
 	front, client := startNginxIn(t, dir, addr, "proxy_set_header Host $http_host;")
 	img := newImage(t, 64<<20)
@@ -140,7 +140,7 @@ func TestASlowPullThroughNginxLeavesItsDiskAlone(t *testing.T) {
 	if n, err := io.Copy(io.Discard, resp.Body); n < 64<<20 || err != nil {
 		t.Errorf("pulled %d bytes: %v", n, err)
 	}
-	eventually(t, 10*time.Second, "a line with the client's address", func() error {
+	eventually(t, time.Minute, "a line with the client's address", func() error {
 		if line := pulled(); !strings.Contains(line, "remote=203.0.113.7 ") {
 			return fmt.Errorf("it is %q", line)
 		}
@@ -153,7 +153,7 @@ func open(t *testing.T) (dir, addr string) {
 	t.Helper()
 	dir = t.TempDir()
 	addr, cmd := openCommand(t, dir)
-	startServer(t, addr, 10*time.Second, cmd)
+	startServer(t, addr, time.Minute, cmd)
 	return dir, addr
 }
 
@@ -182,7 +182,7 @@ func startNginxIn(t *testing.T, dir, back, hostHeader string) (front string, cli
 	trusted := x509.NewCertPool()
 	trusted.AddCert(certificate)
 	client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted}}}
-	eventually(t, 10*time.Second, "answer through nginx", func() error {
+	eventually(t, time.Minute, "answer through nginx", func() error {
 		resp, err := client.Get("https://" + front + "/v2/")
 		if err == nil {
 			resp.Body.Close()

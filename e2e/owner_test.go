@@ -38,7 +38,7 @@ func TestRootOverForeignDirectory(t *testing.T) {
 	wantOwner(t, dir)
 
 	addr, serve := foreignServe(t, dcs, 0)
-	byRoot := startServer(t, addr, 10*time.Second, serve)
+	byRoot := startServer(t, addr, time.Minute, serve)
 	first := pushImage(t, addr+"/app:root", newImage(t, 1<<10), alice)
 	run(t, dcs(0, "gc"))
 	run(t, dcs(0, "inspect"))
@@ -50,7 +50,7 @@ func TestRootOverForeignDirectory(t *testing.T) {
 	wantOwner(t, dir)
 
 	addr, serve = foreignServe(t, dcs, owner)
-	byOwner := startServer(t, addr, 10*time.Second, serve)
+	byOwner := startServer(t, addr, time.Minute, serve)
 	mustPull(t, addr+"/app:root", first, alice)
 	second := pushImage(t, addr+"/app:owner", newImage(t, 1<<10), alice)
 	run(t, dcs(owner, "gc"))

@@ -70,7 +70,7 @@ func TestPowerLossOfADisk(t *testing.T) {
 // unmount frees the disk, however the test ends.
 func unmount(t *testing.T, at string) {
 	t.Helper()
-	eventually(t, 10*time.Second, "unmount of "+at, func() error { return exec.Command("umount", at).Run() })
+	eventually(t, time.Minute, "unmount of "+at, func() error { return exec.Command("umount", at).Run() })
 }
 
 // recordPushes runs a server and its clients, and returns what they did before which record.
@@ -99,7 +99,7 @@ func recordPushes(t *testing.T, d *disk, at, kind, options string) (h *history, 
 			t.FailNow()
 		}
 		// A layer without a manifest is published by the server itself. Its upload goes when that is durable.
-		eventually(t, 20*time.Second, "end of the uploads", func() error {
+		eventually(t, time.Minute, "end of the uploads", func() error {
 			for _, left := range []string{".metadata/pending/*-*", "docker/registry/v2/repositories/*/*/_uploads/*"} {
 				if files, err := filepath.Glob(filepath.Join(dir, left)); err != nil {
 					return err

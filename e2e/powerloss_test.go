@@ -23,6 +23,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/content/files"
 )
 
 // TestPowerLoss records what a server asks of the kernel during pushes, and takes the power away in thought
@@ -64,7 +66,7 @@ func traced(t *testing.T, dir string) (addr string, server *process, record stri
 	args := append([]string{"-D", "-f", "-qq", "-y", "-s", "512", "-o", record,
 		"-e", "trace=openat,mkdirat,renameat,renameat2,unlinkat,write," +
 			"pwrite64,ftruncate,fsync,fdatasync,syncfs"}, serve.Args...)
-	return addr, startServer(t, addr, 20*time.Second, exec.Command("strace", args...)), record
+	return addr, startServer(t, addr, time.Minute, exec.Command("strace", args...)), record
 }
 
 func losePower(t *testing.T, dir string, ordered bool) {
@@ -105,7 +107,10 @@ func TestSyncsOfAPush(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		start := time.Now()
 		pushImage(t, addr+"/app:v1", img, remote.WithJobs(1))
+		// Layers wait for their names for a second at most: a push that takes longer has a group for each.
+		late := int(time.Since(start) / files.Linger)
 		server.end(syscall.SIGTERM)
 		syncs, pages, begun, began, took := map[string]int{}, 0, false, 0, 0
 		for i, c := range readCalls(t, record) {
@@ -125,8 +130,8 @@ func TestSyncsOfAPush(t *testing.T) {
 		}
 		n := syncs["fsync"] + syncs["fdatasync"] + syncs["syncfs"]
 		t.Logf("ext4 with %s: %d syncs, %v, and %d page writes of the index", feature, n, syncs, pages)
-		if feature == "has_journal" && n > 8 {
-			t.Errorf("%d syncs of an image, want at most 8", n)
+		if most := 8 + 2*late; feature == "has_journal" && n > most {
+			t.Errorf("%d syncs of an image, want at most %d", n, most)
 		}
 	}
 }

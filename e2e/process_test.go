@@ -76,7 +76,7 @@ func (p *process) end(sig syscall.Signal) int {
 	_ = p.cmd.Process.Signal(sig) // it may have ended already
 	select {
 	case <-p.done:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		_ = p.cmd.Process.Kill()
 		<-p.done
 	}

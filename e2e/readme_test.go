@@ -53,7 +53,7 @@ func TestReadmeSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll("/tmp/dcs") })
-	startServer(t, "127.0.0.1:5000", 10*time.Second, shell("exec "+string(serve[0])))
+	startServer(t, "127.0.0.1:5000", time.Minute, shell("exec "+string(serve[0])))
 
 	var real strings.Builder
 	for i, block := range blocks {

@@ -19,7 +19,7 @@ func TestInspectReadsAReadOnlyDirectory(t *testing.T) {
 	dir, view := t.TempDir(), t.TempDir()
 	port := freePort(t)
 	addr := "127.0.0.1:" + port
-	server := startServer(t, addr, 10*time.Second, exec.Command(dcsBin, "serve", "--storage.directory", dir,
+	server := startServer(t, addr, time.Minute, exec.Command(dcsBin, "serve", "--storage.directory", dir,
 		"--auth.enabled=false", "--server.address", "127.0.0.1", "--server.port", port))
 	pushImage(t, addr+"/app:v1", newImage(t, 1<<16))
 	readOnly(t, dir, view)

@@ -54,7 +54,7 @@ func TestStockRegistryServesTheSameDirectory(t *testing.T) {
 
 	addr, server = serveOpen(t, dir)
 	pullAll(t, addr, stored)
-	eventually(t, 20*time.Second, "list of all images", func() error { return inspectLists(t, dir, stored) })
+	eventually(t, time.Minute, "list of all images", func() error { return inspectLists(t, dir, stored) })
 	server.stop(t)
 	if err := inspectLists(t, dir, stored); err != nil {
 		t.Errorf("without a server: %v", err)
@@ -100,7 +100,7 @@ func serveOther(t *testing.T, binary, dir string) (addr string, end func()) {
 	t.Helper()
 	addr = "127.0.0.1:" + freePort(t)
 	config := strings.NewReplacer("DIRECTORY", dir, "ADDRESS", addr).Replace(stockConfig)
-	stock := startServer(t, addr, 10*time.Second,
+	stock := startServer(t, addr, time.Minute,
 		exec.Command(binary, "serve", writeFile(t, filepath.Join(t.TempDir(), "config.yml"), config)))
 	return addr, func() { stock.end(syscall.SIGTERM) } // it does not end with 0
 }
@@ -108,7 +108,7 @@ func serveOther(t *testing.T, binary, dir string) (addr string, end func()) {
 func serveOpen(t *testing.T, dir string) (addr string, server *process) {
 	t.Helper()
 	addr, serve := openCommand(t, dir)
-	return addr, startServer(t, addr, 10*time.Second, serve)
+	return addr, startServer(t, addr, time.Minute, serve)
 }
 
 func pullAll(t *testing.T, addr string, stored map[string]v1.Hash) {

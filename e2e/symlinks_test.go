@@ -48,7 +48,7 @@ func TestALinkToAnotherFileSystemIsRefusedByName(t *testing.T) {
 		if c.start {
 			named(link, serve)
 		} else {
-			server := startServer(t, addr, 10*time.Second, serve)
+			server := startServer(t, addr, time.Minute, serve)
 			named(link, exec.Command(dcsBin, "gc", "--storage.directory", dir))
 			mustPull(t, addr+"/kept:v1", kept)
 			server.stop(t)

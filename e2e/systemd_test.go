@@ -143,7 +143,7 @@ func boot(t *testing.T) *machine {
 		}
 		pid1.end(syscall.SIGKILL) // and with it all that it started
 	})
-	eventually(t, 30*time.Second, "systemd", func() error {
+	eventually(t, 2*time.Minute, "systemd", func() error {
 		select {
 		case <-pid1.done:
 			t.Fatalf("systemd does not start here: %v\n%s", cmd.ProcessState, pid1.output.String())
@@ -168,7 +168,7 @@ func removeCgroup(t *testing.T, cgroup string) {
 		return nil
 	})
 	for i := len(below) - 1; i >= 0; i-- {
-		eventually(t, 10*time.Second, "empty cgroup", func() error { return syscall.Rmdir(below[i]) })
+		eventually(t, time.Minute, "empty cgroup", func() error { return syscall.Rmdir(below[i]) })
 	}
 }
 
@@ -236,7 +236,7 @@ func TestSystemd(t *testing.T) {
 	m.wants("dcs-gc.timer", "ActiveState", "active")
 	image := newImage(t, 1<<20)
 	first := pushImage(t, onMachine+"/app:v1", image, as("ci", "s3cret")) // at once: active means that it answers
-	eventually(t, 10*time.Second, "status text", func() error {
+	eventually(t, time.Minute, "status text", func() error {
 		if got := m.property("dcs", "StatusText"); got != "serving" {
 			return fmt.Errorf("StatusText is %q", got)
 		}
@@ -278,7 +278,7 @@ func TestSystemd(t *testing.T) {
 		"DCS_CACHE_TTL=2s\nDCS_CACHE_GRACE=1s\nDCS_CACHE_CLEANUP_INTERVAL=0\n")
 	m.run("systemctl", "start", "dcs")
 	blobs := blobsOf(t, m.data(), image)
-	eventually(t, 30*time.Second, "end of the image", func() error {
+	eventually(t, time.Minute, "end of the image", func() error {
 		m.run("systemctl", "start", "dcs-gc")
 		// more than five starts in ten seconds are refused
 		_, _, _ = try(t, m.command("systemctl", "reset-failed", "dcs-gc"))
@@ -323,7 +323,7 @@ func TestSystemdWaitsForTheDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop := start(t, m.command("systemctl", "stop", "dcs"))
-	eventually(t, 10*time.Second, "stop", func() error {
+	eventually(t, time.Minute, "stop", func() error {
 		if got := m.property("dcs", "ActiveState"); got != "deactivating" {
 			return fmt.Errorf("ActiveState is %s", got)
 		}

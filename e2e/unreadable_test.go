@@ -29,7 +29,7 @@ func TestADirectoryThatCannotBeReadHoldsUpNothingElse(t *testing.T) {
 	begin := func(more ...string) (string, *process) {
 		addr, serve := foreignServe(t, dcs, uid)
 		serve.Args = append(serve.Args, append(more, "--auth.enabled=false", "--cache.grace", "1s")...)
-		return addr, startServer(t, addr, 10*time.Second, serve)
+		return addr, startServer(t, addr, time.Minute, serve)
 	}
 	addr, server := begin()
 	pushImage(t, addr+"/team/hidden:v1", newImage(t, 1<<10))
@@ -50,8 +50,8 @@ func TestADirectoryThatCannotBeReadHoldsUpNothingElse(t *testing.T) {
 		}
 	}
 
-	addr, server = begin("--cache.ttl", "4s", "--cache.cleanup_interval", "500ms")
-	eventually(t, 10*time.Second, "the log to name the directory", func() error {
+	addr, server = begin("--cache.ttl", "10s", "--cache.cleanup_interval", "500ms")
+	eventually(t, time.Minute, "the log to name the directory", func() error {
 		if log := server.output.String(); !strings.Contains(log, layers) ||
 			!strings.Contains(log, "index matches the disk") {
 			return fmt.Errorf("it says\n%s", log)
@@ -76,7 +76,7 @@ func TestADirectoryThatCannotBeReadHoldsUpNothingElse(t *testing.T) {
 	}
 	blobs := len(filesOf(t, filepath.Join(dir, "docker/registry/v2/blobs")))
 	idle := filepath.Join(dir, "docker/registry/v2/repositories/idle")
-	eventually(t, 20*time.Second, "what is idle to go", func() error {
+	eventually(t, time.Minute, "what is idle to go", func() error {
 		mustPull(t, addr+"/open:v1", open, once())
 		if _, err := os.Stat(idle); !os.IsNotExist(err) {
 			return fmt.Errorf("%s: %v", idle, err)
@@ -103,7 +103,7 @@ func TestADirectoryThatCannotBeReadHoldsUpNothingElse(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, 90*time.Second, "everything to go", func() error {
+	eventually(t, 2*time.Minute, "everything to go", func() error {
 		if left := filesOf(t, filepath.Join(dir, "docker")); len(left) > 0 {
 			return fmt.Errorf("left: %v", left)
 		}

@@ -95,12 +95,12 @@ storage: {filesystem: {rootdirectory: %s}}
 http: {addr: %q}
 auth: {htpasswd: {realm: stock, path: %s}}
 `, t.TempDir(), stock, file))
-	startServer(t, stock, 10*time.Second, exec.Command(stockRegistryBin, "serve", config))
+	startServer(t, stock, time.Minute, exec.Command(stockRegistryBin, "serve", config))
 	_, port, err := net.SplitHostPort(own)
 	if err != nil {
 		t.Fatal(err)
 	}
-	startServer(t, own, 10*time.Second, exec.Command(dcsBin, "serve", "--storage.directory",
+	startServer(t, own, time.Minute, exec.Command(dcsBin, "serve", "--storage.directory",
 		filepath.Join(tempDir(t), "dcs"), "--auth.htpasswd", file,
 		"--server.address", "127.0.0.1", "--server.port", port, "--debug.address", ""))
 	return map[string]string{"stock": stock, "dcs": own}

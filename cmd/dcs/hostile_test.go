@@ -21,7 +21,7 @@ func (s *server) raw(request string, half bool) (answer string, took time.Durati
 	conn := s.dial()
 	defer conn.Close()
 	began := time.Now()
-	if err := conn.SetDeadline(began.Add(20 * time.Second)); err != nil {
+	if err := conn.SetDeadline(began.Add(patience)); err != nil {
 		s.t.Error(err)
 	}
 	_, _ = io.WriteString(conn, request) // a server may hang up before it read all
@@ -131,7 +131,7 @@ func TestWhatIsHardlyHTTP(t *testing.T) {
 // TestSlowClients holds that who sends nothing, or takes nothing, is cut, and who is slow but moves is not.
 func TestSlowClients(t *testing.T) {
 	dir := t.TempDir()
-	s := startServer(t, dir, "--limits.header_timeout", "500ms", "--limits.stall_timeout", "1s")
+	s := startServer(t, dir, "--limits.header_timeout", "2s", "--limits.stall_timeout", "2s")
 	s.push("app:v1")
 
 	upload := func() string {
@@ -171,11 +171,11 @@ func TestSlowClients(t *testing.T) {
 	// A client that sends a byte now and then is a client.
 	conn := s.dial()
 	defer conn.Close()
-	if _, err := io.WriteString(conn, patch(6)); err != nil {
+	if _, err := io.WriteString(conn, patch(40)); err != nil {
 		t.Fatal(err)
 	}
-	for range 6 { // for twice as long as a stall may take
-		time.Sleep(400 * time.Millisecond)
+	for range 40 { // for twice as long as a stall may take
+		time.Sleep(100 * time.Millisecond)
 		if _, err := conn.Write([]byte("a")); err != nil {
 			t.Fatal(err)
 		}
@@ -194,12 +194,12 @@ func TestSlowClients(t *testing.T) {
 	if _, err := fmt.Fprintf(deaf, "GET /v2/app/blobs/%s HTTP/1.1\r\nHost: x\r\n\r\n", d); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(3 * time.Second) // it takes nothing
-	if err := deaf.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	time.Sleep(6 * time.Second) // it takes nothing
+	if err := deaf.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := io.Copy(io.Discard, deaf); n >= 64<<20 || (err != nil && strings.Contains(err.Error(), "timeout")) {
-		t.Errorf("a client that took nothing for 3 s got %d bytes (%v); want to be cut after 1 s", n, err)
+		t.Errorf("a client that took nothing for 6 s got %d bytes (%v); want to be cut after 2 s", n, err)
 	}
 }
 
@@ -222,7 +222,7 @@ func TestThousandsOfIdleConnections(t *testing.T) {
 	}
 	s.push("app:v2")
 	for i, conn := range conns {
-		if err := conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := io.Copy(io.Discard, conn); err != nil && strings.Contains(err.Error(), "timeout") {

@@ -39,7 +39,7 @@ func newManager(t *testing.T) *manager {
 // hear returns the lines of the next message.
 func (m *manager) hear() []string {
 	m.t.Helper()
-	lines, err := m.listen(15 * time.Second)
+	lines, err := m.listen(patience)
 	if err != nil {
 		m.t.Fatalf("no message of the service: %v", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,8 +16,13 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
+
+// patience is how long a test waits for what takes a moment on a machine that does nothing else.
+const patience = time.Minute
 
 // server is a `dcs serve` in a process of its own.
 type server struct {
@@ -48,15 +52,25 @@ func (o *output) String() string {
 	return o.buf.String()
 }
 
-// freePort is one that nobody listens on at the moment.
+// freePort is one for this test alone. A socket keeps it that is bound and never listens: a server may listen beside it,
+// also a later one, and the kernel gives the port to nobody who asks for any.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Cleanup(func() { unix.Close(socket) })
+	err = errors.Join(unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
+		unix.Bind(socket, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound, err := unix.Getsockname(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bound.(*unix.SockaddrInet4).Port
 }
 
 // startServer runs dcs serve on dir, without login, and waits until it answers.
@@ -116,7 +130,7 @@ func (s *server) answers() error {
 // await polls until ok.
 func (s *server) await(ok func() bool, what string) {
 	s.t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		select {
 		case err := <-s.done:
 			s.done <- err
@@ -152,7 +166,7 @@ func (s *server) stop(sig syscall.Signal) int {
 	select {
 	case err := <-s.done:
 		return exitCodeOf(err)
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		s.t.Fatalf("the server does not end after %v\n%s", sig, s.log)
 		return -1
 	}

@@ -28,7 +28,7 @@ func namedPipe(t *testing.T, path string) {
 }
 
 // within runs dcs, which must end by itself.
-func within(t *testing.T, patience time.Duration, args ...string) (code int, said string) {
+func within(t *testing.T, args ...string) (code int, said string) {
 	t.Helper()
 	cmd := command(args...)
 	var out bytes.Buffer
@@ -97,7 +97,7 @@ func TestAPipeWhereAFileShouldBeIsNamedAndRefused(t *testing.T) {
 			if args[0] == "serve" {
 				args = append(args, "--server.address", "127.0.0.1", "--server.port", "0", "--debug.address", "")
 			}
-			code, said := within(t, 20*time.Second, args...)
+			code, said := within(t, args...)
 			if code != tt.code || !strings.Contains(said, path) || !strings.Contains(said, "not a regular file") {
 				t.Errorf("exit code %d, want %d, and a message that names %s:\n%s", code, tt.code, path, said)
 			}
@@ -111,7 +111,7 @@ func TestAPipeInTheTreeIsRefusedAndHoldsUpNothing(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, t.TempDir())
 	dir := tree.Dir(s.dir)
-	client := &http.Client{Timeout: 10 * time.Second}
+	client := &http.Client{Timeout: patience}
 	ask := func(what, method, path string) {
 		t.Helper()
 		req, err := http.NewRequest(method, "http://"+s.host+path, strings.NewReader(""))
@@ -176,7 +176,7 @@ func TestAPipeInTheTreeIsRefusedAndHoldsUpNothing(t *testing.T) {
 	namedPipe(t, dir.File(layout.Path{Kind: layout.UploadStartedAt, Repository: "app", Upload: id}))
 	ask("when an upload began", http.MethodPatch, location)
 
-	if code, said := within(t, 20*time.Second, "gc", "--storage.directory", s.dir); code != exitDone {
+	if code, said := within(t, "gc", "--storage.directory", s.dir); code != exitDone {
 		t.Errorf("gc beside the server: exit code %d\n%s", code, said)
 	}
 	if code := s.stop(syscall.SIGTERM); code != exitDone {

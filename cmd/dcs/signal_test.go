@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -65,7 +64,7 @@ func TestAServerOutlivesWhoeverReadsItsLog(t *testing.T) {
 			s := newServer(t, t.TempDir(), "--log.access=true")
 			read(t, s)
 			s.await(func() bool { return s.answers() == nil }, "the server answers")
-			client := http.Client{Timeout: 20 * time.Second}
+			client := http.Client{Timeout: patience}
 			for i := range manyRequests {
 				resp, err := client.Get(fmt.Sprintf("http://%s/v2/?%d", s.host, i))
 				if err != nil {
@@ -180,7 +179,7 @@ func (s *server) hangUp(words ...string) {
 func TestAHangUpReadsTheSettingsAgain(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "dcs.yaml")
-	write(t, file, "cache: {ttl: 1h, grace: 1s, cleanup_interval: 1h}\nlog: {level: error}\n")
+	write(t, file, "cache: {ttl: 1h, grace: 5s, cleanup_interval: 1h}\nlog: {level: error}\n") // a push takes less
 	s := startServer(t, t.TempDir(), "--config", file)
 	s.push("first:v1")
 	gone := func(repo string) bool {

@@ -144,7 +144,7 @@ func TestTheDoorLetsInAsManyAsThereIsRoomFor(t *testing.T) {
 		t.Helper()
 		c, err := net.Dial("tcp", inner.Addr().String())
 		if err == nil {
-			err = c.SetDeadline(time.Now().Add(30 * time.Second))
+			err = c.SetDeadline(time.Now().Add(time.Minute))
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -173,7 +173,7 @@ func TestTheDoorLetsInAsManyAsThereIsRoomFor(t *testing.T) {
 	if n, err := outside.Read(make([]byte, 1)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("beside %d that are busy: %d bytes, %v; want it to wait", room, n, err)
 	}
-	if err := outside.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := outside.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	close(done)
@@ -241,7 +241,7 @@ func TestEachListenerSeesThatThereIsRoom(t *testing.T) {
 		t.Helper()
 		c, err := net.Dial("tcp", address)
 		if err == nil {
-			err = c.SetDeadline(time.Now().Add(20 * time.Second))
+			err = c.SetDeadline(time.Now().Add(time.Minute))
 		}
 		if err != nil {
 			t.Fatal(err)

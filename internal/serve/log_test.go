@@ -52,7 +52,7 @@ func (j *journal) said(msg string) (lines []map[string]any) {
 
 func (j *journal) await(t *testing.T, msg string, n int) []map[string]any {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		switch lines := j.said(msg); {
 		case len(lines) >= n:
 			return lines

@@ -87,7 +87,7 @@ func (o *observed) events() []string {
 
 func (o *observed) await(what string, ok func() bool) {
 	o.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			o.Fatal("in vain: " + what)
 		}

@@ -329,7 +329,7 @@ func TestAnUploadThatBrokeOffGoesOn(t *testing.T) {
 	fmt.Fprintf(conn, "PATCH %s HTTP/1.1\r\nHost: %s\r\nContent-Length: 100\r\n\r\nshort", loc, w.host)
 	conn.Close()
 	var resp *http.Response
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		resp = w.want(204, "GET", loc, nil, "")
 		if resp.Header.Get("Range") == "0-4" {
 			break
@@ -339,7 +339,7 @@ func TestAnUploadThatBrokeOffGoesOn(t *testing.T) {
 		}
 	}
 	data := []byte("short and the rest")
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) { // until the server noticed
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) { // until the server noticed
 		status := w.do("PUT", resp.Header.Get("Location")+"&digest="+digestOf(data), data[5:], "").StatusCode
 		if status == 201 {
 			return
@@ -379,7 +379,7 @@ func TestUploadsThatEndLeaveNothing(t *testing.T) {
 		if strings.HasPrefix(what, "in one") {
 			w.want(204, "DELETE", loc, nil, "")
 		}
-		for deadline := time.Now().Add(10 * time.Second); len(w.files()) > 0; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); len(w.files()) > 0; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("an upload that was %s left %v", what, w.files())
 			}

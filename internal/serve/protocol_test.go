@@ -277,12 +277,12 @@ func TestUploadsOfEveryFormAreCounted(t *testing.T) {
 	w.want(201, "POST", whole, []byte(data), "")
 }
 
-// dial opens a connection that is closed with the test, and that waits for a minute at most.
+// dial opens a connection that is closed with the test, and that waits for five minutes at most: some tests open hundreds.
 func (w *world) dial() net.Conn {
 	w.Helper()
 	conn, err := net.Dial("tcp", w.host)
 	if err == nil {
-		err = conn.SetDeadline(time.Now().Add(time.Minute))
+		err = conn.SetDeadline(time.Now().Add(5 * time.Minute))
 	}
 	if err != nil {
 		w.Fatal(err)
@@ -294,7 +294,7 @@ func (w *world) dial() net.Conn {
 // await polls until something is so.
 func (w *world) await(what string, is func() bool) {
 	w.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !is(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !is(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			w.Fatalf("waited in vain: %s", what)
 		}

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +27,7 @@ func encrypted(t *testing.T, change func(*config.Config)) (address string) {
 	dir := t.TempDir()
 	cfg := config.DefaultConfig()
 	cfg.Server.TLS = config.TLS{Certificate: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
-	cfg.Storage.Directory, cfg.Server.Address, cfg.Server.Port, cfg.Log.Access = t.TempDir(), "127.0.0.1", freePort(t), false
+	cfg.Storage.Directory, cfg.Server.Address, cfg.Server.Port, cfg.Log.Access = t.TempDir(), "127.0.0.1", 0, false
 	cfg.Auth.Htpasswd = filepath.Join(dir, "htpasswd")
 	if _, err := users.Open(cfg.Auth.Htpasswd).Add("alice", password, cheapest); err != nil {
 		t.Fatal(err)
@@ -59,7 +58,7 @@ func encrypted(t *testing.T, change func(*config.Config)) (address string) {
 	case err := <-ended:
 		t.Fatal(err)
 	}
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.Server.Port))
+	return s.Addr().String()
 }
 
 // streams is a client of HTTP/2 that does what it likes.
@@ -85,7 +84,6 @@ func newStreams(t *testing.T, address string, settings ...http2.Setting) *stream
 	_, err = io.WriteString(conn, http2.ClientPreface)
 	s.must(err)
 	s.must(s.WriteSettings(settings...))
-	s.must(conn.SetDeadline(time.Now().Add(time.Minute)))
 	return s
 }
 
@@ -96,9 +94,10 @@ func (s *streams) must(err error) {
 	}
 }
 
-// ask begins a stream with a request.
+// ask begins a stream with a request. From then on the connection waits for a minute at most.
 func (s *streams) ask(method, path string, whole bool, fields ...hpack.HeaderField) (id uint32) {
 	s.Helper()
+	s.must(s.SetDeadline(time.Now().Add(time.Minute)))
 	s.block.Reset()
 	for _, f := range append([]hpack.HeaderField{{Name: ":method", Value: method}, {Name: ":scheme", Value: "https"},
 		{Name: ":authority", Value: "localhost"}, {Name: ":path", Value: path}}, fields...) {
@@ -192,7 +191,7 @@ func TestAStreamThatTakesNothingIsCut(t *testing.T) {
 // also not the one that ends its stream.
 func TestAConnectionOfStreamsThatTakesNothingIsCut(t *testing.T) {
 	address := encrypted(t, func(cfg *config.Config) {
-		cfg.Auth.Enabled, cfg.Limits.StallTimeout = false, 500*time.Millisecond
+		cfg.Auth.Enabled, cfg.Limits.StallTimeout = false, 2*time.Second // the upload below may take long, and moves
 	})
 	data := make([]byte, 32<<20)
 	ours := &tls.Config{InsecureSkipVerify: true} //nolint:gosec // it is ours

@@ -14,7 +14,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"testing"
 	"time"
 
@@ -54,7 +53,7 @@ func TestTLSFollowsItsFiles(t *testing.T) {
 	cfg := config.DefaultConfig()
 	cfg.Server.TLS = config.TLS{Certificate: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
 	cfg.Storage.Directory, cfg.Auth.Enabled, cfg.Server.Address = t.TempDir(), false, "127.0.0.1"
-	cfg.Server.Port = freePort(t)
+	cfg.Server.Port = 0
 	writeCertificate(t, cfg.Server.TLS, 1)
 	log := logrus.New()
 	log.SetOutput(io.Discard)
@@ -64,7 +63,8 @@ func TestTLSFollowsItsFiles(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- s.Start() }()
-	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.Server.Port))
+	(&world{T: t}).await("the server listens", func() bool { return s.Addr() != nil })
+	address := s.Addr().String()
 	awaitSerial(t, address, 1)
 	writeCertificate(t, cfg.Server.TLS, 2)
 	awaitSerial(t, address, 2)
@@ -118,13 +118,13 @@ func TestTLSSeesAnEditThatKeepsSizeAndTime(t *testing.T) {
 		defer c.mu.Unlock()
 		return c.settled
 	}
-	for deadline := time.Now().Add(20 * time.Second); !settled(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !settled(); time.Sleep(20 * time.Millisecond) {
 		if serial() != 1 || time.Now().After(deadline) {
 			t.Fatal("the files are read each time, for ever")
 		}
 	}
 	edit(2)
-	for deadline := time.Now().Add(20 * time.Second); serial() != 2; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); serial() != 2; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the certificate before the edit is still in use")
 		}
@@ -135,7 +135,7 @@ func TestTLSSeesAnEditThatKeepsSizeAndTime(t *testing.T) {
 func awaitSerial(t *testing.T, address string, serial int64) {
 	t.Helper()
 	var got any
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		conn, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true,
 			NextProtos: []string{"h2"}}) //nolint:gosec // it is the certificate that is looked at
 		if err != nil {
@@ -153,14 +153,4 @@ func awaitSerial(t *testing.T, address string, serial int64) {
 		}
 	}
 	t.Fatalf("certificate %v; want serial %d", got, serial)
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }

@@ -157,7 +157,7 @@ func pull(t *testing.T, client *http.Client, url, image string, opts ...remote.O
 // await polls until something holds.
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("in vain: " + what)
 		}
@@ -204,7 +204,7 @@ func TestAnImageIsKeptToldAndExpired(t *testing.T) {
 		w := &worlds[i]
 		opts := options(t)
 		c := &opts.Config.Cache
-		c.TTL, c.Grace, c.CleanupInterval = time.Second, 500*time.Millisecond, 100*time.Millisecond
+		c.TTL, c.Grace, c.CleanupInterval = 5*time.Second, 4*time.Second, 100*time.Millisecond // a push takes less
 		opts.OnBlobAccess, opts.OnBlobDelete = w.seen.access, w.seen.remove
 		w.srv = newServer(t, opts)
 		w.http = httptest.NewServer(w.srv)
