@@ -45,7 +45,7 @@ func TestAnInterruptLeavesNoDiskBehind(t *testing.T) {
 
 func interrupt(t *testing.T, signal syscall.Signal) {
 	dir := t.TempDir()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0], waitVerb, dir)
 	cmd.Stderr = os.Stderr
