@@ -45,7 +45,7 @@ func TestAnInterruptLeavesNoDiskBehind(t *testing.T) {
 
 func interrupt(t *testing.T, signal syscall.Signal) {
 	dir := t.TempDir()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0], waitVerb, dir)
 	cmd.Stderr = os.Stderr
@@ -73,15 +73,30 @@ func interrupt(t *testing.T, signal syscall.Signal) {
 	if err != nil || strings.Contains(string(mounts), dir) {
 		t.Errorf("%v in\n%s", err, mounts)
 	}
+	// The kernel detaches a device once no program has it open: another one may be looking at all of them.
+	devices := attached(t, dir)
+	for deadline := time.Now().Add(time.Minute); len(devices) > 0 && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+		devices = attached(t, dir)
+	}
+	if len(devices) > 0 {
+		t.Errorf("attached: %v", devices)
+	}
+}
+
+// attached are the loop devices that have a file below a directory.
+func attached(t *testing.T, dir string) (devices []string) {
+	t.Helper()
 	backing, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, file := range backing {
 		if name, err := os.ReadFile(file); err == nil && strings.HasPrefix(string(name), dir) {
-			t.Errorf("%s has %s", file, name)
+			devices = append(devices, file)
 		}
 	}
+	return devices
 }
 
 // Without a disk a row goes on elsewhere, and says so.

@@ -71,10 +71,12 @@ func playBuildctl(s *stage) {
 	s.refused(regexp.MustCompile("OCI mediatypes are required"),
 		strings.ReplaceAll(buildctlBuild, "mode=max", "image-manifest=true,oci-mediatypes=false"))
 	s.sh(strings.ReplaceAll(buildctlBuild, "/team/", "/old/"))
+	const exports = "  --export-cache type=registry,ref=registry.example.com/team/cache:main,mode=max \\\n"
+	again := strings.Replace(buildctlBuild, exports, "", 1) // BuildKit may write another cache of the same steps
 	s.expires(func() {
 		s.t.Helper()
 		s.sh("buildctl prune --all")
-		s.wantCached(s.sh(buildctlBuild), false)
+		s.wantCached(s.sh(again), false)
 	}, "old/app", "old/cache")
 }
 

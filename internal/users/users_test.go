@@ -241,6 +241,7 @@ func TestHeldLockIsAnErrorThatNamesIt(t *testing.T) {
 	if err := holder.Unlock(); err != nil {
 		t.Fatal(err)
 	}
+	f.patience = time.Minute
 	if _, err := f.Add("bob", "secret", bcrypt.MinCost); err != nil {
 		t.Errorf("the lock is free again, but: %v", err)
 	}

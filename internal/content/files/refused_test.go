@@ -135,12 +135,9 @@ func TestAStartMakesDurableWhatAKilledServerNamed(t *testing.T) {
 	m := manifestOver(b.layer("l", "new/app"))
 	named, end, answered := make(chan struct{}), make(chan struct{}), make(chan error)
 	sound, killed := b.index, b.Store
-	tags := 0
-	b.index = placed{sound, func() {
-		if tags++; tags == 3 { // the last names: no sync comes after them
-			close(named)
-			<-end
-		}
+	b.index = placed{sound, layout.Tag, func() { // the last names: no sync comes after them
+		close(named)
+		<-end
 	}}
 	go func() { answered <- killed.PutManifest(t.Context(), "new/app", m, []string{"v1"}) }()
 	<-named
@@ -161,14 +158,12 @@ func TestAStartMakesDurableWhatAKilledServerNamed(t *testing.T) {
 	}
 }
 
-// refuse pushes an image of which the disk refuses the names that are given in one of the steps, and those after it.
-func (n *narrow) refuse(b *bench, data tree.Dir, step int, m content.Manifest, tags ...string) {
+// refuse pushes an image of which the disk refuses the name of the manifest, and those that are given after it.
+func (n *narrow) refuse(b *bench, data tree.Dir, m content.Manifest, tags ...string) {
 	n.Helper()
-	sound, steps := b.index, 0
-	b.index = placed{sound, func() {
-		if steps++; steps == step {
-			n.fill(filepath.Dir(data.File(layout.ManifestKey("new/app", m.Digest).Path())))
-		}
+	sound := b.index
+	b.index = placed{sound, layout.Manifest, func() {
+		n.fill(filepath.Dir(data.File(layout.ManifestKey("new/app", m.Digest).Path())))
 	}}
 	if err := b.PutManifest(n.Context(), "new/app", m, tags); err == nil {
 		n.Error("names that the disk refused are answered")
@@ -183,7 +178,7 @@ func TestAManifestThatTheDiskRefusedHoldsNothing(t *testing.T) {
 	n, b := newNarrow(t), newBenchThat(t, late)
 	data := n.openOn(b)
 	d := b.layer("l", "new/app")
-	n.refuse(b, data, 2, manifestOver(d))
+	n.refuse(b, data, manifestOver(d))
 	if err := b.DeleteLayer(t.Context(), "new/app", d); err != nil {
 		t.Error(err)
 	}
@@ -201,7 +196,7 @@ func TestALayerIsNotLostWithItsManifest(t *testing.T) {
 	b.log = log
 	data := n.openOn(b)
 	d := b.layer("l", "new/app")
-	n.refuse(b, data, 2, manifestOver(d), "v1")
+	n.refuse(b, data, manifestOver(d), "v1")
 	if err := b.Close(); err != nil {
 		t.Error(err)
 	}
@@ -229,7 +224,7 @@ func TestAnIndexThatIsBusyIsAskedOnceToCorrectItself(t *testing.T) {
 	sound, asked := b.index, 0
 	data := n.openOn(b)
 	b.index = unadopted{sound, &asked}
-	n.refuse(b, data, 2, manifestOver(b.layer("l", "new/app")), "v1", "v2")
+	n.refuse(b, data, manifestOver(b.layer("l", "new/app")), "v1", "v2")
 	if b.index = sound; asked != 1 {
 		t.Errorf("it was asked %d times", asked)
 	}
@@ -243,12 +238,10 @@ func TestAnIndexThatIsBusyIsAskedOnceToCorrectItself(t *testing.T) {
 func TestNamesThatADiskRefusedToAnotherAreTakenBack(t *testing.T) {
 	n, b := newNarrow(t), newBenchThat(t, late)
 	data, sound := n.openOn(b), b.index
-	m, steps := manifestOver(b.layer("l", "new/app")), 0
-	b.index = placed{sound, func() {
-		if steps++; steps == 2 {
-			n.fill(filepath.Dir(data.File(layout.ManifestKey("new/app", m.Digest).Path())))
-			n.makeRoom()
-		}
+	m := manifestOver(b.layer("l", "new/app"))
+	b.index = placed{sound, layout.Manifest, func() {
+		n.fill(filepath.Dir(data.File(layout.ManifestKey("new/app", m.Digest).Path())))
+		n.makeRoom()
 	}}
 	err := b.PutManifest(t.Context(), "new/app", m, nil)
 	b.publisher.runs.Wait()
@@ -284,7 +277,7 @@ func takeBack(t *testing.T, knows bool) {
 		b.uploads.forget()
 	}
 	d := b.layer("l", "new/app")
-	b.index = placed{sound, func() { n.fill(data.Native(layout.Repositories)) }}
+	b.index = placed{sound, layout.Layer, func() { n.fill(data.Native(layout.Repositories)) }}
 	b.flush()
 	b.publisher.runs.Wait()
 	n.makeRoom()

@@ -47,7 +47,7 @@ func waiting(t *testing.T) (s, other *Store, vs []index.Victim) {
 // untilTrue fails a test in which something never becomes true.
 func untilTrue(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !f(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !f(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal(what)
 		}
