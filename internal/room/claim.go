@@ -12,8 +12,8 @@ type Claim struct {
 // block is how a file system counts: a file or a directory takes whole blocks.
 const block = 4 << 10
 
-// Beside is what is stored beside the bytes of an upload, or of a manifest with a tag: directories, links, and rows.
-const Beside = 12 * block
+// beside is what is stored beside the bytes of an upload, or of a manifest: directories, links, and rows.
+const beside = 12 * block
 
 // most bounds one claim, so that no length that a client announces makes the sums overflow: 1 PiB.
 const most = 1 << 50
@@ -21,18 +21,15 @@ const most = 1 << 50
 // Claim makes one that has reserved nothing. The caller ends it.
 func (r *Room) Claim() Claim { return Claim{room: r} }
 
-// Left is how many bytes may be taken.
-func (c *Claim) Left() int64 { return c.left }
-
 // Grow reserves room for n bytes more, and at first for what is stored beside them. It may wait for an eviction.
 // *content.FullError: there is no room. Other errors are those of ctx, or say that what is used could not be counted.
 func (c *Claim) Grow(ctx context.Context, n int64) error {
 	n = (min(n, most) + block - 1) / block * block
-	beside := Beside - c.beside
-	if err := c.room.reserve(ctx, n+beside); err != nil {
+	more := beside - c.beside
+	if err := c.room.reserve(ctx, n+more); err != nil {
 		return err
 	}
-	c.left, c.beside = c.left+n, c.beside+beside
+	c.left, c.beside = c.left+n, c.beside+more
 	return nil
 }
 

@@ -126,7 +126,7 @@ func TestTheLimitHoldsAtEveryMoment(t *testing.T) {
 					} else if err != nil {
 						break
 					}
-					n := random.Int64N(c.Left() + 1)
+					n := random.Int64N(c.left + 1)
 					if now := d.Add(n); now > limit.Load() {
 						t.Errorf("%d bytes are used", now)
 					}
@@ -178,7 +178,7 @@ func TestWhatCannotFitIsRefusedAtOnce(t *testing.T) {
 		}
 		first, second := r.Claim(), r.Claim()
 		must(t, first.Grow(t.Context(), 60*mib))
-		if full := refused(t, second.Grow(t.Context(), 60*mib)); full.Helps() || full.Reserved != 60*mib+Beside {
+		if full := refused(t, second.Grow(t.Context(), 60*mib)); full.Helps() || full.Reserved != 60*mib+beside {
 			t.Errorf("beside another that reserved %d: %v", full.Reserved, full)
 		}
 		if isPressed(r) {
@@ -197,7 +197,7 @@ func TestAnUploadWaitsForAnEviction(t *testing.T) {
 		r, d := newRoom(94*mib, 100*mib) // below the high mark
 		answer := asks(t.Context(), r, 20*mib)
 		<-r.Pressed()
-		if coming := r.Coming(); coming != 20*mib+Beside {
+		if coming := r.Coming(); coming != 20*mib+beside {
 			t.Errorf("%d bytes are coming", coming)
 		}
 		refused(t, <-asks(t.Context(), r, 90*mib)) // what the first waits for is its own
@@ -342,11 +342,11 @@ func TestABudgetChangesWhileUploadsRun(t *testing.T) {
 		if !isPressed(r) {
 			t.Error("a lower budget asks for no eviction")
 		}
-		if announced.Left() != 40*mib {
-			t.Errorf("of what was reserved %d is left", announced.Left())
+		if announced.left != 40*mib {
+			t.Errorf("of what was reserved %d is left", announced.left)
 		}
 		refused(t, chunked.Grow(t.Context(), mib))
-		announced.Wrote(announced.Left())
+		announced.Wrote(announced.left)
 		announced.End()
 		must(t, chunked.Grow(t.Context(), mib)) // the disk of this test took nothing of it
 		chunked.End()
