@@ -184,7 +184,7 @@ func (r *Room) awaitLocked(ctx context.Context, n int64, before int) error {
 			return r.fullLocked(n, r.reserved+r.wanted-n)
 		}
 		r.pressLocked()
-		if err := r.waitLocked(ctx, r.changed, min(recheck, end.Sub(now)+1)); err != nil {
+		if err := r.waitLocked(ctx, r.changed, min(recheck, end.Sub(now)+1)); err != nil || r.takeLocked(n) {
 			return err
 		}
 	}

@@ -73,8 +73,9 @@ func asks(ctx context.Context, r *Room, n int64) <-chan error {
 	answer := make(chan error, 1)
 	go func() {
 		c := r.Claim()
-		answer <- c.Grow(ctx, n)
+		err := c.Grow(ctx, n)
 		c.End()
+		answer <- err
 	}()
 	return answer
 }
@@ -88,23 +89,27 @@ func TestTheLimitHoldsAtEveryMoment(t *testing.T) {
 	var limit atomic.Int64 // the largest that may count for what is written now
 	limit.Store(percent(limitMark, budget))
 	ctx, stop := context.WithCancel(t.Context())
-	var beside sync.WaitGroup
-	beside.Go(func() {
-		random := rand.New(rand.NewPCG(1, 2))
-		for {
+	var taken, full atomic.Int64
+	tells := make(chan struct{}) // of an upload that was refused, which goes on when an eviction may find something
+	var evictions sync.WaitGroup
+	evictions.Go(func() {
+		for random := rand.New(rand.NewPCG(1, 2)); ; {
 			select {
 			case <-ctx.Done():
 				return
+			case <-tells:
+				r.mu.Lock()
+				r.barren = time.Time{}
+				r.mu.Unlock()
 			case <-r.Pressed():
+				ended := r.Evicting()
+				more := random.IntN(3) > 0
+				if more {
+					d.Store(0)
+				}
+				ended(more)
 			}
-			ended := r.Evicting()
-			more := random.IntN(3) > 0
-			if more {
-				d.Store(0)
-			}
-			ended(more)
 			r.mu.Lock()
-			r.barren = time.Time{} // so that there are many
 			if r.reserved < 0 || r.wanted < 0 || r.since < 0 {
 				t.Errorf("%d bytes reserved, %d waited for, %d written since", r.reserved, r.wanted, r.since)
 			}
@@ -112,7 +117,6 @@ func TestTheLimitHoldsAtEveryMoment(t *testing.T) {
 		}
 	})
 	var uploads sync.WaitGroup
-	var taken, full atomic.Int64
 	for i := range uint64(16) {
 		uploads.Go(func() {
 			random := rand.New(rand.NewPCG(i, 3))
@@ -122,6 +126,7 @@ func TestTheLimitHoldsAtEveryMoment(t *testing.T) {
 				for range 1 + random.IntN(4) {
 					if err := c.Grow(ctx, random.Int64N(8*mib)); errors.As(err, new(*content.FullError)) {
 						full.Add(1)
+						tells <- struct{}{}
 						break
 					} else if err != nil {
 						break
@@ -140,7 +145,7 @@ func TestTheLimitHoldsAtEveryMoment(t *testing.T) {
 	}
 	uploads.Wait()
 	stop()
-	beside.Wait()
+	evictions.Wait()
 	wantNothing(t, r)
 	if taken.Load() < 10*budget || full.Load() == 0 {
 		t.Errorf("%d bytes were taken and %d uploads refused: too few to show anything", taken.Load(), full.Load())
@@ -363,6 +368,64 @@ func TestABudgetChangesWhileUploadsRun(t *testing.T) {
 		must(t, <-answer)
 		first.End()
 		wantNothing(t, r)
+	})
+}
+
+// TestAnUploadThatEndsMakesRoomAtOnce for another one that waits, which has nothing counted for it.
+func TestAnUploadThatEndsMakesRoomAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, d := newRoom(30*mib, 100*mib)
+		first := r.Claim()
+		must(t, first.Grow(t.Context(), 40*mib))
+		began := time.Now()
+		answer := asks(t.Context(), r, 40*mib)
+		synctest.Wait()
+		time.Sleep(countPause) // it has counted and waits
+		synctest.Wait()
+		counts := d.counts.Load()
+		first.End()
+		must(t, <-answer)
+		if took := time.Since(began); took != countPause || d.counts.Load() != counts {
+			t.Errorf("it waited for %v, %d counts", took-countPause, d.counts.Load()-counts)
+		}
+	})
+}
+
+// TestUploadsThatEndHaveNothingCounted, however many there are while another one waits.
+func TestUploadsThatEndHaveNothingCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, d := newRoom(95*mib, 100*mib)
+		ctx, leave := context.WithCancel(t.Context())
+		answer := asks(ctx, r, 20*mib)
+		for range 100 {
+			must(t, <-asks(t.Context(), r, 1))
+			synctest.Wait()
+		}
+		if n := d.counts.Load(); n > 2 {
+			t.Errorf("%d counts within a moment", n)
+		}
+		leave()
+		<-answer
+	})
+}
+
+// TestWhatIsWrittenDuringACountIsAdded, though the count may have it already.
+func TestWhatIsWrittenDuringACountIsAdded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r *Room
+		c := Claim{}
+		r = New(func(context.Context) (int64, error) {
+			c.Wrote(60 * mib)
+			return 0, nil
+		}, Patience)
+		c = r.Claim()
+		must(t, c.Grow(t.Context(), 60*mib))
+		r.SetBudget(100 * mib)
+		<-r.Pressed()
+		answer := asks(t.Context(), r, 60*mib)
+		<-r.Pressed()
+		r.Evicting()(false)
+		refused(t, <-answer)
 	})
 }
 
