@@ -15,6 +15,9 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/jc-lab/docker-cache-server/internal/room"
+	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
 const mib = 1 << 20
@@ -79,13 +82,11 @@ func (w *world) wantFull(what string, conn net.Conn) {
 	w.Helper()
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
-		w.Errorf("%s: %v", what, err)
-		return
+		w.Fatalf("%s: %v", what, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusInsufficientStorage {
-		w.Errorf("%s: %s; want 507", what, resp.Status)
-		return
+		w.Fatalf("%s: %s; want 507", what, resp.Status)
 	}
 	if e := errorsOf(w.T, resp)[0]; e.Code != "INSUFFICIENT_STORAGE" || !strings.Contains(e.Message, "cache.max_size") {
 		w.Errorf("%s: %+v", what, e)
@@ -123,7 +124,7 @@ func TestAnUploadIsRefusedBeforeItsBytes(t *testing.T) {
 	const n = 64 * mib
 	whole := "/v2/app/blobs/uploads/?digest=" + digestOf(nil)
 	const empty = `{"schemaVersion":2,"mediaType":"` + ociIndex + `","manifests":[]}`
-	for _, fields := range []string{"", expects} {
+	for _, fields := range []string{expects, ""} {
 		var part []byte
 		if fields == "" {
 			part = make([]byte, 100<<10)
@@ -193,8 +194,20 @@ func TestUploadsThatDoNotFitTogether(t *testing.T) {
 	if line := firstLine(t, running); !strings.HasPrefix(line, "HTTP/1.1 100") { // it has its room
 		t.Fatal(line)
 	}
+	_, got := scrape(t, w.s)
+	if reserved := got["dcs_store_reserved_bytes"]; reserved < 6*mib || reserved > 7*mib {
+		t.Errorf("%v bytes are reserved, says the scrape", reserved)
+	}
+	if want := float64(w.s.room.Stats().Budget); got["dcs_store_budget_bytes"] != want || want == 0 {
+		t.Errorf("the budget is %v, says the scrape; want %v", got["dcs_store_budget_bytes"], want)
+	}
 	w.wantFull("beside the first", w.announce("PATCH", second, 6*mib, expects, nil))
-	_, _ = running.Write(make([]byte, 100<<10))
+	if _, err := running.Write(make([]byte, mib)); err != nil {
+		t.Fatal(err)
+	}
+	w.await("what came is used, and not reserved any more", func() bool {
+		return w.s.room.Stats().Reserved < 6*mib-mib/2
+	})
 	running.Close()
 	w.reserves(0)
 	w.upload("app", noise(6*mib))
@@ -219,6 +232,32 @@ func TestAResumedUploadReservesWhatIsMissing(t *testing.T) {
 	path = w.want(202, "PATCH", path, data[4*mib:], "").Header.Get("Location")
 	w.want(201, "PUT", w.path(path)+"&digest="+digestOf(data), nil, "")
 	w.reserves(0)
+}
+
+// TestWhatAClientLeftBehindMakesRoom, once nothing else may go.
+func TestWhatAClientLeftBehindMakesRoom(t *testing.T) {
+	w := newWorld(t)
+	w.evicts(nothingMayGo)
+	path := w.begin("app")
+	left := w.announce("PATCH", path, 8*mib, "", noise(6*mib))
+	left.Close()
+	w.await("the client is gone", func() bool { return w.uploaded(path) == 6*mib })
+	w.reserves(0)
+	w.leaves(mib)
+	w.upload("app", noise(4*mib))
+	w.want(404, "GET", w.path(path), nil, "")
+}
+
+// TestUploadsWaitForLessThanTheirClientsMay, since who is waited for is not the one who stalls.
+func TestUploadsWaitForLessThanTheirClientsMay(t *testing.T) {
+	for stall, want := range map[time.Duration]time.Duration{0: room.Patience, 2 * time.Minute: room.Patience,
+		10 * time.Second: 5 * time.Second} {
+		cfg := config.DefaultConfig()
+		cfg.Limits.StallTimeout = stall
+		if got := patience(cfg); got != want {
+			t.Errorf("with a stall timeout of %v: %v, want %v", stall, got, want)
+		}
+	}
 }
 
 // path is an address without its host: a restarted server has another one.
