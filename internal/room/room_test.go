@@ -43,13 +43,18 @@ func wantNothing(t *testing.T, r *Room) {
 	}
 }
 
-func refused(t *testing.T, err error) *content.FullError {
+func refusal(t *testing.T, err error) *content.FullError {
 	t.Helper()
 	var full *content.FullError
 	if !errors.As(err, &full) {
 		t.Fatalf("%v; want a refusal", err)
 	}
 	return full
+}
+
+func refused(t *testing.T, err error) {
+	t.Helper()
+	_ = refusal(t, err)
 }
 
 func must(t *testing.T, err error) {
@@ -178,12 +183,12 @@ func TestWhatCannotFitIsRefusedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, _ := newRoom(0, 100*mib)
 		whole := r.Claim()
-		if full := refused(t, whole.Grow(t.Context(), 106*mib)); full.Helps() {
+		if full := refusal(t, whole.Grow(t.Context(), 106*mib)); full.Helps() {
 			t.Errorf("more than the budget: %v", full)
 		}
 		first, second := r.Claim(), r.Claim()
 		must(t, first.Grow(t.Context(), 60*mib))
-		if full := refused(t, second.Grow(t.Context(), 60*mib)); full.Helps() || full.Reserved != 60*mib+beside {
+		if full := refusal(t, second.Grow(t.Context(), 60*mib)); full.Helps() || full.Reserved != 60*mib+beside {
 			t.Errorf("beside another that reserved %d: %v", full.Reserved, full)
 		}
 		if isPressed(r) {
@@ -225,7 +230,7 @@ func TestWhereNothingMoreMayGoUploadsAreRefused(t *testing.T) {
 		answer := asks(t.Context(), r, 2*mib)
 		<-r.Pressed()
 		r.Evicting()(false)
-		if full := refused(t, <-answer); full.Used != 104*mib || full.Budget != 100*mib || !full.Helps() {
+		if full := refusal(t, <-answer); full.Used != 104*mib || full.Budget != 100*mib || !full.Helps() {
 			t.Errorf("%+v", full)
 		}
 		refused(t, <-asks(t.Context(), r, 2*mib))
@@ -405,7 +410,9 @@ func TestUploadsThatEndHaveNothingCounted(t *testing.T) {
 			t.Errorf("%d counts within a moment", n)
 		}
 		leave()
-		<-answer
+		if err := <-answer; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
 	})
 }
 

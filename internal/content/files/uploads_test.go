@@ -37,7 +37,8 @@ func TestAnUploadIsWhatWasSent(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := u.Receive(t.Context(), through(bytes.NewReader(data)), announced); err != nil || u.Size() != int64(len(data)) {
+			err = u.Receive(t.Context(), through(bytes.NewReader(data)), announced)
+			if err != nil || u.Size() != int64(len(data)) {
 				t.Errorf("%s: %d bytes, %v", manner, u.Size(), err)
 			}
 			d := digest.FromBytes(data)
@@ -150,7 +151,8 @@ func TestAnUploadThatCannotBeWrittenSaysSo(t *testing.T) {
 	defer u.Close()
 	_ = u.(*upload).file.Close()
 	for _, announced := range []int64{-1, 3} {
-		if err := u.Receive(t.Context(), bytes.NewReader(make([]byte, 3)), announced); !errors.As(err, new(*content.WriteError)) {
+		err := u.Receive(t.Context(), bytes.NewReader(make([]byte, 3)), announced)
+		if !errors.As(err, new(*content.WriteError)) {
 			t.Errorf("%v", err)
 		}
 	}
