@@ -42,10 +42,10 @@ var arrows = []struct {
 	{"internal/serve", []string{
 		"internal/content/files", "internal/disk", "internal/event", "internal/gc", "internal/index",
 		"internal/inspect", "internal/metrics", "internal/owner", "internal/reconcile", "internal/registry",
-		"internal/stamp", "internal/store", "internal/tree", "internal/users", "pkg/config",
+		"internal/room", "internal/stamp", "internal/store", "internal/tree", "internal/users", "pkg/config",
 	}},
 	{"internal/metrics", []string{
-		"internal/event", "internal/index", "internal/inspect", "internal/registry",
+		"internal/event", "internal/index", "internal/inspect", "internal/registry", "internal/room",
 	}},
 	{"internal/inspect", []string{
 		"internal/image", "internal/index", "internal/index/sqlite", "internal/layout", "internal/nearest",
@@ -80,7 +80,10 @@ var arrows = []struct {
 	{"internal/ui", nil},
 	{"internal/content/files", []string{
 		"internal/adopt", "internal/content", "internal/disk", "internal/failpoint", "internal/index",
-		"internal/layout", "internal/manifest", "internal/tree",
+		"internal/layout", "internal/manifest", "internal/room", "internal/tree",
+	}},
+	{"internal/room", []string{
+		"internal/content",
 	}},
 	{"internal/content", []string{
 		"internal/manifest",

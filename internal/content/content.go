@@ -75,8 +75,9 @@ type Upload interface {
 	// Expect announces the algorithm of the digest. It has an effect only before the first byte.
 	Expect(digest.Algorithm)
 	// Receive appends what r gives until its end. announced is how many bytes that will be, negative if the client did
-	// not say. On an error the bytes that came before it stay. *WriteError if they could not be stored.
-	Receive(r io.Reader, announced int64) error
+	// not say. It reads nothing for which there is no room. On an error the bytes that came before it stay. *FullError,
+	// *WriteError if they could not be stored.
+	Receive(ctx context.Context, r io.Reader, announced int64) error
 	// Finish makes the upload a layer of its repository. A power loss may take it until a manifest that refers to it is
 	// answered, or a moment passed. An upload whose bytes have another digest is removed:
 	// *DigestError.

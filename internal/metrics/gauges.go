@@ -6,6 +6,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/inspect"
 	"github.com/jc-lab/docker-cache-server/internal/registry"
+	"github.com/jc-lab/docker-cache-server/internal/room"
 )
 
 // Sources are what the rooms of a server count. A scrape calls each of them once; none makes a pass over the store.
@@ -18,6 +19,8 @@ type Sources struct {
 	Registry func() registry.Stats
 	// Space is what the file system of the data directory has, in bytes.
 	Space func() (free, size int64, err error)
+	// Room says what is reserved, and within which budget.
+	Room func() room.Stats
 	// Totals are the counters of the index.
 	Totals func() (index.Totals, error)
 	// Outlook has the figures of the last pass over the store; false: there was none yet.
@@ -38,9 +41,11 @@ var (
 	bytesDesc   = desc("dcs_store_bytes", "Bytes of all blobs on disk, manifests included.")
 	objectsDesc = desc("dcs_store_objects",
 		"Objects on disk, each counted once: tags, manifests, and blobs that are no manifests.", "kind")
-	freeDesc = desc("dcs_store_free_bytes", "Bytes that the file system of the data directory has left for dcs.")
-	diskDesc = desc("dcs_store_disk_bytes", "Size of the file system of the data directory in bytes.")
-	dueDesc  = desc("dcs_store_due_bytes",
+	freeDesc     = desc("dcs_store_free_bytes", "Bytes that the file system of the data directory has left for dcs.")
+	diskDesc     = desc("dcs_store_disk_bytes", "Size of the file system of the data directory in bytes.")
+	budgetDesc   = desc("dcs_store_budget_bytes", "Bytes that the store may take on disk; 0: there is no budget.")
+	reservedDesc = desc("dcs_store_reserved_bytes", "Bytes that uploads may still bring.")
+	dueDesc      = desc("dcs_store_due_bytes",
 		"Bytes of the blobs that are removed within this time if they stay unused; some minutes old.", "within")
 	uploadsDesc = desc("dcs_uploads",
 		"Unfinished uploads: active while a request sends to them, waiting for their client otherwise.", "state")
@@ -53,8 +58,8 @@ var (
 
 // Describe implements prometheus.Collector.
 func (g gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{flyingDesc, bytesDesc, objectsDesc, freeDesc, diskDesc, dueDesc, uploadsDesc,
-		leasesDesc, ttlDesc, graceDesc} {
+	for _, d := range []*prometheus.Desc{flyingDesc, bytesDesc, objectsDesc, freeDesc, diskDesc, budgetDesc,
+		reservedDesc, dueDesc, uploadsDesc, leasesDesc, ttlDesc, graceDesc} {
 		ch <- d
 	}
 }
@@ -80,6 +85,9 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 		set(freeDesc, float64(free))
 		set(diskDesc, float64(size))
 	}
+	bytes := g.sources.Room()
+	set(budgetDesc, float64(bytes.Budget))
+	set(reservedDesc, float64(bytes.Reserved))
 	t, err := g.sources.Totals()
 	switch {
 	case err != nil && g.sources.Ended():

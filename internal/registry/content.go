@@ -21,9 +21,9 @@ type Content interface {
 	Mount(ctx context.Context, repo, from string, d digest.Digest) (int64, error)
 	MountFromAny(ctx context.Context, repo string, d digest.Digest) (int64, error)
 
-	// Begin begins an upload whose digest will be of the algorithm; empty: not known yet. Resume goes on with one:
-	// content.ErrUnknown, content.ErrBusy. The caller closes the upload.
-	Begin(repo string, algorithm digest.Algorithm) (content.Upload, error)
+	// Begin begins an upload whose digest will be of the algorithm; empty: not known yet. *content.FullError. Resume
+	// goes on with one: content.ErrUnknown, content.ErrBusy. The caller closes the upload.
+	Begin(ctx context.Context, repo string, algorithm digest.Algorithm) (content.Upload, error)
 	Resume(repo, id string) (content.Upload, error)
 	// UploadSize is how many bytes an upload has. It does not wait for the request that writes to it.
 	// content.ErrUnknown.
@@ -40,7 +40,7 @@ type Content interface {
 	// content.ErrUnknown, content.ErrUnreadable, *content.LargeError, *content.LeaseError.
 	Manifest(ctx context.Context, repo, reference string, use content.Use, most int64) (*content.Manifest, error)
 	// PutManifest makes a manifest part of a repository, which has all that it refers to, and points tags at it. All of
-	// it survives a power loss then. *content.MissingError, *content.SizeError.
+	// it survives a power loss then. *content.MissingError, *content.SizeError, *content.FullError.
 	PutManifest(ctx context.Context, repo string, m content.Manifest, tags []string) error
 
 	// DeleteLayer, DeleteTag and DeleteManifest remove names. A manifest is removed together with its tags, which

@@ -117,6 +117,7 @@ func (w *response) toProtocolError(err error) error {
 // storageError is the protocol's error for one of the store.
 func (w *response) storageError(err error) error {
 	full := errors.Is(err, index.ErrFull) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	var budget *content.FullError
 	switch {
 	case errors.As(err, new(*content.LeaseError)) && !full: // the store logged it
 		return errcode.ErrorCodeUnavailable.WithMessage("the registry cannot record this at the moment; try again")
@@ -125,6 +126,8 @@ func (w *response) storageError(err error) error {
 	}
 	w.req.errorf("cannot answer: %v", err)
 	switch {
+	case errors.As(err, &budget):
+		return errNoSpace.WithMessage(budget.Error())
 	case full:
 		return errNoSpace
 	case errors.Is(err, index.ErrBusy):

@@ -71,7 +71,7 @@ func matches(ifNoneMatch []string, d string) bool {
 
 // putManifest stores a manifest under its digest, and under a tag or several.
 func (r *Registry) putManifest(w *response, hr *http.Request, req *request) error {
-	held := r.shared.room.enter(NetworkOf(w.req.client), func() { w.pace.stop(w.pace.conn.SetReadDeadline) })
+	held := r.shared.memory.enter(NetworkOf(w.req.client), func() { w.pace.stop(w.pace.conn.SetReadDeadline) })
 	defer held.leave()
 	data, err := readManifest(hr, held, r.opts.Limits.Manifest)
 	if lost := held.arrived(); lost != nil {

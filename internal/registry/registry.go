@@ -1,7 +1,7 @@
 // Package registry speaks the registry protocol over a store of content: HTTP on one side, Content on the other.
 //
 // Each rule of the protocol is in one place. What is the same for all requests is in serve.go and around it: the
-// table of operations (routes.go), logins (auth.go), errors (errors.go), what requests share (shares.go, room.go,
+// table of operations (routes.go), logins (auth.go), errors (errors.go), what requests share (shares.go, memory.go,
 // quota.go), the patience with a client (pace.go). A handler reads a request, asks the store once, and answers.
 // Promises and recency are the store's. From distribution come manifests, their validation, and error codes.
 package registry
@@ -63,7 +63,8 @@ type Registry struct {
 // New makes a registry. It starts nothing.
 func New(opts Options) *Registry {
 	r := &Registry{opts: opts, content: opts.Content, parsing: make(slots, parsers), key: newKey(),
-		shared: shared{files: newFiles(opts.Limits.Files), room: newRoom(manifestRoom), listing: make(slots, listers)}}
+		shared: shared{files: newFiles(opts.Limits.Files), memory: newMemory(manifestMemory),
+			listing: make(slots, listers)}}
 	r.uploads = newUploads(opts.Limits.Uploads, func(u upload) bool { return r.content.HasUpload(u.repo, u.id) })
 	return r
 }

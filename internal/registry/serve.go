@@ -23,7 +23,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		hr = hr.WithContext(hr.Context()) // net/http looks at the type of the body in its own
 		hr.Body = &a.body
 	}
-	defer req.shares.leaveRoom()
+	defer req.shares.leaveMemory()
 	defer a.end()
 	defer func() { r.publish(hr, a, time.Since(start)) }()
 	r.answer(a, hr, req)

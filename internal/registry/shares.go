@@ -9,8 +9,8 @@ import (
 // what the others need.
 type shared struct {
 	files   files
-	room    *room // memory for manifests and lists
-	listing slots // long lists that are being made
+	memory  *memory // for manifests and lists
+	listing slots   // long lists that are being made
 }
 
 // files bounds how many files the requests have open at a time. Requests that wait for a client, which may be slow,
@@ -58,9 +58,9 @@ type shares struct {
 	pace      *pace
 	transfers bool // the request has files open until its end; else until its answer begins
 
-	files slots    // in which it has files open; nil: it has none
-	turn  slots    // in which it makes a long list; nil: it makes none
-	room  *holding // its memory; nil: none
+	files  slots    // in which it has files open; nil: it has none
+	turn   slots    // in which it makes a long list; nil: it makes none
+	memory *holding // its memory; nil: none
 }
 
 // openFiles waits until the request may open files.
@@ -116,23 +116,23 @@ func (s *shares) endTurn() {
 
 // hold makes room for an answer of n bytes, before they are in memory or soon after.
 func (s *shares) hold(ctx context.Context, n int64) error {
-	if s.room == nil {
-		s.room = s.of.room.enter(NetworkOf(s.client), func() { s.pace.stop(s.pace.conn.SetWriteDeadline) })
+	if s.memory == nil {
+		s.memory = s.of.memory.enter(NetworkOf(s.client), func() { s.pace.stop(s.pace.conn.SetWriteDeadline) })
 	}
-	more := n - s.room.size()
+	more := n - s.memory.size()
 	if more <= 0 {
 		return nil
 	}
 	s.closeFiles()
-	if err := s.room.grow(ctx, more); err != nil {
+	if err := s.memory.grow(ctx, more); err != nil {
 		return err
 	}
 	return s.openFiles(ctx)
 }
 
-// leaveRoom is for an answer that was sent.
-func (s *shares) leaveRoom() {
-	if s.room != nil {
-		s.room.leave()
+// leaveMemory is for an answer that was sent.
+func (s *shares) leaveMemory() {
+	if s.memory != nil {
+		s.memory.leave()
 	}
 }

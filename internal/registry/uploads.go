@@ -38,7 +38,7 @@ func (r *Registry) postUpload(w *response, hr *http.Request, req *request) error
 		return errcode.ErrorCodeTooManyRequests.WithMessage(
 			fmt.Sprintf("this client has %d unfinished uploads; finish or cancel some", r.opts.Limits.Uploads))
 	}
-	u, err := r.content.Begin(req.name, algorithmOf(whole, q.Get("digest-algorithm")))
+	u, err := r.content.Begin(hr.Context(), req.name, algorithmOf(whole, q.Get("digest-algorithm")))
 	if err != nil {
 		release(upload{})
 		return err
@@ -216,13 +216,13 @@ func (r *Registry) deleteUpload(w *response, hr *http.Request, req *request) err
 	return nil
 }
 
-// receive appends the request's body. An upload that does not fit on the disk is removed, since it fills the disk.
+// receive appends the request's body. An upload for which there is no room is removed, since it takes that of others.
 func (r *Registry) receive(u content.Upload, hr *http.Request) error {
 	if err := checkRange(hr, u.Size()); err != nil {
 		return err
 	}
-	err := u.Receive(hr.Body, hr.ContentLength)
-	if errors.As(err, new(*content.WriteError)) {
+	err := u.Receive(hr.Context(), hr.Body, hr.ContentLength)
+	if errors.As(err, new(*content.WriteError)) || errors.As(err, new(*content.FullError)) {
 		u.Cancel()
 	}
 	return err

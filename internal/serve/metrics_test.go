@@ -66,6 +66,7 @@ func TestAllThatCanBeCountedIsThereFromTheFirstScrape(t *testing.T) {
 		"dcs_gc_last_success_timestamp_seconds": 0,
 		"dcs_gc_freed_bytes_total":              0, "dcs_gc_run_duration_seconds_count": 0,
 		"dcs_store_bytes": 0, `dcs_store_due_bytes{within="1d"}`: 0, `dcs_store_due_bytes{within="7d"}`: 0,
+		"dcs_store_budget_bytes": 0, "dcs_store_reserved_bytes": 0,
 		`dcs_uploads{state="active"}`: 0, `dcs_uploads{state="waiting"}`: 0,
 		"dcs_cache_ttl_seconds": ttl.Seconds(), "dcs_cache_grace_seconds": grace.Seconds(),
 	}

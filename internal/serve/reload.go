@@ -49,6 +49,7 @@ func (s *Server) Reload(ctx context.Context, cfg *config.Config) (r Reloaded, er
 	s.logins.take(users)
 	s.front.certificate.take(cert)
 	s.config.Store(&next)
+	s.room.SetBudget(budget(&next))
 	s.cleaner.follow(schedule(&next))
 	if why := store.ShortTTL(store.PolicyOf(&next)); why != "" {
 		s.log.Warn(why)

@@ -22,6 +22,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/metrics"
 	"github.com/jc-lab/docker-cache-server/internal/registry"
+	"github.com/jc-lab/docker-cache-server/internal/room"
 	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
@@ -59,6 +60,7 @@ type Server struct {
 	reach  reach
 
 	store      *store.Served
+	room       *room.Room
 	logins     *logins
 	content    *files.Store
 	registry   *registry.Registry
@@ -111,6 +113,8 @@ func New(opts Options) (_ *Server, err error) {
 	if s.store, err = s.open(dir); err != nil {
 		return nil, err
 	}
+	s.room = room.New(s.used, patience(cfg))
+	s.room.SetBudget(budget(cfg))
 	met := tree.NewMet(s.store.Dir)
 	if s.content, err = s.openContent(met); err != nil {
 		return nil, errors.Join(err, s.store.Close())
@@ -146,7 +150,7 @@ func (s *Server) open(dir tree.Dir) (*store.Served, error) {
 // openContent opens what clients push and pull, with what an earlier server left half done.
 func (s *Server) openContent(met *tree.Met) (*files.Store, error) {
 	c, err := files.New(files.Options{Tree: s.store.Tree, Index: s.store.Index, Log: s.log, Met: met,
-		Resolution: s.policy().Resolution, Linger: files.Linger})
+		Room: s.room, Resolution: s.policy().Resolution, Linger: files.Linger})
 	if err != nil {
 		return nil, err
 	}
@@ -167,6 +171,7 @@ func (s *Server) wire(certificate *certificate, met *tree.Met) {
 	s.requestLog = &requestLog{log: s.log, config: s.Config}
 	s.metrics = metrics.New(metrics.Sources{
 		Policy: s.policy, InFlight: s.flights.count, Registry: s.registryStats, Space: s.store.Tree.Space,
+		Room:   s.room.Stats,
 		Totals: s.Stats, Outlook: s.outlook.last, Ended: s.life.ending.Load,
 	}, buildOf())
 	events := event.Stream{s.metrics.Observe, s.requestLog.observe, s.callbacks.subscriber(s.opts)}

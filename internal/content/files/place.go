@@ -95,7 +95,7 @@ func (s *Store) MountFromAny(ctx context.Context, repo string, d digest.Digest) 
 
 // PutManifest makes a manifest part of a repository, and points tags at it. Everything that it needs must exist as what
 // it calls it, both before the claim and under the write lock. It is durable then, with all that. A refused manifest
-// moves no tag. *content.MissingError, *content.SizeError.
+// moves no tag. *content.MissingError, *content.SizeError, *content.FullError.
 func (s *Store) PutManifest(ctx context.Context, repo string, m content.Manifest, tags []string) error {
 	return describeFailure("store", layout.ManifestKey(repo, m.Digest), s.putManifest(ctx, repo, m, tags))
 }
@@ -103,6 +103,11 @@ func (s *Store) PutManifest(ctx context.Context, repo string, m content.Manifest
 func (s *Store) putManifest(ctx context.Context, repo string, m content.Manifest, tags []string) error {
 	faults := s.publisher.failures() // before it trusts any name
 	if err := s.readParts(ctx, repo, m.Manifest); err != nil {
+		return err
+	}
+	claim, size := s.room.Claim(), int64(len(m.Data)+len(tags)*tagBytes)
+	defer claim.End()
+	if err := s.reserve(ctx, &claim, size); err != nil {
 		return err
 	}
 	e := &entry{done: make(chan error, 1), faults: faults, claim: index.Claim{
@@ -118,8 +123,12 @@ func (s *Store) putManifest(ctx context.Context, repo string, m content.Manifest
 		s.publisher.discard(e)
 		return err
 	}
+	claim.Wrote(size)
 	return s.publisher.await(ctx, e)
 }
+
+// tagBytes is what a tag takes on disk: two links, and the directories in which they are alone.
+const tagBytes = 32 << 10
 
 // stage writes the files of a manifest: its bytes, even if the blob exists, which may be damaged, and all links.
 func (s *Store) stage(e *entry, data []byte) (err error) {

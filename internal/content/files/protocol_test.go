@@ -151,11 +151,11 @@ func (b *bench) write(path, data string) {
 // upload is an upload of which all bytes came.
 func (b *bench) upload(repo, data string) content.Upload {
 	b.Helper()
-	u, err := b.Begin(repo, "")
+	u, err := b.Begin(b.Context(), repo, "")
 	if err != nil {
 		b.Fatal(err)
 	}
-	if err := u.Receive(strings.NewReader(data), -1); err != nil {
+	if err := u.Receive(b.Context(), strings.NewReader(data), -1); err != nil {
 		b.Fatal(err)
 	}
 	return u

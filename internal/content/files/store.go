@@ -22,6 +22,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/room"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
@@ -30,6 +31,9 @@ type Options struct {
 	Tree  *tree.Tree
 	Index index.Store
 	Log   logrus.FieldLogger
+
+	// Room is where room is reserved for what clients bring. Nil: the store has no budget.
+	Room *room.Room
 
 	// Met learns of the symbolic links on the ways to files that are used. Nil: the index is never compared with the
 	// tree.
@@ -58,6 +62,7 @@ type Store struct {
 	manifests *lru.Cache[digest.Digest, cached]
 	large     chan struct{} // holds one for each manifest that is not small and is being read
 	uploads   *sessions
+	room      *room.Room
 	waiting   *tree.PendingLog
 	pending   *pending
 	publisher *publisher
@@ -69,11 +74,14 @@ func New(opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if opts.Room == nil {
+		opts.Room = room.New(nil, 0)
+	}
 	manifests, _ := lru.New[digest.Digest, cached](cachedManifests) // fails for sizes below 1 only
 	s := &Store{
 		tree: opts.Tree, disk: adopt.On(opts.Tree.Dir), index: opts.Index, log: opts.Log, met: opts.Met,
 		leases: newLeases(opts), manifests: manifests, large: make(chan struct{}, largeReaders), uploads: newSessions(),
-		waiting: opts.Tree.PendingLog(), pending: newPending(),
+		room: opts.Room, waiting: opts.Tree.PendingLog(), pending: newPending(),
 	}
 	s.publisher = &publisher{Store: s, fs: fs, linger: opts.Linger, change: opts.Tree.Begin()}
 	return s, nil

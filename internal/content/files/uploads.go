@@ -14,6 +14,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/content"
 	"github.com/jc-lab/docker-cache-server/internal/failpoint"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/room"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
@@ -27,9 +28,10 @@ type upload struct {
 	began   time.Time
 	file    *tree.UploadFile
 	session *session
-	awaited int64 // up to here the disk has the bytes
-	begun   int64 // up to here it has begun to write them
-	faults  int   // syncs that had failed when the first of the bytes came
+	claim   room.Claim // ends with the request
+	awaited int64      // up to here the disk has the bytes
+	begun   int64      // up to here it has begun to write them
+	faults  int        // syncs that had failed when the first of the bytes came
 }
 
 // Repository, ID, Size and Over are those of content.Upload.
@@ -39,14 +41,18 @@ func (u *upload) Size() int64        { return u.size }
 func (u *upload) Over() bool         { return u.over }
 
 // Begin begins an upload. Its digest will be of the algorithm: sha256 if that is empty, since it is not known yet. The
-// caller closes the upload. What is written here promises nothing, and is not synced.
-func (s *Store) Begin(repo string, algorithm digest.Algorithm) (content.Upload, error) {
+// caller closes the upload. What is written here promises nothing, and is not synced. *content.FullError.
+func (s *Store) Begin(ctx context.Context, repo string, algorithm digest.Algorithm) (content.Upload, error) {
 	if algorithm == "" {
 		algorithm = digest.Canonical
 	}
 	u := &upload{name: layout.Upload{Repository: repo, ID: uuid.NewString()}, s: s, began: time.Now(),
-		faults: s.publisher.failures(), session: &session{algorithm: algorithm, hash: algorithm.Hash()}}
+		claim: s.room.Claim(), faults: s.publisher.failures(),
+		session: &session{algorithm: algorithm, hash: algorithm.Hash()}}
 	u.session.faults = u.faults
+	if err := s.reserve(ctx, &u.claim, 0); err != nil {
+		return nil, fmt.Errorf("begin an upload into %s: %w", repo, err)
+	}
 	err := s.tree.BeginUpload(u.name, u.began)
 	if noSpace(err) && s.makeRoom() {
 		err = s.tree.BeginUpload(u.name, u.began)
@@ -56,6 +62,7 @@ func (s *Store) Begin(repo string, algorithm digest.Algorithm) (content.Upload, 
 	}
 	if err != nil {
 		s.remove(u.name)
+		u.claim.End()
 		return nil, fmt.Errorf("begin an upload into %s: %w", repo, err)
 	}
 	s.uploads.take(u.name) // no other request knows its name yet
@@ -87,7 +94,8 @@ func (s *Store) Resume(repo, id string) (content.Upload, error) {
 	if uuid.Validate(id) != nil {
 		return nil, content.ErrUnknown
 	}
-	u := &upload{name: layout.Upload{Repository: repo, ID: id}, s: s, faults: s.publisher.failures()}
+	u := &upload{name: layout.Upload{Repository: repo, ID: id}, s: s, claim: s.room.Claim(),
+		faults: s.publisher.failures()}
 	if s.pending.over(u.name) {
 		return nil, content.ErrUnknown
 	}
@@ -145,8 +153,9 @@ func (u *upload) Expect(alg digest.Algorithm) {
 	}
 }
 
-// Close lets other requests go on with the upload.
+// Close lets other requests go on with the upload, and gives back what was reserved for it and did not come.
 func (u *upload) Close() {
+	u.claim.End()
 	_ = u.file.Close() // of what counts Finish reported the errors
 	u.s.uploads.give(u.name, u.session)
 }
@@ -165,16 +174,24 @@ var (
 )
 
 // Receive appends what r gives until its end. announced is how many bytes that will be; negative if the client did not
-// say. On an error the bytes that came before it stay. *content.WriteError.
-func (u *upload) Receive(r io.Reader, announced int64) error {
-	err := u.receive(r, announced)
+// say. It reads nothing for which there is no room. On an error the bytes that came before it stay.
+// *content.FullError, *content.WriteError.
+func (u *upload) Receive(ctx context.Context, r io.Reader, announced int64) error {
+	err := u.receive(ctx, r, announced)
 	if u.session != nil {
 		u.session.hungUp = err != nil
 	}
 	return err
 }
 
-func (u *upload) receive(r io.Reader, announced int64) error {
+func (u *upload) receive(ctx context.Context, r io.Reader, announced int64) error {
+	if announced < 0 {
+		r = &unannounced{Reader: r, ctx: ctx, u: u}
+	} else if announced > 0 {
+		if err := u.s.reserve(ctx, &u.claim, announced); err != nil {
+			return err
+		}
+	}
 	select {
 	case receiving <- struct{}{}:
 		defer func() { <-receiving }()
@@ -240,6 +257,7 @@ func (u *upload) append(p []byte) error {
 		u.session.hashed += int64(n)
 	}
 	u.size += int64(n)
+	u.claim.Wrote(int64(n))
 	if err == nil && u.size-u.begun >= syncAhead {
 		err = errors.Join(u.file.BeginSync(u.begun, u.size-u.begun), u.file.AwaitSync(u.awaited, u.begun-u.awaited))
 		u.awaited, u.begun = u.begun, u.size

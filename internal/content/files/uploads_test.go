@@ -33,11 +33,12 @@ func TestAnUploadIsWhatWasSent(t *testing.T) {
 	} {
 		for _, announced := range []int64{-1, int64(len(data))} {
 			b := newBench(t)
-			u, err := b.Begin("a", "")
+			u, err := b.Begin(t.Context(), "a", "")
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := u.Receive(through(bytes.NewReader(data)), announced); err != nil || u.Size() != int64(len(data)) {
+			err = u.Receive(t.Context(), through(bytes.NewReader(data)), announced)
+			if err != nil || u.Size() != int64(len(data)) {
 				t.Errorf("%s: %d bytes, %v", manner, u.Size(), err)
 			}
 			d := digest.FromBytes(data)
@@ -60,7 +61,7 @@ func TestAnUploadGoesOnWhereItWas(t *testing.T) {
 	u := b.upload("a", "")
 	for rest := data; len(rest) > 0; {
 		n := min(len(rest), 1+len(rest)/2)
-		if err := u.Receive(&dribble{bytes.NewReader(rest[:n]), 5000}, -1); err != nil {
+		if err := u.Receive(t.Context(), &dribble{bytes.NewReader(rest[:n]), 5000}, -1); err != nil {
 			t.Fatal(err)
 		}
 		rest = rest[n:]
@@ -86,7 +87,7 @@ func TestBytesOfASlowClientDoNotWaitForAPiece(t *testing.T) {
 	u := b.upload("a", "")
 	r, w := io.Pipe()
 	received := make(chan error)
-	go func() { received <- u.Receive(r, -1) }()
+	go func() { received <- u.Receive(t.Context(), r, -1) }()
 	for n := 1; ; n++ {
 		if _, err := w.Write([]byte("x")); err != nil {
 			t.Fatal(err)
@@ -120,11 +121,11 @@ func TestWhatCameBeforeAFailureStays(t *testing.T) {
 	broken := errors.New("the client hung up")
 	for _, announced := range []int64{-1, 10} {
 		b := newBench(t)
-		u, err := b.Begin("a", "")
+		u, err := b.Begin(t.Context(), "a", "")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := u.Receive(io.MultiReader(bytes.NewReader([]byte("half")), iotest.ErrReader(broken)),
+		if err := u.Receive(t.Context(), io.MultiReader(bytes.NewReader([]byte("half")), iotest.ErrReader(broken)),
 			announced); !errors.Is(err, broken) {
 			t.Errorf("%v", err)
 		}
@@ -132,7 +133,7 @@ func TestWhatCameBeforeAFailureStays(t *testing.T) {
 		if u, err = b.Resume("a", u.ID()); err != nil || u.Size() != 4 {
 			t.Fatalf("%+v, %v", u, err)
 		}
-		if err := errors.Join(u.Receive(bytes.NewReader([]byte("done")), 4),
+		if err := errors.Join(u.Receive(t.Context(), bytes.NewReader([]byte("done")), 4),
 			u.Finish(t.Context(), digest.FromString("halfdone"))); err != nil {
 			t.Error(err)
 		}
@@ -143,19 +144,20 @@ func TestWhatCameBeforeAFailureStays(t *testing.T) {
 // TestAnUploadThatCannotBeWrittenSaysSo, and does not read on.
 func TestAnUploadThatCannotBeWrittenSaysSo(t *testing.T) {
 	b := newBench(t)
-	u, err := b.Begin("a", "")
+	u, err := b.Begin(t.Context(), "a", "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer u.Close()
 	_ = u.(*upload).file.Close()
 	for _, announced := range []int64{-1, 3} {
-		if err := u.Receive(bytes.NewReader(make([]byte, 3)), announced); !errors.As(err, new(*content.WriteError)) {
+		err := u.Receive(t.Context(), bytes.NewReader(make([]byte, 3)), announced)
+		if !errors.As(err, new(*content.WriteError)) {
 			t.Errorf("%v", err)
 		}
 	}
 	endless := iotest.HalfReader(zeros{})
-	if err := u.Receive(endless, -1); !errors.As(err, new(*content.WriteError)) {
+	if err := u.Receive(t.Context(), endless, -1); !errors.As(err, new(*content.WriteError)) {
 		t.Errorf("%v", err)
 	}
 }
@@ -308,16 +310,16 @@ func TestAnUploadBesideManyOthersIsWhole(t *testing.T) {
 	for i := range data {
 		data[i] = byte(i * i >> 3)
 	}
-	u, err := b.Begin("a", digest.SHA256)
+	u, err := b.Begin(t.Context(), "a", digest.SHA256)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer u.Close()
 	const first = 70_001
-	if err := u.Receive(bytes.NewReader(data[:first]), first); err != nil {
+	if err := u.Receive(t.Context(), bytes.NewReader(data[:first]), first); err != nil {
 		t.Fatal(err)
 	}
-	if err := u.Receive(bytes.NewReader(data[first:]), -1); err != nil {
+	if err := u.Receive(t.Context(), bytes.NewReader(data[first:]), -1); err != nil {
 		t.Fatal(err)
 	}
 	if err := u.Finish(t.Context(), digest.FromBytes(data)); err != nil {

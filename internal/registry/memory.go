@@ -8,11 +8,11 @@ import (
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 )
 
-// room bounds the bytes of manifests and lists that are in memory while a client sends or takes them. When it is
+// memory bounds the bytes of manifests and lists that are in memory while a client sends or takes them. When it is
 // full, a request waits for a moment. Then the client that holds most has to give way, with its oldest request. So
 // neither many addresses with one manifest each, nor one address with many, keep out a client that sends a small
 // manifest, or a large one fast.
-type room struct {
+type memory struct {
 	limit int64
 
 	mu      sync.Mutex // guards the rest, and that of each holding; held over no I/O
@@ -21,9 +21,9 @@ type room struct {
 	changed chan struct{} // closed when there may be more room
 }
 
-// holding is what one request has of the room.
+// holding is what one request has of the memory.
 type holding struct {
-	room   *room
+	of     *memory
 	client string
 	since  time.Time
 	cut    func() // ends the wait for the client; nil: the request does not wait for it
@@ -31,8 +31,8 @@ type holding struct {
 	lost   bool // it had to give way
 }
 
-// manifestRoom has place for sixteen of the largest manifests, or thousands of usual ones.
-const manifestRoom = 64 << 20
+// manifestMemory has place for sixteen of the largest manifests, or thousands of usual ones.
+const manifestMemory = 64 << 20
 
 var (
 	errGaveWay = errcode.ErrorCodeTooManyRequests.WithMessage("too many manifests and lists are being transferred, " +
@@ -41,16 +41,16 @@ var (
 		"too many manifests and lists are being transferred; try again soon")
 )
 
-func newRoom(limit int64) *room {
-	return &room{limit: limit, held: map[*holding]struct{}{}, changed: make(chan struct{})}
+func newMemory(limit int64) *memory {
+	return &memory{limit: limit, held: map[*holding]struct{}{}, changed: make(chan struct{})}
 }
 
 // enter is for a request that holds nothing yet. The caller must call leave.
-func (r *room) enter(client string, cut func()) *holding {
-	h := &holding{room: r, client: client, since: time.Now(), cut: cut}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.held[h] = struct{}{}
+func (m *memory) enter(client string, cut func()) *holding {
+	h := &holding{of: m, client: client, since: time.Now(), cut: cut}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.held[h] = struct{}{}
 	return h
 }
 
@@ -88,18 +88,18 @@ func (h *holding) grow(ctx context.Context, n int64) error {
 
 // try takes the bytes, and returns nil; or it returns what to wait for, and for how long at most.
 func (h *holding) try(n int64, now time.Time) (changed <-chan struct{}, wait time.Duration, err error) {
-	r := h.room
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for !h.lost && r.used+n > r.limit {
-		other := r.mostLocked()
+	m := h.of
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for !h.lost && m.used+n > m.limit {
+		other := m.mostLocked()
 		if other == nil {
-			return r.changed, noRoomAfter, nil
+			return m.changed, noRoomAfter, nil
 		}
 		if wait := fair - now.Sub(other.since); wait > 0 {
-			return r.changed, wait, nil
+			return m.changed, wait, nil
 		}
-		r.dropLocked(other)
+		m.dropLocked(other)
 		other.lost = true
 		if other != h {
 			other.cut()
@@ -108,14 +108,14 @@ func (h *holding) try(n int64, now time.Time) (changed <-chan struct{}, wait tim
 	if h.lost {
 		return nil, 0, errGaveWay
 	}
-	h.bytes, r.used = h.bytes+n, r.used+n
+	h.bytes, m.used = h.bytes+n, m.used+n
 	return nil, 0, nil
 }
 
 // arrived says that the request waits for its client no more, and so does not have to give way any more.
 func (h *holding) arrived() error {
-	h.room.mu.Lock()
-	defer h.room.mu.Unlock()
+	h.of.mu.Lock()
+	defer h.of.mu.Unlock()
 	h.cut = nil
 	if h.lost {
 		return errGaveWay
@@ -125,34 +125,34 @@ func (h *holding) arrived() error {
 
 // leave gives everything back.
 func (h *holding) leave() {
-	h.room.mu.Lock()
-	defer h.room.mu.Unlock()
-	h.room.dropLocked(h)
-	delete(h.room.held, h)
+	h.of.mu.Lock()
+	defer h.of.mu.Unlock()
+	h.of.dropLocked(h)
+	delete(h.of.held, h)
 }
 
 func (h *holding) size() int64 {
-	h.room.mu.Lock()
-	defer h.room.mu.Unlock()
+	h.of.mu.Lock()
+	defer h.of.mu.Unlock()
 	return h.bytes
 }
 
-func (r *room) dropLocked(h *holding) {
-	r.used -= h.bytes
+func (m *memory) dropLocked(h *holding) {
+	m.used -= h.bytes
 	h.bytes = 0
-	close(r.changed)
-	r.changed = make(chan struct{})
+	close(m.changed)
+	m.changed = make(chan struct{})
 }
 
 // mostLocked is the oldest waiting request of the client that holds most; nil: no request waits for its client.
-func (r *room) mostLocked() (oldest *holding) {
+func (m *memory) mostLocked() (oldest *holding) {
 	of := map[string]int64{}
-	for h := range r.held {
+	for h := range m.held {
 		if h.cut != nil {
 			of[h.client] += h.bytes
 		}
 	}
-	for h := range r.held {
+	for h := range m.held {
 		if h.cut == nil || h.bytes == 0 {
 			continue
 		}
