@@ -119,6 +119,7 @@ var arrows = []struct {
 	{"internal/users/userstest", nil},
 	{"internal/manifest", nil},
 	{"internal/rule", nil},
+	{"internal/reuse", nil},
 	{"internal/layout", nil},
 	{"internal/disk", []string{
 		"internal/failpoint",
