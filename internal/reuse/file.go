@@ -103,7 +103,9 @@ func Decode(file []byte) (*Recording, error) {
 		}
 	}
 	d.check(entries <= mostEntries && len(d.rest) == entries*entrySize, "%d entries", entries)
-	d.check(r.rate.perObject > 0 && r.rate.perObject <= 1 && r.rate.perByte > 0 && r.rate.perByte <= 1, "rate %v", r.rate)
+	for _, chance := range []float64{r.rate.perObject, r.rate.perByte} {
+		d.check(chance > 0 && chance <= 1, "the rate %v", chance)
+	}
 	if d.err != nil {
 		return nil, d.err
 	}

@@ -42,7 +42,9 @@ func distanceBounds(bucket int) (from, until float64) {
 
 // ages are the buckets of ages: up to so many hours each has so many. Each ttl that operators are shown ends a bucket,
 // since a build of each night is used again after nearly the same time, and one bucket must not have both sides of it.
-var ages = []struct{ until, width int }{{48, 1}, {7 * 24, 4}, {14 * 24, 8}, {30 * 24, 24}, {90 * 24, 48}, {180 * 24, 240}}
+var ages = []struct{ until, width int }{
+	{48, 1}, {7 * 24, 4}, {14 * 24, 8}, {30 * 24, 24}, {90 * 24, 48}, {180 * 24, 240},
+}
 
 // ageBuckets is their number, with one for what is older.
 const ageBuckets = 48 + 30 + 21 + 16 + 30 + 9 + 1

@@ -13,8 +13,8 @@
 //     falls. It never rises.
 //   - Half of the sample is chosen by number and half by bytes: a large layer is followed more likely than a small one.
 //     Each object stands for as many as the inverse of its chance.
-//   - The sample does not ask what the store still holds. So it knows what was removed, and can judge larger budgets and
-//     longer ttls.
+//   - The sample does not ask what the store still holds. So it knows what was removed, and can judge larger budgets
+//     and longer ttls.
 //   - A pull of an object that was never used before was missed by all budgets. A push is no pull.
 //   - What manifests name is used with them: a client that has a layer asks for its manifest only.
 //
@@ -68,12 +68,19 @@ type Sampler struct {
 	pulls   atomic.Int64 // those that found their object, and are not in the recording yet
 	bytes   atomic.Int64 // of them
 	dropped atomic.Int64 // uses that are not in the recording yet
+	images  [images]struct {
+		manifest atomic.Uint64
+		bytes    atomic.Int64
+	}
 
 	mu      sync.Mutex // guards the rest; held over no I/O
 	state   state
 	encoded time.Time // when Encode was called last
 	file    []byte    // of Encode, which uses its memory again
 }
+
+// images is how many sizes of images are remembered. Each takes the place of another one.
+const images = 512
 
 // atomicRate is a rate that is read without the lock. A reader may see one half of a new rate and one of an old one,
 // which samples no less than the new one.
@@ -120,6 +127,23 @@ func (s *Sampler) Pushed(k Key, size int64) {
 	if s.rate.load().samples(k, size) {
 		s.try(func(st *state, now time.Time) { st.pushed(k, size, now) })
 	}
+}
+
+// Remember records how many bytes an image has, by the key of its manifest: an image index says only how large the
+// manifests of its images are.
+func (s *Sampler) Remember(manifest Key, bytes int64) {
+	at := &s.images[manifest%images]
+	at.manifest.Store(uint64(manifest))
+	at.bytes.Store(bytes)
+}
+
+// ImageSize is what was remembered of an image lately; 0: nothing.
+func (s *Sampler) ImageSize(manifest Key) int64 {
+	at := &s.images[manifest%images]
+	if at.manifest.Load() != uint64(manifest) {
+		return 0
+	}
+	return at.bytes.Load()
 }
 
 // Named records that a client used a tag, which stands for an image of so many bytes.

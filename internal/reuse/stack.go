@@ -47,9 +47,9 @@ const mostWeight = 1 << 45
 // order in which they are made.
 func (e *entry) weight(r rate) int64 { return int64(min(float64(e.stored())/e.chance(r), mostWeight)) }
 
-// stack has the entries in the order of their last use. Each has a slot; a use gives it the next free one. When there is
-// no free slot, compact moves the entries together. The weights of the entries are summed up in a Fenwick tree, so that
-// a distance is found in the logarithm of their number. Nothing is allocated after newStack.
+// stack has the entries in the order of their last use. Each has a slot; a use gives it the next free one. When there
+// is no free slot, compact moves the entries together. The weights of the entries are summed up in a Fenwick tree, so
+// that a distance is found in the logarithm of their number. Nothing is allocated after newStack.
 type stack struct {
 	slots []entry  // oldest use first, up to next
 	sums  []int64  // slot i, from 1, has the weights of the slots (i - lowest bit of i, i]

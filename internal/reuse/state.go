@@ -107,8 +107,11 @@ func (s *state) pushed(k Key, size int64, now time.Time) {
 	s.put(entry{key: k, size: size, used: s.seconds(now), kind: object})
 }
 
-// named records a use of a tag.
+// named records a use of a tag. Not all that its image has may be known, so the size may only grow.
 func (s *state) named(k Key, size int64, now time.Time) {
+	if old := s.lookup(k); old != nil {
+		size = max(size, old.size)
+	}
 	s.put(entry{key: k, size: size, used: s.seconds(now), kind: tag})
 }
 

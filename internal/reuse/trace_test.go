@@ -296,9 +296,9 @@ var farms = []struct {
 	}},
 }
 
-// TestEstimatesAreWithinFivePointsOfAnExactStore compares, for each budget and each ttl, with a store that removes whole
-// images. The present bytes are a part of what the trace holds, so that no budget is just as large as a loop: there a
-// byte more or less decides about everything.
+// TestEstimatesAreWithinFivePointsOfAnExactStore compares, for each budget and each ttl, with a store that removes
+// whole images. The present bytes are a part of what the trace holds, so that no budget is just as large as a loop:
+// there a byte more or less decides about everything.
 func TestEstimatesAreWithinFivePointsOfAnExactStore(t *testing.T) {
 	const points = 0.05
 	for _, farm := range farms {
