@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/reuse"
@@ -29,9 +30,11 @@ type WhatIf struct {
 	Share   float64 `json:"sampled_ratio"` // of all that clients used
 	Dropped int64   `json:"dropped"`       // uses that could not be recorded
 
-	// BySize and ByTTL are empty when nothing was pulled.
+	// BySize and ByTTL are empty when nothing was pulled, or the store holds nothing.
 	BySize []BudgetRatio `json:"by_size"`
 	ByTTL  []TTLRatio    `json:"by_ttl"`
+
+	recording *reuse.Recording
 }
 
 // HitRatio is a part of the pulls, and of the bytes that they asked for.
@@ -66,11 +69,12 @@ func Judge(r *reuse.Recording, present int64) WhatIf {
 	if r == nil {
 		return w
 	}
+	w.recording = r
 	s := r.Summary()
 	w.From, w.To, w.Pulls, w.Bytes = stamp.Time(s.From), stamp.Time(s.To), s.Pulls, s.Bytes
 	w.FirstBytes, w.MissedBytes = s.First.Bytes, s.Missed.Bytes
 	w.Samples, w.Share, w.Dropped = s.Samples, s.Share, s.Dropped
-	if s.Pulls == 0 {
+	if s.Pulls == 0 || present == 0 {
 		return w
 	}
 	for _, share := range budgetShares {
@@ -81,6 +85,32 @@ func Judge(r *reuse.Recording, present int64) WhatIf {
 		w.ByTTL = append(w.ByTTL, TTLRatio{int64(ttl / time.Second), HitRatio(r.WithTTL(ttl))})
 	}
 	return w
+}
+
+// BudgetCurve is the part of the bytes that budgets would have had, from the least one that is judged to the largest.
+// From each to the next the budget grows by the same factor. It is empty when nothing was pulled.
+func (w WhatIf) BudgetCurve(points int) []float64 {
+	if len(w.BySize) == 0 {
+		return nil
+	}
+	least, most := float64(w.BySize[0].MaxSize), float64(w.BySize[len(w.BySize)-1].MaxSize)
+	return curve(points, least, most, func(at float64) reuse.Ratio { return w.recording.WithBudget(int64(at)) })
+}
+
+// TTLCurve is the part of the bytes that ttls would have had, as BudgetCurve has it of budgets.
+func (w WhatIf) TTLCurve(points int) []float64 {
+	if len(w.ByTTL) == 0 {
+		return nil
+	}
+	return curve(points, float64(judgedTTLs[0]), float64(judgedTTLs[len(judgedTTLs)-1]),
+		func(at float64) reuse.Ratio { return w.recording.WithTTL(time.Duration(at)) })
+}
+
+func curve(points int, least, most float64, ratio func(at float64) reuse.Ratio) (all []float64) {
+	for i := range points {
+		all = append(all, ratio(least*math.Pow(most/least, float64(i)/float64(max(1, points-1)))).Bytes)
+	}
+	return all
 }
 
 // ReadRecording reads what servers of a data directory recorded. Nil: there is nothing.
