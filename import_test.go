@@ -42,14 +42,15 @@ var arrows = []struct {
 	{"internal/serve", []string{
 		"internal/content/files", "internal/disk", "internal/event", "internal/gc", "internal/index",
 		"internal/inspect", "internal/metrics", "internal/owner", "internal/reconcile", "internal/registry",
-		"internal/room", "internal/stamp", "internal/store", "internal/tree", "internal/users", "pkg/config",
+		"internal/reuse", "internal/room", "internal/stamp", "internal/store", "internal/tree", "internal/users",
+		"pkg/config",
 	}},
 	{"internal/metrics", []string{
 		"internal/event", "internal/index", "internal/inspect", "internal/registry", "internal/room",
 	}},
 	{"internal/inspect", []string{
 		"internal/image", "internal/index", "internal/index/sqlite", "internal/layout", "internal/nearest",
-		"internal/policy", "internal/rule", "internal/stamp", "internal/tree", "internal/verdict",
+		"internal/policy", "internal/reuse", "internal/rule", "internal/stamp", "internal/tree", "internal/verdict",
 	}},
 	{"internal/gc", []string{
 		"internal/fsck", "internal/image", "internal/index", "internal/layout", "internal/policy",
@@ -75,7 +76,9 @@ var arrows = []struct {
 		"internal/credential", "internal/disk", "internal/tree",
 	}},
 	{"internal/owner", nil},
-	{"internal/event", nil},
+	{"internal/event", []string{
+		"internal/manifest",
+	}},
 	{"internal/stamp", nil},
 	{"internal/ui", nil},
 	{"internal/content/files", []string{
@@ -103,7 +106,7 @@ var arrows = []struct {
 		"internal/index", "internal/layout", "internal/rule",
 	}},
 	{"pkg/config", []string{
-		"internal/credential", "internal/disk", "internal/nearest", "internal/rule",
+		"internal/credential", "internal/disk", "internal/nearest", "internal/reuse", "internal/rule",
 	}},
 	{"internal/nearest", nil},
 	{"internal/credential", nil},
@@ -122,6 +125,7 @@ var arrows = []struct {
 	{"internal/users/userstest", nil},
 	{"internal/manifest", nil},
 	{"internal/rule", nil},
+	{"internal/reuse", nil},
 	{"internal/layout", nil},
 	{"internal/disk", []string{
 		"internal/failpoint",

@@ -80,7 +80,7 @@ EXIT STATUS
 		},
 	}
 	addConfigFlags(cmd, "storage.*", "cache.*", "log.*")
-	hideFlags(cmd, "cache.cleanup_interval", "log.access")
+	hideFlags(cmd, "cache.cleanup_interval", "cache.what_if_memory", "log.access")
 	addAlias(cmd, "ttl", "cache.ttl")
 	addAlias(cmd, "grace", "cache.grace")
 	addAlias(cmd, "max-size", "cache.max_size")

@@ -16,12 +16,12 @@ import (
 // screenful is how many rows are printed on a terminal without --limit.
 const screenful = 50
 
-// inspectFlags are the flags of dcs inspect, without those of the configuration.
-// inspectFlags are the flags of dcs inspect as they were given. Which of them may be combined is checked afterwards.
+// inspectFlags are the flags of dcs inspect as they were given, without those of the configuration. Which of them may
+// be combined is checked afterwards.
 type inspectFlags struct {
 	images, tags             bool
 	repositories, histogram  bool
-	check, deep              bool
+	check, deep, whatIf      bool
 	sort, repository, format string
 	expiring                 string
 	reverse                  bool
@@ -59,6 +59,10 @@ blobs other images hold too. The default tag is latest. A digest may be
 shortened, and it decides if there is a tag as well. A digest alone is searched
 in all repositories.
 
+--what-if estimates which part of the bytes that clients pulled other budgets
+and other ttls would have had, over the time that servers recorded. It says from
+how much it estimates.
+
 --check verifies the store and changes nothing. It finds: missing blob, wrong
 size, partial index, dangling link, orphan file, unparsable manifest, tag to
 nowhere, stale row, refused link, unknown file, unreadable; and with --deep
@@ -77,6 +81,7 @@ EXIT STATUS
   dcs inspect --repositories --sort size
   dcs inspect --tags --repository 'team/**' --sort size --limit 10
   dcs inspect --histogram
+  dcs inspect --what-if
   dcs inspect --format json | jq -r '.blobs[] | select(.manifests == 0) | .digest'`,
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -85,6 +90,9 @@ EXIT STATUS
 			}
 			if f.check {
 				return f.verify(env, cmd)
+			}
+			if f.whatIf {
+				return f.judge(env, cmd)
 			}
 			opts, err := f.options(ui.Terminal(env.stdout), cmd.Flags().Changed)
 			if err != nil {
@@ -109,11 +117,13 @@ EXIT STATUS
 		},
 	}
 	addConfigFlags(cmd, "storage.*", "cache.*", "log.*")
-	hideFlags(cmd, "cache.cleanup_interval", "log.access")
+	hideFlags(cmd, "cache.cleanup_interval", "cache.what_if_memory", "log.access")
 	cmd.Flags().BoolVar(&f.images, "images", false, "one row for each repository and top-level manifest")
 	cmd.Flags().BoolVar(&f.tags, "tags", false, "one row for each tag")
 	cmd.Flags().BoolVar(&f.repositories, "repositories", false, "one row for each repository")
 	cmd.Flags().BoolVar(&f.histogram, "histogram", false, "bytes by the age of their last use, as bars")
+	cmd.Flags().BoolVar(&f.whatIf, "what-if", false,
+		"what clients would have found with other budgets and other ttls, as a table and as curves")
 	cmd.Flags().StringVar(&f.sort, "sort", string(inspect.ByAccess),
 		"order of the rows: accessed or created (newest first), size (largest first), name (A to Z), "+
 			"expires (soonest first)")

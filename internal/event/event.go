@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
 )
 
 // Kind says what happened.
@@ -39,6 +41,8 @@ type Event struct {
 	Size int64
 	// Hit says that a pull found what it asked for.
 	Hit bool
+	// Manifest is what the manifest says that was stored or found. It must not be changed. Nil: it was a blob.
+	Manifest *manifest.Manifest
 
 	Request Request // of a Pull, a Push, and what was Answered
 	Result  Result  // of a Run

@@ -42,7 +42,7 @@ func (r *Registry) getManifest(w *response, hr *http.Request, req *request) erro
 	}
 	w.setHeader("Docker-Content-Digest", string(m.Digest))
 	w.setHeader("Etag", `"`+string(m.Digest)+`"`)
-	req.access(m.Digest, int64(len(m.Data)))
+	req.accessManifest(m)
 	if matches(hr.Header["If-None-Match"], string(m.Digest)) {
 		w.begin(http.StatusNotModified, noLength)
 		return nil
@@ -100,7 +100,7 @@ func (r *Registry) putManifest(w *response, hr *http.Request, req *request) erro
 	if err := r.content.PutManifest(hr.Context(), req.name, m, tags); err != nil {
 		return err
 	}
-	req.access(m.Digest, int64(len(data)))
+	req.accessManifest(&m)
 	h := w.Header()
 	if len(tags) > 0 { // one field: many clients take no more than 100 fields
 		h.Set("OCI-Tag", strings.Join(tags, ", "))

@@ -28,6 +28,7 @@ func (r *Registry) publish(hr *http.Request, w *response, took time.Duration) {
 	}
 	if e.Kind != event.Answered {
 		e.Tag, e.Digest, e.Size = req.named()
+		e.Manifest = req.accessed.manifest
 	}
 	r.opts.Publish(e)
 }

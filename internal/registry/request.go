@@ -9,6 +9,9 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
+
+	"github.com/jc-lab/docker-cache-server/internal/content"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
 )
 
 // request is what is known about one request.
@@ -35,9 +38,16 @@ func (r *request) read(of *Registry, hr *http.Request, p *pace) {
 type accessed struct {
 	digest digest.Digest
 	size   int64 // of the whole, also when the client asked for less
+
+	manifest *manifest.Manifest // nil: it is a blob
 }
 
-func (r *request) access(d digest.Digest, size int64) { r.accessed = accessed{d, size} }
+func (r *request) access(d digest.Digest, size int64) { r.accessed = accessed{digest: d, size: size} }
+
+// accessManifest is access for a manifest.
+func (r *request) accessManifest(m *content.Manifest) {
+	r.accessed = accessed{m.Digest, int64(len(m.Data)), m.Manifest}
+}
 
 // transfers says that a request waits for its client while it has a file open.
 func (r *request) transfers() bool {

@@ -112,6 +112,11 @@ func TestEachRequestIsOneEvent(t *testing.T) {
 		c.want.Repository = strings.Split(c.path, "/")[2]
 		r := got.Request
 		got.Request = event.Request{}
+		says := got.Manifest
+		if (says != nil) != (got.Digest == digest.Digest(m)) || says != nil && len(says.Parts) != 2 {
+			t.Errorf("%s: the manifest says %+v", c.what, says)
+		}
+		got.Manifest = nil
 		if got != c.want {
 			t.Errorf("%s: %+v\nwant %+v", c.what, got, c.want)
 		}

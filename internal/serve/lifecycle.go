@@ -136,6 +136,9 @@ func (s *Server) stop(ctx context.Context) error {
 	s.calls.end()
 	s.tasks.end()
 	s.requestLog.summarize(time.Now().Add(failureWindow)) // the window ends now
+	if s.sampling != nil {
+		s.sampling.save()
+	}
 	err = errors.Join(err, s.callbacks.finish(ctx))
 	return errors.Join(err, s.content.Close(), s.store.Close())
 }

@@ -3,7 +3,7 @@
 //
 // Everything that New and Start begin ends with Shutdown. The package takes no signals and changes nothing global.
 // Each part of a Server has one job, and a file for it: logins, requestLog, keeper, cleaner, calls, outlook,
-// callbacks, flights, front; lifecycle.go has the order in which they end.
+// callbacks, sampling, flights, front; lifecycle.go has the order in which they end.
 package serve
 
 import (
@@ -71,6 +71,7 @@ type Server struct {
 	requestLog *requestLog
 	callbacks  *callbacks
 	metrics    *metrics.Metrics
+	sampling   *sampling // nil: it is off
 	outlook    *outlook
 
 	life    *lifecycle
@@ -175,6 +176,10 @@ func (s *Server) wire(certificate *certificate, met *tree.Met) {
 		Totals: s.Stats, Outlook: s.outlook.last, Ended: s.life.ending.Load,
 	}, buildOf())
 	events := event.Stream{s.metrics.Observe, s.requestLog.observe, s.callbacks.subscriber(s.opts)}
+	if memory := cfg.Cache.WhatIfMemory; memory > 0 {
+		s.sampling = newSampling(s.store.Tree, memory, s.opts.Now, s.log)
+		events = append(events, s.sampling.observe)
+	}
 	s.keeper = &keeper{store: s.store, met: met, log: s.log, config: s.Config, tasks: s.tasks, onGate: s.opts.OnGate}
 	s.cleaner = newCleaner(gc.Collector{Files: gc.LocalFiles(s.store.Dir, s.store.Tree), Index: s.store.Index,
 		Log: s.log}, events)
@@ -199,6 +204,9 @@ func (s *Server) begin() {
 	go s.callbacks.deliver() // awaited by finish
 	s.tasks.begin(s.keeper.rebuild)
 	s.tasks.begin(func(ctx context.Context) { every(ctx, index.BeatInterval, s.beat) })
+	if s.sampling != nil {
+		s.tasks.begin(func(ctx context.Context) { every(ctx, samplingInterval, s.sampling.saveChanges) })
+	}
 	first := schedule(s.Config())
 	s.tasks.begin(func(ctx context.Context) { s.cleaner.clean(ctx, first) })
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // tasks own the goroutines that run beside the requests, from New to Shutdown: the rebuild, the heartbeat, the
-// scheduler. Every one is begun by begin, ends with ctx, and is awaited by end.
+// scheduler, the saving of the sample. Every one is begun by begin, ends with ctx, and is awaited by end.
 //
 // Three other kinds of goroutines are owned elsewhere: what a program or a scrape asks for by calls, the delivery to
 // observers by callbacks, and the listeners by Start.

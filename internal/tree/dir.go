@@ -66,6 +66,7 @@ func (d Dir) Policy() string   { return filepath.Join(d.Metadata(), "policy.json
 func (d Dir) Secret() string   { return filepath.Join(d.Metadata(), "secret") }
 func (d Dir) Htpasswd() string { return filepath.Join(d.Metadata(), "htpasswd") }
 func (d Dir) Ballast() string  { return filepath.Join(d.Metadata(), "ballast") }
+func (d Dir) Reuse() string    { return filepath.Join(d.Metadata(), "reuse") }
 func (d Dir) LockFile() string { return filepath.Join(d.Metadata(), "lock") }
 
 // reached are the directories between which files are renamed, down to where repositories and blobs begin.

@@ -118,6 +118,11 @@ type Cache struct {
 	// MaxSize is the disk budget in bytes. Default 0, none; any other value is not available in this version yet.
 	MaxSize int64
 
+	// WhatIfMemory is the memory of the sample by which "dcs inspect --what-if" judges other budgets and ttls, in
+	// bytes. Default 1 MiB; 0 is off, else 128 KiB to 64 MiB. More memory makes the estimates better, for stores of
+	// more than ten thousand blobs.
+	WhatIfMemory int64
+
 	// Rules say which images stay for how long, in place of TTL. Each setting is decided by the first rule that matches
 	// and has it. Default none: TTL is for all images. Only the file can give them.
 	Rules []Rule
@@ -203,7 +208,8 @@ func DefaultConfig() *Config {
 			DrainTimeout: 30 * time.Second},
 		Storage: Storage{Directory: "/var/cache/docker-cache-server"},
 		Auth:    Auth{Enabled: true},
-		Cache:   Cache{TTL: 30 * day, CleanupInterval: time.Hour, Grace: time.Hour, AdoptAge: "now"},
+		Cache: Cache{TTL: 30 * day, CleanupInterval: time.Hour, Grace: time.Hour, AdoptAge: "now",
+			WhatIfMemory: 1 << 20},
 		Limits: Limits{ManifestSize: maxManifestSize, UploadsPerClient: 1000, HeaderSize: 64 << 10,
 			HeaderTimeout: 30 * time.Second, StallTimeout: 2 * time.Minute},
 		Debug: Debug{Address: "127.0.0.1:5001"},

@@ -15,6 +15,8 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/jc-lab/docker-cache-server/internal/reuse"
 )
 
 const schemaFile = "../../docs/config.schema.json"
@@ -62,6 +64,8 @@ var details = map[string]schema{
 		"not": schema{"required": []string{"tag", "untagged_ttl"},
 			"properties": schema{"tag": schema{"minLength": 1}}},
 	},
+	"cache.what_if_memory": {"maximum": reuse.MostMemory,
+		"not": schema{"type": "integer", "minimum": 1, "maximum": reuse.LeastMemory - 1}},
 	"cache.rules[].repository": {"pattern": repositoryPattern},
 	"cache.rules[].tag":        {"pattern": tagPattern},
 	"limits.manifest_size":     {"minimum": minManifestSize, "maximum": maxManifestSize},
@@ -198,6 +202,7 @@ func TestTheSchemaRefusesWhatLoadRefuses(t *testing.T) {
 		"server: {trusted_proxies: 10.0.0.1}", "server: {trusted_proxies: [10.0.0.1/x]}", "storage: {directory: ''}",
 		"server: {drain_timeout: 30}", "server: {drain_timeout: -1s}", "cache: {ttl: 5}", "cache: {ttl: 5y}", "cache: {ttl: never}", "cache: {ttl: ''}", "cache: {ttl: 1d5}",
 		"cache: {ttl: -1h}", "cache: {ttl: true}", "cache: {ttl: 1 d}", "cache: {grace: 0}", "cache: {adopt_age: ctime}", "cache: {max_size: 5GiB}",
+		"cache: {what_if_memory: 1000}", "cache: {what_if_memory: 67108865}", "cache: {what_if_memory: -1}",
 		"limits: {manifest_size: 5 apples}", "limits: {manifest_size: 1}", "limits: {manifest_size: 4194305}", "limits: {manifest_size: 1iB}",
 		"limits: {header_size: -5}", "limits: {header_timeout: 0}", "limits: {uploads_per_client: -1}", "limits: {uploads_per_client: many}",
 		"log: {level: loud}", "log: {level: [info]}", "log: {format: xml}", "log: {format: ''}", "debug: {address: false}",

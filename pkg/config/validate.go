@@ -12,6 +12,7 @@ import (
 	"unicode"
 
 	"github.com/jc-lab/docker-cache-server/internal/credential"
+	"github.com/jc-lab/docker-cache-server/internal/reuse"
 )
 
 const (
@@ -164,6 +165,9 @@ func (c *Cache) check(found *Errors) {
 		"write now or mtime", "is neither now nor mtime")
 	found.notYet(c.MaxSize != 0, "cache.max_size", FormatSize(c.MaxSize),
 		"remove it, and choose a cache.ttl that fits the disk")
+	if c.WhatIfMemory != 0 {
+		found.between("cache.what_if_memory", c.WhatIfMemory, reuse.LeastMemory, reuse.MostMemory)
+	}
 	for i := range c.Rules {
 		c.Rules[i].check(found, rulePath(i))
 	}

@@ -80,6 +80,8 @@ func TestValidateRefusesWhatCannotBeHonoured(t *testing.T) {
 			`cache.adopt_age: "ctime" is neither now nor mtime`},
 		{"a budget, of a later release", func(c *Config) { c.Cache.MaxSize = 1 },
 			`cache.max_size: "1" is not available in this version yet`},
+		{"a sample without memory", func(c *Config) { c.Cache.WhatIfMemory = 1 },
+			`cache.what_if_memory: "1" is not between 128KiB and 64MiB`},
 		{"a rule without a setting", func(c *Config) { c.Cache.Rules = []Rule{{Repository: "a"}} },
 			"cache.rules[0] sets nothing"},
 		{"a debug address without a port", func(c *Config) { c.Debug.Address = "localhost" },
