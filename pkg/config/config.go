@@ -118,6 +118,10 @@ type Cache struct {
 	// MaxSize is the disk budget in bytes. Default 0, none; any other value is not available in this version yet.
 	MaxSize int64
 
+	// GoneFor is how long the index remembers which images were removed, what runs did, and how pulls went. Default 30d,
+	// at least 0; 0 remembers nothing. It never remembers more than 100,000 removals and as many runs.
+	GoneFor time.Duration
+
 	// Rules say which images stay for how long, in place of TTL. Each setting is decided by the first rule that matches
 	// and has it. Default none: TTL is for all images. Only the file can give them.
 	Rules []Rule
@@ -203,7 +207,8 @@ func DefaultConfig() *Config {
 			DrainTimeout: 30 * time.Second},
 		Storage: Storage{Directory: "/var/cache/docker-cache-server"},
 		Auth:    Auth{Enabled: true},
-		Cache:   Cache{TTL: 30 * day, CleanupInterval: time.Hour, Grace: time.Hour, AdoptAge: "now"},
+		Cache: Cache{TTL: 30 * day, CleanupInterval: time.Hour, Grace: time.Hour, AdoptAge: "now",
+			GoneFor: 30 * day},
 		Limits: Limits{ManifestSize: maxManifestSize, UploadsPerClient: 1000, HeaderSize: 64 << 10,
 			HeaderTimeout: 30 * time.Second, StallTimeout: 2 * time.Minute},
 		Debug: Debug{Address: "127.0.0.1:5001"},

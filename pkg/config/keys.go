@@ -46,6 +46,7 @@ func (c *Config) keys() []key {
 		{"cache.adopt_age", &c.Cache.AdoptAge,
 			"last use of images that dcs finds on disk, mtime is the date of their files: `now|mtime`", false},
 		{"cache.max_size", &c.Cache.MaxSize, "disk budget, 0 = none", true},
+		{"cache.gone_for", &c.Cache.GoneFor, "remember removals, runs and pulls for this long, 0 = remember nothing", false},
 		{"cache.rules", &c.Cache.Rules, "which images stay for how long, in place of the ttl", false},
 		{"limits.manifest_size", &c.Limits.ManifestSize, "largest manifest that a client may push", false},
 		{"limits.uploads_per_client", &c.Limits.UploadsPerClient,

@@ -164,6 +164,7 @@ func (c *Cache) check(found *Errors) {
 		"write now or mtime", "is neither now nor mtime")
 	found.notYet(c.MaxSize != 0, "cache.max_size", FormatSize(c.MaxSize),
 		"remove it, and choose a cache.ttl that fits the disk")
+	found.notNegative("cache.gone_for", c.GoneFor, "use 0 to remember nothing")
 	for i := range c.Rules {
 		c.Rules[i].check(found, rulePath(i))
 	}
