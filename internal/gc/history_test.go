@@ -82,8 +82,9 @@ func TestEachImageThatGoesIsRemembered(t *testing.T) {
 			t.Errorf("%+v", m)
 		}
 	}
-	want := index.Run{ID: 1, StartedAt: time.Time(rep.StartedAt), Took: time.Duration(rep.DurationMS) * time.Millisecond,
-		Ended: true, By: index.ByGC, Images: int64(len(rep.Images)), Tags: rep.Removed.Tags,
+	want := index.Run{ID: 1, StartedAt: time.Time(rep.StartedAt),
+		Took: time.Duration(rep.DurationMS) * time.Millisecond, Ended: true, By: index.ByGC,
+		Images: int64(len(rep.Images)), Tags: rep.Removed.Tags,
 		Manifests: rep.Removed.Manifests, Blobs: rep.Removed.Blobs, Uploads: rep.Removed.Uploads,
 		FreedBytes: rep.FreedBytes}
 	if got := w.runs(); !reflect.DeepEqual(got, []index.Run{want}) {

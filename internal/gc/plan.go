@@ -131,7 +131,8 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 		return nil, fmt.Errorf("plan a clean-up: %w", err)
 	}
 	x := planner{gc: c, ctx: ctx, unfinished: unfinished, policy: p,
-		plan: &Plan{Cutoffs: policy.NewCutoffs(p, c.Index.Back, c.Began), rules: p.Rules, goneFor: p.GoneFor, life: policy.Life(p),
+		plan: &Plan{Cutoffs: policy.NewCutoffs(p, c.Index.Back, c.Began), rules: p.Rules, goneFor: p.GoneFor,
+			life:     policy.Life(p),
 			verdicts: map[layout.Key]policy.Verdict{}, pushes: newPushes(p), depth: map[layout.Key]int{}},
 		planned: map[layout.Key]bool{}, candidates: map[layout.Key]*candidate{},
 		children: map[layout.Key][]digest.Digest{}, staying: map[uint64]bool{}, asked: map[string]bool{}}

@@ -36,7 +36,7 @@ type Removal struct {
 	PushedBy    string // the user who pushed it; empty: not known
 }
 
-// Unmeasured is the UniqueBytes of an image that nobody measured.
+// Unmeasured is the UniqueBytes of an image that was not measured before it went.
 const Unmeasured = -1
 
 // Run is what is remembered of a run of gc.

@@ -195,8 +195,9 @@ type Store interface {
 	// RetireAll first lets other writers go that wait, also those of other processes. It ends its transaction about a
 	// millisecond after another one begins to wait. It returns what became of those victims that it came to, at least
 	// of the first; the caller asks again with the rest. Victims are distinct, and one that another victim of its kind
-	// refers to may stay. What remove says of an image is remembered in the same transaction. On an error no row is removed, though remove may have removed files: callers count by what
-	// is returned. ErrGateClosed, *HeldError.
+	// refers to may stay. What remove says of an image is remembered in the same
+	// transaction. On an error no row is removed, though remove may have removed files: callers count by what is
+	// returned. ErrGateClosed, *HeldError.
 	RetireAll(ctx context.Context, vs []Victim, remove Remove) ([]Retired, error)
 
 	// DeleteTag, DeleteManifest and DeleteLayer remove a name at a client's request, and by remove its files. The tags
@@ -381,8 +382,8 @@ type Reader interface {
 	HasRepository(repo string) (bool, error)
 	// Unread returns the repositories that the last rebuild could not read as a whole.
 	Unread() (Unread, error)
-	// Removals, RunHistory and PullHistory call f with what is remembered since a time, newest first. An error of f ends
-	// the reading, and is returned.
+	// Removals, RunHistory and PullHistory call f with what is remembered since a time, newest first. An error of f
+	// ends the reading, and is returned.
 	Removals(since time.Time, f func(Removal) error) error
 	RunHistory(since time.Time, f func(Run) error) error
 	PullHistory(since time.Time, f func(Pulls) error) error

@@ -136,6 +136,7 @@ func (s *Server) stop(ctx context.Context) error {
 	s.calls.end()
 	s.tasks.end()
 	s.requestLog.summarize(time.Now().Add(failureWindow)) // the window ends now
+	s.writePulls(context.Background())                    // of the last minute
 	err = errors.Join(err, s.callbacks.finish(ctx))
 	return errors.Join(err, s.content.Close(), s.store.Close())
 }

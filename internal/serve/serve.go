@@ -3,7 +3,7 @@
 //
 // Everything that New and Start begin ends with Shutdown. The package takes no signals and changes nothing global.
 // Each part of a Server has one job, and a file for it: logins, requestLog, keeper, cleaner, calls, outlook,
-// callbacks, flights, front; lifecycle.go has the order in which they end.
+// pulls, callbacks, flights, front; lifecycle.go has the order in which they end.
 package serve
 
 import (
@@ -69,6 +69,7 @@ type Server struct {
 	requestLog *requestLog
 	callbacks  *callbacks
 	metrics    *metrics.Metrics
+	pulls      *pulls
 	outlook    *outlook
 
 	life    *lifecycle
@@ -169,7 +170,8 @@ func (s *Server) wire(certificate *certificate, met *tree.Met) {
 		Policy: s.policy, InFlight: s.flights.count, Registry: s.registryStats, Space: s.store.Tree.Space,
 		Totals: s.Stats, Outlook: s.outlook.last, Ended: s.life.ending.Load,
 	}, buildOf())
-	events := event.Stream{s.metrics.Observe, s.requestLog.observe, s.callbacks.subscriber(s.opts)}
+	s.pulls = &pulls{index: s.store.Index, log: s.log}
+	events := event.Stream{s.metrics.Observe, s.pulls.observe, s.requestLog.observe, s.callbacks.subscriber(s.opts)}
 	s.keeper = &keeper{store: s.store, met: met, log: s.log, config: s.Config, tasks: s.tasks, onGate: s.opts.OnGate}
 	s.cleaner = newCleaner(gc.Collector{Files: gc.LocalFiles(s.store.Dir, s.store.Tree), Index: s.store.Index,
 		Log: s.log}, events)
@@ -194,6 +196,7 @@ func (s *Server) begin() {
 	go s.callbacks.deliver() // awaited by finish
 	s.tasks.begin(s.keeper.rebuild)
 	s.tasks.begin(func(ctx context.Context) { every(ctx, index.BeatInterval, s.beat) })
+	s.tasks.begin(func(ctx context.Context) { every(ctx, pullsInterval, s.writePulls) })
 	first := schedule(s.Config())
 	s.tasks.begin(func(ctx context.Context) { s.cleaner.clean(ctx, first) })
 }

@@ -118,8 +118,8 @@ type Cache struct {
 	// MaxSize is the disk budget in bytes. Default 0, none; any other value is not available in this version yet.
 	MaxSize int64
 
-	// GoneFor is how long the index remembers which images were removed, what runs did, and how pulls went. Default 30d,
-	// at least 0; 0 remembers nothing. It never remembers more than 100,000 removals and as many runs.
+	// GoneFor is how long the index remembers which images were removed, what runs did, and how pulls went. Default
+	// 30d, at least 0; 0 remembers nothing. It never remembers more than 100,000 removals and as many runs.
 	GoneFor time.Duration
 
 	// Rules say which images stay for how long, in place of TTL. Each setting is decided by the first rule that matches

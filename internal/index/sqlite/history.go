@@ -16,9 +16,10 @@ const history = `
 	  unique_bytes INTEGER, pushed_by TEXT
 	);
 	CREATE TABLE runs (
-	  id INTEGER PRIMARY KEY, started_at INTEGER NOT NULL, took INTEGER NOT NULL, ended INTEGER NOT NULL, by TEXT NOT NULL,
-	  images INTEGER NOT NULL, tags INTEGER NOT NULL, manifests INTEGER NOT NULL, blobs INTEGER NOT NULL,
-	  uploads INTEGER NOT NULL, freed_bytes INTEGER NOT NULL, error TEXT NOT NULL, held_by TEXT NOT NULL
+	  id INTEGER PRIMARY KEY, started_at INTEGER NOT NULL, took INTEGER NOT NULL, ended INTEGER NOT NULL,
+	  by TEXT NOT NULL, images INTEGER NOT NULL, tags INTEGER NOT NULL, manifests INTEGER NOT NULL,
+	  blobs INTEGER NOT NULL, uploads INTEGER NOT NULL, freed_bytes INTEGER NOT NULL, error TEXT NOT NULL,
+	  held_by TEXT NOT NULL
 	);
 	CREATE TABLE pulls (
 	  hour INTEGER PRIMARY KEY, hits INTEGER NOT NULL, misses INTEGER NOT NULL, bytes INTEGER NOT NULL
@@ -65,7 +66,8 @@ func (t *tx) rememberRow(r index.Row, reason string) error {
 		LastAccess: r.AccessedAt, Reason: reason, UniqueBytes: index.Unmeasured}})
 }
 
-// rememberUntagged writes down a manifest whose file is missing, if it was an image without a tag: nothing refers to it.
+// rememberUntagged writes down a manifest whose file is missing, if it was an image without a tag, to which nothing
+// refers.
 func (t *tx) rememberUntagged(m index.Row) error {
 	image, err := t.exists("SELECT 1 FROM manifests m WHERE digest = ? AND repo = ? AND placed = 1 AND NOT "+
 		manifestReferenced("m"), packed(m.Digest), repository(m.Key.Repository))
@@ -147,5 +149,6 @@ func (s *Store) Forget(ctx context.Context, older time.Duration) error {
 const (
 	forgetRemovals = "DELETE FROM removals WHERE at <= ?1 AND id IN (SELECT id FROM removals ORDER BY id LIMIT ?2 + 0)"
 	forgetRuns     = "DELETE FROM runs WHERE started_at <= ?1 AND id IN (SELECT id FROM runs ORDER BY id LIMIT ?2 + 0)"
-	forgetPulls    = "DELETE FROM pulls WHERE hour IN (SELECT hour FROM pulls WHERE hour <= ?1 ORDER BY hour LIMIT ?2 + 0)"
+	forgetPulls    = "DELETE FROM pulls WHERE hour IN " +
+		"(SELECT hour FROM pulls WHERE hour <= ?1 ORDER BY hour LIMIT ?2 + 0)"
 )
