@@ -95,6 +95,8 @@ func hintForType(err error) string {
 		return e.Bar.Hint
 	case *gc.UnreadError:
 		return "dcs inspect --check names what cannot be read; check its permissions and the disk"
+	case *inspect.GoneError:
+		return becameOf(e)
 	case *inspect.NotFoundError:
 		return e.Try
 	case *inspect.ReferenceError:

@@ -21,6 +21,7 @@ const screenful = 50
 type inspectFlags struct {
 	images, tags             bool
 	repositories, histogram  bool
+	gone, runs, pulls        bool
 	check, deep, whatIf      bool
 	sort, repository, format string
 	expiring                 string
@@ -49,6 +50,13 @@ tagged image expires all the same, unless a rule keeps it. --sort expires and
 --expiring 7d show what is removed next. JSON calls FREES unique_bytes and
 REASON kept_by. Its summary has expiring_1d_bytes, expiring_7d_bytes,
 untagged_bytes and, if a server runs, next_cleanup_at.
+
+--gone lists the images that were removed: by a clean-up (WHY is as in dcs gc),
+deleted by a client, or missing since their files were not on the disk any more.
+--runs lists past clean-ups, --pulls the GET requests for manifests and blobs by
+the hour: a miss got 404. cache.gone_for says how long these are remembered.
+With the name of an image that is gone, inspect fails, and the hint says what
+became of it.
 
 It works beside a running server, without one, and on a read-only directory. It
 never counts as use. Without cache.ttl and cache.grace in the configuration the
@@ -82,6 +90,7 @@ EXIT STATUS
   dcs inspect --tags --repository 'team/**' --sort size --limit 10
   dcs inspect --histogram
   dcs inspect --what-if
+  dcs inspect --gone --repository 'team/**'
   dcs inspect --format json | jq -r '.blobs[] | select(.manifests == 0) | .digest'`,
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -113,6 +122,14 @@ EXIT STATUS
 				}
 				bar.Show(ui.Step{What: "reading the index", Done: done, Total: total})
 			}
+			switch {
+			case f.gone:
+				return goneImages.show(cmd.Context(), opener, opts, f.format, to)
+			case f.runs:
+				return pastRuns.show(cmd.Context(), opener, opts, f.format, to)
+			case f.pulls:
+				return pastPulls.show(cmd.Context(), opener, opts, f.format, to)
+			}
 			return f.list(cmd.Context(), opener, opts, to)
 		},
 	}
@@ -124,6 +141,9 @@ EXIT STATUS
 	cmd.Flags().BoolVar(&f.histogram, "histogram", false, "bytes by the age of their last use, as bars")
 	cmd.Flags().BoolVar(&f.whatIf, "what-if", false,
 		"what clients would have found with other budgets and other ttls, as a table and as curves")
+	cmd.Flags().BoolVar(&f.gone, "gone", false, "images that were removed, when and why, the latest first")
+	cmd.Flags().BoolVar(&f.runs, "runs", false, "past clean-ups, the latest first")
+	cmd.Flags().BoolVar(&f.pulls, "pulls", false, "hits and misses of pulls by the hour, the latest first")
 	cmd.Flags().StringVar(&f.sort, "sort", string(inspect.ByAccess),
 		"order of the rows: accessed or created (newest first), size (largest first), name (A to Z), "+
 			"expires (soonest first)")
@@ -149,6 +169,9 @@ func (f inspectFlags) options(terminal bool, given func(flag string) bool) (insp
 		Repository: f.repository}
 	limited := given("limit")
 	if err := f.conflict(limited, given("expiring")); err != nil {
+		return o, err
+	}
+	if err := f.checkHistory(given); err != nil {
 		return o, err
 	}
 	if given("expiring") {
@@ -185,10 +208,38 @@ func (f inspectFlags) options(terminal bool, given func(flag string) bool) (insp
 	if err := oneOf("sort", f.sort, words(inspect.Sorts)...); err != nil {
 		return o, err
 	}
-	if err := o.Check(); err != nil {
+	if f.gone && !given("sort") {
+		o.Sort = "" // by the time of the removal
+	}
+	check := o.Check
+	if f.gone {
+		check = o.CheckGone
+	}
+	if err := check(); err != nil {
 		return o, &usageError{fmt.Errorf("--%w", err), "dcs inspect --help lists the flags"}
 	}
 	return o, nil
+}
+
+// checkHistory refuses flags that say nothing about history.
+func (f inspectFlags) checkHistory(given func(flag string) bool) error {
+	var refused []string
+	flag := "--gone"
+	switch {
+	case f.gone:
+		refused = []string{"expiring"}
+	case f.runs:
+		flag, refused = "--runs", []string{"expiring", "repository", "sort"}
+	case f.pulls:
+		flag, refused = "--pulls", []string{"expiring", "repository", "sort"}
+	}
+	for _, other := range refused {
+		if given(other) {
+			return &usageError{fmt.Errorf("--%s cannot be combined with %s", other, flag),
+				"leave it out; --limit and --reverse are possible"}
+		}
+	}
+	return nil
 }
 
 // conflict returns an error for flags that exclude each other.
@@ -197,7 +248,8 @@ func (f inspectFlags) conflict(limited, expiring bool) error {
 	for _, k := range []struct {
 		asked bool
 		flag  string
-	}{{f.images, "--images"}, {f.tags, "--tags"}, {f.repositories, "--repositories"}} {
+	}{{f.images, "--images"}, {f.tags, "--tags"}, {f.repositories, "--repositories"},
+		{f.gone, "--gone"}, {f.runs, "--runs"}, {f.pulls, "--pulls"}} {
 		if k.asked {
 			kinds = append(kinds, k.flag)
 		}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"strconv"
 	"strings"
 	"time"
@@ -51,7 +52,7 @@ func (l listed) write(ctx context.Context, histogram bool, format string, to dis
 	case format == formatJSON:
 		return l.writeJSON(ctx, to.to)
 	case format == formatCSV:
-		return l.writeCSV(ctx, to.to)
+		return csvRows(to.to, csvColumns[l.Kind], l.Rows(ctx), record)
 	}
 	return l.writeTable(ctx, to)
 }
@@ -79,10 +80,16 @@ func (l listed) writeJSON(ctx context.Context, to io.Writer) error {
 	if err != nil {
 		return err
 	}
+	return jsonRows(to, `"summary":`+string(head)+",", string(l.Kind), l.Rows(ctx))
+}
+
+// jsonRows writes an object that ends with an array of rows, and begins with other keys: before has them, with their
+// commas.
+func jsonRows[T any](to io.Writer, before, name string, rows iter.Seq2[T, error]) error {
 	w := bufio.NewWriter(to) // which keeps the first error of a write for Flush
-	fmt.Fprintf(w, `{"summary":%s,"%s":[`, head, l.Kind)
+	fmt.Fprintf(w, `{%s"%s":[`, before, name)
 	separator := "\n"
-	for row, err := range l.Rows(ctx) {
+	for row, err := range rows {
 		if err != nil {
 			return err
 		}
@@ -111,11 +118,11 @@ var csvColumns = map[inspect.Kind][]string{
 	inspect.Repositories: {"repository", "images", "size", "unique_bytes", "last_access"},
 }
 
-// writeCSV writes the columns, then a line for each row. Only one row is in memory at a time.
-func (l listed) writeCSV(ctx context.Context, to io.Writer) error {
+// csvRows writes the columns, then a line for each row. Only one row is in memory at a time.
+func csvRows[T any](to io.Writer, columns []string, rows iter.Seq2[T, error], record func(T) []string) error {
 	w := csv.NewWriter(to) // which buffers, and keeps the first error of a write
-	_ = w.Write(csvColumns[l.Kind])
-	for row, err := range l.Rows(ctx) {
+	_ = w.Write(columns)
+	for row, err := range rows {
 		if err != nil {
 			return err
 		}

@@ -48,6 +48,10 @@ type Event struct {
 	Result  Result  // of a Run
 }
 
+// Fetched says that a client wanted the content itself: a Pull by GET. Only these count as hits and misses. With a HEAD
+// clients ask before each push what they have to send, and before a pull what they will GET next.
+func (e Event) Fetched() bool { return e.Kind == Pull && e.Request.Method == "GET" }
+
 // Request is a request and its answer.
 type Request struct {
 	Method, Path, Agent string // as the client sent them
@@ -92,6 +96,7 @@ func (l Login) Failed() bool {
 type Result struct {
 	Failed                          bool
 	Tags, Manifests, Blobs, Uploads int64 // that it removed; a manifest counts as a blob, too
+	Skipped                         int64 // rows of the plan that stayed, since a client used them
 	Freed                           int64 // bytes of the files of blobs
 	Took                            time.Duration
 }

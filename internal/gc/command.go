@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/fsck"
+	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
 	"github.com/jc-lab/docker-cache-server/internal/store"
 )
@@ -57,7 +58,8 @@ func (c Command) open(ctx context.Context) (*store.Store, error) {
 var waiting = map[store.Wait]Phase{store.ForGC: Queueing, store.ForServer: Scanning}
 
 func (c Command) run(ctx context.Context, s *store.Store) (Report, error) {
-	collector := Collector{Files: LocalFiles(s.Dir, s.Tree), Index: s.Index, Log: c.Store.Log, Quiet: !c.Trail,
+	collector := Collector{Files: LocalFiles(s.Dir, s.Tree), Index: s.Index, Log: c.Store.Log, By: index.ByGC,
+		Quiet:      !c.Trail,
 		OnProgress: c.OnProgress, Began: s.Opened}
 	repairs, err := c.repair(ctx, s)
 	if err != nil {

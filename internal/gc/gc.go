@@ -32,6 +32,8 @@ type Collector struct {
 	Files Files
 	Index index.Store
 	Log   logrus.FieldLogger
+	// By is who runs, for the history in the index. Empty: index.ByServer.
+	By string
 	// Quiet has the line about each removed image at the level debug, where the report is a table for people.
 	Quiet bool
 	// OnDelete is called with each blob whose file was removed. Nil: it is not called.
@@ -63,6 +65,7 @@ type Result struct {
 	Images     []Image
 
 	elsewhere int64 // sizes of blobs that are symbolic links, whose removal frees nothing; of a plan
+	skipped   int64 // rows of the plan that stayed, since a client used them after it was made
 }
 
 // Execute removes what the plan lists, as far as it still may be removed. When ctx ends it stops between two steps; the
@@ -71,6 +74,7 @@ func (c *Collector) Execute(ctx context.Context, p *Plan) (Result, error) {
 	x := execution{
 		Collector: c, ctx: ctx, plan: p, files: c.Files.Remover(),
 		images: map[layout.Key]Image{}, gone: map[layout.Key]bool{}, moved: map[layout.Key]index.Removed{},
+		forgets: p.goneFor == 0,
 	}
 	for _, i := range p.Images {
 		x.images[i.key] = i
@@ -94,6 +98,7 @@ type execution struct {
 	moved  map[layout.Key]index.Removed // files that went, of rows that are not known to be gone
 	files  Remover
 
+	forgets bool // what is removed is not remembered
 	resumes bool // an earlier run did not come to its end: what it removed may come back after a power loss
 }
 
@@ -195,6 +200,11 @@ func (x *execution) retire(victims []index.Victim) (int, error) {
 		_ = x.Index.BeginRun(x.ctx) // before the first row goes: there was no room to record it
 		all, err = x.Index.RetireAll(x.ctx, victims, x.remove)
 	}
+	if errors.Is(err, index.ErrFull) && !x.forgets {
+		x.Log.Warn("the disk is full; what this run removes from now on is not remembered")
+		x.forgets = true
+		all, err = x.Index.RetireAll(x.ctx, victims, x.remove)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("retire %s: %w", victims[0].Key, err)
 	}
@@ -203,9 +213,12 @@ func (x *execution) retire(victims []index.Victim) (int, error) {
 		if r.Err != nil {
 			errs = append(errs, fmt.Errorf("retire %s: %w", victims[i].Key, r.Err))
 		}
-		if r.Row != nil {
+		switch {
+		case r.Row != nil:
 			x.count(*r.Row, r.Removed)
 			delete(x.moved, r.Row.Key)
+		case r.Err == nil:
+			x.result.skipped++
 		}
 	}
 	return len(all), errors.Join(errs...)
@@ -277,11 +290,11 @@ func (x *execution) remove(row index.Row) (index.Removed, error) {
 	}
 	removed, err := x.files.Remove(row)
 	if before, ok := x.moved[row.Key]; ok && err == nil && !removed.File {
-		return before, nil
-	}
-	if removed.File {
+		removed = before
+	} else if removed.File {
 		x.moved[row.Key] = removed
 	}
+	removed.Image = x.removal(row.Key)
 	return removed, err
 }
 

@@ -24,15 +24,20 @@ import (
 // run is a run that is stopped after so many steps; 0: never.
 func (w *world) run(steps int) (Report, error) {
 	w.t.Helper()
+	return w.runUnder(rules, steps)
+}
+
+func (w *world) runUnder(p index.Policy, steps int) (Report, error) {
+	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
 	defer cancel()
 	w.Batch = 1
-	w.OnProgress = func(p Progress) {
-		if p.Phase == Removing && p.Done == int64(steps) {
+	w.OnProgress = func(at Progress) {
+		if at.Phase == Removing && at.Done == int64(steps) {
 			cancel()
 		}
 	}
-	return w.Run(ctx, rules, false)
+	return w.Run(ctx, p, false)
 }
 
 func TestARunStoppedBetweenAnyTwoStepsIsFinishedByTheNext(t *testing.T) {

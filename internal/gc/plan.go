@@ -22,9 +22,9 @@ import (
 
 // Why an image is removed.
 const (
-	ReasonTTL      = "ttl"      // the tag, and the manifest that it points to, were not used for the ttl
-	ReasonUntagged = "untagged" // nor was the manifest, and nothing refers to it
-	ReasonRule     = "rule"     // nor was either for the time that a rule gives it
+	ReasonTTL      = index.ReasonTTL      // the tag, and the manifest that it points to, were not used for the ttl
+	ReasonUntagged = index.ReasonUntagged // nor was the manifest, and nothing refers to it
+	ReasonRule     = index.ReasonRule     // nor was either for the time that a rule gives it
 )
 
 // Image is a tag that is removed, or an untagged top-level manifest.
@@ -56,6 +56,7 @@ type Plan struct {
 
 	pushes    pushes
 	rules     rule.Rules
+	goneFor   time.Duration                 // for which history is kept; 0: none is
 	life      rule.Life                     // of what has no verdict
 	verdicts  map[layout.Key]policy.Verdict // on tags and manifests, if there are rules
 	depth     map[layout.Key]int            // of manifests: how many above it are removed, too
@@ -130,7 +131,8 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 		return nil, fmt.Errorf("plan a clean-up: %w", err)
 	}
 	x := planner{gc: c, ctx: ctx, unfinished: unfinished, policy: p,
-		plan: &Plan{Cutoffs: policy.NewCutoffs(p, c.Index.Back, c.Began), rules: p.Rules, life: policy.Life(p),
+		plan: &Plan{Cutoffs: policy.NewCutoffs(p, c.Index.Back, c.Began), rules: p.Rules, goneFor: p.GoneFor,
+			life:     policy.Life(p),
 			verdicts: map[layout.Key]policy.Verdict{}, pushes: newPushes(p), depth: map[layout.Key]int{}},
 		planned: map[layout.Key]bool{}, candidates: map[layout.Key]*candidate{},
 		children: map[layout.Key][]digest.Digest{}, staying: map[uint64]bool{}, asked: map[string]bool{}}

@@ -38,6 +38,9 @@ type Report struct {
 	// removed their tags.
 	Resumes stamp.Time `json:"resumes,omitzero"`
 
+	// Skipped is how many tags, manifests, links and blobs of the plan stayed: a client used them, or something that
+	// refers to them, after the plan was made.
+	Skipped int64 `json:"-"`
 	// Planned is how many images the plan listed, and PlannedBytes what they would have freed. A run that ends
 	// early did less.
 	Planned      int   `json:"-"`
@@ -80,7 +83,8 @@ func (c *Collector) Run(ctx context.Context, policy index.Policy, dryRun bool) (
 	if began.IsZero() {
 		began = c.Index.Now()
 	}
-	rep, elsewhere, err := c.collect(ctx, policy, dryRun)
+	h := c.history(policy, dryRun, began)
+	rep, elsewhere, err := c.collect(ctx, policy, dryRun, h)
 	rep.StartedAt = stamp.Time(began)
 	rep.noteWhyNot(err)
 	verr := c.Index.View(context.WithoutCancel(ctx), func(r index.Reader) (err error) {
@@ -94,6 +98,7 @@ func (c *Collector) Run(ctx context.Context, policy index.Policy, dryRun bool) (
 		rep.Remaining.Bytes -= rep.FreedBytes + elsewhere
 	}
 	rep.DurationMS = time.Since(start).Milliseconds()
+	h.end(ctx, rep, err)
 	return rep, errors.Join(err, verr)
 }
 
@@ -116,8 +121,8 @@ func isNotYet(err error) bool {
 
 // collect makes a plan and, unless this is a dry run, executes it. elsewhere are the bytes of blobs whose removal would
 // free nothing; 0 unless this is a dry run.
-func (c *Collector) collect(ctx context.Context, policy index.Policy, dryRun bool) (rep Report, elsewhere int64,
-	err error) {
+func (c *Collector) collect(ctx context.Context, policy index.Policy, dryRun bool, h *history) (rep Report,
+	elsewhere int64, err error) {
 	rep = Report{DryRun: dryRun, Images: []ReportImage{}, Policy: policy}
 	c.tell(Progress{Phase: Planning})
 	plan, err := c.NewPlan(ctx, policy)
@@ -140,9 +145,12 @@ func (c *Collector) collect(ctx context.Context, policy index.Policy, dryRun boo
 	rep.WaitingBytes, rep.WaitingUntil = plan.WaitingBytes, stamp.Time(plan.WaitingUntil)
 	result := plan.Result()
 	if !dryRun {
+		if plan.steps() > 0 {
+			h.begin(ctx)
+		}
 		result, err = c.Execute(ctx, plan)
 	}
-	rep.Removed, rep.FreedBytes = result.Removed, result.FreedBytes
+	rep.Removed, rep.FreedBytes, rep.Skipped = result.Removed, result.FreedBytes, result.skipped
 	for _, i := range result.Images {
 		rep.Images = append(rep.Images, ReportImage{i.Repository, i.Tag, i.Digest, stamp.Time(i.LastAccess), i.Reason,
 			i.Rule + 1, i.UniqueBytes})

@@ -87,6 +87,7 @@ type Policy struct {
 	Grace      time.Duration // for how long anything stays that dcs said to exist
 	Resolution time.Duration // how much younger a lease in memory may be than its row
 	Rules      rule.Rules    // exceptions to TTL; only those of the server that joined last count
+	GoneFor    time.Duration // how long history is kept, as the server that joined last wants it; 0: none is written
 }
 
 // Row is what the index knows about a key.
@@ -194,8 +195,9 @@ type Store interface {
 	// RetireAll first lets other writers go that wait, also those of other processes. It ends its transaction about a
 	// millisecond after another one begins to wait. It returns what became of those victims that it came to, at least
 	// of the first; the caller asks again with the rest. Victims are distinct, and one that another victim of its kind
-	// refers to may stay. On an error no row is removed, though remove may have removed files: callers count by what
-	// is returned. ErrGateClosed, *HeldError.
+	// refers to may stay. What remove says of an image is remembered in the same
+	// transaction. On an error no row is removed, though remove may have removed files: callers count by what is
+	// returned. ErrGateClosed, *HeldError.
 	RetireAll(ctx context.Context, vs []Victim, remove Remove) ([]Retired, error)
 
 	// DeleteTag, DeleteManifest and DeleteLayer remove a name at a client's request, and by remove its files. The tags
@@ -244,6 +246,11 @@ type Store interface {
 	// ended.
 	SetNextRun(ctx context.Context, at time.Time) error
 	NextRun(ctx context.Context) (time.Time, error)
+	// NoteRun remembers a run of gc, or what has become of one that it remembers. NotePulls adds to what is remembered
+	// of this hour; the Hour of n means nothing. Forget forgets what is older, in short transactions; 0: everything.
+	NoteRun(ctx context.Context, r *Run) error
+	NotePulls(ctx context.Context, n Pulls) error
+	Forget(ctx context.Context, older time.Duration) error
 
 	// Promise registers this process as a server with a policy. Each server owes its own grace: what it and other
 	// servers promised stays in force until watched time after their last heartbeats has paid it.
@@ -311,8 +318,9 @@ type Remove func(Row) (Removed, error)
 
 // Removed is what became of the file of a row.
 type Removed struct {
-	File  bool  // there was a file; a claim has none
-	Bytes int64 // that its removal frees
+	File  bool     // there was a file; a claim has none
+	Bytes int64    // that its removal frees
+	Image *Removal // to be remembered when the row is removed; nil: nothing is
 }
 
 // Retired is what became of a victim.
@@ -374,6 +382,11 @@ type Reader interface {
 	HasRepository(repo string) (bool, error)
 	// Unread returns the repositories that the last rebuild could not read as a whole.
 	Unread() (Unread, error)
+	// Removals, RunHistory and PullHistory call f with what is remembered since a time, newest first. An error of f
+	// ends the reading, and is returned.
+	Removals(since time.Time, f func(Removal) error) error
+	RunHistory(since time.Time, f func(Run) error) error
+	PullHistory(since time.Time, f func(Pulls) error) error
 	// Each calls f with every row of a kind: manifests in the order of digest and repository, tags in that of digest,
 	// repository and name.
 	Each(kind layout.Kind, f func(Row) error) error

@@ -80,8 +80,13 @@ func ReadTree(ctx context.Context, store index.Store, p index.Policy, dir tree.D
 	if errors.As(err, &unknown) {
 		if !x.whole {
 			unknown.Try = "the index is being rebuilt from disk and does not know everything yet; try again in a while"
+			return nil, unknown
 		}
-		return nil, unknown
+		gone, err := lastRemoval(ctx, store, p, ref)
+		if err != nil || gone == nil {
+			return nil, errors.Join(err, unknown)
+		}
+		return nil, &GoneError{*unknown, *gone, store.Now()}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read image %s: %w", ref, err)

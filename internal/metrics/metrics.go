@@ -25,8 +25,11 @@ type Metrics struct {
 	runs     map[bool]prometheus.Counter // by whether they failed
 	lastRun  prometheus.Gauge
 	removed  *prometheus.CounterVec
+	skipped  prometheus.Counter
 	freed    prometheus.Counter
 	running  prometheus.Histogram
+	pulls    map[pull]prometheus.Counter
+	pulled   map[bool]prometheus.Counter // bytes, by whether the pull was a hit
 
 	mu    sync.RWMutex // guards known; held over no I/O
 	known map[kind]series
@@ -41,6 +44,10 @@ func New(sources Sources, build Build) *Metrics {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
 	logins := counter("dcs_auth_total", "Logins, by their result.", "result")
+	pulls := counter("dcs_pulls_total", "GET requests for manifests and blobs: a hit got the content, a miss 404.",
+		"kind", "result")
+	pulled := counter("dcs_pull_bytes_total", "Bytes of content that was sent for GET requests; none is for a miss.",
+		"result")
 	runs := counter("dcs_gc_runs_total", "Clean-ups of this server.", "result")
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
@@ -53,13 +60,21 @@ func New(sources Sources, build Build) *Metrics {
 		lastRun: prometheus.NewGauge(prometheus.GaugeOpts{Name: "dcs_gc_last_success_timestamp_seconds",
 			Help: "When the last clean-up of this server ended without an error; 0: none yet."}),
 		removed: counter("dcs_gc_removed_total", "What clean-ups of this server removed.", "kind"),
+		skipped: prometheus.NewCounter(prometheus.CounterOpts{Name: "dcs_gc_skipped_used_total",
+			Help: "Tags, manifests, links and blobs that a clean-up of this server left, since a client used them."}),
 		freed: prometheus.NewCounter(prometheus.CounterOpts{Name: "dcs_gc_freed_bytes_total",
 			Help: "Bytes of the blob files that clean-ups of this server removed."}),
 		running: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "dcs_gc_run_duration_seconds",
 			Help: "Time that a clean-up took.", Buckets: []float64{.01, .1, 1, 10, 60, 600}}),
 		logins: map[event.Login]prometheus.Counter{},
 		runs:   map[bool]prometheus.Counter{false: runs.WithLabelValues("ok"), true: runs.WithLabelValues("error")},
+		pulls:  map[pull]prometheus.Counter{},
+		pulled: map[bool]prometheus.Counter{true: pulled.WithLabelValues("hit"), false: pulled.WithLabelValues("miss")},
 		known:  map[kind]series{},
+	}
+	for _, route := range []string{"manifest", "blob"} {
+		m.pulls[pull{route, true}] = pulls.WithLabelValues(route, "hit")
+		m.pulls[pull{route, false}] = pulls.WithLabelValues(route, "miss")
 	}
 	for _, result := range event.Logins {
 		m.logins[result] = logins.WithLabelValues(string(result))
@@ -69,8 +84,8 @@ func New(sources Sources, build Build) *Metrics {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "dcs_build_info",
 		Help: "1, with what this dcs was built from.", ConstLabels: from})
 	info.Set(1)
-	m.registry.MustRegister(m.requests, m.seconds, m.received, m.sent, logins, runs, m.lastRun, m.removed, m.freed,
-		m.running, info, gauges{sources})
+	m.registry.MustRegister(m.requests, m.seconds, m.received, m.sent, logins, runs, m.lastRun, m.removed,
+		m.skipped, m.freed, m.running, pulls, pulled, info, gauges{sources})
 	return m
 }
 
@@ -82,9 +97,27 @@ func (m *Metrics) Observe(e event.Event) {
 	switch e.Kind {
 	case event.Pull, event.Push, event.Answered:
 		m.observeRequest(e.Request)
+		if e.Fetched() {
+			m.pulls[pull{e.Request.Route, e.Hit}].Inc()
+			m.pulled[e.Hit].Add(contentOf(e))
+		}
 	case event.Run:
 		m.observeRun(e.Result)
 	}
+}
+
+// pull is what pulls are told apart by.
+type pull struct {
+	route string
+	hit   bool
+}
+
+// contentOf is how many bytes of content were sent. The body of a miss is an error.
+func contentOf(e event.Event) float64 {
+	if !e.Hit {
+		return 0
+	}
+	return float64(e.Request.Sent)
 }
 
 // methods bounds the label: a client may send any word.
@@ -137,6 +170,7 @@ func (m *Metrics) observeRun(r event.Result) {
 		m.lastRun.SetToCurrentTime()
 	}
 	m.running.Observe(r.Took.Seconds())
+	m.skipped.Add(float64(r.Skipped))
 	m.freed.Add(float64(r.Freed))
 	m.countRemoved(r)
 }

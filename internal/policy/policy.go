@@ -25,6 +25,7 @@ func Resolution(grace time.Duration) time.Duration {
 type Request struct {
 	TTL, Grace *time.Duration
 	Rules      *rule.Rules
+	GoneFor    *time.Duration
 	Default    index.Policy // for a directory that never had a server
 	Configured bool         // the operator named a configuration: what it leaves out has its default
 }
@@ -50,6 +51,9 @@ func (r Request) Resolve(last, owed index.Policy, promised bool) index.Policy {
 	}
 	if r.Rules != nil {
 		p.Rules = *r.Rules
+	}
+	if r.GoneFor != nil {
+		p.GoneFor = *r.GoneFor
 	}
 	p.Grace = max(p.Grace, owed.Grace)
 	p.Resolution = max(Resolution(p.Grace), owed.Resolution)

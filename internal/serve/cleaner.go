@@ -56,7 +56,7 @@ func (c *cleaner) ended(rep gc.Report, err error) {
 	n := rep.Removed
 	c.events.Publish(event.Event{Kind: event.Run, Result: event.Result{
 		Failed: err != nil, Tags: n.Tags, Manifests: n.Manifests, Blobs: n.Blobs, Uploads: n.Uploads,
-		Freed: rep.FreedBytes, Took: time.Duration(rep.DurationMS) * time.Millisecond,
+		Skipped: rep.Skipped, Freed: rep.FreedBytes, Took: time.Duration(rep.DurationMS) * time.Millisecond,
 	}})
 }
 

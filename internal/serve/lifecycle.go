@@ -139,6 +139,7 @@ func (s *Server) stop(ctx context.Context) error {
 	if s.sampling != nil {
 		s.sampling.save()
 	}
+	s.writePulls(context.Background()) // of the last minute
 	err = errors.Join(err, s.callbacks.finish(ctx))
 	return errors.Join(err, s.content.Close(), s.store.Close())
 }

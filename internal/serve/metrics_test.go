@@ -63,8 +63,8 @@ func TestAllThatCanBeCountedIsThereFromTheFirstScrape(t *testing.T) {
 	text, got := scrape(t, w.s)
 	want := map[string]float64{
 		`dcs_gc_runs_total{result="ok"}`: 0, `dcs_gc_runs_total{result="error"}`: 0,
-		"dcs_gc_last_success_timestamp_seconds": 0,
-		"dcs_gc_freed_bytes_total":              0, "dcs_gc_run_duration_seconds_count": 0,
+		"dcs_gc_last_success_timestamp_seconds": 0, "dcs_gc_skipped_used_total": 0,
+		"dcs_gc_freed_bytes_total": 0, "dcs_gc_run_duration_seconds_count": 0,
 		"dcs_store_bytes": 0, `dcs_store_due_bytes{within="1d"}`: 0, `dcs_store_due_bytes{within="7d"}`: 0,
 		"dcs_store_budget_bytes": 0, "dcs_store_reserved_bytes": 0,
 		`dcs_uploads{state="active"}`: 0, `dcs_uploads{state="waiting"}`: 0,
@@ -73,6 +73,12 @@ func TestAllThatCanBeCountedIsThereFromTheFirstScrape(t *testing.T) {
 	for _, kind := range []string{"tag", "manifest", "blob"} {
 		want[fmt.Sprintf("dcs_store_objects{kind=%q}", kind)] = 0
 		want[fmt.Sprintf("dcs_gc_removed_total{kind=%q}", kind)] = 0
+	}
+	for _, result := range []string{"hit", "miss"} {
+		want[fmt.Sprintf("dcs_pull_bytes_total{result=%q}", result)] = 0
+		for _, kind := range []string{"manifest", "blob"} {
+			want[fmt.Sprintf("dcs_pulls_total{kind=%q,result=%q}", kind, result)] = 0
+		}
 	}
 	for _, result := range []string{"fresh", "written", "failed"} {
 		want[fmt.Sprintf("dcs_leases_total{result=%q}", result)] = 0

@@ -3,7 +3,7 @@
 //
 // Everything that New and Start begin ends with Shutdown. The package takes no signals and changes nothing global.
 // Each part of a Server has one job, and a file for it: logins, requestLog, keeper, cleaner, calls, outlook,
-// callbacks, sampling, flights, front; lifecycle.go has the order in which they end.
+// callbacks, pulls, sampling, flights, front; lifecycle.go has the order in which they end.
 package serve
 
 import (
@@ -72,6 +72,7 @@ type Server struct {
 	callbacks  *callbacks
 	metrics    *metrics.Metrics
 	sampling   *sampling // nil: it is off
+	pulls      *pulls
 	outlook    *outlook
 
 	life    *lifecycle
@@ -175,7 +176,8 @@ func (s *Server) wire(certificate *certificate, met *tree.Met) {
 		Room:   s.room.Stats,
 		Totals: s.Stats, Outlook: s.outlook.last, Ended: s.life.ending.Load,
 	}, buildOf())
-	events := event.Stream{s.metrics.Observe, s.requestLog.observe, s.callbacks.subscriber(s.opts)}
+	s.pulls = &pulls{index: s.store.Index, log: s.log}
+	events := event.Stream{s.metrics.Observe, s.pulls.observe, s.requestLog.observe, s.callbacks.subscriber(s.opts)}
 	if memory := cfg.Cache.WhatIfMemory; memory > 0 {
 		s.sampling = newSampling(s.store.Tree, memory, s.opts.Now, s.log)
 		events = append(events, s.sampling.observe)
@@ -207,6 +209,7 @@ func (s *Server) begin() {
 	if s.sampling != nil {
 		s.tasks.begin(func(ctx context.Context) { every(ctx, samplingInterval, s.sampling.saveChanges) })
 	}
+	s.tasks.begin(func(ctx context.Context) { every(ctx, pullsInterval, s.writePulls) })
 	first := schedule(s.Config())
 	s.tasks.begin(func(ctx context.Context) { s.cleaner.clean(ctx, first) })
 }

@@ -16,7 +16,7 @@ import (
 // PolicyOf is what a server with this configuration promises.
 func PolicyOf(cfg *config.Config) index.Policy {
 	return index.Policy{TTL: cfg.Cache.TTL, Grace: cfg.Cache.Grace, Resolution: policy.Resolution(cfg.Cache.Grace),
-		Rules: cfg.Cache.RuleSet()}
+		Rules: cfg.Cache.RuleSet(), GoneFor: cfg.Cache.GoneFor}
 }
 
 // Asked is the policy that a configuration asks for outside of a server: what the operator set. The rest is left to
@@ -32,6 +32,9 @@ func Asked(cfg *config.Config, origins config.Origins) policy.Request {
 	if origins.Explicit("cache.rules") {
 		rules := cfg.Cache.RuleSet()
 		r.Rules = &rules
+	}
+	if origins.Explicit("cache.gone_for") {
+		r.GoneFor = &cfg.Cache.GoneFor
 	}
 	return r
 }

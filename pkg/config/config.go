@@ -122,6 +122,9 @@ type Cache struct {
 	// bytes. Default 1 MiB; 0 is off, else 128 KiB to 64 MiB. More memory makes the estimates better, for stores of
 	// more than ten thousand blobs.
 	WhatIfMemory int64
+	// GoneFor is how long the index remembers which images were removed, what runs did, and how pulls went. Default
+	// 30d, at least 0; 0 remembers nothing. It never remembers more than 100,000 removals and as many runs.
+	GoneFor time.Duration
 
 	// Rules say which images stay for how long, in place of TTL. Each setting is decided by the first rule that matches
 	// and has it. Default none: TTL is for all images. Only the file can give them.
@@ -209,7 +212,7 @@ func DefaultConfig() *Config {
 		Storage: Storage{Directory: "/var/cache/docker-cache-server"},
 		Auth:    Auth{Enabled: true},
 		Cache: Cache{TTL: 30 * day, CleanupInterval: time.Hour, Grace: time.Hour, AdoptAge: "now",
-			WhatIfMemory: 1 << 20},
+			GoneFor: 30 * day, WhatIfMemory: 1 << 20},
 		Limits: Limits{ManifestSize: maxManifestSize, UploadsPerClient: 1000, HeaderSize: 64 << 10,
 			HeaderTimeout: 30 * time.Second, StallTimeout: 2 * time.Minute},
 		Debug: Debug{Address: "127.0.0.1:5001"},

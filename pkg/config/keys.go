@@ -48,6 +48,8 @@ func (c *Config) keys() []key {
 		{"cache.max_size", &c.Cache.MaxSize, "disk budget, 0 = none", true},
 		{"cache.what_if_memory", &c.Cache.WhatIfMemory,
 			"memory of the sample for dcs inspect --what-if, 0 = off", false},
+		{"cache.gone_for", &c.Cache.GoneFor,
+			"remember removed images, clean-ups and pulls for this long, 0 = not at all", false},
 		{"cache.rules", &c.Cache.Rules, "which images stay for how long, in place of the ttl", false},
 		{"limits.manifest_size", &c.Limits.ManifestSize, "largest manifest that a client may push", false},
 		{"limits.uploads_per_client", &c.Limits.UploadsPerClient,

@@ -168,6 +168,7 @@ func (c *Cache) check(found *Errors) {
 	if c.WhatIfMemory != 0 {
 		found.between("cache.what_if_memory", c.WhatIfMemory, reuse.LeastMemory, reuse.MostMemory)
 	}
+	found.notNegative("cache.gone_for", c.GoneFor, "use 0 to remember nothing")
 	for i := range c.Rules {
 		c.Rules[i].check(found, rulePath(i))
 	}

@@ -68,6 +68,7 @@ func TestValidateRefusesWhatCannotBeHonoured(t *testing.T) {
 		{"anonymous pull, of a later release", func(c *Config) { c.Auth.AnonymousPull = true },
 			`auth.anonymous_pull: "true" is not available in this version yet`},
 		{"a negative ttl", func(c *Config) { c.Cache.TTL = -time.Hour }, `cache.ttl: "-1h" is negative`},
+		{"a negative memory", func(c *Config) { c.Cache.GoneFor = -time.Hour }, `cache.gone_for: "-1h" is negative`},
 		{"a negative interval", func(c *Config) { c.Cache.CleanupInterval = -time.Hour },
 			`cache.cleanup_interval: "-1h" is negative`},
 		{"an interval that would spin", func(c *Config) { c.Cache.CleanupInterval = time.Millisecond },

@@ -113,7 +113,11 @@ func (t *tx) missing(k layout.Key, known *index.Row) error {
 	case known == nil:
 		return nil
 	case k.Kind == layout.Tag:
-		return t.drop(*known)
+		return errors.Join(t.rememberRow(*known, index.ReasonMissing), t.drop(*known))
+	case k.Kind == layout.Manifest:
+		if err := t.rememberUntagged(*known); err != nil {
+			return err
+		}
 	}
 	table, cond, args := where(k)
 	return t.exec("UPDATE "+table+" SET placed = 0 WHERE placed = 1 AND "+cond, args...)

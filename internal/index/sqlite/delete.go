@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
@@ -147,7 +148,7 @@ func (s *Store) DeleteTag(ctx context.Context, repo, tag string, remove func() e
 			return err
 		}
 		if r != nil {
-			if err := t.drop(*r); err != nil {
+			if err := errors.Join(t.rememberRow(*r, index.ReasonDeleted), t.drop(*r)); err != nil {
 				return err
 			}
 		}
@@ -170,7 +171,7 @@ func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest
 		}
 		for _, tag := range tags {
 			names = append(names, tag.Key.Tag)
-			if err := t.drop(tag); err != nil {
+			if err := errors.Join(t.rememberRow(tag, index.ReasonDeleted), t.drop(tag)); err != nil {
 				return err
 			}
 		}
@@ -178,10 +179,14 @@ func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest
 		if err != nil {
 			return err
 		}
-		if r != nil {
-			if err := t.drop(*r); err != nil {
-				return err
-			}
+		if r != nil && r.Placed && len(tags) == 0 {
+			err = t.rememberRow(*r, index.ReasonDeleted)
+		}
+		if r != nil && err == nil {
+			err = t.drop(*r)
+		}
+		if err != nil {
+			return err
 		}
 		return remove(names)
 	})

@@ -32,7 +32,12 @@ func (s *Store) migrate(t *tx) error {
 
 // migrateFrom keeps what an index of schema v knows.
 func (t *tx) migrateFrom(v int) error {
-	if v == 5 {
+	if v >= 5 {
+		for _, statements := range since6 {
+			if err := t.script(statements); err != nil {
+				return err
+			}
+		}
 		return t.setVersion()
 	}
 	for v < len(migrations)+1 {
@@ -55,6 +60,9 @@ func (t *tx) migrateFrom(v int) error {
 	}
 	return t.setVersion()
 }
+
+// since6 is what schema 7 has that 5 and 6 do not have, which have the same tables.
+var since6 = []string{history}
 
 // migrations bring schemas 1 and 2 to the next. From schema 3 on all tables are written anew, in the order of the new
 // trees: 4 gave numbers to repositories, and 5 columns to manifests. 6 has the same tables, and may have rules: a

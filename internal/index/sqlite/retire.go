@@ -44,7 +44,10 @@ func (s *Store) RetireAll(ctx context.Context, vs []index.Victim, remove index.R
 			}
 			all = append(all, some...)
 		}
-		return all, t.leaveAll(x.gone)
+		if err := t.leaveAll(x.gone); err != nil {
+			return nil, err
+		}
+		return all, t.remember(x.images)
 	})
 }
 
@@ -73,6 +76,7 @@ type retirement struct {
 	owedSince time.Time
 	over      func() bool // the transaction has to end
 	gone      []index.Row
+	images    []index.Removal // to be remembered
 }
 
 // retire removes the rows of victims of one kind, or of the first of them when time is over. The error is one of the
@@ -93,6 +97,9 @@ func (x *retirement) retire(vs []index.Victim) ([]index.Retired, error) {
 			if r.Removed, r.Err = x.remove(*row); r.Err == nil {
 				r.Row = row
 				gone = append(gone, *row)
+				if r.Removed.Image != nil {
+					x.images = append(x.images, *r.Removed.Image)
+				}
 			} else if errors.Is(r.Err, index.ErrSkip) {
 				r.Err = nil
 			}

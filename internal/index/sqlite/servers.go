@@ -13,7 +13,7 @@ type server struct {
 	id           int64
 	joined       int64     // in milliseconds since 1970
 	beat         time.Time // its last heartbeat when the row was read, by the store's clock
-	index.Policy           // without its rules
+	index.Policy           // without its rules, and for how long history is kept
 }
 
 // joinedRules is the setting with the rules of the server that joined last.
@@ -77,6 +77,9 @@ func (s *Store) Promise(ctx context.Context, p index.Policy) error {
 		if err := t.setRules(joinedRules{joined.joined, p.Rules}); err != nil {
 			return nil, err
 		}
+		if err := t.set("gone_for", p.GoneFor); err != nil {
+			return nil, err
+		}
 		_, err = s.watch(t)
 		return joined, err
 	})
@@ -116,6 +119,9 @@ func (s *Store) Promised(ctx context.Context) (last, owed index.Policy, ok bool,
 		}
 		if rules.Joined == all[len(all)-1].joined {
 			last.Rules = rules.Rules
+		}
+		if last.GoneFor, err = q.goneFor(); err != nil {
+			return err
 		}
 		owed.Grace, owed.Resolution, err = s.owed(q)
 		return err

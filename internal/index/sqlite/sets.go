@@ -45,7 +45,7 @@ func (s set) parts(all tuples, f func(statement string, args []any) error) error
 }
 
 // missing are the parameters of keys that there are not.
-var missing = make(tuples, 8*setSize)
+var missing = make(tuples, 10*setSize)
 
 // execSet runs a statement for all keys of a set.
 func (q querier) execSet(s set, all tuples) error {

@@ -637,30 +637,3 @@ func TestAnIndexOfANewerVersionIsRefused(t *testing.T) {
 		}
 	}
 }
-
-// Schema 5 has the tables of this one, and no rules: a version that knows only that must not use an index with some.
-func TestAnIndexOfSchema5KeepsEverything(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "index.db")
-	s, err := Open(t.Context(), path, Serve, time.Now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = s.begin(t.Context(), func(t *tx) error {
-		return errors.Join(t.set("id", "kept"), t.exec("PRAGMA user_version = 5"))
-	})
-	if err := errors.Join(err, s.Close()); err != nil {
-		t.Fatal(err)
-	}
-	if s, err = Open(t.Context(), path, Serve, time.Now); err != nil {
-		t.Fatal(err)
-	}
-	id, err := readSetting[string](t.Context(), s, "id")
-	var v int
-	failed := s.begin(t.Context(), func(t *tx) (err error) {
-		v, err = readVersion(t.querier)
-		return err
-	})
-	if err := errors.Join(err, failed, s.Close()); err != nil || id != "kept" || v != version {
-		t.Errorf("id %q, schema %d, %v", id, v, err)
-	}
-}
