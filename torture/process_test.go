@@ -75,8 +75,8 @@ func newStore(t *testing.T, args ...string) *store {
 	return s
 }
 
-// freeAddress has a port for this test alone. A socket keeps it that is bound and never listens: servers may listen beside
-// it, one after another, and the kernel gives the port to nobody who asks for any.
+// freeAddress has a port for this test alone. A socket keeps it that is bound and never listens: servers may listen
+// beside it, one after another, and the kernel gives the port to nobody who asks for any.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)

@@ -229,8 +229,8 @@ func TestAPushInFlightIsSafe(t *testing.T) {
 	collectors.Wait()
 }
 
-// slowPush is told that a layer exists, dawdles, and puts the manifest. Then all of it must be there. False: this machine
-// was slower than the grace, which says nothing.
+// slowPush is told that a layer exists, dawdles, and puts the manifest. Then all of it must be there. False: this
+// machine was slower than the grace, which says nothing.
 func (s *server) slowPush(repo string, round int, grace time.Duration) (inTime bool) {
 	layer := []byte(fmt.Sprintf("layer of %s, round %d", repo, round))
 	shared := []byte("shared by all")
