@@ -52,8 +52,8 @@ func (o *output) String() string {
 	return o.buf.String()
 }
 
-// freePort is one for this test alone. A socket keeps it that is bound and never listens: a server may listen beside
-// it, also a later one, and the kernel gives the port to nobody who asks for any.
+// freePort is one for this test alone. A socket keeps it that is bound and never listens: servers may listen beside it,
+// one after another, and the kernel gives the port to nobody who asks for any.
 func freePort(t *testing.T) int {
 	t.Helper()
 	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)

@@ -277,8 +277,7 @@ func TestUploadsOfEveryFormAreCounted(t *testing.T) {
 	w.want(201, "POST", whole, []byte(data), "")
 }
 
-// dial opens a connection that is closed with the test, and that waits for five minutes at most: some tests open
-// hundreds.
+// dial opens a connection that is closed with the test, and that waits for five minutes at most: there may be hundreds.
 func (w *world) dial() net.Conn {
 	w.Helper()
 	conn, err := net.Dial("tcp", w.host)
