@@ -111,7 +111,7 @@ func everyStepOfAPush(t *testing.T) {
 }
 
 // everyStepOfAnExpiry holds that all that is listed is complete after each kill, and that the next run finishes
-// what the killed one began.
+// what the killed one began. What went is remembered once, whichever run removed it.
 func everyStepOfAnExpiry(t *testing.T) {
 	s := newStore(t)
 	base := s.aged()
@@ -150,12 +150,29 @@ func everyStepOfAnExpiry(t *testing.T) {
 			t.Errorf("step %d: after the next run there are\n%s\nwant\n%s", n, strings.Join(got, "\n"),
 				strings.Join(left, "\n"))
 		}
+		s.remembers(n, "app:multi", "app:old", "other/app:old")
 		s.sound(n)
 		s.start()
 		s.complete(n, "app:keep")
 		s.stop()
 		return killed
 	})
+}
+
+// remembers wants these tags to be listed as gone, each once.
+func (s *store) remembers(n int, tags ...string) {
+	s.t.Helper()
+	_, out, err := s.dcs(context.Background(), "inspect", "--gone", "--format", "csv")
+	s.must(err)
+	var gone []string
+	for line := range strings.Lines(out) {
+		if cells := strings.Split(line, ","); len(cells) > 3 && cells[0] != "repository" && cells[1] != "" {
+			gone = append(gone, cells[0]+":"+cells[1])
+		}
+	}
+	if slices.Sort(gone); !slices.Equal(gone, tags) {
+		s.t.Errorf("step %d: %q are remembered, want %q", n, gone, tags)
+	}
 }
 
 // aged makes a store in which all was used two days ago, but app:keep, which shares a layer with the rest.
