@@ -72,7 +72,7 @@ func writeWhatIf(w inspect.WhatIf, format string, to display) error {
 		return whatIfCSV(w, to.to)
 	case formatTable:
 	}
-	if len(w.BySize) == 0 {
+	if len(w.ByTTL) == 0 {
 		_, err := fmt.Fprintln(to.to, nothingPulled(w))
 		return err
 	}
@@ -94,6 +94,9 @@ func writeWhatIf(w inspect.WhatIf, format string, to display) error {
 		{"bytes found, by budget", ui.Curve{Values: w.BudgetCurve(columns), Labels: sizes}},
 		{"bytes found, by ttl", ui.Curve{Values: w.TTLCurve(columns), Labels: []string{"1 day", "9 days", "90 days"}}},
 	} {
+		if len(c.curve.Values) == 0 {
+			continue
+		}
 		fmt.Fprintf(to.to, "\n%s\n", c.title)
 		for _, line := range c.curve.Lines(to.branches) {
 			if _, err := fmt.Fprintln(to.to, line); err != nil {
@@ -112,14 +115,11 @@ func writeWhatIf(w inspect.WhatIf, format string, to display) error {
 
 // nothingPulled says why there is nothing to judge.
 func nothingPulled(w inspect.WhatIf) string {
-	switch {
-	case time.Time(w.From).IsZero():
+	if time.Time(w.From).IsZero() {
 		return "nothing is recorded yet\n" +
 			"dcs serve records what clients pull, and saves it each minute"
-	case w.Pulls == 0:
-		return "no client has pulled anything since the recording began"
 	}
-	return "the store holds nothing, so there is no budget to compare with"
+	return "no client has pulled anything since the recording began"
 }
 
 // recordedTime says what was recorded.

@@ -73,6 +73,16 @@ func TestWhatIfTables(t *testing.T) {
 	}
 }
 
+// TestWhatIfOfAnEmptyStore judges ttls, and no budgets.
+func TestWhatIfOfAnEmptyStore(t *testing.T) {
+	w := judged(t)
+	w.BySize, w.Present = nil, 0
+	out := writtenWhatIf(t, w, formatTable, display{})
+	if strings.Contains(out, "max_size") || strings.Contains(out, "by budget") || !strings.Contains(out, "by ttl") {
+		t.Error(out)
+	}
+}
+
 // TestWhatIfForPrograms holds the keys that programs read.
 func TestWhatIfForPrograms(t *testing.T) {
 	w := judged(t)

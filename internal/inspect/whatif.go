@@ -30,7 +30,7 @@ type WhatIf struct {
 	Share   float64 `json:"sampled_ratio"` // of all that clients used
 	Dropped int64   `json:"dropped"`       // uses that could not be recorded
 
-	// BySize and ByTTL are empty when nothing was pulled, or the store holds nothing.
+	// BySize and ByTTL are empty when nothing was pulled, BySize also when the store holds nothing.
 	BySize []BudgetRatio `json:"by_size"`
 	ByTTL  []TTLRatio    `json:"by_ttl"`
 
@@ -74,11 +74,14 @@ func Judge(r *reuse.Recording, present int64) WhatIf {
 	w.From, w.To, w.Pulls, w.Bytes = stamp.Time(s.From), stamp.Time(s.To), s.Pulls, s.Bytes
 	w.FirstBytes, w.MissedBytes = s.First.Bytes, s.Missed.Bytes
 	w.Samples, w.Share, w.Dropped = s.Samples, s.Share, s.Dropped
-	if s.Pulls == 0 || present == 0 {
+	if s.Pulls == 0 {
 		return w
 	}
 	for _, share := range budgetShares {
 		size := int64(share * float64(present))
+		if size == 0 {
+			continue
+		}
 		w.BySize = append(w.BySize, BudgetRatio{size, HitRatio(r.WithBudget(size)), share})
 	}
 	for _, ttl := range judgedTTLs {
@@ -91,7 +94,7 @@ func Judge(r *reuse.Recording, present int64) WhatIf {
 // From each to the next the budget grows by the same factor. It is empty when nothing was pulled.
 func (w WhatIf) BudgetCurve(points int) []float64 {
 	if len(w.BySize) == 0 {
-		return nil
+		return nil // there are no budgets to compare
 	}
 	least, most := float64(w.BySize[0].MaxSize), float64(w.BySize[len(w.BySize)-1].MaxSize)
 	return curve(points, least, most, func(at float64) reuse.Ratio { return w.recording.WithBudget(int64(at)) })

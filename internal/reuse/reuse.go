@@ -71,6 +71,7 @@ type Sampler struct {
 	images  [images]struct {
 		manifest atomic.Uint64
 		bytes    atomic.Int64
+		used     atomic.Int64 // unix time in milliseconds
 	}
 
 	mu      sync.Mutex // guards the rest; held over no I/O
@@ -79,8 +80,12 @@ type Sampler struct {
 	file    []byte    // of Encode, which uses its memory again
 }
 
-// images is how many sizes of images are remembered. Each takes the place of another one.
-const images = 512
+// images is how many images are remembered, as many as a server has manifests in memory. Each takes the place of
+// another one.
+const images = 1024
+
+// moment is how long the parts of an image need not be looked at again. A popular image is asked for many times in it.
+const moment = 10 * time.Second
 
 // atomicRate is a rate that is read without the lock. A reader may see one half of a new rate and one of an old one,
 // which samples no less than the new one.
@@ -129,21 +134,28 @@ func (s *Sampler) Pushed(k Key, size int64) {
 	}
 }
 
-// Remember records how many bytes an image has, by the key of its manifest: an image index says only how large the
-// manifests of its images are.
+// Remember records that the parts of an image were used now, and how many bytes it has, by the key of its manifest.
 func (s *Sampler) Remember(manifest Key, bytes int64) {
 	at := &s.images[manifest%images]
 	at.manifest.Store(uint64(manifest))
 	at.bytes.Store(bytes)
+	at.used.Store(s.now().UnixMilli())
 }
 
-// ImageSize is what was remembered of an image lately; 0: nothing.
+// ImageSize is how many bytes an image has of which one remembers; 0: none does.
 func (s *Sampler) ImageSize(manifest Key) int64 {
 	at := &s.images[manifest%images]
 	if at.manifest.Load() != uint64(manifest) {
 		return 0
 	}
 	return at.bytes.Load()
+}
+
+// Lately says that the parts of an image were used a moment ago. Another use need not be recorded: in so short a time
+// little else was used.
+func (s *Sampler) Lately(manifest Key) bool {
+	at := &s.images[manifest%images]
+	return at.manifest.Load() == uint64(manifest) && s.now().UnixMilli()-at.used.Load() < moment.Milliseconds()
 }
 
 // Named records that a client used a tag, which stands for an image of so many bytes.

@@ -111,6 +111,23 @@ func TestAPullHasTheAgeThatItHadBeforeItsOffer(t *testing.T) {
 	f.wantPulls(3, 50*mb, 2./3, 3*day, 2./3)
 }
 
+// TestAPopularImageIsLookedAtNowAndThen, and its size is known for longer.
+func TestAPopularImageIsLookedAtNowAndThen(t *testing.T) {
+	f := newFarm(t)
+	if f.Lately(key("a")) || f.ImageSize(key("a")) != 0 {
+		t.Error("an image is known that was never used")
+	}
+	f.Remember(key("a"), mb)
+	f.pass(moment - time.Second)
+	if !f.Lately(key("a")) || f.Lately(key("a")+images) || f.ImageSize(key("a")+images) != 0 {
+		t.Error("an image is not known that was used a moment ago, or another one is")
+	}
+	f.pass(time.Second)
+	if f.Lately(key("a")) || f.ImageSize(key("a")) != mb {
+		t.Error("an image is not looked at again, or its size is lost")
+	}
+}
+
 // TestWhatIsGoneIsJudgedOnce: another ttl would have found it. Clients that go on asking do not count.
 func TestWhatIsGoneIsJudgedOnce(t *testing.T) {
 	f := newFarm(t)
@@ -318,6 +335,12 @@ func FuzzDecode(f *testing.F) {
 			f.Add(at, value, end-entrySize, value, end)
 		}
 	}
+	entries := len(magic) + headerSize - 4 // their number
+	f.Add(entries, uint64(6), end, uint64(0), end)
+	first := end - 5*entrySize
+	for _, odd := range []uint64{5 | ageBuckets<<8, 5 | distanceBuckets<<16, 3, 17} {
+		f.Add(first+20, odd, end, uint64(0), end) // a kind, an age and a distance
+	}
 	f.Fuzz(func(t *testing.T, first int, a uint64, second int, b uint64, length int) {
 		file := bytes.Clone(whole[:max(len(magic), min(length, end))])
 		for at, value := range map[int]uint64{first: a, second: b} {
@@ -341,7 +364,7 @@ func FuzzDecode(f *testing.F) {
 			again.Pulled(key(fmt.Sprint(n)), mb, mb)
 			again.Missed(key(fmt.Sprint(n)))
 		}
-		recorded(t, again)
+		again.Encode()
 	})
 }
 

@@ -40,7 +40,7 @@ func (e *entry) chance(r rate) float64 { return r.chance(e.stored()) }
 // sampled says whether an entry is in the sample at a rate.
 func (e *entry) sampled(r rate) bool { return r.samples(e.key, e.stored()) }
 
-// mostWeight keeps sums of weights far from the largest number. It is 32 TiB.
+// mostWeight keeps sums far from the largest number: no entry has more bytes, and none stands for more. It is 32 TiB.
 const mostWeight = 1 << 45
 
 // weight is how many bytes of the store an entry stands for. It is a whole number: sums of these do not depend on the

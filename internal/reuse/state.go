@@ -81,30 +81,39 @@ func (s *state) seconds(now time.Time) uint32 {
 	return uint32(max(0, now.Unix()-s.skipped)) //nolint:gosec // until 2106
 }
 
+// entry is of something that is used now, for the first time as far as is known.
+func (s *state) entry(k Key, size int64, kind kind, now time.Time) entry {
+	return entry{key: k, size: min(size, mostWeight), used: s.seconds(now), kind: kind, distance: none}
+}
+
 // pulled records a GET of an object that is there.
 func (s *state) pulled(k Key, size, sent int64, now time.Time) {
-	chance, e := s.found(k, size, now)
-	if chance == 0 {
+	e, old := s.found(k, size, now)
+	if e.kind == dead {
 		return
 	}
-	s.periods[0].record(amount{1, float64(sent)}.part(1/chance), e.age, e.distance)
-	e.kind = object
+	s.periods[0].record(amount{1, float64(sent)}.part(1/e.chance(s.rate)), e.age, e.distance)
+	s.changed = true
+	if old != nil && old.used == e.used {
+		old.kind = object
+		return
+	}
 	s.put(e)
 }
 
 // offered records that a client was told of an object.
 func (s *state) offered(k Key, size int64, now time.Time) {
-	chance, e := s.found(k, size, now)
-	if chance == 0 {
+	e, old := s.found(k, size, now)
+	if e.kind == dead || old != nil && old.used == e.used {
 		return
 	}
-	e.kind = object | offered
+	e.kind |= offered
 	s.put(e)
 }
 
 // pushed records that a client stored an object.
 func (s *state) pushed(k Key, size int64, now time.Time) {
-	s.put(entry{key: k, size: size, used: s.seconds(now), kind: object})
+	s.put(s.entry(k, size, object, now))
 }
 
 // named records a use of a tag. Not all that its image has may be known, so the size may only grow.
@@ -112,7 +121,7 @@ func (s *state) named(k Key, size int64, now time.Time) {
 	if old := s.lookup(k); old != nil {
 		size = max(size, old.size)
 	}
-	s.put(entry{key: k, size: size, used: s.seconds(now), kind: tag})
+	s.put(s.entry(k, size, tag, now))
 }
 
 // missed records a GET of what is gone.
@@ -130,22 +139,27 @@ func (s *state) missed(k Key, now time.Time) {
 	s.changed = true
 }
 
-// found returns the chance of an object, and an entry for its use now, with the age and the distance that it had
-// before. 0: it is not in the sample, since the rate fell a moment ago.
-func (s *state) found(k Key, size int64, now time.Time) (chance float64, e entry) {
+// found returns an entry for a use of an object now, with the age and the distance that it had before, and the entry
+// that it has. An object that was used in this very second stays where it is, since little else was used since then.
+// Dead: it is not in the sample, since the rate fell a moment ago.
+func (s *state) found(k Key, size int64, now time.Time) (e entry, old *entry) {
 	if !s.rate.samples(k, size) {
-		return 0, e
+		return e, nil
 	}
-	e = entry{key: k, size: size, used: s.seconds(now), distance: none}
-	if old := s.lookup(k); old != nil {
-		if old.is(offered) && e.used-old.used <= uint32(follows/time.Second) {
-			e.age, e.distance = old.age, old.distance
-		} else {
-			e.age, e.distance = s.measure(old, e.used)
-		}
-		e.used = max(e.used, old.used)
+	e = s.entry(k, size, object, now)
+	if old = s.lookup(k); old == nil {
+		return e, nil
 	}
-	return s.rate.chance(size), e
+	switch {
+	case old.is(offered) && e.used-old.used <= uint32(follows/time.Second):
+		e.age, e.distance = old.age, old.distance
+	case old.used == e.used:
+		e.distance = uint16(distanceBucket(float64(size))) //nolint:gosec // there are 576
+	default:
+		e.age, e.distance = s.measure(old, e.used)
+	}
+	e.used = max(e.used, old.used)
+	return e, old
 }
 
 // measure finds the age and the distance of an entry: the buckets of both.

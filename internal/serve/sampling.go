@@ -62,8 +62,15 @@ func (s *sampling) observe(e event.Event) {
 	default:
 		return
 	}
-	if e.Manifest != nil {
-		s.image(e)
+	if e.Manifest == nil {
+		return
+	}
+	manifest := reuse.OfDigest(e.Digest)
+	if e.Kind == event.Push || !s.sampler.Lately(manifest) {
+		s.sampler.Remember(manifest, s.parts(e))
+	}
+	if e.Tag != "" {
+		s.sampler.Named(reuse.OfTag(e.Repository, e.Tag), s.sampler.ImageSize(manifest))
 	}
 }
 
@@ -76,9 +83,9 @@ func (s *sampling) missed(e event.Event) {
 	}
 }
 
-// image records that the parts of an image were used with its manifest. Of an image index clients pull one image: its
-// size is that of the largest.
-func (s *sampling) image(e event.Event) {
+// parts records that the parts of an image were used with its manifest, and returns how many bytes the image has. Of an
+// image index clients pull one image: its size is that of the largest.
+func (s *sampling) parts(e event.Event) int64 {
 	use := s.sampler.Offered
 	if e.Kind == event.Push {
 		use = s.sampler.Pushed
@@ -97,11 +104,7 @@ func (s *sampling) image(e event.Event) {
 			largest = max(largest, p.Size, s.sampler.ImageSize(k))
 		}
 	}
-	bytes += largest
-	s.sampler.Remember(reuse.OfDigest(e.Digest), bytes)
-	if e.Tag != "" {
-		s.sampler.Named(reuse.OfTag(e.Repository, e.Tag), bytes)
-	}
+	return bytes + largest
 }
 
 // saveChanges saves what was recorded since the last time.
