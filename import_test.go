@@ -90,8 +90,8 @@ var arrows = []struct {
 		"internal/tree",
 	}},
 	{"internal/store", []string{
-		"internal/adopt", "internal/disk", "internal/index", "internal/index/sqlite", "internal/policy",
-		"internal/reconcile", "internal/tree", "pkg/config",
+		"internal/adopt", "internal/disk", "internal/index", "internal/index/sqlite", "internal/layout",
+		"internal/pin", "internal/policy", "internal/reconcile", "internal/tree", "pkg/config",
 	}},
 	{"internal/reconcile", []string{
 		"internal/adopt", "internal/index", "internal/layout", "internal/tree",
@@ -109,6 +109,9 @@ var arrows = []struct {
 	}},
 	{"internal/index/sqlite", []string{
 		"internal/disk", "internal/failpoint", "internal/index", "internal/layout", "internal/rule",
+	}},
+	{"internal/pin", []string{
+		"internal/disk", "internal/index", "internal/layout",
 	}},
 	{"internal/tree", []string{
 		"internal/disk", "internal/failpoint", "internal/layout", "internal/manifest",

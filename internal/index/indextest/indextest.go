@@ -94,7 +94,7 @@ func Laws(t *testing.T, open Open) {
 		{"claims", claims}, {"tags", tags}, {"leases", leases}, {"adoption", adoption}, {"gate", gate},
 		{"retirement", retirement}, {"images", images}, {"inheritance", inheritance},
 		{"circles", circles}, {"signatures", signatures}, {"batches", batches},
-		{"deletion", deletion}, {"promises", promises}, {"transactions", transactions}, {"reading", reading},
+		{"deletion", deletion}, {"promises", promises}, {"transactions", transactions}, {"reading", reading}, {"pins", pins},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			for _, tt := range part.tests {
@@ -156,6 +156,7 @@ func newScene(t *testing.T, open Open) *scene {
 
 func (s *scene) openGate() {
 	s.Helper()
+	s.must(s.SetPins(s.Context()))
 	token, err := s.CloseGate(s.Context())
 	s.must(err)
 	ok, err := s.OpenGate(s.Context(), token)

@@ -32,7 +32,12 @@ func (s *Store) migrate(t *tx) error {
 
 // migrateFrom keeps what an index of schema v knows.
 func (t *tx) migrateFrom(v int) error {
-	if v == 5 {
+	if v == 5 || v == 6 {
+		for _, added := range since6 {
+			if err := t.script(added); err != nil {
+				return err
+			}
+		}
 		return t.setVersion()
 	}
 	for v < len(migrations)+1 {
@@ -57,8 +62,8 @@ func (t *tx) migrateFrom(v int) error {
 }
 
 // migrations bring schemas 1 and 2 to the next. From schema 3 on all tables are written anew, in the order of the new
-// trees: 4 gave numbers to repositories, and 5 columns to manifests. 6 has the same tables, and may have rules: a
-// version that does not know them would remove what they keep.
+// trees: 4 gave numbers to repositories, and 5 columns to manifests. 6 has the same tables, and may have rules; 7 has
+// pins. A version that does not know them would remove what they keep.
 var migrations = []string{`
 	CREATE INDEX layers_latest ON layers (accessed_at);
 	CREATE INDEX manifests_latest ON manifests (accessed_at);`, `
@@ -71,6 +76,9 @@ var migrations = []string{`
 		WHERE substr(name, 1, 7) IN ('sha256-', 'sha384-', 'sha512-') AND length(unhex(substr(name, 8, 64))) = 32
 			AND lower(substr(name, 8, 64)) = substr(name, 8, 64) AND substr(name, 72, 1) IN ('', '.');`,
 }
+
+// since6 are the tables that schemas 5 and 6 do not have.
+var since6 = []string{pinsTable}
 
 // aside moves the tables of a schema out of the way.
 var aside = map[int]string{3: dropped + "DROP INDEX layers_latest;",

@@ -74,3 +74,10 @@ END;
 CREATE TRIGGER blobs_place AFTER UPDATE OF placed, size ON blobs WHEN OLD.placed <> NEW.placed OR OLD.size <> NEW.size BEGIN
   UPDATE totals SET blobs = blobs + NEW.placed - OLD.placed, bytes = bytes + NEW.placed * NEW.size - OLD.placed * OLD.size;
 END;
+
+-- A pin is of a tag, with an empty digest, or of a manifest, with an empty tag. until: 0 without an end.
+CREATE TABLE pins (
+  repo INTEGER NOT NULL, tag TEXT NOT NULL, digest BLOB NOT NULL, made_at INTEGER NOT NULL,
+  until INTEGER NOT NULL, note TEXT NOT NULL, PRIMARY KEY (repo, tag, digest)
+) WITHOUT ROWID;
+CREATE INDEX pins_until ON pins (until) WHERE until > 0;

@@ -34,7 +34,7 @@ import (
 var schema string
 
 // version is the schema's. An older one is migrated, a newer one refused.
-const version = 6
+const version = 7
 
 // busyTimeout is how long a writer waits for another process. Transactions take milliseconds.
 const busyTimeout = 10 * time.Second

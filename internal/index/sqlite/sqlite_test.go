@@ -51,6 +51,7 @@ func TestNothingOfARemovedRepositoryRemains(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	must(s.SetPins(ctx))
 	token, err := s.CloseGate(ctx)
 	must(err)
 	_, err = s.OpenGate(ctx, token)
@@ -638,7 +639,7 @@ func TestAnIndexOfANewerVersionIsRefused(t *testing.T) {
 	}
 }
 
-// Schema 5 has the tables of this one, and no rules: a version that knows only that must not use an index with some.
+// A version that knows only schema 5 must not use an index with rules or pins.
 func TestAnIndexOfSchema5KeepsEverything(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "index.db")
 	s, err := Open(t.Context(), path, Serve, time.Now)
@@ -646,7 +647,7 @@ func TestAnIndexOfSchema5KeepsEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = s.begin(t.Context(), func(t *tx) error {
-		return errors.Join(t.set("id", "kept"), t.exec("PRAGMA user_version = 5"))
+		return errors.Join(t.set("id", "kept"), t.script("DROP TABLE pins; PRAGMA user_version = 5"))
 	})
 	if err := errors.Join(err, s.Close()); err != nil {
 		t.Fatal(err)
