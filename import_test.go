@@ -33,8 +33,8 @@ var arrows = []struct {
 	{"bench/process", nil},
 	{"cmd/dcs", []string{
 		"internal/credential", "internal/fsck", "internal/gc", "internal/index", "internal/inspect",
-		"internal/nearest", "internal/owner", "internal/serve", "internal/stamp", "internal/store",
-		"internal/tree", "internal/ui", "internal/users", "pkg/config",
+		"internal/layout", "internal/nearest", "internal/owner", "internal/pin", "internal/serve", "internal/stamp",
+		"internal/store", "internal/tree", "internal/ui", "internal/users", "pkg/config",
 	}},
 	{"pkg/server", []string{
 		"internal/gc", "internal/inspect", "internal/serve", "internal/stamp", "pkg/config",

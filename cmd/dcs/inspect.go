@@ -21,6 +21,7 @@ const screenful = 50
 type inspectFlags struct {
 	images, tags             bool
 	repositories, histogram  bool
+	pins                     bool
 	check, deep              bool
 	sort, repository, format string
 	expiring                 string
@@ -45,10 +46,10 @@ EXPIRES is when the image or blob is removed unless it is used again. Removal is
 at the next clean-up after that; the last line says when a running server has
 the next one. FREES is how many bytes are freed when the image is removed: those
 of blobs that no other image holds. REASON says why an image is kept for now; a
-tagged image expires all the same, unless a rule keeps it. --sort expires and
---expiring 7d show what is removed next. JSON calls FREES unique_bytes and
-REASON kept_by. Its summary has expiring_1d_bytes, expiring_7d_bytes,
-untagged_bytes and, if a server runs, next_cleanup_at.
+tagged image expires all the same, unless a rule or a pin keeps it. --sort
+expires and --expiring 7d show what is removed next. JSON calls FREES
+unique_bytes and REASON kept_by. Its summary has expiring_1d_bytes,
+expiring_7d_bytes, untagged_bytes and, if a server runs, next_cleanup_at.
 
 It works beside a running server, without one, and on a read-only directory. It
 never counts as use. Without cache.ttl and cache.grace in the configuration the
@@ -77,11 +78,15 @@ EXIT STATUS
   dcs inspect --repositories --sort size
   dcs inspect --tags --repository 'team/**' --sort size --limit 10
   dcs inspect --histogram
+  dcs inspect --pins
   dcs inspect --format json | jq -r '.blobs[] | select(.manifests == 0) | .digest'`,
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				return inspectImage(env, cmd, args[0], f.format)
+			}
+			if f.pins {
+				return f.inspectPins(env, cmd)
 			}
 			if f.check {
 				return f.verify(env, cmd)
@@ -113,6 +118,7 @@ EXIT STATUS
 	cmd.Flags().BoolVar(&f.images, "images", false, "one row for each repository and top-level manifest")
 	cmd.Flags().BoolVar(&f.tags, "tags", false, "one row for each tag")
 	cmd.Flags().BoolVar(&f.repositories, "repositories", false, "one row for each repository")
+	cmd.Flags().BoolVar(&f.pins, "pins", false, "the pins that dcs pin placed")
 	cmd.Flags().BoolVar(&f.histogram, "histogram", false, "bytes by the age of their last use, as bars")
 	cmd.Flags().StringVar(&f.sort, "sort", string(inspect.ByAccess),
 		"order of the rows: accessed or created (newest first), size (largest first), name (A to Z), "+

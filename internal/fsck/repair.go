@@ -111,7 +111,7 @@ func (r *repairer) mend(p Problem, dryRun bool) (Outcome, error) {
 	switch {
 	case errors.Is(err, errNoLongerBroken):
 		o.Action, err = healed, nil
-	case errors.As(err, &referenced), errors.As(err, &pinned), tree.OfOnePath(err): // the next problem may be mended all the same
+	case errors.As(err, &referenced), errors.As(err, &pinned), tree.OfOnePath(err): // the next may be mended
 		o.Action, o.Mended, err = "left alone: "+err.Error(), false, nil
 	}
 	return o, err

@@ -28,7 +28,8 @@ func (w *world) pin(pins map[layout.Key]time.Duration) {
 
 // A pin keeps an image with its parts, its referrers and its signatures, under whatever ttl and rules, until it ends.
 func TestAPinKeepsAnImage(t *testing.T) {
-	for _, p := range []index.Policy{rules, under(rule.Rule{TTL: ptr(time.Hour)}, rule.Rule{UntaggedTTL: ptr(time.Hour)})} {
+	short := under(rule.Rule{TTL: ptr(time.Hour)}, rule.Rule{UntaggedTTL: ptr(time.Hour)})
+	for _, p := range []index.Policy{rules, short} {
 		w := newWorld(t)
 		amd, arm := w.image("multi", "", "base", "amd"), w.image("multi", "", "base", "arm")
 		top := w.manifest("multi", "manifests", []digest.Digest{amd, arm}, "")

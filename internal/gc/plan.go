@@ -285,7 +285,8 @@ func (x *planner) lookAt(ks []layout.Key) error {
 }
 
 // planManifest puts a manifest into the plan, if it is a candidate, all its owners are in the plan, and no pin keeps
-// it. Then it returns what the manifest kept. A manifest is planned once for each of its owners in the plan: the last one frees it.
+// it. Then it returns what the manifest kept. A manifest is planned once for each of its owners in the plan: the last
+// one frees it.
 func (x *planner) planManifest(k layout.Key) (parts []layout.Key, err error) {
 	c := x.candidates[k]
 	if c == nil || x.planned[k] || x.pins.Keep(c.row) {

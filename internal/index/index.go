@@ -189,8 +189,8 @@ type Store interface {
 
 	// RetireAll removes the rows of victims in one transaction. A row is removed if its last use is before UnusedSince,
 	// nothing refers to it, no pin keeps it, and no server still owes it grace: UnusedSince counts as no later than
-	// that. Otherwise it stays. A pin keeps a tag, a placed manifest, and the tags that are about what it keeps by their
-	// names. For each row that is removed, remove removes the file. What the row referred to takes its last use.
+	// that. Otherwise it stays. A pin keeps a tag, a placed manifest, and the tags that are about what it keeps by
+	// their names. For each row that is removed, remove removes the file. What the row referred to takes its last use.
 	//
 	// RetireAll first lets other writers go that wait, also those of other processes. It ends its transaction about a
 	// millisecond after another one begins to wait. It returns what became of those victims that it came to, at least

@@ -57,7 +57,8 @@ type Repository struct {
 }
 
 // What keeps an image: a tag; a manifest that names it; its subject; what a server promised after its
-// last use; a rule or a pin, for longer than the ttl would; its last use alone. Empty: nothing, it goes with the next run.
+// last use; a rule or a pin, for longer than the ttl would; its last use alone. Empty: nothing, it goes with the next
+// run.
 const (
 	KeptByTag     = "tag"
 	KeptByParent  = "parent"

@@ -35,6 +35,9 @@ func (e *FileError) Error() string {
 // Unwrap is for errors.As.
 func (e *FileError) Unwrap() error { return e.Err }
 
+// Remedy is what an operator can do about a FileError.
+const Remedy = `mend the file, or put a copy of it back; without any pin it is {"pins":[]}`
+
 // file is what is written.
 type file struct {
 	Pins []entry `json:"pins"`

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/disk"
@@ -20,8 +21,7 @@ import (
 
 // unreadable is why the gate is shut while the file of pins cannot be read.
 func unreadable(err error) index.Bar {
-	return index.Bar{Why: err.Error(), Hint: "mend the file, or put a copy of it back: a server looks at it every few " +
-		"seconds. It is JSON, as dcs pin writes it; without any pin it is " + `{"pins":[]}`}
+	return index.Bar{Why: err.Error(), Hint: pin.Remedy}
 }
 
 // alignPins brings the pins of the index in line with their file, and takes those that have ended out of both. A file
@@ -153,7 +153,7 @@ func (o Opener) EditPins(ctx context.Context, change func(ps []index.Pin, now ti
 	if err := o.joinToPin(ctx, s); err != nil {
 		return err
 	}
-	now := o.now()()
+	now := o.now()().UTC().Truncate(time.Millisecond)
 	if s.Index != nil {
 		now = s.Index.Now()
 		if err := s.readPins(ctx); err != nil {
@@ -164,7 +164,7 @@ func (o Opener) EditPins(ctx context.Context, change func(ps []index.Pin, now ti
 	if err != nil {
 		return err
 	}
-	after, err := change(before, now)
+	after, err := change(slices.Clone(before), now)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,8 @@
 // Package verdict says when the tags and manifests of one state of the index expire under a policy.
 //
-// It asks the policy for the life of each, and the index for what keeps it: also for its pin, which keeps a row until it
-// ends, whatever the policy says. A tag that is about an image by its name expires no earlier than that image. It reads only, by point queries: it costs what is asked for.
+// It asks the policy for the life of each, and the index for what keeps it: also for its pin, which keeps a row until
+// it ends, whatever the policy says. A tag that is about an image by its name expires no earlier than that image. It
+// reads only, by point queries: it costs what is asked for.
 package verdict
 
 import (

@@ -94,7 +94,8 @@ func Laws(t *testing.T, open Open) {
 		{"claims", claims}, {"tags", tags}, {"leases", leases}, {"adoption", adoption}, {"gate", gate},
 		{"retirement", retirement}, {"images", images}, {"inheritance", inheritance},
 		{"circles", circles}, {"signatures", signatures}, {"batches", batches},
-		{"deletion", deletion}, {"promises", promises}, {"transactions", transactions}, {"reading", reading}, {"pins", pins},
+		{"deletion", deletion}, {"promises", promises}, {"transactions", transactions}, {"reading", reading},
+		{"pins", pins},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			for _, tt := range part.tests {

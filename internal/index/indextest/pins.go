@@ -95,8 +95,8 @@ var pins = []test{
 		s.image("b", "refsig")
 		s.image("a", "other")
 		t := s.tag("a", "v1", "top")
-		sigs := []layout.Key{s.tag("b", about(dg("child"), ".sig"), "sig"), s.tag("b", about(dg("sig"), ".sig"), "sigsig"),
-			s.tag("b", about(dg("ref"), ".sig"), "refsig")}
+		sigs := []layout.Key{s.tag("b", about(dg("child"), ".sig"), "sig"),
+			s.tag("b", about(dg("sig"), ".sig"), "sigsig"), s.tag("b", about(dg("ref"), ".sig"), "refsig")}
 		free := s.tag("b", about(dg("other"), ".sig"), "sig")
 		s.later(time.Hour)
 		s.pin(t)
@@ -156,8 +156,8 @@ var pins = []test{
 		s.lives(t)
 		err := s.DeleteTag(s.Context(), "a", "v1", fails)
 		s.isPinned(err, t)
-		s.check(strings.Contains(err.Error(), until.Format(time.RFC3339)) && strings.Contains(err.Error(), "for now"),
-			"%v", err)
+		says := err.Error()
+		s.check(strings.Contains(says, until.Format(time.RFC3339)) && strings.Contains(says, "for now"), "%v", err)
 		s.later(time.Hour)
 		s.must(s.DeleteTag(s.Context(), "a", "v2", nothing))
 		s.check(len(s.pins()) == 0, "the index has %v", s.pins())

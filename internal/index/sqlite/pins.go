@@ -22,8 +22,9 @@ CREATE INDEX pins_until ON pins (until) WHERE until > 0;
 
 // pinned are the conditions that a pin keeps a row m.
 var pinned = map[layout.Kind]string{
-	layout.Manifest: "m.placed AND EXISTS (SELECT 1 FROM pins p WHERE p.repo = m.repo AND p.tag = '' AND p.digest = m.digest)",
-	layout.Tag:      "EXISTS (SELECT 1 FROM pins p WHERE p.repo = m.repo AND p.tag = m.name AND p.digest = x'')",
+	layout.Manifest: "m.placed AND EXISTS (SELECT 1 FROM pins p " +
+		"WHERE p.repo = m.repo AND p.tag = '' AND p.digest = m.digest)",
+	layout.Tag: "EXISTS (SELECT 1 FROM pins p WHERE p.repo = m.repo AND p.tag = m.name AND p.digest = x'')",
 }
 
 // knownPins is the setting that says whether the index knows the pins, and why it does not if there is more to say
@@ -182,9 +183,11 @@ const aboutPinned = `WITH RECURSIVE above (digest, repo) AS (
 	UNION SELECT i.digest, i.repo FROM above
 		CROSS JOIN tags g INDEXED BY tags_digest ON g.digest = above.digest AND g.repo = above.repo
 		CROSS JOIN manifests i ON i.digest BETWEEN g.subject AND CAST(g.subject || ?3 AS BLOB))
-	SELECT 1 FROM above WHERE EXISTS (SELECT 1 FROM pins p WHERE p.repo = above.repo AND p.tag = '' AND p.digest = above.digest)
+	SELECT 1 FROM above WHERE
+		EXISTS (SELECT 1 FROM pins p WHERE p.repo = above.repo AND p.tag = '' AND p.digest = above.digest)
 		OR EXISTS (SELECT 1 FROM tags g INDEXED BY tags_digest CROSS JOIN pins p
-			ON p.repo = g.repo AND p.tag = g.name AND p.digest = x'' WHERE g.digest = above.digest AND g.repo = above.repo)`
+			ON p.repo = g.repo AND p.tag = g.name AND p.digest = x''
+			WHERE g.digest = above.digest AND g.repo = above.repo)`
 
 // staysWithPinned says whether a tag is about something that a pin keeps.
 func (t *tx) staysWithPinned(tag string) (bool, error) {
