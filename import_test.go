@@ -33,8 +33,8 @@ var arrows = []struct {
 	{"bench/process", nil},
 	{"cmd/dcs", []string{
 		"internal/credential", "internal/fsck", "internal/gc", "internal/index", "internal/inspect",
-		"internal/nearest", "internal/owner", "internal/serve", "internal/stamp", "internal/store",
-		"internal/tree", "internal/ui", "internal/users", "pkg/config",
+		"internal/layout", "internal/nearest", "internal/owner", "internal/pin", "internal/serve", "internal/stamp",
+		"internal/store", "internal/tree", "internal/ui", "internal/users", "pkg/config",
 	}},
 	{"pkg/server", []string{
 		"internal/gc", "internal/inspect", "internal/serve", "internal/stamp", "pkg/config",
@@ -96,8 +96,8 @@ var arrows = []struct {
 		"internal/tree",
 	}},
 	{"internal/store", []string{
-		"internal/adopt", "internal/disk", "internal/index", "internal/index/sqlite", "internal/policy",
-		"internal/reconcile", "internal/tree", "pkg/config",
+		"internal/adopt", "internal/disk", "internal/index", "internal/index/sqlite", "internal/layout",
+		"internal/pin", "internal/policy", "internal/reconcile", "internal/tree", "pkg/config",
 	}},
 	{"internal/reconcile", []string{
 		"internal/adopt", "internal/index", "internal/layout", "internal/tree",
@@ -115,6 +115,9 @@ var arrows = []struct {
 	}},
 	{"internal/index/sqlite", []string{
 		"internal/disk", "internal/failpoint", "internal/index", "internal/layout", "internal/rule",
+	}},
+	{"internal/pin", []string{
+		"internal/disk", "internal/index", "internal/layout",
 	}},
 	{"internal/tree", []string{
 		"internal/disk", "internal/failpoint", "internal/layout", "internal/manifest",

@@ -45,6 +45,9 @@ func Index(ctx context.Context, dir tree.Dir, s Shape, age func(image int) time.
 	if err := f.flush(); err != nil {
 		return err
 	}
+	if err := ix.SetPins(ctx); err != nil {
+		return err
+	}
 	_, err = ix.OpenGate(ctx, token)
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/gc"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/inspect"
+	"github.com/jc-lab/docker-cache-server/internal/pin"
 	"github.com/jc-lab/docker-cache-server/internal/serve"
 	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
@@ -93,6 +94,8 @@ func hintForType(err error) string {
 		return "try again in a few seconds: the server opens the index again and rebuilds it from disk"
 	case *store.BarredError:
 		return e.Bar.Hint
+	case *pin.FileError:
+		return pin.Remedy
 	case *gc.UnreadError:
 		return "dcs inspect --check names what cannot be read; check its permissions and the disk"
 	case *inspect.GoneError:

@@ -21,7 +21,7 @@ const screenful = 50
 type inspectFlags struct {
 	images, tags             bool
 	repositories, histogram  bool
-	gone, runs, pulls        bool
+	gone, runs, pulls, pins  bool
 	check, deep, whatIf      bool
 	sort, repository, format string
 	expiring                 string
@@ -46,10 +46,10 @@ EXPIRES is when the image or blob is removed unless it is used again. Removal is
 at the next clean-up after that; the last line says when a running server has
 the next one. FREES is how many bytes are freed when the image is removed: those
 of blobs that no other image holds. REASON says why an image is kept for now; a
-tagged image expires all the same, unless a rule keeps it. --sort expires and
---expiring 7d show what is removed next. JSON calls FREES unique_bytes and
-REASON kept_by. Its summary has expiring_1d_bytes, expiring_7d_bytes,
-untagged_bytes and, if a server runs, next_cleanup_at.
+tagged image expires all the same, unless a rule or a pin keeps it. --sort
+expires and --expiring 7d show what is removed next. JSON calls FREES
+unique_bytes and REASON kept_by. Its summary has expiring_1d_bytes,
+expiring_7d_bytes, untagged_bytes and, if a server runs, next_cleanup_at.
 
 --gone lists the images that were removed: by a clean-up (WHY is as in dcs gc),
 deleted by a client, or missing since their files were not on the disk any more.
@@ -91,11 +91,15 @@ EXIT STATUS
   dcs inspect --histogram
   dcs inspect --what-if
   dcs inspect --gone --repository 'team/**'
+  dcs inspect --pins
   dcs inspect --format json | jq -r '.blobs[] | select(.manifests == 0) | .digest'`,
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				return inspectImage(env, cmd, args[0], f.format)
+			}
+			if f.pins {
+				return f.inspectPins(env, cmd)
 			}
 			if f.check {
 				return f.verify(env, cmd)
@@ -138,6 +142,7 @@ EXIT STATUS
 	cmd.Flags().BoolVar(&f.images, "images", false, "one row for each repository and top-level manifest")
 	cmd.Flags().BoolVar(&f.tags, "tags", false, "one row for each tag")
 	cmd.Flags().BoolVar(&f.repositories, "repositories", false, "one row for each repository")
+	cmd.Flags().BoolVar(&f.pins, "pins", false, "the pins that dcs pin placed")
 	cmd.Flags().BoolVar(&f.histogram, "histogram", false, "bytes by the age of their last use, as bars")
 	cmd.Flags().BoolVar(&f.whatIf, "what-if", false,
 		"what clients would have found with other budgets and other ttls, as a table and as curves")

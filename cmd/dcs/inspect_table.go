@@ -104,6 +104,8 @@ func reason(i inspect.Image) string {
 		return "used within the ttl"
 	case inspect.KeptByRule:
 		return "kept by a rule"
+	case inspect.KeptByPin:
+		return "pinned"
 	}
 	return ""
 }

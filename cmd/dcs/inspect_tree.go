@@ -15,7 +15,7 @@ import (
 
 // listFlags are the flags of dcs inspect that say which rows to list. One image has none.
 var listFlags = []string{"images", "tags", "repositories", "sort", "reverse", "limit", "repository", "histogram",
-	"expiring", "gone", "runs", "pulls", "what-if"}
+	"expiring", "gone", "runs", "pulls", "pins", "what-if"}
 
 // atMostOne wants at most one argument.
 func atMostOne(cmd *cobra.Command, args []string) error {

@@ -185,8 +185,9 @@ EXIT STATUS
 	root.SetUsageFunc(printUsage)
 	root.SetFlagErrorFunc(flagError)
 	root.InitDefaultHelpFlag() // before a command line is read: dcs --help gc explains gc
-	root.AddCommand(newServeCommand(env), newGCCommand(env), newInspectCommand(env), newUsersCommand(env),
-		newConfigCommand(env), newVersionCommand(env), newCompletionCommand(), help)
+	root.AddCommand(newServeCommand(env), newGCCommand(env), newInspectCommand(env), newPinCommand(env),
+		newUnpinCommand(env), newUsersCommand(env), newConfigCommand(env), newVersionCommand(env),
+		newCompletionCommand(), help)
 	finish(root)
 	return root
 }

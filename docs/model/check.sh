@@ -118,6 +118,9 @@ without pending -DOPS=1 -DPOWER -DFAULT -- RETRY FAULT_GOES_ON
 check holds pending -DOPS=1 -DPOWER -DFAULT -DLOOSE
 without pending -DOPS=1 -DPOWER -DLOOSE -- ONE_PHASE
 without pending -DOPS=1 -DPOWER -DFAULT -DLOOSE -- NAMES_STAY
+check holds pins
+without pins -- STALE_PLAN FREE_DELETE DELETE_UNKNOWN ROW_ALONE NO_LOOK UNLOCKED BROKEN_IS_NONE UNKNOWN_IS_NONE
+without pins -- ALIGN_FIRST
 check holds clean
 without clean -- TRUSTED BOOT HOLLOW LOOK_LATE BLIND ABSORBED NOT_LIFTED COUNTLESS
 check holds clean -DTAG

@@ -107,10 +107,11 @@ func (r *repairer) mend(p Problem, dryRun bool) (Outcome, error) {
 	}
 	err := do(p.Key)
 	var referenced *index.ReferencedError
+	var pinned *index.PinnedError
 	switch {
 	case errors.Is(err, errNoLongerBroken):
 		o.Action, err = healed, nil
-	case errors.As(err, &referenced), tree.OfOnePath(err): // the next problem may be mended all the same
+	case errors.As(err, &referenced), errors.As(err, &pinned), tree.OfOnePath(err): // the next may be mended
 		o.Action, o.Mended, err = "left alone: "+err.Error(), false, nil
 	}
 	return o, err

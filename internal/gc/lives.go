@@ -14,12 +14,12 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/verdict"
 )
 
-// planTags puts the tags into the plan that were not used since their cutoff. Those that a rule keeps for longer are
-// passed by in the same reading: nothing is asked about them.
+// planTags puts the tags into the plan that were not used since their cutoff. Those that a pin keeps, or a rule for
+// longer, are passed by in the same reading: nothing is asked about them.
 func (x *planner) planTags() error {
 	var unused []index.Row
 	err := x.index.IdleTags(x.plan.Cutoffs.Latest, func(r index.Row) error {
-		if x.isUnused(r, policy.Tagged(x.policy, r.Key.Repository, r.Key.Tag)) {
+		if !x.pins.Keep(r) && x.isUnused(r, policy.Tagged(x.policy, r.Key.Repository, r.Key.Tag)) {
 			unused = append(unused, r)
 		} else {
 			x.staying[beginning(r.Digest)] = true
@@ -29,7 +29,7 @@ func (x *planner) planTags() error {
 	if err != nil {
 		return err
 	}
-	finder, now := verdict.New(x.index, x.policy, x.gc.Index.Due), x.gc.Index.Now()
+	finder, now := verdict.New(x.index, x.policy, x.gc.Index.Due, x.pins), x.gc.Index.Now()
 	for _, r := range signaturesLast(unused) {
 		goes, err := x.tagGoes(r, finder, now)
 		if err != nil {
@@ -71,12 +71,13 @@ func beginning(d digest.Digest) (n uint64) {
 }
 
 // tagGoes says whether a tag that is unused has to go: it is none of the last ones that a rule keeps, and what it is
-// about goes too. Without rules nothing else can keep it: what it is about is no younger.
+// about goes too. Without rules and pins nothing else can keep it: what it is about is no younger.
 func (x *planner) tagGoes(r index.Row, finder *verdict.Finder, now time.Time) (bool, error) {
-	if len(x.policy.Rules) == 0 {
+	about := layout.About(r.Key.Tag)
+	if len(x.policy.Rules) == 0 && (len(x.pins) == 0 || about == "") {
 		return true, nil
 	}
-	if about := layout.About(r.Key.Tag); about != "" && x.staying[beginning(digest.Digest(about))] {
+	if about != "" && x.staying[beginning(digest.Digest(about))] {
 		return false, nil
 	}
 	v, err := finder.Tag(r)

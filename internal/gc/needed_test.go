@@ -1,6 +1,7 @@
 package gc
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -199,6 +200,23 @@ func chance(r *rand.Rand) index.Policy {
 	return under(rs...)
 }
 
+// pinSome pins some of what there is; often nothing.
+func (w *world) pinSome(r *rand.Rand) {
+	var pins []index.Pin
+	w.must(w.Index.View(w.t.Context(), func(ix index.Reader) error {
+		add := func(row index.Row) error {
+			if row.Placed && r.IntN(8) == 0 {
+				pins = append(pins, index.Pin{Key: row.Key, Made: w.now})
+			}
+			return nil
+		}
+		return errors.Join(ix.Each(layout.Tag, add), ix.Each(layout.Manifest, add))
+	}))
+	if r.IntN(2) == 0 {
+		w.must(w.Index.SetPins(w.t.Context(), pins...))
+	}
+}
+
 // TestAPlanListsNothingThatIsNeededOutsideOfIt makes plans of random stores. As nothing happens in between, each is
 // executed as it is.
 func TestAPlanListsNothingThatIsNeededOutsideOfIt(t *testing.T) {
@@ -207,6 +225,7 @@ func TestAPlanListsNothingThatIsNeededOutsideOfIt(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			w, r := newWorld(t), rand.New(rand.NewPCG(seed, 0))
 			w.chaos(r)
+			w.pinSome(r)
 			w.Index = &asked{Store: w.Index, T: t}
 			for range 3 {
 				p, err := w.NewPlan(t.Context(), chance(r))

@@ -141,6 +141,9 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 		if x.unread, err = r.Unread(); err != nil {
 			return err
 		}
+		if x.pins, err = verdict.ReadPins(r, c.Index.Due, c.Index.Now()); err != nil {
+			return err
+		}
 		for _, step := range []func() error{x.planTags, x.planManifests, x.planLayers, x.planBlobs, x.sumWaiting} {
 			if err := step(); err != nil {
 				return err
@@ -183,6 +186,7 @@ type planner struct {
 	policy     index.Policy
 	index      index.Reader
 	unread     index.Unread // repositories of which nothing is removed, nor any blob
+	pins       verdict.Pins
 	plan       *Plan
 
 	planned    map[layout.Key]bool            // the rows in the lists of the plan
@@ -282,11 +286,12 @@ func (x *planner) lookAt(ks []layout.Key) error {
 	return err
 }
 
-// planManifest puts a manifest into the plan, if it is a candidate and all its owners are in the plan. Then it returns
-// what the manifest kept. A manifest is planned once for each of its owners in the plan: the last one frees it.
+// planManifest puts a manifest into the plan, if it is a candidate, all its owners are in the plan, and no pin keeps
+// it. Then it returns what the manifest kept. A manifest is planned once for each of its owners in the plan: the last
+// one frees it.
 func (x *planner) planManifest(k layout.Key) (parts []layout.Key, err error) {
 	c := x.candidates[k]
-	if c == nil || x.planned[k] {
+	if c == nil || x.planned[k] || x.pins.Keep(c.row) {
 		return nil, nil
 	}
 	for c.next < len(c.owners) && x.planned[c.owners[c.next].Key] {

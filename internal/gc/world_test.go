@@ -43,6 +43,7 @@ func newWorld(t *testing.T) *world {
 	ix, err := sqlite.Open(t.Context(), w.Dir.Index(), sqlite.Serve, func() time.Time { return w.now })
 	w.must(err)
 	t.Cleanup(func() { w.must(ix.Close()) })
+	w.must(ix.SetPins(t.Context()))
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	w.Collector = &Collector{Files: LocalFiles(w.Dir, w.tree), Index: ix, Log: log}

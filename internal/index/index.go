@@ -189,8 +189,9 @@ type Store interface {
 	Adopt(ctx context.Context, looks ...Look) error
 
 	// RetireAll removes the rows of victims in one transaction. A row is removed if its last use is before UnusedSince,
-	// nothing refers to it, and no server still owes it grace: UnusedSince counts as no later than that. Otherwise it
-	// stays. For each row that is removed, remove removes the file. What the row referred to takes its last use.
+	// nothing refers to it, no pin keeps it, and no server still owes it grace: UnusedSince counts as no later than
+	// that. Otherwise it stays. A pin keeps a tag, a placed manifest, and the tags that are about what it keeps by
+	// their names. For each row that is removed, remove removes the file. What the row referred to takes its last use.
 	//
 	// RetireAll first lets other writers go that wait, also those of other processes. It ends its transaction about a
 	// millisecond after another one begins to wait. It returns what became of those victims that it came to, at least
@@ -201,7 +202,7 @@ type Store interface {
 	RetireAll(ctx context.Context, vs []Victim, remove Remove) ([]Retired, error)
 
 	// DeleteTag, DeleteManifest and DeleteLayer remove a name at a client's request, and by remove its files. The tags
-	// of a manifest are removed with it. *ReferencedError, ErrGateClosed.
+	// of a manifest are removed with it. *ReferencedError, *PinnedError, ErrGateClosed.
 	DeleteTag(ctx context.Context, repo, tag string, remove func() error) error
 	DeleteManifest(ctx context.Context, repo string, d digest.Digest, remove func(tags []string) error) error
 	DeleteLayer(ctx context.Context, repo string, d digest.Digest, remove func() error) error
@@ -228,6 +229,15 @@ type Store interface {
 	// recorded; empty: there is no mark.
 	MarkClean(ctx context.Context, token, tree string) (bool, error)
 	Clean(ctx context.Context) (string, error)
+
+	// SetPins replaces all pins, those of what has no row too. Until it is called for the first time, and after
+	// LosePins, the index does not know the pins: the gate is shut, whatever OpenGate says, and no tag is deleted.
+	// A pin that has ended keeps nothing, and is forgotten by the next change that it could have refused.
+	SetPins(ctx context.Context, ps ...Pin) error
+	// LosePins records that the file with the pins cannot be read, and why. Barred returns that until SetPins.
+	LosePins(ctx context.Context, b Bar) error
+	// PinsKnown says whether the index knows the pins.
+	PinsKnown(ctx context.Context) (bool, error)
 
 	// Hold keeps every row from being retired until d of watched time has passed. A hold is never shortened. Held
 	// returns when it ends if the store is watched until then; zero: nothing is held.
@@ -387,6 +397,8 @@ type Reader interface {
 	Removals(since time.Time, f func(Removal) error) error
 	RunHistory(since time.Time, f func(Run) error) error
 	PullHistory(since time.Time, f func(Pulls) error) error
+	// Pins returns all pins, in the order of repository, tag and digest, also those that have ended.
+	Pins() ([]Pin, error)
 	// Each calls f with every row of a kind: manifests in the order of digest and repository, tags in that of digest,
 	// repository and name.
 	Each(kind layout.Kind, f func(Row) error) error

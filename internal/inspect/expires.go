@@ -21,17 +21,18 @@ type expiry struct {
 	store       index.Store
 	policy      index.Policy
 	now         int64
-	life        rule.Life     // of images and tags, after their last use, if no rule decides
+	life        rule.Life     // of images and tags, after their last use, if neither a rule nor a pin decides
 	contentLife time.Duration // of content that no manifest refers to
 	held        int64         // nothing is removed before
 	whole       bool          // the index knows all that is on disk
 	ruled       map[layout.Key]ruled
 }
 
-// ruled is when a tag or a manifest expires that does not expire as it would without rules.
+// ruled is when a tag or a manifest expires that does not expire as it would without rules and pins.
 type ruled struct {
-	due  int64
-	kept bool // a rule keeps it for longer
+	due    int64
+	kept   bool // a rule keeps it for longer
+	pinned bool // a pin keeps it for longer
 }
 
 // newExpiry reads from the index what an expiry depends on besides the policy: the clock, the hold, and whether the
@@ -62,7 +63,7 @@ func (x expiry) imageDue(k layout.Key, t int64) int64 {
 	return x.plainDue(t)
 }
 
-// plainDue is when an image expires that was last used at t, if no rule decides.
+// plainDue is when an image expires that was last used at t, if neither a rule nor a pin decides.
 func (x expiry) plainDue(t int64) int64 {
 	if x.life.Forever() {
 		return never

@@ -400,7 +400,27 @@ func (w *world) live(rnd *rand.Rand) (at time.Duration) {
 				Manifest: &c}))
 		}
 	}
+	w.pinSome(rnd)
 	return at
+}
+
+// pinSome pins tags and manifests at random, some until a day to come; often none.
+func (w *world) pinSome(rnd *rand.Rand) {
+	w.T.Helper()
+	var rows []index.Row
+	w.Must(w.View(w.T.Context(), func(r index.Reader) error {
+		add := func(r index.Row) error { rows = append(rows, r); return nil }
+		return errors.Join(r.Each(layout.Tag, add), r.Each(layout.Manifest, add))
+	}))
+	var pins []index.Pin
+	for range min(len(rows), max(0, rnd.IntN(5)-2)) {
+		p := index.Pin{Key: rows[rnd.IntN(len(rows))].Key, Made: w.Now()}
+		if rnd.IntN(2) == 0 {
+			p.Until = w.Now().Add(time.Duration(1+rnd.IntN(25)) * day)
+		}
+		pins = append(pins, p)
+	}
+	w.Must(w.SetPins(w.T.Context(), pins...))
 }
 
 func (w *world) has(k layout.Key) (found bool) {

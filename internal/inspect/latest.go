@@ -30,7 +30,11 @@ func (l *Listing) findLatest(ctx context.Context) error {
 			l.rows.first = append(l.rows.first, row)
 			return ctx.Err()
 		}
-		s, j := sizes{r, map[layout.Key][2]int64{}}, l.expiry.judge(r)
+		s := sizes{r, map[layout.Key][2]int64{}}
+		j, err := l.expiry.judge(r)
+		if err != nil {
+			return err
+		}
 		switch l.Kind {
 		case Images:
 			return r.ListImages(l.options.Limit, func(i index.Image) error {

@@ -26,7 +26,11 @@ func (t *Tree) addUse(r index.Reader, m index.Row, x expiry) error {
 			return err
 		}
 	}
-	if err := x.judge(r).row(m); err != nil {
+	j, err := x.judge(r)
+	if err == nil {
+		err = j.row(m)
+	}
+	if err != nil {
 		return err
 	}
 	row := x.imageRow(i)

@@ -52,11 +52,15 @@ func (p *pass) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := p.judge(r).all(r); err != nil {
+		j, err := p.judge(r)
+		if err == nil {
+			err = j.all(r)
+		}
+		if err != nil {
 			return err
 		}
 		var done int64
-		listing := index.BlobListing{Images: p.measured(), Owners: len(p.policy.Rules) > 0}
+		listing := index.BlobListing{Images: p.measured(), Owners: j != nil}
 		err = r.ListBlobs(listing, func(b index.Blob) error {
 			if done++; done%progressEvery == 0 {
 				p.options.progress(done, all.Blobs)

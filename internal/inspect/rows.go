@@ -57,7 +57,8 @@ type Repository struct {
 }
 
 // What keeps an image: a tag; a manifest that names it; its subject; what a server promised after its
-// last use; a rule, for longer than the ttl would; its last use alone. Empty: nothing, it goes with the next run.
+// last use; a rule or a pin, for longer than the ttl would; its last use alone. Empty: nothing, it goes with the next
+// run.
 const (
 	KeptByTag     = "tag"
 	KeptByParent  = "parent"
@@ -65,6 +66,7 @@ const (
 	KeptByGrace   = "grace"
 	KeptByTTL     = "ttl"
 	KeptByRule    = "rule"
+	KeptByPin     = "pin"
 )
 
 // imageRow makes a row of an image, without its sizes.
@@ -75,7 +77,7 @@ func (x expiry) imageRow(i index.Image) Image {
 		Digest: i.Digest, MediaType: i.MediaType, LastAccess: stampOf(used), ExpiresAt: stampOf(expires),
 		CreatedAt: stamp.Time(i.CreatedAt)}
 	row.KeptBy = x.keptBy(used, expires, owners{tagged: len(i.Tags) > 0, parent: i.HasParent, subject: i.HasHost,
-		rule: x.ruled[i.Key].kept})
+		by: x.ruled[i.Key]})
 	return row
 }
 
@@ -85,13 +87,13 @@ func (x expiry) tagRow(t index.Image) Image {
 	expires := x.imageDue(t.Key, used)
 	return Image{Repository: t.Key.Repository, Tag: t.Key.Tag, Digest: t.Digest, MediaType: t.MediaType,
 		LastAccess: stampOf(used), ExpiresAt: stampOf(expires), CreatedAt: stamp.Time(t.CreatedAt),
-		KeptBy: x.keptBy(used, expires, owners{tagged: true, rule: x.ruled[t.Key].kept})}
+		KeptBy: x.keptBy(used, expires, owners{tagged: true, by: x.ruled[t.Key]})}
 }
 
 // blobRow makes a row of a blob. It expires with the image that expires last, and not before its own grace is over.
 func (x expiry) blobRow(b index.Blob) Blob {
 	expires := max(x.contentDue(b.OwnUse.UnixMilli()), x.contentDue(b.LastUse.UnixMilli()))
-	if !b.NamedUse.IsZero() && len(x.policy.Rules) == 0 {
+	if !b.NamedUse.IsZero() && len(b.Owners) == 0 {
 		expires = max(expires, x.plainDue(b.NamedUse.UnixMilli()))
 	}
 	for _, o := range b.Owners {
@@ -136,15 +138,20 @@ var indexTypes = []string{
 	"application/vnd.docker.distribution.manifest.list.v2+json",
 }
 
-// owners says which owners an image has, and whether a rule keeps it for longer than the ttl would.
-type owners struct{ tagged, parent, subject, rule bool }
+// owners says which owners an image has, and whether a rule or a pin keeps it for longer than the ttl would.
+type owners struct {
+	tagged, parent, subject bool
+	by                      ruled
+}
 
 // keptBy says what keeps an image: the first that applies. An owner comes before the times, since an operator who wants
-// the image removed has to remove the owner; an image with neither owner nor time goes with the next run. A rule comes
-// before all, since without it the rest would keep the image no longer.
+// the image removed has to remove the owner; an image with neither owner nor time goes with the next run. A rule or a
+// pin comes before all, since without it the rest would keep the image no longer.
 func (x expiry) keptBy(used, expires int64, o owners) string {
 	switch {
-	case o.rule && x.now <= expires:
+	case o.by.pinned:
+		return KeptByPin
+	case o.by.kept && x.now <= expires:
 		return KeptByRule
 	case o.tagged:
 		return KeptByTag

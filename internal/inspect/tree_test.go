@@ -173,6 +173,7 @@ func TestATreeAgreesWithTheList(t *testing.T) {
 		if s.Team(); seed > 0 {
 			s.trade(rand.New(rand.NewPCG(seed, 7)))
 		}
+		s.pinSome(rand.New(rand.NewPCG(seed, 8)))
 		for _, want := range s.list(p, Options{Kind: Images}).Images {
 			got := s.treeJSON(p, want.Repository+"@"+want.Digest.String()).imageJSON
 			if g, w := fmt.Sprint(plain(got)), fmt.Sprint(plain(want)); g != w {

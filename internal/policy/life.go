@@ -57,7 +57,7 @@ type Verdict struct {
 	Used time.Time
 	Life rule.Life // its own
 	Due  time.Time // zero: never
-	Rule int       // that of the life that ends at Due, or rule.Default
+	Rule int       // that of the life that ends at Due, rule.Default, or rule.Pinned: the pin ends then
 	// Claim says of a manifest that its file was never placed and that nothing else keeps it. It lives as content does,
 	// and gives that life to nothing.
 	Claim bool

@@ -44,7 +44,8 @@ type Content interface {
 	PutManifest(ctx context.Context, repo string, m content.Manifest, tags []string) error
 
 	// DeleteLayer, DeleteTag and DeleteManifest remove names. A manifest is removed together with its tags, which
-	// DeleteManifest returns. content.ErrUnknown, *index.ReferencedError, index.ErrGateClosed.
+	// DeleteManifest returns. content.ErrUnknown, *index.ReferencedError,
+	// *index.PinnedError, index.ErrGateClosed.
 	DeleteLayer(ctx context.Context, repo string, d digest.Digest) error
 	DeleteTag(ctx context.Context, repo, tag string) error
 	DeleteManifest(ctx context.Context, repo string, d digest.Digest) (tags []string, err error)

@@ -83,6 +83,7 @@ func (w *response) toProtocolError(err error) error {
 	var size *content.SizeError
 	var wrong *content.DigestError
 	var referenced *index.ReferencedError
+	var pinned *index.PinnedError
 	switch {
 	case errors.As(err, &several), errors.As(err, &one), errors.As(err, &code):
 		return err
@@ -104,6 +105,9 @@ func (w *response) toProtocolError(err error) error {
 	case errors.As(err, &referenced):
 		return errcode.ErrorCodeUnsupported.WithMessage(referenced.Error()).
 			WithDetail(map[string]digest.Digest{"neededBy": referenced.By})
+	case errors.As(err, &pinned):
+		return errcode.ErrorCodeUnsupported.WithMessage(pinned.Error()).
+			WithDetail(map[string]string{"pinned": pinned.Name()})
 	case errors.Is(err, index.ErrGateClosed):
 		return errcode.ErrorCodeUnavailable.WithMessage(index.ErrGateClosed.Error() + "; try again soon")
 	case w.body.err != nil:

@@ -28,10 +28,13 @@ type Rules []Rule
 // Default is the number of the rule that decided where no rule did.
 const Default = -1
 
+// Pinned is the number in place of a rule where a pin decided.
+const Pinned = -2
+
 // Life is how long an image stays after its last use.
 type Life struct {
 	TTL time.Duration // 0: for ever
-	// Rule is the number of the rule that decided, from 0, or Default.
+	// Rule is the number of the rule that decided, from 0, or Default or Pinned.
 	Rule int
 }
 

@@ -29,6 +29,8 @@ type keeper struct {
 	rebuilding sync.Mutex    // held during a rebuild, so that there is one at a time; guards the rest
 	unread     []tree.Unread // what the last rebuild could not read
 	again      time.Time     // when watchGate may begin the next rebuild
+
+	noPins string // why the pins could not be read at the last heartbeat; only watch uses it
 }
 
 // rebuild compares the index with the tree and then opens the gate.
@@ -113,7 +115,21 @@ func (k *keeper) watch(ctx context.Context) {
 	if err := k.store.Index.Beat(ctx); err != nil && ctx.Err() == nil {
 		k.log.WithError(err).Error("cannot record the heartbeat in the index")
 	}
+	k.keepPins(ctx)
 	k.watchGate(ctx)
+}
+
+// keepPins has the index know the pins, and says once why it cannot.
+func (k *keeper) keepPins(ctx context.Context) {
+	err := k.store.KeepPins(ctx)
+	said := ""
+	if err != nil {
+		said = err.Error()
+	}
+	if err != nil && ctx.Err() == nil && said != k.noPins {
+		k.log.WithError(err).Error("nothing is removed, and no tag can be deleted, until the pins can be read")
+	}
+	k.noPins = said
 }
 
 // reopen opens the index that took the place of a lost one, and has it rebuilt.
@@ -134,11 +150,11 @@ const retryPause = time.Minute
 // watchGate begins a rebuild when none runs and either the gate is closed, because a rebuild failed or a gc that began
 // one was interrupted, or something that could not be read now can be.
 func (k *keeper) watchGate(ctx context.Context) {
-	open, err := k.store.Index.GateOpen(ctx)
+	whole, err := k.store.Index.Whole(ctx)
 	if err != nil || !k.rebuilding.TryLock() {
 		return
 	}
-	due := time.Now().After(k.again) && (!open || slices.ContainsFunc(k.unread, tree.Unread.Readable))
+	due := time.Now().After(k.again) && (!whole || slices.ContainsFunc(k.unread, tree.Unread.Readable))
 	k.rebuilding.Unlock()
 	if due {
 		k.tasks.begin(k.rebuild)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
+	"github.com/jc-lab/docker-cache-server/internal/pin"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
@@ -32,7 +33,7 @@ func (e *BarredError) Error() string {
 // Collect opens the store for a gc. It waits for another gc, for a server that starts, and for a server that compares
 // its index with the tree. Where there is no server it compares the two itself, since a stock registry or a crash may
 // have changed the tree: unless that is as the last gc left it. *tree.NoStoreError, *GraceError, *WrongIndexError,
-// *BarredError.
+// *BarredError, *pin.FileError.
 func (o Opener) Collect(ctx context.Context) (_ *Store, err error) {
 	if err := o.Dir.Check(); err != nil {
 		return nil, err
@@ -50,6 +51,9 @@ func (o Opener) Collect(ctx context.Context) (_ *Store, err error) {
 		return nil, err
 	}
 	if err := o.join(ctx, s); err != nil {
+		return nil, err
+	}
+	if err := s.alignPins(ctx); err != nil {
 		return nil, err
 	}
 	if s.Server == nil {
@@ -226,9 +230,15 @@ func (o Opener) Rehearse(ctx context.Context) (_ *Store, err error) {
 		if err := o.openCopy(ctx, s); err != nil {
 			return nil, err
 		}
+		if err := s.alignPins(ctx); err != nil {
+			return nil, err
+		}
 		return s, o.openAlone(ctx, s)
 	}
 	if err := s.use(o.openServers(ctx, server, sqlite.Look)); err != nil {
+		return nil, err
+	}
+	if _, _, err := pin.Read(o.Dir.Pins()); err != nil {
 		return nil, err
 	}
 	return s, o.resolve(ctx, s, true)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
+	"github.com/jc-lab/docker-cache-server/internal/pin"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
@@ -33,6 +34,9 @@ func (o Opener) Look(ctx context.Context) (_ *Store, err error) {
 	err = s.use(sqlite.Open(ctx, o.Dir.Index(), sqlite.Look, o.now()))
 	if errors.Is(err, sqlite.ErrNoSharedMemory) || (errors.Is(err, index.ErrOlder) && !served) {
 		err = o.openCopy(ctx, s) // no server writes to it
+		if err == nil {
+			err = o.lookAtPins(ctx, s)
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -49,6 +53,9 @@ func (o Opener) lookAtTree(ctx context.Context, s *Store) error {
 	if err := o.openCopy(ctx, s); err != nil {
 		return err
 	}
+	if err := o.lookAtPins(ctx, s); err != nil {
+		return err
+	}
 	if err := o.resolve(ctx, s, false); err != nil {
 		return err
 	}
@@ -62,6 +69,16 @@ func (o Opener) lookAtTree(ctx context.Context, s *Store) error {
 		return err
 	}
 	return s.OpenGate(ctx)
+}
+
+// lookAtPins brings a copy of the index in line with the file of pins, if that can be read.
+func (o Opener) lookAtPins(ctx context.Context, s *Store) error {
+	err := s.alignPins(ctx)
+	if errors.As(err, new(*pin.FileError)) {
+		o.Log.WithError(err).Warn("what is pinned is not known")
+		return nil
+	}
+	return err
 }
 
 // openCopy opens a copy of the index, or a new one where there is none, in a temporary directory that Close removes.

@@ -15,6 +15,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/disk"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/index/sqlite"
+	"github.com/jc-lab/docker-cache-server/internal/pin"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
@@ -94,7 +95,7 @@ func (s *Served) leave() error {
 }
 
 // promise makes the index the one of this server. An object that is not in it may still be in the tree: the gate is
-// closed.
+// closed. It is announced before it gets the pins, since others edit both.
 func (s *Served) promise(ctx context.Context, p index.Policy) error {
 	if _, err := s.Index.CloseGate(ctx); err != nil {
 		return err
@@ -102,7 +103,15 @@ func (s *Served) promise(ctx context.Context, p index.Policy) error {
 	if err := s.announce(); err != nil {
 		return err
 	}
-	return s.Promise(ctx, p)
+	if err := s.Promise(ctx, p); err != nil {
+		return err
+	}
+	err := s.alignPins(ctx)
+	if errors.As(err, new(*pin.FileError)) {
+		s.log.WithError(err).Error("nothing is removed, and no tag can be deleted, until the pins can be read")
+		return nil
+	}
+	return err
 }
 
 // announce tells other processes which index this server uses.

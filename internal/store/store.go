@@ -50,7 +50,8 @@ type Store struct {
 	Compared string
 
 	rebuilt reconcile.Result // its gate is not open yet
-	closing []func() error   // in the order of opening
+	pins    pinsSeen
+	closing []func() error // in the order of opening
 }
 
 // Close gives back all that the opening took, the last first.

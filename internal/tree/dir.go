@@ -78,6 +78,8 @@ func (d Dir) reached() []string {
 // Quarantine is where a repair puts blobs whose bytes do not have their digest.
 func (d Dir) Quarantine() string { return filepath.Join(d.Metadata(), "quarantine") }
 func (d Dir) GCLock() string     { return filepath.Join(d.Metadata(), "gc.lock") }
+func (d Dir) Pins() string       { return filepath.Join(d.Metadata(), "pins.json") }
+func (d Dir) PinsLock() string   { return filepath.Join(d.Metadata(), "pins.lock") }
 
 // Served says whether a server ever ran on the directory, and so may have promised something.
 func (d Dir) Served() bool {

@@ -190,12 +190,23 @@ func (d Dir) inode() (uint64, error) {
 
 // LockGC waits until no other gc works on d. Two would be safe, but each would rebuild the index.
 func (d Dir) LockGC(ctx context.Context) (unlock func() error, err error) {
-	if err := disk.CheckRegular(d.GCLock()); err != nil {
-		return nil, lockError(d.GCLock(), err)
+	return lockAlone(ctx, d.GCLock(), 50*time.Millisecond)
+}
+
+// LockPins waits until no other process edits the pins of d, or brings an index in line with them. That takes
+// milliseconds.
+func (d Dir) LockPins(ctx context.Context) (unlock func() error, err error) {
+	return lockAlone(ctx, d.PinsLock(), 5*time.Millisecond)
+}
+
+// lockAlone takes the lock at a path, and asks for it so often.
+func lockAlone(ctx context.Context, path string, every time.Duration) (unlock func() error, err error) {
+	if err := disk.CheckRegular(path); err != nil {
+		return nil, lockError(path, err)
 	}
-	fl := flock.New(d.GCLock())
-	if _, err := fl.TryLockContext(ctx, 50*time.Millisecond); err != nil {
-		return nil, lockError(d.GCLock(), err)
+	fl := flock.New(path)
+	if _, err := fl.TryLockContext(ctx, every); err != nil {
+		return nil, lockError(path, err)
 	}
 	return fl.Unlock, nil
 }

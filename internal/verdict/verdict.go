@@ -1,7 +1,8 @@
 // Package verdict says when the tags and manifests of one state of the index expire under a policy.
 //
-// It asks the policy for the life of each, and the index for what keeps it. A tag that is about an image by its name
-// expires no earlier than that image. It reads only, by point queries: it costs what is asked for.
+// It asks the policy for the life of each, and the index for what keeps it: also for its pin, which keeps a row until
+// it ends, whatever the policy says. A tag that is about an image by its name expires no earlier than that image. It
+// reads only, by point queries: it costs what is asked for.
 package verdict
 
 import (
@@ -16,6 +17,7 @@ type Finder struct {
 	index  index.Reader
 	policy index.Policy
 	due    policy.Due
+	pins   Pins
 
 	known map[question]policy.Verdict // on manifests
 	open  map[question]bool           // that are being found: a circle ends
@@ -36,9 +38,9 @@ const maxSteps = 3
 // chains; what is at the end of one stays.
 const maxDepth = 1000
 
-// New returns a finder of the verdicts under a policy. It may be used as long as the reader.
-func New(r index.Reader, p index.Policy, due policy.Due) *Finder {
-	return &Finder{r, p, due, map[question]policy.Verdict{}, map[question]bool{}, map[string]map[string]int{}}
+// New returns a finder of the verdicts under a policy and pins. It may be used as long as the reader.
+func New(r index.Reader, p index.Policy, due policy.Due, pins Pins) *Finder {
+	return &Finder{r, p, due, pins, map[question]policy.Verdict{}, map[question]bool{}, map[string]map[string]int{}}
 }
 
 // Tag returns the verdict on a tag.
@@ -49,7 +51,7 @@ func (f *Finder) Manifest(m index.Row) (policy.Verdict, error) { return f.manife
 
 func (f *Finder) tag(t index.Row, steps int) (policy.Verdict, error) {
 	repo, name := t.Key.Repository, t.Key.Tag
-	own := policy.Own(t.AccessedAt, policy.Tagged(f.policy, repo, name), f.due)
+	own := f.pins.apply(t, policy.Own(t.AccessedAt, policy.Tagged(f.policy, repo, name), f.due))
 	if own.Due.IsZero() {
 		return own, nil
 	}
@@ -114,7 +116,7 @@ func (f *Finder) manifest(m index.Row, steps int) (policy.Verdict, error) {
 	if err != nil {
 		return policy.Verdict{}, err
 	}
-	f.known[q] = policy.Kept(policy.Alone(f.policy, m, f.due), keepers)
+	f.known[q] = f.pins.apply(m, policy.Kept(policy.Alone(f.policy, m, f.due), keepers))
 	return f.known[q], nil
 }
 

@@ -33,7 +33,7 @@ func (s *Store) DeleteTag(ctx context.Context, repo, tag string) error {
 }
 
 // DeleteManifest takes a manifest from a repository, with all its tags, which it returns, as one. content.ErrUnknown,
-// *index.ReferencedError, index.ErrGateClosed, index.ErrBusy.
+// *index.ReferencedError, *index.PinnedError, index.ErrGateClosed, index.ErrBusy.
 func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest) (tags []string, err error) {
 	k, change := layout.ManifestKey(repo, d), s.tree.Begin()
 	keys := []layout.Key{k}

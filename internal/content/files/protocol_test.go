@@ -64,6 +64,9 @@ func newBenchThat(t *testing.T, linger time.Duration) *bench {
 	if err := b.index.Promise(t.Context(), rules); err != nil {
 		t.Fatal(err)
 	}
+	if err := b.index.SetPins(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	token, err := b.index.CloseGate(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -95,7 +95,7 @@ func Laws(t *testing.T, open Open) {
 		{"retirement", retirement}, {"images", images}, {"inheritance", inheritance},
 		{"circles", circles}, {"signatures", signatures}, {"batches", batches},
 		{"deletion", deletion}, {"promises", promises}, {"transactions", transactions}, {"reading", reading},
-		{"history", history},
+		{"history", history}, {"pins", pins},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			for _, tt := range part.tests {
@@ -157,6 +157,7 @@ func newScene(t *testing.T, open Open) *scene {
 
 func (s *scene) openGate() {
 	s.Helper()
+	s.must(s.SetPins(s.Context()))
 	token, err := s.CloseGate(s.Context())
 	s.must(err)
 	ok, err := s.OpenGate(s.Context(), token)

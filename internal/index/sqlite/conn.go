@@ -432,7 +432,7 @@ func (q querier) enter(name string) error {
 func (q querier) leave(name string) error {
 	gone, err := q.changed(`DELETE FROM repositories WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM tags WHERE repo = ?1)
 		AND NOT EXISTS (SELECT 1 FROM manifests WHERE repo = ?1) AND NOT EXISTS (SELECT 1 FROM layers
-		WHERE repo = ?1)`, repository(name))
+		WHERE repo = ?1) AND NOT EXISTS (SELECT 1 FROM pins WHERE repo = ?1)`, repository(name))
 	if gone {
 		delete(q.c.names, q.c.numbers[name])
 		delete(q.c.numbers, name)

@@ -143,6 +143,9 @@ var (
 // DeleteTag implements index.Store.
 func (s *Store) DeleteTag(ctx context.Context, repo, tag string, remove func() error) error {
 	return s.begin(ctx, func(t *tx) error {
+		if err := s.mayUnname(t, layout.TagKey(repo, tag)); err != nil {
+			return err
+		}
 		r, err := t.row(layout.TagKey(repo, tag))
 		if err != nil {
 			return err
@@ -162,6 +165,9 @@ func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest
 	return s.begin(ctx, func(t *tx) error {
 		k := layout.ManifestKey(repo, d)
 		if err := t.mayDelete(k); err != nil {
+			return err
+		}
+		if err := s.mayUnname(t, k); err != nil {
 			return err
 		}
 		var names []string

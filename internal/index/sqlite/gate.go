@@ -78,13 +78,22 @@ func (s *Store) BarGate(ctx context.Context, token string, b index.Bar) error {
 
 // Barred implements index.Store.
 func (s *Store) Barred(ctx context.Context) (*index.Bar, error) {
-	return readSetting[*index.Bar](ctx, s, "barred")
+	b, err := readSetting[*index.Bar](ctx, s, "barred")
+	if b == nil && err == nil {
+		var k knownPins
+		k, err = readSetting[knownPins](ctx, s, "pins")
+		b = k.Bar
+	}
+	return b, err
 }
 
 // GateOpen implements index.Store.
 func (s *Store) GateOpen(ctx context.Context) (bool, error) {
 	g, err := readSetting[string](ctx, s, "gate")
-	return g == gateOpen, err
+	if err != nil || g != gateOpen {
+		return false, err
+	}
+	return s.PinsKnown(ctx)
 }
 
 // LeaveGate implements index.Store.

@@ -22,7 +22,7 @@ func downgrade(t *testing.T, path string, schema int) {
 	s := open(t, path, Serve, time.Now)
 	must(t, s.Promise(t.Context(), index.Policy{Grace: time.Hour}))
 	must(t, s.begin(t.Context(), func(t *tx) error {
-		return errors.Join(t.script(`DROP TABLE removals; DROP TABLE runs; DROP TABLE pulls;
+		return errors.Join(t.script(`DROP TABLE removals; DROP TABLE runs; DROP TABLE pulls; DROP TABLE pins;
 			DELETE FROM settings WHERE key = 'gone_for'`), t.set("id", "kept"),
 			t.exec(fmt.Sprintf("PRAGMA user_version = %d", schema)))
 	}))

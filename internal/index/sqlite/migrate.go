@@ -62,11 +62,11 @@ func (t *tx) migrateFrom(v int) error {
 }
 
 // since6 is what schema 7 has that 5 and 6 do not have, which have the same tables.
-var since6 = []string{history}
+var since6 = []string{history, pinsTable}
 
 // migrations bring schemas 1 and 2 to the next. From schema 3 on all tables are written anew, in the order of the new
-// trees: 4 gave numbers to repositories, and 5 columns to manifests. 6 has the same tables, and may have rules: a
-// version that does not know them would remove what they keep.
+// trees: 4 gave numbers to repositories, and 5 columns to manifests. 6 has the same tables, and may have rules; 7 has
+// pins. A version that does not know them would remove what they keep.
 var migrations = []string{`
 	CREATE INDEX layers_latest ON layers (accessed_at);
 	CREATE INDEX manifests_latest ON manifests (accessed_at);`, `

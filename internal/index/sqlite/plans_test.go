@@ -45,6 +45,13 @@ var flatEnough = []struct{ function, step, why string }{
 		"the first, in the order of the tree"},
 	{"(*tx).lastOwner", `SCAN manifests USING COVERING INDEX manifests_latest`, "manyOwners of them"},
 	{"(*tx).linksBeside", `SCAN named`, "mostBeside of them"},
+	{"querier.leave", `SEARCH pins USING PRIMARY KEY \(repo=\?\)`, "EXISTS ends at the first row"},
+	{"(*Store).SetPins", `SCAN p`, "it compares all"},
+	{"(*reader).Pins", `SCAN p`, "it lists all"},
+	{"(*Store).checkPins", `SEARCH p USING INDEX pins_until \(until>\? AND until<\?\)`, "those that have ended"},
+	{"(*tx).staysWithPinned", `SCAN pins EXISTS`, "EXISTS ends at the first row"},
+	{"(*tx).staysWithPinned", `SEARCH (i|manifests) USING PRIMARY KEY \(digest>\? AND digest<\?\)`,
+		"all that begin as one digest"},
 	{"querier.servers", `SCAN servers`, "one row for each server that owes something"},
 	{"(*tx).migrateCircles", `SCAN m`, "once, when a schema is migrated"},
 	{"(*tx).migrateRecency", `SEARCH manifests USING INDEX manifests_latest \(\(accessed_at,digest,repo\)<\(\?,\?,\?\)\)`,
@@ -85,7 +92,7 @@ var flatEnough = []struct{ function, step, why string }{
 
 // runners pass a statement on to SQLite, which is this argument of theirs.
 var runners = map[string]int{"query": 0, "exec": 0, "exists": 0, "changed": 0, "names": 0, "children": 0, "begin": 0,
-	"raise": 0, "readOwner": 0, "each": 1, "one": 1, "list": 1, "first": 1, "leaseContent": 1, "follow": 1, "rows": 2, "walk": 2,
+	"raise": 0, "readOwner": 0, "each": 1, "one": 1, "list": 1, "first": 1, "leaseContent": 1, "follow": 1, "rows": 2, "walk": 2, "pins": 0,
 	"collect": 2, "listed": 1}
 
 // The cost of a statement follows the rows that it is asked for, and never the size of a repository or of the

@@ -31,6 +31,9 @@ func (s *Store) RetireAll(ctx context.Context, vs []index.Victim, remove index.R
 		if err := s.checkHold(t); err != nil {
 			return nil, err
 		}
+		if err := s.checkPins(t); err != nil {
+			return nil, err
+		}
 		grace, resolution, err := s.owed(t.querier)
 		if err != nil {
 			return nil, err
@@ -110,7 +113,8 @@ func (x *retirement) retire(vs []index.Victim) ([]index.Retired, error) {
 	return all, x.dropRows(gone)
 }
 
-// unused returns for each victim its row if it may be removed: it was not used since, and nothing refers to it.
+// unused returns for each victim its row if it may be removed: it was not used since, and neither a row that refers to
+// it nor a pin keeps it.
 func (x *retirement) unused(vs []index.Victim) ([]*index.Row, error) {
 	kind := vs[0].Key.Kind
 	keys := make(tuples, 0, 5*len(vs))
@@ -126,29 +130,42 @@ func (x *retirement) unused(vs []index.Victim) ([]*index.Row, error) {
 		keys = append(append(keys, i, cutoff(since), v.Claim), key...)
 	}
 	rows := make([]*index.Row, len(vs))
-	return rows, x.eachSet(unused[kind], keys, func(a *answer) error {
+	err := x.eachSet(unused[kind], keys, func(a *answer) error {
 		row, err := scanKind(kind)(a)
 		rows[a.st.ColumnInt(a.st.ColumnCount()-1)] = &row
 		return err
 	})
+	if kind != layout.Tag {
+		return rows, err
+	}
+	for i, row := range rows {
+		if err == nil && row != nil {
+			var stays bool
+			if stays, err = x.staysWithPinned(row.Key.Tag); stays {
+				rows[i] = nil
+			}
+		}
+	}
+	return rows, err
 }
 
 // unused finds the rows of a kind that may be removed, each with the number of its victim.
 var unused = [...]set{
-	layout.Blob:     newUnused(layout.Blob, "m.digest = v.column4", "m.placed", blobReferenced("m.digest")),
-	layout.Layer:    newUnused(layout.Layer, ofRepository, "m.placed", layerReferenced("m.digest", "m.repo")),
-	layout.Manifest: newUnused(layout.Manifest, ofRepository, "m.placed", manifestReferenced("m")),
-	layout.Tag:      newUnused(layout.Tag, "m.repo = v.column4 AND m.name = v.column5", "1", "0"),
+	layout.Blob:  newUnused(layout.Blob, "m.digest = v.column4", "m.placed", blobReferenced("m.digest")),
+	layout.Layer: newUnused(layout.Layer, ofRepository, "m.placed", layerReferenced("m.digest", "m.repo")),
+	layout.Manifest: newUnused(layout.Manifest, ofRepository, "m.placed",
+		"("+manifestReferenced("m")+" OR "+pinned[layout.Manifest]+")"),
+	layout.Tag: newUnused(layout.Tag, "m.repo = v.column4 AND m.name = v.column5", "1", pinned[layout.Tag]),
 }
 
 const ofRepository = "m.digest = v.column4 AND m.repo = v.column5"
 
 // newUnused makes a statement in which a victim is its number, its cutoff, whether its row must be a claim, and its
 // key.
-func newUnused(kind layout.Kind, ofKey, placed, referenced string) set {
+func newUnused(kind layout.Kind, ofKey, placed, kept string) set {
 	table, _, key := where(layout.Key{Kind: kind})
 	return newSet(3+len(key), "SELECT "+columns(kind)+", v.column1 FROM (%s) v CROSS JOIN "+table+" m ON "+ofKey+
-		" WHERE m.accessed_at < v.column2 AND NOT ("+placed+" AND v.column3) AND NOT "+referenced)
+		" WHERE m.accessed_at < v.column2 AND NOT ("+placed+" AND v.column3) AND NOT "+kept)
 }
 
 // cutoff is a time in the database: zero is before all time.

@@ -90,3 +90,9 @@ CREATE TABLE runs (
 CREATE TABLE pulls (
   hour INTEGER PRIMARY KEY, hits INTEGER NOT NULL, misses INTEGER NOT NULL, bytes INTEGER NOT NULL
 );
+-- A pin is of a tag, with an empty digest, or of a manifest, with an empty tag. until: 0 without an end.
+CREATE TABLE pins (
+  repo INTEGER NOT NULL, tag TEXT NOT NULL, digest BLOB NOT NULL, made_at INTEGER NOT NULL,
+  until INTEGER NOT NULL, note TEXT NOT NULL, PRIMARY KEY (repo, tag, digest)
+) WITHOUT ROWID;
+CREATE INDEX pins_until ON pins (until) WHERE until > 0;

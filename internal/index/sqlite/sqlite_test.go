@@ -51,6 +51,7 @@ func TestNothingOfARemovedRepositoryRemains(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	must(s.SetPins(ctx))
 	token, err := s.CloseGate(ctx)
 	must(err)
 	_, err = s.OpenGate(ctx, token)

@@ -26,6 +26,9 @@ func waiting(t *testing.T) (s, other *Store, vs []index.Victim) {
 			t.Error(err)
 		}
 	})
+	if err := s.SetPins(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	token, err := s.CloseGate(t.Context())
 	if err != nil {
 		t.Fatal(err)

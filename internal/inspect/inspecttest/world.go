@@ -52,6 +52,7 @@ func New(t testing.TB) *World {
 		func() time.Time { return w.Clock })
 	w.Must(err)
 	t.Cleanup(func() { w.Must(w.Store.Close()) })
+	w.Must(w.SetPins(t.Context()))
 	token, err := w.CloseGate(t.Context())
 	w.Must(err)
 	_, err = w.OpenGate(t.Context(), token)
