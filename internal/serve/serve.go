@@ -24,6 +24,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/registry"
 	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
+	"github.com/jc-lab/docker-cache-server/internal/usage"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -167,6 +168,7 @@ func (s *Server) wire(certificate *certificate, met *tree.Met) {
 	s.requestLog = &requestLog{log: s.log, config: s.Config}
 	s.metrics = metrics.New(metrics.Sources{
 		Policy: s.policy, InFlight: s.flights.count, Registry: s.registryStats, Space: s.store.Tree.Space,
+		Used:   s.usage().Used,
 		Totals: s.Stats, Outlook: s.outlook.last, Ended: s.life.ending.Load,
 	}, buildOf())
 	events := event.Stream{s.metrics.Observe, s.requestLog.observe, s.callbacks.subscriber(s.opts)}
@@ -182,6 +184,11 @@ func (s *Server) wire(certificate *certificate, met *tree.Met) {
 	})
 	s.handler = s.flights.admit(s.registry)
 	s.front = newFront(s.opts, certificate, connections, s.handler, s.debugHandler())
+}
+
+// usage says what the data directory takes.
+func (s *Server) usage() *usage.Usage {
+	return usage.Of(s.store.Dir, s.store.Tree, s.store.Index, usage.Walked(s.store.Dir), s.content.Unfinished)
 }
 
 // registryStats counts what clients are doing. An upload is waited for as long as a promise holds.

@@ -34,7 +34,7 @@ import (
 var schema string
 
 // version is the schema's. An older one is migrated, a newer one refused.
-const version = 6
+const version = 7
 
 // busyTimeout is how long a writer waits for another process. Transactions take milliseconds.
 const busyTimeout = 10 * time.Second
@@ -299,7 +299,7 @@ func olderError(v int) error {
 // create makes an index in an empty file. Its id tells it from any other: a gc beside a server compares it with the one
 // that the server announced.
 func (t *tx) create() error {
-	if err := t.script(schema); err != nil {
+	if err := t.script(schema + usedSchema); err != nil {
 		return err
 	}
 	id := make([]byte, 16)

@@ -298,7 +298,7 @@ func TestAnOlderSchemaIsMigrated(t *testing.T) {
 			}
 			blob := func(name string, size int64) index.Row {
 				return index.Row{Key: layout.BlobKey(digest.FromString(name)), Digest: digest.FromString(name),
-					Size: size, Placed: true, CreatedAt: now, AccessedAt: now}
+					Size: size, Disk: 8192, Placed: true, CreatedAt: now, AccessedAt: now}
 			}
 			tag := func(name string) index.Row { // which was used when its manifest was
 				return index.Row{Key: layout.TagKey("web", name), Digest: digest.FromString("m"), Placed: true,
@@ -638,29 +638,82 @@ func TestAnIndexOfANewerVersionIsRefused(t *testing.T) {
 	}
 }
 
-// Schema 5 has the tables of this one, and no rules: a version that knows only that must not use an index with some.
-func TestAnIndexOfSchema5KeepsEverything(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "index.db")
-	s, err := Open(t.Context(), path, Serve, time.Now)
+// Schemas 5 and 6 have the same tables: the second may have rules, which a version that knows only the first would not
+// keep.
+func TestAnIndexOfSchemas5And6KeepsEverything(t *testing.T) {
+	for _, old := range []int{5, 6} {
+		path := filepath.Join(t.TempDir(), "index.db")
+		makeSchema6(t, path, old, 100)
+		s := open(t, path, Serve, time.Now)
+		id, err := readSetting[string](t.Context(), s, "id")
+		var v int
+		failed := s.begin(t.Context(), func(t *tx) (err error) {
+			v, err = readVersion(t.querier)
+			return err
+		})
+		if err := errors.Join(err, failed); err != nil || id != "kept" || v != version {
+			t.Errorf("id %q, schema %d, %v", id, v, err)
+		}
+		fresh := open(t, filepath.Join(t.TempDir(), "index.db"), Serve, time.Now)
+		if got, want := schemaOf(t, s), schemaOf(t, fresh); !slices.Equal(got, want) {
+			t.Errorf("it has\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+		if err := errors.Join(s.Close(), fresh.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// makeSchema6 makes an index that ended cleanly, with so many blobs, links and tags of one repository.
+func makeSchema6(t *testing.T, path string, v, rows int) {
+	t.Helper()
+	script, err := os.ReadFile("testdata/schema-6.sql")
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = s.begin(t.Context(), func(t *tx) error {
-		return errors.Join(t.set("id", "kept"), t.exec("PRAGMA user_version = 5"))
-	})
-	if err := errors.Join(err, s.Close()); err != nil {
+	c, err := connect(uri(path, nil), sqlite.OpenReadWrite|sqlite.OpenCreate, "journal_mode = WAL")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if s, err = Open(t.Context(), path, Serve, time.Now); err != nil {
+	q := querier{c}
+	err = errors.Join(q.script(string(script)), q.set("id", "kept"), q.set("clean", "marked"),
+		q.exec("INSERT INTO repositories VALUES (1, 'app')"))
+	for i := range rows {
+		d := packed(digest.FromString(fmt.Sprint(i)))
+		err = errors.Join(err, q.exec("INSERT INTO blobs VALUES (?, ?, 1, 1, 5, 5)", d, i*1000),
+			q.exec("INSERT INTO layers VALUES (?, 1, 1, 0, 5, 5, NULL)", d),
+			q.exec("INSERT INTO tags VALUES (1, ?, ?, 5, 5, NULL)", fmt.Sprint("v", i), d))
+	}
+	err = errors.Join(err, q.exec(fmt.Sprintf("PRAGMA user_version = %d", v)), c.Close())
+	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := readSetting[string](t.Context(), s, "id")
-	var v int
-	failed := s.begin(t.Context(), func(t *tx) (err error) {
-		v, err = readVersion(t.querier)
+}
+
+func TestAMigrationCountsNoLessThanDuShows(t *testing.T) {
+	const rows = 500
+	path := filepath.Join(t.TempDir(), "index.db")
+	makeSchema6(t, path, 6, rows)
+	s := open(t, path, Serve, time.Now)
+	defer s.Close()
+	if mark, err := s.Clean(t.Context()); mark != "" || err != nil {
+		t.Errorf("the mark is %q, %v: no comparison would look at the disk", mark, err)
+	}
+	var least int64
+	for i := range int64(rows) { // whole blocks, and a directory
+		least += (i*1000+4095)/4096*4096 + 4096
+		if i*1000 > 4*4096 { // and one that says where the others are
+			least += 4096
+		}
+	}
+	var got index.Footprint
+	if err := s.View(t.Context(), func(r index.Reader) (err error) {
+		got, err = r.Footprint()
 		return err
-	})
-	if err := errors.Join(err, failed, s.Close()); err != nil || id != "kept" || v != version {
-		t.Errorf("id %q, schema %d, %v", id, v, err)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got.Links != rows || got.Tags != rows || got.Bytes < least || got.Bytes > least+least/50 {
+		t.Errorf("%+v, want %d bytes, at most a fiftieth more", got, least)
 	}
 }
