@@ -2,6 +2,7 @@ package usage_test
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -18,16 +19,20 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/usage"
 )
 
+// operations is how much a story has of what clients do.
+var operations = flag.Int("operations", 400, "how many pushes, deletions and uploads a test does")
+
 const began = 1_772_000_000 // seconds since 1970
 
 // story is what happens to a data directory, with the counter looked at all the time.
-func story(t *testing.T, dir string, ops int) {
+func story(t *testing.T, dir string) {
+	t.Parallel()
 	w := serve(t, dir, began)
 	left := usage.Walked(w.dir)
 	w.compare()
 	w.right("empty", w.content.Unfinished, left)
 	for round := range uint64(4) {
-		w.churn(ops/4, round)
+		w.churn(*operations/4, round)
 		w.right(fmt.Sprint("after churn ", round), w.content.Unfinished, left)
 		w.pass(4 * time.Minute)
 		w.expire()
@@ -58,19 +63,16 @@ func story(t *testing.T, dir string, ops int) {
 	w.close()
 }
 
-func TestTheCounterIsWhatDuShows(t *testing.T) { story(t, t.TempDir(), 400) }
+func TestTheCounterIsWhatDuShows(t *testing.T) { story(t, t.TempDir()) }
 
 func TestTheCounterIsWhatDuShowsOnEachFileSystem(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it makes file systems")
-	}
 	for _, c := range []struct {
 		name, kind string
 		options    []string
 	}{{"ext4", "ext4", []string{"-F", "-i", "4096"}}, {"ext4 with blocks of 1 KiB", "ext4", []string{"-F", "-b", "1024",
 		"-i", "4096"}},
 		{"xfs", "xfs", nil}, {"btrfs", "btrfs", nil}} {
-		t.Run(c.name, func(t *testing.T) { story(t, filepath.Join(mounted(t, c.kind, c.options...), "data"), 2000) })
+		t.Run(c.name, func(t *testing.T) { story(t, filepath.Join(mounted(t, c.kind, c.options...), "data")) })
 	}
 }
 

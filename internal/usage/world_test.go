@@ -295,14 +295,14 @@ func (w *world) churn(ops int, seed uint64) {
 	w.must(failed)
 }
 
-// ext4 mounts a small one below a directory. It is skipped where that is not possible.
+// mounted makes a small file system of a kind in a file, and mounts it. The test is skipped where that is not possible.
 func mounted(t *testing.T, kind string, options ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	image, at := filepath.Join(dir, "image"), filepath.Join(dir, "disk")
 	f, err := os.Create(image)
 	if err == nil {
-		err = errors.Join(f.Truncate(2<<30), f.Close(), os.Mkdir(at, 0o755))
+		err = errors.Join(f.Truncate(4<<30), f.Close(), os.Mkdir(at, 0o755))
 	}
 	if err != nil {
 		t.Fatal(err)
