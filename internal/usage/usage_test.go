@@ -1,6 +1,7 @@
 package usage_test
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
@@ -100,8 +101,10 @@ func TestTheCounterKnowsWhatAStockRegistryLeft(t *testing.T) {
 	w.must(err)
 	parsed, err := manifest.Parse(data)
 	w.must(err)
-	elsewhere := filepath.Join(t.TempDir(), "blob")
-	blob := w.dir.File(layout.BlobKey(parsed.Parts[0].Digest).Path())
+	elsewhere, large := filepath.Join(t.TempDir(), "blob"), bytes.Repeat([]byte("large"), 1<<20)
+	w.must(w.upload(k.Repository, large, 1))
+	w.must(w.content.Flush(t.Context()))
+	blob := w.dir.File(layout.BlobKey(digest.FromBytes(large)).Path())
 	w.must(errors.Join(os.Rename(blob, elsewhere), os.Symlink(elsewhere, blob)))
 	w.compare()
 	w.right("with a symbolic link", w.content.Unfinished, left)
