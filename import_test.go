@@ -42,8 +42,11 @@ var arrows = []struct {
 	{"internal/serve", []string{
 		"internal/content/files", "internal/disk", "internal/event", "internal/gc", "internal/index",
 		"internal/inspect", "internal/metrics", "internal/owner", "internal/reconcile", "internal/registry",
-		"internal/reuse", "internal/room", "internal/stamp", "internal/store", "internal/tree", "internal/users",
-		"pkg/config",
+		"internal/layout", "internal/reuse", "internal/room", "internal/stamp", "internal/store", "internal/tree",
+		"internal/usage", "internal/users", "pkg/config",
+	}},
+	{"internal/usage", []string{
+		"internal/disk", "internal/index", "internal/layout", "internal/tree",
 	}},
 	{"internal/metrics", []string{
 		"internal/event", "internal/index", "internal/inspect", "internal/registry", "internal/room",

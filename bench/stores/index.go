@@ -18,8 +18,8 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
-// Index writes what dcs would know about the store: each image with the age that it was used last. Nothing looks at the
-// disk. The index is left as a rebuild that is done leaves it.
+// Index writes what dcs would know about the store: each image with the age that it was used last. Of the disk
+// it looks at what each blob takes there, if it is there. The index is left as a rebuild that is done leaves it.
 func Index(ctx context.Context, dir tree.Dir, s Shape, age func(image int) time.Duration) (err error) {
 	for _, d := range []string{dir.Metadata(), dir.Native(layout.Blobs)} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
@@ -35,7 +35,7 @@ func Index(ctx context.Context, dir tree.Dir, s Shape, age func(image int) time.
 	if err != nil {
 		return err
 	}
-	f := filler{ctx: ctx, ix: ix}
+	f := filler{ctx: ctx, ix: ix, dir: dir}
 	now := time.Now()
 	for i := range s.Images {
 		if err := f.image(s.Image(i), now.Add(-age(i))); err != nil {
@@ -59,6 +59,7 @@ const transaction = 1_000_000
 type filler struct {
 	ctx  context.Context
 	ix   index.Store
+	dir  tree.Dir
 	rows []index.Adoption
 }
 
@@ -70,7 +71,8 @@ func (f *filler) image(im Image, at time.Time) error {
 	}
 	m := im.Manifest
 	for _, b := range append(im.Blobs, m) {
-		f.add(index.Adoption{Claim: index.Claim{Key: layout.BlobKey(b.Digest), Size: int64(len(b.Data))}, At: at})
+		k := layout.BlobKey(b.Digest)
+		f.add(index.Adoption{Claim: index.Claim{Key: k, Size: int64(len(b.Data)), Disk: f.dir.TakenBy(k)}, At: at})
 	}
 	f.add(index.Adoption{Claim: index.Claim{Key: layout.ManifestKey(im.Repository, m.Digest), Size: int64(len(m.Data)),
 		Manifest: &manifest.Manifest{MediaType: v1.MediaTypeImageManifest, Config: names[0],

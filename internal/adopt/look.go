@@ -41,9 +41,10 @@ func Look(dir tree.Dir, k layout.Key, age Age) index.Look {
 		a.At = age(fi.ModTime())
 		switch k.Kind {
 		case layout.Blob:
-			a.Size = fi.Size()
+			a.Size, a.Disk = fi.Size(), dir.TakenBy(k)
 			return a, a.Size > 0 || IsEmpty(k.Digest), nil
 		case layout.Tag:
+			a.Disk = dir.TakenByHistory(k)
 			a.Digest, err = dir.Link(k)
 			switch {
 			case tree.Failed(err):

@@ -45,9 +45,14 @@ import (
 type Claim struct {
 	Key      layout.Key
 	Size     int64              // of the blob or the manifest, in bytes
+	Disk     int64              // what was found to be taken on disk, as in Row; 0 before it is placed
 	Manifest *manifest.Manifest // manifests only, and required there
 	// WithBlob says that the blob of a link or a manifest is placed with it: its row is written too, with Size.
 	WithBlob bool
+
+	// Naming are the tags that the writer is going to place after this claim. Tags have no claims: after a kill
+	// Reader.Naming says which they were. It replaces what an earlier claim said; empty: that stays.
+	Naming []layout.Key
 
 	// UploadStarted is when the upload of this layer began. Links of the repository that were in lease then are
 	// renewed: they may be the other layers of the same push, which sends its manifest last. Zero: no upload.
@@ -60,7 +65,13 @@ type Placing struct {
 	To    digest.Digest // tags: the manifest that it is going to point to. That is a use of both
 	// Rename looks at what the content refers to, and renames its file into place.
 	Rename func() error
+	// Taken is asked after Rename what the file takes, and the directories above it. Nil: that is not recorded.
+	Taken Taken
 }
+
+// Taken says what a file or directory of the tree takes of the disk itself, as du counts it, in bytes. It is named by
+// its path below layout.Root. False: it does not exist.
+type Taken func(path string) (bytes int64, there bool)
 
 // Adoption is what was found on disk under a key. The index does not know it, or knows it otherwise.
 type Adoption struct {
@@ -95,6 +106,7 @@ type Row struct {
 	Key        layout.Key
 	Digest     digest.Digest // the key's own, or what the tag points to
 	Size       int64         // blobs and manifests, in bytes
+	Disk       int64         // blobs: bytes that file and directory take; tags: the history beyond one entry
 	Placed     bool          // its file is on disk; false: it is a claim
 	CreatedAt  time.Time
 	AccessedAt time.Time     // last use; of manifests and tags the effective one
@@ -111,6 +123,14 @@ type Totals struct {
 	Manifests int64 `json:"manifests"`
 	Blobs     int64 `json:"blobs"`
 	Bytes     int64 `json:"bytes"`
+}
+
+// Footprint is what du shows of all that has a row and a file. A link takes a directory and a link, and a tag takes
+// five directories and two links. These are in no sum: what they take depends on the file system alone.
+type Footprint struct {
+	Bytes int64 // blobs, the directories of them, and all that hold several others, histories of tags
+	Links int64 // of layers and manifests
+	Tags  int64
 }
 
 var (
@@ -187,6 +207,10 @@ type Store interface {
 	// it reports false, a tag's row is removed; any other row is kept as a claim. So is the row of a damaged blob.
 	// Only what had no row is used by being found.
 	Adopt(ctx context.Context, looks ...Look) error
+
+	// Measure records what directories of the tree take, that hold those of rows. One that does not exist is forgotten.
+	// A directory that got the first file of its kind is measured by Place.
+	Measure(ctx context.Context, taken Taken, dirs ...string) error
 
 	// RetireAll removes the rows of victims in one transaction. A row is removed if its last use is before UnusedSince,
 	// nothing refers to it, no pin keeps it, and no server still owes it grace: UnusedSince counts as no later than
@@ -346,6 +370,11 @@ type Look func() (Adoption, bool, error)
 // Reader reads one state of the index. Lists are in no particular order unless the method says so.
 type Reader interface {
 	Totals() (Totals, error)
+	// Footprint is what du shows of all rows. Measured says whether a directory is in that, and EachDirectory calls f
+	// with each that is.
+	Footprint() (Footprint, error)
+	Measured(dir string) (bool, error)
+	EachDirectory(f func(path string) error) error
 	// Row returns nil when there is none.
 	Row(k layout.Key) (*Row, error)
 	// Rows calls f with the row of each of some keys that has one, in their order, and with how many rows refer to it:
@@ -359,6 +388,8 @@ type Reader interface {
 	// time, oldest first. Of manifests it lists those that are placed; Claims lists the others.
 	Unreferenced(kind layout.Kind, before time.Time, f func(Row) error) error
 	Claims(before time.Time, f func(Row) error) error
+	// Naming returns the tags of the last claim that had any. Most of them were placed since.
+	Naming() ([]layout.Key, error)
 	// References returns the digests that a manifest of a repository names, without its subject. Its row in another
 	// repository may have others, or none: its file could not be read when that row was written.
 	References(repo string, d digest.Digest) ([]digest.Digest, error)

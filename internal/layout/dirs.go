@@ -58,7 +58,7 @@ func Known(path string) bool {
 		return true
 	}
 	base := path[strings.LastIndex(path, "/")+1:]
-	for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA384, digest.SHA512} {
+	for _, alg := range algorithms {
 		hex := strings.Repeat("00", alg.Size())
 		for _, below := range []string{"", "/link", "/data", "/0", "/a/data",
 			"/current/link", "/a/current/link", "/tags/a/current/link",

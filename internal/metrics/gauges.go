@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"context"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
@@ -21,6 +23,8 @@ type Sources struct {
 	Space func() (free, size int64, err error)
 	// Room says what is reserved, and within which budget.
 	Room func() room.Stats
+	// Used is how many bytes of that the data directory takes.
+	Used func(context.Context) (int64, error)
 	// Totals are the counters of the index.
 	Totals func() (index.Totals, error)
 	// Outlook has the figures of the last pass over the store; false: there was none yet.
@@ -39,6 +43,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	flyingDesc  = desc("registry_http_in_flight_requests", "Requests that are being answered.")
 	bytesDesc   = desc("dcs_store_bytes", "Bytes of all blobs on disk, manifests included.")
+	usedDesc    = desc("dcs_store_used_bytes", "Bytes of the disk that the data directory takes, as du counts them.")
 	objectsDesc = desc("dcs_store_objects",
 		"Objects on disk, each counted once: tags, manifests, and blobs that are no manifests.", "kind")
 	freeDesc     = desc("dcs_store_free_bytes", "Bytes that the file system of the data directory has left for dcs.")
@@ -58,7 +63,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (g gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{flyingDesc, bytesDesc, objectsDesc, freeDesc, diskDesc, budgetDesc,
+	for _, d := range []*prometheus.Desc{flyingDesc, bytesDesc, usedDesc, objectsDesc, freeDesc, diskDesc, budgetDesc,
 		reservedDesc, dueDesc, uploadsDesc, leasesDesc, ttlDesc, graceDesc} {
 		ch <- d
 	}
@@ -89,6 +94,10 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 	set(budgetDesc, float64(bytes.Budget))
 	set(reservedDesc, float64(bytes.Reserved))
 	t, err := g.sources.Totals()
+	var used int64
+	if err == nil {
+		used, err = g.sources.Used(context.Background())
+	}
 	switch {
 	case err != nil && g.sources.Ended():
 		return
@@ -99,6 +108,7 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 	figures, known := g.sources.Outlook()
 	files := manifestFiles(t, figures)
 	set(bytesDesc, float64(t.Bytes))
+	set(usedDesc, float64(used))
 	set(objectsDesc, float64(t.Tags), "tag")
 	set(objectsDesc, float64(files), "manifest")
 	set(objectsDesc, float64(t.Blobs-files), "blob")

@@ -158,9 +158,9 @@ func (r *rebuild) same(row *index.Row, look index.Look) (bool, error) {
 		return !exists, err // removed since the walk met it: missing finds it
 	}
 	if row.Key.Kind == layout.Tag {
-		return now.Digest == row.Digest, nil
+		return now.Digest == row.Digest && now.Disk == row.Disk, nil
 	}
-	return now.Size == row.Size, nil
+	return now.Size == row.Size && now.Disk == row.Disk, nil
 }
 
 // count counts what was adopted, and removes the empty directory of an object without a file.

@@ -43,6 +43,8 @@ type Options struct {
 	// Prune removes the directory of a key that has no file, and its parents, if they are empty: a crash left them.
 	// Nil: they stay.
 	Prune func(layout.Key)
+	// PruneUploads removes the list of uploads of a repository, if it is empty. Nil: it stays.
+	PruneUploads func(repo string)
 	// OnSeen is called for each object with the number of objects seen so far. Nil: nothing is called.
 	OnSeen func(objects int)
 }
@@ -112,6 +114,8 @@ type rebuild struct {
 	held   bool // the index was told to hold
 	logged time.Time
 	keys   []layout.Key // seen in the tree and not yet compared with their rows
+
+	unmeasured []string // directories that were seen and are not measured yet
 }
 
 // run has repositories before blobs, and manifests before links: what refers to a row is known when the row is
@@ -123,7 +127,8 @@ func (r *rebuild) run() (err error) {
 	if r.walk, err = r.Dir.Walk(); err != nil {
 		return err
 	}
-	for _, step := range []func() error{r.repositories, r.blobs, r.flush, r.walk.Refused, r.missing, r.unread} {
+	for _, step := range []func() error{r.repositories, r.blobs, r.flush, r.directories, r.walk.Refused, r.missing,
+		r.unread} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -146,6 +151,9 @@ func (r *rebuild) repositories() error {
 		if err := r.walk.Uploads(r.ctx, name, nil); err != nil { // only their links matter
 			return err
 		}
+		if r.PruneUploads != nil {
+			r.PruneUploads(name)
+		}
 		manifest := func(d digest.Digest) error { return r.saw(layout.ManifestKey(name, d)) }
 		if err := r.walk.Links(r.ctx, layout.Manifest, name, manifest); err != nil {
 			return err
@@ -154,7 +162,11 @@ func (r *rebuild) repositories() error {
 		if err := r.walk.Links(r.ctx, layout.Layer, name, layer); err != nil {
 			return err
 		}
-		return r.walk.Tags(r.ctx, name, func(tag string) error { return r.saw(layout.TagKey(name, tag)) })
+		tag := func(tag string) error { return r.saw(layout.TagKey(name, tag)) }
+		if err := r.walk.Tags(r.ctx, name, tag); err != nil {
+			return err
+		}
+		return r.measure(name)
 	})
 }
 

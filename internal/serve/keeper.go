@@ -83,7 +83,7 @@ func (k *keeper) compare(ctx context.Context) (res reconcile.Result, opened bool
 	k.met.Compare()
 	res, err = reconcile.Rebuild(ctx, reconcile.Options{Dir: k.store.Dir, Index: k.store.Index, Log: k.log,
 		NameAge: store.NameAge(cfg), Hold: policy.Grace + policy.Resolution,
-		Prune: k.store.Tree.Prune})
+		Prune: k.store.Tree.Prune, PruneUploads: k.store.Tree.PruneUploads})
 	switch {
 	case err != nil:
 		return res, false, err

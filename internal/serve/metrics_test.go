@@ -92,6 +92,9 @@ func TestAllThatCanBeCountedIsThereFromTheFirstScrape(t *testing.T) {
 	if free <= 0 || size < free {
 		t.Errorf("%v bytes of %v are free", free, size)
 	}
+	if used := got["dcs_store_used_bytes"]; used < 4096 || used > size {
+		t.Errorf("the data directory takes %v bytes", used)
+	}
 	build := regexp.MustCompile(`(?m)^dcs_build_info\{goversion="go1[^"]+",revision="[^"]*",version="[^"]+"\} 1$`)
 	if !build.MatchString(text) {
 		t.Error("nothing says which dcs this is")

@@ -25,6 +25,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/room"
 	"github.com/jc-lab/docker-cache-server/internal/store"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
+	"github.com/jc-lab/docker-cache-server/internal/usage"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -174,6 +175,7 @@ func (s *Server) wire(certificate *certificate, met *tree.Met) {
 	s.metrics = metrics.New(metrics.Sources{
 		Policy: s.policy, InFlight: s.flights.count, Registry: s.registryStats, Space: s.store.Tree.Space,
 		Room:   s.room.Stats,
+		Used:   s.usage().Used,
 		Totals: s.Stats, Outlook: s.outlook.last, Ended: s.life.ending.Load,
 	}, buildOf())
 	s.pulls = &pulls{index: s.store.Index, log: s.log}
@@ -194,6 +196,11 @@ func (s *Server) wire(certificate *certificate, met *tree.Met) {
 	})
 	s.handler = s.flights.admit(s.registry)
 	s.front = newFront(s.opts, certificate, connections, s.handler, s.debugHandler())
+}
+
+// usage says what the data directory takes.
+func (s *Server) usage() *usage.Usage {
+	return usage.Of(s.store.Dir, s.store.Tree, s.store.Index, usage.Walked(s.store.Dir), s.content.Unfinished)
 }
 
 // registryStats counts what clients are doing. An upload is waited for as long as a promise holds.

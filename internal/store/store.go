@@ -78,7 +78,16 @@ func (s *Store) use(ix index.Store, err error) error {
 	}
 	s.Index, s.Opened = ix, ix.Now()
 	s.onClose(ix.Close)
+	if s.Tree != nil {
+		s.Tree.OnPruned(s.pruned)
+	}
 	return nil
+}
+
+// pruned has the index forget directories that are removed. What it does not hear of counts as used until the next
+// comparison with the tree.
+func (s *Store) pruned(dirs []string) {
+	_ = s.Index.Measure(context.Background(), s.Dir.Taken, dirs...)
 }
 
 // OpenGate opens the gate after a comparison, unless another process began a comparison since.
@@ -134,7 +143,7 @@ func (o Opener) rebuild(ctx context.Context, s *Store) (err error) {
 	options := reconcile.Options{Dir: o.Dir, Index: s.Index, Log: o.Log,
 		NameAge: o.NameAge, Hold: hold, OnSeen: o.OnSeen}
 	if s.Tree != nil {
-		options.Prune = s.Tree.Prune
+		options.Prune, options.PruneUploads = s.Tree.Prune, s.Tree.PruneUploads
 	}
 	s.rebuilt, err = reconcile.Rebuild(ctx, options)
 	return err

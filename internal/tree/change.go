@@ -428,7 +428,6 @@ func (c *Change) CommitTelling(synced func(done, all int)) error {
 			errs = append(errs, disk.SyncDir(dir))
 			synced(done, len(c.removed))
 		}
-		c.tree.prune(dir)
 	}
 	c.reset()
 	c.settle() // or in the error
@@ -437,21 +436,12 @@ func (c *Change) CommitTelling(synced func(done, all int)) error {
 
 // Abandon ends a change whose transaction failed: its directories are removed where they are empty. What it removed
 // nevertheless stays so, and is not synced; what it placed is owed.
-func (c *Change) Abandon() {
-	for dir := range c.removed {
-		c.tree.prune(dir)
-	}
-	c.reset()
-}
+func (c *Change) Abandon() { c.reset() }
 
 // reset removes the directories that may be empty, and forgets them.
 func (c *Change) reset() {
-	for _, dir := range c.prepared {
-		c.tree.prune(dir)
-	}
-	for dir := range c.uploads {
-		c.tree.prune(dir)
-	}
+	c.tree.prune(slices.Concat(slices.Collect(maps.Keys(c.removed)), c.prepared,
+		slices.Collect(maps.Keys(c.uploads)))...)
 	c.prepared = nil
 	clear(c.removed)
 	clear(c.uploads)

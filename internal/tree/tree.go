@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -30,6 +31,8 @@ type Tree struct {
 
 	own       disk.Owner
 	following atomic.Pointer[followed] // nil: nothing
+
+	onPruned func(dirs []string) // see OnPruned
 
 	beginning sync.RWMutex // for reading while an upload gets its directories, and held over that
 
@@ -247,12 +250,36 @@ func (t *Tree) reached(dir string) error {
 }
 
 // Prune removes the directory of a key's file, and its parents, as long as they are empty: a crash left them.
-func (t *Tree) Prune(k layout.Key) { t.prune(filepath.Dir(t.File(k.Path()))) }
+func (t *Tree) Prune(k layout.Key) {
+	dirs := []string{filepath.Dir(t.File(k.Path()))}
+	if k.Kind == layout.Tag {
+		dirs = append(dirs, entries(t.Native(layout.TagIndexDir(k.Repository, k.Tag)))...)
+	}
+	t.prune(dirs...)
+}
 
-// prune removes dir and then its parents, as long as they are empty.
-func (t *Tree) prune(dir string) {
-	for len(dir) > len(t.Dir) && t.removeEmpty(dir) {
-		dir = filepath.Dir(dir)
+// PruneUploads removes the list of uploads of a repository, and what it is in, as far as that is empty.
+func (t *Tree) PruneUploads(repo string) { t.prune(t.Native(layout.UploadsDir(repo))) }
+
+// OnPruned has f called with the directories of the tree that were empty and are removed now, by their paths below
+// layout.Root: never inside a transaction of the index. Lists of uploads are not among them: they are removed with
+// their last upload. It is set before the Tree is used.
+func (t *Tree) OnPruned(f func(dirs []string)) { t.onPruned = f }
+
+// prune removes some directories and then their parents, as long as they are empty.
+func (t *Tree) prune(dirs ...string) {
+	var removed []string
+	for _, dir := range dirs {
+		for len(dir) > len(t.Dir) && t.removeEmpty(dir) {
+			below, in := strings.CutPrefix(dir, t.Native(layout.Root)+"/")
+			if in && !strings.HasSuffix(below, "/_uploads") {
+				removed = append(removed, below)
+			}
+			dir = filepath.Dir(dir)
+		}
+	}
+	if len(removed) > 0 && t.onPruned != nil {
+		t.onPruned(removed)
 	}
 }
 

@@ -25,8 +25,19 @@ func (s *Store) adopt(ctx context.Context, k layout.Key) (there bool, err error)
 		a, there, err = own()
 		return a, there, err
 	}
-	err = s.index.Adopt(ctx, looks...)
+	if err = s.index.Adopt(ctx, looks...); err == nil && there {
+		err = s.measureAbove(ctx, k)
+	}
 	return there && err == nil, err
+}
+
+// measureAbove records what the directories take that hold a key's file, and its blob.
+func (s *Store) measureAbove(ctx context.Context, k layout.Key) error {
+	dirs := layout.Above(k)
+	if k.Digest != "" {
+		dirs = append(dirs, layout.Above(layout.BlobKey(k.Digest))...)
+	}
+	return s.index.Measure(ctx, s.tree.Taken, dirs...)
 }
 
 // looksAt returns the looks at a key and at what it refers to, its own first. Images below it are adopted on the way,

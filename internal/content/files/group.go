@@ -111,10 +111,11 @@ const claimsAtOnce = 64
 // not asked again: each try may wait for seconds.
 func (p *publisher) claimAll(es []*entry) (claimed []*entry) {
 	var none error
+	naming := tagsOf(es)
 	for some := range slices.Chunk(es, claimsAtOnce) {
 		err := none
 		if err == nil {
-			err = p.claim(some)
+			err = p.claim(some, naming)
 		}
 		if systemic(err) {
 			none = err
@@ -123,7 +124,7 @@ func (p *publisher) claimAll(es []*entry) (claimed []*entry) {
 			if e.marks() {
 				claimed = append(claimed, e)
 			} else if err != nil && !systemic(err) && len(some) > 1 { // it is that of one of them
-				if err := p.claim([]*entry{e}); err == nil {
+				if err := p.claim([]*entry{e}, naming); err == nil {
 					claimed = append(claimed, e)
 				} else {
 					p.unclaimed(e, err)
@@ -138,7 +139,17 @@ func (p *publisher) claimAll(es []*entry) (claimed []*entry) {
 	return claimed
 }
 
-func (p *publisher) claim(es []*entry) error {
+// tagsOf are the tags that a group moves.
+func tagsOf(es []*entry) (tags []layout.Key) {
+	for _, e := range es {
+		for _, t := range e.tags {
+			tags = append(tags, t.key)
+		}
+	}
+	return tags
+}
+
+func (p *publisher) claim(es []*entry, naming []layout.Key) error {
 	var claims []index.Claim
 	now := p.index.Now()
 	for _, e := range es {
@@ -149,6 +160,7 @@ func (p *publisher) claim(es []*entry) error {
 	if len(claims) == 0 {
 		return nil
 	}
+	claims[0].Naming = naming
 	return p.index.Claim(context.Background(), claims...)
 }
 
@@ -365,7 +377,7 @@ type placing struct {
 func (p *publisher) placeAll(all []placing) {
 	ps := make([]index.Placing, len(all))
 	for i, a := range all {
-		ps[i] = a.Placing
+		ps[i], ps[i].Taken = a.Placing, p.tree.Taken
 		ps[i].Rename = func() error {
 			if a.of.err != nil {
 				return a.of.err

@@ -1,9 +1,11 @@
 package files
 
 import (
+	"context"
 	"errors"
 	"hash"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 	"syscall"
@@ -12,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/jc-lab/docker-cache-server/internal/layout"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 )
 
 // session is what is in memory of an unfinished upload: how far it is hashed. Without one, after a restart, the bytes
@@ -32,10 +35,46 @@ type sessions struct {
 	mu   sync.Mutex // guards the rest; held over no I/O
 	by   map[layout.Upload]*session
 	busy map[layout.Upload]bool
+	all  map[layout.Upload]bool // whose directories are on disk, as far as is known
 }
 
 func newSessions() *sessions {
-	return &sessions{by: map[layout.Upload]*session{}, busy: map[layout.Upload]bool{}}
+	return &sessions{by: map[layout.Upload]*session{}, busy: map[layout.Upload]bool{}, all: map[layout.Upload]bool{}}
+}
+
+// add makes an upload known, and gone forgets some whose directories are removed.
+func (s *sessions) add(u layout.Upload) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all[u] = true
+}
+
+func (s *sessions) gone(us ...layout.Upload) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, u := range us {
+		delete(s.all, u)
+	}
+}
+
+func (s *sessions) known() []layout.Upload {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.all))
+}
+
+// Unfinished returns the uploads that this process began or went on with, and whose directories are on disk.
+func (s *Store) Unfinished(context.Context) ([]layout.Upload, error) {
+	var there, gone []layout.Upload
+	for _, u := range s.uploads.known() {
+		if _, err := os.Lstat(s.tree.Native(u.Dir())); tree.Missing(err) {
+			gone = append(gone, u) // a run removed it, and no upload ever has its name again
+		} else {
+			there = append(there, u)
+		}
+	}
+	s.uploads.gone(gone...)
+	return there, nil
 }
 
 // take makes an upload the caller's until give. False: another request has it.

@@ -102,6 +102,9 @@ func (s *Store) Start(ctx context.Context) error {
 	if err := s.settle(ctx, named); err != nil {
 		return err
 	}
+	if err := s.settleClaims(ctx); err != nil {
+		s.log.WithError(err).Error("the rows of what was pushed last are left to the comparison with the disk")
+	}
 	if len(left) > 0 {
 		s.log.WithField("layers", len(left)).Info("layers that were pushed last get their names")
 	}
@@ -128,6 +131,9 @@ func (s *Store) settle(ctx context.Context, named []*tree.Held) error {
 		return err
 	}
 	for _, h := range named {
+		if err := s.settleRow(ctx, h.Key()); err != nil {
+			s.log.WithError(err).WithField("object", h.Key().String()).Error("cannot correct the index")
+		}
 		linked, err := s.tree.Has(h.Key())
 		if err != nil || linked || h.Mounted() {
 			continue // one that cannot be looked at delays no other
@@ -137,6 +143,46 @@ func (s *Store) settle(ctx context.Context, named []*tree.Held) error {
 		}
 		if err := s.holdLink(ctx, h.Repository, h.Digest, h.Size, s.publisher.failures()); err != nil {
 			s.logLost(h.Key(), err)
+		}
+	}
+	return nil
+}
+
+// settleRow brings the row of a key in line with the disk, where a killed server may have given the name and not
+// recorded it. An empty directory is removed, which the server had made for the name; a blob may have its name alone.
+func (s *Store) settleRow(ctx context.Context, k layout.Key) error {
+	there, err := s.adopt(ctx, k)
+	if tree.OfOnePath(err) {
+		return nil // the comparison with the tree reports it
+	}
+	if err != nil || there {
+		return err
+	}
+	s.tree.Prune(k)
+	if k.Digest != "" {
+		s.tree.Prune(layout.BlobKey(k.Digest))
+	}
+	return s.measureAbove(ctx, k)
+}
+
+// settleClaims settles the rows of the manifests and tags that a killed server was about to name.
+func (s *Store) settleClaims(ctx context.Context) error {
+	var claims []layout.Key
+	err := s.index.View(ctx, func(r index.Reader) (err error) {
+		if claims, err = r.Naming(); err != nil {
+			return err
+		}
+		return r.Claims(s.index.Now().Add(time.Minute), func(row index.Row) error {
+			claims = append(claims, row.Key)
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	for _, k := range claims {
+		if err := s.settleRow(ctx, k); err != nil {
+			return err
 		}
 	}
 	return nil

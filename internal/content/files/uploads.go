@@ -58,6 +58,7 @@ func (s *Store) Begin(ctx context.Context, repo string, algorithm digest.Algorit
 		err = s.tree.BeginUpload(u.name, u.began)
 	}
 	if err == nil {
+		s.uploads.add(u.name)
 		u.file, err = s.tree.OpenUpload(u.name)
 	}
 	if err != nil {
@@ -109,6 +110,7 @@ func (s *Store) Resume(repo, id string) (content.Upload, error) {
 	if u.session, free = s.uploads.take(u.name); !free {
 		return nil, content.ErrBusy
 	}
+	s.uploads.add(u.name)
 	if u.session != nil {
 		u.faults = u.session.faults
 	}
@@ -335,7 +337,10 @@ func (u *upload) end() {
 
 // remove removes an upload, whatever is in its directory.
 func (s *Store) remove(u layout.Upload) {
-	if err := s.tree.RemoveUpload(u); err != nil {
+	err := s.tree.RemoveUpload(u)
+	if err == nil {
+		s.uploads.gone(u)
+	} else {
 		s.log.WithError(err).WithField("repository", u.Repository).WithField("upload", u.ID).
 			Error("cannot remove an upload; a clean-up does once its grace is over")
 	}

@@ -95,7 +95,7 @@ func Laws(t *testing.T, open Open) {
 		{"retirement", retirement}, {"images", images}, {"inheritance", inheritance},
 		{"circles", circles}, {"signatures", signatures}, {"batches", batches},
 		{"deletion", deletion}, {"promises", promises}, {"transactions", transactions}, {"reading", reading},
-		{"history", history}, {"pins", pins},
+		{"history", history}, {"pins", pins}, {"footprints", footprints},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			for _, tt := range part.tests {

@@ -450,6 +450,7 @@ func (p *player) compare() {
 	st := p.store()
 	rows := dump(p.T, st)
 	var want index.Totals
+	var links int64
 	for k, w := range p.m.rows {
 		g, ok := rows[k]
 		if !ok || g.Digest != w.Digest || g.Placed != w.Placed || g.Detached != w.Detached ||
@@ -462,6 +463,9 @@ func (p *player) compare() {
 			want.Tags++
 		case k.Kind == layout.Manifest:
 			want.Manifests++
+			links++
+		case k.Kind == layout.Layer:
+			links++
 		case k.Kind == layout.Blob:
 			want.Blobs++
 			want.Bytes += w.Size
@@ -480,7 +484,11 @@ func (p *player) compare() {
 		if got != want {
 			p.fail("totals %+v, want %+v", got, want)
 		}
-		return err
+		rows, failed := r.Footprint()
+		if want := (index.Footprint{Links: links, Tags: want.Tags}); rows != want {
+			p.fail("the footprint is %+v, want %+v", rows, want)
+		}
+		return errors.Join(err, failed)
 	}))
 }
 

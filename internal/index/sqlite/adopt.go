@@ -67,14 +67,14 @@ func (t *tx) adopt(a index.Adoption, exists bool, used tagged) error {
 		}
 	}
 	if !exists {
-		return t.missing(a.Key, known)
+		return t.missing(a, known)
 	}
 	if a.Key.Kind == layout.Blob && a.Bytes != index.Right {
 		switch {
 		case a.Bytes == index.Damaged:
 			return t.damaged(a.Claim, known)
 		case known != nil && known.Size > 0 && known.Size != a.Size:
-			return t.missing(a.Key, known)
+			return t.missing(a, known)
 		}
 	}
 	at := t.now
@@ -86,14 +86,15 @@ func (t *tx) adopt(a index.Adoption, exists bool, used tagged) error {
 	}
 	if a.Key.Kind == layout.Tag {
 		if known != nil && known.Digest == a.Digest {
-			return nil
+			return t.setHistory(a.Key, a.Disk)
 		}
 		m, at, err := t.putTag(a.Key.Repository, a.Key.Tag, a.Digest, at)
+		err = errors.Join(err, t.setHistory(a.Key, a.Disk))
 		k := layout.ManifestKey(a.Key.Repository, a.Digest)
 		used[k] = use{m, max(used[k].at, at)}
 		return err
 	}
-	if known != nil && known.Placed && known.Size == a.Size && a.Key.Kind != layout.Manifest {
+	if known != nil && known.Placed && known.Size == a.Size && known.Disk == a.Disk && a.Key.Kind != layout.Manifest {
 		return nil
 	}
 	return t.put(a.Claim, true, at)
@@ -104,16 +105,26 @@ func (t *tx) damaged(c index.Claim, known *index.Row) error {
 	if known == nil {
 		return t.putBlob(c, false, t.now)
 	}
-	return t.exec("UPDATE blobs SET placed = 0, size = ? WHERE digest = ?", c.Size, packed(c.Key.Digest))
+	return t.exec("UPDATE blobs SET placed = 0, size = ?, disk = ? WHERE digest = ?", c.Size, c.Disk,
+		packed(c.Key.Digest))
 }
 
-// missing records that the file of a row does not exist.
-func (t *tx) missing(k layout.Key, known *index.Row) error {
+// setHistory records what the history of a tag takes beyond one entry.
+func (t *tx) setHistory(k layout.Key, bytes int64) error {
+	return t.exec("UPDATE tags SET history = ?1 WHERE repo = ?2 AND name = ?3 AND history <> ?1", bytes,
+		repository(k.Repository), k.Tag)
+}
+
+// missing records that the file of a row does not exist, or is not what it should be.
+func (t *tx) missing(a index.Adoption, known *index.Row) error {
+	k := a.Key
 	switch {
 	case known == nil:
 		return nil
 	case k.Kind == layout.Tag:
 		return errors.Join(t.rememberRow(*known, index.ReasonMissing), t.drop(*known))
+	case k.Kind == layout.Blob:
+		return t.exec("UPDATE blobs SET placed = 0, disk = ? WHERE digest = ?", a.Disk, packed(k.Digest))
 	case k.Kind == layout.Manifest:
 		if err := t.rememberUntagged(*known); err != nil {
 			return err

@@ -17,6 +17,11 @@ func (s *Store) Claim(ctx context.Context, cs ...index.Claim) error {
 			if err := t.put(c, false, t.now); err != nil {
 				return err
 			}
+			if len(c.Naming) > 0 {
+				if err := t.set("naming", c.Naming); err != nil {
+					return err
+				}
+			}
 			if c.Key.Kind == layout.Manifest || c.UploadStarted.IsZero() {
 				continue
 			}
@@ -109,11 +114,12 @@ func (t *tx) put(c index.Claim, placed bool, at int64) error {
 // The statements that write a blob or a link also say whether something refers to it: a rebuild of the index writes
 // each row once.
 var (
-	putBlob = `INSERT INTO blobs (digest, size, placed, referenced, created_at, accessed_at)
-		VALUES (?1, ?2, ?3, ` + blobReferenced("?1") + `, ?4, ?4)
+	putBlob = `INSERT INTO blobs (digest, size, placed, referenced, created_at, accessed_at, disk)
+		VALUES (?1, ?2, ?3, ` + blobReferenced("?1") + `, ?4, ?4, ?5)
 		ON CONFLICT (digest) DO UPDATE SET accessed_at = max(accessed_at,
 			excluded.accessed_at), referenced = excluded.referenced,
-			placed = max(placed, excluded.placed), size = CASE WHEN excluded.placed THEN excluded.size ELSE size END`
+			placed = max(placed, excluded.placed), size = CASE WHEN excluded.placed THEN excluded.size ELSE size END,
+			disk = CASE excluded.disk WHEN 0 THEN disk ELSE excluded.disk END`
 
 	putLayer = `INSERT INTO layers (digest, repo, placed, referenced, created_at, accessed_at)
 		VALUES (?1, ?2, ?3, ` + layerReferenced("?1", "?2") + `, ?4, ?4)
@@ -123,7 +129,7 @@ var (
 
 // putBlob writes the row of a blob. A row that exists gets no older.
 func (t *tx) putBlob(c index.Claim, placed bool, at int64) error {
-	return t.exec(putBlob, packed(c.Key.Digest), c.Size, placed, at)
+	return t.exec(putBlob, packed(c.Key.Digest), c.Size, placed, at, c.Disk)
 }
 
 // putLayer writes the row of a layer link, and that its blob has an owner.

@@ -7,23 +7,9 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index"
 )
 
-// history is what schema 7 has for it. An index that had a server remembers as long as the configuration does by
-// default, until a server says otherwise.
-const history = `
-	CREATE TABLE removals (
-	  id INTEGER PRIMARY KEY, at INTEGER NOT NULL, repo TEXT NOT NULL, tag TEXT NOT NULL, digest BLOB NOT NULL,
-	  accessed_at INTEGER NOT NULL, reason TEXT NOT NULL, rule INTEGER NOT NULL, rule_name TEXT NOT NULL,
-	  unique_bytes INTEGER, pushed_by TEXT
-	);
-	CREATE TABLE runs (
-	  id INTEGER PRIMARY KEY, started_at INTEGER NOT NULL, took INTEGER NOT NULL, ended INTEGER NOT NULL,
-	  by TEXT NOT NULL, images INTEGER NOT NULL, tags INTEGER NOT NULL, manifests INTEGER NOT NULL,
-	  blobs INTEGER NOT NULL, uploads INTEGER NOT NULL, freed_bytes INTEGER NOT NULL, error TEXT NOT NULL,
-	  held_by TEXT NOT NULL
-	);
-	CREATE TABLE pulls (
-	  hour INTEGER PRIMARY KEY, hits INTEGER NOT NULL, misses INTEGER NOT NULL, bytes INTEGER NOT NULL
-	);
+// historyFrom6 has an index that had a server remember as long as the configuration does by default, until a server says
+// otherwise.
+const historyFrom6 = `
 	INSERT INTO settings SELECT 'gone_for', 2592000000000000 WHERE EXISTS (SELECT 1 FROM servers);
 `
 

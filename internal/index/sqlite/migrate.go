@@ -32,14 +32,31 @@ func (s *Store) migrate(t *tx) error {
 
 // migrateFrom keeps what an index of schema v knows.
 func (t *tx) migrateFrom(v int) error {
-	if v >= 5 {
-		for _, statements := range since6 {
-			if err := t.script(statements); err != nil {
+	if v < 5 {
+		if err := t.migrateTables(v); err != nil {
+			return err
+		}
+	}
+	for _, piece := range since6 {
+		if err := t.script(piece); err != nil {
+			return err
+		}
+	}
+	if v < 5 {
+		for _, step := range []func() error{t.migrateServers, t.migrateCircles, t.migrateRecency} {
+			if err := step(); err != nil {
 				return err
 			}
 		}
-		return t.setVersion()
 	}
+	return t.setVersion()
+}
+
+// since6 is what schema 7 has that 5 and 6 have not. What older ones have is copied before.
+var since6 = []string{schema7, historyFrom6, usedFrom6}
+
+// migrateTables writes the tables of schemas 1 to 4 anew, as schema 6 has them.
+func (t *tx) migrateTables(v int) error {
 	for v < len(migrations)+1 {
 		if err := t.script(migrations[v-1]); err != nil {
 			return err
@@ -50,19 +67,8 @@ func (t *tx) migrateFrom(v int) error {
 	if v == 3 {
 		copied = copyFrom3
 	}
-	if err := t.script(aside[v] + schema + copied + settled); err != nil {
-		return err
-	}
-	for _, step := range []func() error{t.migrateServers, t.migrateCircles, t.migrateRecency} {
-		if err := step(); err != nil {
-			return err
-		}
-	}
-	return t.setVersion()
+	return t.script(aside[v] + schema + copied + settled)
 }
-
-// since6 is what schema 7 has that 5 and 6 do not have, which have the same tables.
-var since6 = []string{history, pinsTable}
 
 // migrations bring schemas 1 and 2 to the next. From schema 3 on all tables are written anew, in the order of the new
 // trees: 4 gave numbers to repositories, and 5 columns to manifests. 6 has the same tables, and may have rules; 7 has

@@ -11,15 +11,6 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
-// pinsTable is the table as schema.sql has it, for an index of an older schema.
-const pinsTable = `
-CREATE TABLE pins (
-  repo INTEGER NOT NULL, tag TEXT NOT NULL, digest BLOB NOT NULL, made_at INTEGER NOT NULL,
-  until INTEGER NOT NULL, note TEXT NOT NULL, PRIMARY KEY (repo, tag, digest)
-) WITHOUT ROWID;
-CREATE INDEX pins_until ON pins (until) WHERE until > 0;
-`
-
 // pinned are the conditions that a pin keeps a row m.
 var pinned = map[layout.Kind]string{
 	layout.Manifest: "m.placed AND EXISTS (SELECT 1 FROM pins p " +

@@ -67,5 +67,13 @@ func (t *tx) place(p index.Placing) error {
 	} else if err := t.put(p.Claim, true, t.now); err != nil {
 		return err
 	}
-	return p.Rename()
+	if err := p.Rename(); err != nil || p.Taken == nil {
+		return err
+	}
+	if p.WithBlob {
+		if err := t.measurePlaced(layout.BlobKey(p.Key.Digest), "", p.Taken); err != nil {
+			return err
+		}
+	}
+	return t.measurePlaced(p.Key, p.To, p.Taken)
 }

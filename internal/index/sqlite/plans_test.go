@@ -64,6 +64,8 @@ var flatEnough = []struct{ function, step, why string }{
 	{"(*reader).Repositories", `SEARCH manifests( EXISTS)? USING COVERING INDEX manifests_repo \(repo=\?\)`,
 		"EXISTS ends at the first row"},
 	{"(*reader).Totals", `SCAN totals`, "it has one row"},
+	{"(*reader).Footprint", `SCAN totals`, "it has one row"},
+	{"(*reader).EachDirectory", `SCAN directories`, "it lists all"},
 	{"(*reader).Each", `SCAN m( USING INDEX tags_digest)?`, "it lists all"},
 	{"(*reader).ListImages", `SCAN m`, "it lists all"},
 	{"(*reader).ListTags", `SCAN m`, "it lists all"},

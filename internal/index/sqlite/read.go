@@ -66,11 +66,11 @@ func where(k layout.Key) (table, cond string, args []any) {
 func millis(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 
 const (
-	blobColumns     = "m.digest, m.size, m.placed, m.created_at, m.accessed_at"
+	blobColumns     = "m.digest, m.size, m.placed, m.created_at, m.accessed_at, m.disk"
 	layerColumns    = "m.digest, m.repo, m.placed, m.created_at, m.accessed_at"
 	manifestColumns = "m.digest, m.repo, m.media_type, m.artifact_type, m.config, m.subject, m.size, m.placed, " +
 		"m.detached, m.created_at, m.accessed_at"
-	tagColumns = "m.digest, m.repo, m.name, m.created_at, m.accessed_at"
+	tagColumns = "m.digest, m.repo, m.name, m.created_at, m.accessed_at, m.history"
 )
 
 func columns(k layout.Kind) string {
@@ -85,7 +85,7 @@ func scanKind(k layout.Kind) func(*answer) (index.Row, error) {
 
 func scanBlob(a *answer) (r index.Row, err error) {
 	var created, accessed int64
-	err = a.scan((*packed)(&r.Digest), &r.Size, &r.Placed, &created, &accessed)
+	err = a.scan((*packed)(&r.Digest), &r.Size, &r.Placed, &created, &accessed, &r.Disk)
 	r.Key, r.CreatedAt, r.AccessedAt = layout.BlobKey(r.Digest), millis(created), millis(accessed)
 	return r, err
 }
@@ -111,7 +111,7 @@ func scanManifest(a *answer) (r index.Row, err error) {
 func scanTag(a *answer) (r index.Row, err error) {
 	var created, accessed int64
 	var repo, name string
-	err = a.scan((*packed)(&r.Digest), (*repository)(&repo), &name, &created, &accessed)
+	err = a.scan((*packed)(&r.Digest), (*repository)(&repo), &name, &created, &accessed, &r.Disk)
 	r.Key, r.Placed, r.CreatedAt, r.AccessedAt = layout.TagKey(repo, name), true, millis(created), millis(accessed)
 	return r, err
 }
@@ -157,6 +157,12 @@ func (q querier) list(kind layout.Kind, from string, args ...any) (all []index.R
 		return nil
 	}, from, args...)
 	return all, err
+}
+
+// Naming implements index.Reader.
+func (r *reader) Naming() (tags []layout.Key, err error) {
+	_, err = r.q.setting("naming", &tags)
+	return tags, err
 }
 
 // References implements index.Reader.

@@ -74,25 +74,3 @@ END;
 CREATE TRIGGER blobs_place AFTER UPDATE OF placed, size ON blobs WHEN OLD.placed <> NEW.placed OR OLD.size <> NEW.size BEGIN
   UPDATE totals SET blobs = blobs + NEW.placed - OLD.placed, bytes = bytes + NEW.placed * NEW.size - OLD.placed * OLD.size;
 END;
-
--- History, which nothing depends on: images that were removed, runs of gc, and pulls by the hour. The oldest rows go
--- first, so those that are left have numbers without a gap.
-CREATE TABLE removals (
-  id INTEGER PRIMARY KEY, at INTEGER NOT NULL, repo TEXT NOT NULL, tag TEXT NOT NULL, digest BLOB NOT NULL,
-  accessed_at INTEGER NOT NULL, reason TEXT NOT NULL, rule INTEGER NOT NULL, rule_name TEXT NOT NULL,
-  unique_bytes INTEGER, pushed_by TEXT
-);
-CREATE TABLE runs (
-  id INTEGER PRIMARY KEY, started_at INTEGER NOT NULL, took INTEGER NOT NULL, ended INTEGER NOT NULL, by TEXT NOT NULL,
-  images INTEGER NOT NULL, tags INTEGER NOT NULL, manifests INTEGER NOT NULL, blobs INTEGER NOT NULL,
-  uploads INTEGER NOT NULL, freed_bytes INTEGER NOT NULL, error TEXT NOT NULL, held_by TEXT NOT NULL
-);
-CREATE TABLE pulls (
-  hour INTEGER PRIMARY KEY, hits INTEGER NOT NULL, misses INTEGER NOT NULL, bytes INTEGER NOT NULL
-);
--- A pin is of a tag, with an empty digest, or of a manifest, with an empty tag. until: 0 without an end.
-CREATE TABLE pins (
-  repo INTEGER NOT NULL, tag TEXT NOT NULL, digest BLOB NOT NULL, made_at INTEGER NOT NULL,
-  until INTEGER NOT NULL, note TEXT NOT NULL, PRIMARY KEY (repo, tag, digest)
-) WITHOUT ROWID;
-CREATE INDEX pins_until ON pins (until) WHERE until > 0;

@@ -30,8 +30,13 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 )
 
+// schema is that of version 6, schema7 what 7 has beside it.
+//
 //go:embed schema.sql
 var schema string
+
+//go:embed schema7.sql
+var schema7 string
 
 // version is the schema's. An older one is migrated, a newer one refused.
 const version = 7
@@ -299,7 +304,7 @@ func olderError(v int) error {
 // create makes an index in an empty file. Its id tells it from any other: a gc beside a server compares it with the one
 // that the server announced.
 func (t *tx) create() error {
-	if err := t.script(schema); err != nil {
+	if err := t.script(schema + schema7); err != nil {
 		return err
 	}
 	id := make([]byte, 16)

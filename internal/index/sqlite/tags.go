@@ -41,6 +41,7 @@ func (t *tx) putTag(repo, tag string, to digest.Digest, at int64) (m raisedManif
 	err = t.exec(`INSERT INTO tags (repo, name, digest, created_at, accessed_at, subject)
 		VALUES (?1, ?2, coalesce(?3, x''), ?4, ?4, ?5)
 		ON CONFLICT (repo, name) DO UPDATE SET accessed_at = excluded.accessed_at, digest = excluded.digest,
+			history = 0,
 			created_at = CASE WHEN digest = excluded.digest THEN created_at ELSE excluded.created_at END`,
 		repository(repo), tag, packed(to), at, subject)
 	if err != nil {
