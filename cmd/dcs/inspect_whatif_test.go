@@ -127,7 +127,7 @@ type ratio struct {
 	Bytes   float64 `json:"byte_hit_ratio"`
 }
 
-// TestWhatIfReadsWhatAServerRecorded: without a server, beside one, and where nothing can be written.
+// TestWhatIfReadsWhatAServerRecorded, without a server and beside one, and draws it as the output can show it.
 func TestWhatIfReadsWhatAServerRecorded(t *testing.T) {
 	s := startServer(t, t.TempDir(), "--cache.cleanup_interval", "0")
 	pulls := func() (n int64) {
