@@ -172,6 +172,11 @@ func TestNothingIsRememberedWhereThatIsAskedFor(t *testing.T) {
 	w.image("app", "v2", "l")
 	w.adopt(false)
 	w.pass(1000 * time.Hour)
+	w.OnProgress = func(Progress) { // before the run forgets all
+		if slices.ContainsFunc(w.removals(), func(m index.Removal) bool { return m.Tag == "v2" }) {
+			t.Error("it was written down")
+		}
+	}
 	rep, err := w.Run(t.Context(), rules, false)
 	w.must(err)
 	if len(rep.Images) != 1 || len(w.removals())+len(w.runs()) != 0 {
