@@ -23,8 +23,8 @@ import (
 )
 
 // TestAKillAtEveryStep kills a process before each change of the tree and around each commit of the index, one
-// step in each run: a server from its start over a push to its end, a dcs gc, and a dcs pin. A run of less than ten minutes
-// takes every fifth step, one of less than a minute every 41st, from one that its seed says.
+// step in each run: a server from its start over a push to its end, a dcs gc, and a dcs pin. A run of less than ten
+// minutes takes every fifth step, one of less than a minute every 41st, from one that its seed says.
 func TestAKillAtEveryStep(t *testing.T) {
 	t.Run("of a push", everyStepOfAPush)
 	t.Run("of an expiry", everyStepOfAnExpiry)
