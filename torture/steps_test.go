@@ -23,11 +23,12 @@ import (
 )
 
 // TestAKillAtEveryStep kills a process before each change of the tree and around each commit of the index, one
-// step in each run: a server from its start over a push to its end, and a dcs gc. A run of less than ten minutes
-// takes every fifth step, one of less than a minute every 41st, from one that its seed says.
+// step in each run: a server from its start over a push to its end, a dcs gc, and a dcs pin. A run of less than ten
+// minutes takes every fifth step, one of less than a minute every 41st, from one that its seed says.
 func TestAKillAtEveryStep(t *testing.T) {
 	t.Run("of a push", everyStepOfAPush)
 	t.Run("of an expiry", everyStepOfAnExpiry)
+	t.Run("of a pin", everyStepOfAPin)
 }
 
 // steps calls kill with the numbers of the steps until it says that nothing was left to kill.
@@ -173,6 +174,50 @@ func (s *store) remembers(n int, tags ...string) {
 	if slices.Sort(gone); !slices.Equal(gone, tags) {
 		s.t.Errorf("step %d: %q are remembered, want %q", n, gone, tags)
 	}
+}
+
+// everyStepOfAPin holds after each kill that an image stays whose pin is listed, or was acknowledged, and that it goes
+// otherwise. A pin has few steps, so a short run takes every fourth.
+func everyStepOfAPin(t *testing.T) {
+	s := newStore(t)
+	base := s.aged()
+	stride := 1
+	if *duration < time.Minute {
+		stride = 4
+	}
+	runs, pinned := 0, 0
+	for n, killed := 1, true; killed && !t.Failed(); n += stride {
+		s.dir, s.binary, s.env = clone(t, base), mortalBinary, []string{fmt.Sprint("DCS_FAILPOINT=", n)}
+		code, out, err := s.dcs(context.Background(), "pin", "app:old")
+		if killed = code != 0; killed && (err != nil || code != -1) {
+			t.Fatalf("step %d: exit %d, %v\n%s", n, code, err, out)
+		}
+		s.binary, s.env = dcsBinary, nil
+		code, out, err = s.dcs(context.Background(), "gc", "--ttl", "24h", "--grace", "200ms")
+		if err != nil || code != 0 {
+			t.Fatalf("step %d: dcs gc: exit %d, %v\n%s", n, code, err, out)
+		}
+		_, out, err = s.dcs(context.Background(), "inspect", "--pins", "--format", "csv")
+		s.must(err)
+		stays := strings.Contains(out, "\napp,old,")
+		if !killed && !stays {
+			t.Errorf("step %d: the pin was acknowledged, and is not listed:\n%s", n, out)
+		}
+		s.start()
+		if stays {
+			pinned++
+			s.complete(n, "app:old")
+		} else if _, err := remote.Head(s.ref("app:old")); err == nil {
+			t.Errorf("step %d: app:old is there without a pin", n)
+		}
+		s.stop()
+		s.sound(n)
+		runs++
+	}
+	if runs < 3 || pinned == runs {
+		t.Errorf("of %d runs %d had pinned", runs, pinned)
+	}
+	t.Logf("%d runs, %d had pinned", runs, pinned)
 }
 
 // aged makes a store in which all was used two days ago, but app:keep, which shares a layer with the rest.

@@ -165,13 +165,13 @@ type descriptor struct {
 }
 
 func (w *world) upload(repo string, data []byte, pieces int) error {
-	u, err := w.content.Begin(repo, "")
+	u, err := w.content.Begin(context.Background(), repo, "")
 	if err != nil {
 		return err
 	}
 	for i := range pieces {
 		part := data[i*len(data)/pieces : (i+1)*len(data)/pieces]
-		err = errors.Join(err, u.Receive(bytes.NewReader(part), int64(len(part))))
+		err = errors.Join(err, u.Receive(context.Background(), bytes.NewReader(part), int64(len(part))))
 		if i+1 < pieces && err == nil { // a request of its own
 			u.Close()
 			if u, err = w.content.Resume(repo, u.ID()); err != nil {
@@ -247,14 +247,14 @@ func (w *world) work(r *rand.Rand) error {
 	case op < 16:
 		_, err = w.content.MountFromAny(context.Background(), repository(r), to)
 	case op < 17: // an upload that is left half done
-		u, err := w.content.Begin(repository(r), "")
+		u, err := w.content.Begin(context.Background(), repository(r), "")
 		if err != nil {
 			return err
 		}
 		defer u.Close()
-		return u.Receive(bytes.NewReader(layer(r)), -1)
+		return u.Receive(context.Background(), bytes.NewReader(layer(r)), -1)
 	case op < 18:
-		u, err := w.content.Begin(repository(r), "")
+		u, err := w.content.Begin(context.Background(), repository(r), "")
 		if err != nil {
 			return err
 		}
