@@ -43,7 +43,7 @@ func writePolicy(d tree.Dir, p index.Policy) error {
 }
 
 // promised returns what Index.Promised does. Of an index that no server joined, as after one was lost, it returns what
-// the last server wrote to the file.
+// the last server wrote to the file; what that still owes is not known.
 func (s *Store) promised(ctx context.Context) (last, owed index.Policy, ok bool, err error) {
 	last, owed, ok, err = s.Index.Promised(ctx)
 	if ok || err != nil {
@@ -59,7 +59,7 @@ func (s *Store) promised(ctx context.Context) (last, owed index.Policy, ok bool,
 	if err != nil {
 		return last, owed, false, &PolicyError{File: s.Dir.Policy(), Err: err}
 	}
-	return last, last, true, nil
+	return last, owed, true, nil
 }
 
 // PolicyError says that it is not known by which policy images expire. A gc removes nothing then.

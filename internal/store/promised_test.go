@@ -37,12 +37,6 @@ func TestThePolicyOfAServerOutlivesItsIndex(t *testing.T) {
 			t.Errorf("%+v; want %+v", s.Policy, p)
 		}
 	}
-	short := time.Minute
-	o.Asked.Grace = &short
-	var grace *GraceError
-	if _, err := o.Rehearse(t.Context()); !errors.As(err, &grace) {
-		t.Errorf("a shorter grace than the one in the file: %v", err)
-	}
 }
 
 func TestWithoutAPolicyNothingIsRemoved(t *testing.T) {
