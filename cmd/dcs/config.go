@@ -110,7 +110,8 @@ func settings(cmd *cobra.Command, cfg *config.Config, origins config.Origins) ma
 	return all
 }
 
-// value returns the value of a key for JSON: a duration is text, a size is a number of bytes, a list is a list.
+// value returns the value of a key for JSON: a duration is text, a size is a number of bytes or a
+// share, a list is a list.
 func value(cmd *cobra.Command, cfg *config.Config, key string) any {
 	switch key {
 	case "server.trusted_proxies":
@@ -129,11 +130,10 @@ func value(cmd *cobra.Command, cfg *config.Config, key string) any {
 	case "bool", "int":
 		return json.RawMessage(text)
 	case "size":
-		bytes, err := config.ParseSize(text)
-		if err != nil {
-			panic(err) // it is the text of a size
+		if bytes, err := config.ParseSize(text); err == nil {
+			return bytes
 		}
-		return bytes
+		return text // a share of the file system
 	}
 	return text
 }
@@ -146,6 +146,7 @@ type jsonRule struct {
 	TTL         string `json:"ttl,omitempty"`
 	UntaggedTTL string `json:"untagged_ttl,omitempty"`
 	KeepLast    *int   `json:"keep_last,omitempty"`
+	MaxSize     *int64 `json:"max_size,omitempty"`
 }
 
 // jsonRules returns rules for JSON: a list, also where there is none.
@@ -158,7 +159,8 @@ func jsonRules(rules []config.Rule) []jsonRule {
 	}
 	all := []jsonRule{}
 	for _, r := range rules {
-		all = append(all, jsonRule{r.Repository, r.Tag, r.Keep, duration(r.TTL), duration(r.UntaggedTTL), r.KeepLast})
+		all = append(all, jsonRule{r.Repository, r.Tag, r.Keep, duration(r.TTL), duration(r.UntaggedTTL), r.KeepLast,
+			r.MaxSize})
 	}
 	return all
 }

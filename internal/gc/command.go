@@ -58,7 +58,7 @@ var waiting = map[store.Wait]Phase{store.ForGC: Queueing, store.ForServer: Scann
 
 func (c Command) run(ctx context.Context, s *store.Store) (Report, error) {
 	collector := Collector{Files: LocalFiles(s.Dir, s.Tree), Index: s.Index, Log: c.Store.Log, Quiet: !c.Trail,
-		OnProgress: c.OnProgress, Began: s.Opened}
+		OnProgress: c.OnProgress, Began: s.Opened, Used: UsedBytes(s.Index), Space: s.Dir.Space}
 	repairs, err := c.repair(ctx, s)
 	if err != nil {
 		return Report{Repairs: repairs}, err

@@ -40,6 +40,12 @@ type Collector struct {
 	OnProgress func(Progress)
 	// Batch is how many victims one call of RetireAll gets at most; it may come to fewer. 0: 1024.
 	Batch int
+	// AtMost is how many images go at most for a budget, so that there is room soon. 0: as many as have to.
+	AtMost int
+	// Used returns how many bytes the store takes of its disk, and Space what the file system has free and how large
+	// it is. Nil Used: budgets do not count.
+	Used  func(context.Context) (int64, error)
+	Space func() (free, size int64, err error)
 	// Began is when the run began, by the index's clock, if that was before Run: what was used or
 	// adopted since then stays, however short the ttl. Zero: Run is the beginning.
 	Began time.Time

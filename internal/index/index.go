@@ -87,6 +87,7 @@ type Policy struct {
 	Grace      time.Duration // for how long anything stays that dcs said to exist
 	Resolution time.Duration // how much younger a lease in memory may be than its row
 	Rules      rule.Rules    // exceptions to TTL; only those of the server that joined last count
+	Budget     rule.Budget   // bounds all that is stored; likewise
 }
 
 // Row is what the index knows about a key.

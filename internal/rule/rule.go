@@ -20,6 +20,7 @@ type Rule struct {
 	TTL         *time.Duration `json:"ttl,omitempty"`          // for how long it stays unused, at least 0; 0: for ever
 	UntaggedTTL *time.Duration `json:"untagged_ttl,omitempty"` // the same, of manifests without a tag
 	KeepLast    *int           `json:"keep_last,omitempty"`    // so many tags of each repository stay, at least 0
+	MaxSize     *int64         `json:"max_size,omitempty"`     // bytes that all that matches takes together, above 0
 }
 
 // Rules are in the order of the configuration.
@@ -33,6 +34,8 @@ type Life struct {
 	TTL time.Duration // 0: for ever
 	// Rule is the number of the rule that decided, from 0, or Default.
 	Rule int
+	// Kept says that a rule keeps the image, also where there is no room for it. Then TTL is 0.
+	Kept bool
 }
 
 // Forever says whether the image stays whenever it was used.
@@ -72,11 +75,21 @@ func (rs Rules) KeepLast(repository, tag string) (n, rule int) {
 	return 0, Default
 }
 
+// Share returns the number of the rule that bounds what a repository takes together with others, or Default.
+func (rs Rules) Share(repository string) int {
+	for i, r := range rs {
+		if r.MaxSize != nil && Match(r.Repository, repository) {
+			return i
+		}
+	}
+	return Default
+}
+
 // kept returns a life without an end, if the first rule that decides keep says so.
 func (rs Rules) kept(matches func(Rule) bool) (Life, bool) {
 	for i, r := range rs {
 		if r.Keep != nil && matches(r) {
-			return Life{0, i}, *r.Keep
+			return Life{0, i, *r.Keep}, *r.Keep
 		}
 	}
 	return Life{}, false
@@ -86,10 +99,10 @@ func (rs Rules) kept(matches func(Rule) bool) (Life, bool) {
 func (rs Rules) first(matches func(Rule) bool, setting func(Rule) *time.Duration, ttl time.Duration) (Life, bool) {
 	for i, r := range rs {
 		if d := setting(r); d != nil && matches(r) {
-			return Life{*d, i}, true
+			return Life{TTL: *d, Rule: i}, true
 		}
 	}
-	return Life{ttl, Default}, false
+	return Life{TTL: ttl, Rule: Default}, false
 }
 
 // Name says which rule a number means, as people count: its place from 1, and what it matches.

@@ -13,9 +13,9 @@ type Reloaded struct{ Taken, Restart []string }
 
 // takes are the keys that a running server can take over. cache.grace is not among them: the server still owes the old
 // grace, and leases in memory are as coarse as the old one allowed.
-var takes = []string{"auth.users", "auth.htpasswd", "cache.ttl", "cache.rules", "cache.cleanup_interval",
-	"cache.adopt_age", "log.level", "log.format", "log.access", "server.drain_timeout", "server.tls.certificate",
-	"server.tls.key"}
+var takes = []string{"auth.users", "auth.htpasswd", "cache.ttl", "cache.rules", "cache.max_size",
+	"cache.min_free", "cache.cleanup_interval", "cache.adopt_age", "log.level", "log.format", "log.access",
+	"server.drain_timeout", "server.tls.certificate", "server.tls.key"}
 
 // Reload reads users and certificates again, and takes over what a running server can. It first prepares everything
 // that can fail, so after an error nothing has changed. The logger belongs to the caller. One call at a time.
@@ -57,7 +57,9 @@ func (s *Server) Reload(ctx context.Context, cfg *config.Config) (r Reloaded, er
 }
 
 // isPolicy says whether other processes, such as a gc beside the server, are told a new value of a key.
-func isPolicy(key string) bool { return key == "cache.ttl" || key == "cache.rules" }
+func isPolicy(key string) bool {
+	return slices.Contains([]string{"cache.ttl", "cache.rules", "cache.max_size", "cache.min_free"}, key)
+}
 
 // needsStart says whether a key turns TLS on or off. The listener was opened with or without it.
 func (s *Server) needsStart(key string, cfg *config.Config) bool {

@@ -15,7 +15,7 @@ import (
 // PolicyOf is what a server with this configuration promises.
 func PolicyOf(cfg *config.Config) index.Policy {
 	return index.Policy{TTL: cfg.Cache.TTL, Grace: cfg.Cache.Grace, Resolution: policy.Resolution(cfg.Cache.Grace),
-		Rules: cfg.Cache.RuleSet()}
+		Rules: cfg.Cache.RuleSet(), Budget: cfg.Cache.Budget()}
 }
 
 // Asked is the policy that a configuration asks for outside of a server: what the operator set. The rest is left to
@@ -31,6 +31,12 @@ func Asked(cfg *config.Config, origins config.Origins) policy.Request {
 	if origins.Explicit("cache.rules") {
 		rules := cfg.Cache.RuleSet()
 		r.Rules = &rules
+	}
+	if budget := cfg.Cache.Budget(); origins.Explicit("cache.max_size") {
+		r.MaxSize = &budget.MaxSize
+	}
+	if budget := cfg.Cache.Budget(); origins.Explicit("cache.min_free") {
+		r.MinFree = &budget.MinFree
 	}
 	return r
 }

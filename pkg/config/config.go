@@ -115,8 +115,12 @@ type Cache struct {
 	// file). Default now, so that the first run on an old directory removes nothing.
 	AdoptAge string
 
-	// MaxSize is the disk budget in bytes. Default 0, none; any other value is not available in this version yet.
-	MaxSize int64
+	// MaxSize is the disk budget: above it the images go that were used least recently. Default none.
+	MaxSize Size
+
+	// MinFree is how much of the file system stays free, also where others fill it. Default nil: 5 % in "dcs serve",
+	// and none where TTL is 0, nor in a program that embeds the server.
+	MinFree *Size
 
 	// Rules say which images stay for how long, in place of TTL. Each setting is decided by the first rule that matches
 	// and has it. Default none: TTL is for all images. Only the file can give them.
@@ -151,8 +155,14 @@ type Rule struct {
 	// least 0; 0 is none. It only protects: the tags beyond have the ttl that they would have without it. Default nil.
 	KeepLast *int
 
-	// MaxSize is the share of the disk budget in bytes. Default nil; any value is not available in this version yet.
+	// MaxSize is a budget in bytes for all repositories that match, together. It cannot stand beside Tag. Default nil.
 	MaxSize *int64
+}
+
+// Size is a number of bytes, or a share of the file system of the data directory. The zero Size is none.
+type Size struct {
+	Bytes   int64   // at least 0
+	Percent float64 // of the file system, 0 to 100; 0: Bytes counts
 }
 
 // Limits bound what one client can ask for. They are wide: no well-meaning client reaches them.

@@ -19,8 +19,8 @@ func TestAddFlagsAddsWhatACommandUses(t *testing.T) {
 	}{
 		{"one key", []string{"storage.directory"}, []string{"storage.directory"}},
 		{"a key and a section without its lists", []string{"storage.directory", "cache.*"},
-			[]string{"cache.adopt_age", "cache.cleanup_interval", "cache.grace", "cache.max_size", "cache.ttl",
-				"storage.directory"}},
+			[]string{"cache.adopt_age", "cache.cleanup_interval", "cache.grace", "cache.max_size", "cache.min_free",
+				"cache.ttl", "storage.directory"}},
 		{"a nested section", []string{"server.tls.*"}, []string{"server.tls.certificate", "server.tls.key"}},
 		{"a list alone is no flag", []string{"auth.users"}, nil},
 		{"nothing", nil, nil},

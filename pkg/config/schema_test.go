@@ -29,6 +29,7 @@ const (
 	number          = `(?:[0-9]+\.?[0-9]*|\.[0-9]+)`
 	durationPattern = `^\+?(?:0|(?:` + number + `(?:w|d|h|m|s|ms|us|µs|μs|ns))+)$`
 	sizePattern     = `^` + number + ` *(?:[kmgtpeKMGTPE][iI]?)?[bB]?$`
+	sharePattern    = `^(?:0*(?:100(?:\.0*)?|[0-9]{1,2}(?:\.[0-9]*)?|\.[0-9]+)%|` + number + ` *(?:[kmgtpeKMGTPE][iI]?)?[bB]?)$`
 	wholePattern    = `^\+?[0-9]+$`
 )
 
@@ -58,12 +59,16 @@ var details = map[string]schema{
 	"cache.grace":           {"type": "string"}, // a bare 0 is too short
 	"cache.rules[]": {
 		"anyOf": []schema{{"required": []string{"keep"}}, {"required": []string{"ttl"}},
-			{"required": []string{"untagged_ttl"}}, {"required": []string{"keep_last"}}},
-		"not": schema{"required": []string{"tag", "untagged_ttl"},
-			"properties": schema{"tag": schema{"minLength": 1}}},
+			{"required": []string{"untagged_ttl"}}, {"required": []string{"keep_last"}},
+			{"required": []string{"max_size"}}},
+		"not": schema{"required": []string{"tag"}, "properties": schema{"tag": schema{"minLength": 1}},
+			"anyOf": []schema{{"required": []string{"untagged_ttl"}}, {"required": []string{"max_size"}}}},
 	},
 	"cache.rules[].repository": {"pattern": repositoryPattern},
 	"cache.rules[].tag":        {"pattern": tagPattern},
+	"cache.rules[].max_size":   {"minimum": 1},
+	"cache.max_size":           {"pattern": sharePattern},
+	"cache.min_free":           {"pattern": strings.TrimSuffix(sharePattern, ")$") + "|auto)$"},
 	"limits.manifest_size":     {"minimum": minManifestSize, "maximum": maxManifestSize},
 	"limits.header_size":       {"minimum": minHeaderSize, "maximum": maxHeaderSize},
 	"limits.header_timeout":    {"type": "string"},
@@ -197,14 +202,16 @@ func TestTheSchemaRefusesWhatLoadRefuses(t *testing.T) {
 		"server: {port: [1]}", "server: {port: }", "server: {address: true}", "server: {trusted_proxies: [ten]}",
 		"server: {trusted_proxies: 10.0.0.1}", "server: {trusted_proxies: [10.0.0.1/x]}", "storage: {directory: ''}",
 		"server: {drain_timeout: 30}", "server: {drain_timeout: -1s}", "cache: {ttl: 5}", "cache: {ttl: 5y}", "cache: {ttl: never}", "cache: {ttl: ''}", "cache: {ttl: 1d5}",
-		"cache: {ttl: -1h}", "cache: {ttl: true}", "cache: {ttl: 1 d}", "cache: {grace: 0}", "cache: {adopt_age: ctime}", "cache: {max_size: 5GiB}",
+		"cache: {ttl: -1h}", "cache: {ttl: true}", "cache: {ttl: 1 d}", "cache: {grace: 0}", "cache: {adopt_age: ctime}", "cache: {max_size: 500%}", "cache: {max_size: '%'}", "cache: {max_size: auto}",
+		"cache: {min_free: never}", "cache: {min_free: 100.5%}", "cache: {min_free: -1}", "cache: {min_free: 1 %}",
 		"limits: {manifest_size: 5 apples}", "limits: {manifest_size: 1}", "limits: {manifest_size: 4194305}", "limits: {manifest_size: 1iB}",
 		"limits: {header_size: -5}", "limits: {header_timeout: 0}", "limits: {uploads_per_client: -1}", "limits: {uploads_per_client: many}",
 		"log: {level: loud}", "log: {level: [info]}", "log: {format: xml}", "log: {format: ''}", "debug: {address: false}",
 		"cache: {rules: {ttl: 1d}}", "cache: {rules: [~]}", "cache: {rules: [keep]}", "cache: {rules: [{repository: a}]}",
 		"cache: {rules: [{ttl: 5}]}", "cache: {rules: [{ttl: -5s}]}", "cache: {rules: [{keep: yes}]}", "cache: {rules: [{keep_last: -1}]}",
 		"cache: {rules: [{keep_last: 1.5}]}", "cache: {rules: [{keep_last: ten}]}", "cache: {rules: [{tag: v*, untagged_ttl: 1d}]}",
-		"cache: {rules: [{keep: true, max_size: 1GB}]}", "cache: {rules: [{keep: true, repo: a}]}", "cache: {rules: [{keep: }]}",
+		"cache: {rules: [{tag: v*, max_size: 1GB}]}",
+		"cache: {rules: [{max_size: 0}]}", "cache: {rules: [{max_size: 80%}]}", "cache: {rules: [{keep: true, repo: a}]}", "cache: {rules: [{keep: }]}",
 		"cache: {rules: [{keep: true, repository: a**}]}", "cache: {rules: [{keep: true, repository: '[a'}]}",
 		"cache: {rules: [{keep: true, repository: '[]'}]}", "cache: {rules: [{keep: true, repository: A}]}",
 		"cache: {rules: [{keep: true, repository: a/}]}", "cache: {rules: [{keep: true, repository: 'a:b'}]}",
@@ -229,6 +236,8 @@ func TestTheSchemaTakesWhatPeopleWrite(t *testing.T) {
 		"limits: {manifest_size: 1.5MB}", "limits: {uploads_per_client: 0, stall_timeout: 0}", everySetting,
 		"cache: {rules: [{repository: '', tag: '', untagged_ttl: 1d}]}", "cache: {rules: [{repository: '**/a-[b-dx]?/*', keep_last: '3'}]}",
 		"cache: {rules: [{tag: 'RC_[^0-9]*', keep: false}]}",
+		"cache: {max_size: 500GiB, min_free: 5%}", "cache: {max_size: 80.5%, min_free: auto}", "cache: {max_size: 0, min_free: '0'}",
+		"cache: {max_size: 1048576, min_free: 100%}", "cache: {rules: [{repository: ci/**, max_size: 1.5TB}]}",
 	} {
 		if _, _, err := Load(Sources{File: writeFile(t, file)}); err != nil {
 			t.Errorf("%s: %v", file, err)
@@ -257,6 +266,9 @@ func TestThePatternsOfTheSchemaAreWhatIsParsed(t *testing.T) {
 			}},
 		{"size", sizePattern, "019. kMiIbBx",
 			func(s string) error { _, err := parseSize(s); return err },
+			func(string) bool { return false }},
+		{"share", sharePattern, "0019. kMiIbB%%x",
+			func(s string) error { _, err := parseShare(s); return err },
 			func(string) bool { return false }},
 		{"repository", repositoryPattern, "aab/*?[]^-A",
 			func(s string) error { return checkGlob(s, "repository", repositoryLetters) }, odd},
