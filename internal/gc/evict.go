@@ -3,13 +3,13 @@ package gc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
 	"github.com/jc-lab/docker-cache-server/internal/policy"
-	"github.com/jc-lab/docker-cache-server/internal/rule"
 	"github.com/jc-lab/docker-cache-server/internal/verdict"
 )
 
@@ -30,16 +30,16 @@ type eviction struct {
 
 // NewPlan decides what to remove under a policy. It changes nothing, and costs what it lists.
 func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) {
-	need, err := c.demand(ctx, p.Budget)
+	e, err := c.demand(ctx, p.Budget)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("measure what is stored: %w", err)
 	}
 	images := 0
-	if need.Any() {
+	if e.Demand.Any() && !e.hopeless() {
 		images = firstImages
 	}
 	for ; ; images *= 4 {
-		plan, enough, err := c.newPlan(ctx, p, need, images)
+		plan, enough, err := c.newPlan(ctx, p, e, images)
 		if enough || err != nil {
 			return plan, err
 		}
@@ -258,7 +258,7 @@ func (x *planner) firstAfter(rank int, used time.Time) (int, bool) {
 }
 
 // cut leaves in the plan what goes with the fewest images that are enough for a demand. False: the plan has too few.
-func (x *planner) cut(need policy.Demand, most int) bool {
+func (x *planner) cut(e Eviction, most int) bool {
 	freed := make([]int64, len(x.evict.images)+2) // one more: parts that were used after all images
 	for _, b := range x.plan.Blobs {
 		if b.Placed && !x.plan.elsewhere[b.Key] {
@@ -268,14 +268,17 @@ func (x *planner) cut(need policy.Demand, most int) bool {
 	for n := 1; n < len(freed); n++ {
 		freed[n] += freed[n-1]
 	}
-	n, met, vain := need.Fewest(freed, x.evict.all)
-	if !met && !x.evict.all {
+	n := 0
+	if n, e.Met, e.Vain = e.Demand.Fewest(freed, x.evict.all); !e.Met && !x.evict.all {
 		return false
 	}
-	x.plan.Eviction = Eviction{Demand: need, Met: met, Vain: vain, Freeable: freed[len(freed)-1]}
-	if most > 0 && n > most {
-		n, x.plan.Eviction.More = most, true
+	if e.Freeable = freed[len(freed)-1]; e.hopeless() {
+		e.Freeable = e.Disk.Used
 	}
+	if most > 0 && n > most {
+		n, e.More = most, true
+	}
+	x.plan.Eviction = e
 	for _, list := range []*[]index.Row{&x.plan.Tags, &x.plan.Manifests, &x.plan.Layers, &x.plan.Blobs} {
 		*list = slices.DeleteFunc(*list, func(r index.Row) bool {
 			if x.plan.ranks[r.Key] <= n {
@@ -289,16 +292,6 @@ func (x *planner) cut(need policy.Demand, most int) bool {
 	return true
 }
 
-// Eviction is what a plan or a run does for a budget.
-type Eviction struct {
-	policy.Demand
-	Met  bool // all that is demanded goes
-	More bool // the plan was cut short: the next one goes on
-	// Vain says that nothing goes for MinFree, since all that may go is less than what lacks.
-	Vain     bool
-	Freeable int64 // bytes that may go, as far as the plan looked
-}
-
 // unusedSince is the time by which a row is retired that goes for a budget: any use since the plan keeps it.
 func (p *Plan) unusedSince(r index.Row) time.Time {
 	since := r.AccessedAt.Add(time.Millisecond)
@@ -310,30 +303,3 @@ func (p *Plan) unusedSince(r index.Row) time.Time {
 
 // inGrace is the time from which a use keeps an image in its grace, whatever room there is.
 func (p *Plan) inGrace() time.Time { return p.Cutoffs.Content }
-
-// demand returns what a budget demands now.
-func (c *Collector) demand(ctx context.Context, b rule.Budget) (need policy.Demand, err error) {
-	if c.Used == nil || b == (rule.Budget{}) {
-		return need, nil
-	}
-	var d policy.Disk
-	if d.Used, err = c.Used(ctx); err != nil {
-		return need, err
-	}
-	if d.Free, d.Size, err = c.Space(); err != nil {
-		return need, err
-	}
-	return policy.Demanded(b, d), nil
-}
-
-// UsedBytes returns how many bytes all blobs of a store have, by the counters of its index.
-func UsedBytes(ix index.Store) func(context.Context) (int64, error) {
-	return func(ctx context.Context) (bytes int64, err error) {
-		err = ix.View(ctx, func(r index.Reader) error {
-			t, err := r.Totals()
-			bytes = t.Bytes
-			return err
-		})
-		return bytes, err
-	}
-}

@@ -267,12 +267,12 @@ func (x *execution) logRest() {
 	}
 }
 
-func (x *execution) log(fields logrus.Fields, line string) {
+func (c *Collector) log(fields logrus.Fields, line string) {
 	level := logrus.InfoLevel
-	if x.Quiet {
+	if c.Quiet {
 		level = logrus.DebugLevel
 	}
-	x.Log.WithFields(fields).Log(level, line)
+	c.Log.WithFields(fields).Log(level, line)
 }
 
 // remove removes the file of a row, inside the transaction that removes the row. A transaction that failed may have

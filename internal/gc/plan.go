@@ -134,7 +134,7 @@ func (p *Plan) imagesOf(gone map[layout.Key]bool) (images []Image) {
 
 // newPlan makes a plan for which it looks at so many images that may go for a budget, and at most as many again. False:
 // they are too few.
-func (c *Collector) newPlan(ctx context.Context, p index.Policy, need policy.Demand, images int) (*Plan, bool,
+func (c *Collector) newPlan(ctx context.Context, p index.Policy, e Eviction, images int) (*Plan, bool,
 	error) {
 	unfinished, err := c.Files.Uploads()
 	if err != nil {
@@ -159,7 +159,7 @@ func (c *Collector) newPlan(ctx context.Context, p index.Policy, need policy.Dem
 				return err
 			}
 		}
-		if enough = x.cut(need, c.AtMost); !enough {
+		if enough = x.cut(e, c.AtMost); !enough {
 			return nil
 		}
 		return x.sumWaiting()

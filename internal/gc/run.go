@@ -142,6 +142,7 @@ func (c *Collector) collect(ctx context.Context, p index.Policy, dryRun bool) (r
 	rep.WaitingBytes, rep.WaitingUntil = plan.WaitingBytes, stamp.Time(plan.WaitingUntil)
 	result := plan.Result()
 	if !dryRun {
+		c.logEviction(plan)
 		result, err = c.Execute(ctx, plan)
 	}
 	rep.Removed, rep.FreedBytes = result.Removed, result.FreedBytes

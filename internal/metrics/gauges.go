@@ -38,9 +38,10 @@ var (
 	bytesDesc   = desc("dcs_store_bytes", "Bytes of all blobs on disk, manifests included.")
 	objectsDesc = desc("dcs_store_objects",
 		"Objects on disk, each counted once: tags, manifests, and blobs that are no manifests.", "kind")
-	freeDesc = desc("dcs_store_free_bytes", "Bytes that the file system of the data directory has left for dcs.")
-	diskDesc = desc("dcs_store_disk_bytes", "Size of the file system of the data directory in bytes.")
-	dueDesc  = desc("dcs_store_due_bytes",
+	freeDesc   = desc("dcs_store_free_bytes", "Bytes that the file system of the data directory has left for dcs.")
+	budgetDesc = desc("dcs_store_budget_bytes", "What cache.max_size is in bytes; 0: there is no budget.")
+	diskDesc   = desc("dcs_store_disk_bytes", "Size of the file system of the data directory in bytes.")
+	dueDesc    = desc("dcs_store_due_bytes",
 		"Bytes of the blobs that are removed within this time if they stay unused; some minutes old.", "within")
 	uploadsDesc = desc("dcs_uploads",
 		"Unfinished uploads: active while a request sends to them, waiting for their client otherwise.", "state")
@@ -53,7 +54,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (g gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{flyingDesc, bytesDesc, objectsDesc, freeDesc, diskDesc, dueDesc, uploadsDesc,
+	for _, d := range []*prometheus.Desc{flyingDesc, bytesDesc, objectsDesc, freeDesc, diskDesc, budgetDesc, dueDesc, uploadsDesc,
 		leasesDesc, ttlDesc, graceDesc} {
 		ch <- d
 	}
@@ -79,6 +80,7 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 	} else {
 		set(freeDesc, float64(free))
 		set(diskDesc, float64(size))
+		set(budgetDesc, float64(policy.Budget.MaxSize.Of(size)))
 	}
 	t, err := g.sources.Totals()
 	switch {

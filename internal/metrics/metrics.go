@@ -25,6 +25,9 @@ type Metrics struct {
 	runs     map[bool]prometheus.Counter // by whether they failed
 	lastRun  prometheus.Gauge
 	removed  *prometheus.CounterVec
+	images   *prometheus.CounterVec
+	evicted  prometheus.Histogram
+	over     prometheus.Counter
 	freed    prometheus.Counter
 	running  prometheus.Histogram
 
@@ -34,6 +37,8 @@ type Metrics struct {
 
 // Build says what the program was built from.
 type Build struct{ Version, Revision, GoVersion string }
+
+const day = 24 * 3600 // seconds
 
 // New makes the metrics of a server that was built from build, and registers them with no other registry.
 func New(sources Sources, build Build) *Metrics {
@@ -53,6 +58,12 @@ func New(sources Sources, build Build) *Metrics {
 		lastRun: prometheus.NewGauge(prometheus.GaugeOpts{Name: "dcs_gc_last_success_timestamp_seconds",
 			Help: "When the last clean-up of this server ended without an error; 0: none yet."}),
 		removed: counter("dcs_gc_removed_total", "What clean-ups of this server removed.", "kind"),
+		images:  counter("dcs_gc_images_total", "Images that clean-ups of this server removed.", "reason"),
+		evicted: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "dcs_evicted_age_seconds",
+			Help:    "Time since the last use of images that went since there was too little room.",
+			Buckets: []float64{3600, 6 * 3600, day, 3 * day, 7 * day, 14 * day, 30 * day, 90 * day}}),
+		over: prometheus.NewCounter(prometheus.CounterOpts{Name: "dcs_over_budget_seconds_total",
+			Help: "Time for which more was used than cache.max_size."}),
 		freed: prometheus.NewCounter(prometheus.CounterOpts{Name: "dcs_gc_freed_bytes_total",
 			Help: "Bytes of the blob files that clean-ups of this server removed."}),
 		running: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "dcs_gc_run_duration_seconds",
@@ -65,11 +76,14 @@ func New(sources Sources, build Build) *Metrics {
 		m.logins[result] = logins.WithLabelValues(string(result))
 	}
 	m.countRemoved(event.Result{})
+	for _, reason := range []string{"ttl", "untagged", "rule", "size"} {
+		m.images.WithLabelValues(reason)
+	}
 	from := prometheus.Labels{"version": build.Version, "revision": build.Revision, "goversion": build.GoVersion}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "dcs_build_info",
 		Help: "1, with what this dcs was built from.", ConstLabels: from})
 	info.Set(1)
-	m.registry.MustRegister(m.requests, m.seconds, m.received, m.sent, logins, runs, m.lastRun, m.removed, m.freed,
+	m.registry.MustRegister(m.requests, m.seconds, m.received, m.sent, logins, runs, m.lastRun, m.removed, m.images, m.evicted, m.over, m.freed,
 		m.running, info, gauges{sources})
 	return m
 }
@@ -84,6 +98,10 @@ func (m *Metrics) Observe(e event.Event) {
 		m.observeRequest(e.Request)
 	case event.Run:
 		m.observeRun(e.Result)
+	case event.Gone:
+		m.observeGone(e.Why)
+	case event.OverBudget:
+		m.over.Add(e.Result.Took.Seconds())
 	}
 }
 
@@ -139,6 +157,13 @@ func (m *Metrics) observeRun(r event.Result) {
 	m.running.Observe(r.Took.Seconds())
 	m.freed.Add(float64(r.Freed))
 	m.countRemoved(r)
+}
+
+func (m *Metrics) observeGone(w event.Why) {
+	m.images.WithLabelValues(w.Reason).Inc()
+	if w.Reason == "size" {
+		m.evicted.Observe(w.Age.Seconds())
+	}
 }
 
 func (m *Metrics) countRemoved(r event.Result) {

@@ -172,7 +172,7 @@ func (s *Server) wire(certificate *certificate, met *tree.Met) {
 	events := event.Stream{s.metrics.Observe, s.requestLog.observe, s.callbacks.subscriber(s.opts)}
 	s.keeper = &keeper{store: s.store, met: met, log: s.log, config: s.Config, tasks: s.tasks, onGate: s.opts.OnGate}
 	s.cleaner = newCleaner(gc.Collector{Files: gc.LocalFiles(s.store.Dir, s.store.Tree), Index: s.store.Index,
-		Log: s.log}, events)
+		Log: s.log, Used: gc.UsedBytes(s.store.Index), Space: s.store.Dir.Space}, events)
 	s.registry = registry.New(registry.Options{
 		Content: s.content, Log: s.log, Secret: s.store.Secret, Authenticate: s.logins.check(),
 		Proxies: cfg.Server.Proxies(),
