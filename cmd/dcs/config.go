@@ -146,7 +146,6 @@ type jsonRule struct {
 	TTL         string `json:"ttl,omitempty"`
 	UntaggedTTL string `json:"untagged_ttl,omitempty"`
 	KeepLast    *int   `json:"keep_last,omitempty"`
-	MaxSize     *int64 `json:"max_size,omitempty"`
 }
 
 // jsonRules returns rules for JSON: a list, also where there is none.
@@ -159,8 +158,7 @@ func jsonRules(rules []config.Rule) []jsonRule {
 	}
 	all := []jsonRule{}
 	for _, r := range rules {
-		all = append(all, jsonRule{r.Repository, r.Tag, r.Keep, duration(r.TTL), duration(r.UntaggedTTL), r.KeepLast,
-			r.MaxSize})
+		all = append(all, jsonRule{r.Repository, r.Tag, r.Keep, duration(r.TTL), duration(r.UntaggedTTL), r.KeepLast})
 	}
 	return all
 }

@@ -17,8 +17,8 @@ type Scheduler struct {
 	OnRun func(Report, error)
 	// Room is where clients wait for room. Nil: the scheduler looks by itself only.
 	Room Room
-	// OnOver is called, often, with the time for which more was used than the budget allows, since the last call. Nil: it
-	// is not called.
+	// OnOver is called, often, with the time since the last call for which more was used than the budget allows. Nil:
+	// it is not called.
 	OnOver func(time.Duration)
 
 	relief
@@ -32,9 +32,9 @@ type Schedule struct {
 	Interval time.Duration // 0: not at all
 }
 
-// Schedule runs until ctx ends. It evicts within a second when there is too little room. A server that is restarted often has runs all the same: the first one begins an
-// interval after the last one of any server, and not before the gate opens. A schedule from changes replaces the one
-// before.
+// Schedule runs until ctx ends. It evicts within a second when there is too little room. A server that is restarted
+// often has runs all the same: the first one begins an interval after the last one of any server, and not before the
+// gate opens. A schedule from changes replaces the one before.
 func (s *Scheduler) Schedule(ctx context.Context, now Schedule, changes <-chan Schedule) {
 	for {
 		wait, run := s.next(ctx, now.Interval)

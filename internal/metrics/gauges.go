@@ -54,8 +54,8 @@ var (
 
 // Describe implements prometheus.Collector.
 func (g gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{flyingDesc, bytesDesc, objectsDesc, freeDesc, diskDesc, budgetDesc, dueDesc, uploadsDesc,
-		leasesDesc, ttlDesc, graceDesc} {
+	for _, d := range []*prometheus.Desc{flyingDesc, bytesDesc, objectsDesc, freeDesc, diskDesc, budgetDesc, dueDesc,
+		uploadsDesc, leasesDesc, ttlDesc, graceDesc} {
 		ch <- d
 	}
 }

@@ -83,7 +83,8 @@ func New(sources Sources, build Build) *Metrics {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "dcs_build_info",
 		Help: "1, with what this dcs was built from.", ConstLabels: from})
 	info.Set(1)
-	m.registry.MustRegister(m.requests, m.seconds, m.received, m.sent, logins, runs, m.lastRun, m.removed, m.images, m.evicted, m.over, m.freed,
+	m.registry.MustRegister(m.requests, m.seconds, m.received, m.sent, logins, runs, m.lastRun, m.removed,
+		m.images, m.evicted, m.over, m.freed,
 		m.running, info, gauges{sources})
 	return m
 }

@@ -5,7 +5,7 @@ import "strings"
 // Idle is a setting that decides nothing.
 type Idle struct {
 	Rule    int    // the number of its rule, from 0
-	Setting string // keep, ttl, untagged_ttl, keep_last or max_size
+	Setting string // keep, ttl, untagged_ttl or keep_last
 	By      int    // the number of the rule that decides for all that Rule matches; it may be Rule itself
 	Keeps   bool   // By keeps them, and does not decide the setting itself
 }
@@ -34,7 +34,6 @@ func (rs Rules) Idle() []Idle {
 		add("ttl", r.TTL != nil, func(by Rule) bool { return by.TTL != nil })
 		add("untagged_ttl", r.UntaggedTTL != nil, func(by Rule) bool { return by.UntaggedTTL != nil })
 		add("keep_last", r.KeepLast != nil, func(by Rule) bool { return by.KeepLast != nil })
-		add("max_size", r.MaxSize != nil, func(by Rule) bool { return by.MaxSize != nil })
 	}
 	return found
 }

@@ -20,7 +20,6 @@ type Rule struct {
 	TTL         *time.Duration `json:"ttl,omitempty"`          // for how long it stays unused, at least 0; 0: for ever
 	UntaggedTTL *time.Duration `json:"untagged_ttl,omitempty"` // the same, of manifests without a tag
 	KeepLast    *int           `json:"keep_last,omitempty"`    // so many tags of each repository stay, at least 0
-	MaxSize     *int64         `json:"max_size,omitempty"`     // bytes that all that matches takes together, above 0
 }
 
 // Rules are in the order of the configuration.
@@ -73,16 +72,6 @@ func (rs Rules) KeepLast(repository, tag string) (n, rule int) {
 		}
 	}
 	return 0, Default
-}
-
-// Share returns the number of the rule that bounds what a repository takes together with others, or Default.
-func (rs Rules) Share(repository string) int {
-	for i, r := range rs {
-		if r.MaxSize != nil && Match(r.Repository, repository) {
-			return i
-		}
-	}
-	return Default
 }
 
 // kept returns a life without an end, if the first rule that decides keep says so.

@@ -45,10 +45,12 @@ func (w *world) awaitLeft(tags string) {
 	w.await("the tags "+tags+" are left", func() bool { return strings.Contains(w.left(), "["+tags+"]") })
 }
 
-// TestAServerAboveItsMarkEvictsWhatWasUsedLeastRecently keeps what clients pulled in the meantime, and says what it does
-// before. A budget that is lowered on a running server counts at once.
+// TestAServerAboveItsMarkEvictsWhatWasUsedLeastRecently keeps what clients pulled in the meantime, and says what it
+// does before. A budget that is lowered on a running server counts at once.
 func TestAServerAboveItsMarkEvictsWhatWasUsedLeastRecently(t *testing.T) {
-	w := newWorldWith(t, func(cfg *config.Config) { cfg.Cache.TTL, cfg.Cache.MaxSize = 0, config.Size{Bytes: 11_000_000} })
+	w := newWorldWith(t, func(cfg *config.Config) {
+		cfg.Cache.TTL, cfg.Cache.MaxSize = 0, config.Size{Bytes: 11_000_000}
+	})
 	var log bytes.Buffer
 	w.s.log.SetOutput(&log)
 	w.s.log.SetFormatter(&logrus.JSONFormatter{})

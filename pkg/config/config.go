@@ -155,7 +155,7 @@ type Rule struct {
 	// least 0; 0 is none. It only protects: the tags beyond have the ttl that they would have without it. Default nil.
 	KeepLast *int
 
-	// MaxSize is a budget in bytes for all repositories that match, together. It cannot stand beside Tag. Default nil.
+	// MaxSize is the share of the disk budget in bytes. Default nil; any value is not available in this version yet.
 	MaxSize *int64
 }
 

@@ -81,7 +81,7 @@ func (r *Rule) keys() []key {
 		{"ttl", &r.TTL, "remove what matches if it is unused for this long, 0 = never", false},
 		{"untagged_ttl", &r.UntaggedTTL, "the ttl of what matches and has no tag, 0 = never; not beside tag", false},
 		{"keep_last", &r.KeepLast, "this many tags of each repository stay, those that were used last", false},
-		{"max_size", &r.MaxSize, "budget in bytes for all that matches together; not beside tag", false},
+		{"max_size", &r.MaxSize, "share of the disk budget", true},
 	}
 }
 

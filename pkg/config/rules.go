@@ -17,7 +17,7 @@ func (c *Cache) RuleSet() rule.Rules {
 	var rules rule.Rules
 	for _, r := range c.Rules {
 		rules = append(rules, rule.Rule{Repository: r.Repository, Tag: r.Tag, Keep: r.Keep, TTL: r.TTL,
-			UntaggedTTL: r.UntaggedTTL, KeepLast: r.KeepLast, MaxSize: r.MaxSize})
+			UntaggedTTL: r.UntaggedTTL, KeepLast: r.KeepLast})
 	}
 	return rules
 }
@@ -69,9 +69,6 @@ func (r Rule) Explain() string {
 	} else if r.KeepLast != nil {
 		effects = append(effects, "no tags kept by keep_last of a later rule")
 	}
-	if r.MaxSize != nil {
-		effects = append(effects, "together at most "+FormatSize(*r.MaxSize)+", those unused for longest go first")
-	}
 	return images + ": " + strings.Join(effects, "; ")
 }
 
@@ -110,14 +107,10 @@ func (r *Rule) check(found *Errors, path string) {
 		found.unless(*r.KeepLast >= 0, path+".keep_last", strconv.Itoa(*r.KeepLast), "0 keeps none", "is negative")
 	}
 	if r.MaxSize != nil {
-		key := path + ".max_size"
-		found.unless(*r.MaxSize > 0, key, FormatSize(*r.MaxSize), "choose a size, or remove it", "is no budget")
-		found.unless(r.Tag == "", key, FormatSize(*r.MaxSize), "put it into a rule without tag",
-			"is for whole repositories, and cannot stand beside tag")
+		found.notYet(true, path+".max_size", FormatSize(*r.MaxSize), "remove it")
 	}
 	without := Rule{Repository: r.Repository, Tag: r.Tag}
-	found.unless(*r != without, path, "", "give it keep, ttl, untagged_ttl, keep_last or max_size, or remove it",
-		"sets nothing")
+	found.unless(*r != without, path, "", "give it keep, ttl, untagged_ttl or keep_last, or remove it", "sets nothing")
 }
 
 // checkGlob returns why a glob can match no name of its kind, or nil. The error continues the sentence that the glob

@@ -71,10 +71,9 @@ func TestARuleSurvivesItsText(t *testing.T) {
 }
 
 func TestWhatDecidesHasEverySettingOfARule(t *testing.T) {
-	yes, ttl, untagged, last, most := true, day, week, 3, int64(4)
-	c := Cache{Rules: []Rule{{"a/*", "v*", &yes, &ttl, &untagged, &last, &most}, {}}}
-	want := rule.Rules{{Repository: "a/*", Tag: "v*", Keep: &yes, TTL: &ttl, UntaggedTTL: &untagged, KeepLast: &last,
-		MaxSize: &most}, {}}
+	yes, ttl, untagged, last := true, day, week, 3
+	c := Cache{Rules: []Rule{{"a/*", "v*", &yes, &ttl, &untagged, &last, nil}, {}}}
+	want := rule.Rules{{Repository: "a/*", Tag: "v*", Keep: &yes, TTL: &ttl, UntaggedTTL: &untagged, KeepLast: &last}, {}}
 	if got := c.RuleSet(); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

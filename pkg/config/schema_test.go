@@ -59,14 +59,12 @@ var details = map[string]schema{
 	"cache.grace":           {"type": "string"}, // a bare 0 is too short
 	"cache.rules[]": {
 		"anyOf": []schema{{"required": []string{"keep"}}, {"required": []string{"ttl"}},
-			{"required": []string{"untagged_ttl"}}, {"required": []string{"keep_last"}},
-			{"required": []string{"max_size"}}},
-		"not": schema{"required": []string{"tag"}, "properties": schema{"tag": schema{"minLength": 1}},
-			"anyOf": []schema{{"required": []string{"untagged_ttl"}}, {"required": []string{"max_size"}}}},
+			{"required": []string{"untagged_ttl"}}, {"required": []string{"keep_last"}}},
+		"not": schema{"required": []string{"tag", "untagged_ttl"},
+			"properties": schema{"tag": schema{"minLength": 1}}},
 	},
 	"cache.rules[].repository": {"pattern": repositoryPattern},
 	"cache.rules[].tag":        {"pattern": tagPattern},
-	"cache.rules[].max_size":   {"minimum": 1},
 	"cache.max_size":           {"pattern": sharePattern},
 	"cache.min_free":           {"pattern": strings.TrimSuffix(sharePattern, ")$") + "|auto)$"},
 	"limits.manifest_size":     {"minimum": minManifestSize, "maximum": maxManifestSize},
@@ -210,8 +208,7 @@ func TestTheSchemaRefusesWhatLoadRefuses(t *testing.T) {
 		"cache: {rules: {ttl: 1d}}", "cache: {rules: [~]}", "cache: {rules: [keep]}", "cache: {rules: [{repository: a}]}",
 		"cache: {rules: [{ttl: 5}]}", "cache: {rules: [{ttl: -5s}]}", "cache: {rules: [{keep: yes}]}", "cache: {rules: [{keep_last: -1}]}",
 		"cache: {rules: [{keep_last: 1.5}]}", "cache: {rules: [{keep_last: ten}]}", "cache: {rules: [{tag: v*, untagged_ttl: 1d}]}",
-		"cache: {rules: [{tag: v*, max_size: 1GB}]}",
-		"cache: {rules: [{max_size: 0}]}", "cache: {rules: [{max_size: 80%}]}", "cache: {rules: [{keep: true, repo: a}]}", "cache: {rules: [{keep: }]}",
+		"cache: {rules: [{keep: true, max_size: 1GB}]}", "cache: {rules: [{keep: true, repo: a}]}", "cache: {rules: [{keep: }]}",
 		"cache: {rules: [{keep: true, repository: a**}]}", "cache: {rules: [{keep: true, repository: '[a'}]}",
 		"cache: {rules: [{keep: true, repository: '[]'}]}", "cache: {rules: [{keep: true, repository: A}]}",
 		"cache: {rules: [{keep: true, repository: a/}]}", "cache: {rules: [{keep: true, repository: 'a:b'}]}",
@@ -237,7 +234,7 @@ func TestTheSchemaTakesWhatPeopleWrite(t *testing.T) {
 		"cache: {rules: [{repository: '', tag: '', untagged_ttl: 1d}]}", "cache: {rules: [{repository: '**/a-[b-dx]?/*', keep_last: '3'}]}",
 		"cache: {rules: [{tag: 'RC_[^0-9]*', keep: false}]}",
 		"cache: {max_size: 500GiB, min_free: 5%}", "cache: {max_size: 80.5%, min_free: auto}", "cache: {max_size: 0, min_free: '0'}",
-		"cache: {max_size: 1048576, min_free: 100%}", "cache: {rules: [{repository: ci/**, max_size: 1.5TB}]}",
+		"cache: {max_size: 1048576, min_free: 100%}",
 	} {
 		if _, _, err := Load(Sources{File: writeFile(t, file)}); err != nil {
 			t.Errorf("%s: %v", file, err)

@@ -59,9 +59,9 @@ var promises = []test{
 		}
 	}},
 	{"every process knows the rules and the budget of the server that joined last", func(s *scene) {
-		keep, week, most := true, 7*day, int64(1<<40)
+		keep, week := true, 7*day
 		p := policy(time.Hour)
-		p.Rules = rule.Rules{{Repository: "base/**", Tag: "v*", Keep: &keep}, {TTL: &week, MaxSize: &most}}
+		p.Rules = rule.Rules{{Repository: "base/**", Tag: "v*", Keep: &keep}, {TTL: &week}}
 		budget := policy(time.Hour)
 		budget.Budget = rule.Budget{MaxSize: rule.Size{Bytes: 1 << 40}, MinFree: rule.Size{Percent: 2.5}}
 		for _, p := range []index.Policy{p, budget} {
