@@ -41,12 +41,9 @@ var arrows = []struct {
 	}},
 	{"internal/serve", []string{
 		"internal/content/files", "internal/disk", "internal/event", "internal/gc", "internal/index",
-		"internal/inspect", "internal/metrics", "internal/owner", "internal/reconcile", "internal/registry",
-		"internal/layout", "internal/reuse", "internal/room", "internal/stamp", "internal/store", "internal/tree",
+		"internal/inspect", "internal/layout", "internal/metrics", "internal/owner", "internal/reconcile",
+		"internal/registry", "internal/reuse", "internal/room", "internal/stamp", "internal/store", "internal/tree",
 		"internal/usage", "internal/users", "pkg/config",
-	}},
-	{"internal/usage", []string{
-		"internal/disk", "internal/index", "internal/layout", "internal/tree",
 	}},
 	{"internal/metrics", []string{
 		"internal/event", "internal/index", "internal/inspect", "internal/registry", "internal/room",
@@ -57,7 +54,10 @@ var arrows = []struct {
 	}},
 	{"internal/gc", []string{
 		"internal/fsck", "internal/image", "internal/index", "internal/layout", "internal/policy",
-		"internal/rule", "internal/stamp", "internal/store", "internal/tree", "internal/verdict",
+		"internal/rule", "internal/stamp", "internal/store", "internal/tree", "internal/usage", "internal/verdict",
+	}},
+	{"internal/usage", []string{
+		"internal/disk", "internal/index", "internal/layout", "internal/tree",
 	}},
 	{"internal/verdict", []string{
 		"internal/index", "internal/layout", "internal/policy", "internal/rule",

@@ -110,7 +110,8 @@ func settings(cmd *cobra.Command, cfg *config.Config, origins config.Origins) ma
 	return all
 }
 
-// value returns the value of a key for JSON: a duration is text, a size is a number of bytes, a list is a list.
+// value returns the value of a key for JSON: a duration is text, a size is a number of bytes or a
+// share, a list is a list.
 func value(cmd *cobra.Command, cfg *config.Config, key string) any {
 	switch key {
 	case "server.trusted_proxies":
@@ -129,11 +130,10 @@ func value(cmd *cobra.Command, cfg *config.Config, key string) any {
 	case "bool", "int":
 		return json.RawMessage(text)
 	case "size":
-		bytes, err := config.ParseSize(text)
-		if err != nil {
-			panic(err) // it is the text of a size
+		if bytes, err := config.ParseSize(text); err == nil {
+			return bytes
 		}
-		return bytes
+		return text // a share of the file system
 	}
 	return text
 }

@@ -39,8 +39,13 @@ it prints nothing unless it removed something, so cron sends no mail. Without
 durations like 30d, 12h or 1w2d. A ttl of 0 keeps images forever. --ttl replaces
 cache.ttl only: rules hold.
 
+With --max-size, or where the server has a budget, the images go too that were
+used least recently, if more than 95 % of the budget is used, until 90 % is.
+What a rule keeps stays, and what is in its grace.
+
 WHY says that a tag was unused for the ttl, that an image has no tag and was
 unused for as long, or which rule decided: by its number in cache.rules, from 1.
+It says size where an image goes for a budget.
 FREES is how many bytes are freed when the image is removed: those of blobs that
 no other image holds. Blobs that several images share are freed with the last of
 these images. Ctrl-C stops after the current step, and gc prints what it did.

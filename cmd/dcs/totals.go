@@ -42,6 +42,9 @@ func totals(rep gc.Report, stopped error) (lines []string) {
 		if n := len(rep.Policy.Rules); n > 0 {
 			line += ", " + ui.Count(int64(n), "rule")
 		}
+		if size := config.Size(rep.Policy.Budget.MaxSize); size != (config.Size{}) {
+			line += ", max_size " + size.String()
+		}
 		lines = append(lines, line)
 	}
 	return lines

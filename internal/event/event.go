@@ -26,6 +26,9 @@ const (
 	Answered Kind = "answered"
 	Removal  Kind = "removal" // gc removed the file of a blob
 	Run      Kind = "run"     // gc ended a run that was allowed to remove something
+	Gone     Kind = "gone"    // gc removed a tag, or a manifest without a tag, in a run that ended
+	// OverBudget says that more was used than the budget allows, for the time that Result.Took has.
+	OverBudget Kind = "over budget"
 )
 
 // Event is one thing that happened. Fields that say nothing about its kind are zero.
@@ -46,6 +49,7 @@ type Event struct {
 
 	Request Request // of a Pull, a Push, and what was Answered
 	Result  Result  // of a Run
+	Why     Why     // of what is Gone
 }
 
 // Fetched says that a client wanted the content itself: a Pull by GET. Only these count as hits and misses. With a HEAD
@@ -67,6 +71,12 @@ type Request struct {
 	Received int64 // bytes of the request's body that were read
 	Sent     int64 // bytes of the answer's body
 	Took     time.Duration
+}
+
+// Why says why an image was removed, in a word of gc's report, and how long after its last use.
+type Why struct {
+	Reason string
+	Age    time.Duration
 }
 
 // Login is the result of a request's login, in a word for metrics and log.

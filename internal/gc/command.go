@@ -9,6 +9,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
 	"github.com/jc-lab/docker-cache-server/internal/store"
+	"github.com/jc-lab/docker-cache-server/internal/usage"
 )
 
 // Command is one run from outside of a server, beside one or alone.
@@ -58,9 +59,9 @@ func (c Command) open(ctx context.Context) (*store.Store, error) {
 var waiting = map[store.Wait]Phase{store.ForGC: Queueing, store.ForServer: Scanning}
 
 func (c Command) run(ctx context.Context, s *store.Store) (Report, error) {
+	used := usage.Of(s.Dir, s.Tree, s.Index, usage.Walked(s.Dir))
 	collector := Collector{Files: LocalFiles(s.Dir, s.Tree), Index: s.Index, Log: c.Store.Log, By: index.ByGC,
-		Quiet:      !c.Trail,
-		OnProgress: c.OnProgress, Began: s.Opened}
+		Quiet: !c.Trail, OnProgress: c.OnProgress, Began: s.Opened, Usage: used, Space: s.Dir.Space}
 	repairs, err := c.repair(ctx, s)
 	if err != nil {
 		return Report{Repairs: repairs}, err

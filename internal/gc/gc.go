@@ -42,6 +42,14 @@ type Collector struct {
 	OnProgress func(Progress)
 	// Batch is how many victims one call of RetireAll gets at most; it may come to fewer. 0: 1024.
 	Batch int
+	// AtMost is how many images go at most for a budget, so that there is room soon. 0: as many as have to.
+	AtMost int
+	// Usage says what the store takes of its disk, and Space what the file system has free and how large it is. Nil
+	// Usage: budgets do not count.
+	Usage Usage
+	Space func() (free, size int64, err error)
+	// Coming is how many bytes clients have announced beyond that, or wait for room for. Nil: none.
+	Coming func() int64
 	// Began is when the run began, by the index's clock, if that was before Run: what was used or
 	// adopted since then stays, however short the ttl. Zero: Run is the beginning.
 	Began time.Time
@@ -274,12 +282,12 @@ func (x *execution) logRest() {
 	}
 }
 
-func (x *execution) log(fields logrus.Fields, line string) {
+func (c *Collector) log(fields logrus.Fields, line string) {
 	level := logrus.InfoLevel
-	if x.Quiet {
+	if c.Quiet {
 		level = logrus.DebugLevel
 	}
-	x.Log.WithFields(fields).Log(level, line)
+	c.Log.WithFields(fields).Log(level, line)
 }
 
 // remove removes the file of a row, inside the transaction that removes the row. A transaction that failed may have

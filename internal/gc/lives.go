@@ -36,7 +36,7 @@ func (x *planner) planTags() error {
 			return err
 		}
 		if goes {
-			x.addVictim(r, &x.plan.Tags)
+			x.addVictim(r, &x.plan.Tags, 0)
 		} else {
 			x.staying[beginning(r.Digest)] = true
 		}

@@ -25,6 +25,7 @@ const (
 	ReasonTTL      = index.ReasonTTL      // the tag, and the manifest that it points to, were not used for the ttl
 	ReasonUntagged = index.ReasonUntagged // nor was the manifest, and nothing refers to it
 	ReasonRule     = index.ReasonRule     // nor was either for the time that a rule gives it
+	ReasonSize     = index.ReasonSize     // there is no room for it, and what stays was used later
 )
 
 // Image is a tag that is removed, or an untagged top-level manifest.
@@ -53,6 +54,7 @@ type Plan struct {
 	// when the last of them may be removed. A push may claim them until then.
 	WaitingBytes int64
 	WaitingUntil time.Time
+	Eviction     Eviction
 
 	pushes    pushes
 	rules     rule.Rules
@@ -60,14 +62,14 @@ type Plan struct {
 	life      rule.Life                     // of what has no verdict
 	verdicts  map[layout.Key]policy.Verdict // on tags and manifests, if there are rules
 	depth     map[layout.Key]int            // of manifests: how many above it are removed, too
-	elsewhere int64                         // sizes of Blobs that are symbolic links, whose removal frees nothing
+	ranks     map[layout.Key]int            // of what goes for a budget only, from 1: see NewPlan
+	elsewhere map[layout.Key]bool           // of Blobs those that are symbolic links, whose removal frees nothing
 	failed    error                         // what could not be looked at, and is left out
 }
 
 // Result is what Execute would return if no client used or pushed anything in between.
 func (p *Plan) Result() Result {
-	r := Result{Removed: Counts{Tags: int64(len(p.Tags)), Uploads: int64(len(p.Uploads))}, Images: p.Images,
-		FreedBytes: -p.elsewhere, elsewhere: p.elsewhere}
+	r := Result{Removed: Counts{Tags: int64(len(p.Tags)), Uploads: int64(len(p.Uploads))}, Images: p.Images}
 	for _, m := range p.Manifests {
 		if m.Placed {
 			r.Removed.Manifests++
@@ -76,7 +78,11 @@ func (p *Plan) Result() Result {
 	for _, b := range p.Blobs {
 		if b.Placed {
 			r.Removed.Blobs++
-			r.FreedBytes += b.Size
+			if p.elsewhere[b.Key] {
+				r.elsewhere += b.Size
+			} else {
+				r.FreedBytes += b.Size
+			}
 		}
 	}
 	return r
@@ -103,6 +109,9 @@ func (p *Plan) Victims(rows []index.Row) []index.Victim {
 	vs := make([]index.Victim, len(rows))
 	for i, r := range rows {
 		vs[i] = p.Cutoffs.Victim(r, p.lifeOf(r.Key))
+		if p.ranks[r.Key] > 0 && (r.Key.Kind == layout.Tag || r.Key.Kind == layout.Manifest && r.Placed) {
+			vs[i].UnusedSince = p.unusedSince(r)
+		}
 	}
 	return vs
 }
@@ -124,18 +133,23 @@ func (p *Plan) imagesOf(gone map[layout.Key]bool) (images []Image) {
 	return images
 }
 
-// NewPlan decides what to remove under a policy. It changes nothing, and costs what it lists.
-func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) {
+// newPlan makes a plan for which it looks at so many images that may go for a budget, and at most as many again. False:
+// they are too few.
+func (c *Collector) newPlan(ctx context.Context, p index.Policy, e Eviction, images int) (*Plan, bool,
+	error) {
 	unfinished, err := c.Files.Uploads()
 	if err != nil {
-		return nil, fmt.Errorf("plan a clean-up: %w", err)
+		return nil, false, fmt.Errorf("plan a clean-up: %w", err)
 	}
 	x := planner{gc: c, ctx: ctx, unfinished: unfinished, policy: p,
 		plan: &Plan{Cutoffs: policy.NewCutoffs(p, c.Index.Back, c.Began), rules: p.Rules, goneFor: p.GoneFor,
-			life:     policy.Life(p),
-			verdicts: map[layout.Key]policy.Verdict{}, pushes: newPushes(p), depth: map[layout.Key]int{}},
+			life: policy.Life(p), verdicts: map[layout.Key]policy.Verdict{}, pushes: newPushes(p),
+			depth: map[layout.Key]int{},
+			ranks: map[layout.Key]int{}, elsewhere: map[layout.Key]bool{}},
+		evict:   eviction{ranks: map[layout.Key]int{}},
 		planned: map[layout.Key]bool{}, candidates: map[layout.Key]*candidate{},
 		children: map[layout.Key][]digest.Digest{}, staying: map[uint64]bool{}, asked: map[string]bool{}}
+	enough := true
 	err = c.Index.View(ctx, func(r index.Reader) (err error) {
 		x.index = r
 		if x.unread, err = r.Unread(); err != nil {
@@ -144,13 +158,20 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 		if x.pins, err = verdict.ReadPins(r, c.Index.Due, c.Index.Now()); err != nil {
 			return err
 		}
-		for _, step := range []func() error{x.planTags, x.planManifests, x.planLayers, x.planBlobs, x.sumWaiting} {
+		list := func() error { return x.listImages(images) }
+		for _, step := range []func() error{list, x.planTags, x.evictTags, x.planManifests, x.planLayers, x.planBlobs} {
 			if err := step(); err != nil {
 				return err
 			}
 		}
-		return nil
+		if enough = x.cut(e, c.AtMost); !enough {
+			return nil
+		}
+		return x.sumWaiting()
 	})
+	if err == nil && !enough {
+		return nil, false, nil
+	}
 	if err == nil {
 		err = x.planImages()
 	}
@@ -158,13 +179,13 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 		err = x.planUploads()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("plan a clean-up: %w", err)
+		return nil, false, fmt.Errorf("plan a clean-up: %w", err)
 	}
 	if len(x.unread) > 0 {
 		x.plan.failed = &UnreadError{x.unread}
 	}
 	x.plan.failed = errors.Join(x.plan.failed, unfinished.Unread())
-	return x.plan, nil
+	return x.plan, true, nil
 }
 
 // UnreadError names the repositories that could not be read as a whole when the index was compared with the disk.
@@ -188,6 +209,7 @@ type planner struct {
 	unread     index.Unread // repositories of which nothing is removed, nor any blob
 	pins       verdict.Pins
 	plan       *Plan
+	evict      eviction
 
 	planned    map[layout.Key]bool            // the rows in the lists of the plan
 	candidates map[layout.Key]*candidate      // the manifests that were looked at; nil: one stays
@@ -196,12 +218,16 @@ type planner struct {
 	asked      map[string]bool                // the repositories whose uploads were looked at
 }
 
-// addVictim puts a row into a list of the plan, unless it is in the plan or has to stay.
-func (x *planner) addVictim(r index.Row, list *[]index.Row) bool {
+// addVictim puts a row into a list of the plan, unless it is in the plan or has to stay. The rank is 0 if it goes
+// without a budget.
+func (x *planner) addVictim(r index.Row, list *[]index.Row, rank int) bool {
 	if x.planned[r.Key] || x.unread.Spares(r.Key) {
 		return false
 	}
 	x.planned[r.Key] = true
+	if rank > 0 {
+		x.plan.ranks[r.Key] = rank
+	}
 	*list = append(*list, r)
 	x.gc.tell(Progress{Phase: Planning, Done: int64(len(x.planned))})
 	return true
@@ -228,6 +254,9 @@ func (x *planner) planManifests() error {
 	}
 	if err := x.index.Claims(x.plan.Cutoffs.Content, add); err != nil {
 		return err
+	}
+	for _, m := range x.evict.images {
+		queue = append(queue, m.Key)
 	}
 	for len(queue) > 0 {
 		if err := x.lookAt(queue); err != nil {
@@ -270,6 +299,9 @@ func (x *planner) lookAt(ks []layout.Key) error {
 	named := map[layout.Key]bool{}
 	err := x.index.Rows(fresh, 1, func(m index.Row, owners int) error {
 		latest := x.plan.Cutoffs.Latest
+		if len(x.evict.images) > 0 {
+			latest = x.plan.inGrace()
+		}
 		if !m.Placed {
 			latest = x.plan.Cutoffs.Content
 		}
@@ -297,7 +329,10 @@ func (x *planner) planManifest(k layout.Key) (parts []layout.Key, err error) {
 	for c.next < len(c.owners) && x.planned[c.owners[c.next].Key] {
 		c.next++
 	}
-	if c.next < len(c.owners) || !x.isUnused(c.row, x.lifeOf(c)) || !x.addVictim(c.row, &x.plan.Manifests) {
+	if c.next < len(c.owners) {
+		return nil, nil
+	}
+	if rank, goes := x.rankOf(c); !goes || !x.addVictim(c.row, &x.plan.Manifests, rank) {
 		return nil, nil
 	}
 	for _, o := range c.owners { // after its owners, whose removal is synced first
@@ -339,11 +374,11 @@ func (x *planner) planLayers() error {
 	var q queue
 	for _, m := range x.plan.Manifests {
 		for _, d := range x.children[m.Key] {
-			q.add(layout.LayerKey(m.Key.Repository, d), 1)
+			q.add(layout.LayerKey(m.Key.Repository, d), 1, x.plan.ranks[m.Key])
 		}
 	}
 	err := x.index.Unreferenced(layout.Layer, x.plan.Cutoffs.Content, func(r index.Row) error {
-		q.add(r.Key, 0)
+		q.add(r.Key, 0, 0)
 		return x.ctx.Err()
 	})
 	if err != nil {
@@ -352,7 +387,7 @@ func (x *planner) planLayers() error {
 	links, err := x.freed(q)
 	for _, r := range links {
 		if err == nil {
-			err = x.planLayer(r)
+			err = x.planLayer(r, q.ranks[r.Key])
 		}
 	}
 	x.plan.Layers = byDigest(x.plan.Layers)
@@ -363,19 +398,20 @@ func (x *planner) planLayers() error {
 type queue struct {
 	keys   []layout.Key
 	owners map[layout.Key]int // how many rows of the plan refer to a key
+	ranks  map[layout.Key]int // the highest of these rows
 	most   int                // of owners
 }
 
-// add adds owners to a key: thousands of manifests may name one layer.
-func (q *queue) add(k layout.Key, owners int) {
+// add adds owners of a rank to a key: thousands of manifests may name one layer.
+func (q *queue) add(k layout.Key, owners, rank int) {
 	if q.owners == nil {
-		q.owners = map[layout.Key]int{}
+		q.owners, q.ranks = map[layout.Key]int{}, map[layout.Key]int{}
 	}
 	n, known := q.owners[k]
 	if !known {
 		q.keys = append(q.keys, k)
 	}
-	q.owners[k] = n + owners
+	q.owners[k], q.ranks[k] = n+owners, max(q.ranks[k], rank)
 	q.most = max(q.most, n+owners)
 }
 
@@ -401,12 +437,12 @@ func distinct(keys []layout.Key) []layout.Key {
 }
 
 // planLayer puts a link into the plan, unless it may be part of a push under way.
-func (x *planner) planLayer(r index.Row) error {
+func (x *planner) planLayer(r index.Row, rank int) error {
 	if err := x.findUploads(r.Key.Repository); err != nil {
 		return err
 	}
 	if !x.plan.pushes.waitsForUpload(r) && !x.unfinished.Hidden(r.Key.Repository) {
-		x.addVictim(r, &x.plan.Layers)
+		x.addVictim(r, &x.plan.Layers, rank)
 	}
 	return nil
 }
@@ -428,11 +464,11 @@ func (x *planner) planBlobs() error {
 	var q queue
 	for _, list := range [][]index.Row{x.plan.Manifests, x.plan.Layers} {
 		for _, r := range list {
-			q.add(layout.BlobKey(r.Key.Digest), 1)
+			q.add(layout.BlobKey(r.Key.Digest), 1, x.plan.ranks[r.Key])
 		}
 	}
 	err := x.index.Unreferenced(layout.Blob, x.plan.Cutoffs.Content, func(r index.Row) error {
-		q.add(r.Key, 0)
+		q.add(r.Key, 0, 0)
 		return x.ctx.Err()
 	})
 	if err != nil {
@@ -443,12 +479,12 @@ func (x *planner) planBlobs() error {
 		return err
 	}
 	for _, r := range blobs {
-		x.addVictim(r, &x.plan.Blobs)
+		x.addVictim(r, &x.plan.Blobs, q.ranks[r.Key])
 	}
 	x.plan.Blobs = byDigest(x.plan.Blobs)
 	for _, b := range x.plan.Blobs {
 		if b.Placed && x.gc.Files.Elsewhere(b.Key) {
-			x.plan.elsewhere += b.Size
+			x.plan.elsewhere[b.Key] = true
 		}
 	}
 	return nil
@@ -486,7 +522,10 @@ func (x *planner) planImages() error {
 
 func (x *planner) addImage(r index.Row, manifest layout.Key, reason string) {
 	by := x.plan.lifeOf(r.Key).Rule
-	if by != rule.Default {
+	switch {
+	case x.plan.ranks[r.Key] > 0:
+		reason, by = ReasonSize, rule.Default
+	case by != rule.Default:
 		reason = ReasonRule
 	}
 	x.plan.Images = append(x.plan.Images, Image{Repository: manifest.Repository, Tag: r.Key.Tag,

@@ -45,8 +45,9 @@ type Report struct {
 	// early did less.
 	Planned      int   `json:"-"`
 	PlannedBytes int64 `json:"-"`
-	// Policy is the one of the run.
-	Policy index.Policy `json:"-"`
+	// Policy is the one of the run, and Eviction what it does for the budget.
+	Policy   index.Policy `json:"-"`
+	Eviction Eviction     `json:"-"`
 }
 
 // Why a run may remove nothing but unfinished uploads.
@@ -121,14 +122,15 @@ func isNotYet(err error) bool {
 
 // collect makes a plan and, unless this is a dry run, executes it. elsewhere are the bytes of blobs whose removal would
 // free nothing; 0 unless this is a dry run.
-func (c *Collector) collect(ctx context.Context, policy index.Policy, dryRun bool, h *history) (rep Report,
+func (c *Collector) collect(ctx context.Context, p index.Policy, dryRun bool, h *history) (rep Report,
 	elsewhere int64, err error) {
-	rep = Report{DryRun: dryRun, Images: []ReportImage{}, Policy: policy}
+	rep = Report{DryRun: dryRun, Images: []ReportImage{}, Policy: p}
 	c.tell(Progress{Phase: Planning})
-	plan, err := c.NewPlan(ctx, policy)
+	plan, err := c.NewPlan(ctx, p)
 	if err != nil {
 		return rep, 0, err
 	}
+	rep.Eviction = plan.Eviction
 	rep.Cutoff, rep.Planned = stamp.Time(plan.Cutoffs.Names), len(plan.Images)
 	rep.PlannedBytes = plan.Result().FreedBytes
 	if slices.ContainsFunc(plan.Images, func(i Image) bool { return i.Tag == "" }) {
@@ -148,6 +150,7 @@ func (c *Collector) collect(ctx context.Context, policy index.Policy, dryRun boo
 		if plan.steps() > 0 {
 			h.begin(ctx)
 		}
+		c.logEviction(plan)
 		result, err = c.Execute(ctx, plan)
 	}
 	rep.Removed, rep.FreedBytes, rep.Skipped = result.Removed, result.FreedBytes, result.skipped

@@ -15,7 +15,13 @@ type Scheduler struct {
 	*Collector
 	// OnRun is called after each run that was allowed to remove something. Nil: it is not called.
 	OnRun func(Report, error)
+	// Room is where clients wait for room. Nil: the scheduler looks by itself only.
+	Room Room
+	// OnOver is called, often, with the time since the last call for which more was used than the budget allows. Nil:
+	// it is not called.
+	OnOver func(time.Duration)
 
+	relief
 	unplanned bool      // the index knows that the time of the next run is not known
 	last      time.Time // when a run of this scheduler ended: the index may be unable to record it, or be lost
 }
@@ -26,21 +32,31 @@ type Schedule struct {
 	Interval time.Duration // 0: not at all
 }
 
-// Schedule runs until ctx ends. A server that is restarted often has runs all the same: the first one begins an
-// interval after the last one of any server, and not before the gate opens. A schedule from changes replaces the one
-// before.
+// Schedule runs until ctx ends. It evicts within a second when there is too little room. A server that is restarted
+// often has runs all the same: the first one begins an interval after the last one of any server, and not before the
+// gate opens. A schedule from changes replaces the one before.
 func (s *Scheduler) Schedule(ctx context.Context, now Schedule, changes <-chan Schedule) {
 	for {
 		wait, run := s.next(ctx, now.Interval)
 		s.announce(ctx, wait, run)
-		select {
-		case <-ctx.Done():
-			return
-		case now = <-changes:
-		case <-after(wait):
-			if run {
-				s.once(ctx, now.Policy)
+		for due := after(wait); ; {
+			select {
+			case <-ctx.Done():
+				return
+			case now = <-changes:
+				s.again = time.Time{}
+			case <-due:
+				if run {
+					s.once(ctx, now.Policy)
+				}
+			case <-s.pressed():
+				s.relieve(ctx, now.Policy, true)
+				continue
+			case <-s.nextLook(now.Policy.Budget):
+				s.relieve(ctx, now.Policy, false)
+				continue
 			}
+			break
 		}
 	}
 }
@@ -107,11 +123,19 @@ func (s *Scheduler) once(ctx context.Context, policy index.Policy) {
 		return // next sees to it
 	}
 	s.last = s.Index.Now()
-	switch recorded := s.Index.SetLastRun(ctx); {
-	case err != nil:
-		s.Log.WithError(err).Error("clean-up failed; the next one goes on")
-	case recorded != nil:
+	if recorded := s.Index.SetLastRun(ctx); recorded != nil && err == nil {
 		s.Log.WithError(recorded).Warn("cannot record that a clean-up was done; a restart will do another one")
+	}
+	s.tell(rep, err)
+}
+
+// tell reports a run, unless nothing might be removed yet.
+func (s *Scheduler) tell(rep Report, err error) {
+	if isNotYet(err) {
+		return
+	}
+	if err != nil {
+		s.Log.WithError(err).Error("clean-up failed; the next one goes on")
 	}
 	if rep.Removed.Any() {
 		s.Log.WithFields(logrus.Fields{"images": len(rep.Images), "tags": rep.Removed.Tags,

@@ -18,6 +18,7 @@ const (
 	ReasonTTL      = "ttl"      // it was unused for the ttl
 	ReasonUntagged = "untagged" // it had no tag, nothing referred to it, and it was unused for as long
 	ReasonRule     = "rule"     // it was unused for the time that a rule gives it
+	ReasonSize     = "size"     // there was no room for it, and what stayed was used later
 	ReasonDeleted  = "deleted"  // a client deleted it
 	ReasonMissing  = "missing"  // its file was gone from the disk: another program, or a run that was killed
 )

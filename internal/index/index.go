@@ -99,6 +99,7 @@ type Policy struct {
 	Resolution time.Duration // how much younger a lease in memory may be than its row
 	Rules      rule.Rules    // exceptions to TTL; only those of the server that joined last count
 	GoneFor    time.Duration // how long history is kept, as the server that joined last wants it; 0: none is written
+	Budget     rule.Budget   // bounds all that is stored; likewise
 }
 
 // Row is what the index knows about a key.

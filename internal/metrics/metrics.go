@@ -26,6 +26,9 @@ type Metrics struct {
 	lastRun  prometheus.Gauge
 	removed  *prometheus.CounterVec
 	skipped  prometheus.Counter
+	images   *prometheus.CounterVec
+	evicted  prometheus.Histogram
+	over     prometheus.Counter
 	freed    prometheus.Counter
 	running  prometheus.Histogram
 	pulls    map[pull]prometheus.Counter
@@ -37,6 +40,8 @@ type Metrics struct {
 
 // Build says what the program was built from.
 type Build struct{ Version, Revision, GoVersion string }
+
+const day = 24 * 3600 // seconds
 
 // New makes the metrics of a server that was built from build, and registers them with no other registry.
 func New(sources Sources, build Build) *Metrics {
@@ -62,6 +67,12 @@ func New(sources Sources, build Build) *Metrics {
 		removed: counter("dcs_gc_removed_total", "What clean-ups of this server removed.", "kind"),
 		skipped: prometheus.NewCounter(prometheus.CounterOpts{Name: "dcs_gc_skipped_used_total",
 			Help: "Tags, manifests, links and blobs that a clean-up of this server left, since a client used them."}),
+		images: counter("dcs_gc_images_total", "Images that clean-ups of this server removed.", "reason"),
+		evicted: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "dcs_evicted_age_seconds",
+			Help:    "Time since the last use of images that went since there was too little room.",
+			Buckets: []float64{3600, 6 * 3600, day, 3 * day, 7 * day, 14 * day, 30 * day, 90 * day}}),
+		over: prometheus.NewCounter(prometheus.CounterOpts{Name: "dcs_over_budget_seconds_total",
+			Help: "Time for which more was used than cache.max_size."}),
 		freed: prometheus.NewCounter(prometheus.CounterOpts{Name: "dcs_gc_freed_bytes_total",
 			Help: "Bytes of the blob files that clean-ups of this server removed."}),
 		running: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "dcs_gc_run_duration_seconds",
@@ -80,12 +91,15 @@ func New(sources Sources, build Build) *Metrics {
 		m.logins[result] = logins.WithLabelValues(string(result))
 	}
 	m.countRemoved(event.Result{})
+	for _, reason := range []string{"ttl", "untagged", "rule", "size"} {
+		m.images.WithLabelValues(reason)
+	}
 	from := prometheus.Labels{"version": build.Version, "revision": build.Revision, "goversion": build.GoVersion}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "dcs_build_info",
 		Help: "1, with what this dcs was built from.", ConstLabels: from})
 	info.Set(1)
 	m.registry.MustRegister(m.requests, m.seconds, m.received, m.sent, logins, runs, m.lastRun, m.removed,
-		m.skipped, m.freed, m.running, pulls, pulled, info, gauges{sources})
+		m.skipped, m.images, m.evicted, m.over, m.freed, m.running, pulls, pulled, info, gauges{sources})
 	return m
 }
 
@@ -103,6 +117,10 @@ func (m *Metrics) Observe(e event.Event) {
 		}
 	case event.Run:
 		m.observeRun(e.Result)
+	case event.Gone:
+		m.observeGone(e.Why)
+	case event.OverBudget:
+		m.over.Add(e.Result.Took.Seconds())
 	}
 }
 
@@ -173,6 +191,13 @@ func (m *Metrics) observeRun(r event.Result) {
 	m.skipped.Add(float64(r.Skipped))
 	m.freed.Add(float64(r.Freed))
 	m.countRemoved(r)
+}
+
+func (m *Metrics) observeGone(w event.Why) {
+	m.images.WithLabelValues(w.Reason).Inc()
+	if w.Reason == "size" {
+		m.evicted.Observe(w.Age.Seconds())
+	}
 }
 
 func (m *Metrics) countRemoved(r event.Result) {

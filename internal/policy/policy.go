@@ -23,18 +23,21 @@ func Resolution(grace time.Duration) time.Duration {
 
 // Request is the policy that a command outside of a server asks for. A nil field is left to the server's policy.
 type Request struct {
-	TTL, Grace *time.Duration
-	Rules      *rule.Rules
-	GoneFor    *time.Duration
-	Default    index.Policy // for a directory that never had a server
-	Configured bool         // the operator named a configuration: what it leaves out has its default
+	TTL, Grace       *time.Duration
+	Rules            *rule.Rules
+	MaxSize, MinFree *rule.Size
+	GoneFor          *time.Duration
+	Default          index.Policy // for a directory that never had a server
+	Configured       bool         // the operator named a configuration: what it leaves out has its default
 }
 
 // Known says whether the request alone says for how long images stay.
 func (r Request) Known() bool { return r.TTL != nil || r.Configured }
 
 // Explicit says whether the request sets anything.
-func (r Request) Explicit() bool { return r.TTL != nil || r.Grace != nil || r.Rules != nil }
+func (r Request) Explicit() bool {
+	return r.TTL != nil || r.Grace != nil || r.Rules != nil || r.MaxSize != nil || r.MinFree != nil
+}
 
 // Resolve returns the policy to use, given what index.Store.Promised returned. The grace is never shorter than what is
 // owed.
@@ -54,6 +57,12 @@ func (r Request) Resolve(last, owed index.Policy, promised bool) index.Policy {
 	}
 	if r.GoneFor != nil {
 		p.GoneFor = *r.GoneFor
+	}
+	if r.MaxSize != nil {
+		p.Budget.MaxSize = *r.MaxSize
+	}
+	if r.MinFree != nil {
+		p.Budget.MinFree = *r.MinFree
 	}
 	p.Grace = max(p.Grace, owed.Grace)
 	p.Resolution = max(Resolution(p.Grace), owed.Resolution)

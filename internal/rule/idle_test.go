@@ -82,7 +82,7 @@ func TestWithoutWhatIsIdleTheSameIsDecided(t *testing.T) {
 				got, want := less.Tagged(repository, tag, ttl), rules.Tagged(repository, tag, ttl)
 				n, by := less.KeepLast(repository, tag)
 				wantN, wantBy := rules.KeepLast(repository, tag)
-				kept := want.Rule != Default && rules[want.Rule].Keep != nil && *rules[want.Rule].Keep && want.Forever()
+				kept := want.Kept
 				if got != want || !kept && (n != wantN || by != wantBy) {
 					t.Fatalf("seed %d: %+v without %+v: %s:%s %+v, %d by %d; want %+v, %d by %d", seed, rules,
 						rules.Idle(), repository, tag, got, n, by, want, wantN, wantBy)

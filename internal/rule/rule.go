@@ -36,6 +36,8 @@ type Life struct {
 	TTL time.Duration // 0: for ever
 	// Rule is the number of the rule that decided, from 0, or Default or Pinned.
 	Rule int
+	// Kept says that a rule keeps the image, also where there is no room for it. Then TTL is 0.
+	Kept bool
 }
 
 // Forever says whether the image stays whenever it was used.
@@ -79,7 +81,7 @@ func (rs Rules) KeepLast(repository, tag string) (n, rule int) {
 func (rs Rules) kept(matches func(Rule) bool) (Life, bool) {
 	for i, r := range rs {
 		if r.Keep != nil && matches(r) {
-			return Life{0, i}, *r.Keep
+			return Life{0, i, *r.Keep}, *r.Keep
 		}
 	}
 	return Life{}, false
@@ -89,10 +91,10 @@ func (rs Rules) kept(matches func(Rule) bool) (Life, bool) {
 func (rs Rules) first(matches func(Rule) bool, setting func(Rule) *time.Duration, ttl time.Duration) (Life, bool) {
 	for i, r := range rs {
 		if d := setting(r); d != nil && matches(r) {
-			return Life{*d, i}, true
+			return Life{TTL: *d, Rule: i}, true
 		}
 	}
-	return Life{ttl, Default}, false
+	return Life{TTL: ttl, Rule: Default}, false
 }
 
 // Name says which rule a number means, as people count: its place from 1, and what it matches.

@@ -45,12 +45,12 @@ func TestTheFirstRuleThatMatchesAndHasASettingDecides(t *testing.T) {
 		got  Life
 		want Life
 	}{
-		{"kept", rules.Tagged("base/go", "v1", day), Life{0, 1}},
-		{"an earlier rule takes it out", rules.Tagged("base/tmp/go", "v1", day), Life{week, 3}},
-		{"another tag", rules.Tagged("base/go", "dev", day), Life{week, 3}},
-		{"a rule with a tag is not for untagged manifests", rules.Untagged("base/go", week), Life{day, 2}},
-		{"untagged manifests have the ttl where there is no untagged_ttl", rules.Untagged("ci", day), Life{week, 3}},
-		{"no rule", Rules(nil).Tagged("a", "b", day), Life{day, Default}},
+		{"kept", rules.Tagged("base/go", "v1", day), Life{0, 1, true}},
+		{"an earlier rule takes it out", rules.Tagged("base/tmp/go", "v1", day), Life{TTL: week, Rule: 3}},
+		{"another tag", rules.Tagged("base/go", "dev", day), Life{TTL: week, Rule: 3}},
+		{"a rule with a tag is not for untagged manifests", rules.Untagged("base/go", week), Life{TTL: day, Rule: 2}},
+		{"untagged manifests have the ttl where there is no untagged_ttl", rules.Untagged("ci", day), Life{TTL: week, Rule: 3}},
+		{"no rule", Rules(nil).Tagged("a", "b", day), Life{TTL: day, Rule: Default}},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s: %+v; want %+v", c.what, c.got, c.want)

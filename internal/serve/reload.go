@@ -13,9 +13,9 @@ type Reloaded struct{ Taken, Restart []string }
 
 // takes are the keys that a running server can take over. cache.grace is not among them: the server still owes the old
 // grace, and leases in memory are as coarse as the old one allowed.
-var takes = []string{"auth.users", "auth.htpasswd", "cache.ttl", "cache.rules", "cache.cleanup_interval",
-	"cache.adopt_age", "cache.gone_for", "log.level", "log.format", "log.access", "server.drain_timeout",
-	"server.tls.certificate", "server.tls.key"}
+var takes = []string{"auth.users", "auth.htpasswd", "cache.ttl", "cache.rules", "cache.max_size",
+	"cache.min_free", "cache.cleanup_interval", "cache.adopt_age", "cache.gone_for", "log.level", "log.format",
+	"log.access", "server.drain_timeout", "server.tls.certificate", "server.tls.key"}
 
 // Reload reads users and certificates again, and takes over what a running server can. It first prepares everything
 // that can fail, so after an error nothing has changed. The logger belongs to the caller. One call at a time.
@@ -49,7 +49,7 @@ func (s *Server) Reload(ctx context.Context, cfg *config.Config) (r Reloaded, er
 	s.logins.take(users)
 	s.front.certificate.take(cert)
 	s.config.Store(&next)
-	s.room.SetBudget(budget(&next))
+	s.room.SetBudget(s.budget(&next))
 	s.cleaner.follow(schedule(&next))
 	if why := store.ShortTTL(store.PolicyOf(&next)); why != "" {
 		s.log.Warn(why)
@@ -59,7 +59,8 @@ func (s *Server) Reload(ctx context.Context, cfg *config.Config) (r Reloaded, er
 
 // isPolicy says whether other processes, such as a gc beside the server, are told a new value of a key.
 func isPolicy(key string) bool {
-	return key == "cache.ttl" || key == "cache.rules" || key == "cache.gone_for"
+	return slices.Contains([]string{"cache.ttl", "cache.rules", "cache.max_size", "cache.min_free", "cache.gone_for"},
+		key)
 }
 
 // needsStart says whether a key turns TLS on or off. The listener was opened with or without it.

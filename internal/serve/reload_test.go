@@ -74,6 +74,8 @@ func TestOtherProcessesAreToldANewPolicy(t *testing.T) {
 		{"cache.ttl", true, func(c *config.Cache) { c.TTL++ }},
 		{"cache.rules", true, func(c *config.Cache) { c.Rules = []config.Rule{{KeepLast: new(3)}} }},
 		{"cache.rules", true, func(c *config.Cache) { c.Rules = nil }},
+		{"cache.max_size", true, func(c *config.Cache) { c.MaxSize.Percent = 80 }},
+		{"cache.min_free", true, func(c *config.Cache) { c.MinFree = &config.Size{Bytes: 1} }},
 		{"cache.adopt_age", false, func(c *config.Cache) { c.AdoptAge = "mtime" }},
 	} {
 		before := store.PolicyOf(w.s.Config())

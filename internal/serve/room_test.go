@@ -2,7 +2,6 @@ package serve
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -26,7 +25,15 @@ const mib = 1 << 20
 func (w *world) leaves(n int64) {
 	w.Helper()
 	w.flush()
-	w.s.room.SetBudget((w.takes() + n) / 105 * 100)
+	w.bounded((w.takes() + n) / 105 * 100)
+}
+
+// bounded gives the running server a budget.
+func (w *world) bounded(bytes int64) {
+	w.Helper()
+	if _, err := w.reloaded(func(cfg *config.Config) { cfg.Cache.MaxSize = config.Size{Bytes: bytes} }); err != nil {
+		w.Fatal(err)
+	}
 }
 
 // takes is how many bytes the store takes on disk.
@@ -38,27 +45,6 @@ func (w *world) takes() int64 {
 	}
 	return n
 }
-
-// evicts answers each time that room is asked for, until the test ends: evict says whether more may go.
-func (w *world) evicts(evict func() bool) {
-	ctx, end := context.WithCancel(w.Context())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-w.s.room.Pressed():
-				end := w.s.room.Evicting()
-				end(evict())
-			}
-		}
-	}()
-	w.Cleanup(func() { end(); <-ended })
-}
-
-func nothingMayGo() bool { return false }
 
 // begin begins an upload, and returns its address.
 func (w *world) begin(repo string) string {
@@ -120,7 +106,6 @@ func TestAnUploadIsRefusedBeforeItsBytes(t *testing.T) {
 	w := newWorld(t)
 	img := w.image(1)
 	w.push("app:v1", img)
-	w.evicts(nothingMayGo)
 	const n = 64 * mib
 	whole := "/v2/app/blobs/uploads/?digest=" + digestOf(nil)
 	const empty = `{"schemaVersion":2,"mediaType":"` + ociIndex + `","manifests":[]}`
@@ -150,7 +135,7 @@ func TestAnUploadIsRefusedBeforeItsBytes(t *testing.T) {
 		layer := layerOf(t, img)
 		w.want(201, "POST", "/v2/fork/blobs/uploads/?from=app&mount="+layer, nil, "")
 		w.want(200, "HEAD", "/v2/fork/blobs/"+layer, nil, "")
-		w.s.room.SetBudget(0)
+		w.bounded(0)
 	}
 	w.upload("app", noise(64<<10))
 	w.want(201, "PUT", "/v2/app/manifests/v2", []byte(empty), ociIndex)
@@ -159,7 +144,6 @@ func TestAnUploadIsRefusedBeforeItsBytes(t *testing.T) {
 // TestAnUploadOfUnknownLengthIsRefusedWhereItDoesNotFit. What came of it goes.
 func TestAnUploadOfUnknownLengthIsRefusedWhereItDoesNotFit(t *testing.T) {
 	w := newWorld(t)
-	w.evicts(nothingMayGo)
 	path := w.begin("app")
 	before, took := w.takes(), w.received()
 	const left = 8 * mib
@@ -187,7 +171,6 @@ func TestAnUploadOfUnknownLengthIsRefusedWhereItDoesNotFit(t *testing.T) {
 // TestUploadsThatDoNotFitTogether: the second is refused while the first runs, and taken once the client of that left.
 func TestUploadsThatDoNotFitTogether(t *testing.T) {
 	w := newWorld(t)
-	w.evicts(nothingMayGo)
 	first, second := w.begin("app"), w.begin("app")
 	w.leaves(10 * mib)
 	running := w.announce("PATCH", first, 6*mib, expects, nil)
@@ -224,7 +207,6 @@ func TestAResumedUploadReservesWhatIsMissing(t *testing.T) {
 	w.await("a half is there", func() bool { return w.uploaded(path) == 4*mib })
 	w.reserves(0)
 	w.restart()
-	w.evicts(nothingMayGo)
 	w.leaves(4*mib + 256<<10)
 	whole := "/v2/app/blobs/uploads/?digest=" + digestOf(data)
 	w.wantFull("more than is left", w.announce("POST", whole, 8*mib, expects, nil))
@@ -237,7 +219,6 @@ func TestAResumedUploadReservesWhatIsMissing(t *testing.T) {
 // TestWhatAClientLeftBehindMakesRoom, once nothing else may go.
 func TestWhatAClientLeftBehindMakesRoom(t *testing.T) {
 	w := newWorld(t)
-	w.evicts(nothingMayGo)
 	path := w.begin("app")
 	left := w.announce("PATCH", path, 8*mib, "", noise(6*mib))
 	left.Close()
@@ -273,46 +254,25 @@ func (w *world) uploaded(path string) (n int64) {
 	return n + 1
 }
 
-// TestAnUploadWaitsForAnEvictionThatMakesRoom, and pulls go on.
+// TestAnUploadWaitsForAnEvictionThatMakesRoom: what was used least recently goes, and what is in its grace stays.
 func TestAnUploadWaitsForAnEvictionThatMakesRoom(t *testing.T) {
 	w := newWorld(t)
 	old := w.upload("old", noise(8*mib))
 	w.put("old", "v1", map[string]any{"schemaVersion": 2, "mediaType": ociManifest,
 		"config": descriptor(ociConfig, w.upload("old", []byte("{}")), 2),
 		"layers": []any{descriptor(ociLayer, old, 8*mib)}})
-	w.pass(ttl + time.Hour)
+	w.pass(2 * grace)
 	w.push("app:v1", w.image(1))
-	asked, evict := make(chan struct{}, 100), make(chan struct{})
-	w.leaves(mib)
-	w.evicts(func() bool {
-		asked <- struct{}{}
-		<-evict
-		rep, err := w.s.Expire(w.Context(), 0, false)
-		if err != nil {
-			t.Error(err)
-		}
-		return rep.FreedBytes > 0
-	})
-	pushed := make(chan *http.Response, 1)
-	data := noise(6 * mib)
-	go func() {
-		defer close(pushed)
-		pushed <- w.do("POST", "/v2/app/blobs/uploads/?digest="+digestOf(data), data, "")
-	}()
-	<-asked
-	w.pull("app:v1")
-	close(evict)
-	if resp := <-pushed; resp == nil || resp.StatusCode != http.StatusCreated {
-		t.Fatalf("%v; want 201 after the eviction", resp)
-	}
+	w.leaves(4 * mib)
+	w.upload("app", noise(6*mib))
 	w.gone("old:v1")
+	w.pull("app:v1")
 	w.reserves(0)
 }
 
 // TestABudgetIsLoweredWhileUploadsRun: what was announced goes on, and what was not is cut.
 func TestABudgetIsLoweredWhileUploadsRun(t *testing.T) {
 	w := newWorld(t)
-	w.evicts(nothingMayGo)
 	data := noise(6 * mib)
 	w.leaves(100 * mib)
 	announced := w.announce("POST", "/v2/app/blobs/uploads/?digest="+digestOf(data), 6*mib, expects, nil)
@@ -337,7 +297,7 @@ func TestABudgetIsLoweredWhileUploadsRun(t *testing.T) {
 	if _, err := client.Write(make([]byte, mib)); err != nil {
 		t.Fatal(err)
 	}
-	w.s.room.SetBudget(mib)
+	w.bounded(mib)
 	for err == nil {
 		_, err = client.Write(make([]byte, mib))
 	}
@@ -358,7 +318,6 @@ func TestABudgetIsLoweredWhileUploadsRun(t *testing.T) {
 // TestAClientThatSendsAllTheSameReadsWhyItIsRefused: its connection ends after the answer, not before it.
 func TestAClientThatSendsAllTheSameReadsWhyItIsRefused(t *testing.T) {
 	w := newWorld(t)
-	w.evicts(nothingMayGo)
 	w.leaves(mib)
 	data := noise(32 * mib)
 	for range 3 {
@@ -370,7 +329,6 @@ func TestAClientThatSendsAllTheSameReadsWhyItIsRefused(t *testing.T) {
 // TestARefusalIsReadable by whoever uses the library of crane, and not tried again.
 func TestARefusalIsReadable(t *testing.T) {
 	w := newWorld(t)
-	w.evicts(nothingMayGo)
 	w.leaves(0)
 	err := remote.Write(w.ref("app:v1"), w.image(1))
 	var refusal *transport.Error

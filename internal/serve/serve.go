@@ -62,6 +62,7 @@ type Server struct {
 
 	store      *store.Served
 	room       *room.Room
+	usage      *usage.Usage
 	logins     *logins
 	content    *files.Store
 	registry   *registry.Registry
@@ -117,11 +118,12 @@ func New(opts Options) (_ *Server, err error) {
 		return nil, err
 	}
 	s.room = room.New(s.used, patience(cfg))
-	s.room.SetBudget(budget(cfg))
+	s.room.SetBudget(s.budget(cfg))
 	met := tree.NewMet(s.store.Dir)
 	if s.content, err = s.openContent(met); err != nil {
 		return nil, errors.Join(err, s.store.Close())
 	}
+	s.usage = usage.Of(s.store.Dir, s.store.Tree, s.store.Index, usage.Walked(s.store.Dir), s.content.Unfinished)
 	s.wire(certificate, met)
 	if opts.Listen {
 		if s.listeners, err = s.front.listen(); err != nil {
@@ -174,8 +176,7 @@ func (s *Server) wire(certificate *certificate, met *tree.Met) {
 	s.requestLog = &requestLog{log: s.log, config: s.Config}
 	s.metrics = metrics.New(metrics.Sources{
 		Policy: s.policy, InFlight: s.flights.count, Registry: s.registryStats, Space: s.store.Tree.Space,
-		Room:   s.room.Stats,
-		Used:   s.usage().Used,
+		Room: s.room.Stats, Used: s.used,
 		Totals: s.Stats, Outlook: s.outlook.last, Ended: s.life.ending.Load,
 	}, buildOf())
 	s.pulls = &pulls{index: s.store.Index, log: s.log}
@@ -186,7 +187,7 @@ func (s *Server) wire(certificate *certificate, met *tree.Met) {
 	}
 	s.keeper = &keeper{store: s.store, met: met, log: s.log, config: s.Config, tasks: s.tasks, onGate: s.opts.OnGate}
 	s.cleaner = newCleaner(gc.Collector{Files: gc.LocalFiles(s.store.Dir, s.store.Tree), Index: s.store.Index,
-		Log: s.log}, events)
+		Log: s.log, Usage: s.usage, Space: s.store.Dir.Space, Coming: s.room.Coming}, s.room, events)
 	s.registry = registry.New(registry.Options{
 		Content: s.content, Log: s.log, Secret: s.store.Secret, Authenticate: s.logins.check(),
 		Proxies: cfg.Server.Proxies(),
@@ -196,11 +197,6 @@ func (s *Server) wire(certificate *certificate, met *tree.Met) {
 	})
 	s.handler = s.flights.admit(s.registry)
 	s.front = newFront(s.opts, certificate, connections, s.handler, s.debugHandler())
-}
-
-// usage says what the data directory takes.
-func (s *Server) usage() *usage.Usage {
-	return usage.Of(s.store.Dir, s.store.Tree, s.store.Index, usage.Walked(s.store.Dir), s.content.Unfinished)
 }
 
 // registryStats counts what clients are doing. An upload is waited for as long as a promise holds.

@@ -16,7 +16,7 @@ import (
 // PolicyOf is what a server with this configuration promises.
 func PolicyOf(cfg *config.Config) index.Policy {
 	return index.Policy{TTL: cfg.Cache.TTL, Grace: cfg.Cache.Grace, Resolution: policy.Resolution(cfg.Cache.Grace),
-		Rules: cfg.Cache.RuleSet(), GoneFor: cfg.Cache.GoneFor}
+		Rules: cfg.Cache.RuleSet(), Budget: cfg.Cache.Budget(), GoneFor: cfg.Cache.GoneFor}
 }
 
 // Asked is the policy that a configuration asks for outside of a server: what the operator set. The rest is left to
@@ -35,6 +35,12 @@ func Asked(cfg *config.Config, origins config.Origins) policy.Request {
 	}
 	if origins.Explicit("cache.gone_for") {
 		r.GoneFor = &cfg.Cache.GoneFor
+	}
+	if budget := cfg.Cache.Budget(); origins.Explicit("cache.max_size") {
+		r.MaxSize = &budget.MaxSize
+	}
+	if budget := cfg.Cache.Budget(); origins.Explicit("cache.min_free") {
+		r.MinFree = &budget.MinFree
 	}
 	return r
 }

@@ -87,6 +87,12 @@ func Of(dir tree.Dir, t *tree.Tree, ix index.Store, uploads ...Uploads) *Usage {
 	return &Usage{dir: dir, index: ix, uploads: uploads, costs: sync.OnceValues(costs)}
 }
 
+// A tag has a directory of its own with its link, and a history with one entry, three directories deep.
+const (
+	tagDirs  = 5
+	tagLinks = 2
+)
+
 // Used is how many bytes of the disk the data directory takes, as du counts them.
 func (u *Usage) Used(ctx context.Context) (int64, error) {
 	used, above, err := u.unfinished(ctx)
@@ -114,8 +120,22 @@ func (u *Usage) Used(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	dir, link := u.costs()
-	used += rows.Bytes + rows.Links*(dir+link) + rows.Tags*(5*dir+2*link)
+	used += rows.Bytes + rows.Links*(dir+link) + rows.Tags*(tagDirs*dir+tagLinks*link)
 	return used + tree.TakenInAll(u.dir.Trash()), nil
+}
+
+// Takes is what a row and its file take: Used is less by it when they are gone, and their lists not shorter.
+func (u *Usage) Takes(r index.Row) int64 {
+	dir, link := u.costs()
+	switch {
+	case r.Key.Kind == layout.Tag:
+		return r.Disk + tagDirs*dir + tagLinks*link
+	case r.Key.Kind == layout.Blob:
+		return r.Disk
+	case r.Placed:
+		return dir + link
+	}
+	return 0
 }
 
 // unfinished counts the directories of uploads. It returns those above them, by their paths below layout.Root, of which

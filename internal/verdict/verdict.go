@@ -49,6 +49,16 @@ func (f *Finder) Tag(t index.Row) (policy.Verdict, error) { return f.tag(t, maxS
 // Manifest returns the verdict on a manifest, which may be a claim.
 func (f *Finder) Manifest(m index.Row) (policy.Verdict, error) { return f.manifest(m, maxSteps) }
 
+// Stays says whether a pin or a rule keeps a tag whatever room there is.
+func (f *Finder) Stays(t index.Row) (bool, error) {
+	repo, name := t.Key.Repository, t.Key.Tag
+	if f.pins.Keep(t) || policy.Tagged(f.policy, repo, name).Kept {
+		return true, nil
+	}
+	_, kept, err := f.keptLast(repo, name)
+	return kept, err
+}
+
 func (f *Finder) tag(t index.Row, steps int) (policy.Verdict, error) {
 	repo, name := t.Key.Repository, t.Key.Tag
 	own := f.pins.apply(t, policy.Own(t.AccessedAt, policy.Tagged(f.policy, repo, name), f.due))
@@ -60,7 +70,7 @@ func (f *Finder) tag(t index.Row, steps int) (policy.Verdict, error) {
 	case err != nil:
 		return own, err
 	case kept:
-		return policy.Own(t.AccessedAt, rule.Life{Rule: by}, f.due), nil
+		return policy.Own(t.AccessedAt, rule.Life{Rule: by, Kept: true}, f.due), nil
 	case steps == 0:
 		return own, nil
 	}

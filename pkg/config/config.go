@@ -115,8 +115,12 @@ type Cache struct {
 	// file). Default now, so that the first run on an old directory removes nothing.
 	AdoptAge string
 
-	// MaxSize is the disk budget in bytes. Default 0, none; any other value is not available in this version yet.
-	MaxSize int64
+	// MaxSize is the disk budget: above it the images go that were used least recently. Default none.
+	MaxSize Size
+
+	// MinFree is how much of the file system stays free, also where others fill it. Default nil: 5 % in "dcs serve",
+	// and none where TTL is 0, nor in a program that embeds the server.
+	MinFree *Size
 
 	// WhatIfMemory is the memory of the sample by which "dcs inspect --what-if" judges other budgets and ttls, in
 	// bytes. Default 1 MiB; 0 is off, else 128 KiB to 64 MiB. More memory makes the estimates better, for stores of
@@ -161,6 +165,12 @@ type Rule struct {
 
 	// MaxSize is the share of the disk budget in bytes. Default nil; any value is not available in this version yet.
 	MaxSize *int64
+}
+
+// Size is a number of bytes, or a share of the file system of the data directory. The zero Size is none.
+type Size struct {
+	Bytes   int64   // at least 0
+	Percent float64 // of the file system, 0 to 100; 0: Bytes counts
 }
 
 // Limits bound what one client can ask for. They are wide: no well-meaning client reaches them.

@@ -20,7 +20,7 @@ func TestAddFlagsAddsWhatACommandUses(t *testing.T) {
 		{"one key", []string{"storage.directory"}, []string{"storage.directory"}},
 		{"a key and a section without its lists", []string{"storage.directory", "cache.*"},
 			[]string{"cache.adopt_age", "cache.cleanup_interval", "cache.gone_for", "cache.grace", "cache.max_size",
-				"cache.ttl", "cache.what_if_memory", "storage.directory"}},
+				"cache.min_free", "cache.ttl", "cache.what_if_memory", "storage.directory"}},
 		{"a nested section", []string{"server.tls.*"}, []string{"server.tls.certificate", "server.tls.key"}},
 		{"a list alone is no flag", []string{"auth.users"}, nil},
 		{"nothing", nil, nil},

@@ -15,7 +15,7 @@ const envPrefix = "DCS_"
 // key is one setting. The table of keys drives the file, the environment, the flags and Text.
 type key struct {
 	name  string
-	field any // points at the value: *string, *bool, *int, *int64 (a size), *time.Duration, a pointer to one, or a list
+	field any // points at the value: *string, *bool, *int, *int64, *Size, *time.Duration, a pointer to one, or a list
 	usage string
 	later bool // dcs does not have it yet: help and hints leave it out, and Validate refuses all but the default
 }
@@ -45,11 +45,14 @@ func (c *Config) keys() []key {
 				"set it longer than the slowest push", false},
 		{"cache.adopt_age", &c.Cache.AdoptAge,
 			"last use of images that dcs finds on disk, mtime is the date of their files: `now|mtime`", false},
-		{"cache.max_size", &c.Cache.MaxSize, "disk budget, 0 = none", true},
 		{"cache.what_if_memory", &c.Cache.WhatIfMemory,
 			"memory of the sample for dcs inspect --what-if, 0 = off", false},
 		{"cache.gone_for", &c.Cache.GoneFor,
 			"remember removed images, clean-ups and pulls for this long, 0 = not at all", false},
+		{"cache.max_size", &c.Cache.MaxSize,
+			"disk budget, a size or 80% of the file system: above it images unused for longest go, 0 = none", false},
+		{"cache.min_free", &c.Cache.MinFree,
+			"a size, or a share of the file system, that stays free; auto = 5%, or 0 where cache.ttl is 0", false},
 		{"cache.rules", &c.Cache.Rules, "which images stay for how long, in place of the ttl", false},
 		{"limits.manifest_size", &c.Limits.ManifestSize, "largest manifest that a client may push", false},
 		{"limits.uploads_per_client", &c.Limits.UploadsPerClient,
@@ -103,7 +106,7 @@ func kind(field any) string {
 		return "bool"
 	case *int, **int:
 		return "int"
-	case *int64, **int64:
+	case *int64, **int64, *Size, **Size:
 		return "size"
 	case *time.Duration, **time.Duration:
 		return "duration"
@@ -130,6 +133,14 @@ func set(field any, text string) error {
 		return assign(p, text, parseInt)
 	case *int64:
 		return assign(p, text, parseSize)
+	case *Size:
+		return assign(p, text, parseShare)
+	case **Size:
+		if text == auto {
+			*p = nil
+			return nil
+		}
+		return assignNew(p, text, parseShare)
 	case *time.Duration:
 		return assign(p, text, parseDuration)
 	case **bool:
@@ -197,6 +208,13 @@ func text(field any) string {
 		return strconv.Itoa(*p)
 	case *int64:
 		return FormatSize(*p)
+	case *Size:
+		return p.String()
+	case **Size:
+		if *p == nil {
+			return auto
+		}
+		return text(*p)
 	case **bool:
 		return text(*p)
 	case **int:

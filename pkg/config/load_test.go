@@ -107,6 +107,7 @@ func TestDefaultsAreThoseOfTheDesign(t *testing.T) {
 		"auth.users": "", "auth.htpasswd": "", "cache.ttl": "30d",
 		"cache.cleanup_interval": "1h", "cache.grace": "1h", "cache.adopt_age": "now", "cache.rules": "",
 		"cache.gone_for": "30d", "cache.what_if_memory": "1MiB",
+		"cache.max_size": "0", "cache.min_free": "auto",
 		"limits.manifest_size": "4MiB", "limits.uploads_per_client": "1000", "limits.header_size": "64KiB",
 		"limits.header_timeout": "30s", "limits.stall_timeout": "2m", "debug.address": "127.0.0.1:5001",
 		"log.level": "info", "log.format": "text", "log.access": "true",

@@ -31,6 +31,7 @@ const (
 	number          = `(?:[0-9]+\.?[0-9]*|\.[0-9]+)`
 	durationPattern = `^\+?(?:0|(?:` + number + `(?:w|d|h|m|s|ms|us|µs|μs|ns))+)$`
 	sizePattern     = `^` + number + ` *(?:[kmgtpeKMGTPE][iI]?)?[bB]?$`
+	sharePattern    = `^(?:0*(?:100(?:\.0*)?|[0-9]{1,2}(?:\.[0-9]*)?|\.[0-9]+)%|` + number + ` *(?:[kmgtpeKMGTPE][iI]?)?[bB]?)$`
 	wholePattern    = `^\+?[0-9]+$`
 )
 
@@ -68,6 +69,8 @@ var details = map[string]schema{
 		"not": schema{"type": "integer", "minimum": 1, "maximum": reuse.LeastMemory - 1}},
 	"cache.rules[].repository": {"pattern": repositoryPattern},
 	"cache.rules[].tag":        {"pattern": tagPattern},
+	"cache.max_size":           {"pattern": sharePattern},
+	"cache.min_free":           {"pattern": strings.TrimSuffix(sharePattern, ")$") + "|auto)$"},
 	"limits.manifest_size":     {"minimum": minManifestSize, "maximum": maxManifestSize},
 	"limits.header_size":       {"minimum": minHeaderSize, "maximum": maxHeaderSize},
 	"limits.header_timeout":    {"type": "string"},
@@ -201,8 +204,10 @@ func TestTheSchemaRefusesWhatLoadRefuses(t *testing.T) {
 		"server: {port: [1]}", "server: {port: }", "server: {address: true}", "server: {trusted_proxies: [ten]}",
 		"server: {trusted_proxies: 10.0.0.1}", "server: {trusted_proxies: [10.0.0.1/x]}", "storage: {directory: ''}",
 		"server: {drain_timeout: 30}", "server: {drain_timeout: -1s}", "cache: {ttl: 5}", "cache: {ttl: 5y}", "cache: {ttl: never}", "cache: {ttl: ''}", "cache: {ttl: 1d5}",
-		"cache: {ttl: -1h}", "cache: {ttl: true}", "cache: {ttl: 1 d}", "cache: {grace: 0}", "cache: {adopt_age: ctime}", "cache: {max_size: 5GiB}",
+		"cache: {ttl: -1h}", "cache: {ttl: true}", "cache: {ttl: 1 d}", "cache: {grace: 0}", "cache: {adopt_age: ctime}",
 		"cache: {what_if_memory: 1000}", "cache: {what_if_memory: 67108865}", "cache: {what_if_memory: -1}",
+		"cache: {ttl: -1h}", "cache: {ttl: true}", "cache: {ttl: 1 d}", "cache: {grace: 0}", "cache: {adopt_age: ctime}", "cache: {max_size: 500%}", "cache: {max_size: '%'}", "cache: {max_size: auto}",
+		"cache: {min_free: never}", "cache: {min_free: 100.5%}", "cache: {min_free: -1}", "cache: {min_free: 1 %}",
 		"limits: {manifest_size: 5 apples}", "limits: {manifest_size: 1}", "limits: {manifest_size: 4194305}", "limits: {manifest_size: 1iB}",
 		"limits: {header_size: -5}", "limits: {header_timeout: 0}", "limits: {uploads_per_client: -1}", "limits: {uploads_per_client: many}",
 		"log: {level: loud}", "log: {level: [info]}", "log: {format: xml}", "log: {format: ''}", "debug: {address: false}",
@@ -234,6 +239,8 @@ func TestTheSchemaTakesWhatPeopleWrite(t *testing.T) {
 		"limits: {manifest_size: 1.5MB}", "limits: {uploads_per_client: 0, stall_timeout: 0}", everySetting,
 		"cache: {rules: [{repository: '', tag: '', untagged_ttl: 1d}]}", "cache: {rules: [{repository: '**/a-[b-dx]?/*', keep_last: '3'}]}",
 		"cache: {rules: [{tag: 'RC_[^0-9]*', keep: false}]}",
+		"cache: {max_size: 500GiB, min_free: 5%}", "cache: {max_size: 80.5%, min_free: auto}", "cache: {max_size: 0, min_free: '0'}",
+		"cache: {max_size: 1048576, min_free: 100%}",
 	} {
 		if _, _, err := Load(Sources{File: writeFile(t, file)}); err != nil {
 			t.Errorf("%s: %v", file, err)
@@ -262,6 +269,9 @@ func TestThePatternsOfTheSchemaAreWhatIsParsed(t *testing.T) {
 			}},
 		{"size", sizePattern, "019. kMiIbBx",
 			func(s string) error { _, err := parseSize(s); return err },
+			func(string) bool { return false }},
+		{"share", sharePattern, "0019. kMiIbB%%x",
+			func(s string) error { _, err := parseShare(s); return err },
 			func(string) bool { return false }},
 		{"repository", repositoryPattern, "aab/*?[]^-A",
 			func(s string) error { return checkGlob(s, "repository", repositoryLetters) }, odd},

@@ -163,12 +163,14 @@ func (c *Cache) check(found *Errors) {
 		"is less than %s: without a grace a push can lose layers", FormatDuration(minGrace))
 	found.unless(c.AdoptAge == "now" || c.AdoptAge == "mtime", "cache.adopt_age", c.AdoptAge,
 		"write now or mtime", "is neither now nor mtime")
-	found.notYet(c.MaxSize != 0, "cache.max_size", FormatSize(c.MaxSize),
-		"remove it, and choose a cache.ttl that fits the disk")
 	if c.WhatIfMemory != 0 {
 		found.between("cache.what_if_memory", c.WhatIfMemory, reuse.LeastMemory, reuse.MostMemory)
 	}
 	found.notNegative("cache.gone_for", c.GoneFor, "use 0 to remember nothing")
+	c.MaxSize.check(found, "cache.max_size")
+	if c.MinFree != nil {
+		c.MinFree.check(found, "cache.min_free")
+	}
 	for i := range c.Rules {
 		c.Rules[i].check(found, rulePath(i))
 	}

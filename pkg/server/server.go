@@ -127,6 +127,9 @@ func clone(cfg *config.Config) *config.Config {
 		r.Keep, r.TTL, r.UntaggedTTL = copied(r.Keep), copied(r.TTL), copied(r.UntaggedTTL)
 		r.KeepLast, r.MaxSize = copied(r.KeepLast), copied(r.MaxSize)
 	}
+	if c.Cache.MinFree = copied(cfg.Cache.MinFree); c.Cache.MinFree == nil {
+		c.Cache.MinFree = &config.Size{} // what the disk holds besides is the program's
+	}
 	return &c
 }
 

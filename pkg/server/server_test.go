@@ -87,12 +87,14 @@ func TestTheServerKeepsTheConfigurationThatItGot(t *testing.T) {
 	cfg.Auth.Users = []config.User{{Username: "ci", Password: "secret"}}
 	cfg.Cache.Rules = []config.Rule{{Keep: new(true), TTL: new(time.Hour), KeepLast: new(3)},
 		{UntaggedTTL: new(time.Hour)}}
+	cfg.Cache.MinFree = &config.Size{Percent: 5}
 	srv := newServer(t, opts)
 	defer shutdown(t, srv)
 	cfg.Server.TrustedProxies[0], cfg.Auth.Users[0].Username = "10.0.0.0/8", "other"
 	r := cfg.Cache.Rules
 	*r[0].Keep, *r[0].TTL, *r[0].KeepLast, *r[1].UntaggedTTL = false, time.Minute, 4, time.Minute
-	changed := []string{"server.trusted_proxies", "auth.users", "cache.rules"}
+	cfg.Cache.MinFree.Percent = 7
+	changed := []string{"server.trusted_proxies", "auth.users", "cache.min_free", "cache.rules"}
 	if got := cfg.Differs(srv.Config()); !slices.Equal(got, changed) {
 		t.Errorf("%v differ, want %v", got, changed)
 	}
@@ -236,5 +238,22 @@ func TestAnImageIsKeptToldAndExpired(t *testing.T) {
 	}
 	if accessed, deleted := worlds[1].seen.snapshot(); len(accessed)+len(deleted) > 0 {
 		t.Errorf("the other server was told %v %v", accessed, deleted)
+	}
+}
+
+// A program knows what else its disk holds: no image goes for what stays free, unless the program says so.
+func TestAServerInAProgramLeavesTheDiskToIt(t *testing.T) {
+	for _, set := range []*config.Size{nil, {Percent: 7}} {
+		opts := options(t)
+		opts.Config.Cache.MinFree = set
+		srv := newServer(t, opts)
+		var want config.Size
+		if set != nil {
+			want = *set
+		}
+		if got := srv.Config().Cache.MinFree; got == nil || *got != want || got == set {
+			t.Errorf("set %v: %v stays free, want %v", set, got, want)
+		}
+		shutdown(t, srv)
 	}
 }

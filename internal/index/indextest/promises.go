@@ -58,21 +58,25 @@ var promises = []test{
 			s.check(owed.Grace == time.Hour && owed.Resolution == time.Minute, "owed %v", owed)
 		}
 	}},
-	{"every process knows the rules of the server that joined last", func(s *scene) {
+	{"every process knows the rules and the budget of the server that joined last", func(s *scene) {
 		keep, week := true, 7*day
 		p := policy(time.Hour)
 		p.Rules = rule.Rules{{Repository: "base/**", Tag: "v*", Keep: &keep}, {TTL: &week}}
-		s.must(s.Promise(s.Context(), p))
-		s.beat()
-		for _, st := range []index.Store{s, s.second()} {
-			last, _, _, err := st.Promised(s.Context())
-			s.must(err)
-			s.check(reflect.DeepEqual(last, p), "promised %+v, want %+v", last, p)
+		budget := policy(time.Hour)
+		budget.Budget = rule.Budget{MaxSize: rule.Size{Bytes: 1 << 40}, MinFree: rule.Size{Percent: 2.5}}
+		for _, p := range []index.Policy{p, budget} {
+			s.must(s.Promise(s.Context(), p))
+			s.beat()
+			for _, st := range []index.Store{s, s.second()} {
+				last, _, _, err := st.Promised(s.Context())
+				s.must(err)
+				s.check(reflect.DeepEqual(last, p), "promised %+v, want %+v", last, p)
+			}
 		}
 		s.must(s.Promise(s.Context(), policy(time.Hour)))
 		last, _, _, err := s.Promised(s.Context())
 		s.must(err)
-		s.check(last.Rules == nil, "a server without rules promised %+v", last)
+		s.check(reflect.DeepEqual(last, policy(time.Hour)), "a server without rules promised %+v", last)
 	}},
 	{"cutoffs younger than what is owed are lowered", func(s *scene) {
 		s.promise(time.Hour)

@@ -13,13 +13,14 @@ type server struct {
 	id           int64
 	joined       int64     // in milliseconds since 1970
 	beat         time.Time // its last heartbeat when the row was read, by the store's clock
-	index.Policy           // without its rules, and for how long history is kept
+	index.Policy           // without its rules and its budget, and for how long history is kept
 }
 
-// joinedRules is the setting with the rules of the server that joined last.
+// joinedRules is the setting with the rules and the budget of the server that joined last.
 type joinedRules struct {
-	Joined int64      `json:"joined"` // that of the server
-	Rules  rule.Rules `json:"rules"`
+	Joined int64       `json:"joined"` // that of the server
+	Rules  rule.Rules  `json:"rules"`
+	Budget rule.Budget `json:"budget,omitzero"`
 }
 
 // servers returns all rows, in the order in which the servers joined.
@@ -74,7 +75,7 @@ func (s *Store) Promise(ctx context.Context, p index.Policy) error {
 		if err := t.renew(joined, joined.beat); err != nil {
 			return nil, err
 		}
-		if err := t.setRules(joinedRules{joined.joined, p.Rules}); err != nil {
+		if err := t.setRules(joinedRules{joined.joined, p.Rules, p.Budget}); err != nil {
 			return nil, err
 		}
 		if err := t.set("gone_for", p.GoneFor); err != nil {
@@ -89,9 +90,9 @@ func (s *Store) Promise(ctx context.Context, p index.Policy) error {
 	return err
 }
 
-// setRules replaces the rules of the server that joined before.
+// setRules replaces the rules and the budget of the server that joined before.
 func (t *tx) setRules(r joinedRules) error {
-	if len(r.Rules) == 0 {
+	if len(r.Rules) == 0 && r.Budget == (rule.Budget{}) {
 		return t.exec("DELETE FROM settings WHERE key = 'rules'")
 	}
 	return t.set("rules", r)
@@ -118,7 +119,7 @@ func (s *Store) Promised(ctx context.Context) (last, owed index.Policy, ok bool,
 			return err
 		}
 		if rules.Joined == all[len(all)-1].joined {
-			last.Rules = rules.Rules
+			last.Rules, last.Budget = rules.Rules, rules.Budget
 		}
 		if last.GoneFor, err = q.goneFor(); err != nil {
 			return err

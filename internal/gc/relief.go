@@ -1,0 +1,134 @@
+package gc
+
+import (
+	"context"
+	"time"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/rule"
+)
+
+// Room is where clients wait until there is room.
+type Room interface {
+	// Pressed has a value when clients need room at once, and not a second later.
+	Pressed() <-chan struct{}
+	// Evicting says that an eviction begins. Its ended is called when it ended, and says whether it met its mark: false
+	// means that nothing more may go for now. It does not wait.
+	Evicting() (ended func(met bool))
+}
+
+const (
+	// lookInterval is how often a Scheduler looks whether there is too little room.
+	lookInterval = time.Second
+	// atOnce is how many images one run takes at most for a budget: there is room in a second or two.
+	atOnce = 1000
+	// maxPause bounds for how long a Scheduler tries no eviction after one that did not reach its mark. Until then more
+	// may have left its grace.
+	maxPause = time.Minute
+)
+
+// relief is what a Scheduler knows of the room that there is.
+type relief struct {
+	looked time.Time // last, by the clock of this process
+	over   bool      // then more was used than the budget allows
+	again  time.Time // no eviction is tried before
+	stuck  bool      // the last one was not enough
+	vain   bool      // that MinFree cannot be reached was said
+}
+
+// pressed is the channel of the room.
+func (s *Scheduler) pressed() <-chan struct{} {
+	if s.Room == nil {
+		return nil
+	}
+	return s.Room.Pressed()
+}
+
+// nextLook is when it is time to look for room: never, if there is no budget.
+func (s *Scheduler) nextLook(b rule.Budget) <-chan time.Time {
+	if s.Usage == nil || b == (rule.Budget{}) {
+		return nil
+	}
+	return time.After(max(time.Until(s.looked.Add(lookInterval)), 0))
+}
+
+// relieve evicts if there is too little room, until there is enough, or nothing more may go. Who waits in the room is
+// told what came of it, and also when they pressed in vain.
+func (s *Scheduler) relieve(ctx context.Context, p index.Policy, pressed bool) {
+	ended := s.evicting()
+	e, err := s.demand(ctx, p.Budget)
+	now := time.Now()
+	if s.over && s.OnOver != nil {
+		s.OnOver(now.Sub(s.looked))
+	}
+	s.looked, s.over = now, err == nil && e.over()
+	switch {
+	case err != nil:
+		if ctx.Err() == nil {
+			s.Log.WithError(err).Debug("cannot measure what is stored; looking again in a second")
+		}
+	case !e.Demand.Any():
+		if pressed || s.stuck {
+			ended(true)
+		}
+		s.again, s.stuck, s.vain = time.Time{}, false, false
+	case now.Before(s.again):
+		if pressed {
+			ended(false)
+		}
+	default:
+		if e, ok := s.evict(ctx, p); ok {
+			s.warn(e)
+			if s.stuck = !e.Met; s.stuck {
+				s.again = time.Now().Add(pauseAfter(time.Since(now), e.Vain))
+			}
+			ended(e.Met || e.Demand.Size == 0)
+		}
+	}
+}
+
+// evicting tells the room that an eviction begins.
+func (s *Scheduler) evicting() (ended func(met bool)) {
+	if s.Room == nil {
+		return func(bool) {}
+	}
+	return s.Room.Evicting()
+}
+
+// evict runs until the marks are met, or nothing more may go. It returns what the last run did; false: ctx ended.
+func (s *Scheduler) evict(ctx context.Context, p index.Policy) (e Eviction, ok bool) {
+	bounded := *s.Collector
+	bounded.AtMost = atOnce
+	for e.More = true; e.More; {
+		rep, err := bounded.Run(ctx, p, false)
+		if ctx.Err() != nil {
+			return e, false
+		}
+		e = rep.Eviction
+		s.tell(rep, err)
+		if err != nil {
+			e.Met, e.More = false, false
+		}
+	}
+	return e, true
+}
+
+// pauseAfter is for how long no eviction is tried after one that was not enough. One that was in vain may have looked
+// at all images, and costs a hundredth of a processor.
+func pauseAfter(took time.Duration, vain bool) time.Duration {
+	if vain {
+		return min(max(100*took, lookInterval), 10*maxPause)
+	}
+	return min(max(10*took, lookInterval), maxPause)
+}
+
+// warn says once that what stays free is out of reach.
+func (s *Scheduler) warn(e Eviction) {
+	if e.Vain && !s.vain {
+		fields := e.fields()
+		fields["lacks"], fields["frees"] = e.Demand.Reach, e.Freeable
+		s.Log.WithFields(fields).Warn("others fill the disk: all images that may go would not reach cache.min_free, " +
+			"so none goes for it")
+	}
+	s.vain = e.Vain
+}
