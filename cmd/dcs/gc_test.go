@@ -6,8 +6,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -137,6 +139,40 @@ func usage(t *testing.T, dir string) (bytes int64) {
 		}
 	}
 	return bytes
+}
+
+// TestABudgetTakesNoMoreThanItHasTo: the image that was used least recently goes, which makes enough room as du counts.
+func TestABudgetTakesNoMoreThanItHasTo(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, t.TempDir(), "--cache.grace", "1ms", "--cache.ttl", "0")
+	for _, ref := range []string{"app:old", "app:new"} {
+		s.pushLayers(ref, s.layer(3_000_000))
+	}
+	if err := s.pull("app:new"); err != nil {
+		t.Fatal(err)
+	}
+	s.stop(syscall.SIGTERM)
+	out, err := exec.Command("du", "--summarize", "--block-size=1", s.dir).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	used, err := strconv.ParseInt(strings.Fields(string(out))[0], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		most int64
+		want string
+	}{{used * 100 / 94, "[]"}, {used * 100 / 97, "[old]"}} { // below the mark, and above it
+		var gone []string
+		for _, i := range gcJSON(t, "--storage.directory", s.dir, "--max-size", strconv.FormatInt(c.most, 10),
+			"--dry-run").Images {
+			gone = append(gone, i.Tag)
+		}
+		if fmt.Sprint(gone) != c.want {
+			t.Errorf("%d bytes are used; a budget of %d takes %v, want %s", used, c.most, gone, c.want)
+		}
+	}
 }
 
 func TestFreedIsTheBytesOfTheFilesThatWent(t *testing.T) {
