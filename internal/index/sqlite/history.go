@@ -7,8 +7,8 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/index"
 )
 
-// historyFrom6 has an index that had a server remember as long as the configuration does by default, until a server says
-// otherwise.
+// historyFrom6 has an index that had a server remember as long as the configuration does by default, until a server
+// says otherwise.
 const historyFrom6 = `
 	INSERT INTO settings SELECT 'gone_for', 2592000000000000 WHERE EXISTS (SELECT 1 FROM servers);
 `
