@@ -146,6 +146,12 @@ var history = []test{
 		}
 		s.remembered("a:v1 missing", "a: missing")
 	}},
+	{"what is missing is remembered where no server joined: a gc may have been killed", func(s *scene) {
+		s.image("a", "m")
+		s.tag("a", "v1", "m")
+		s.missing(tagged("a", "v1"))
+		s.remembered("a:v1 missing")
+	}},
 	{"where nothing is remembered nothing is written", func(s *scene) {
 		s.remembers(0)
 		s.image("a", "m")

@@ -41,11 +41,11 @@ var insertRemovals = newSet(10, "INSERT INTO removals (at, repo, tag, digest, ac
 	"unique_bytes, pushed_by) SELECT column1, column2, column3, ifnull(column4, x''), column5, column6, column7, "+
 	"column8, column9, column10 FROM (%s) v WHERE column1 IS NOT NULL")
 
-// rememberRow writes down a tag or a manifest that goes in this transaction for another reason than gc's, if anything
-// is remembered.
+// rememberRow writes down a tag or a manifest that goes in this transaction for another reason than gc's, unless the
+// server that joined last wants no history.
 func (t *tx) rememberRow(r index.Row, reason string) error {
-	goneFor, err := t.goneFor()
-	if err != nil || goneFor == 0 {
+	goneFor, joined, err := t.goneFor()
+	if err != nil || joined && goneFor == 0 {
 		return err
 	}
 	return t.remember([]index.Removal{{Repository: r.Key.Repository, Tag: r.Key.Tag, Digest: r.Digest,
@@ -63,10 +63,10 @@ func (t *tx) rememberUntagged(m index.Row) error {
 	return t.rememberRow(m, index.ReasonMissing)
 }
 
-// goneFor is how long the server that joined last wants history to be kept; 0: there was none, or it wants none.
-func (q querier) goneFor() (d time.Duration, err error) {
-	_, err = q.setting("gone_for", &d)
-	return d, err
+// goneFor is how long the server that joined last wants history to be kept; 0: it wants none. False: none has joined.
+func (q querier) goneFor() (d time.Duration, joined bool, err error) {
+	joined, err = q.setting("gone_for", &d)
+	return d, joined, err
 }
 
 // NoteRun implements index.Store.

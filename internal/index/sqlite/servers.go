@@ -121,7 +121,7 @@ func (s *Store) Promised(ctx context.Context) (last, owed index.Policy, ok bool,
 		if rules.Joined == all[len(all)-1].joined {
 			last.Rules, last.Budget = rules.Rules, rules.Budget
 		}
-		if last.GoneFor, err = q.goneFor(); err != nil {
+		if last.GoneFor, _, err = q.goneFor(); err != nil {
 			return err
 		}
 		owed.Grace, owed.Resolution, err = s.owed(q)
