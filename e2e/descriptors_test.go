@@ -81,7 +81,7 @@ func TestFewDescriptorsAreEnough(t *testing.T) {
 					err = json.NewDecoder(resp.Body).Decode(&list)
 					resp.Body.Close()
 				}
-				if err != nil || len(list.Tags) != tags {
+				if err != nil || len(list.Tags) < tags { // those who are done push others
 					t.Errorf("%d tags, %v; want %d", len(list.Tags), err, tags)
 					return
 				}
