@@ -49,10 +49,7 @@ func lockPins(ctx context.Context, t *tree.Tree) (unlock func() error, err error
 }
 
 func (s *Store) readPins(ctx context.Context) error {
-	version, err := pinsVersion(s.Dir)
-	if err != nil {
-		return err
-	}
+	version := pinsVersion(s.Dir)
 	all, there, err := pin.Read(s.Dir.Pins())
 	if err != nil {
 		return errors.Join(err, s.Index.LosePins(ctx, unreadable(err)))
@@ -77,8 +74,8 @@ func (s *Store) readPins(ctx context.Context) error {
 	if err := pin.Write(s.Dir.Pins(), inForce); err != nil {
 		return err
 	}
-	s.pins.version, err = pinsVersion(s.Dir)
-	return err
+	s.pins.version = pinsVersion(s.Dir)
+	return nil
 }
 
 // inForce returns the pins that have not ended, and when the next of them ends; zero: none does.
@@ -99,25 +96,22 @@ func (s *Store) inForce(all []index.Pin) (inForce []index.Pin, next time.Time) {
 
 // pinsSeen is what the pins of an index were last brought in line with.
 type pinsSeen struct {
-	version disk.Version // of the file; zero: there was none
+	version disk.Version // of the file; zero: there was none, or nothing that can be read
 	next    time.Time    // when the next pin ends; zero: none does
 }
 
-func pinsVersion(d tree.Dir) (disk.Version, error) {
+func pinsVersion(d tree.Dir) disk.Version {
 	v, err := disk.VersionOf(d.Pins())
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
+	if err != nil {
+		return disk.Version{} // pin.Read says why
 	}
-	return v, err
+	return v
 }
 
 // KeepPins brings the pins in line with their file again if it was changed by hand, if it can be read again, or if a
 // pin has ended. *pin.FileError.
 func (s *Served) KeepPins(ctx context.Context) error {
-	version, err := pinsVersion(s.Dir)
-	if err != nil {
-		return err
-	}
+	version := pinsVersion(s.Dir)
 	known, err := s.Index.PinsKnown(ctx)
 	if err != nil {
 		return err

@@ -184,8 +184,11 @@ func TestAFileThatCannotBeReadShutsTheGate(t *testing.T) {
 		t.Errorf("without a server: %v", err)
 	}
 	must(t, os.Remove(o.Dir.Index()))
+	must(t, os.Remove(o.Dir.Pins()))
+	must(t, os.Symlink(o.Dir.Pins(), o.Dir.Pins()))
 	s = o.serve(t) // with a new index
 	refuses(s)
+	must(t, os.Remove(o.Dir.Pins()))
 	must(t, os.WriteFile(o.Dir.Pins(), good, 0o600))
 	must(t, s.KeepPins(t.Context()))
 	s.isOpen(t, true)
