@@ -162,12 +162,12 @@ func (o Opener) EditPins(ctx context.Context, change func(ps []index.Pin, now ti
 	if err != nil {
 		return err
 	}
-	if err := s.writePins(ctx, after); err != nil {
+	if err := s.writePins(ctx, after, before); err != nil {
 		return err
 	}
 	for _, k := range needed {
 		if there, err := s.Dir.Has(k); err != nil || !there {
-			return errors.Join(ErrUnpinnable, err, s.writePins(ctx, before))
+			return errors.Join(ErrUnpinnable, err, s.writePins(ctx, before, before))
 		}
 	}
 	return nil
@@ -185,8 +185,8 @@ func (o Opener) joinToPin(ctx context.Context, s *Store) error {
 	return o.join(ctx, s)
 }
 
-// writePins writes the file and then the rows.
-func (s *Store) writePins(ctx context.Context, ps []index.Pin) error {
+// writePins writes the file and then the rows. If these fail they are as they were, and the file gets the pins before.
+func (s *Store) writePins(ctx context.Context, ps, before []index.Pin) error {
 	pin.Sort(ps)
 	if err := pin.Write(s.Dir.Pins(), ps); err != nil {
 		return err
@@ -195,5 +195,8 @@ func (s *Store) writePins(ctx context.Context, ps []index.Pin) error {
 		return nil
 	}
 	inForce, _ := s.inForce(ps)
-	return s.Index.SetPins(ctx, inForce...)
+	if err := s.Index.SetPins(ctx, inForce...); err != nil {
+		return errors.Join(err, pin.Write(s.Dir.Pins(), before))
+	}
+	return nil
 }
