@@ -49,6 +49,9 @@ func TestWithoutAPolicyNothingIsRemoved(t *testing.T) {
 	for what, spoil := range map[string]func() error{
 		"no file": func() error { return os.Remove(o.Dir.Policy()) },
 		"damaged": func() error { return os.WriteFile(o.Dir.Policy(), []byte("{"), 0o644) },
+		"of a newer version": func() error {
+			return os.WriteFile(o.Dir.Policy(), []byte(`{"TTL":1,"Rules":[{"ttl":1,"only_if":"x"}]}`), 0o644)
+		},
 	} {
 		must(t, spoil())
 		for _, how := range []func(context.Context) (*Store, error){o.Rehearse, o.Collect} {
