@@ -49,10 +49,12 @@ func writePolicy(d tree.Dir, p index.Policy) error {
 	return nil
 }
 
-// promised returns what Index.Promised does. Of an index that no server joined, as after one was lost, it returns what
-// the last server wrote to the file; what that still owes is not known.
+// promised returns what Index.Promised does. Without an index, or of one that no server joined, as after one was lost,
+// it returns what the last server wrote to the file; what that still owes is not known.
 func (s *Store) promised(ctx context.Context) (last, owed index.Policy, ok bool, err error) {
-	last, owed, ok, err = s.Index.Promised(ctx)
+	if s.Index != nil {
+		last, owed, ok, err = s.Index.Promised(ctx)
+	}
 	if ok || err != nil {
 		return last, owed, ok, err
 	}

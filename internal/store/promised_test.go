@@ -59,6 +59,9 @@ func TestWithoutAPolicyNothingIsRemoved(t *testing.T) {
 			if _, err := how(t.Context()); !errors.As(err, &unknown) {
 				t.Errorf("%s: %v", what, err)
 			}
+			if _, err := os.Stat(o.Dir.Index()); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("%s: an index was made: %v", what, err) // an empty one: who looks would not see the images
+			}
 			asked := o
 			asked.Asked.TTL = &ttl
 			if s, err := asked.Rehearse(t.Context()); err != nil || s.Policy.TTL != ttl {
