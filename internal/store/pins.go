@@ -25,7 +25,8 @@ func unreadable(err error) index.Bar {
 }
 
 // alignPins brings the pins of the index in line with their file, and takes those that have ended out of both. A file
-// that is missing is written again from the index. While the file cannot be read the gate is shut. *pin.FileError.
+// that is missing is written again from the index. While the file cannot be read the gate is shut. On a full disk the
+// rows count, and the file is left to the next heartbeat: a gc has to make room. *pin.FileError.
 func (s *Store) alignPins(ctx context.Context) error {
 	if s.Tree == nil { // of a copy of the index
 		return s.readPins(ctx)
@@ -34,7 +35,11 @@ func (s *Store) alignPins(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.readPins(ctx), unlock())
+	err = s.readPins(ctx)
+	if isFull(err) {
+		s.pins.next, err = s.Index.Now(), nil
+	}
+	return errors.Join(err, unlock())
 }
 
 func lockPins(ctx context.Context, t *tree.Tree) (unlock func() error, err error) {
