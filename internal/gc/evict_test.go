@@ -259,8 +259,9 @@ func (w *world) bounded(r *rand.Rand) index.Policy {
 	return p
 }
 
-// TestABudgetTakesImagesInOrder evicts from random stores, with pins, and looks at each image that stays: it is kept, in
-// its grace, or was used no earlier than those that went. Plan and run agree, and a second run finds nothing more to do.
+// TestABudgetTakesImagesInOrder evicts from random stores, with pins, and looks at each image that stays: it is kept,
+// in its grace, or was used no earlier than those that went. Plan and run agree, and a second run finds nothing more to
+// do.
 func TestABudgetTakesImagesInOrder(t *testing.T) {
 	went, met := 0, 0
 	for seed := range uint64(25) {
