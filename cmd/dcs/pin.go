@@ -137,10 +137,10 @@ func parseUntil(text string, here *time.Location) (end pinEnd, err error) {
 		return end, nil
 	}
 	if day, err := time.ParseInLocation(time.DateOnly, text, here); err == nil {
-		return pinEnd{at: day.AddDate(0, 0, 1).UTC()}, nil
+		return endAt(text, day.AddDate(0, 0, 1))
 	}
 	if at, err := time.Parse(time.RFC3339, text); err == nil {
-		return pinEnd{at: at.Truncate(time.Millisecond).UTC()}, nil
+		return endAt(text, at.Truncate(time.Millisecond))
 	}
 	d, err := config.ParseDuration(text)
 	switch {
@@ -151,6 +151,18 @@ func parseUntil(text string, here *time.Location) (end pinEnd, err error) {
 		return end, &usageError{fmt.Errorf("--until %q is over at once", text), "write 30d, or 2026-12-31"}
 	}
 	return pinEnd{lasts: d}, nil
+}
+
+// endAt refuses years that JSON does not have, and the zero time, which would be no end.
+func endAt(text string, at time.Time) (pinEnd, error) {
+	switch at = at.UTC(); {
+	case at.Year() > 9999:
+		return pinEnd{}, &usageError{fmt.Errorf("--until %q is after the year 9999", text),
+			"without --until a pin has no end"}
+	case at.Year() < 1970:
+		return pinEnd{}, &usageError{fmt.Errorf("--until %q is in the past", text), "dcs unpin ends a pin now"}
+	}
+	return pinEnd{at: at}, nil
 }
 
 // maxNote is how long a note may be, in bytes: it is one cell of a table.

@@ -55,6 +55,8 @@ func TestAPinKeepsAnImage(t *testing.T) {
 	run(0, "changed the pin of team/app:v1 until 2", "pin", "team/app:v1", "--until", "30d", "--note", "audit")
 	run(0, "pinned team/app@"+dgst.String(), "pin", "team/app@"+dgst.String()[:19])
 	run(0, "pinned team/app:v2", "pin", "team/app:v2", "--until", time.Now().Add(time.Hour).Format(time.RFC3339))
+	run(2, "after the year 9999", "pin", "team/app:v2", "--until", "9999-12-31")
+	run(2, "is in the past", "pin", "team/app:v2", "--until", "0000-12-31")
 	run(1, "did you mean team/app", "pin", "team/ap:v1")
 	run(1, "has no tag v9", "pin", "team/app:v9")
 	run(1, "has no tag latest", "pin", "team/app")

@@ -259,14 +259,16 @@ func (w *world) bounded(r *rand.Rand) index.Policy {
 	return p
 }
 
-// TestABudgetTakesImagesInOrder evicts from random stores, and looks at each image that stays: it is kept, in its
-// grace, or was used no earlier than those that went. Plan and run agree, and a second run finds nothing more to do.
+// TestABudgetTakesImagesInOrder evicts from random stores, with pins, and looks at each image that stays: it is kept,
+// in its grace, or was used no earlier than those that went. Plan and run agree, and a second run finds nothing more to
+// do.
 func TestABudgetTakesImagesInOrder(t *testing.T) {
 	went, met := 0, 0
 	for seed := range uint64(25) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			w, r := newWorld(t).budgeted(), rand.New(rand.NewPCG(seed, 7))
 			w.chaos(r)
+			w.pinSome(r)
 			for range 3 {
 				p := w.bounded(r)
 				before := w.totals().Bytes
@@ -315,7 +317,9 @@ func (w *world) fair(p index.Policy, plan *Plan) {
 		}
 	}
 	w.must(w.Index.View(w.t.Context(), func(r index.Reader) error {
-		finder := verdict.New(r, p, w.Index.Due, nil)
+		pins, err := verdict.ReadPins(r, w.Index.Due, w.now)
+		w.must(err)
+		finder := verdict.New(r, p, w.Index.Due, pins)
 		kept := func(t index.Row) bool {
 			stays, err := finder.Stays(t)
 			w.must(err)
@@ -323,10 +327,15 @@ func (w *world) fair(p index.Policy, plan *Plan) {
 		}
 		for _, t := range plan.Tags {
 			if kept(t) {
-				w.t.Errorf("%s goes, which a rule keeps", t.Key)
+				w.t.Errorf("%s goes, which a rule or a pin keeps", t.Key)
 			}
 			if plan.ranks[t.Key] > 0 && t.AccessedAt.After(last) {
 				last = t.AccessedAt
+			}
+		}
+		for _, m := range plan.Manifests {
+			if pins.Keep(m) {
+				w.t.Errorf("%s goes, which is pinned", m.Key)
 			}
 		}
 		rows := map[layout.Kind][]index.Row{}
@@ -345,7 +354,7 @@ func (w *world) fair(p index.Policy, plan *Plan) {
 			w.must(err)
 			unread, err := r.Unread()
 			w.must(err)
-			if len(owners) == 0 && !slices.ContainsFunc(tags, kept) && !unread.Has(m.Key.Repository) &&
+			if len(owners) == 0 && !pins.Keep(m) && !slices.ContainsFunc(tags, kept) && !unread.Has(m.Key.Repository) &&
 				!(len(tags) == 0 && untaggedKept(p, m)) {
 				w.t.Errorf("%s stays, which was used at %s; one goes that was used at %s", m.Key, m.AccessedAt, last)
 			}

@@ -139,6 +139,8 @@ var (
 	ErrSkip = errors.New("skipped")
 	// ErrGateClosed says that not all references are known, so nothing that may be referred to can be removed.
 	ErrGateClosed = errors.New("the index is being rebuilt from disk")
+	// ErrPinsUnknown is an ErrGateClosed: what is pinned is not known, and must not go.
+	ErrPinsUnknown = fmt.Errorf("%w: what is pinned is not known", ErrGateClosed)
 	// ErrNewer says that the index was written by a newer dcs.
 	ErrNewer = errors.New("the index was written by a newer version of dcs")
 	// ErrOlder says that the index was written by an older dcs. It can be read once a process that may change it has

@@ -12,7 +12,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -56,7 +58,7 @@ type entry struct {
 // Read returns the pins of a file in the order of Sort. there: there is one. *FileError.
 func Read(path string) (ps []index.Pin, there bool, err error) {
 	data, err := disk.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if _, none := os.Lstat(path); errors.Is(err, fs.ErrNotExist) && errors.Is(none, fs.ErrNotExist) {
 		return nil, false, nil
 	}
 	if err == nil {
@@ -82,6 +84,9 @@ func parse(data []byte) ([]index.Pin, error) {
 	if _, err := d.Token(); err != io.EOF {
 		return nil, errors.New("there is more behind the pins")
 	}
+	if err := checkNames(json.NewDecoder(bytes.NewReader(data))); err != nil {
+		return nil, err
+	}
 	if f.Pins == nil {
 		return nil, errors.New("it has no list of pins")
 	}
@@ -100,6 +105,33 @@ func parse(data []byte) ([]index.Pin, error) {
 	}
 	Sort(ps)
 	return ps, nil
+}
+
+// checkNames refuses an object that has a name twice, in any letter case: only the last of the two would be read.
+func checkNames(d *json.Decoder) error {
+	t, err := d.Token()
+	if err != nil || t != json.Delim('{') && t != json.Delim('[') {
+		return err
+	}
+	var names []string
+	for d.More() {
+		if t == json.Delim('{') {
+			token, err := d.Token()
+			if err != nil {
+				return err
+			}
+			name, _ := token.(string)
+			if slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) }) {
+				return fmt.Errorf("one object has %q twice", name)
+			}
+			names = append(names, name)
+		}
+		if err := checkNames(d); err != nil {
+			return err
+		}
+	}
+	_, err = d.Token() // the end
+	return err
 }
 
 func (e entry) pin() (index.Pin, error) {

@@ -52,6 +52,8 @@ func TestAFileThatIsNotUnderstoodIsNotEmpty(t *testing.T) {
 		`{"pins":[{"repository":"app","made_at":"2026-03-01T12:00:00Z"}]}`, `{"pins":[{"repository":"app","tag":"v1"}]}`,
 		`{"pins":[` + strings.Replace(good, "app", "App", 1) + `]}`, `{"pins":[` + strings.Replace(good, "v1", "?", 1) + `]}`,
 		`{"pins":[` + strings.Replace(good, `"tag":"v1"`, `"digest":"sha256:12"`, 1) + `]}`,
+		`{"pins":[` + good + `],"pins":[]}`, `{"pins":[` + good + `],"Pins":[]}`,
+		`{"pins":[` + strings.Replace(good, `"tag":"v1"`, `"tag":"v1","tag":"v2"`, 1) + `]}`,
 		`{"pins":[` + strings.Replace(good, `"tag"`, `"digest":"`+digest.FromString("m").String()+`","tag"`, 1) + `]}`,
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -67,5 +69,11 @@ func TestAFileThatIsNotUnderstoodIsNotEmpty(t *testing.T) {
 	}
 	if _, _, err := Read(path); !errors.As(err, new(*FileError)) || errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a directory: %v", err)
+	}
+	if err := errors.Join(os.Remove(path), os.Symlink("elsewhere", path)); err != nil {
+		t.Fatal(err)
+	}
+	if ps, there, err := Read(path); !errors.As(err, new(*FileError)) || !there {
+		t.Errorf("a link to what is not there: %v, %v, %v", ps, there, err)
 	}
 }

@@ -108,6 +108,9 @@ func (w *response) toProtocolError(err error) error {
 	case errors.As(err, &pinned):
 		return errcode.ErrorCodeUnsupported.WithMessage(pinned.Error()).
 			WithDetail(map[string]string{"pinned": pinned.Name()})
+	case errors.Is(err, index.ErrPinsUnknown):
+		return errcode.ErrorCodeUnavailable.WithMessage(
+			"what is pinned is not known at the moment; the log of the registry says why")
 	case errors.Is(err, index.ErrGateClosed):
 		return errcode.ErrorCodeUnavailable.WithMessage(index.ErrGateClosed.Error() + "; try again soon")
 	case w.body.err != nil:

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -102,7 +103,10 @@ func TestAServerWhosePinsCannotBeReadRemovesNothing(t *testing.T) {
 	if !errors.Is(err, index.ErrGateClosed) || rep.Removed.Any() {
 		t.Errorf("removed %+v, %v", rep.Removed, err)
 	}
-	w.want(503, "DELETE", "/v2/app/manifests/v2", nil, "")
+	said, err := io.ReadAll(w.want(503, "DELETE", "/v2/app/manifests/v2", nil, "").Body)
+	if err != nil || !strings.Contains(string(said), "pinned") || strings.Contains(string(said), "rebuilt") {
+		t.Errorf("the client is told %s, %v", said, err)
+	}
 	w.head("app:v2")
 	if err := os.WriteFile(file, good, 0o600); err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
@@ -49,6 +50,11 @@ func (o Opener) Collect(ctx context.Context) (_ *Store, err error) {
 	}
 	if err := o.queue(ctx, s); err != nil {
 		return nil, err
+	}
+	if _, err := os.Stat(o.Dir.Index()); errors.Is(err, fs.ErrNotExist) && !o.Asked.Known() {
+		if err := o.resolve(ctx, s, true); err != nil { // before an index is made, in which nothing would be seen
+			return nil, err
+		}
 	}
 	if err := o.join(ctx, s); err != nil {
 		return nil, err

@@ -25,7 +25,8 @@ func unreadable(err error) index.Bar {
 }
 
 // alignPins brings the pins of the index in line with their file, and takes those that have ended out of both. A file
-// that is missing is written again from the index. While the file cannot be read the gate is shut. *pin.FileError.
+// that is missing is written again from the index. While the file cannot be read the gate is shut. On a full disk the
+// rows count, and the file is left to the next heartbeat: a gc has to make room. *pin.FileError.
 func (s *Store) alignPins(ctx context.Context) error {
 	if s.Tree == nil { // of a copy of the index
 		return s.readPins(ctx)
@@ -34,7 +35,11 @@ func (s *Store) alignPins(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.readPins(ctx), unlock())
+	err = s.readPins(ctx)
+	if isFull(err) {
+		s.pins.next, err = s.Index.Now(), nil
+	}
+	return errors.Join(err, unlock())
 }
 
 func lockPins(ctx context.Context, t *tree.Tree) (unlock func() error, err error) {
@@ -49,10 +54,7 @@ func lockPins(ctx context.Context, t *tree.Tree) (unlock func() error, err error
 }
 
 func (s *Store) readPins(ctx context.Context) error {
-	version, err := pinsVersion(s.Dir)
-	if err != nil {
-		return err
-	}
+	version := pinsVersion(s.Dir)
 	all, there, err := pin.Read(s.Dir.Pins())
 	if err != nil {
 		return errors.Join(err, s.Index.LosePins(ctx, unreadable(err)))
@@ -77,8 +79,8 @@ func (s *Store) readPins(ctx context.Context) error {
 	if err := pin.Write(s.Dir.Pins(), inForce); err != nil {
 		return err
 	}
-	s.pins.version, err = pinsVersion(s.Dir)
-	return err
+	s.pins.version = pinsVersion(s.Dir)
+	return nil
 }
 
 // inForce returns the pins that have not ended, and when the next of them ends; zero: none does.
@@ -99,25 +101,22 @@ func (s *Store) inForce(all []index.Pin) (inForce []index.Pin, next time.Time) {
 
 // pinsSeen is what the pins of an index were last brought in line with.
 type pinsSeen struct {
-	version disk.Version // of the file; zero: there was none
+	version disk.Version // of the file; zero: there was none, or nothing that can be read
 	next    time.Time    // when the next pin ends; zero: none does
 }
 
-func pinsVersion(d tree.Dir) (disk.Version, error) {
+func pinsVersion(d tree.Dir) disk.Version {
 	v, err := disk.VersionOf(d.Pins())
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
+	if err != nil {
+		return disk.Version{} // pin.Read says why
 	}
-	return v, err
+	return v
 }
 
 // KeepPins brings the pins in line with their file again if it was changed by hand, if it can be read again, or if a
 // pin has ended. *pin.FileError.
 func (s *Served) KeepPins(ctx context.Context) error {
-	version, err := pinsVersion(s.Dir)
-	if err != nil {
-		return err
-	}
+	version := pinsVersion(s.Dir)
 	known, err := s.Index.PinsKnown(ctx)
 	if err != nil {
 		return err
@@ -168,12 +167,12 @@ func (o Opener) EditPins(ctx context.Context, change func(ps []index.Pin, now ti
 	if err != nil {
 		return err
 	}
-	if err := s.writePins(ctx, after); err != nil {
+	if err := s.writePins(ctx, after, before); err != nil {
 		return err
 	}
 	for _, k := range needed {
 		if there, err := s.Dir.Has(k); err != nil || !there {
-			return errors.Join(ErrUnpinnable, err, s.writePins(ctx, before))
+			return errors.Join(ErrUnpinnable, err, s.writePins(ctx, before, before))
 		}
 	}
 	return nil
@@ -191,8 +190,8 @@ func (o Opener) joinToPin(ctx context.Context, s *Store) error {
 	return o.join(ctx, s)
 }
 
-// writePins writes the file and then the rows.
-func (s *Store) writePins(ctx context.Context, ps []index.Pin) error {
+// writePins writes the file and then the rows. If these fail they are as they were, and the file gets the pins before.
+func (s *Store) writePins(ctx context.Context, ps, before []index.Pin) error {
 	pin.Sort(ps)
 	if err := pin.Write(s.Dir.Pins(), ps); err != nil {
 		return err
@@ -201,5 +200,8 @@ func (s *Store) writePins(ctx context.Context, ps []index.Pin) error {
 		return nil
 	}
 	inForce, _ := s.inForce(ps)
-	return s.Index.SetPins(ctx, inForce...)
+	if err := s.Index.SetPins(ctx, inForce...); err != nil {
+		return errors.Join(err, pin.Write(s.Dir.Pins(), before))
+	}
+	return nil
 }

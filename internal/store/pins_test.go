@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
@@ -184,8 +186,11 @@ func TestAFileThatCannotBeReadShutsTheGate(t *testing.T) {
 		t.Errorf("without a server: %v", err)
 	}
 	must(t, os.Remove(o.Dir.Index()))
+	must(t, os.Remove(o.Dir.Pins()))
+	must(t, os.Symlink(o.Dir.Pins(), o.Dir.Pins()))
 	s = o.serve(t) // with a new index
 	refuses(s)
+	must(t, os.Remove(o.Dir.Pins()))
 	must(t, os.WriteFile(o.Dir.Pins(), good, 0o600))
 	must(t, s.KeepPins(t.Context()))
 	s.isOpen(t, true)
@@ -217,6 +222,34 @@ func TestWhatIsGoneIsNotPinned(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	o.rows(t, s.Index, v1)
+}
+
+// TestAnEditThatFailsChangesNothing, also when the file was written before the row failed.
+func TestAnEditThatFailsChangesNothing(t *testing.T) {
+	o := opener(t)
+	s := o.serve(t)
+	must(t, o.pinned(t, v1))
+	rename := func(from, to string) {
+		c, err := sqlite.OpenConn(o.Dir.Index(), sqlite.OpenReadWrite)
+		must(t, err)
+		must(t, errors.Join(sqlitex.Execute(c, "ALTER TABLE "+from+" RENAME TO "+to, nil), c.Close()))
+	}
+	for _, edit := range []func([]index.Pin, time.Time) ([]index.Pin, error){
+		func(ps []index.Pin, now time.Time) ([]index.Pin, error) {
+			rename("pins", "others")
+			return append(ps, index.Pin{Key: manifest, Made: now}), nil
+		},
+		func([]index.Pin, time.Time) ([]index.Pin, error) {
+			rename("pins", "others")
+			return nil, nil
+		},
+	} {
+		if err := o.EditPins(t.Context(), edit); err == nil {
+			t.Error("edited")
+		}
+		rename("others", "pins")
+		o.rows(t, s.Index, v1)
+	}
 }
 
 // TestAPinThatHasEndedLeavesFileAndIndex, and not while no server watched.

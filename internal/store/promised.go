@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"syscall"
 
 	"github.com/jc-lab/docker-cache-server/internal/disk"
@@ -15,10 +16,10 @@ import (
 )
 
 // Promise makes a policy the one of this server. Other processes read it in the index, and in a file when the index is
-// lost. The file is durable when Promise returns, unless the disk is full: then the log says so.
+// lost. The file is durable when Promise returns, unless the disk is full: then there is none, and the log says so.
 func (s *Served) Promise(ctx context.Context, p index.Policy) error {
 	switch err := writePolicy(s.Dir, p); {
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case isFull(err):
 		s.log.WithError(err).Warn("if the index is lost, the next clean-up does not know this policy")
 	case err != nil:
 		return err
@@ -26,7 +27,10 @@ func (s *Served) Promise(ctx context.Context, p index.Policy) error {
 	return s.Index.Promise(ctx, p)
 }
 
-// writePolicy writes nothing if the file says the same.
+func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
+// writePolicy writes nothing if the file says the same. On a full disk it removes an older policy, by which a gc would
+// go when the index is lost.
 func writePolicy(d tree.Dir, p index.Policy) error {
 	data, err := json.MarshalIndent(p, "", "  ")
 	if err != nil {
@@ -37,15 +41,20 @@ func writePolicy(d tree.Dir, p index.Policy) error {
 		return nil
 	}
 	if err := disk.WriteFile(d.Policy(), data, 0o644); err != nil {
+		if isFull(err) {
+			err = errors.Join(err, os.RemoveAll(d.Policy()))
+		}
 		return fmt.Errorf("write down the policy of the server: %w", err)
 	}
 	return nil
 }
 
-// promised returns what Index.Promised does. Of an index that no server joined, as after one was lost, it returns what
-// the last server wrote to the file; what that still owes is not known.
+// promised returns what Index.Promised does. Without an index, or of one that no server joined, as after one was lost,
+// it returns what the last server wrote to the file; what that still owes is not known.
 func (s *Store) promised(ctx context.Context) (last, owed index.Policy, ok bool, err error) {
-	last, owed, ok, err = s.Index.Promised(ctx)
+	if s.Index != nil {
+		last, owed, ok, err = s.Index.Promised(ctx)
+	}
 	if ok || err != nil {
 		return last, owed, ok, err
 	}
@@ -54,12 +63,22 @@ func (s *Store) promised(ctx context.Context) (last, owed index.Policy, ok bool,
 		return last, owed, false, nil
 	}
 	if err == nil {
-		err = json.Unmarshal(data, &last)
+		last, err = parsePolicy(data)
 	}
 	if err != nil {
 		return last, owed, false, &PolicyError{File: s.Dir.Policy(), Err: err}
 	}
 	return last, owed, true, nil
+}
+
+// parsePolicy refuses what this version does not know: a rule without a part of it would match more.
+func parsePolicy(data []byte) (p index.Policy, err error) {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err = d.Decode(&p); err == nil && d.More() {
+		err = errors.New("there is more behind the policy")
+	}
+	return p, err
 }
 
 // PolicyError says that it is not known by which policy images expire. A gc removes nothing then.

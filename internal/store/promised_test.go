@@ -49,12 +49,18 @@ func TestWithoutAPolicyNothingIsRemoved(t *testing.T) {
 	for what, spoil := range map[string]func() error{
 		"no file": func() error { return os.Remove(o.Dir.Policy()) },
 		"damaged": func() error { return os.WriteFile(o.Dir.Policy(), []byte("{"), 0o644) },
+		"of a newer version": func() error {
+			return os.WriteFile(o.Dir.Policy(), []byte(`{"TTL":1,"Rules":[{"ttl":1,"only_if":"x"}]}`), 0o644)
+		},
 	} {
 		must(t, spoil())
 		for _, how := range []func(context.Context) (*Store, error){o.Rehearse, o.Collect} {
 			var unknown *PolicyError
 			if _, err := how(t.Context()); !errors.As(err, &unknown) {
 				t.Errorf("%s: %v", what, err)
+			}
+			if _, err := os.Stat(o.Dir.Index()); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("%s: an index was made: %v", what, err) // an empty one: who looks would not see the images
 			}
 			asked := o
 			asked.Asked.TTL = &ttl

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -37,7 +36,7 @@ func (s *Store) checkPins(t *tx) error {
 		return err
 	}
 	if !k.Known {
-		return fmt.Errorf("%w: the pins are not known", index.ErrGateClosed)
+		return index.ErrPinsUnknown
 	}
 	ended, err := t.pins("WHERE p.until > 0 AND p.until <= ?", t.now)
 	for _, p := range ended {
