@@ -36,7 +36,7 @@ func (h *history) begin(ctx context.Context) {
 
 // end remembers what the run did, and forgets what is too old.
 func (h *history) end(ctx context.Context, rep Report, err error) {
-	if h == nil {
+	if h == nil || h.inVain(rep) {
 		return
 	}
 	ctx = context.WithoutCancel(ctx) // which may be why the run ended
@@ -54,6 +54,10 @@ func (h *history) end(ctx context.Context, rep Report, err error) {
 		h.Log.WithError(err).Debug("cannot forget old removals and clean-ups")
 	}
 }
+
+// inVain says that a run for a budget removed nothing. While nothing may go, one begins each second: all of them
+// together would push the others out of the history.
+func (h *history) inVain(rep Report) bool { return h.AtMost > 0 && h.run.ID == 0 && !rep.Removed.Any() }
 
 func (h *history) note(ctx context.Context) {
 	if err := h.Index.NoteRun(ctx, &h.run); err != nil {
