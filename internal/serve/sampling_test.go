@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,8 +9,11 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/opencontainers/go-digest"
 
+	"github.com/jc-lab/docker-cache-server/internal/event"
 	"github.com/jc-lab/docker-cache-server/internal/inspect"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -203,4 +207,20 @@ func TestWithoutMemoryNothingIsRecorded(t *testing.T) {
 	if w.s.sampling != nil || w.read().Pulls != 3 {
 		t.Error("something was recorded")
 	}
+}
+
+// TestAManifestOfAnySizesIsRecorded, as a stock registry may have taken it: the recording can be read again.
+func TestAManifestOfAnySizesIsRecorded(t *testing.T) {
+	w := newSampled(t)
+	says := &manifest.Manifest{}
+	for _, name := range []string{"a", "b", "c"} {
+		says.Parts = append(says.Parts, manifest.Part{Digest: digest.FromString(name), Size: math.MaxInt64, Blob: true})
+	}
+	pull := event.Event{Kind: event.Pull, Hit: true, Repository: "app", Tag: "v1", Digest: digest.FromString("image"),
+		Size: 1000, Manifest: says, Request: event.Request{Method: "GET", Status: 200, Sent: 1000}}
+	w.s.sampling.observe(pull)
+	pull.Digest, pull.Tag = digest.FromString("index"), "all"
+	pull.Manifest = &manifest.Manifest{Parts: []manifest.Part{{Digest: digest.FromString("image"), Size: math.MaxInt64}}}
+	w.s.sampling.observe(pull)
+	w.wantPulls(2, 0, 0)
 }
