@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strconv"
 	"time"
 
@@ -60,6 +61,10 @@ func whatIf(ctx context.Context, opener store.Opener) (w inspect.WhatIf, err err
 		return w, err
 	}
 	recording, err := inspect.ReadRecording(st.Dir)
+	if err != nil && !errors.Is(err, fs.ErrPermission) {
+		err = &hintedError{err, "a running server writes it again; " +
+			"dcs serve puts it aside at its start, and records anew"}
+	}
 	return inspect.Judge(recording, totals.Bytes), err
 }
 
