@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
@@ -68,7 +69,7 @@ func (h *history) note(ctx context.Context) {
 // longestWhy is how many bytes of an error are remembered: a run may have failed for thousands of objects.
 const longestWhy = 500
 
-// why says in short why a run ended early, or what it could not do.
+// why says in one short line why a run ended early, or what it could not do.
 func why(err error) string {
 	switch {
 	case err == nil:
@@ -76,7 +77,12 @@ func why(err error) string {
 	case errors.Is(err, context.Canceled):
 		return "interrupted"
 	}
-	text := err.Error()
+	text := strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) { // a file that a registry did not write may have any name
+			return '?'
+		}
+		return r
+	}, strings.ReplaceAll(err.Error(), "\n", "; "))
 	return strings.ToValidUTF8(text[:min(len(text), longestWhy)], "")
 }
 

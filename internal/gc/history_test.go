@@ -260,3 +260,17 @@ func TestAnEvictionInVainIsNotRemembered(t *testing.T) {
 		t.Errorf("%v, remembered %+v of a run that is no eviction", err, w.runs())
 	}
 }
+
+// Errors name files, which may be called anything, and some errors are several.
+func TestWhyARunEndedIsOneLine(t *testing.T) {
+	several := errors.Join(errors.New("open a\x1b[31m\u202e: denied"), errors.New("b"))
+	if got := why(several); got != "open a?[31m?: denied; b" {
+		t.Errorf("%q", got)
+	}
+	if got := why(errors.New(strings.Repeat("ü", longestWhy))); got != strings.Repeat("ü", longestWhy/2) {
+		t.Errorf("%q", got)
+	}
+	if got := why(errors.New("x" + strings.Repeat("ü", longestWhy))); len(got) != longestWhy-1 {
+		t.Errorf("%d bytes", len(got))
+	}
+}
