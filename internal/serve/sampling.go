@@ -107,9 +107,9 @@ func (s *sampling) parts(e event.Event) int64 {
 	return bytes + largest
 }
 
-// saveChanges saves what was recorded since the last time.
+// saveChanges saves what was recorded since the last time that it could be saved.
 func (s *sampling) saveChanges(context.Context) {
-	if s.sampler.Changed() {
+	if s.failing || s.sampler.Changed() {
 		s.save()
 	}
 }

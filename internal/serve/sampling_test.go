@@ -14,6 +14,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/event"
 	"github.com/jc-lab/docker-cache-server/internal/inspect"
 	"github.com/jc-lab/docker-cache-server/internal/manifest"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -223,4 +224,26 @@ func TestAManifestOfAnySizesIsRecorded(t *testing.T) {
 	pull.Manifest = &manifest.Manifest{Parts: []manifest.Part{{Digest: digest.FromString("image"), Size: math.MaxInt64}}}
 	w.s.sampling.observe(pull)
 	w.wantPulls(2, 0, 0)
+}
+
+// TestARecordingThatCannotBeSavedIsTriedAgain, also when no client pulls any more.
+func TestARecordingThatCannotBeSavedIsTriedAgain(t *testing.T) {
+	dir, err := tree.Open(tree.Dir(t.TempDir()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSampling(dir, 1<<20, nil, quietLog())
+	s.observe(event.Event{Kind: event.Pull, Hit: true, Repository: "app", Digest: digest.FromString("layer"), Size: 1000,
+		Request: event.Request{Method: "GET", Status: 200, Sent: 1000}})
+	if err := os.MkdirAll(filepath.Join(dir.Reuse(), "in the way"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.saveChanges(t.Context())
+	if err := os.RemoveAll(dir.Reuse()); err != nil {
+		t.Fatal(err)
+	}
+	s.saveChanges(t.Context())
+	if r, err := inspect.ReadRecording(dir.Dir); err != nil || r == nil || r.Summary().Pulls != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
 }
