@@ -122,7 +122,7 @@ func writeWhatIf(w inspect.WhatIf, format string, to display) error {
 func nothingPulled(w inspect.WhatIf) string {
 	if time.Time(w.From).IsZero() {
 		return "nothing is recorded yet\n" +
-			"dcs serve records what clients pull, and saves it each minute"
+			"dcs serve records what clients pull, and saves it each minute, unless cache.what_if_memory is 0"
 	}
 	return "no client has pulled anything since the recording began"
 }
