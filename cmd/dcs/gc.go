@@ -41,7 +41,7 @@ cache.ttl only: rules hold.
 
 With --max-size, or where the server has a budget, the images go too that were
 used least recently, if more than 95 % of the budget is used, until 90 % is.
-What a rule keeps stays, and what is in its grace.
+What is pinned stays, what a rule keeps, and what is in its grace.
 
 WHY says that a tag was unused for the ttl, that an image has no tag and was
 unused for as long, or which rule decided: by its number in cache.rules, from 1.

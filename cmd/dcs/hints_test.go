@@ -61,6 +61,8 @@ func TestEveryErrorHasItsHint(t *testing.T) {
 			"dcs inspect --check names what"},
 		{"an image that is unknown", &inspect.NotFoundError{Try: "did you mean a?"}, "did you mean a?"},
 		{"a name that is none", &inspect.ReferenceError{Try: "names are lower case"}, "names are lower case"},
+		{"an image that went for a budget", &inspect.GoneError{Gone: inspect.Gone{Repository: "app", Tag: "v1",
+			Reason: index.ReasonSize}}, "(there was too little room, and it was unused for longest)"},
 		{"no room to sort", &inspect.SortError{}, "--limit"},
 		{"an index that is broken", index.ErrCorrupt, "rebuilds the index"},
 		{"a full disk", index.ErrFull, "make some room"},

@@ -138,7 +138,7 @@ EXIT STATUS
 		},
 	}
 	addConfigFlags(cmd, "storage.*", "cache.*", "log.*")
-	hideFlags(cmd, "cache.cleanup_interval", "cache.what_if_memory", "log.access")
+	hideFlags(cmd, "cache.cleanup_interval", "cache.what_if_memory", "cache.max_size", "cache.min_free", "log.access")
 	cmd.Flags().BoolVar(&f.images, "images", false, "one row for each repository and top-level manifest")
 	cmd.Flags().BoolVar(&f.tags, "tags", false, "one row for each tag")
 	cmd.Flags().BoolVar(&f.repositories, "repositories", false, "one row for each repository")

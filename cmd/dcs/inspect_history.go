@@ -76,7 +76,9 @@ func goneWhy(g inspect.Gone) string {
 func becameOf(e *inspect.GoneError) string {
 	because := map[string]string{
 		index.ReasonTTL: "unused for the ttl", index.ReasonUntagged: "untagged, and unused for the ttl",
-		index.ReasonRule: "unused for the time of rule " + e.Gone.RuleName, index.ReasonDeleted: "a client deleted it",
+		index.ReasonRule:    "unused for the time of rule " + e.Gone.RuleName,
+		index.ReasonSize:    "there was too little room, and it was unused for longest",
+		index.ReasonDeleted: "a client deleted it",
 		index.ReasonMissing: "its file was missing from the disk",
 	}[e.Gone.Reason]
 	if because == "" {

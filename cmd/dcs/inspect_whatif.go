@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strconv"
 	"time"
 
@@ -60,6 +61,10 @@ func whatIf(ctx context.Context, opener store.Opener) (w inspect.WhatIf, err err
 		return w, err
 	}
 	recording, err := inspect.ReadRecording(st.Dir)
+	if err != nil && !errors.Is(err, fs.ErrPermission) {
+		err = &hintedError{err, "a running server writes it again; " +
+			"dcs serve puts it aside at its start, and records anew"}
+	}
 	return inspect.Judge(recording, totals.Bytes), err
 }
 
@@ -117,7 +122,7 @@ func writeWhatIf(w inspect.WhatIf, format string, to display) error {
 func nothingPulled(w inspect.WhatIf) string {
 	if time.Time(w.From).IsZero() {
 		return "nothing is recorded yet\n" +
-			"dcs serve records what clients pull, and saves it each minute"
+			"dcs serve records what clients pull, and saves it each minute, unless cache.what_if_memory is 0"
 	}
 	return "no client has pulled anything since the recording began"
 }

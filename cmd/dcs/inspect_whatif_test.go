@@ -185,7 +185,7 @@ func TestWhatIfReadsWhatAServerRecorded(t *testing.T) {
 		t.Fatal(err)
 	}
 	if code, _, stderr := dcs(t, "inspect", "--what-if", "--storage.directory", s.dir); code != 1 ||
-		!strings.Contains(stderr, ".metadata/reuse: it is no recording") {
+		!strings.Contains(stderr, ".metadata/reuse: it is no recording") || !strings.Contains(stderr, "hint: a running") {
 		t.Errorf("a damaged file: exit %d, %s", code, stderr)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/jc-lab/docker-cache-server/internal/gc"
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/policy"
 	"github.com/jc-lab/docker-cache-server/internal/rule"
 	"github.com/jc-lab/docker-cache-server/internal/stamp"
 	"github.com/jc-lab/docker-cache-server/internal/ui"
@@ -151,5 +153,33 @@ func TestCronIsToldOnlyWhatHappened(t *testing.T) {
 	if err := printReport(env, rep, len(rep.Images), nil); err != nil ||
 		out.String() != "removed 0 images (2 blobs) and freed 17 GiB; 12,345 tags (3.0 TiB) stay\n" {
 		t.Errorf("blobs without an image were removed: %q, %v", out.String(), err)
+	}
+}
+
+// TestABudgetThatIsNotMetIsTold below the summary, and on standard error where a dry run has none.
+func TestABudgetThatIsNotMetIsTold(t *testing.T) {
+	for _, tt := range []struct {
+		e    gc.Eviction
+		want string
+	}{
+		{gc.Eviction{Demand: policy.Demand{Size: 1}, Met: true}, ""},
+		{gc.Eviction{Demand: policy.Demand{Size: 1}, Disk: policy.Disk{Used: 5 << 30}},
+			"that is not enough for the budget: 5.0 GiB were used, and nothing more may go"},
+		{gc.Eviction{Demand: policy.Demand{Free: 4 << 30, Reach: 3 << 30}, Vain: true, Freeable: 1 << 30},
+			"min_free is out of reach: 3.0 GiB more would have to be free, and what may go takes 1.0 GiB at most; " +
+				"no image goes for it"},
+	} {
+		rep := removal()
+		rep.Eviction = tt.e
+		if lines := totals(rep, nil); (tt.want != "") != slices.Contains(lines, tt.want) {
+			t.Errorf("got %q, want %q", lines, tt.want)
+		}
+		var out, told bytes.Buffer
+		rep.DryRun, rep.Images, rep.Removed = true, nil, gc.Counts{}
+		err := printReport(&environment{stdout: &out, stderr: &told}, rep, 0, nil)
+		if want := strings.TrimSpace("dcs: " + tt.want); err != nil || out.Len() > 0 ||
+			tt.want != "" && told.String() != want+"\n" || tt.want == "" && told.Len() > 0 {
+			t.Errorf("a dry run in a pipe: %q, %q, %v", out.String(), told.String(), err)
+		}
 	}
 }

@@ -26,6 +26,9 @@ func totals(rep gc.Report, stopped error) (lines []string) {
 		}
 	default:
 		lines = append(lines, summary(rep))
+		if why := unmet(rep.Eviction); why != "" {
+			lines = append(lines, why)
+		}
 	}
 	now := time.Time(rep.StartedAt)
 	if resumes := time.Time(rep.Resumes); !resumes.IsZero() {
@@ -78,6 +81,19 @@ func removals(rep gc.Report) []string {
 	return all
 }
 
+// unmet says what a budget demands and does not get. Empty: it gets all.
+func unmet(e gc.Eviction) string {
+	switch {
+	case e.Vain:
+		return fmt.Sprintf("min_free is out of reach: %s more would have to be free, and what may go takes %s at most"+
+			"; no image goes for it", ui.Bytes(e.Demand.Reach), ui.Bytes(e.Freeable))
+	case e.Demand.Any() && !e.Met:
+		return fmt.Sprintf("that is not enough for the budget: %s were used, and nothing more may go",
+			ui.Bytes(e.Disk.Used))
+	}
+	return ""
+}
+
 // cutShort says how far a run came that was interrupted or failed. gc removes the names of images first, and their
 // bytes last.
 func cutShort(rep gc.Report, stopped error) string {
@@ -115,10 +131,14 @@ func heldUp(rep gc.Report) string {
 
 // tellHeld explains why a dry run found nothing. Other runs, such as those of cron, print nothing.
 func tellHeld(env *environment, rep gc.Report) error {
-	if rep.HeldBy == "" || !rep.DryRun {
+	why := unmet(rep.Eviction)
+	if rep.HeldBy != "" {
+		why = heldUp(rep)
+	}
+	if why == "" || !rep.DryRun {
 		return nil
 	}
-	_, err := fmt.Fprintf(env.stderr, "dcs: %s\n", heldUp(rep))
+	_, err := fmt.Fprintf(env.stderr, "dcs: %s\n", why)
 	return err
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/layout"
@@ -36,7 +37,7 @@ func (h *history) begin(ctx context.Context) {
 
 // end remembers what the run did, and forgets what is too old.
 func (h *history) end(ctx context.Context, rep Report, err error) {
-	if h == nil {
+	if h == nil || h.inVain(rep) {
 		return
 	}
 	ctx = context.WithoutCancel(ctx) // which may be why the run ended
@@ -55,6 +56,10 @@ func (h *history) end(ctx context.Context, rep Report, err error) {
 	}
 }
 
+// inVain says that a run for a budget removed nothing. While nothing may go, one begins each second: all of them
+// together would push the others out of the history.
+func (h *history) inVain(rep Report) bool { return h.AtMost > 0 && h.run.ID == 0 && !rep.Removed.Any() }
+
 func (h *history) note(ctx context.Context) {
 	if err := h.Index.NoteRun(ctx, &h.run); err != nil {
 		h.Log.WithError(err).Debug("cannot remember a clean-up")
@@ -64,7 +69,7 @@ func (h *history) note(ctx context.Context) {
 // longestWhy is how many bytes of an error are remembered: a run may have failed for thousands of objects.
 const longestWhy = 500
 
-// why says in short why a run ended early, or what it could not do.
+// why says in one short line why a run ended early, or what it could not do.
 func why(err error) string {
 	switch {
 	case err == nil:
@@ -72,7 +77,12 @@ func why(err error) string {
 	case errors.Is(err, context.Canceled):
 		return "interrupted"
 	}
-	text := err.Error()
+	text := strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) { // a file that a registry did not write may have any name
+			return '?'
+		}
+		return r
+	}, strings.ReplaceAll(err.Error(), "\n", "; "))
 	return strings.ToValidUTF8(text[:min(len(text), longestWhy)], "")
 }
 

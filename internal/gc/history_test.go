@@ -236,3 +236,41 @@ func TestARunOnAFullDiskRemovesWhatItCannotRemember(t *testing.T) {
 		t.Errorf("%d images went, %v are remembered", len(rep.Images), w.removals())
 	}
 }
+
+// An eviction that removes nothing is not remembered, since where nothing may go one begins each second: not where all
+// is in its grace, nor before the gate opens.
+func TestAnEvictionInVainIsNotRemembered(t *testing.T) {
+	w := newWorld(t).budgeted()
+	w.weekly(3)
+	w.AtMost = atOnce
+	p := most(1)
+	p.Grace, p.GoneFor = 30*24*time.Hour, 30*24*time.Hour
+	rep, err := w.Run(t.Context(), p, false)
+	w.must(err)
+	if rep.Removed.Any() || len(w.runs()) != 0 {
+		t.Errorf("removed %+v, remembered %+v", rep.Removed, w.runs())
+	}
+	_, err = w.Index.CloseGate(t.Context())
+	w.must(err)
+	if _, err = w.Run(t.Context(), p, false); !errors.Is(err, index.ErrGateClosed) || len(w.runs()) != 0 {
+		t.Errorf("%v, remembered %+v", err, w.runs())
+	}
+	w.AtMost = 0
+	if _, err = w.Run(t.Context(), p, false); !errors.Is(err, index.ErrGateClosed) || len(w.runs()) != 1 {
+		t.Errorf("%v, remembered %+v of a run that is no eviction", err, w.runs())
+	}
+}
+
+// Errors name files, which may be called anything, and some errors are several.
+func TestWhyARunEndedIsOneLine(t *testing.T) {
+	several := errors.Join(errors.New("open a\x1b[31m\u202e: denied"), errors.New("b"))
+	if got := why(several); got != "open a?[31m?: denied; b" {
+		t.Errorf("%q", got)
+	}
+	if got := why(errors.New(strings.Repeat("ü", longestWhy))); got != strings.Repeat("ü", longestWhy/2) {
+		t.Errorf("%q", got)
+	}
+	if got := why(errors.New("x" + strings.Repeat("ü", longestWhy))); len(got) != longestWhy-1 {
+		t.Errorf("%d bytes", len(got))
+	}
+}

@@ -153,7 +153,7 @@ func (d *decoder) entry(r rate) (e entry) {
 	e.used = binary.LittleEndian.Uint32(d.take(4))
 	e.kind, e.age = kind(d.take(1)[0]), d.take(1)[0]
 	e.distance = binary.LittleEndian.Uint16(d.take(2))
-	d.check(e.size <= mostWeight, "the size %d", e.size)
+	d.check(e.size <= MostSize, "the size %d", e.size)
 	base := e.kind &^ (offered | absent)
 	d.check(base == object || base == tag, "the kind %d", e.kind)
 	d.check(e.age < ageBuckets && (e.distance < distanceBuckets || e.distance == none), "an age or a distance")

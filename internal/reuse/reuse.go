@@ -138,7 +138,7 @@ func (s *Sampler) Pushed(k Key, size int64) {
 func (s *Sampler) Remember(manifest Key, bytes int64) {
 	at := &s.images[manifest%images]
 	at.manifest.Store(uint64(manifest))
-	at.bytes.Store(bytes)
+	at.bytes.Store(min(bytes, MostSize))
 	at.used.Store(s.now().UnixMilli())
 }
 

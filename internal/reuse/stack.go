@@ -40,12 +40,13 @@ func (e *entry) chance(r rate) float64 { return r.chance(e.stored()) }
 // sampled says whether an entry is in the sample at a rate.
 func (e *entry) sampled(r rate) bool { return r.samples(e.key, e.stored()) }
 
-// mostWeight keeps sums far from the largest number: no entry has more bytes, and none stands for more. It is 32 TiB.
-const mostWeight = 1 << 45
+// MostSize keeps sums far from the largest number, in bytes: no entry has more, and none stands for more. It is 32 TiB.
+// A manifest may say more of its parts.
+const MostSize = 1 << 45
 
 // weight is how many bytes of the store an entry stands for. It is a whole number: sums of these do not depend on the
 // order in which they are made.
-func (e *entry) weight(r rate) int64 { return int64(min(float64(e.stored())/e.chance(r), mostWeight)) }
+func (e *entry) weight(r rate) int64 { return int64(min(float64(e.stored())/e.chance(r), MostSize)) }
 
 // stack has the entries in the order of their last use. Each has a slot; a use gives it the next free one. When there
 // is no free slot, compact moves the entries together. The weights of the entries are summed up in a Fenwick tree, so

@@ -83,7 +83,7 @@ func (s *state) seconds(now time.Time) uint32 {
 
 // entry is of something that is used now, for the first time as far as is known.
 func (s *state) entry(k Key, size int64, kind kind, now time.Time) entry {
-	return entry{key: k, size: min(size, mostWeight), used: s.seconds(now), kind: kind, distance: none}
+	return entry{key: k, size: min(size, MostSize), used: s.seconds(now), kind: kind, distance: none}
 }
 
 // pulled records a GET of an object that is there.

@@ -96,20 +96,20 @@ func (s *sampling) parts(e event.Event) int64 {
 		if p.Size < 0 || p.Foreign {
 			continue // it is of a kind that is not pushed any more, or on another server
 		}
-		k := reuse.OfDigest(p.Digest)
-		use(k, p.Size)
+		k, size := reuse.OfDigest(p.Digest), min(p.Size, reuse.MostSize)
+		use(k, size)
 		if p.Blob {
-			bytes += p.Size
+			bytes += size
 		} else {
-			largest = max(largest, p.Size, s.sampler.ImageSize(k))
+			largest = max(largest, size, s.sampler.ImageSize(k))
 		}
 	}
 	return bytes + largest
 }
 
-// saveChanges saves what was recorded since the last time.
+// saveChanges saves what was recorded since the last time that it could be saved.
 func (s *sampling) saveChanges(context.Context) {
-	if s.sampler.Changed() {
+	if s.failing || s.sampler.Changed() {
 		s.save()
 	}
 }

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,8 +9,12 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/opencontainers/go-digest"
 
+	"github.com/jc-lab/docker-cache-server/internal/event"
 	"github.com/jc-lab/docker-cache-server/internal/inspect"
+	"github.com/jc-lab/docker-cache-server/internal/manifest"
+	"github.com/jc-lab/docker-cache-server/internal/tree"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -202,5 +207,43 @@ func TestWithoutMemoryNothingIsRecorded(t *testing.T) {
 	w.pull("app:v1")
 	if w.s.sampling != nil || w.read().Pulls != 3 {
 		t.Error("something was recorded")
+	}
+}
+
+// TestAManifestOfAnySizesIsRecorded, as a stock registry may have taken it: the recording can be read again.
+func TestAManifestOfAnySizesIsRecorded(t *testing.T) {
+	w := newSampled(t)
+	says := &manifest.Manifest{}
+	for _, name := range []string{"a", "b", "c"} {
+		says.Parts = append(says.Parts, manifest.Part{Digest: digest.FromString(name), Size: math.MaxInt64, Blob: true})
+	}
+	pull := event.Event{Kind: event.Pull, Hit: true, Repository: "app", Tag: "v1", Digest: digest.FromString("image"),
+		Size: 1000, Manifest: says, Request: event.Request{Method: "GET", Status: 200, Sent: 1000}}
+	w.s.sampling.observe(pull)
+	pull.Digest, pull.Tag = digest.FromString("index"), "all"
+	pull.Manifest = &manifest.Manifest{Parts: []manifest.Part{{Digest: digest.FromString("image"), Size: math.MaxInt64}}}
+	w.s.sampling.observe(pull)
+	w.wantPulls(2, 0, 0)
+}
+
+// TestARecordingThatCannotBeSavedIsTriedAgain, also when no client pulls any more.
+func TestARecordingThatCannotBeSavedIsTriedAgain(t *testing.T) {
+	dir, err := tree.Open(tree.Dir(t.TempDir()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSampling(dir, 1<<20, nil, quietLog())
+	s.observe(event.Event{Kind: event.Pull, Hit: true, Repository: "app", Digest: digest.FromString("layer"), Size: 1000,
+		Request: event.Request{Method: "GET", Status: 200, Sent: 1000}})
+	if err := os.MkdirAll(filepath.Join(dir.Reuse(), "in the way"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.saveChanges(t.Context())
+	if err := os.RemoveAll(dir.Reuse()); err != nil {
+		t.Fatal(err)
+	}
+	s.saveChanges(t.Context())
+	if r, err := inspect.ReadRecording(dir.Dir); err != nil || r == nil || r.Summary().Pulls != 1 {
+		t.Errorf("%+v, %v", r, err)
 	}
 }

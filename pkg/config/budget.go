@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 
@@ -38,6 +39,9 @@ func parseShare(s string) (Size, error) {
 	number, isShare := strings.CutSuffix(s, "%")
 	if !isShare {
 		n, err := parseSize(s)
+		if e, ok := errors.AsType[*Error](err); ok && e.hint == sizeHint {
+			e.hint += "; or a share of the file system such as 80%"
+		}
 		return Size{Bytes: n}, err
 	}
 	percent, err := strconv.ParseFloat(number, 64)

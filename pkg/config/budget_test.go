@@ -1,6 +1,8 @@
 package config
 
 import (
+	"errors"
+	"strings"
 	"testing"
 
 	"github.com/jc-lab/docker-cache-server/internal/rule"
@@ -27,6 +29,17 @@ func TestTheBudgetThatDecides(t *testing.T) {
 			"--cache.min_free", cfg.Text("cache.min_free"), "--cache.ttl", cfg.Text("cache.ttl"))})
 		if err != nil || again.Cache.Budget() != want {
 			t.Errorf("%s: by flags %+v, %v", file, again.Cache.Budget(), err)
+		}
+	}
+}
+
+// Only where a share is possible is it said so.
+func TestAHintNamesTheShareThatASizeMayBe(t *testing.T) {
+	for key, want := range map[string]bool{"max_size": true, "min_free": true, "what_if_memory": false} {
+		_, _, err := Load(Sources{File: writeFile(t, "cache: {"+key+": half}")})
+		e, ok := errors.AsType[*Error](err)
+		if !ok || !strings.Contains(e.Hint(), sizeHint) || strings.HasSuffix(e.Hint(), "such as 80%") != want {
+			t.Errorf("%s: %v", key, err)
 		}
 	}
 }

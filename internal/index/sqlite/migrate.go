@@ -36,6 +36,9 @@ func (t *tx) migrateFrom(v int) error {
 		if err := t.migrateTables(v); err != nil {
 			return err
 		}
+		if err := t.migrateServers(); err != nil {
+			return err
+		}
 	}
 	for _, piece := range since6 {
 		if err := t.script(piece); err != nil {
@@ -43,7 +46,7 @@ func (t *tx) migrateFrom(v int) error {
 		}
 	}
 	if v < 5 {
-		for _, step := range []func() error{t.migrateServers, t.migrateCircles, t.migrateRecency} {
+		for _, step := range []func() error{t.migrateCircles, t.migrateRecency} {
 			if err := step(); err != nil {
 				return err
 			}

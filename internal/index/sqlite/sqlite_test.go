@@ -474,8 +474,8 @@ func TestAMigrationWritesEffectiveLastUses(t *testing.T) {
 		t.Fatal(err)
 	}
 	last, owed, ok, err := s.Promised(ctx)
-	if want := (index.Policy{TTL: 24 * time.Hour, Grace: time.Hour, Resolution: time.Minute}); err != nil || !ok ||
-		!reflect.DeepEqual(last, want) {
+	if want := (index.Policy{TTL: 24 * time.Hour, Grace: time.Hour, Resolution: time.Minute,
+		GoneFor: 30 * 24 * time.Hour}); err != nil || !ok || !reflect.DeepEqual(last, want) {
 		t.Errorf("promised last: %v, %v, %v; want %v", last, ok, err, want)
 	}
 	if want := (index.Policy{Grace: 2 * time.Hour, Resolution: time.Minute}); !reflect.DeepEqual(owed, want) {
