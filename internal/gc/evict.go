@@ -46,9 +46,10 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 	}
 }
 
-// listImages finds the images that may go for a budget, the first of them by last use.
+// listImages finds the images that may go for a budget, the first of them by last use. While a repository is unread no
+// blob goes, so there are none: they would free nothing.
 func (x *planner) listImages(most int) error {
-	if most == 0 {
+	if most == 0 || len(x.unread) > 0 {
 		x.evict.all = true
 		return nil
 	}
