@@ -34,6 +34,10 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 	if err != nil {
 		return nil, fmt.Errorf("measure what is stored: %w", err)
 	}
+	// What an earlier server owes would be retired by no run. An index that cannot say it plans too much.
+	if _, owed, _, err := c.Index.Promised(ctx); err == nil {
+		p.Grace, p.Resolution = max(p.Grace, owed.Grace), max(p.Resolution, owed.Resolution)
+	}
 	images := 0
 	if e.Demand.Any() && !e.hopeless() {
 		images = firstImages

@@ -3,7 +3,21 @@ package gc
 import (
 	"testing"
 	"time"
+
+	"github.com/jc-lab/docker-cache-server/internal/index"
 )
+
+// relieved has a scheduler look once, as one does that an upload pressed.
+func (w *world) relieved(s *Scheduler, p index.Policy) (told []bool) {
+	w.t.Helper()
+	r := room{nil, make(chan bool, 100)}
+	s.Collector, s.Room = w.Collector, r
+	s.relieve(w.t.Context(), p, true)
+	for len(r.told) > 0 {
+		told = append(told, <-r.told)
+	}
+	return told
+}
 
 // While a repository cannot be read no blob goes, so an image that went for a budget would free nothing.
 func TestNoImageGoesForABudgetWhileARepositoryIsUnread(t *testing.T) {
@@ -27,4 +41,23 @@ func TestNoImageGoesForABudgetWhileARepositoryIsUnread(t *testing.T) {
 		t.Errorf("once all can be read: %+v", rep.Removed)
 	}
 	w.empty()
+}
+
+// A server that was started anew with a shorter grace still owes the longer one.
+func TestNoImageIsPlannedInAGraceThatIsOwed(t *testing.T) {
+	w := newWorld(t).budgeted()
+	w.weekly(3)
+	long := most(1)
+	long.Grace = 24 * time.Hour
+	w.must(w.Index.Promise(t.Context(), long))
+	w.must(w.Index.Promise(t.Context(), most(1)))
+	w.pass(2 * time.Hour)
+	plan, err := w.NewPlan(t.Context(), most(1))
+	w.must(err)
+	if len(plan.Images) > 0 || plan.Eviction.Met {
+		t.Errorf("%d images are planned, met is %v", len(plan.Images), plan.Eviction.Met)
+	}
+	if told := w.relieved(&Scheduler{}, most(1)); len(told) != 1 || told[0] {
+		t.Errorf("told %v; want to hear that nothing more may go", told)
+	}
 }

@@ -106,7 +106,7 @@ func (s *Scheduler) evict(ctx context.Context, p index.Policy) (e Eviction, ok b
 		}
 		e = rep.Eviction
 		s.tell(rep, err)
-		if err != nil {
+		if err != nil || e.Demand.Any() && !rep.Removed.Any() { // the next one would do no more
 			e.Met, e.More = false, false
 		}
 	}
