@@ -283,6 +283,7 @@ func (x *planner) cut(e Eviction, most int) bool {
 	if n, e.Met, e.Vain = e.Demand.Fewest(freed, x.evict.all); !e.Met && !x.evict.all {
 		return false
 	}
+	e.Fits = freed[n] >= e.Demand.Size
 	if e.Freeable = freed[len(freed)-1]; e.hopeless() {
 		e.Freeable = e.Disk.Used
 	}

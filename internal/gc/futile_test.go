@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/jc-lab/docker-cache-server/internal/index"
+	"github.com/jc-lab/docker-cache-server/internal/rule"
 )
 
 // relieved has a scheduler look once, as one does that an upload pressed.
@@ -59,5 +60,26 @@ func TestNoImageIsPlannedInAGraceThatIsOwed(t *testing.T) {
 	}
 	if told := w.relieved(&Scheduler{}, most(1)); len(told) != 1 || told[0] {
 		t.Errorf("told %v; want to hear that nothing more may go", told)
+	}
+}
+
+// That others fill the disk keeps no image that has to go for cache.max_size.
+func TestAVainMinFreeDelaysNoMaxSize(t *testing.T) {
+	w := newWorld(t).budgeted()
+	w.weekly(9)
+	w.pass(2 * time.Hour)
+	w.Space = func() (int64, int64, error) { return 0, 1 << 40, nil }
+	p := most(2_000_000)
+	p.Budget.MinFree = rule.Size{Percent: 5}
+	var s Scheduler
+	w.relieved(&s, p)
+	if !s.vain || time.Until(s.again) <= 0 || w.totals().Tags != 9 {
+		t.Fatalf("vain %v, again in %s, %d tags are left", s.vain, time.Until(s.again), w.totals().Tags)
+	}
+	s.again = time.Now().Add(time.Hour)
+	p.Budget.MaxSize.Bytes = 1_000_000
+	told := w.relieved(&s, p)
+	if left := w.totals(); left.Bytes > 900_000 || len(told) != 1 || !told[0] {
+		t.Errorf("%d bytes are left, told %v", left.Bytes, told)
 	}
 }

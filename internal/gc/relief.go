@@ -33,6 +33,7 @@ type relief struct {
 	over   bool      // then more was used than the budget allows
 	again  time.Time // no eviction is tried before
 	stuck  bool      // the last one was not enough
+	full   bool      // nor was it for MaxSize
 	vain   bool      // that MinFree cannot be reached was said
 }
 
@@ -72,17 +73,17 @@ func (s *Scheduler) relieve(ctx context.Context, p index.Policy, pressed bool) {
 			ended(true)
 		}
 		s.again, s.stuck, s.vain = time.Time{}, false, false
-	case now.Before(s.again):
+	case now.Before(s.again) && (s.full || e.Demand.Size == 0):
 		if pressed {
-			ended(false)
+			ended(e.Demand.Size == 0)
 		}
 	default:
 		if e, ok := s.evict(ctx, p); ok {
 			s.warn(e)
-			if s.stuck = !e.Met; s.stuck {
-				s.again = time.Now().Add(pauseAfter(time.Since(now), e.Vain))
+			if s.stuck, s.full = !e.Met, !e.Fits; s.stuck {
+				s.again = time.Now().Add(pauseAfter(time.Since(now), e.Vain && e.Fits))
 			}
-			ended(e.Met || e.Demand.Size == 0)
+			ended(e.Fits)
 		}
 	}
 }
@@ -107,7 +108,7 @@ func (s *Scheduler) evict(ctx context.Context, p index.Policy) (e Eviction, ok b
 		e = rep.Eviction
 		s.tell(rep, err)
 		if err != nil || e.Demand.Any() && !rep.Removed.Any() { // the next one would do no more
-			e.Met, e.More = false, false
+			e.Met, e.More, e.Fits = false, false, e.Demand.Size == 0
 		}
 	}
 	return e, true
