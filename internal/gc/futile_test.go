@@ -83,3 +83,26 @@ func TestAVainMinFreeDelaysNoMaxSize(t *testing.T) {
 		t.Errorf("%d bytes are left, told %v", left.Bytes, told)
 	}
 }
+
+// A file system may say only later what is free: a btrfs after half a minute, and any after the last pull has ended.
+func TestWhatAFileSystemDoesNotSayYetIsNotEvictedTwice(t *testing.T) {
+	w := newWorld(t).budgeted()
+	w.weekly(9)
+	w.pass(2 * time.Hour)
+	free := int64(1_750_000)
+	w.Space = func() (int64, int64, error) { return free, 10_000_000, nil }
+	p := most(0)
+	p.Budget.MinFree = rule.Size{Percent: 20}
+	var s Scheduler
+	for range 3 {
+		w.relieved(&s, p)
+		if n := w.totals().Tags; n != 5 {
+			t.Fatalf("%d images of nine are left, want 5", n)
+		}
+	}
+	free += 220_000 // and others took some
+	w.relieved(&s, p)
+	if n := w.totals().Tags; n != 3 {
+		t.Errorf("%d images are left, want 3", n)
+	}
+}
