@@ -106,3 +106,26 @@ func TestWhatAFileSystemDoesNotSayYetIsNotEvictedTwice(t *testing.T) {
 		t.Errorf("%d images are left, want 3", n)
 	}
 }
+
+// A time without a budget is none for which more was used than one allows.
+func TestATimeWithoutABudgetIsNotOverIt(t *testing.T) {
+	w := newWorld(t).budgeted()
+	w.weekly(1)
+	over := make(chan time.Duration, 100)
+	s := &Scheduler{Room: room{make(chan struct{}), make(chan bool, 100)}, OnOver: func(d time.Duration) { over <- d }}
+	s.looked, s.over = time.Now().Add(-time.Hour), true
+	change := w.relieving(s, 0)
+	change <- Schedule{Policy: most(1)}
+	for len(s.Room.(room).told) == 0 {
+		select {
+		case d := <-over:
+			if d > time.Minute {
+				t.Fatalf("over for %s", d)
+			}
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	if len(over) > 0 {
+		t.Errorf("over for %s", <-over)
+	}
+}
