@@ -10,7 +10,6 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/adopt"
 	"github.com/jc-lab/docker-cache-server/internal/index"
 	"github.com/jc-lab/docker-cache-server/internal/policy"
-	"github.com/jc-lab/docker-cache-server/internal/rule"
 	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
@@ -25,7 +24,7 @@ func PolicyOf(cfg *config.Config) index.Policy {
 func Asked(cfg *config.Config, origins config.Origins) policy.Request {
 	r := policy.Request{Default: PolicyOf(cfg), Configured: origins.HasFile()}
 	if cfg.Cache.MinFree == nil && !r.Configured { // what a server keeps free unasked; other commands follow one
-		r.Default.Budget.MinFree = rule.Size{}
+		r.Default.Budget.MinFree.Percent = 0
 	}
 	if origins.Explicit("cache.ttl") {
 		r.TTL = &cfg.Cache.TTL
