@@ -17,6 +17,7 @@ type Eviction struct {
 	Demand policy.Demand
 
 	Met  bool // all that is demanded goes
+	Fits bool // all that is demanded for MaxSize goes
 	More bool // the plan was cut short: the next one goes on
 	// Vain says that nothing goes for MinFree, since all that may go is less than what lacks.
 	Vain     bool

@@ -34,6 +34,10 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 	if err != nil {
 		return nil, fmt.Errorf("measure what is stored: %w", err)
 	}
+	// What an earlier server owes would be retired by no run. An index that cannot say it plans too much.
+	if _, owed, _, err := c.Index.Promised(ctx); err == nil {
+		p.Grace, p.Resolution = max(p.Grace, owed.Grace), max(p.Resolution, owed.Resolution)
+	}
 	images := 0
 	if e.Demand.Any() && !e.hopeless() {
 		images = firstImages
@@ -46,9 +50,10 @@ func (c *Collector) NewPlan(ctx context.Context, p index.Policy) (*Plan, error) 
 	}
 }
 
-// listImages finds the images that may go for a budget, the first of them by last use.
+// listImages finds the images that may go for a budget, the first of them by last use. While a repository is unread no
+// blob goes, so there are none: they would free nothing.
 func (x *planner) listImages(most int) error {
-	if most == 0 {
+	if most == 0 || len(x.unread) > 0 {
 		x.evict.all = true
 		return nil
 	}
@@ -278,6 +283,7 @@ func (x *planner) cut(e Eviction, most int) bool {
 	if n, e.Met, e.Vain = e.Demand.Fewest(freed, x.evict.all); !e.Met && !x.evict.all {
 		return false
 	}
+	e.Fits = freed[n] >= e.Demand.Size
 	if e.Freeable = freed[len(freed)-1]; e.hopeless() {
 		e.Freeable = e.Disk.Used
 	}

@@ -25,6 +25,9 @@ const (
 	// maxPause bounds for how long a Scheduler tries no eviction after one that did not reach its mark. Until then more
 	// may have left its grace.
 	maxPause = time.Minute
+	// settleTime bounds for how long a file system may not say yet that bytes are free which are: a btrfs says it after
+	// half a minute, and any file system once the last pull of a removed blob has ended.
+	settleTime = 30 * time.Second
 )
 
 // relief is what a Scheduler knows of the room that there is.
@@ -33,7 +36,11 @@ type relief struct {
 	over   bool      // then more was used than the budget allows
 	again  time.Time // no eviction is tried before
 	stuck  bool      // the last one was not enough
+	full   bool      // nor was it for MaxSize
 	vain   bool      // that MinFree cannot be reached was said
+
+	settled time.Time // until then nothing goes for MinFree, unless so much is free:
+	free    int64     // half of what the last eviction freed for it, and what was free before
 }
 
 // pressed is the channel of the room.
@@ -62,6 +69,9 @@ func (s *Scheduler) relieve(ctx context.Context, p index.Policy, pressed bool) {
 		s.OnOver(now.Sub(s.looked))
 	}
 	s.looked, s.over = now, err == nil && e.over()
+	if now.Before(s.settled) && e.Disk.Free < s.free {
+		p.Budget.MinFree, e.Demand.Free, e.Demand.Reach = rule.Size{}, 0, 0
+	}
 	switch {
 	case err != nil:
 		if ctx.Err() == nil {
@@ -72,17 +82,17 @@ func (s *Scheduler) relieve(ctx context.Context, p index.Policy, pressed bool) {
 			ended(true)
 		}
 		s.again, s.stuck, s.vain = time.Time{}, false, false
-	case now.Before(s.again):
+	case now.Before(s.again) && (s.full || e.Demand.Size == 0):
 		if pressed {
-			ended(false)
+			ended(e.Demand.Size == 0)
 		}
 	default:
 		if e, ok := s.evict(ctx, p); ok {
 			s.warn(e)
-			if s.stuck = !e.Met; s.stuck {
-				s.again = time.Now().Add(pauseAfter(time.Since(now), e.Vain))
+			if s.stuck, s.full = !e.Met, !e.Fits; s.stuck {
+				s.again = time.Now().Add(pauseAfter(time.Since(now), e.Vain && e.Fits))
 			}
-			ended(e.Met || e.Demand.Size == 0)
+			ended(e.Fits)
 		}
 	}
 }
@@ -95,7 +105,8 @@ func (s *Scheduler) evicting() (ended func(met bool)) {
 	return s.Room.Evicting()
 }
 
-// evict runs until the marks are met, or nothing more may go. It returns what the last run did; false: ctx ended.
+// evict runs until the marks are met, or nothing more may go. For MinFree it runs once: the next look sees what is free
+// then. It returns what the last run did; false: ctx ended.
 func (s *Scheduler) evict(ctx context.Context, p index.Policy) (e Eviction, ok bool) {
 	bounded := *s.Collector
 	bounded.AtMost = atOnce
@@ -106,8 +117,12 @@ func (s *Scheduler) evict(ctx context.Context, p index.Policy) (e Eviction, ok b
 		}
 		e = rep.Eviction
 		s.tell(rep, err)
-		if err != nil {
-			e.Met, e.More = false, false
+		if err != nil || e.Demand.Any() && !rep.Removed.Any() { // the next one would do no more
+			e.Met, e.More, e.Fits = false, false, e.Demand.Size == 0
+		}
+		if e.Demand.Free > 0 && !e.Vain {
+			s.settled, s.free = time.Now().Add(settleTime), e.Disk.Free+rep.FreedBytes/2
+			return e, true
 		}
 	}
 	return e, true

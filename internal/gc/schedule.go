@@ -44,7 +44,7 @@ func (s *Scheduler) Schedule(ctx context.Context, now Schedule, changes <-chan S
 			case <-ctx.Done():
 				return
 			case now = <-changes:
-				s.again = time.Time{}
+				s.again, s.over = time.Time{}, false
 			case <-due:
 				if run {
 					s.once(ctx, now.Policy)

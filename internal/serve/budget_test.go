@@ -88,3 +88,14 @@ func TestAServerAboveItsMarkEvictsWhatWasUsedLeastRecently(t *testing.T) {
 		t.Errorf("what it does is said at %d of the log, and done at %d:\n%s", said, went, &log)
 	}
 }
+
+// A server that runs for months sees its disk grow. What it evicts by and what it refuses by are one budget.
+func TestAShareOfTheDiskFollowsItsSize(t *testing.T) {
+	w := newWorld(t)
+	if _, err := w.reloaded(func(cfg *config.Config) { cfg.Cache.MaxSize.Percent = 50 }); err != nil {
+		t.Fatal(err)
+	}
+	want := w.s.room.Stats().Budget
+	w.s.room.SetBudget(want / 2) // that of the disk as it was
+	w.await("the share of the disk as it is", func() bool { return w.s.room.Stats().Budget == want })
+}

@@ -18,6 +18,13 @@ func (s *Server) budget(cfg *config.Config) int64 {
 	return cfg.Cache.Budget().MaxSize.Of(size)
 }
 
+// resize follows a file system that was made larger or smaller, of which the budget may be a share.
+func (s *Server) resize() {
+	if _, size, err := s.store.Dir.Space(); err == nil {
+		s.room.SetBudget(s.Config().Cache.Budget().MaxSize.Of(size))
+	}
+}
+
 // patience is how long an upload waits for room: less than the time after which its client would count as one that
 // sends nothing.
 func patience(cfg *config.Config) time.Duration {

@@ -220,6 +220,7 @@ func (s *Server) begin() {
 // beat does the checks that are repeated while the server runs.
 func (s *Server) beat(ctx context.Context) {
 	s.keeper.watch(ctx)
+	s.resize()
 	s.logins.watch()
 	s.requestLog.summarize(time.Now())
 }

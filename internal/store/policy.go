@@ -23,6 +23,9 @@ func PolicyOf(cfg *config.Config) index.Policy {
 // what the last server of the directory promised.
 func Asked(cfg *config.Config, origins config.Origins) policy.Request {
 	r := policy.Request{Default: PolicyOf(cfg), Configured: origins.HasFile()}
+	if cfg.Cache.MinFree == nil && !r.Configured { // what a server keeps free unasked; other commands follow one
+		r.Default.Budget.MinFree.Percent = 0
+	}
 	if origins.Explicit("cache.ttl") {
 		r.TTL = &cfg.Cache.TTL
 	}

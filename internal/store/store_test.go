@@ -21,6 +21,7 @@ import (
 	"github.com/jc-lab/docker-cache-server/internal/policy"
 	"github.com/jc-lab/docker-cache-server/internal/rule"
 	"github.com/jc-lab/docker-cache-server/internal/tree"
+	"github.com/jc-lab/docker-cache-server/pkg/config"
 )
 
 var promised = index.Policy{TTL: 10 * time.Hour, Grace: time.Hour, Resolution: time.Minute}
@@ -216,6 +217,23 @@ func TestRulesOfTheLastServerHold(t *testing.T) {
 	o.Asked.Rules = &rule.Rules{}
 	if s := open(t, o.Look); len(s.Policy.Rules) != 0 {
 		t.Errorf("asked for no rules: %+v", s.Policy)
+	}
+}
+
+// A run in a directory that never had a server evicts for nothing that the operator did not ask for.
+func TestARunWithoutAServerHasNoBudgetOfItsOwn(t *testing.T) {
+	cfg, origins, err := config.Load(config.Sources{})
+	must(t, err)
+	o := opener(t)
+	o.Asked = Asked(cfg, origins)
+	if s := open(t, o.Look); s.Policy.Budget != (rule.Budget{}) || s.Policy.TTL != cfg.Cache.TTL {
+		t.Errorf("%+v", s.Policy)
+	}
+	cfg, origins, err = config.Load(config.Sources{Env: []string{"DCS_CACHE_MIN_FREE=7%"}})
+	must(t, err)
+	o.Asked = Asked(cfg, origins)
+	if s := open(t, o.Look); s.Policy.Budget.MinFree.Percent != 7 {
+		t.Errorf("asked for 7%%: %+v", s.Policy.Budget)
 	}
 }
 
