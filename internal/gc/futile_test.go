@@ -100,10 +100,38 @@ func TestWhatAFileSystemDoesNotSayYetIsNotEvictedTwice(t *testing.T) {
 			t.Fatalf("%d images of nine are left, want 5", n)
 		}
 	}
+	s.settled = time.Now() // snapshots may hold it
+	for range 3 {
+		w.relieved(&s, p)
+	}
+	if n := w.totals().Tags; n != 5 || !s.held || time.Until(s.settled) < 5*maxPause {
+		t.Fatalf("%d images are left, held is %v for %s", n, s.held, time.Until(s.settled))
+	}
 	free += 220_000 // and others took some
 	w.relieved(&s, p)
-	if n := w.totals().Tags; n != 3 {
+	if n := w.totals().Tags; n != 3 || s.held {
 		t.Errorf("%d images are left, want 3", n)
+	}
+}
+
+// What clients push between two looks does not hide that what was removed is free.
+func TestPushesDoNotDelayTheNextEviction(t *testing.T) {
+	w := newWorld(t).budgeted()
+	w.weekly(9)
+	w.pass(2 * time.Hour)
+	used := func() int64 { return w.totals().Bytes }
+	rest := used() + 1_750_000
+	w.Space = func() (int64, int64, error) { return rest - used(), 10_000_000, nil }
+	p := most(0)
+	p.Budget.MinFree = rule.Size{Percent: 20}
+	var s Scheduler
+	w.relieved(&s, p)
+	before := w.totals().Tags
+	w.image("app", "new", large("new", 400_000))
+	w.adopt(false)
+	w.relieved(&s, p)
+	if n := w.totals().Tags; n != before-3 { // four of 100 kB went, and one came
+		t.Errorf("%d images were left, then %d; want three less", before, n)
 	}
 }
 

@@ -39,8 +39,9 @@ type relief struct {
 	full   bool      // nor was it for MaxSize
 	vain   bool      // that MinFree cannot be reached was said
 
-	settled time.Time // until then nothing goes for MinFree, unless so much is free:
-	free    int64     // half of what the last eviction freed for it, and what was free before
+	settled time.Time // until then nothing goes for MinFree, unless the file system said that half of it is free:
+	least   int64     // what is used and what is free have to be so much together
+	held    bool      // it did not become free in time
 }
 
 // pressed is the channel of the room.
@@ -69,7 +70,7 @@ func (s *Scheduler) relieve(ctx context.Context, p index.Policy, pressed bool) {
 		s.OnOver(now.Sub(s.looked))
 	}
 	s.looked, s.over = now, err == nil && e.over()
-	if now.Before(s.settled) && e.Disk.Free < s.free {
+	if err == nil && !s.isFree(e, now) {
 		p.Budget.MinFree, e.Demand.Free, e.Demand.Reach = rule.Size{}, 0, 0
 	}
 	switch {
@@ -97,6 +98,23 @@ func (s *Scheduler) relieve(ctx context.Context, p index.Policy, pressed bool) {
 	}
 }
 
+// isFree says whether what the last eviction removed for MinFree is free, as far as the file system says: what is used is
+// less by it then, and what is free is more. What clients push and others store in between changes the sum little. If it
+// is not free in time, snapshots or open files hold it, and removing more would help nobody: the next try is later.
+func (s *Scheduler) isFree(e Eviction, now time.Time) bool {
+	if e.Disk.Used+e.Disk.Free >= s.least {
+		s.held = false
+		return true
+	}
+	if now.Before(s.settled) || s.held {
+		return !now.Before(s.settled) // one more try
+	}
+	s.held, s.settled = true, now.Add(10*maxPause)
+	s.Log.WithFields(e.fields()).Warn("what was removed for cache.min_free does not become free: snapshots of the " +
+		"disk may hold it, or open files")
+	return false
+}
+
 // evicting tells the room that an eviction begins.
 func (s *Scheduler) evicting() (ended func(met bool)) {
 	if s.Room == nil {
@@ -121,7 +139,10 @@ func (s *Scheduler) evict(ctx context.Context, p index.Policy) (e Eviction, ok b
 			e.Met, e.More, e.Fits = false, false, e.Demand.Size == 0
 		}
 		if e.Demand.Free > 0 && !e.Vain {
-			s.settled, s.free = time.Now().Add(settleTime), e.Disk.Free+rep.FreedBytes/2
+			s.settled, s.least = time.Now().Add(settleTime), e.Disk.Used+e.Disk.Free-rep.FreedBytes/2
+			if s.held {
+				s.settled = time.Now().Add(10 * maxPause)
+			}
 			return e, true
 		}
 	}
