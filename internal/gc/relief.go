@@ -98,9 +98,10 @@ func (s *Scheduler) relieve(ctx context.Context, p index.Policy, pressed bool) {
 	}
 }
 
-// isFree says whether what the last eviction removed for MinFree is free, as far as the file system says: what is used is
-// less by it then, and what is free is more. What clients push and others store in between changes the sum little. If it
-// is not free in time, snapshots or open files hold it, and removing more would help nobody: the next try is later.
+// isFree says whether what the last eviction removed for MinFree is free, as far as the file system says: what is used
+// is less by it then, and what is free is more. What clients push and others store in between changes the sum little.
+// If it is not free in time, snapshots or open files hold it, and removing more would free nothing: the next try is
+// later.
 func (s *Scheduler) isFree(e Eviction, now time.Time) bool {
 	if e.Disk.Used+e.Disk.Free >= s.least {
 		s.held = false
